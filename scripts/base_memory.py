@@ -50,7 +50,8 @@ def show(label: str, server: psutil.Process) -> None:
 
 @contextlib.contextmanager
 def serving(idle: float) -> Iterator[tuple[psutil.Process, str]]:
-    """Run a server. Yields its process, and the server's URL that extracts the sample page."""
+    """Run a server with the sample site. Yields the process of the server, and the URL of a request that makes the
+    server extract the sample page."""
     command = [sys.executable, "-m", "serverpy", "serve", "--demo", "--port", "0", "--worker-idle", str(idle)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
         assert child.stdout is not None
@@ -59,7 +60,7 @@ def serving(idle: float) -> Iterator[tuple[psutil.Process, str]]:
             while "curl" not in said:
                 line = child.stdout.readline()
                 if not line:
-                    raise SystemExit("the server did not start")
+                    raise SystemExit("the server did not start: run `serverpy serve --demo` to see its error")
                 said += line
             server, page = re.search(r"ready at (\S+)/", said), re.search(r"sample page: (\S+)", said)
             assert server is not None

@@ -3,9 +3,9 @@
     python scripts/compare_clients.py [--clients 100] [--mib 180]
 
 The script prints, for each client that is installed (`aiohttp` and `httpx` are not dependencies of the project: install
-them yourself), the memory held by each slow stream and the CPU seconds per GB for one fast reader. One process runs the
-relay, another the sample site, and this one reads. The measurements behind the choice of a client are in
-docs/decisions/0002-http-client.md.
+them yourself), the memory held by each slow stream and the CPU seconds per GB for one fast reader. The relay and the
+sample site each run in a process of their own, and the script itself reads. The measurements behind the choice of a
+client are in docs/decisions/0002-http-client.md.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class AnyRoom:
 
 
 async def own(url: str, ca_file: str) -> AsyncIterator[bytes]:
-    """Yield the bytes of `url`, read by `serverpy.net.client` in paced steps as in the relay."""
+    """Yield the bytes of `url`. `serverpy.net.client` reads them in steps that adapt to the client's speed, as in the
+    relay."""
     guard = Guard(allow=parse_networks(["127.0.0.0/8"]))
     client = _once("own", lambda: Client(guard, Network(ca_file=ca_file)))
     response = await client.open(Request(url=url))
@@ -56,7 +57,7 @@ async def own(url: str, ca_file: str) -> AsyncIterator[bytes]:
 
 
 async def aiohttp(url: str, ca_file: str) -> AsyncIterator[bytes]:
-    """Yield the bytes of `url`, read by an unmodified aiohttp."""
+    """Yield the bytes of `url`, read by aiohttp with its defaults."""
     import ssl
 
     import aiohttp
@@ -71,7 +72,7 @@ async def aiohttp(url: str, ca_file: str) -> AsyncIterator[bytes]:
 
 
 async def httpx(url: str, ca_file: str) -> AsyncIterator[bytes]:
-    """Yield the bytes of `url`, read by an unmodified httpx (httpcore, h11)."""
+    """Yield the bytes of `url`, read by httpx with its defaults (httpcore and h11)."""
     import ssl
 
     import httpx
@@ -102,7 +103,8 @@ def serve(variant: str, url: str, ca_file: str) -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        async with contextlib.aclosing(VARIANTS[variant](url, ca_file)) as body:  # type: ignore[type-var]  # each body is a generator
+        # mypy cannot tell that each body is an async generator
+        async with contextlib.aclosing(VARIANTS[variant](url, ca_file)) as body:  # type: ignore[type-var]
             async for chunk in body:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 del chunk
@@ -138,8 +140,8 @@ def serving(variant: str, url: str, ca_file: str) -> Iterator[tuple[psutil.Proce
 
 
 async def read(port: int, rate: float | None, seconds: float | None) -> int:
-    """Return the number of bytes read in `seconds`, or up to the end. Reads at `rate` bytes per second if it is
-    given."""
+    """Read from the relay for `seconds`, or up to the end of the stream if `seconds` is None. Returns the number of
+    bytes read. Reads at most `rate` bytes per second if `rate` is given."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=READ_BYTES)
     writer.write(b"GET / HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n")
     begun, total = asyncio.get_running_loop().time(), 0
@@ -155,9 +157,11 @@ async def read(port: int, rate: float | None, seconds: float | None) -> int:
 
 
 def measure(variant: str, url: str, ca_file: str, clients: int) -> tuple[float, float]:
-    """Return the MB held by each of `clients` slow streams, and the CPU seconds per GB."""
+    """Return the memory in MB that the relay holds for each of `clients` slow streams, and the CPU seconds that it uses
+    per GB for a fast stream."""
     with serving(variant, url, ca_file) as (process, port):
-        asyncio.run(read(port, None, None))  # the first request loads modules and fills pools
+        # the first request loads modules and fills connection pools, so it is not measured
+        asyncio.run(read(port, None, None))
         before = sum(process.cpu_times()[:2])
         read_bytes = asyncio.run(read(port, None, None)) + asyncio.run(read(port, None, None))
         cpu = (sum(process.cpu_times()[:2]) - before) / read_bytes * 1e9

@@ -38,14 +38,21 @@ SEGMENT_PAGES = ("/page/hls-ts", "/page/hls-fmp4", "/page/hls-aes")
 
 
 class Failure(Exception):
-    """An environment in which the wheel does not work."""
+    """The error that the wheel does not work in an environment."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--wheel", type=Path, help="the wheel to install (default: build it from this checkout)")
-    parser.add_argument("--python", action="append", default=[], help="an interpreter to test instead of those found")
-    parser.add_argument("--tests", action="append", default=[], help="tests of the checkout to run as well")
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        help="an interpreter to test, instead of the versions found on the PATH and in pyenv",
+    )
+    parser.add_argument(
+        "--tests", action="append", default=[], help="tests of this checkout to run in each environment as well"
+    )
     asked = parser.parse_args()
     pythons = {program: find(program) for program in asked.python or versions()}
     failed = False
@@ -64,15 +71,15 @@ def main() -> int:
 
 
 def versions() -> list[str]:
-    """Return the versions that the classifiers name, as `python3.11`."""
+    """Return the Python versions that the classifiers in pyproject.toml name, such as `python3.11`."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     prefix = "Programming Language :: Python :: "
     return [f"python{line.removeprefix(prefix)}" for line in project["classifiers"] if line.startswith(prefix)]
 
 
 def find(program: str) -> str | None:
-    """Return the path of an interpreter that runs and can create environments; a shim of pyenv may fail at both.
-    Returns None if there is no such interpreter."""
+    """Return the path of an interpreter that runs and can create environments, or None if there is none. Both are
+    tried, because a shim of pyenv may exist for a version that is not installed."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     version = Path(program).name.removeprefix("python")
     found = [shutil.which(program), *sorted(map(str, pyenv.glob(f"{version}.*/bin/python")), reverse=True)]
@@ -91,7 +98,8 @@ def build(scratch: Path) -> Path:
 
 
 def check(python: str, wheel: Path, folder: Path, tests: list[str]) -> str:
-    """Test the wheel with one interpreter. Returns a summary. Raises Failure if anything does not work."""
+    """Test the wheel in a new environment of one interpreter. Returns a summary. Raises Failure if anything does not
+    work."""
     run([python, "-m", "venv", str(folder)])
     lock = [line for line in (ROOT / "requirements-dev.lock").read_text().splitlines() if "--hash" not in line]
     constraints = folder / "constraints.txt"
@@ -100,7 +108,7 @@ def check(python: str, wheel: Path, folder: Path, tests: list[str]) -> str:
     run([*pip, "install", "-c", str(constraints), f"{wheel}[all]"])
     done = run([str(folder / "bin" / "serverpy"), "doctor"], cwd=folder)
     if "pip install 'serverpy-stream" in done:
-        raise Failure(f"an extra is missing:\n{done}")
+        raise Failure(f"an extra is missing although all extras were installed. Output of `serverpy doctor`:\n{done}")
     with serving(folder) as (server, site):
         streamed = sum(each(server, site) for each in (files, segments))
     version = run([str(folder / "bin" / "python"), "-c", "import platform; print(platform.python_version())"]).strip()
@@ -109,7 +117,7 @@ def check(python: str, wheel: Path, folder: Path, tests: list[str]) -> str:
 
 
 def run_tests(folder: Path, pip: list[str], constraints: Path, tests: list[str]) -> str:
-    """Run tests from the checkout with the environment's own packages. Returns the summary for the report."""
+    """Run tests of the checkout with the packages installed in the environment. Returns the summary for the report."""
     group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["dev"]
     run([*pip, "install", "-c", str(constraints), *group])
     command = [str(folder / "bin" / "python"), "-m", "pytest", "-p", "no:cacheprovider", *tests]
@@ -118,7 +126,8 @@ def run_tests(folder: Path, pip: list[str], constraints: Path, tests: list[str])
 
 @contextmanager
 def serving(folder: Path) -> Iterator[tuple[str, str]]:
-    """Run a server with its sample site. Yields the origins of both."""
+    """Run a server and its sample site. Yields the origin (scheme, host and port) of the server, then that of the
+    site."""
     log = folder / "log"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -131,32 +140,35 @@ def serving(folder: Path) -> Iterator[tuple[str, str]]:
                 process.wait(0.1)
             except subprocess.TimeoutExpired:
                 continue
-            raise Failure(f"the server did not start:\n{log.read_text()}")
+            raise Failure(f"the server did not start. Its log:\n{log.read_text()}")
         yield started[1], started[2]
         process.terminate()
         if process.wait(60) or "Traceback" in log.read_text():
-            raise Failure(f"exit code {process.returncode}:\n{log.read_text()}")
+            raise Failure(
+                f"the server exited with status {process.returncode} or logged a traceback:\n{log.read_text()}"
+            )
     finally:
         process.kill()
         process.wait()
 
 
 def files(server: str, site: str) -> int:
-    """Stream a file by each method. Raises Failure if the bytes are not those of the site. Returns the number of
-    streams."""
+    """Stream a file by each method. Returns the number of streams. Raises Failure if a stream's bytes differ from the
+    file on the sample site."""
     wanted = hashlib.sha256(get(f"{site}/media/prog.mp4")).hexdigest()
     for method, page in FILE_PAGES.items():
         if hashlib.sha256(stream(server, f"{site}{page}", method)).hexdigest() != wanted:
-            raise Failure(f"{method} sent other bytes than the site")
+            raise Failure(f"the bytes streamed by {method} differ from the file on the sample site")
     return len(FILE_PAGES)
 
 
 def segments(server: str, site: str) -> int:
-    """Stream HLS by relay and embedded. Raises Failure if their bytes differ. Returns the number of streams."""
+    """Stream each HLS page by relay and by embedded. Returns the number of streams. Raises Failure if the bytes of the
+    two methods differ."""
     for page in SEGMENT_PAGES:
         relayed, embedded = (stream(server, f"{site}{page}", method) for method in ("relay", "embedded"))
         if not relayed or relayed != embedded:
-            raise Failure(f"{page}: relay and embedded differ")
+            raise Failure(f"{page}: the bytes streamed by relay and by embedded differ")
     return 2 * len(SEGMENT_PAGES)
 
 
@@ -170,15 +182,16 @@ def get(url: str) -> bytes:
             body: bytes = answer.read()
             return body
     except urllib.error.HTTPError as error:
-        raise Failure(f"{url}: {json.loads(error.read())}") from error
+        raise Failure(f"{url} was refused: {json.loads(error.read())}") from error
 
 
 def run(command: list[str], cwd: Path | None = None, seconds: float = SECONDS) -> str:
-    """Run a command and return its output. Raises Failure with its last lines if the command fails."""
+    """Run a command and return its output. Raises Failure with the command's last lines of output if its exit status is
+    not 0."""
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL)
     if done.returncode:
         last = "\n".join((done.stdout + done.stderr).splitlines()[-40:])
-        raise Failure(f"{' '.join(command[:4])} … exits with {done.returncode}:\n{last}")
+        raise Failure(f"{' '.join(command[:4])} … failed (exit status {done.returncode}):\n{last}")
     return done.stdout
 
 

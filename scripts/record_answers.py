@@ -11,8 +11,8 @@ machine are left out; tests/record/samples.py lists them. Run it before and afte
 behaviour.
 
 A record holds the status, the headers, the code of an error, and the body: the name of the sample's file, or length and
-SHA-256. If the sample media of this machine differ from those of the record, --check compares only what does not depend
-on their bytes, and says so.
+SHA-256. If the sample media of this machine differ from those of the record, --check compares only the parts of the
+answers that do not depend on the bytes of the media, and says so.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.record.samples import SAMPLES, Case, Sample, cases
 
 
 def ask(asker: Asker, pattern: re.Pattern[str] | None, jobs: int) -> Record:
-    """Send all requests whose name matches `pattern`, and show the progress on standard error."""
+    """Send all requests whose name matches `pattern` to the server, and show the progress on standard error."""
 
     def wanted(case: Case) -> bool:
         return pattern is None or pattern.search(str(case)) is not None
@@ -46,7 +46,7 @@ def ask(asker: Asker, pattern: re.Pattern[str] | None, jobs: int) -> Record:
 
 
 def check(recorded: Record, found: Record, pattern: re.Pattern[str] | None) -> int:
-    """Print the differences. Returns the exit status: 1 if there are differences, else 0."""
+    """Print the differences between two records. Returns the exit status: 1 if there are differences, else 0."""
     if recorded.media != found.media:
         print("The sample media are not those of the record: lengths and hashes are not compared.")
     names = {name for name in (*recorded.answers, *found.answers) if pattern is None or pattern.search(name)}
@@ -58,15 +58,22 @@ def check(recorded: Record, found: Record, pattern: re.Pattern[str] | None) -> i
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     todo = parser.add_mutually_exclusive_group(required=True)
-    todo.add_argument("--output", type=Path, metavar="FILE", help="write the record to FILE")
-    todo.add_argument("--check", type=Path, metavar="FILE", help="compare the answers with FILE; exit 1 if any differs")
+    todo.add_argument("--output", type=Path, metavar="FILE", help="write the recorded answers to FILE")
+    todo.add_argument(
+        "--check",
+        type=Path,
+        metavar="FILE",
+        help="compare the server's answers with the record FILE; exit with 1 if any answer differs",
+    )
     parser.add_argument(
         "--only",
         type=re.compile,
         metavar="PATTERN",
         help="send only requests whose name, such as '/page/prog relay bytes=-1000', matches this regular expression",
     )
-    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="samples to request at once (default: 2)")
+    parser.add_argument(
+        "--jobs", type=int, default=2, metavar="N", help="number of samples to request at once (default: 2)"
+    )
     options = parser.parse_args()
     recorded = None if options.check is None else Record.read(options.check)
     with asking() as asker:

@@ -2,16 +2,16 @@
 
     python scripts/regression.py BASE CHANGED [--output FILE] [--quick] [--rounds 5] [--only FIGURE]
 
-The script starts `serverpy serve` of both checkouts (each with its own `.venv`, made by `make install`), nginx with its
-best buffers and one sample site, and puts the same loads on each of them, one after another. In the first five rounds,
-the A/A rounds, both sides are BASE, which shows the noise of the machine. Five rounds of BASE and CHANGED follow. A
-figure is worse if the median over the rounds of changed ÷ base exceeds 1 by more than max(5 %, A/A spread); for the
-time to the first byte, this limit is at least 25 %. The harness of one checkout works for both, because it uses only
-the command line, the settings, the HTTP endpoints and the addresses of the sample site.
+The script starts `serverpy serve` of both checkouts (each with its own `.venv`, made by `make install`), nginx with
+large buffers, and one sample site. It puts the same loads on the two servers and nginx, one after another. In the first
+five rounds, the A/A rounds, both sides are BASE, which shows the noise of the machine. Five rounds of BASE and CHANGED
+follow. A figure is worse if the median over the rounds of changed ÷ base exceeds 1 by more than max(5 %, A/A spread);
+for the time to the first byte, this limit is at least 25 %. The harness of one checkout works for both, because it uses
+only the command line, the settings, the HTTP endpoints and the addresses of the sample site.
 
-Exit status: 0 if no figure is worse, 1 if one is worse or missing, 2 if the run failed. Run nothing else meanwhile:
-other work widens the A/A spread, and the run fails if a busy machine makes it exceed the deadline (15 minutes,
-`--deadline`). `--output` then holds the rounds so far.
+Exit status: 0 if no figure is worse, 1 if a figure is worse or missing, 2 if the run failed. Run nothing else
+meanwhile: other work widens the A/A spread, and the run fails if it exceeds the deadline (15 minutes, `--deadline`).
+The file of `--output` then contains the rounds done before that.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ MIB = 1 << 20
 START_SECONDS = 60.0
 LOAD_SECONDS = 120.0
 STOP_SECONDS = 5.0
-"""Seconds between SIGTERM and SIGKILL."""
+"""Seconds between the SIGTERM and the SIGKILL that end a process."""
 REST_SECONDS = 6.0
 """Seconds to wait before memory is read. A server returns free memory to the system within 5 s of its last stream, so
 an earlier reading depends on chance."""
@@ -63,7 +63,7 @@ MAX_FDS = 16384
 
 
 class RunError(Exception):
-    """The run cannot start, or a load failed, so there is no verdict."""
+    """The error that a run cannot start or a load failed, so that there is no verdict."""
 
 
 # --- The verdict: pure functions -----------------------------------------------------------------------------------
@@ -71,20 +71,21 @@ class RunError(Exception):
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured quantity; lower is better. The table shows it divided by nginx's figure `yardstick`."""
+    """A measured quantity; lower is better. The table shows it divided by nginx's figure that is named `yardstick`."""
 
     name: str
     what: str
     unit: str
     scale: float
-    """Factor from the raw value to `unit`."""
+    """Factor that converts the raw value (bytes or seconds) to `unit`."""
     yardstick: str | None = None
     floor: float = 0.05
-    """The lowest limit: a smaller change does not count, even if the A/A rounds agree better."""
+    """The minimum of the limit for a worse figure, as a fraction of the base. A smaller change is never called worse,
+    however small the noise of the A/A rounds is."""
 
 
 WIDE = 0.25
-"""The floor of wall-clock figures, which contain every pause of a shared machine."""
+"""The `floor` of figures measured by the wall clock, which contain every pause of a shared machine."""
 
 FIGURES = (
     Figure("fast-1-http", "CPU per GB, one fast client, http source", "ms/GB", 1e3, "fast-1-http"),
@@ -106,7 +107,8 @@ NAMES = tuple(figure.name for figure in FIGURES)
 
 @dataclass(frozen=True)
 class Round:
-    """The values that one round measured, by the figure's name, for the base, the other side and nginx."""
+    """The values that one round measured on the base, on the other side and on nginx. Each maps a figure's name to its
+    value."""
 
     base: Mapping[str, float]
     other: Mapping[str, float]
@@ -122,13 +124,13 @@ class Verdict(Enum):
 @dataclass(frozen=True)
 class Judged:
     """The verdict on one figure. A ratio is other ÷ base in one round. `base` and `other` are medians over the rounds
-    of base and changed, in the figure's unit or as multiples of nginx's figure. All are None or empty if a value is
-    missing."""
+    of base and changed, in the figure's unit or as multiples of nginx's figure. All fields except `figure` and
+    `verdict` are None or empty if a value is missing."""
 
     figure: Figure
     verdict: Verdict
     same: tuple[float, ...] = ()
-    """The ratios of the A/A rounds."""
+    """The ratio other ÷ base of each A/A round, in which both sides are the same checkout."""
     spread: float | None = None
     base: float | None = None
     other: float | None = None
@@ -147,7 +149,8 @@ def spread_of(ratios: Sequence[float]) -> float:
 
 
 def ratios_of(figure: Figure, rounds: Sequence[Round]) -> tuple[float, ...] | None:
-    """Return other ÷ base of each round, or None if there is no round, or a value is missing, infinite or not > 0."""
+    """Return other ÷ base of each round. Returns None if there are no rounds, or if a value is missing, infinite or not
+    positive."""
     pairs = [(each.base.get(figure.name), each.other.get(figure.name)) for each in rounds]
     good = [other / base for base, other in pairs if _is_positive(base) and _is_positive(other) and base and other]
     return tuple(good) if good and len(good) == len(rounds) else None
@@ -158,7 +161,8 @@ def _is_positive(value: float | None) -> bool:
 
 
 def judge(figure: Figure, same: Sequence[Round], changed: Sequence[Round]) -> Judged:
-    """Judge one figure by its A/A rounds and by the rounds of base and changed."""
+    """Return the verdict on one figure, from its A/A rounds (`same`) and its rounds of base against changed
+    (`changed`)."""
     same_ratios, ratios = ratios_of(figure, same), ratios_of(figure, changed)
     if same_ratios is None or ratios is None:
         return Judged(figure, Verdict.MISSING)
@@ -179,8 +183,8 @@ def judge(figure: Figure, same: Sequence[Round], changed: Sequence[Round]) -> Ju
 def _median_shown(
     figure: Figure, rounds: Sequence[Round], side: Callable[[Round], Mapping[str, float]]
 ) -> float | None:
-    """Return the median in the figure's unit, or as a multiple of nginx's yardstick in the same round. Returns None if
-    nginx has no value."""
+    """Return the median of the values in the figure's unit, or as a multiple of nginx's yardstick in the same round.
+    Returns None if nginx has no value."""
     if figure.yardstick is None:
         return statistics.median(side(each)[figure.name] for each in rounds) * figure.scale
     yardsticks = [each.nginx.get(figure.yardstick, 0.0) for each in rounds]
@@ -194,7 +198,7 @@ HEAD = ("figure", "unit", "A/A ratios", "spread", "base", "changed", "ratio", "l
 
 
 def table(judged: Sequence[Judged]) -> str:
-    """Return the results as text, one line per figure."""
+    """Return the verdicts as a text table, one line per figure."""
     rows = [HEAD, *(_row(each) for each in judged)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
@@ -226,7 +230,7 @@ def _number(value: float | None) -> str:
 
 
 def overall(judged: Sequence[Judged]) -> str:
-    """Return the last line, which names the figures that are worse or missing."""
+    """Return the last line of the report, which names the figures that are worse or missing."""
     bad = [f"{each.figure.name} {each.verdict.value}" for each in judged if each.verdict is not Verdict.OK]
     return f"overall: not ok: {', '.join(bad)}" if bad else f"overall: ok: {len(judged)} figures within their limits"
 
@@ -236,7 +240,8 @@ def overall(judged: Sequence[Judged]) -> str:
 
 @dataclass(frozen=True)
 class Child:
-    """A child process. `directory` is its working directory and its TMPDIR, and is removed after its end."""
+    """A child process. `directory` is its working directory and its TMPDIR, and is removed after the process has
+    ended."""
 
     title: str
     process: subprocess.Popen[bytes]
@@ -247,20 +252,20 @@ class Child:
         return self.process.pid
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until `condition` is true. Raises RunError if the process ends first, or START_SECONDS pass."""
+        """Wait until `condition` is true. Raises RunError if the process ends or START_SECONDS pass before that."""
         deadline = time.monotonic() + START_SECONDS
         while not condition():
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RunError(f"{self.title} did not start. {self.log_tail()}")
+                raise RunError(f"{self.title} did not start. Its last log lines: {self.log_tail()}")
             time.sleep(POLL_SECONDS)
 
     def tree(self) -> list[psutil.Process]:
-        """Return the process and all of its descendants. Raises RunError if it has ended."""
+        """Return the process and all of its descendants. Raises RunError if the process has ended."""
         try:
             root = psutil.Process(self.pid)
             return [root, *root.children(recursive=True)]
         except psutil.NoSuchProcess:
-            raise RunError(f"{self.title} has ended. {self.log_tail()}") from None
+            raise RunError(f"{self.title} has ended unexpectedly. Its last log lines: {self.log_tail()}") from None
 
     def log_tail(self) -> str:
         return " / ".join(_read_text(self.directory / "log").strip().splitlines()[-5:])
@@ -277,8 +282,8 @@ def running(
     """Run `command` during the block, then end it and all of its descendants.
 
     In the command and in the `files`, which are written before the start, `{directory}` stands for the working
-    directory. The environment is that of this process without server settings and proxies. The child has its own
-    session, so that Ctrl-C does not reach it."""
+    directory. The child gets the environment of this process without server settings (SERVERPY_*), PYTHON* variables
+    and proxies. The child has its own session, so that Ctrl-C does not reach it."""
     with tempfile.TemporaryDirectory(prefix="serverpy-regression-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         for file, text in files.items():
@@ -308,7 +313,8 @@ def _clean_environment() -> dict[str, str]:
 
 
 def _end(process: subprocess.Popen[Any]) -> None:
-    """Send SIGTERM to the process, so that it ends its children; then send SIGKILL to all processes that are left."""
+    """Send SIGTERM to the process, so that it ends its children; then send SIGKILL to it and to all of its descendants
+    that still run."""
     family = _family(process.pid)
     try:
         process.terminate()
@@ -319,14 +325,14 @@ def _end(process: subprocess.Popen[Any]) -> None:
         family |= _family(process.pid)
         for each in family:
             with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()  # psutil compares the start time, so no other process with this id is hit
+                each.kill()  # psutil compares the start time, so that no other process with the same id is killed
         process.kill()
         process.wait()
         psutil.wait_procs(family, timeout=STOP_SECONDS)
 
 
 def _family(pid: int) -> set[psutil.Process]:
-    """Return the descendants of `pid` and the rest of its session, which includes orphans."""
+    """Return the descendants of `pid` and the other processes of its session, which include orphans."""
     found = set[psutil.Process]()
     with contextlib.suppress(psutil.NoSuchProcess):
         found.update(psutil.Process(pid).children(recursive=True))
@@ -339,8 +345,8 @@ def _family(pid: int) -> set[psutil.Process]:
 
 @contextlib.contextmanager
 def ended_by_signals(deadline_seconds: float) -> Iterator[None]:
-    """Turn SIGINT, SIGTERM, SIGHUP or the deadline into a RunError, but only once, so that none interrupts the
-    clean-up."""
+    """Turn the first SIGINT, SIGTERM or SIGHUP, or the end of the deadline, into a RunError. Later signals are ignored,
+    so that they do not interrupt the clean-up."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM)
 
     def stop(number: int, _frame: object) -> None:
@@ -348,7 +354,9 @@ def ended_by_signals(deadline_seconds: float) -> Iterator[None]:
             signal.signal(each, signal.SIG_IGN)
         late = number == signal.SIGALRM
         raise RunError(
-            f"not done within {deadline_seconds:.0f} s" if late else f"ended by {signal.Signals(number).name}"
+            f"the run was not done within {deadline_seconds:.0f} s: raise --deadline, or stop other work on the machine"
+            if late
+            else f"the run was ended by {signal.Signals(number).name}"
         )
 
     before = {number: signal.signal(number, stop) for number in numbers}
@@ -363,7 +371,8 @@ def ended_by_signals(deadline_seconds: float) -> Iterator[None]:
 
 
 def _sweep() -> None:
-    """Kill the remaining descendants, because a signal may have arrived while a child was being started."""
+    """Kill all remaining descendants of this process. A signal may have arrived while a child was being started, so
+    that no block ends this child."""
     family = psutil.Process().children(recursive=True)
     for each in family:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -380,8 +389,8 @@ def free_ports(count: int) -> list[int]:
 
 
 def get(port: int, path: str) -> tuple[int, bytes]:
-    """Send a GET and return status and body. Raises OSError if the connection fails, http.client.HTTPException if the
-    response is malformed."""
+    """Send a GET and return the status and body of the response. Raises OSError if the connection fails,
+    http.client.HTTPException if the response is malformed."""
     with contextlib.closing(http.client.HTTPConnection(HOST, port, timeout=10)) as connection:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -410,8 +419,8 @@ class Site:
 
 @dataclass(frozen=True)
 class Target:
-    """A server under load. `address` returns the request path for a media name and a scheme. `alone` is True if the
-    first process serves all streams, so that the CPU time of its children does not belong to a stream."""
+    """A server or nginx under load. `address` returns the request path for a media name and a scheme. `alone` is True
+    if the first process serves all streams, so that CPU time of its children is not part of a stream's cost."""
 
     child: Child
     port: int
@@ -428,7 +437,10 @@ def sample_site(checkout: Path) -> Iterator[Site]:
         child.until(lambda: answers(port, "/media/clip.mp4"))
         authorities = list(child.directory.glob("*.pem"))
         if len(authorities) != 1:
-            raise RunError("The sample site has not written the certificate of its authority into TMPDIR.")
+            raise RunError(
+                "The sample site has not written the certificate of its authority into TMPDIR. "
+                "Does it serve https (--https-port)?"
+            )
         yield Site(port, https_port, authorities[0])
 
 
@@ -471,7 +483,8 @@ http {{
 def nginx(site: Site) -> Iterator[Target]:
     (port,) = free_ports(1)
     configuration = NGINX.format(
-        user="user root;" if os.geteuid() == 0 else "",  # as another user, an nginx worker could not read the directory
+        # nginx runs as root if this process does: a worker of another user could not read the directory
+        user="user root;" if os.geteuid() == 0 else "",
         host=HOST,
         own_port=port,
         port=site.port,
@@ -494,12 +507,13 @@ def nginx_command() -> str:
 
 @contextlib.contextmanager
 def serving(sides: Sequence[Path], *, threads: int = 4, site: Site | None = None) -> Iterator[list[Target]]:
-    """Run a server of each checkout, with default settings except those that the loads need. All servers are ready when
-    the block begins."""
+    """Run a server of each checkout in `sides` during the block. Yields the servers once all of them are ready. Their
+    settings are the defaults, except those that the loads need."""
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(_server(side, threads, site)) for side in sides]
         for server in servers:
-            server.child.until(lambda port=server.port: answers(port, "/ready"))  # type: ignore[misc]  # mypy cannot type a lambda's default
+            # mypy cannot infer the type of a lambda's default argument
+            server.child.until(lambda port=server.port: answers(port, "/ready"))  # type: ignore[misc]
             _raise_fd_limit(server.child.pid)
         yield servers
 
@@ -537,7 +551,8 @@ def stream(page: str, method: str = "relay") -> str:
 
 
 def page_of(base: str, media: str, fresh: str = "") -> str:
-    """Return the address of a page with a player for `media`. A new `fresh` makes it a page that no cache knows."""
+    """Return the address of a page of the sample site whose player plays `media`. A new value of `fresh` changes the
+    address, so that no cached extraction is used."""
     page = media if media.startswith("hls-") else f"fault/id=regression/{media}"
     return f"{base}/page/{page}" + (f"?fresh={fresh}" if fresh else "")
 
@@ -547,7 +562,8 @@ def python_of(checkout: Path) -> Path:
 
 
 def check_checkout(checkout: Path) -> None:
-    """Check that the checkout has a .venv whose `serverpy` is the checkout's own. Raises RunError if it has none."""
+    """Check that the checkout has a .venv whose `serverpy` is the checkout's own. Raises RunError if the .venv is
+    missing or imports `serverpy` from elsewhere."""
     if not python_of(checkout).exists():
         raise RunError(f"{checkout} has no .venv: run `make install` there.")
     command = [str(python_of(checkout)), "-c", "import serverpy; print(serverpy.__file__)"]
@@ -560,23 +576,25 @@ def check_checkout(checkout: Path) -> None:
 
 
 def cpu_seconds(child: Child, *, tree: bool) -> float:
-    """Return the CPU time, user and system, of the process or of its tree, including threads that have ended.
+    """Return the user and system CPU time in seconds of the process, or of its whole tree, including threads that have
+    ended.
 
-    Reads the process's CPU clock, whose id is ~pid << 3 | 2 (CPUCLOCK_SCHED, clock_getcpuclockid(3)), because /proc and
-    psutil round the same time to ticks of 10 ms.
+    The time is that of the process's CPU clock, whose id is ~pid << 3 | 2 (CPUCLOCK_SCHED, clock_getcpuclockid(3)),
+    because /proc and psutil round the same time to ticks of 10 ms.
     """
     pids = [each.pid for each in child.tree()] if tree else [child.pid]
     return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
 
 
 def pss_bytes(child: Child) -> tuple[int, int]:
-    """Return the PSS of the process and of its tree, in bytes."""
+    """Return the PSS in bytes of the process, then the PSS of its whole process tree."""
     sizes = [each.memory_full_info().pss for each in child.tree()]
     return sizes[0], sum(sizes)
 
 
 def settled_pss(child: Child, seconds: float, readings: int = 5) -> tuple[float, float]:
-    """Return the median PSS of the process and of its tree, in bytes, of several readings over `seconds`."""
+    """Return the median PSS in bytes of the process, then of its whole process tree. Takes several readings over
+    `seconds`."""
     taken = []
     for _ in range(readings):
         time.sleep(seconds / readings)
@@ -587,12 +605,12 @@ def settled_pss(child: Child, seconds: float, readings: int = 5) -> tuple[float,
 # --- Loads ---------------------------------------------------------------------------------------------------------
 
 Ask = tuple[str, int]
-"""A request path, and the number of bytes in the body of its response."""
+"""The path of a request, and the expected number of bytes in the body of its response."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of the loads. `turns` is the number of times that each load runs on each side in a round."""
+    """Sizes and durations of the loads. `turns` is the number of times that each load runs on each side in a round."""
 
     fast_mib: int = 160
     six_mib: int = 32
@@ -617,12 +635,12 @@ class Media:
 
 
 def measure_media(site: Site) -> Media:
-    """Return the lengths in bytes of the media that the site sends."""
+    """Return the lengths in bytes of the MP4 file and of the HLS stream that the loads read from the site."""
     return Media(len(_fetch(site, "/media/clip.mp4")), sum(len(_fetch(site, part)) for part in _segments(site)))
 
 
 def _segments(site: Site) -> list[str]:
-    """Return the segments of the variant with the highest BANDWIDTH (RFC 8216 §4.3.4.2)."""
+    """Return the addresses of the segments of the variant with the highest BANDWIDTH (RFC 8216 §4.3.4.2)."""
     master = _fetch(site, "/hls/ts/master.m3u8").decode()
     variants = re.findall(r"#EXT-X-STREAM-INF:.*?BANDWIDTH=(\d+).*\n(.+)", master)
     playlist = urljoin("/hls/ts/master.m3u8", max(variants, key=lambda variant: int(variant[0]))[1])
@@ -633,13 +651,13 @@ def _segments(site: Site) -> list[str]:
 def _fetch(site: Site, path: str) -> bytes:
     status, body = get(site.port, path)
     if status != 200:
-        raise RunError(f"The sample site answered {status} for {path}.")
+        raise RunError(f"The sample site answered GET {path} with status {status}, not 200.")
     return body
 
 
 @contextlib.contextmanager
 def reading(order: Mapping[str, object]) -> Iterator[subprocess.Popen[str]]:
-    """Run the process of the clients with `order` during the block."""
+    """Run the process of the clients during the block. `order` is the JSON object that tells them what to request."""
     process = subprocess.Popen(
         [sys.executable, "-I", str(READER)],
         stdin=subprocess.PIPE,
@@ -651,7 +669,7 @@ def reading(order: Mapping[str, object]) -> Iterator[subprocess.Popen[str]]:
     with process:
         try:
             if process.stdin is None:
-                raise RunError("the process of the clients has no stdin")
+                raise RunError("the process that runs the clients has no stdin")
             process.stdin.write(json.dumps(order) + "\n")
             process.stdin.flush()
             yield process
@@ -660,11 +678,12 @@ def reading(order: Mapping[str, object]) -> Iterator[subprocess.Popen[str]]:
 
 
 def outcome_of(process: subprocess.Popen[str], target: Target, load: str) -> dict[str, Any]:
-    """Return the output of the clients. Raises RunError if one of them got a wrong response, or LOAD_SECONDS pass."""
+    """Wait for the clients to end, and return what they report. Raises RunError if a client got a wrong response, or if
+    LOAD_SECONDS pass first."""
     try:
         said, reason = process.communicate(timeout=LOAD_SECONDS)
     except subprocess.TimeoutExpired:
-        raise RunError(f"{target.child.title}, {load}: not done within {LOAD_SECONDS:.0f} s.") from None
+        raise RunError(f"{target.child.title}, {load}: the load was not done within {LOAD_SECONDS:.0f} s.") from None
     if process.returncode:
         raise RunError(f"{target.child.title}, {load}: {reason.strip()} {target.child.log_tail()}")
     found: dict[str, Any] = json.loads(said.splitlines()[-1])
@@ -678,7 +697,8 @@ def read_whole(target: Target, load: str, asks: Sequence[Ask], clients: int, *, 
 
 @dataclass(frozen=True)
 class Load:
-    """Requests that measure the figure of the same name: CPU time per GB or request, or the time to the first byte."""
+    """A series of requests that measures the figure `name`: CPU time per GB or request, or the time to the first
+    byte."""
 
     name: str
     asks: Callable[[Target], Sequence[Ask]]
@@ -689,7 +709,8 @@ class Load:
     timed: bool = False
 
     def measure(self, target: Target) -> tuple[float, list[float]]:
-        """Return the CPU seconds per GB or request, and the times to the first byte."""
+        """Send the requests to `target`. Returns the CPU seconds per GB or per request, and the time to the first byte
+        of each response in seconds."""
         asks, tree = self.asks(target), self.tree or not target.alone
         before = cpu_seconds(target.child, tree=tree)
         outcome = read_whole(target, self.name, asks, self.clients, keep=self.keep)
@@ -698,7 +719,8 @@ class Load:
 
 
 def loads_for(site: Site, media: Media, sizes: Sizes, numbers: Iterator[int]) -> tuple[Load, ...]:
-    """Return all loads that measure CPU or time, in their order. `numbers` make pages that no cache knows."""
+    """Return all loads that measure CPU or time, in the order in which they run. Each value of `numbers` makes the
+    address of a page unique, so that its extraction is not cached."""
 
     def large(count: int, mib: int, scheme: str) -> Callable[[Target], Sequence[Ask]]:
         return lambda target: [(target.address(f"large-{mib}.mp4", scheme), mib * MIB)] * count
@@ -726,9 +748,11 @@ def loads_for(site: Site, media: Media, sizes: Sizes, numbers: Iterator[int]) ->
 
 
 def measure_in_turn(load: Load, targets: Sequence[Target], turns: int) -> list[float]:
-    """Return one figure for each target: the CPU cost of its best turn, because other work on the machine only adds
-    CPU, or the median of its times. Each turn reverses the order of the previous one, so that a drift affects all
-    targets alike."""
+    """Return one figure for each target: the median time to the first byte if the load is timed, else the CPU cost of
+    the target's best turn, because other work on the machine only adds CPU.
+
+    Each turn reverses the order of the targets, so that a drift of the machine's speed affects all targets alike.
+    """
     costs: list[list[float]] = [[] for _ in targets]
     times: list[list[float]] = [[] for _ in targets]
     order = list(range(len(targets)))
@@ -742,10 +766,10 @@ def measure_in_turn(load: Load, targets: Sequence[Target], turns: int) -> list[f
 
 
 def slow_streams(targets: Mapping[Target, str], site: Site, sizes: Sizes) -> list[dict[str, float]]:
-    """Return how much each slow stream adds to the PSS of the server and of its process tree, for each target and the
-    method that its clients request.
+    """Return the bytes that each slow stream adds to the PSS of the server and to the PSS of its process tree, for each
+    target. `targets` maps a target to the method that its clients request.
 
-    All targets have their clients at the same time, which changes the cost in CPU, but not in memory."""
+    All targets serve their clients at the same time, which changes the cost in CPU, but not in memory."""
     time.sleep(REST_SECONDS)
     bases = [settled_pss(target.child, 0.3, 3) for target in targets]
     with contextlib.ExitStack() as stack:
@@ -753,7 +777,7 @@ def slow_streams(targets: Mapping[Target, str], site: Site, sizes: Sizes) -> lis
         for crowd, (target, method) in zip(crowds, targets.items(), strict=True):
             if crowd.stdout is None or crowd.stdout.readline().strip() != "reading":
                 outcome_of(crowd, target, f"{method}, slow")
-                raise RunError(f"{target.child.title}: the slow clients did not begin.")
+                raise RunError(f"{target.child.title}: the slow clients ended before each had a first byte.")
         time.sleep(sizes.slow_settle_seconds)
         peaks = [settled_pss(target.child, sizes.slow_watch_seconds / len(targets)) for target in targets]
         for crowd, (target, method) in zip(crowds, targets.items(), strict=True):
@@ -780,18 +804,22 @@ SCHEMES = ("http", "https")
 
 
 def _check_pace(target: Target, method: str, outcome: Mapping[str, Any], rate: int) -> None:
-    """Check that no client got less than half of the bytes that its rate allows. Raises RunError if a stream
-    stalled."""
+    """Check that every client got at least half of the bytes that its rate allows. Raises RunError if a client got
+    less, because its stream has stalled."""
     slowest, wanted = min(outcome["received"]), outcome["seconds"] * rate / 2
     if slowest < wanted:
-        raise RunError(f"{target.child.title}, {method}, slow: a client got {slowest} bytes, not {wanted:.0f}.")
+        raise RunError(
+            f"{target.child.title}, {method}, slow: a client got {slowest} bytes, "
+            f"but at half of its rate it would have got {wanted:.0f}."
+        )
 
 
 def idle_pss(servers: Sequence[Target], site_of: Path) -> list[float]:
-    """Return the PSS of each fresh server and its worker, after the first extraction.
+    """Return the PSS in bytes of each new server with its worker, after the first extraction.
 
-    The site has ended by then: PSS divides the pages of libraries among all processes of the same .venv, so it would be
-    lower for the checkout from which the site runs."""
+    The sample site has ended before the PSS is read: PSS divides the pages of libraries among all processes of the same
+    .venv, so it would be lower for the checkout from which the site runs.
+    """
     with sample_site(site_of) as site:
         path = stream(page_of(site.base("http"), "clip.mp4"))
         for server in servers:
@@ -831,8 +859,9 @@ class Harness:
             for server in servers:
                 _warm_up(server, site, media, SCHEMES)
             if self.wanted & SLOW_NAMES:
-                # Clients of relay use `servers`, which get the other loads afterwards; clients of embedded use
-                # `resting`: free memory in the heap after one crowd of clients would hide the cost of the next crowd.
+                # The clients of relay use `servers`, which get the other loads afterwards. The clients of embedded use
+                # the servers in `resting`: free memory that the first clients leave in a server's heap would hide the
+                # cost of the next clients.
                 for server in resting:
                     _warm_up(server, site, media, SCHEMES[:1])
                 targets = dict.fromkeys(servers, "relay") | dict.fromkeys(resting, "embedded")
@@ -868,7 +897,8 @@ class Harness:
 
 
 def _warm_up(server: Target, site: Site, media: Media, schemes: Sequence[str]) -> None:
-    """Make the server load the modules of first use: they are part of its base memory, and of no figure."""
+    """Make the server load all modules that it imports on first use. They are part of its base memory, and of no
+    measured figure."""
     pages = [page_of(site.base(scheme), "clip.mp4") for scheme in schemes]
     asks = [(stream(page, method), media.clip_bytes) for page in pages for method in METHODS]
     asks.append((stream(page_of(site.base("http"), "hls-ts")), media.hls_bytes))
@@ -877,8 +907,8 @@ def _warm_up(server: Target, site: Site, media: Media, schemes: Sequence[str]) -
 
 @dataclass
 class Measured:
-    """The values of all rounds so far: `same` compares the base with itself, `changed` the base with the changed
-    side."""
+    """The rounds measured so far: `same` compares the base with itself, `changed` the base with the changed
+    checkout."""
 
     same: list[Round] = field(default_factory=list)
     changed: list[Round] = field(default_factory=list)
@@ -902,7 +932,7 @@ def _say(text: str) -> None:
 
 
 def raw(base: Path, changed: Path, measured: Measured, judged: Sequence[Judged]) -> str:
-    """Return all measured values, in bytes and seconds, as JSON. The JSON has no verdicts if the run failed."""
+    """Return all measured values as JSON, in bytes and seconds. The JSON contains no verdicts if the run failed."""
 
     def plain(rounds: Sequence[Round]) -> list[dict[str, Mapping[str, float]]]:
         return [{"base": each.base, "other": each.other, "nginx": each.nginx} for each in rounds]
@@ -925,7 +955,7 @@ def raw(base: Path, changed: Path, measured: Measured, judged: Sequence[Judged])
 
 
 def commit_of(checkout: Path) -> str:
-    """Return the output of `git describe`. Returns "unknown" if it fails."""
+    """Return the version of the checkout from `git describe`, or "unknown" if the command fails."""
     command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
@@ -935,18 +965,20 @@ def commit_of(checkout: Path) -> str:
 
 def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("base", type=Path, help="checkout A, with a .venv")
-    parser.add_argument("changed", type=Path, help="checkout B, with a .venv")
-    parser.add_argument("--site", type=Path, default=ROOT, help="checkout of the sample site (default: this one)")
+    parser.add_argument("base", type=Path, help="checkout A (the base), with a .venv")
+    parser.add_argument("changed", type=Path, help="checkout B (the changed one), with a .venv")
     parser.add_argument(
-        "--rounds", type=int, default=None, help="number of A/A rounds and of A/B rounds (default: 5; quick: 2)"
+        "--site", type=Path, default=ROOT, help="checkout whose sample site serves the media (default: this checkout)"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="small loads, to try the script; the verdict means nothing"
+        "--rounds", type=int, default=None, help="number of A/A rounds, and of A/B rounds (default: 5; with --quick: 2)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="use small loads, to try the script; the verdict means nothing"
     )
     only = f"measure this figure only; may be repeated: {', '.join(NAMES)}"
     parser.add_argument("--only", action="append", choices=NAMES, metavar="FIGURE", help=only)
-    parser.add_argument("--output", type=Path, help="write all measured values to this file, as JSON")
+    parser.add_argument("--output", type=Path, help="write all measured values to FILE, as JSON")
     parser.add_argument(
         "--deadline",
         type=float,
@@ -957,7 +989,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Measure and print all figures. Returns whether no figure is worse or missing. Raises RunError if a load fails."""
+    """Measure and print all figures. Returns True if no figure is worse or missing. Raises RunError if a load fails."""
     base, changed, site_of = (path.resolve() for path in (options.base, options.changed, options.site))
     nginx_command()
     for checkout in {base, changed, site_of}:

@@ -1,8 +1,9 @@
-"""The clients of `scripts/regression.py`: one process, raw sockets, one JSON object in and one out.
+"""The clients of `scripts/regression.py`: one process, raw sockets, whose input and output are one JSON object each.
 
-The process reads the order as a line from stdin, writes the outcome to stdout and exits with 0, or writes the reason to
-stderr and exits with 1. The clients count every byte and follow the framing of every response, but neither keep nor
-compare the bytes, so that they need less CPU than the server under load. The module imports only the standard library.
+The process reads what to request as a line from stdin. It writes the outcome to stdout and exits with 0, or writes the
+reason of a failure to stderr and exits with 1. The clients count every byte and follow the framing of every response,
+but neither keep nor compare the bytes, so that they need less CPU than the server under load. The module imports only
+the standard library.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ SEGMENT_BYTES = 1448
 """TCP segment size of a slow client, as over Ethernet. With loopback's 64 KB, the kernel buffers 2.6 MB per client."""
 TICK_SECONDS = 0.025
 SLOTS = 10
-"""A tenth of the slow clients reads on each tick."""
+"""Number of groups of slow clients. On each tick, the clients of one group read."""
 
 
 class ReadError(Exception):
-    """A response that is not the one that the order expects."""
+    """The error that a response differs from the expected one."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One GET and the exact length of its body."""
+    """A GET request: its path, and the exact length of the response's body."""
 
     path: str
     body_bytes: int
@@ -60,7 +61,7 @@ class Framing:
         self._head: bytearray | None = bytearray()
         self._chunked = False
         self._left = 0
-        """Bytes until the end of the body, or of the chunk."""
+        """Number of bytes until the end of the body, or until the end of the current chunk if the body is chunked."""
         self._line = bytearray()
         self._after_data = self._trailer = False
 
@@ -70,18 +71,19 @@ class Framing:
         while len(data) and not self.over:
             data = self._feed_data(data) if self._left else self._feed_line(data)
         if len(data):
-            raise ReadError("bytes follow the end of the body")
+            raise ReadError("the server sent bytes after the end of the body")
         if self.received > self._request.body_bytes:
-            raise ReadError(f"the body has more than {self._request.body_bytes} bytes")
+            raise ReadError(f"the body has more bytes than the expected {self._request.body_bytes}")
 
     def _feed_head(self, head: bytearray, data: memoryview) -> memoryview:
-        """Return the bytes after the head: none until the head is complete."""
+        """Add `data` to the head of the response. Returns the bytes after the head, or an empty view while the head is
+        not complete."""
         before = len(head)
         head += data[:HEAD_BYTES]
         end = head.find(b"\r\n\r\n")
         if end < 0:
             if len(head) >= HEAD_BYTES:
-                raise ReadError("the head of the answer is too long")
+                raise ReadError("the head of the response is larger than {HEAD_BYTES} bytes")
             return data[len(data) :]
         self._head = None
         self._open_body(bytes(head[:end]).lower())
@@ -90,13 +92,13 @@ class Framing:
     def _open_body(self, head: bytes) -> None:
         status, *lines = head.split(b"\r\n")
         if status.split(b" ")[1:2] != [b"200"]:
-            raise ReadError(f"status {status.decode('latin-1')!r} for {self._request.path}")
+            raise ReadError(f"status {status.decode('latin-1')!r} instead of 200 for {self._request.path}")
         fields = dict(line.partition(b":")[::2] for line in lines)
         self._chunked = b"chunked" in fields.get(b"transfer-encoding", b"")
         if not self._chunked:
             self._left = int(fields.get(b"content-length", b"-1"))
             if self._left != self._request.body_bytes:
-                raise ReadError(f"Content-Length {self._left}, expected {self._request.body_bytes}")
+                raise ReadError(f"the response has Content-Length {self._left}, expected {self._request.body_bytes}")
             self.over = not self._left
 
     def _feed_data(self, data: memoryview) -> memoryview:
@@ -113,7 +115,7 @@ class Framing:
         end = piece.find(b"\n") + 1
         self._line += piece[:end] if end else piece
         if len(self._line) > CHUNK_LINE_BYTES:
-            raise ReadError("malformed chunk")
+            raise ReadError("malformed chunk: its size line is too long")
         if end:
             line, self._line = bytes(self._line).strip(), bytearray()
             self._end_line(line)
@@ -123,7 +125,7 @@ class Framing:
         if self._after_data:
             self._after_data = False
             if line:
-                raise ReadError("malformed chunk")
+                raise ReadError("malformed chunk: its data are not followed by CRLF")
         elif self._trailer:
             self.over = not line
         else:
@@ -131,16 +133,16 @@ class Framing:
             self._trailer = not self._left
 
     def check(self) -> None:
-        """Check that the body is complete. Raises ReadError if it is not."""
+        """Check that the body is complete. Raises ReadError if bytes of the body are missing."""
         if not self.over or self.received != self._request.body_bytes:
             expected = self._request.body_bytes
             raise ReadError(f"{self._request.path} ended after {self.received} of {expected} bytes")
 
 
 class Connection:
-    """One client: it sends requests one after the other, over one connection if `keep` is true.
+    """A client that sends requests one after the other, over a single connection if `keep` is true.
 
-    The owner closes the connection.
+    The owner calls `close`.
     """
 
     def __init__(self, port: int, *, keep: bool, slow: bool = False) -> None:
@@ -153,7 +155,7 @@ class Connection:
     @property
     def socket(self) -> socket.socket:
         if self._socket is None:
-            raise ReadError("not connected")
+            raise ReadError("the client is not connected: send a request first")
         return self._socket
 
     def send(self, request: Request) -> None:
@@ -168,19 +170,19 @@ class Connection:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.settimeout(SILENT_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._slow:  # both options take effect only if they are set before the connect
+        if self._slow:  # the options SO_RCVBUF and TCP_MAXSEG take effect only if they are set before the connect
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
         self._socket.connect((HOST, self._port))
 
     def take(self, buffer: memoryview) -> bool:
-        """Read once from a readable socket. Returns whether the response has ended and, unless `keep` is true, the
+        """Read once from the readable socket. Returns True if the response has ended and, unless `keep` is true, the
         server has closed the connection."""
         count = self.socket.recv_into(buffer)
         if not count:
             self.framing.check()
             if self._keep:
-                raise ReadError("the server closed a connection that it had to keep")
+                raise ReadError("the server closed the connection after a response, but the load needs keep-alive")
             self.close()
             return True
         self.framing.feed(buffer[:count])
@@ -214,7 +216,7 @@ def read_whole(port: int, requests: list[Request], connections: int, *, keep: bo
         while selector.get_map():
             events = selector.select(SILENT_SECONDS)
             if not events:
-                raise ReadError(f"no byte for {SILENT_SECONDS:g} s")
+                raise ReadError(f"no client received a byte for {SILENT_SECONDS:g} s")
             for key, _ in events:
                 connection: Connection = key.data
                 if not keep:  # `take` may close the socket, and a selector must not contain closed sockets
@@ -233,19 +235,19 @@ def read_whole(port: int, requests: list[Request], connections: int, *, keep: bo
 
 
 def read_slowly(port: int, request: Request, clients: int, rate: int) -> dict[str, object]:
-    """Read with `clients` clients at `rate` bytes per second each until stdin ends. Print a line once all have a first
-    byte.
+    """Read with `clients` clients at `rate` bytes per second each until stdin ends. Print a line once every client has
+    its first byte.
 
-    Raises ReadError if a response ends meanwhile, or is not as expected.
+    Raises ReadError if a response ends before stdin does, or differs from the expected one.
     """
     buffer = memoryview(bytearray(BUFFER_BYTES))
     crowd = [Connection(port, keep=True, slow=True) for _ in range(clients)]
     for connection in crowd:
         connection.send(request)
-    for connection in crowd:  # the kernel buffers the responses of the other connections meanwhile
+    for connection in crowd:  # the kernel buffers the responses of the connections that are not read yet
         while not connection.framing.received:
             if connection.take(buffer[:4096]):
-                raise ReadError("the stream ended at once")
+                raise ReadError("the response ended before its client had the first byte")
         connection.socket.setblocking(False)
     print("reading", flush=True)
     begun, received = time.perf_counter(), [connection.framing.received for connection in crowd]
@@ -259,7 +261,7 @@ def read_slowly(port: int, request: Request, clients: int, rate: int) -> dict[st
 
 
 def _ticks() -> Iterator[int]:
-    """Yield the number of the slot that reads next, once per tick, until stdin ends."""
+    """Yield the number of the group of clients that reads next, once per tick, until stdin ends."""
     slot = 0
     while not select.select([sys.stdin], [], [], TICK_SECONDS)[0]:
         yield slot
@@ -271,7 +273,7 @@ def _take_due(connection: Connection, buffer: memoryview, due: int) -> None:
         return
     try:
         if connection.take(buffer[:due]):
-            raise ReadError("a stream ended before its client left")
+            raise ReadError("a response ended before its client left")
     except BlockingIOError:
         return
 

@@ -1,4 +1,4 @@
-"""A random sample of the project's English, to judge whether it is plain.
+"""A random sample of the project's English, drawn so that a reader can judge whether it is plain.
 
     python scripts/sample_english.py [--seed SEED] [--count 200]
 
@@ -23,12 +23,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("serverpy", "tests", "scripts")
 DIRECTIVE = re.compile(r"#\s*(?:type:|noqa|fmt:|ruff:|!|---)[^#]*")
-"""Matches a directive in a comment. A reason may follow the directive after another `#`."""
+"""Pattern of a directive in a comment, such as `noqa`. A reason may follow the directive after another `#`."""
 LOG_CALL = re.compile(r"(?:\w+\.)*_?log(?:ger)?\.(?:debug|info|warning|error|exception|critical)")
+PLACEHOLDER = re.compile(r"\{[^{}]*\}|%[a-z]")
+WORD = re.compile(r"[A-Za-z]{2}")
 KEYWORDS = {"help": "help", "short_help": "help", "epilog": "help", "description": "description"}
 
 Found = tuple[int, str, str]
-"""The line, kind and text of a `Text`."""
+"""A text found in a module: its line, kind, and content."""
 
 
 @dataclass(frozen=True, order=True)
@@ -40,13 +42,17 @@ class Text:
 
 
 def collect(root: Path = ROOT) -> list[Text]:
-    """Return all texts below `root`, in order. Leaves out the errors that tests raise: they are inputs, not texts for
-    readers."""
+    """Return all texts below `root`, in order. Leaves out messages that have no word besides their placeholders, and
+    the errors and log messages of tests: these are inputs of the code under test, not texts for readers."""
     paths = [path for folder in FOLDERS for path in (root / folder).rglob("*.py")]
     sources = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
     errors = {name for source in sources.values() for name in raised_classes(source)}
     texts = (text for path, source in sources.items() for text in texts_of(path, source, errors))
-    return sorted(text for text in texts if not (text.path.startswith("tests/") and text.kind == "error"))
+    return sorted(text for text in texts if not is_input(text) and WORD.search(PLACEHOLDER.sub("", text.text)))
+
+
+def is_input(text: Text) -> bool:
+    return text.path.startswith("tests/") and text.kind in ("error", "log")
 
 
 def draw(texts: list[Text], seed: str, count: int) -> list[Text]:
@@ -54,21 +60,21 @@ def draw(texts: list[Text], seed: str, count: int) -> list[Text]:
 
 
 def raised_classes(source: str) -> set[str]:
-    """Return the names of the classes that `source` raises with arguments."""
+    """Return the names of the exception classes that `source` raises with arguments."""
     raised = [node.exc for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Raise)]
     names = {ast.unparse(error.func).rpartition(".")[2] for error in raised if isinstance(error, ast.Call)}
     return {name for name in names if name.lstrip("_")[:1].isupper()}
 
 
 def texts_of(path: str, source: str, errors: Collection[str]) -> set[Text]:
-    """Return the texts of one module. `errors` are the names of classes whose arguments are error messages."""
+    """Return the texts of one module. `errors` contains the names of classes whose arguments are error messages."""
     found = [*comments(source), *(each for node in ast.walk(ast.parse(source)) for each in texts_at(node, errors))]
     return {Text(path, line, kind, " ".join(text.split())) for line, kind, text in found if text.strip()}
 
 
 def comments(source: str) -> Iterator[Found]:
     """Yield each comment without its directives. Consecutive lines that hold only a comment are one comment."""
-    found: list[tuple[int, int, str]] = []  # first line, last line (0 after code), text
+    found: list[tuple[int, int, str]] = []  # line of the comment, its last line (0 if code precedes the comment), text
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT:
             continue
@@ -97,7 +103,7 @@ def texts_at(node: ast.AST, errors: Collection[str]) -> Iterator[Found]:
 
 
 def kind_of(function: str, errors: Collection[str]) -> str:
-    """Return the kind of the texts that `function` is called with, or "" if these texts are not collected."""
+    """Return the kind of the texts in the arguments of `function`, or "" if these texts are not collected."""
     if LOG_CALL.fullmatch(function):
         return "log"
     name = function.rpartition(".")[2]
@@ -105,7 +111,8 @@ def kind_of(function: str, errors: Collection[str]) -> str:
 
 
 def strings(kind: str, *nodes: ast.expr) -> Iterator[Found]:
-    """Yield the string literals of `nodes`, or nothing if `kind` is "". An f-string keeps its expressions."""
+    """Yield the string literals in `nodes`, as texts of this kind. Yields nothing if `kind` is "". The text of an
+    f-string contains its expressions."""
     for node in nodes if kind else ():
         match node:
             case ast.Constant(value=str(text)):
@@ -118,13 +125,14 @@ def strings(kind: str, *nodes: ast.expr) -> Iterator[Found]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", help="any text; default: the current commit")
-    parser.add_argument("--count", type=int, default=200, help="how many texts to print; default: 200")
+    parser.add_argument("--seed", help="seed of the random choice, any text (default: the current commit)")
+    parser.add_argument("--count", type=int, default=200, help="number of texts to print (default: 200)")
     options = parser.parse_args()
     commit = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     seed = options.seed or subprocess.run(commit, check=True, capture_output=True, text=True).stdout.strip()
     for number, each in enumerate(draw(collect(), seed, options.count), 1):
-        text = each.text.encode(errors="backslashreplace").decode()  # a test contains half of a surrogate pair
+        # a text in the tests contains half of a surrogate pair, which cannot be printed
+        text = each.text.encode(errors="backslashreplace").decode()
         print(f"{number}. {each.path}:{each.line} [{each.kind}] {text}")
 
 

@@ -1,4 +1,4 @@
-"""Many slow clients on one server: a check of every byte, and a measurement of the server's memory.
+"""Test of many slow clients on one server: a check of every byte, and a measurement of the server's memory.
 
     python scripts/slow_clients.py [--clients 200] [--rate 65536] [--methods relay,embedded]
 
@@ -29,14 +29,14 @@ READ_BYTES = 32 * 1024
 
 @dataclass
 class Running:
-    """A server under test: where it listens, a page to stream, and its processes (without the sample site)."""
+    """A server under test: its port, a page to stream, and its processes (without the sample site)."""
 
     port: int
     page: str
     process: psutil.Process
 
     def pss(self) -> list[int]:
-        """Return the PSS in bytes of the server, then of its worker (and other children)."""
+        """Return the PSS in bytes of the server's process, then the total PSS of its worker and other children."""
         children = [each for each in self.process.children(recursive=True) if "sample" not in each.cmdline()]
         return [each.memory_full_info().pss for each in [self.process, *children]]
 
@@ -62,7 +62,7 @@ def serving(clients: int) -> Iterator[Running]:
             while "curl" not in said:
                 line = child.stdout.readline()
                 if not line:
-                    raise SystemExit("the server did not start")
+                    raise SystemExit("the server did not start: run `serverpy serve --demo` to see its error")
                 said += line
             port, page = re.search(r"127\.0\.0\.1:(\d+)/stream", said), re.search(r"sample page: (\S+)", said)
             assert port is not None
@@ -74,7 +74,7 @@ def serving(clients: int) -> Iterator[Running]:
 
 
 async def read(running: Running, method: str, rate: int, film: bytes, outcome: Outcome) -> None:
-    """Run one client: read the whole film at `rate` bytes per second, and compare every byte."""
+    """Run one client, which reads the whole film at `rate` bytes per second, and compares every byte with the file."""
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=READ_BYTES)
     try:
         path = f"/stream?url={quote(running.page, safe='')}&method={method}"
@@ -102,7 +102,8 @@ async def read(running: Running, method: str, rate: int, film: bytes, outcome: O
 
 
 async def _piece(reader: asyncio.StreamReader, *, chunked: bool) -> bytes:
-    """Return bytes of the body, `b""` at its end. Raises IncompleteReadError, an EOFError, if a chunk is cut."""
+    """Read and return the next bytes of the body, or `b""` at its end. Raises IncompleteReadError, an EOFError, if the
+    connection closes within a chunk."""
     if not chunked:
         return await reader.read(READ_BYTES)
     size = int(await reader.readuntil(b"\r\n"), 16)
@@ -133,7 +134,8 @@ async def crowd(running: Running, method: str, clients: int, rate: int, film: by
 async def run(clients: int, rate: int, methods: list[str]) -> bool:
     with serving(clients) as running:
         film = await asyncio.to_thread(_film, running)
-        # The first use of each method loads modules, whose memory belongs to the base, not to the streams.
+        # The first stream of each method makes the server load modules. Their memory is part of the base, not of the
+        # streams.
         for method in methods:
             await read(running, method, 1 << 40, film, Outcome())
         right = [await crowd(running, method, clients, rate, film) for method in methods]
@@ -144,7 +146,7 @@ async def run(clients: int, rate: int, methods: list[str]) -> bool:
 
 
 def _film(running: Running) -> bytes:
-    """Return the bytes of the sample film, from the sample site."""
+    """Return the bytes of the sample film, downloaded from the sample site."""
     url = running.page.replace("/page/prog", "/media/prog.mp4")
     with urllib.request.urlopen(url, timeout=30) as answer:
         film: bytes = answer.read()
@@ -154,8 +156,8 @@ def _film(running: Running) -> bytes:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--rate", type=int, default=64 * 1024, help="bytes per second of each client")
-    parser.add_argument("--methods", default="relay,embedded", help="methods to test, separated by commas")
+    parser.add_argument("--rate", type=int, default=64 * 1024, help="bytes per second that each client reads")
+    parser.add_argument("--methods", default="relay,embedded", help="streaming methods to test, separated by commas")
     options = parser.parse_args()
     if not asyncio.run(run(options.clients, options.rate, options.methods.split(","))):
         raise SystemExit(1)

@@ -15,21 +15,22 @@ import uvloop
 T = TypeVar("T")
 
 TEST_SECONDS = 240.0
-"""Timeout of a test in seconds. It is shorter than pytest's own, so that a test that hangs is cancelled and closes its
-connections and files."""
+"""Timeout of a test in seconds. It is shorter than the timeout of pytest, so that a test that hangs is cancelled and
+closes its connections and files."""
 PATIENCE_SECONDS = 30.0
-"""Seconds to wait for a condition: enough for a slow, busy machine."""
+"""Default number of seconds to wait for a condition: enough for a slow, busy machine."""
 
 
 def run(test: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run `test` in an event loop of its own (uvloop, as in production). Raises TimeoutError after TEST_SECONDS."""
+    """Run `test` in a new uvloop event loop, as in production. Raises TimeoutError if the test takes longer than
+    TEST_SECONDS."""
 
     async def limited() -> T:
         async with asyncio.timeout(TEST_SECONDS):
             try:
                 return await test()
             finally:
-                for _ in range(3):  # so that aborted transports call connection_lost
+                for _ in range(3):  # aborted transports call connection_lost in these iterations of the loop
                     await asyncio.sleep(0)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -48,7 +49,7 @@ async def eventually(
 def wait_for(
     condition: Callable[[], object], what: Callable[[], object] | None = None, *, seconds: float = PATIENCE_SECONDS
 ) -> None:
-    """Wait as `eventually` does, but without an event loop."""
+    """Wait until `condition` holds, without an event loop. Raises AssertionError as `eventually` does."""
     for pause in _pauses(condition, what, seconds):
         time.sleep(pause)
 
@@ -63,7 +64,8 @@ async def stays(condition: Callable[[], object], *, seconds: float) -> None:
 
 
 def _pauses(condition: Callable[[], object], what: Callable[[], object] | None, seconds: float) -> Iterator[float]:
-    """Yield the pause before each further check: an eighth of the time waited so far, from 2 to 100 ms."""
+    """Yield the pause before each further check of a condition: an eighth of the time waited so far, but 2 to 100
+    ms."""
     begun = time.monotonic()
     while not condition():
         waited = time.monotonic() - begun

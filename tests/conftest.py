@@ -1,4 +1,5 @@
-"""Fixtures of the sample site and its media, an environment without settings, and the runner of async tests."""
+"""Pytest fixtures for the sample site, its media and an environment without settings, and the hook that runs async
+tests."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ for variable in [name for name in os.environ if name.upper().startswith("SERVERP
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an `async def` test in an event loop of its own. Returns None if the test is not async, so
-    that pytest calls the test itself."""
+    """Run an `async def` test in a new event loop. Returns None if the test is not async, so that pytest calls the test
+    itself."""
     test = pyfuncitem.obj
     if not inspect.iscoroutinefunction(test):
         return None
@@ -40,5 +41,5 @@ def site() -> Iterator[SampleSite]:
 
 @pytest.fixture(scope="session")
 def media() -> Path:
-    """The folder of the sample media."""
+    """Return the folder of the sample media."""
     return ensure_media()

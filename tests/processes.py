@@ -6,7 +6,7 @@ import psutil
 
 
 def gone(process: psutil.Process) -> bool:
-    """Return whether `process` has ended. A zombie, for which nobody has waited yet, counts as ended."""
+    """Return True if `process` has ended. A zombie, for which its parent has not waited yet, counts as ended."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""The real server in its own process, beside the sample site, for end-to-end tests."""
+"""Helpers that run the real server in its own process, beside the sample site, for end-to-end tests."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ from tests.wire import Answer, Exchange, request
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
 SETTLE_SECONDS = 15.0
-"""Seconds within which the server must release everything that a request held: long enough for a busy machine, but
-shorter than the timeouts of `server`. A stream that ends only by these timeouts is a leak."""
+"""Seconds within which the server must release everything that a request used. They are enough for a busy machine, but
+shorter than the timeouts of the fixture `server`, so that a stream which ends only by these timeouts is found as a
+leak."""
 WORKER_ALONE = 1
-"""Number of child processes of an idle server."""
+"""Number of child processes of an idle server: only the worker."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server. The argument `page` of its methods is a path of the sample site, or an absolute URL."""
+    """A running server. The argument `page` of its methods is a path on the sample site, or an absolute URL."""
 
     process: subprocess.Popen[str]
     port: int
@@ -63,7 +64,7 @@ class Server:
         receive_bytes: int | None = None,
         **params: Any,
     ) -> Exchange:
-        """Request a stream (or `path`) without reading the response."""
+        """Request a stream of `page`, or the endpoint `path` for it, without reading the response."""
         target = self.target(page, path=path, **params)
         return self.send(self._request(target, verb, headers), receive_bytes=receive_bytes)
 
@@ -76,17 +77,17 @@ class Server:
         headers: Mapping[str, str] | None = None,
         **params: Any,
     ) -> Answer:
-        """Request a stream (or `path`) and read the response to its end."""
+        """Request a stream of `page`, or the endpoint `path` for it, and read the response to its end."""
         with self.open(page, verb=verb, path=path, headers=headers, **params) as exchange:
             return exchange.rest()
 
     def ask(self, target: str, *, verb: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
-        """Request `target` unchanged, and read the response to its end."""
+        """Request the unchanged `target`, and read the response to its end."""
         with self.send(self._request(target, verb, headers)) as exchange:
             return exchange.rest()
 
     def send(self, data: bytes, *, receive_bytes: int | None = None) -> Exchange:
-        """Send `data` unchanged on a new connection."""
+        """Send the unchanged `data` on a new connection."""
         return Exchange(("127.0.0.1", self.port), data, receive_bytes=receive_bytes)
 
     def _request(self, target: str, verb: str, headers: Mapping[str, str] | None) -> bytes:
@@ -104,7 +105,7 @@ class Server:
         return worker
 
     def settled(self) -> None:
-        """Wait until neither the server nor the site holds anything of an earlier request."""
+        """Wait until the server and the site have released everything that earlier requests used."""
         wait_for(lambda: not self._left(), lambda: f"still there: {self._left()}", seconds=SETTLE_SECONDS)
 
     def _left(self) -> dict[str, object]:
@@ -116,7 +117,7 @@ class Server:
 
 
 def answers_under_way(site: SampleSite) -> int:
-    """Count the connections on which the site is sending a response, without idle connections."""
+    """Return the number of connections on which the site is sending a response."""
     cycles = [connection.cycle for connection in site.connections]
     return sum(cycle is not None and not cycle.response_complete for cycle in cycles)
 
@@ -130,10 +131,12 @@ def serving(
     python_path: Path | None = None,
     **settings: object,
 ) -> Iterator[Server]:
-    """Run a server for the sample site, and yield it once it is ready. Send it SIGTERM at the end of the block.
+    """Run a server that may connect to the sample site. Yields the server once it is ready, and sends it SIGTERM at the
+    end of the block.
 
     Raises AssertionError if the server has logged an error or a traceback, unless `complaints` is true.
-    `python` is an interpreter that has ServerPY installed; `python_path` comes first in the server's import path."""
+    `python` is an interpreter that has ServerPY installed; `python_path` comes first in the server's import path.
+    """
     with tempfile.TemporaryDirectory(prefix="serverpy-test-") as directory:
         log_file = Path(directory, "log")
         with log_file.open("w") as log:
@@ -179,7 +182,7 @@ def environment(site: SampleSite, settings: Mapping[str, object], python_path: P
 
 
 def _port(stdout: IO[str] | None, log_file: Path) -> int:
-    """Return the port in the line that the server prints when it is ready."""
+    """Return the port number from the line that the server prints when it is ready."""
     assert stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(stdout, selectors.EVENT_READ)
@@ -191,14 +194,14 @@ def _port(stdout: IO[str] | None, log_file: Path) -> int:
 
 @pytest.fixture(scope="session")
 def server(site: SampleSite) -> Iterator[Server]:
-    """Run a server that all tests share that need no special settings. Its timeouts suit a slow machine."""
+    """Run a server for all tests that need no special settings. Its timeouts are long enough for a slow machine."""
     with serving(site, wait_seconds=30, extract_timeout=60, stall_timeout=30, connect_timeout=30) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def hurried(site: SampleSite) -> Iterator[Server]:
-    """Run a server with limits that a test can reach: two streams at once, and waits and stalls of at most two
-    seconds."""
+    """Run a server with limits that a test can reach: two streams at once, 0.5 seconds in the queue, and a stall
+    timeout of two seconds."""
     with serving(site, max_streams=2, wait_seconds=0.5, stall_timeout=2) as running:
         yield running

@@ -1,4 +1,4 @@
-"""Private directories: each is removed by the process that made it, or by the next sweep if that process
+"""Tests of private directories: each is removed by the process that created it, or by the next sweep if that process
 was killed."""
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ sys.stdin.read()
 """
 
 
-def test_a_directory_is_private_and_empty_and_is_removed_with_its_content(tmp_path: Path) -> None:
+def test_a_private_directory_is_empty_and_readable_only_by_its_owner_and_is_removed_with_its_content(
+    tmp_path: Path,
+) -> None:
     directory = PrivateDirectory(PREFIX, str(tmp_path))
     assert list(tmp_path.iterdir()) == [directory.path]
     assert directory.path.stat().st_mode & 0o777 == 0o700
@@ -35,7 +37,7 @@ def test_a_directory_is_private_and_empty_and_is_removed_with_its_content(tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sweep_removes_the_directory_of_a_killed_process_but_not_of_a_running_one(tmp_path: Path) -> None:
+def test_a_sweep_removes_the_directory_of_a_killed_process_but_not_that_of_a_running_process(tmp_path: Path) -> None:
     ours = PrivateDirectory(PREFIX, str(tmp_path))
     other = tmp_path / "serverpy-other"
     other.mkdir()
@@ -60,7 +62,7 @@ def test_a_sweep_does_not_follow_symbolic_links(tmp_path: Path) -> None:
     assert (target / "file").exists()
 
 
-def test_a_directory_that_cannot_be_locked_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_private_directory_that_cannot_be_locked_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> int:
         raise OSError(24, "Too many open files")
 
@@ -71,7 +73,9 @@ def test_a_directory_that_cannot_be_locked_is_removed(tmp_path: Path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_on_a_file_system_without_locks_no_directory_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_removes_no_directory_on_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(_descriptor: int, _operation: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 

@@ -1,4 +1,4 @@
-"""The processes that run yt-dlp get only the variables of the environment that an interpreter needs."""
+"""Tests that the processes which run yt-dlp get only the environment variables that a Python interpreter needs."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ KEPT_BACK = dict.fromkeys(
 )  # fmt: skip
 
 
-def test_only_variables_that_an_interpreter_needs_are_passed_on() -> None:
+def test_only_variables_that_a_python_interpreter_needs_are_passed_to_yt_dlp_processes() -> None:
     assert passed_on({**NEEDED, **KEPT_BACK, "LD_PRELOAD": "/a.so", "SSLKEYLOGFILE": "/keys"}) == NEEDED
     assert passed_on({}) == {}
 
 
-async def test_a_worker_has_no_secret_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_environment_of_a_worker_contains_no_secret_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in KEPT_BACK.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("TZ", "Europe/Berlin")
@@ -45,7 +45,9 @@ async def test_a_worker_has_no_secret_of_the_server(monkeypatch: pytest.MonkeyPa
     assert given["PATH"]
 
 
-def test_a_child_has_no_secret_of_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_a_yt_dlp_child_contains_no_secret_of_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in {**NEEDED, **KEPT_BACK}.items():
         monkeypatch.setenv(name, value)
     given = environment(ChildOptions(proxy_url=lambda: "http://127.0.0.1:1"), ChildFiles(tmp_path))

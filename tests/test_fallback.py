@@ -1,5 +1,5 @@
-"""The rules of `fallback.py` as tables: which plan follows a plan after which error, and which servers are
-remembered."""
+"""Tests of the rules in fallback.py, as tables: which plan follows after a plan has failed with an error, and which
+media servers are remembered."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ PAIR_OR_FILM = audio(), film("360", 360), track("1080", 1080)
     ],
     ids=str,
 )  # fmt: skip
-def test_a_request_has_the_expected_fallback(case: Case) -> None:
+def test_a_request_has_the_fallback_plan_that_the_table_states(case: Case) -> None:
     found = planned(media(*case.tracks), StreamRequest(url="https://example.com", **case.request))
     fallbacks = [plan for plan in found if plan.after is After.TRANSPORT]
     assert [f"{plan.opener}:{plan.tracks[0].id}" for plan in fallbacks] == case.expected
@@ -67,7 +67,7 @@ def test_a_request_has_the_expected_fallback(case: Case) -> None:
     assert all(plan.nbytes == 300 for plan in fallbacks)
 
 
-def test_plans_other_than_the_fallback_follow_only_media_that_cannot_be_opened() -> None:
+def test_a_plan_other_than_the_fallback_follows_only_if_the_media_of_the_plan_before_it_cannot_be_opened() -> None:
     for case in CASES:
         if isinstance(case.expected, list):
             found = planned(media(*case.tracks), StreamRequest(url="https://example.com", **case.request))
@@ -101,7 +101,7 @@ UNOPENABLE: list[ServerPYError] = [NotMedia("x"), DrmProtected("x"), TooLarge("x
         (FINAL, (FALLBACK,), ()),
     ],
 )
-def test_the_kind_of_an_error_determines_the_remaining_plans(
+def test_the_class_of_an_error_determines_which_plans_may_follow(
     errors: list[ServerPYError], rest: tuple[Plan, ...], left: tuple[Plan, ...]
 ) -> None:
     for error in errors:
@@ -109,7 +109,7 @@ def test_the_kind_of_an_error_determines_the_remaining_plans(
 
 
 class Silent:
-    """A source that is never opened and has no other address."""
+    """A range source that is never opened and has no other URL."""
 
     async def open(self, headers: dict[str, str]) -> Response:
         raise NotImplementedError
@@ -128,7 +128,7 @@ class Silent:
         *((Refused(status, None), False) for status in (404, 410, 429, 451)),
     ],
 )
-async def test_the_error_of_a_failed_read_tells_whether_another_http_client_may_succeed(
+async def test_the_error_of_a_failed_read_is_of_transport_only_if_another_http_client_may_succeed(
     error: UpstreamFailed | UpstreamTimeout, expected: bool
 ) -> None:
     assert not error.of_transport
@@ -139,7 +139,7 @@ async def test_the_error_of_a_failed_read_tells_whether_another_http_client_may_
     assert caught.value.of_transport is expected
 
 
-# Remembered servers
+# Remembered media servers
 
 
 class Clock:
@@ -154,7 +154,7 @@ def plan_of(*urls: str) -> Plan:
     return Plan(opener="relay", method="relay", nbytes=100, tracks=tracks)
 
 
-def test_a_server_is_remembered_for_ten_minutes() -> None:
+def test_a_media_server_is_remembered_for_ten_minutes() -> None:
     clock = Clock()
     hosts = Hosts(clock)
     hosts.add(plan_of("https://a.example/film"))
@@ -177,7 +177,7 @@ def test_a_server_is_remembered_for_ten_minutes() -> None:
         ("https://a.example:x/", False),
     ],
 )
-def test_a_remembered_server_has_a_host_and_a_port(url: str, expected: bool) -> None:
+def test_a_remembered_media_server_is_identified_by_host_and_port(url: str, expected: bool) -> None:
     hosts = Hosts()
     hosts.add(plan_of("https://a.example/film"))
     assert hosts.has(plan_of(url)) is expected
@@ -186,14 +186,14 @@ def test_a_remembered_server_has_a_host_and_a_port(url: str, expected: bool) -> 
 @pytest.mark.parametrize(
     "urls", [(), ("https://a.example/v", "https://a.example/a"), ("https://[a/",), (f"https://{'x' * 999}/",), ("a",)]
 )
-def test_neither_pairs_nor_invalid_addresses_are_remembered(urls: tuple[str, ...]) -> None:
+def test_a_pair_of_tracks_or_an_invalid_url_is_not_remembered(urls: tuple[str, ...]) -> None:
     hosts = Hosts()
     hosts.add(plan_of(*urls))
     assert not hosts.has(plan_of(*urls))
     assert not len(hosts)
 
 
-def test_the_number_of_servers_is_bounded_and_the_oldest_one_is_forgotten() -> None:
+def test_the_number_of_remembered_media_servers_is_bounded_and_the_oldest_is_forgotten_first() -> None:
     hosts = Hosts()
     for number in range(MAX_HOSTS):
         hosts.add(plan_of(f"https://{number}.example/"))
@@ -216,7 +216,7 @@ def test_the_number_of_servers_is_bounded_and_the_oldest_one_is_forgotten() -> N
         ((FILM,), {}, ["relay"]),
     ],
 )
-def test_only_a_request_without_range_begins_with_the_fallback(
+def test_for_a_remembered_media_server_only_a_request_without_range_begins_with_the_fallback(
     plans: tuple[Plan, ...], fields: dict[str, Any], expected: list[str]
 ) -> None:
     hosts, request = Hosts(), StreamRequest(url="https://example.com", **fields)
@@ -238,7 +238,9 @@ def test_only_a_request_without_range_begins_with_the_fallback(
         (TargetForbidden("x"), False),
     ],
 )
-def test_after_a_failed_detour_the_usual_plan_follows(error: ServerPYError, leads_back: bool) -> None:
+def test_the_usual_plan_follows_if_the_fallback_fails_that_was_tried_first(
+    error: ServerPYError, leads_back: bool
+) -> None:
     hosts = Hosts()
     hosts.add(FILM)
     _, *rest = plans_around((FILM, FALLBACK), StreamRequest(url="https://example.com"), hosts)

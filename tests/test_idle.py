@@ -1,5 +1,5 @@
-"""A server whose idle worker has been stopped: it is ready, streams the pages that it knows, and starts a worker for
-others."""
+"""Tests of a server whose idle worker has been stopped: the server is ready, streams pages whose extraction is cached,
+and starts a worker for other pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.server import Server, serving
 
 @pytest.fixture(scope="module")
 def idle(site: SampleSite) -> Iterator[Server]:
-    """Run a server that stops its worker after one idle second."""
+    """Run a server that stops its worker after one second without requests."""
     with serving(site, worker_idle=1, log_level="info") as running:
         yield running
 
@@ -24,7 +24,7 @@ def wait_for_worker_stop(server: Server) -> None:
     wait_for(lambda: not server.children(), lambda: f"still there: {server.children()}")
 
 
-def test_a_server_without_a_worker_is_ready_and_reports_the_worker_as_stopped(idle: Server) -> None:
+def test_a_server_whose_worker_has_stopped_is_ready_and_reports_the_worker_as_stopped(idle: Server) -> None:
     wait_for_worker_stop(idle)
     assert idle.ask("/ready").status == 200
     health = idle.health()
@@ -35,7 +35,7 @@ def test_a_server_without_a_worker_is_ready_and_reports_the_worker_as_stopped(id
     assert found["serverpy_workers"].samples[0].value == 0
 
 
-def test_a_known_page_is_streamed_without_a_worker(idle: Server, site: SampleSite) -> None:
+def test_a_page_with_a_cached_extraction_is_relayed_without_starting_a_worker(idle: Server, site: SampleSite) -> None:
     film = site.path("prog.mp4").read_bytes()
     assert idle.get("/page/prog", method="relay").body == film
     wait_for_worker_stop(idle)
@@ -43,14 +43,16 @@ def test_a_known_page_is_streamed_without_a_worker(idle: Server, site: SampleSit
     assert (idle.health()["worker"], idle.children()) == ("stopped", [])
 
 
-def test_a_new_page_starts_a_worker(idle: Server) -> None:
+def test_a_page_without_a_cached_extraction_starts_a_worker(idle: Server) -> None:
     wait_for_worker_stop(idle)
     assert idle.get("/page/prog?new", path="/info").status == 200
     wait_for_worker_stop(idle)
 
 
-def test_embedded_extracts_a_known_page_again(idle: Server, site: SampleSite) -> None:
-    """`embedded` needs the raw extraction, which was lost when the worker stopped."""
+def test_embedded_extracts_a_page_with_a_cached_extraction_again_after_the_worker_has_stopped(
+    idle: Server, site: SampleSite
+) -> None:
+    """The embedded method needs yt-dlp's own result of the extraction, which was lost when the worker stopped."""
     assert idle.get("/page/prog?again", path="/info").status == 200
     wait_for_worker_stop(idle)
     answer = idle.get("/page/prog?again", method="embedded")
@@ -58,8 +60,9 @@ def test_embedded_extracts_a_known_page_again(idle: Server, site: SampleSite) ->
     assert answer.headers["x-serverpy-method"] == "embedded"
 
 
-def test_stopping_an_idle_worker_is_logged_without_a_warning(idle: Server) -> None:
+def test_stopping_an_idle_worker_logs_no_warning(idle: Server) -> None:
     wait_for_worker_stop(idle)
     assert "was idle and is stopped" in idle.log
     warnings = [line for line in idle.log.splitlines() if "WARNING" in line]
-    assert all("does not end by itself" in line for line in warnings), warnings  # only on a busy machine
+    # on a busy machine, the worker may need to be killed, which logs this warning
+    assert all("does not end by itself" in line for line in warnings), warnings

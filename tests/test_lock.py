@@ -1,4 +1,5 @@
-"""The lock files: they pin every package by version and hash, and contain no index, URL or path."""
+"""Tests that the lock files of requirements pin every package by version and hash, and contain no package index, URL or
+path."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ RIVALS = PROJECT["dependency-groups"]["rivals"]
 
 
 def entries(lock: str) -> dict[str, list[str]]:
-    """Return the hashes of each requirement, by the requirement's line."""
+    """Return the hashes of each requirement in a lock file, by the requirement's line."""
     found: dict[str, list[str]] = {}
     for line in (ROOT / lock).read_text().splitlines():
         if line.startswith("    --hash="):
@@ -47,7 +48,7 @@ def versions(lock: str) -> dict[str, set[Version]]:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_every_entry_is_pinned_and_has_hashes(lock: str) -> None:
+def test_every_entry_of_a_lock_file_has_a_version_and_hashes(lock: str) -> None:
     for line, hashes in entries(lock).items():
         assert re.fullmatch(r"[a-z0-9._-]+==[^\s;]+( ; .+)?", line), line
         assert hashes, line
@@ -55,13 +56,13 @@ def test_every_entry_is_pinned_and_has_hashes(lock: str) -> None:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_lock_files_name_no_index_url_and_no_path(lock: str) -> None:
+def test_lock_files_contain_no_index_no_url_and_no_path(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert not re.search(r"://|^-|@|\.whl|\.tar|^\s*[./~]|^#", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(("lock", "wanted"), list(zip(LOCKS, [RUNTIME, [*RUNTIME, *DEVELOPMENT], RIVALS], strict=True)))
-def test_every_dependency_is_locked_in_a_version_that_the_project_allows(lock: str, wanted: list[str]) -> None:
+def test_every_dependency_is_locked_in_a_version_that_pyproject_toml_allows(lock: str, wanted: list[str]) -> None:
     locked = versions(lock)
     for requirement in map(Requirement, wanted):
         found = locked.get(canonicalize_name(requirement.name))
@@ -69,12 +70,12 @@ def test_every_dependency_is_locked_in_a_version_that_the_project_allows(lock: s
         assert all(requirement.specifier.contains(version, prereleases=True) for version in found), requirement
 
 
-def test_the_development_lock_has_the_versions_of_the_runtime_lock() -> None:
+def test_the_development_lock_has_the_package_versions_of_the_runtime_lock() -> None:
     development = versions(LOCKS[1])
     for name, pinned in versions(LOCKS[0]).items():
         assert development.get(name) == pinned, f"{name} differs: run make lock"
 
 
-def test_the_rivals_lock_has_the_ytdlp_version_of_the_runtime_lock() -> None:
-    """With different versions, the bench would compare two versions of yt-dlp."""
+def test_the_rivals_lock_has_the_same_version_of_yt_dlp_as_the_runtime_lock() -> None:
+    """If the lock files had different versions of yt-dlp, the benchmark would compare two versions of it."""
     assert versions(LOCKS[2])["yt-dlp"] == versions(LOCKS[0])["yt-dlp"]

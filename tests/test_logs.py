@@ -1,4 +1,4 @@
-"""Log lines: they are text for people, or JSON for machines, and no caller waits until stderr takes them."""
+"""Tests of log lines: they are text for people or JSON for machines, and no caller waits if stderr is slow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.aio import wait_for
 from tests.wire import Exchange, request
 
 
-def test_a_json_line_has_the_message_the_extra_fields_and_the_exception() -> None:
+def test_a_json_log_line_has_the_message_the_extra_fields_and_the_exception() -> None:
     try:
         raise ValueError("broken")
     except ValueError:
@@ -36,7 +36,7 @@ def test_a_json_line_has_the_message_the_extra_fields_and_the_exception() -> Non
     assert read["time"].endswith("Z")
 
 
-def test_the_log_configuration_is_valid_in_every_style() -> None:
+def test_the_log_configuration_is_valid_for_text_and_json() -> None:
     for style in ("text", "json"):
         config = log_config(load_settings().log_level, style)
         assert config["handlers"]["stderr"]["formatter"] == style
@@ -44,12 +44,12 @@ def test_the_log_configuration_is_valid_in_every_style() -> None:
         assert config["root"]["level"] == "INFO"
 
 
-# stderr that is slow, closed, or never read
+# Tests with a stderr that is slow, closed, or never read
 
 
 @dataclass
 class Stderr:
-    """A logger and its handler, whose stderr is a pipe of 4 KiB."""
+    """A logger and its handler, which writes to a pipe of 4 KiB in place of stderr."""
 
     handler: StderrHandler
     logger: logging.Logger
@@ -57,18 +57,18 @@ class Stderr:
     writing_end: int
 
     def fill(self) -> None:
-        """Fill the pipe, so that the next write waits."""
+        """Fill the pipe, so that the next write has to wait."""
         os.write(self.writing_end, b"x" * (WRITE_BYTES - 1) + b"\n")
 
     def read(self) -> str:
-        """Read the bytes that are in the pipe now."""
+        """Read the bytes that are in the pipe now. Returns "" if there are none."""
         try:
             return os.read(self.reading_end, 1 << 20).decode()
         except BlockingIOError:
             return ""
 
     def read_until(self, text: str) -> list[str]:
-        """Read until `text` has arrived. Returns the lines."""
+        """Read log lines until `text` has arrived. Returns the lines."""
         found = ""
 
         def has_come() -> bool:
@@ -96,14 +96,14 @@ def stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stderr]:
         handler.close()
 
 
-def test_lines_arrive_in_order(stderr: Stderr) -> None:
+def test_log_lines_are_written_in_order(stderr: Stderr) -> None:
     for number in range(100):
         stderr.logger.warning("line %d: größer\udc80", number)
     assert stderr.read_until("line 99") == [f"line {number}: größer\\udc80" for number in range(100)]
     assert stderr.handler.dropped == 0
 
 
-def test_a_caller_does_not_wait_for_a_pipe_without_a_reader(stderr: Stderr) -> None:
+def test_a_caller_that_logs_does_not_wait_for_a_pipe_that_nobody_reads(stderr: Stderr) -> None:
     stderr.fill()
     for number in range(1000):
         stderr.logger.warning("line %d", number)
@@ -125,7 +125,7 @@ def test_the_number_of_dropped_lines_is_logged_before_the_next_line(stderr: Stde
         stderr.logger.warning("early" * 20)
     dropped = stderr.handler.dropped
     assert stderr.read()
-    wait_for(stderr.read)  # a write has ended, so there is room
+    wait_for(stderr.read)  # the handler has ended a write, so its queue has room for a line
     stderr.logger.warning("late")
     assert stderr.handler.dropped == dropped
     assert [line for line in stderr.read_until("late\n") if "early" not in line] == [
@@ -134,23 +134,23 @@ def test_the_number_of_dropped_lines_is_logged_before_the_next_line(stderr: Stde
     ]
 
 
-def test_a_line_longer_than_a_pipe_arrives_whole(stderr: Stderr) -> None:
+def test_a_log_line_longer_than_the_pipe_is_written_completely(stderr: Stderr) -> None:
     stderr.logger.warning("x" * 10_000 + "!")
     assert stderr.read_until("!") == ["x" * 10_000 + "!"]
 
 
-def test_a_line_that_exceeds_the_limit_is_dropped(stderr: Stderr) -> None:
+def test_a_log_line_that_exceeds_the_size_limit_is_dropped(stderr: Stderr) -> None:
     stderr.logger.warning("x" * 100_000)
     stderr.logger.warning("short")
     assert stderr.read_until("short") == ["1 log lines were dropped: stderr did not take them in time", "short"]
 
 
-def test_a_message_whose_arguments_do_not_fit_is_logged_as_an_error_line(stderr: Stderr) -> None:
+def test_a_log_message_whose_arguments_do_not_match_is_reported_in_a_log_line(stderr: Stderr) -> None:
     stderr.logger.warning("%d", "one")
     assert stderr.read_until("cannot") == ["a log line cannot be formatted: '%d'"]
 
 
-def test_a_non_blocking_stderr_gets_every_line(stderr: Stderr) -> None:
+def test_a_non_blocking_stderr_gets_every_log_line(stderr: Stderr) -> None:
     os.set_blocking(stderr.writing_end, False)
     for number in range(200):
         stderr.logger.warning("line %d of many that fill the pipe", number)
@@ -158,7 +158,7 @@ def test_a_non_blocking_stderr_gets_every_line(stderr: Stderr) -> None:
     assert len(lines) == 200
 
 
-def test_closing_writes_the_waiting_lines_but_does_not_wait_for_ever(stderr: Stderr) -> None:
+def test_closing_the_handler_writes_the_waiting_lines_but_does_not_wait_forever(stderr: Stderr) -> None:
     stderr.logger.warning("last words")
     stderr.handler.close()
     assert stderr.read() == "last words\n"
@@ -168,7 +168,7 @@ def test_closing_writes_the_waiting_lines_but_does_not_wait_for_ever(stderr: Std
 
 
 @pytest.mark.parametrize("number", [1, 1000])
-def test_a_closed_stderr_is_not_an_error(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+def test_logging_to_a_closed_stderr_raises_no_error(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     reading_end, writing_end = os.pipe2(os.O_CLOEXEC)
     os.close(reading_end)
     with open(writing_end, "w") as file:
@@ -180,8 +180,8 @@ def test_a_closed_stderr_is_not_an_error(monkeypatch: pytest.MonkeyPatch, number
         assert handler.dropped >= number
 
 
-def test_a_process_without_stderr_logs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If stderr is closed, descriptor 2 may belong to a client's socket."""
+def test_a_process_without_stderr_writes_no_log_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If stderr is closed, file descriptor 2 may belong to a client's socket."""
     monkeypatch.setattr(sys, "stderr", None)
     handler = StderrHandler()
     handler.handle(logging.makeLogRecord({"msg": "unheard"}))
@@ -198,13 +198,13 @@ for number in range(5000):
 """
 
 
-def test_a_process_that_ends_loses_no_line() -> None:
+def test_a_process_that_exits_loses_no_log_line() -> None:
     ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=True)
     lines = ended.stderr.splitlines()
     assert [line.rpartition("INFO    a: ")[2] for line in lines] == [f"line {number}" for number in range(5000)]
 
 
-def test_a_server_whose_stderr_is_never_read_answers_and_ends(tmp_path: Path) -> None:
+def test_a_server_whose_stderr_is_never_read_answers_requests_and_ends_on_sigterm(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--workers", "1"],
         cwd=tmp_path,

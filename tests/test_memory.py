@@ -1,5 +1,5 @@
-"""The memory that streams hold and leave behind, as the kernel counts it. The limits are wide, because the bench
-measures precisely."""
+"""Tests of the memory that the server uses for streams and does not release after them, as the kernel counts it. The
+limits are wide, because the benchmark measures precisely."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ MB = 1024 * 1024
 BIG = "/media/large-64.mp4"
 SMALL_BUFFER = 4096
 IDLE_SECONDS = 60.0
-"""Seconds without requests: longer than idle connections to media servers stay open."""
+"""Seconds to wait without requests. After this time, idle connections to media servers have been closed."""
 
 
 @pytest.fixture
 def fresh(site: SampleSite) -> Iterator[Server]:
-    """Run a server for one test alone, because memory that other tests left in its caches must not count."""
+    """Run a server for a single test, because memory that other tests left in its caches must not be measured."""
     with serving(site, max_workers=12, wait_seconds=60, profile="medium") as running:
         warm_up(running)
         yield running
 
 
 def warm_up(server: Server) -> None:
-    """Make one request of each kind, because the first of each kind loads modules and fills caches."""
+    """Make one request of each kind, because the first request of a kind loads modules and fills caches."""
     for page, method in itertools.product(("/page/prog", BIG), ("relay", "embedded")):
         with server.open(page, method=method) as exchange:
             exchange.read(2 * MB)
@@ -43,19 +43,21 @@ def warm_up(server: Server) -> None:
 
 
 def pss(server: Server) -> int:
-    """Return the sum of the PSS of the server and its worker, in bytes."""
+    """Return the total PSS of the server and its worker in bytes."""
     return memory_of(server.process.pid).pss + memory_of(server.worker().pid).pss
 
 
 @contextlib.contextmanager
 def slow_clients(server: Server, count: int, method: str) -> Iterator[list[Exchange]]:
-    """Open `count` streams whose clients read only when told to, and close them at the end of the block."""
+    """Open `count` streams whose clients read only when the test calls them. Closes the streams at the end of the
+    block."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(server.open(BIG, method=method, receive_bytes=SMALL_BUFFER)) for _ in range(count)]
 
 
 def largest_pss_while_reading(server: Server, clients: list[Exchange]) -> int:
-    """Return the largest PSS in bytes. It is measured whenever all clients have read another 100 kB, up to 400 kB."""
+    """Return the largest PSS of the server and its worker in bytes, measured each time all clients have read another
+    100 kB, up to 400 kB."""
     seen = []
     for length in range(100_000, 500_000, 100_000):
         for client in clients:
@@ -65,7 +67,9 @@ def largest_pss_while_reading(server: Server, clients: list[Exchange]) -> int:
 
 
 @pytest.mark.parametrize(("method", "count", "limit"), [("relay", 40, 0.5 * MB), ("embedded", 12, 3 * MB)])
-def test_a_slow_client_holds_little_memory(fresh: Server, method: str, count: int, limit: float) -> None:
+def test_each_slow_client_adds_less_memory_to_the_server_than_the_limit(
+    fresh: Server, method: str, count: int, limit: float
+) -> None:
     before = pss(fresh)
     with slow_clients(fresh, count, method) as clients:
         largest = largest_pss_while_reading(fresh, clients)
@@ -77,7 +81,7 @@ def test_a_slow_client_holds_little_memory(fresh: Server, method: str, count: in
     fresh.settled()
 
 
-def test_three_hundred_requests_leave_nothing_behind(fresh: Server) -> None:
+def test_after_three_hundred_requests_the_server_has_no_more_memory_threads_or_descriptors(fresh: Server) -> None:
     ask_for_everything(fresh, 60)
     fill_the_pool(fresh)
     fresh.settled()
@@ -94,14 +98,14 @@ def test_three_hundred_requests_leave_nothing_behind(fresh: Server) -> None:
 
 
 def fill_the_pool(server: Server) -> None:
-    """Make the server start all threads of its pool, which grows with the number of concurrent requests."""
+    """Make the server start all threads of its thread pool, which grows with the number of concurrent requests."""
     with ThreadPoolExecutor(16) as clients:
         for _ in range(5):
             assert all(answer.status == 200 for answer in clients.map(lambda _: server.ask("/health"), range(16)))
 
 
 def ask_for_everything(server: Server, count: int) -> None:
-    """Make `count` requests of alternating kinds: short streams by two methods, streams that the client leaves early,
+    """Send `count` requests of alternating kinds: streams by relay and embedded, streams that the client leaves early,
     and requests that fail."""
     kinds = itertools.cycle(
         ["whole", "left", "whole", "refused", "embedded", "left", "failed", "info", "head", "range"]
@@ -127,8 +131,8 @@ def ask_for_everything(server: Server, count: int) -> None:
 
 
 def figures_of(server: Server) -> dict[str, int]:
-    """Count the threads and file descriptors of the server and of its worker, the children, and the bytes of the budget
-    in use."""
+    """Return the number of threads and file descriptors of the server and of its worker, the number of child processes,
+    and the bytes of the budget in use."""
     worker = server.worker()
     processes = {"server": psutil.Process(server.process.pid), "worker": worker}
     figures = {f"threads of the {name}": each.num_threads() for name, each in processes.items()}

@@ -1,4 +1,5 @@
-"""PYTHONOPTIMIZE=2, which removes docstrings and assertions: server, documentation and commands stay the same."""
+"""Tests that PYTHONOPTIMIZE=2, which removes docstrings and assertions, does not change the server, its documentation
+or its commands."""
 
 from __future__ import annotations
 
@@ -25,21 +26,23 @@ for name in COMMANDS:
 
 
 def printed(level: str) -> str:
-    """Return the output of TEXTS with the optimisation `level`."""
+    """Return the output of the program TEXTS at the optimisation level `level`."""
     environment = {**os.environ, "PYTHONOPTIMIZE": level}
     return subprocess.run(
         [sys.executable, "-c", TEXTS], env=environment, capture_output=True, text=True, timeout=120, check=True
     ).stdout
 
 
-def test_optimisation_changes_neither_the_openapi_document_nor_the_help_texts() -> None:
+def test_the_option_pythonoptimize_changes_neither_the_openapi_document_nor_the_help_texts() -> None:
     plain = printed("0")
     assert "One format. `bitrate` in kbit/s" in plain
     assert "@FILE reads URLs from a file" in plain
     assert printed("2") == plain
 
 
-def test_an_optimised_server_streams(site: SampleSite, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_with_pythonoptimize_2_streams_by_relay_and_embedded(
+    site: SampleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PYTHONOPTIMIZE", "2")
     with serving(site) as server:
         for method in ("relay", "embedded"):

@@ -1,5 +1,5 @@
-"""The rules of `plan.py` as a table: the plans that a request gets, the requests that are refused, and the promises of
-a plan."""
+"""Tests of the rules in plan.py, as a table: the plans that a request gets, the requests that are refused, and the
+promises of a plan."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def track(id: str, height: int | None = None, *, ext: str = "mp4", protocol: str
 
 
 def film(id: str, height: int, **fields: Any) -> Track:
-    """Return a track with video and audio."""
+    """Return a track that contains video and audio."""
     return track(id, height, **{"acodec": "mp4a", **fields})
 
 
@@ -69,8 +69,8 @@ CAPABILITIES = Capabilities(
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the table. `expected` is the error, or the list of plans as `opener:ids`, without the fallback of
-    `fallback.py`."""
+    """A row of the table. `expected` is the class of the expected error, or the list of expected plans as `opener:ids`,
+    without the plan that fallback.py adds."""
 
     fact: str
     tracks: tuple[Track, ...]
@@ -83,7 +83,7 @@ class Case:
 
 
 UNKNOWN = film("hls", 720, acodec="unknown", **HLS)
-"""An HLS variant whose audio codec is unknown."""
+"""An HLS variant for which the playlist states no audio codec."""
 MUTE = replace(UNKNOWN, is_audio_apart=True)
 FILMS = audio(), track("720", 720), track("vp9", 720, ext="webm"), film("drm", 720, has_drm=True)
 
@@ -141,7 +141,7 @@ CASES = [
     Case("an unknown method", FILMS, InvalidParameter, {"method": "magic"}),
     Case("a child extracts the page itself", FILMS, ["subprocess:"], {"method": "subprocess"}),
     Case("a child does not convert", FILMS, UnsupportedConversion, {"method": "subprocess", "to": "mp4"}),
-    # Requests with `to`: the media must already have the container
+    # Requests with `to`: no plan converts media, so the media must already have the requested container
     Case("mp4 of a pair", FILMS, ["weave:720+audio"], {"to": "mp4"}),
     Case("mp4 of a film", (film("360", 360),), ["relay:360"], {"to": "mp4"}),
     Case("webm of an mp4", (film("360", 360),), UnsupportedConversion, {"to": "webm"}),
@@ -167,7 +167,7 @@ def planned(page: Media, request: StreamRequest) -> tuple[Plan, ...]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_request_gets_the_expected_plans_or_error(case: Case) -> None:
+def test_a_request_gets_the_plans_or_the_error_that_the_table_states(case: Case) -> None:
     request = StreamRequest(url="https://example.com", **case.request)
     page = media(*case.tracks, duration=case.duration)
     if isinstance(case.expected, list):
@@ -178,7 +178,7 @@ def test_a_request_gets_the_expected_plans_or_error(case: Case) -> None:
             planned(page, request)
 
 
-def test_a_plan_promises_only_properties_that_its_opener_has() -> None:
+def test_a_plan_promises_only_what_its_opener_can_do() -> None:
     request = StreamRequest(url="https://example.com")
     merged, single, _ = planned(media(audio(), film("360", 360), track("720", 720)), request)
     segmented, _ = planned(media(film("hls", 360, **HLS)), request)
@@ -192,7 +192,7 @@ def test_a_plan_promises_only_properties_that_its_opener_has() -> None:
     ]
 
 
-def test_the_formats_of_a_page_name_their_methods_and_conversions() -> None:
+def test_a_format_lists_the_methods_and_conversions_that_support_it() -> None:
     assert CAPABILITIES.methods_of(film("360", 360)) == ["relay", "embedded", "subprocess"]
     assert CAPABILITIES.conversions_of(film("360", 360)) == ["source", "mp4"]
     assert CAPABILITIES.conversions_of(film("hls", 360, **HLS)) == ["source"]
@@ -201,7 +201,7 @@ def test_the_formats_of_a_page_name_their_methods_and_conversions() -> None:
     assert CAPABILITIES.methods_of(film("odd", 360, refusal="Why.")) == []
 
 
-def test_only_a_selector_needs_yt_dlp_to_choose_the_tracks() -> None:
+def test_yt_dlp_chooses_the_tracks_only_if_the_request_has_a_selector_and_no_tracks_are_chosen_yet() -> None:
     page = media(*FILMS)
     asked = {None: False, "720": False, "bv*+ba": True}
     for format, expected in asked.items():
@@ -219,6 +219,8 @@ def test_only_a_selector_needs_yt_dlp_to_choose_the_tracks() -> None:
         ({"item": 0}, InvalidParameter),
     ],
 )
-def test_a_request_that_is_invalid_for_any_media_is_refused(fields: dict[str, Any], error: type[ServerPYError]) -> None:
+def test_a_request_that_is_invalid_for_any_media_raises_an_error(
+    fields: dict[str, Any], error: type[ServerPYError]
+) -> None:
     with pytest.raises(error):
         check(StreamRequest(url="https://example.com", **fields))

@@ -1,4 +1,4 @@
-"""Edge cases of preconditions: RFC 9110 §13.1 and §13.2.2."""
+"""Tests of edge cases of preconditions: RFC 9110 §13.1 and §13.2.2."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ PROCEED, NOT_MODIFIED, FAILED = Outcome.PROCEED, Outcome.NOT_MODIFIED, Outcome.F
         ("", ETAG, PROCEED),
     ],
 )
-def test_if_none_match_is_compared_weakly(field: str, etag: str | None, expected: Outcome) -> None:
-    """The comparison is weak (§13.1.2)."""
+def test_if_none_match_compares_etags_weakly(field: str, etag: str | None, expected: Outcome) -> None:
     assert evaluate(Preconditions(if_none_match=field), etag, None) is expected
 
 
@@ -58,8 +57,7 @@ def test_if_none_match_is_compared_weakly(field: str, etag: str | None, expected
         (ETAG, None, FAILED),
     ],
 )
-def test_if_match_is_compared_strongly(field: str, etag: str | None, expected: Outcome) -> None:
-    """The comparison is strong (§13.1.1)."""
+def test_if_match_compares_etags_strongly(field: str, etag: str | None, expected: Outcome) -> None:
     assert evaluate(Preconditions(if_match=field), etag, None) is expected
 
 
@@ -79,10 +77,11 @@ def test_if_match_is_compared_strongly(field: str, etag: str | None, expected: O
         (DATE, "nonsense", PROCEED, PROCEED),
     ],
 )
-def test_dates_are_compared_by_their_meaning(
+def test_dates_in_different_formats_are_compared_as_times(
     date: str, modified: str | None, since: Outcome, unmodified: Outcome
 ) -> None:
-    """A precondition is ignored if its date is invalid or the media has none (§13.1.3, §13.1.4)."""
+    """A precondition is ignored if its date is invalid or the media has no Last-Modified date (RFC 9110 §13.1.3,
+    §13.1.4)."""
     assert evaluate(Preconditions(if_modified_since=date), None, modified) is since
     assert evaluate(Preconditions(if_unmodified_since=date), None, modified) is unmodified
 
@@ -101,22 +100,22 @@ def test_dates_are_compared_by_their_meaning(
         (Preconditions(if_none_match=ETAG, if_modified_since=BEFORE), NOT_MODIFIED),
     ],
 )
-def test_preconditions_are_evaluated_in_the_order_of_the_rfc(asked: Preconditions, expected: Outcome) -> None:
+def test_preconditions_are_evaluated_in_the_order_of_rfc_9110(asked: Preconditions, expected: Outcome) -> None:
     assert evaluate(asked, ETAG, DATE) is expected
 
 
-def test_repeated_fields_are_joined_to_one_list() -> None:
+def test_repeated_precondition_headers_are_joined_to_one_list() -> None:
     headers = [(b"if-match", b'"a"'), (b"range", b"x"), (b"if-match", b'"b"'), (b"if-range", b'"\xe4"')]
     assert conditional_fields(headers) == {"if_match": '"a", "b"', "if_range": '"ä"'}
 
 
 @given(st.text(st.sampled_from('"W/*, \tab'), max_size=60), st.sampled_from([None, ETAG, '"a"', 'W/"b"', ""]))
-def test_any_text_in_a_precondition_can_be_evaluated(field: str, etag: str | None) -> None:
+def test_a_precondition_with_any_text_is_evaluated_without_an_error(field: str, etag: str | None) -> None:
     assert evaluate(Preconditions(if_match=field), etag, None) in (PROCEED, FAILED)
     assert evaluate(Preconditions(if_none_match=field), etag, None) in (PROCEED, NOT_MODIFIED)
 
 
-def test_a_long_list_is_parsed_in_linear_time() -> None:
+def test_a_long_list_of_etags_is_parsed_in_linear_time() -> None:
     field = ", ".join(['"x"'] * 8000)
     assert evaluate(Preconditions(if_none_match=field), ETAG, None) is PROCEED
     assert evaluate(Preconditions(if_none_match="," * 32_000), ETAG, None) is PROCEED

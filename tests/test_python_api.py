@@ -1,4 +1,4 @@
-"""The public Python API, tested with the examples in `docs/python-api.md`."""
+"""Tests of the public Python API, with the examples in docs/python-api.md."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ FILM = "/page/prog"
 
 @pytest.fixture
 def settings(site: SampleSite, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Return settings for the sample site. Sets them in the environment too, where the examples read them."""
+    """Return settings that allow connections to the sample site. Also sets them in the environment, from which the
+    examples read them."""
     network = site.http.removeprefix("http://")
     monkeypatch.setenv("SERVERPY_ALLOW_NETWORKS", network)
     return Settings(allow_networks=(network,))
 
 
 def run_example(source: str) -> dict[str, Any]:
-    """Run an example from the docs. Returns its global names."""
+    """Run an example from docs/python-api.md. Returns its global variables."""
     names: dict[str, Any] = {"__name__": "example"}
     exec(compile(source, str(PAGE), "exec"), names)
     return names
 
 
 @pytest.mark.usefixtures("settings")
-async def test_the_bot_in_the_docs_saves_a_file(
+async def test_the_bot_in_docs_python_api_md_saves_a_file(
     site: SampleSite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bot = run_example(BOT)
@@ -52,9 +53,11 @@ async def test_the_bot_in_the_docs_saves_a_file(
 
 
 @pytest.mark.parametrize("method", ["relay", "embedded"])
-async def test_the_bot_in_the_docs_stops_at_its_size_limit(site: SampleSite, settings: Settings, method: str) -> None:
-    """If the length is known, the bot stops before it writes anything. Otherwise it stops once too many
-    bytes have arrived."""
+async def test_the_bot_in_docs_python_api_md_stops_at_its_size_limit(
+    site: SampleSite, settings: Settings, method: str
+) -> None:
+    """If the length is known, the bot stops before it writes any bytes. Otherwise, the bot stops once it has received
+    too many bytes."""
     bot, file = run_example(BOT), io.BytesIO()
     async with Engine(settings.model_copy(update={"method": method})) as engine:
         with pytest.raises(ValueError, match="larger than 100000 bytes"):
@@ -64,7 +67,7 @@ async def test_the_bot_in_the_docs_stops_at_its_size_limit(site: SampleSite, set
 
 
 @pytest.mark.usefixtures("settings")
-async def test_the_mounted_application_in_the_docs_streams(site: SampleSite) -> None:
+async def test_the_mounted_application_in_docs_python_api_md_streams(site: SampleSite) -> None:
     app = run_example(MOUNTED)["app"]
     transport = httpx.ASGITransport(app=app)
     async with (
@@ -75,7 +78,7 @@ async def test_the_mounted_application_in_the_docs_streams(site: SampleSite) -> 
     assert hashlib.sha256(answer.content).digest() == hashlib.sha256(site.path("prog.mp4").read_bytes()).digest()
 
 
-async def test_an_engine_gives_information_ranges_and_errors(site: SampleSite, settings: Settings) -> None:
+async def test_an_engine_returns_info_opens_ranges_and_raises_errors(site: SampleSite, settings: Settings) -> None:
     whole = site.path("prog.mp4").read_bytes()
     url = f"{site.http}{FILM}"
     async with Engine(settings) as engine:
@@ -97,7 +100,7 @@ async def read_all(engine: Engine, url: str) -> bytes:
         return b"".join([chunk async for chunk in stream])
 
 
-async def test_leaving_the_block_closes_the_stream(site: SampleSite, settings: Settings) -> None:
+async def test_leaving_the_block_of_a_stream_releases_its_bytes(site: SampleSite, settings: Settings) -> None:
     async with Engine(settings) as engine:
         async with engine.open(StreamRequest(url=f"{site.http}{FILM}")) as stream:
             await stream.read()
@@ -106,7 +109,7 @@ async def test_leaving_the_block_closes_the_stream(site: SampleSite, settings: S
 
 
 @pytest.mark.parametrize("method", ["relay", "embedded"])
-async def test_a_closed_stream_cannot_be_read(site: SampleSite, settings: Settings, method: str) -> None:
+async def test_reading_a_closed_stream_raises_runtime_error(site: SampleSite, settings: Settings, method: str) -> None:
     async with Engine(settings) as engine:
         async with engine.open(StreamRequest(url=f"{site.http}{FILM}", method=method)) as stream:
             pass
@@ -115,14 +118,16 @@ async def test_a_closed_stream_cannot_be_read(site: SampleSite, settings: Settin
 
 
 @pytest.mark.parametrize("asked", [ByteRange(-10, None), ByteRange(10, 5), ByteRange(None, -1), ByteRange(None, None)])
-async def test_an_invalid_range_is_refused(site: SampleSite, settings: Settings, asked: ByteRange) -> None:
+async def test_opening_an_invalid_range_raises_invalid_parameter(
+    site: SampleSite, settings: Settings, asked: ByteRange
+) -> None:
     async with Engine(settings) as engine:
         with pytest.raises(InvalidParameter):
             async with engine.open(StreamRequest(url=f"{site.http}{FILM}", range=asked)):
                 pass
 
 
-async def test_an_engine_runs_in_one_event_loop(site: SampleSite, settings: Settings) -> None:
+async def test_an_engine_refuses_calls_from_a_second_event_loop(site: SampleSite, settings: Settings) -> None:
     async with Engine(settings) as engine:
 
         def elsewhere() -> None:
@@ -133,7 +138,7 @@ async def test_an_engine_runs_in_one_event_loop(site: SampleSite, settings: Sett
             await asyncio.to_thread(elsewhere)
 
 
-async def test_the_error_of_an_engine_that_is_not_running_names_the_reason(
+async def test_calling_an_engine_that_is_not_running_raises_an_error_with_the_reason(
     site: SampleSite, settings: Settings
 ) -> None:
     engine = Engine(settings)
@@ -148,7 +153,7 @@ async def test_the_error_of_an_engine_that_is_not_running_names_the_reason(
         await engine.start()
 
 
-async def test_an_engine_with_a_bad_setting_does_not_start(settings: Settings, tmp_path: Path) -> None:
+async def test_an_engine_with_an_invalid_setting_does_not_start(settings: Settings, tmp_path: Path) -> None:
     cookies = tmp_path / "cookies.txt"
     cookies.write_text("not a cookie file\n")
     with pytest.raises(ConfigurationError, match="COOKIES_FILE"):
@@ -157,19 +162,19 @@ async def test_an_engine_with_a_bad_setting_does_not_start(settings: Settings, t
 
 
 @pytest.mark.parametrize("statement", ["import serverpy", "from serverpy import Engine, Settings, StreamRequest"])
-def test_importing_the_api_loads_neither_ytdlp_nor_pyav_nor_fastapi(statement: str) -> None:
+def test_importing_the_public_api_imports_neither_ytdlp_nor_pyav_nor_fastapi(statement: str) -> None:
     code = f"{statement}; import sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "serverpy" in loaded
     assert not {"yt_dlp", "av", "fastapi"} & set(loaded)
 
 
-def test_importing_serverpy_loads_none_of_its_modules() -> None:
+def test_importing_serverpy_imports_none_of_its_modules() -> None:
     code = "import serverpy, sys; print([name for name in sys.modules if name.startswith('serverpy.')])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_every_public_name_exists() -> None:
+def test_every_name_in_the_public_api_exists() -> None:
     for name in serverpy.__all__:
         assert getattr(serverpy, name) is not None
     assert set(serverpy.__all__) <= set(dir(serverpy))

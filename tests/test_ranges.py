@@ -1,4 +1,4 @@
-"""Edge cases of ranges and validators: RFC 9110 §8.8.3, §13.1.5 and §14."""
+"""Tests of edge cases of ranges and validators: RFC 9110 §8.8.3, §13.1.5 and §14."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from serverpy.validators import dates_differ, etags_differ, same_validator, stro
 
 LARGEST = 2**63 - 1
 ENDLESS = "9" * 5000
-"""A number with more digits than Python converts to an int."""
+"""A number that has more digits than Python converts to an int."""
 DATE = "Mon, 01 Jan 2024 00:00:00 GMT"
 
 
@@ -42,7 +42,7 @@ DATE = "Mon, 01 Jan 2024 00:00:00 GMT"
         ("bytes=-0", ByteRange(None, 0)),
     ],
 )
-def test_a_header_with_one_range_is_parsed(header: str, expected: ByteRange) -> None:
+def test_a_range_header_with_one_range_is_parsed(header: str, expected: ByteRange) -> None:
     assert parse_range(header) == expected
 
 
@@ -56,12 +56,12 @@ def test_a_header_with_one_range_is_parsed(header: str, expected: ByteRange) -> 
     ],
 )
 def test_an_invalid_or_unsupported_range_header_is_ignored(header: str | None) -> None:
-    """The response is then the whole file. The header has another unit, several ranges, or an invalid range."""
+    """If a Range header has an unknown unit, several ranges, or an invalid range, the server sends the whole file."""
     assert parse_range(header) is None
 
 
 @given(st.integers(0, LARGEST), st.integers(0, LARGEST))
-def test_every_valid_range_is_parsed(one: int, other: int) -> None:
+def test_every_valid_range_header_is_parsed(one: int, other: int) -> None:
     first, last = sorted((one, other))
     assert parse_range(f"bytes={first}-{last}") == ByteRange(first, last)
     assert parse_range(f"bytes={first}-") == ByteRange(first, None)
@@ -69,7 +69,7 @@ def test_every_valid_range_is_parsed(one: int, other: int) -> None:
 
 
 @given(st.text(st.sampled_from("bytes=0123456789-, \t"), max_size=40) | st.text(max_size=40))
-def test_any_text_is_a_range_or_is_ignored(text: str) -> None:
+def test_a_range_header_with_any_text_is_parsed_as_a_range_or_ignored(text: str) -> None:
     for header in (text, f"bytes={text}"):
         found = parse_range(header)
         if found is not None:
@@ -77,7 +77,7 @@ def test_any_text_is_a_range_or_is_ignored(text: str) -> None:
             assert found.first is None or found.last is None or found.first <= found.last
 
 
-# Ranges resolved against a length
+# Ranges resolved against the length of a file
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_any_text_is_a_range_or_is_ignored(text: str) -> None:
         (ByteRange(9, 2), 100, None),
     ],
 )
-def test_a_range_is_resolved_against_the_length(
+def test_a_range_is_resolved_against_the_length_of_a_file(
     asked: ByteRange | None, total: int, expected: tuple[int, int] | None
 ) -> None:
-    """If `expected` is None, the range selects no byte of the file, and the error states the length."""
+    """If `expected` is None, the range selects no byte of the file, and the raised error contains the length."""
     if expected is not None:
         assert resolve_range(asked, total) == expected
         return
@@ -118,7 +118,7 @@ def test_a_range_is_resolved_against_the_length(
 
 
 @given(st.integers(0, 60), st.none() | st.integers(0, 60), st.integers(0, 50))
-def test_a_resolved_range_has_the_bytes_that_a_slice_has(first: int, last: int | None, total: int) -> None:
+def test_a_resolved_range_selects_the_same_bytes_as_a_python_slice(first: int, last: int | None, total: int) -> None:
     whole = bytes(range(total))
     for asked, expected in (
         (ByteRange(first, last), whole[first : None if last is None else last + 1]),
@@ -132,7 +132,7 @@ def test_a_resolved_range_has_the_bytes_that_a_slice_has(first: int, last: int |
             assert whole[begin:end] == expected
 
 
-# Content-Range
+# Content-Range headers
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,9 @@ def test_parsing_a_content_range_returns_none_if_it_is_invalid(
 
 
 @given(st.integers(0, LARGEST), st.integers(0, LARGEST), st.none() | st.integers(0, LARGEST))
-def test_a_formatted_range_can_be_parsed(one: int, other: int, total: int | None) -> None:
+def test_a_range_and_a_content_range_can_be_parsed_again_after_they_are_formatted(
+    one: int, other: int, total: int | None
+) -> None:
     first, last = sorted((one, other))
     assert ContentRange.parse(str(ContentRange(first, last, total))) == ContentRange(first, last, total)
     for asked in (ByteRange(first, last), ByteRange(first, None), ByteRange(None, max(1, last))):
@@ -168,7 +170,7 @@ def test_a_formatted_range_can_be_parsed(one: int, other: int, total: int | None
 
 
 @given(st.text(st.sampled_from("bytes 0123456789-/*, \t"), max_size=60) | st.text(max_size=40))
-def test_parsing_any_text_gives_a_valid_content_range_or_none(text: str) -> None:
+def test_parsing_any_text_as_a_content_range_returns_a_valid_one_or_none(text: str) -> None:
     for header in (text, f"bytes {text}"):
         found = ContentRange.parse(header)
         assert found is None or 0 <= found.first <= found.last
@@ -183,7 +185,7 @@ def test_parsing_any_text_gives_a_valid_content_range_or_none(text: str) -> None
         *((header, None) for header in (None, "", "bytes */", "bytes */-1", f"bytes */{ENDLESS}")),
     ],
 )
-def test_parsing_the_total_length_returns_none_if_it_is_invalid(header: str | None, expected: int | None) -> None:
+def test_parsing_an_invalid_total_length_returns_none(header: str | None, expected: int | None) -> None:
     assert total_of(header) == expected
 
 
@@ -194,7 +196,7 @@ def test_parsing_the_total_length_returns_none_if_it_is_invalid(header: str | No
         *((digits, None) for digits in (None, "", "-1", "+1", " 1", "1.0", "1e3", "²", "٣", "0x10", ENDLESS)),
     ],
 )
-def test_parsing_a_content_length_returns_none_if_it_is_invalid(digits: str | None, expected: int | None) -> None:
+def test_parsing_an_invalid_content_length_returns_none(digits: str | None, expected: int | None) -> None:
     assert parse_length(digits) == expected
 
 
@@ -210,7 +212,9 @@ def test_parsing_a_content_length_returns_none_if_it_is_invalid(digits: str | No
         *((header, False) for header in (f"bytes 0-{ENDLESS}/{ENDLESS}", f"bytes {2**64 - 1}", f"0-9/{2**64 - 1}")),
     ],
 )
-def test_an_impossible_total_length_means_an_endless_stream(header: str | None, *, endless: bool) -> None:
+def test_a_content_range_with_an_impossible_total_length_is_that_of_an_endless_stream(
+    header: str | None, *, endless: bool
+) -> None:
     assert is_endless(header) is endless
 
 
@@ -221,7 +225,7 @@ def test_an_impossible_total_length_means_an_endless_stream(header: str | None, 
         *((digits, None) for digits in (None, "", "x", str(2**53 - 1), str(LARGEST), str(2**64 - 1), ENDLESS)),
     ],
 )
-def test_a_content_length_that_no_file_can_have_is_ignored(digits: str | None, expected: int | None) -> None:
+def test_a_content_length_that_is_too_large_for_any_file_is_ignored(digits: str | None, expected: int | None) -> None:
     assert body_length(digits) == expected
 
 
@@ -234,7 +238,7 @@ def test_a_suffix_range_and_its_absolute_form_select_the_same_bytes(suffix_bytes
         assert resolve_range(absolute, total) == resolve_range(suffix, total)
 
 
-# Validators
+# Validators (ETag and Last-Modified)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +257,7 @@ def test_a_suffix_range_and_its_absolute_form_select_the_same_bytes(suffix_bytes
         ('""', DATE, '""'),
     ],
 )
-def test_if_range_has_a_strong_etag_or_else_the_date(
+def test_the_strong_validator_is_a_strong_etag_or_else_the_last_modified_date(
     etag: str | None, last_modified: str | None, expected: str | None
 ) -> None:
     assert strong_validator(etag, last_modified) == expected
@@ -298,7 +302,9 @@ def test_if_range_matches_only_the_same_strong_validator(
         (None, None, False),
     ],
 )
-def test_etags_differ_only_if_both_are_strong_and_unequal(one: str | None, other: str | None, *, differ: bool) -> None:
+def test_two_etags_are_different_only_if_both_are_strong_and_unequal(
+    one: str | None, other: str | None, *, differ: bool
+) -> None:
     assert etags_differ(one, other) is etags_differ(other, one) is differ
 
 
@@ -319,11 +325,13 @@ def test_etags_differ_only_if_both_are_strong_and_unequal(one: str | None, other
         ("", DATE, False),
     ],
 )
-def test_dates_differ_if_they_mean_different_times(one: str | None, other: str | None, *, differ: bool) -> None:
+def test_two_dates_are_different_only_if_both_are_valid_and_mean_different_times(
+    one: str | None, other: str | None, *, differ: bool
+) -> None:
     assert dates_differ(one, other) is dates_differ(other, one) is differ
 
 
 @given(st.text(max_size=70), st.text(max_size=70))
-def test_comparing_any_two_texts_as_dates_is_symmetric(one: str, other: str) -> None:
+def test_comparing_two_dates_gives_the_same_result_in_either_order(one: str, other: str) -> None:
     assert dates_differ(one, other) is dates_differ(other, one)
     assert not dates_differ(one, one)

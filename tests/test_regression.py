@@ -1,4 +1,5 @@
-"""`scripts/regression.py`: its verdict depends only on the measured values, and its reader refuses wrong responses."""
+"""Tests of scripts/regression.py: its verdict depends only on the measured values, and its clients refuse wrong
+responses."""
 
 from __future__ import annotations
 
@@ -43,25 +44,25 @@ def rounds(ratios: Sequence[float], base: float = 0.5) -> list[Round]:
     ],
     ids=["better", "within the floor", "worse", "two outliers", "within the spread", "beyond the spread"],
 )
-def test_the_verdict_depends_on_the_median_ratio_and_the_limit(
+def test_the_verdict_on_a_figure_depends_on_the_median_ratio_and_the_limit(
     same: Sequence[float], ratios: Sequence[float], verdict: Verdict
 ) -> None:
     assert judge(FIGURE, rounds(same), rounds(ratios)).verdict is verdict
 
 
-def test_the_spread_ignores_the_largest_deviation_of_five() -> None:
+def test_the_spread_of_five_ratios_ignores_the_largest_deviation() -> None:
     assert spread_of(NOISY) == pytest.approx(0.12)
     assert spread_of((1.0, 0.8)) == pytest.approx(0.2)
 
 
-def test_drift_between_rounds_does_not_change_the_verdict() -> None:
+def test_a_drift_of_both_sides_between_rounds_does_not_change_the_verdict() -> None:
     drifting = [*rounds((1.0, 1.01)), *rounds((1.0, 0.99, 1.0), base=5.0)]
     assert judge(FIGURE, drifting, drifting).ratio == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("value", [None, 0.0, -1.0, math.nan, math.inf])
 @pytest.mark.parametrize("part", ["A/A", "A/B"])
-def test_a_missing_value_is_a_failure(part: str, value: float | None) -> None:
+def test_a_figure_with_a_missing_value_in_any_round_is_missing(part: str, value: float | None) -> None:
     broken = rounds(QUIET)
     broken[2] = Round({"cpu": 0.5}, {} if value is None else {"cpu": value}, {"cpu": 0.25})
     judged = judge(FIGURE, *((broken, rounds(QUIET)) if part == "A/A" else (rounds(QUIET), broken)))
@@ -74,14 +75,14 @@ def test_a_figure_without_rounds_is_missing() -> None:
     assert judge(FIGURE, rounds(QUIET), []).verdict is Verdict.MISSING
 
 
-def test_wall_clock_figures_have_a_wider_limit() -> None:
+def test_a_figure_measured_by_the_wall_clock_has_a_wider_limit() -> None:
     (first_byte,) = (figure for figure in FIGURES if figure.name == "first-byte")
     slower = [Round({"first-byte": 0.002}, {"first-byte": 0.0024}, {})] * 5
     same = [Round({"first-byte": 0.002}, {"first-byte": 0.002}, {})] * 5
     assert judge(first_byte, same, slower).verdict is Verdict.OK
 
 
-def test_the_table_shows_multiples_of_the_figures_of_nginx() -> None:
+def test_the_table_shows_each_figure_as_a_multiple_of_that_of_nginx() -> None:
     judged = judge(FIGURE, rounds(QUIET), rounds((1.5,) * 5))
     assert judged.base == pytest.approx(2.0)
     assert judged.other == pytest.approx(3.0)
@@ -89,12 +90,12 @@ def test_the_table_shows_multiples_of_the_figures_of_nginx() -> None:
     assert overall([judged]) == "overall: not ok: cpu WORSE"
 
 
-def test_every_yardstick_is_one_of_the_figures() -> None:
+def test_every_yardstick_is_the_name_of_a_figure() -> None:
     names = {figure.name for figure in FIGURES}
     assert {figure.yardstick for figure in FIGURES} - {None} <= names
 
 
-def test_the_error_for_a_checkout_without_an_environment_names_the_command_to_run(tmp_path: Path) -> None:
+def test_the_error_for_a_checkout_without_a_venv_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="make install"):
         check_checkout(tmp_path)
 
@@ -105,7 +106,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=
 
 @pytest.mark.parametrize("answer", [LENGTH, CHUNKED])
 @pytest.mark.parametrize("step", [1, 3, 1000])
-def test_a_complete_response_is_accepted_in_chunks_of_any_size(answer: bytes, step: int) -> None:
+def test_a_complete_response_is_accepted_however_it_is_split(answer: bytes, step: int) -> None:
     framing = Framing(Request("/", 5))
     for start in range(0, len(answer), step):
         assert not framing.over
@@ -127,7 +128,7 @@ def test_a_complete_response_is_accepted_in_chunks_of_any_size(answer: bytes, st
         b"",
     ],
 )
-def test_a_response_that_is_incomplete_malformed_or_not_200_is_refused(answer: bytes) -> None:
+def test_an_incomplete_or_malformed_response_or_a_status_other_than_200_is_refused(answer: bytes) -> None:
     framing = Framing(Request("/", 5))
 
     def read() -> None:

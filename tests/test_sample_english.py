@@ -1,4 +1,4 @@
-"""`scripts/sample_english.py` finds every kind of text, and draws the same sample for the same seed."""
+"""Tests that scripts/sample_english.py finds every kind of text, and draws the same sample for the same seed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TEXTS = {
 }
 
 
-def test_each_kind_of_text_is_found_and_directives_are_not() -> None:
+def test_texts_of_every_kind_are_found_without_directives() -> None:
     assert texts_of("made.py", MODULE, raised_classes(MODULE)) == {Text("made.py", *each) for each in TEXTS}
 
 

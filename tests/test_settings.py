@@ -1,4 +1,5 @@
-"""Settings: they come from three sources, are validated once, name each fault in one line, and never show a secret."""
+"""Tests of the settings: they come from options, environment variables and a file, are validated once, and an error
+reports each invalid setting in one line without showing a secret."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ def faults(**overrides: Any) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def test_the_defaults_are_those_of_the_contract() -> None:
+def test_settings_have_the_documented_default_values() -> None:
     settings = load_settings(profile="small")
     assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 8000, 1)
     assert (settings.extract_workers, settings.max_children, settings.chunk_bytes) == (2, 2, 65536)
@@ -58,14 +59,14 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert (settings.allowed_hosts, settings.public_url, settings.open) == ((), None, False)
 
 
-def test_the_profile_fills_the_settings_that_are_not_set() -> None:
+def test_the_profile_determines_the_settings_that_are_not_set() -> None:
     settings = load_settings(profile="large", max_workers=3)
     assert (settings.max_workers, settings.queue_chunks) == (3, LARGE.queue_chunks)
     assert (settings.max_streams, settings.memory_budget) == (LARGE.max_streams, LARGE.memory_budget)
 
 
 @pytest.mark.parametrize("text", ["0", "none", ""])
-def test_the_idle_limit_of_a_worker_can_be_turned_off(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_idle_limit_of_workers_can_be_turned_off(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVERPY_WORKER_IDLE", text)
     assert load_settings().worker_idle == 0
 
@@ -74,7 +75,7 @@ def test_the_profile_auto_allows_at_least_as_many_streams_as_the_small_profile()
     assert load_settings().max_streams >= SMALL.max_streams
 
 
-def test_the_environment_overrides_the_file_and_an_option_overrides_the_environment(
+def test_environment_variables_override_the_settings_file_and_options_override_environment_variables(
     nothing_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (nothing_set / "serverpy.toml").write_text('port = 1\nworkers = 2\nMAX_BYTES = "1GiB"\nallow_sites = ["a", "b"]\n')
@@ -85,7 +86,9 @@ def test_the_environment_overrides_the_file_and_an_option_overrides_the_environm
     assert (settings.max_bytes, settings.allow_sites) == (1 << 30, ("a", "b"))
 
 
-def test_another_settings_file_may_be_named(nothing_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_serverpy_config_names_another_settings_file(
+    nothing_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (nothing_set / "serverpy.toml").write_text("port = 1\n")
     (nothing_set / "other.toml").write_text("port = 2\n")
     monkeypatch.setenv("SERVERPY_CONFIG", "other.toml")
@@ -96,7 +99,7 @@ def test_another_settings_file_may_be_named(nothing_set: Path, monkeypatch: pyte
     assert faults() == ["SERVERPY_CONFIG: there is no file nowhere.toml"]
 
 
-def test_an_unknown_key_in_the_file_is_an_error(nothing_set: Path) -> None:
+def test_an_unknown_key_in_the_settings_file_is_an_error(nothing_set: Path) -> None:
     (nothing_set / "serverpy.toml").write_text("prot = 1\n[server]\nport = 2\n")
     assert faults() == [
         "serverpy.toml: prot is not a setting of ServerPY",
@@ -105,22 +108,22 @@ def test_an_unknown_key_in_the_file_is_an_error(nothing_set: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"port = ", b"\xff"])
-def test_a_file_that_is_not_toml_is_an_error(nothing_set: Path, content: bytes) -> None:
+def test_a_settings_file_that_is_not_toml_is_an_error(nothing_set: Path, content: bytes) -> None:
     (nothing_set / "serverpy.toml").write_bytes(content)
     assert faults()[0].startswith("serverpy.toml is not valid TOML: ")
 
 
-def test_a_duplicate_key_in_the_file_is_an_error(nothing_set: Path) -> None:
+def test_a_duplicate_key_in_the_settings_file_is_an_error(nothing_set: Path) -> None:
     (nothing_set / "serverpy.toml").write_text("port = 1\nPORT = 2\n")
     assert len(faults()) == 1
 
 
-def test_a_file_that_cannot_be_read_is_an_error(nothing_set: Path) -> None:
+def test_a_settings_file_that_cannot_be_read_is_an_error(nothing_set: Path) -> None:
     (nothing_set / "serverpy.toml").mkdir()
     assert faults() == ["serverpy.toml cannot be read: Is a directory"]
 
 
-def test_an_unknown_environment_variable_is_a_warning(
+def test_an_unknown_serverpy_variable_in_the_environment_logs_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("SERVERPY_PROT", "1")
@@ -129,27 +132,27 @@ def test_an_unknown_environment_variable_is_a_warning(
     assert caplog.messages == ["SERVERPY_PROT is not a setting of ServerPY"]
 
 
-def test_a_limit_that_is_not_enforced_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_setting_a_limit_that_is_not_enforced_logs_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         load_settings(rate_limit="1/second")
     assert caplog.messages == ["RATE_LIMIT is not enforced in this version"]
 
 
-def test_an_unknown_option_is_an_error() -> None:
+def test_an_unknown_settings_option_is_an_error() -> None:
     assert faults(prot=1) == ["prot is not a setting of ServerPY"]
 
 
 @pytest.mark.parametrize(
     ("text", "items"), [("a,b", ("a", "b")), (" a  b,\tc, ", ("a", "b", "c")), ("", ()), ("none", ()), ("a", ("a",))]
 )
-def test_lists_are_separated_by_commas_or_spaces(
+def test_the_items_of_a_setting_may_be_separated_by_commas_or_spaces(
     text: str, items: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SERVERPY_DENY_SITES", text)
     assert load_settings().deny_sites == items
 
 
-def test_allow_sites_accepts_all_and_none() -> None:
+def test_the_setting_allow_sites_accepts_the_words_all_and_none() -> None:
     assert load_settings(allow_sites="all").allow_sites == ()
     assert load_settings(allow_sites="none").allow_sites == ("none",)
 
@@ -167,14 +170,16 @@ def test_allow_sites_accepts_all_and_none() -> None:
         ({"open": True, "allowed_hosts": "media.example"}, None),
     ],
 )
-def test_the_served_hosts_come_from_three_settings(values: dict[str, Any], hosts: set[str] | None) -> None:
+def test_the_accepted_hosts_come_from_the_settings_allowed_hosts_public_url_and_host(
+    values: dict[str, Any], hosts: set[str] | None
+) -> None:
     assert load_settings(**values).served_hosts == hosts
 
 
 @pytest.mark.parametrize(
     "name", ["http://media.example", "media.example:80", "a/b", "*.example", "[::1]", "a..b", "ａ b"]
 )
-def test_an_allowed_host_must_be_a_name(name: str) -> None:
+def test_an_item_of_allowed_hosts_must_be_a_host_name(name: str) -> None:
     (fault,) = faults(allowed_hosts=(name,))
     assert fault.startswith("ALLOWED_HOSTS: each item must be a host name")
 
@@ -192,12 +197,12 @@ def test_an_allowed_host_must_be_a_name(name: str) -> None:
         "http://a_/b c",
     ],
 )
-def test_a_public_url_must_be_an_address(url: str) -> None:
+def test_public_url_must_be_an_http_or_https_url(url: str) -> None:
     (fault,) = faults(public_url=url)
     assert fault == "PUBLIC_URL: must be an address such as https://media.example.org"
 
 
-def test_ports_must_be_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deny_ports_accepts_only_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVERPY_DENY_PORTS", "25, 22")
     assert load_settings().deny_ports == {22, 25}
     monkeypatch.setenv("SERVERPY_DENY_PORTS", "ssh")
@@ -208,22 +213,24 @@ def test_ports_must_be_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     ("text", "size"),
     [("4096", 4096), ("64KiB", 65536), ("512 MiB", 1 << 29), ("4gib", 1 << 32), ("1.5KiB", 1536), ("7B", 7)],
 )
-def test_sizes_may_have_units(text: str, size: int) -> None:
+def test_a_size_in_the_settings_may_have_a_unit(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["64KB", "64K", "-1", "1e9", "", "KiB", "0.3KiB", "١"])
-def test_invalid_sizes_are_refused(text: str) -> None:
+def test_an_invalid_size_in_the_settings_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be"):
         parse_size(text)
 
 
 @given(st.integers(0, 1 << 50))
-def test_a_formatted_size_can_be_parsed(size: int) -> None:
+def test_a_formatted_size_is_parsed_to_the_same_size(size: int) -> None:
     assert parse_size(format_size(size)) == size
 
 
-def test_each_fault_is_one_line_that_names_its_source(nothing_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_invalid_setting_is_reported_in_one_line_that_names_its_source(
+    nothing_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (nothing_set / "serverpy.toml").write_text("workers = 0\n")
     monkeypatch.setenv("SERVERPY_PORT", "eighty")
     assert faults(profile="huge") == [
@@ -264,7 +271,7 @@ def test_each_fault_is_one_line_that_names_its_source(nothing_set: Path, monkeyp
         ("allow_networks", ("a b",)),
     ],
 )
-def test_invalid_values_are_refused(name: str, value: object) -> None:
+def test_an_invalid_value_of_a_setting_is_refused(name: str, value: object) -> None:
     assert [line.partition(":")[0] for line in faults(**{name: value})] == [name.upper()]
 
 
@@ -279,7 +286,7 @@ def test_an_unsupported_setting_is_refused_and_not_ignored(nothing_set: Path) ->
     assert all("available in this version" in line for line in lines)
 
 
-def test_secrets_are_masked_and_do_not_appear_in_errors() -> None:
+def test_secret_settings_are_masked_and_do_not_appear_in_errors() -> None:
     settings = load_settings(link_secret=SECRET, proxy="socks5h://me:hush@proxy:1080")
     assert SECRET not in repr(settings) + str(settings)
     assert "hush" not in repr(settings) + str(settings)
@@ -292,7 +299,7 @@ def test_secrets_are_masked_and_do_not_appear_in_errors() -> None:
         assert caught.value.__suppress_context__
 
 
-def test_the_groups_have_the_values_and_defaults_of_the_settings(nothing_set: Path) -> None:
+def test_the_groups_of_settings_have_the_values_and_defaults_of_the_settings(nothing_set: Path) -> None:
     defaults = load_settings(profile="small")
     assert (defaults.timeouts, defaults.targets(), defaults.network) == (Timeouts(), Targets(), Network())
     assert (defaults.sites, defaults.identity) == (Sites(), Identity())
@@ -306,22 +313,22 @@ def test_the_groups_have_the_values_and_defaults_of_the_settings(nothing_set: Pa
     assert settings.targets(own=(("::1", 80),)) == Targets(own=(("::1", 80),))
 
 
-def test_no_group_shows_the_password_of_the_proxy() -> None:
+def test_the_repr_of_the_worker_options_does_not_contain_the_password_of_the_proxy() -> None:
     settings = load_settings(proxy="http://me:hush@proxy:1")
     assert settings.network.proxy == "http://me:hush@proxy:1"
     assert "hush" not in repr(worker_options(settings, settings.targets()))
 
 
-def test_a_url_without_a_password_is_not_changed() -> None:
+def test_masking_a_url_changes_only_its_password() -> None:
     assert mask_password("http://user@[::1]:1/") == "http://user@[::1]:1/"
     assert mask_password("http://user:p@ss@[::1]:1/") == "http://user:***@[::1]:1/"
 
 
-def test_an_unset_secret_is_random() -> None:
+def test_a_secret_that_is_not_set_is_random() -> None:
     assert load_settings().link_secret != load_settings().link_secret
 
 
-def test_settings_are_frozen() -> None:
+def test_settings_cannot_be_changed_after_they_are_loaded() -> None:
     settings = load_settings()
     with pytest.raises(ValidationError):
         settings.port = 1
@@ -364,12 +371,13 @@ VALUES = st.fixed_dictionaries(
 
 @given(VALUES)
 @hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_settings_written_to_the_environment_are_read_back_unchanged(nothing_set: Path, values: dict[str, Any]) -> None:
+def test_settings_passed_in_the_environment_are_loaded_unchanged(nothing_set: Path, values: dict[str, Any]) -> None:
     (nothing_set / "cookies.txt").touch()
     (nothing_set / "none.txt").touch()
     (nothing_set / "serverpy.toml").unlink(missing_ok=True)
     settings = load_settings(**values)
-    # A settings file in the working directory of a child has no effect.
+    # A settings file in the working directory of a child process must have no effect on the settings in its
+    # environment.
     (nothing_set / "serverpy.toml").write_text('proxy = "http://elsewhere:1"\nmax_duration = 5\nprot = 1\n')
     with pytest.MonkeyPatch.context() as patch:
         for name, value in settings.to_environment().items():
@@ -377,7 +385,7 @@ def test_settings_written_to_the_environment_are_read_back_unchanged(nothing_set
         assert load_settings() == settings
 
 
-def test_a_child_process_reads_the_settings_back(nothing_set: Path) -> None:
+def test_a_child_process_loads_the_settings_of_its_parent_from_the_environment(nothing_set: Path) -> None:
     settings = load_settings(port=1234, link_secret=SECRET, allow_networks=["127.0.0.1:8001", "10.0.0.0/8"])
     code = "from serverpy.settings import load_settings; s = load_settings(); print(s.port, *s.allow_networks)"
     done = subprocess.run(

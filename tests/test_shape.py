@@ -1,4 +1,5 @@
-"""Imports between the parts of the package: they go in one direction only, as the table MAY_IMPORT allows."""
+"""Tests of the imports between the modules of the package: they go in one direction only, as the table MAY_IMPORT
+allows."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "serverpy"
 
 EVERYWHERE = "errors extras options tasks single_flight ranges validators containers extraction.values"
-"""Modules that any module may import: errors, tasks, flights, and the values that parts pass to each other."""
+"""The leaf modules, which any module may import: errors, tasks, single flight, and the values that parts of the package
+pass to each other."""
 
 LOW = "memory net"
 CONTRACTS = f"plan body extraction {LOW}"
@@ -67,22 +69,23 @@ MAY_IMPORT: dict[str, str] = {
     "sample": "sample",
     "bench": "settings sample",
 }
-"""The modules and packages that a module may import besides its own package and EVERYWHERE. The longest matching name
-counts."""
+"""Mapping from a module or package to the modules and packages that it may import, besides its own package and
+EVERYWHERE. For a module, only the longest matching key applies."""
 
 YTDLP_IMPORTERS = ("ytdlp", "sample.plugins", "bench.measure.seed_shape")
-"""The only modules that import yt-dlp. The last one is a rival in the bench, and runs in its own process."""
+"""The only modules that import yt-dlp. The last one is a program that the benchmark measures, and runs in its own
+process."""
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
-    """Yield every module of the package with its name below `serverpy`."""
+    """Yield every module of the package, with its name relative to `serverpy`, and its syntax tree."""
     for path in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         yield name.removesuffix("__init__").rstrip("."), ast.parse(path.read_text(encoding="utf-8"))
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
-    """Yield the full names of the modules imported anywhere in `tree`, in functions and under TYPE_CHECKING too."""
+    """Yield the full names of the modules imported anywhere in `tree`, also in functions and under TYPE_CHECKING."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -103,7 +106,7 @@ def inside(name: str, package: str) -> bool:
 
 
 def key_of(name: str) -> str | None:
-    """Return the key of the row in MAY_IMPORT that applies to a module. Returns None if there is none."""
+    """Return the key of the row in MAY_IMPORT that applies to the module `name`, or None if no row does."""
     return max((key for key in MAY_IMPORT if inside(name, key)), key=len, default=None)
 
 
@@ -114,7 +117,7 @@ def forbidden_imports(name: str, tree: ast.Module) -> list[str]:
     own = name.partition(".")[0]
     allowed = f"{own} {EVERYWHERE} {MAY_IMPORT[key]}".split()
     if "." in key and not MAY_IMPORT[key]:
-        allowed = EVERYWHERE.split()  # a leaf in a package may not import its siblings
+        allowed = EVERYWHERE.split()  # a leaf module in a package may not import the other modules of the package
     ours = [found.removeprefix("serverpy.") for found in imports(tree) if found.startswith("serverpy.")]
     return sorted({found for found in ours if not any(inside(found, package) for package in allowed)})
 
@@ -123,26 +126,26 @@ MODULES = [(name, tree) for name, tree in modules() if name and not inside(name,
 
 
 @pytest.mark.parametrize(("name", "tree"), MODULES, ids=[name for name, _ in MODULES])
-def test_a_module_imports_only_modules_that_the_table_allows(name: str, tree: ast.Module) -> None:
+def test_a_module_imports_only_modules_that_may_import_allows(name: str, tree: ast.Module) -> None:
     forbidden = forbidden_imports(name, tree)
     assert not forbidden, f"serverpy.{name} may not import {', '.join(forbidden)}"
 
 
 @pytest.mark.parametrize("leaf", [name for name, allowed in MAY_IMPORT.items() if not allowed])
-def test_a_leaf_imports_only_modules_that_any_module_may_import(leaf: str) -> None:
-    """A module could import a higher part through a leaf that imports it."""
+def test_a_leaf_module_imports_only_leaf_modules(leaf: str) -> None:
+    """If a leaf imported a module of a higher part, every module that imports the leaf would import that part too."""
     for name, tree in modules():
         if name and key_of(name) == leaf:
             found = {found.removeprefix("serverpy.") for found in imports(tree) if found.startswith("serverpy.")}
             assert all(any(inside(one, package) for package in EVERYWHERE.split()) for one in found)
 
 
-def test_only_the_worker_imports_ytdlp() -> None:
+def test_only_the_modules_in_ytdlp_importers_import_ytdlp() -> None:
     loaders = {name for name, tree in modules() if any(inside(found, "yt_dlp") for found in imports(tree))}
     assert all(any(inside(name, allowed) for allowed in YTDLP_IMPORTERS) for name in loaders), loaders
 
 
-def test_a_forbidden_import_is_found() -> None:
+def test_the_check_finds_a_forbidden_import() -> None:
     source = "def late():\n    from serverpy.api import problems\n    import serverpy.media.mp4\n    import av\n"
     assert forbidden_imports("media.job", ast.parse(source)) == ["api.problems"]
     assert forbidden_imports("streaming.methods.relay", ast.parse("import serverpy.containers")) == []
@@ -150,20 +153,20 @@ def test_a_forbidden_import_is_found() -> None:
     assert forbidden_imports("memory.profile", ast.parse("from serverpy.memory import budget")) == ["memory.budget"]
 
 
-def test_measuring_and_reporting_in_the_bench_do_not_import_each_other() -> None:
-    """A report needs only the raw results, so it can be made on any machine and at any time."""
+def test_the_measuring_and_the_reporting_modules_of_the_benchmark_do_not_import_each_other() -> None:
+    """A report needs only the results file, so that it can be written on another machine and at a later time."""
     for one, other in (("report", "measure"), ("measure", "report")):
         for name, tree in MODULES:
             if inside(name, f"bench.{one}"):
                 assert not any(inside(found, f"serverpy.bench.{other}") for found in imports(tree)), name
 
 
-def test_there_are_no_import_cycles() -> None:
-    """Imports inside functions and under TYPE_CHECKING count too."""
+def test_the_package_has_no_import_cycles() -> None:
+    """The check includes imports inside functions and under TYPE_CHECKING."""
     graph = {name: {found.removeprefix("serverpy.") for found in imports(tree)} for name, tree in MODULES}
     order = TopologicalSorter({name: found & graph.keys() - {name} for name, found in graph.items()})
-    order.prepare()  # a cycle raises CycleError, which names the modules
+    order.prepare()  # an import cycle raises CycleError, which names the modules
 
 
-def test_every_row_of_the_table_has_a_module() -> None:
+def test_every_row_of_may_import_belongs_to_a_module() -> None:
     assert {key_of(name) for name, _ in MODULES} == MAY_IMPORT.keys()

@@ -1,4 +1,5 @@
-"""Single flight: the callers of a key share one run, and a caller that leaves does not disturb the others."""
+"""Tests of single flight: concurrent callers with the same key share one run of a function, and a caller that is
+cancelled does not affect the others."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from tests.memory.budgets import turn
 
 
 class Runs:
-    """Counter of runs, each of which ends once the test sets `go`."""
+    """Counter of runs. Each run ends once the test sets `go`."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -42,7 +43,7 @@ def flights(kind: str) -> Flights:
 
 
 async def callers(tested: Flights, runs: Runs, count: int) -> list[asyncio.Task[int]]:
-    """Start `count` callers of one key; the first begins the run."""
+    """Start `count` callers with the same key. The first caller begins the run."""
     tasks = [spawn(tested.run("key", runs.make), name="caller") for _ in range(count)]
     await turn()
     return tasks
@@ -52,7 +53,7 @@ each_kind = pytest.mark.parametrize("kind", ["shared", "led"])
 
 
 @each_kind
-async def test_all_callers_get_the_result_of_one_run_and_it_is_not_cached(kind: str) -> None:
+async def test_all_callers_of_a_run_get_its_result_and_it_is_not_cached(kind: str) -> None:
     tested, runs = flights(kind), Runs()
     tasks = await callers(tested, runs, 3)
     runs.go.set()
@@ -61,7 +62,7 @@ async def test_all_callers_get_the_result_of_one_run_and_it_is_not_cached(kind: 
 
 
 @each_kind
-async def test_a_different_key_starts_another_run(kind: str) -> None:
+async def test_a_caller_with_a_different_key_starts_a_different_run(kind: str) -> None:
     tested, runs = flights(kind), Runs()
     tasks = await callers(tested, runs, 2)
     runs.go.set()
@@ -70,7 +71,7 @@ async def test_a_different_key_starts_another_run(kind: str) -> None:
 
 
 @each_kind
-async def test_an_error_reaches_every_caller(kind: str) -> None:
+async def test_every_caller_of_a_run_that_fails_gets_its_error(kind: str) -> None:
     tested, runs = flights(kind), Runs()
     tasks = await callers(tested, runs, 3)
     runs.error = MediaNotFound("Nothing here.")
@@ -81,7 +82,7 @@ async def test_an_error_reaches_every_caller(kind: str) -> None:
 
 
 @each_kind
-async def test_a_caller_that_waits_for_the_run_may_leave(kind: str) -> None:
+async def test_a_caller_that_waits_for_a_run_can_be_cancelled(kind: str) -> None:
     tested, runs = flights(kind), Runs()
     first, second, third = await callers(tested, runs, 3)
     await cancel(second)
@@ -90,7 +91,7 @@ async def test_a_caller_that_waits_for_the_run_may_leave(kind: str) -> None:
     assert (runs.begun, runs.cancelled) == (1, 0)
 
 
-async def test_a_shared_run_goes_on_without_its_first_caller_and_ends_when_the_last_caller_leaves() -> None:
+async def test_a_shared_run_continues_without_its_first_caller_and_ends_when_the_last_caller_is_cancelled() -> None:
     tested, runs = SharedFlights[str, int]("a run"), Runs()
     first, second, third = await callers(tested, runs, 3)
     await cancel(first)
@@ -114,7 +115,7 @@ async def test_the_callers_of_a_shared_run_that_is_closed_get_an_error() -> None
     await tested.aclose()
 
 
-async def test_another_caller_starts_a_new_run_if_the_first_caller_of_a_led_run_leaves() -> None:
+async def test_another_caller_starts_a_new_run_if_the_first_caller_of_a_led_run_is_cancelled() -> None:
     tested, runs = LedFlights[str, int](), Runs()
     first, second, third = await callers(tested, runs, 3)
     await cancel(first)
@@ -124,7 +125,7 @@ async def test_another_caller_starts_a_new_run_if_the_first_caller_of_a_led_run_
     assert (await second, await third) == (2, 2)
 
 
-async def test_a_led_run_whose_callers_have_all_left_leaves_nothing_behind() -> None:
+async def test_a_new_run_can_start_after_all_callers_of_a_led_run_have_been_cancelled() -> None:
     tested, runs = LedFlights[str, int](), Runs()
     tasks = await callers(tested, runs, 3)
     for task in tasks:

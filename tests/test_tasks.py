@@ -1,5 +1,6 @@
-"""Timeouts of steps and interruption of reads. A step that takes too long ends its block with TimeoutError; these tests
-sleep, because they measure the time of a step. Interrupting a reader ends its pending read."""
+"""Tests of the timeout of each step in a block, and of interrupting a read. A step that takes too long ends its block
+with TimeoutError. These tests sleep, because they measure the time of a step. Interrupting a reader ends its pending
+read."""
 
 from __future__ import annotations
 
@@ -15,14 +16,15 @@ SHORT = 0.02
 
 
 async def hang(seconds: float, before: float = 0.0) -> None:
-    """Begin a step that never ends, `before` seconds after the start of its block."""
+    """Begin a step that never ends, `before` seconds after the start of its block. `seconds` is the timeout of a
+    step."""
     with Stall(seconds) as stall:
         await asyncio.sleep(before)
         stall.begin()
         await asyncio.Event().wait()
 
 
-async def test_a_step_that_takes_too_long_is_a_timeout() -> None:
+async def test_a_step_that_takes_too_long_raises_timeout_error() -> None:
     with pytest.raises(TimeoutError):
         await hang(SHORT)
     task = asyncio.current_task()
@@ -30,14 +32,14 @@ async def test_a_step_that_takes_too_long_is_a_timeout() -> None:
     assert task.cancelling() == 0
 
 
-async def test_time_between_steps_does_not_count_towards_the_timeout() -> None:
+async def test_time_between_steps_does_not_count_towards_the_timeout_of_a_step() -> None:
     with Stall(SHORT) as stall:
         stall.begin()
         stall.end()
         await asyncio.sleep(5 * SHORT)
 
 
-async def test_each_step_has_the_full_timeout() -> None:
+async def test_each_step_in_a_block_has_the_full_timeout() -> None:
     with Stall(50 * SHORT) as stall:
         for _ in range(15):
             stall.begin()
@@ -45,8 +47,9 @@ async def test_each_step_has_the_full_timeout() -> None:
             stall.end()
 
 
-async def test_a_step_is_timed_from_its_own_start() -> None:
-    """The timer was started before the step, and must not end the step early."""
+async def test_the_timeout_of_a_step_begins_with_the_step_and_not_with_the_block() -> None:
+    """A timer runs since the beginning of the block. It must not end a step that begins later before the step has had
+    its full timeout."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
     with pytest.raises(TimeoutError):
@@ -54,7 +57,7 @@ async def test_a_step_is_timed_from_its_own_start() -> None:
     assert loop.time() - begun >= 7 * SHORT - 0.001
 
 
-async def test_expire_ends_the_block_early_and_has_no_effect_after_the_block() -> None:
+async def test_expiring_a_stall_ends_its_block_and_has_no_effect_after_the_block() -> None:
     stall = Stall(60)
 
     async def hang_until_expired() -> None:
@@ -71,14 +74,14 @@ async def test_expire_ends_the_block_early_and_has_no_effect_after_the_block() -
     assert task.cancelling() == 0
 
 
-async def test_a_step_that_is_cancelled_from_outside_raises_a_cancelled_error() -> None:
+async def test_cancelling_a_step_raises_cancelled_error_and_not_timeout_error() -> None:
     task = spawn(hang(60), name="hang")
     await asyncio.sleep(0)
     await cancel(task)
     assert task.cancelled()
 
 
-async def test_an_error_in_the_block_propagates() -> None:
+async def test_an_exception_in_the_block_of_a_stall_propagates() -> None:
     async def fail() -> None:
         with Stall(60) as stall:
             stall.begin()
@@ -88,7 +91,7 @@ async def test_an_error_in_the_block_propagates() -> None:
         await fail()
 
 
-async def test_interrupting_a_read_makes_the_read_raise_and_waits_for_its_end() -> None:
+async def test_interrupting_a_read_makes_it_raise_and_waits_until_it_has_ended() -> None:
     reads, ended = Interruptible(), asyncio.Event()
 
     async def read() -> None:
@@ -112,7 +115,7 @@ async def test_interrupting_a_read_makes_the_read_raise_and_waits_for_its_end() 
     assert await reading == 0
 
 
-async def test_a_cancelled_reader_is_cancelled_and_may_be_interrupted_afterwards() -> None:
+async def test_a_reader_that_has_been_cancelled_may_be_interrupted_without_an_error() -> None:
     reads = Interruptible()
     reading = spawn(reads.run(asyncio.sleep(60)), name="read")
     await asyncio.sleep(0)
@@ -121,7 +124,7 @@ async def test_a_cancelled_reader_is_cancelled_and_may_be_interrupted_afterwards
     await reads.interrupt()
 
 
-async def test_a_reader_that_is_cancelled_and_interrupted_counts_as_cancelled() -> None:
+async def test_a_reader_that_is_cancelled_and_interrupted_at_once_ends_as_cancelled() -> None:
     reads = Interruptible()
     reading = spawn(reads.run(asyncio.sleep(60)), name="read")
     await asyncio.sleep(0)
@@ -131,7 +134,7 @@ async def test_a_reader_that_is_cancelled_and_interrupted_counts_as_cancelled() 
     assert reading.cancelled()
 
 
-async def test_a_cancelled_caller_waits_for_its_thread_and_gets_the_error_of_the_thread_as_the_cause() -> None:
+async def test_a_cancelled_caller_waits_until_its_thread_has_ended_and_chains_the_error_of_the_thread() -> None:
     going, ended = threading.Event(), threading.Event()
 
     def fail() -> None:

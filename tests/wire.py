@@ -1,4 +1,4 @@
-"""A low-level HTTP/1.1 client. It reads only when a test tells it to, can leave after any byte, and distinguishes a
+"""A low-level HTTP/1.1 client. It reads only when a test calls it, can leave after any byte, and distinguishes a
 complete body from one that was cut."""
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import httptools
 
 READ_BYTES = 65536
 SECONDS = 60.0
-"""Timeout of one send or receive, in seconds."""
+"""Timeout of a single send or receive in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response, read to its end. `complete` is True if the body ended as its framing states, and False if the
-    connection ended first. Header names are in lower case; for repeated headers, the last value is kept."""
+    """A response that has been read to its end. `complete` is True if the body ended as its framing states, and False
+    if the connection ended before that. The names of `headers` are in lower case. If a header is repeated, only its
+    last value is kept."""
 
     status: int
     headers: Mapping[str, str]
@@ -34,14 +35,14 @@ class Answer:
 
     @property
     def code(self) -> str | None:
-        """The `code` of the problem document, or None if the body is not a problem document."""
+        """The member `code` of the problem document, or None if the body is not a problem document."""
         code = self.json()["code"] if self.headers.get("content-type") == "application/problem+json" else None
         return None if code is None else str(code)
 
 
 class Exchange:
-    """One request on its own connection, and the part of the response that has been read. Leaving the block closes the
-    connection.
+    """A request on a new connection, and the part of the response that has been read so far. Leaving the block closes
+    the connection.
 
     `receive_bytes` limits the kernel's buffer, and so the number of bytes that the server can send to a client that
     does not read."""
@@ -59,7 +60,7 @@ class Exchange:
         self.body = bytearray()
         self.complete = False
         self.ended = False
-        """True if no more bytes will arrive: the response is complete, or the connection was closed or reset."""
+        """Whether no more bytes will arrive: the response is complete, or the connection was closed or reset."""
         try:
             self._socket.connect(address)
             self.send(request)
@@ -82,15 +83,16 @@ class Exchange:
         return self._socket.fileno()
 
     def send(self, data: bytes) -> None:
-        """Send `data`. Returns normally if the server has closed the connection: a server may respond and close before
-        it has read the whole request, so the response can still be read."""
+        """Send `data`. Does not raise if the server has closed the connection: a server may respond and close the
+        connection before it has read the whole request, and the test can still read the response."""
         try:
             self._socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError):
             return
 
     def head(self) -> Self:
-        """Read until the status and headers are known. Raises ConnectionError if the connection ends first."""
+        """Read until the status and headers of the response have arrived. Raises ConnectionError if the connection ends
+        before that."""
         while not self._head_done and not self.ended:
             self._receive()
         if not self._head_done:
@@ -103,13 +105,14 @@ class Exchange:
         return int(self._parser.get_status_code())
 
     def read(self, length: int) -> bytes:
-        """Read until `body` has `length` bytes or no more bytes will arrive. Returns the whole body so far."""
+        """Read until `body` has `length` bytes or no more bytes will arrive. Returns all bytes of the body that have
+        arrived."""
         while len(self.body) < length and not self.ended:
             self._receive()
         return bytes(self.body)
 
     def rest(self) -> Answer:
-        """Read the response to its end."""
+        """Read the response to its end, and return it."""
         self.head()
         while not self.ended:
             self._receive()
@@ -127,7 +130,7 @@ class Exchange:
         else:
             self.ended = True
 
-    # Callbacks of the parser
+    # Callbacks of the HTTP parser
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers[name.decode().lower()] = value.decode("latin-1")
@@ -145,6 +148,6 @@ class Exchange:
 
 
 def request(target: str, host: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> bytes:
-    """Return a request without a body. `target` and `headers` are used unchanged."""
+    """Return a request without a body. `target` and `headers` are not encoded or checked."""
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *(f"{name}: {v}" for name, v in (headers or {}).items())]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")

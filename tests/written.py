@@ -1,4 +1,5 @@
-"""The files that yt-dlp's command line writes, with which tests compare the output of the methods."""
+"""Helper that returns the files which yt-dlp's command line writes. Tests compare the output of the methods with these
+files."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from serverpy.sample.site import SampleSite
 
 
 def write_all(site: SampleSite, pages: Iterable[str], folder: Path) -> Path:
-    """Write all formats of the named pages as `folder/<page>/<format>`, in one run of yt-dlp. Returns `folder`."""
+    """Download all formats of the named pages by one run of yt-dlp, as `folder/<page>/<format>`. Returns `folder`."""
     subprocess.run(
         [
             *(sys.executable, "-m", "yt_dlp", "--ignore-config", "--no-cache-dir", "--quiet", "--no-warnings"),

@@ -1,4 +1,5 @@
-"""Applications that other ASGI servers run in the tests. Their settings come from the environment."""
+"""ASGI applications that the tests run under uvicorn, hypercorn and other ASGI servers. The applications read their
+settings from the environment."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ parent.mount("/media", _child)
 @parent.middleware("http")
 @parent.middleware("http")
 async def _pass_through(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Pass on a request, so that the mounted application gets the `receive` and `send` that Starlette makes for a
-    middleware."""
+    """Pass on each request unchanged. This middleware exists because Starlette then replaces `receive` and `send`,
+    which the mounted application must support."""
     response = await call_next(request)
     response.headers["X-Parent"] = "seen"
     return response

@@ -38,12 +38,12 @@ COMMANDS = {
 }
 
 
-# Other ASGI servers, each in its own process
+# Other ASGI servers, each in a child process
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """A server of another project, with ServerPY mounted at `path`."""
+    """A running ASGI server other than `serverpy serve`, with the ServerPY application mounted at `path`."""
 
     server: Server
     path: str
@@ -112,7 +112,7 @@ def other(
         yield running
 
 
-def test_another_asgi_server_sends_the_bytes_of_the_media(other: Foreign, site: SampleSite) -> None:
+def test_a_third_party_asgi_server_sends_the_bytes_of_the_media(other: Foreign, site: SampleSite) -> None:
     whole = site.path("prog.mp4").read_bytes()
     answer = other.server.get(FILM, path=other.stream)
     assert (answer.status, answer.complete) == (200, True)
@@ -121,34 +121,34 @@ def test_another_asgi_server_sends_the_bytes_of_the_media(other: Foreign, site: 
     assert (part.status, part.body) == (206, whole[1000:2000])
 
 
-def test_another_asgi_server_sends_problem_documents(other: Foreign) -> None:
+def test_a_third_party_asgi_server_sends_problem_documents(other: Foreign) -> None:
     assert other.server.get("/page/nothing", path=other.stream).code == "media_not_found"
     assert other.server.get("ftp://x/", path=other.stream).code == "invalid_url"
 
 
 @pytest.mark.parametrize("page", [CUT, CUT_OF_UNKNOWN_LENGTH])
-def test_another_asgi_server_cuts_a_stream_whose_media_is_cut(other: Foreign, page: str) -> None:
+def test_a_third_party_asgi_server_cuts_a_stream_whose_media_is_cut(other: Foreign, page: str) -> None:
     answer = other.server.get(page, path=other.stream)
     assert answer.status == 200
     assert 0 < len(answer.body) <= 700_000
     assert not answer.complete
 
 
-def test_a_client_that_leaves_another_asgi_server_ends_its_stream(other: Foreign) -> None:
+def test_a_client_that_leaves_a_third_party_asgi_server_ends_its_stream(other: Foreign) -> None:
     with other.server.open("/media/large-64.mp4", path=other.stream, receive_bytes=4096) as exchange:
         exchange.read(1)
         assert streams(other) == 1
     wait_for(lambda: streams(other) == 0)
 
 
-def test_the_worker_ends_when_another_asgi_server_stops(site: SampleSite, tmp_path: Path) -> None:
+def test_the_worker_ends_when_a_third_party_asgi_server_stops(site: SampleSite, tmp_path: Path) -> None:
     with foreign(site, tmp_path, "uvicorn", "parent") as running:
         assert running.server.get(FILM, path=running.stream).status == 200
         worker = psutil.Process(running.server.worker().pid)
     wait_for(lambda: gone(worker))
 
 
-def test_a_client_that_reads_nothing_ends_its_stream_under_uvicorn(site: SampleSite, tmp_path: Path) -> None:
+def test_a_stream_under_uvicorn_ends_if_its_client_reads_nothing(site: SampleSite, tmp_path: Path) -> None:
     with (
         foreign(site, tmp_path, "uvicorn", "alone") as running,
         running.server.open("/media/large-64.mp4", path=running.stream, receive_bytes=4096) as exchange,
@@ -158,12 +158,12 @@ def test_a_client_that_reads_nothing_ends_its_stream_under_uvicorn(site: SampleS
         assert "StreamCut" in running.server.log
 
 
-# In this process
+# The application in the process of the tests
 
 
 @contextlib.asynccontextmanager
 async def calling(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """Yield an httpx client of `app`. httpx sends no lifespan events."""
+    """Yield an httpx client that calls `app` without a server. This client sends no lifespan events."""
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
         yield client
@@ -182,7 +182,9 @@ def ask(site: SampleSite, page: str) -> dict[str, str]:
     return {"url": f"{site.http}{page}"}
 
 
-async def test_a_test_client_gets_files_ranges_and_problem_documents(site: SampleSite, settings: Settings) -> None:
+async def test_an_httpx_client_that_calls_the_application_gets_files_ranges_and_problem_documents(
+    site: SampleSite, settings: Settings
+) -> None:
     whole = site.path("prog.mp4").read_bytes()
     app = create_app(settings)
     async with calling(app) as client, contextlib.aclosing(app):
@@ -201,7 +203,9 @@ async def test_a_test_client_gets_files_ranges_and_problem_documents(site: Sampl
         assert (await client.get("/ready")).status_code == 200
 
 
-async def test_a_closed_application_refuses_streams_and_starts_no_worker(site: SampleSite, settings: Settings) -> None:
+async def test_a_closed_application_refuses_streams_with_503_and_starts_no_worker(
+    site: SampleSite, settings: Settings
+) -> None:
     app = create_app(settings)
     before = children()
     async with calling(app) as client:
@@ -215,7 +219,7 @@ async def test_a_closed_application_refuses_streams_and_starts_no_worker(site: S
         assert (refused.status_code, refused.json()["code"]) == (503, "draining")
 
 
-async def test_an_application_that_never_started_can_be_closed(settings: Settings) -> None:
+async def test_an_application_that_got_no_request_can_be_closed(settings: Settings) -> None:
     await create_app(settings).aclose()
 
 
@@ -229,13 +233,16 @@ async def test_closing_an_application_cuts_its_running_streams(site: SampleSite,
 
 
 async def get_what_is_cut(app: Application, site: SampleSite) -> None:
-    """Request a stream that stalls, and expect StreamCut."""
+    """Request a stream whose media server stalls. The test closes the application meanwhile, so StreamCut is
+    expected."""
     async with calling(app) as client:
         with pytest.raises(StreamCut):
             await client.get("/stream", params=ask(site, "/page/fault/stall=100000/prog.mp4"))
 
 
-async def test_closing_answers_a_request_that_waits(site: SampleSite, settings: Settings) -> None:
+async def test_closing_an_application_answers_a_waiting_request_with_503_draining(
+    site: SampleSite, settings: Settings
+) -> None:
     app = create_app(settings)
     async with calling(app) as client:
         asking = spawn(client.get("/stream", params=ask(site, "/page/slow?seconds=600")), name="a client")
@@ -245,7 +252,7 @@ async def test_closing_answers_a_request_that_waits(site: SampleSite, settings: 
         assert (answer.status_code, answer.json()["code"]) == (503, "draining")
 
 
-async def test_a_lifespan_may_run_again(site: SampleSite, settings: Settings) -> None:
+async def test_the_lifespan_of_an_application_may_run_a_second_time(site: SampleSite, settings: Settings) -> None:
     app = create_app(settings)
     for _ in range(2):
         async with app.router.lifespan_context(app), calling(app) as client:
@@ -253,7 +260,7 @@ async def test_a_lifespan_may_run_again(site: SampleSite, settings: Settings) ->
             assert (answer.status_code, len(answer.content)) == (206, 10)
 
 
-def test_an_application_refuses_a_second_event_loop(site: SampleSite, settings: Settings) -> None:
+def test_an_application_refuses_requests_from_a_second_event_loop(site: SampleSite, settings: Settings) -> None:
     app = create_app(settings)
 
     async def serve_one() -> None:

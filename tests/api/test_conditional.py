@@ -1,5 +1,5 @@
-"""Conditional requests to the real server (RFC 9110 §13), and the order in which it evaluates them: preconditions,
-If-Range, Range."""
+"""Tests of conditional requests to the real server (RFC 9110 §13), and of the order in which the server evaluates
+preconditions, If-Range and Range."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ask(server: Server, page: str = FILM, verb: str = "GET", method: str = "rela
 
 @pytest.mark.parametrize("page", [FILM, PAIR])
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
-def test_a_client_whose_copy_is_current_gets_304(server: Server, page: str, verb: str) -> None:
+def test_a_client_whose_copy_is_current_gets_status_304(server: Server, page: str, verb: str) -> None:
     whole = ask(server, page, "HEAD")
     etag = whole.headers["etag"]
     for fields in (
@@ -40,7 +40,7 @@ def test_a_client_whose_copy_is_current_gets_304(server: Server, page: str, verb
     server.settled()
 
 
-def test_dates_are_compared_if_the_request_has_no_tag(server: Server) -> None:
+def test_date_preconditions_are_evaluated_if_the_request_has_no_etag_precondition(server: Server) -> None:
     modified = ask(server, verb="HEAD").headers["last-modified"]
     assert ask(server, If_Modified_Since=modified).status == 304
     assert ask(server, If_Modified_Since=NEW, Range="bytes=0-9").status == 304
@@ -64,8 +64,8 @@ def test_a_failed_precondition_is_answered_with_412(server: Server, page: str, v
     server.settled()
 
 
-def test_a_changed_film_is_sent_again(server: Server, site: SampleSite) -> None:
-    """A cache revalidates its copy. The media at this address changes between the two requests."""
+def test_a_cache_that_revalidates_gets_the_new_body_if_the_film_has_changed(server: Server, site: SampleSite) -> None:
+    """The media changes after a client has stored a copy, and before it revalidates the copy."""
     page = "/page/fault/changes=told,id=revalidate/prog-180.mp4"
     first = ask(server, page)
     second = ask(server, page, If_None_Match=first.headers["etag"], If_Modified_Since=first.headers["last-modified"])
@@ -94,7 +94,9 @@ def test_a_changed_film_is_sent_again(server: Server, site: SampleSite) -> None:
     ],
 )
 @pytest.mark.parametrize("page", [FILM, PAIR])
-def test_the_range_is_evaluated_last(server: Server, page: str, fields: dict[str, str], status: int) -> None:
+def test_the_range_header_is_evaluated_after_the_preconditions_and_if_range(
+    server: Server, page: str, fields: dict[str, str], status: int
+) -> None:
     whole = ask(server, page, "HEAD").headers
     values = {name: value.replace("{etag}", whole["etag"]) for name, value in fields.items()}
     answer = ask(server, page, **values)
@@ -106,7 +108,7 @@ def test_the_range_is_evaluated_last(server: Server, page: str, fields: dict[str
     server.settled()
 
 
-def test_repeated_range_fields_are_ignored(server: Server) -> None:
+def test_a_request_with_two_range_header_fields_gets_the_whole_file(server: Server) -> None:
     target = server.target(FILM, method="relay")
     head = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nRange: bytes=0-9\r\nRange: bytes=5-9\r\n\r\n"
     with server.send(head.encode()) as exchange:
@@ -114,21 +116,23 @@ def test_repeated_range_fields_are_ignored(server: Server) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"Range": "bytes=9-2"}, {"Range": "bytes=99999999-", "If_Range": OTHER}])
-def test_a_method_without_ranges_ignores_invalid_ranges_and_if_range(server: Server, fields: dict[str, str]) -> None:
+def test_a_method_without_range_support_ignores_invalid_range_and_if_range_headers(
+    server: Server, fields: dict[str, str]
+) -> None:
     for value in (fields, {**fields, "Range": "bytes=-0"}):
         answer = ask(server, method="embedded", **value)
         assert (answer.status, answer.complete) == (200, True)
         assert not {"etag", "last-modified", "content-range"} & answer.headers.keys()
 
 
-def test_an_asterisk_is_the_only_if_match_that_holds_without_validators(server: Server) -> None:
-    """Responses of `embedded` have no ETag, so no listed tag matches (RFC 9110 §13.1.1)."""
+def test_without_validators_only_an_if_match_of_asterisk_holds(server: Server) -> None:
+    """Responses of `embedded` have no ETag, so no ETag listed in If-Match matches (RFC 9110 §13.1.1)."""
     assert ask(server, method="embedded", If_Match=OTHER).status == 412
     assert ask(server, method="embedded", If_Match="*", If_None_Match=OTHER, If_Unmodified_Since=OLD).status == 200
 
 
 def test_the_server_closes_the_upstream_connection_before_it_sends_a_304(server: Server, site: SampleSite) -> None:
-    """A client that does not read its 304 holds no connection to the media server."""
+    """A client that does not read its 304 must not keep the connection to the media server open."""
     page = "/media/large-64.mp4"
     etag = ask(server, page, "HEAD").headers["etag"]
     for verb, fields in (("GET", {"If-None-Match": etag}), ("GET", {"If-Match": OTHER}), ("HEAD", {})):

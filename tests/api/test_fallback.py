@@ -1,5 +1,5 @@
-"""Fallback of `auto` at a media server that accepts yt-dlp's client but not ServerPY's. The sample site tells the two
-apart over https by ALPN (the fault `noalpn`)."""
+"""Tests of method `auto`, which falls back from relay to embedded if a media server accepts yt-dlp's HTTP client but
+not ServerPY's. The sample site distinguishes the two clients over https by ALPN (its fault `noalpn`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ WHOLE = {"Range": "bytes=0-"}
 
 @pytest.fixture(scope="module")
 def server(site: SampleSite) -> Iterator[Server]:
-    """Run a server for this module alone, because it remembers media servers."""
+    """Run a server for the tests of this module alone, because it remembers for which media servers relay has
+    failed."""
     with serving(site, wait_seconds=30, stall_timeout=30, connect_timeout=30) as running:
         yield running
 
@@ -38,7 +39,7 @@ def page_of(site: SampleSite, fault: str, host: str = "127.0.0.1") -> str:
 
 
 @pytest.mark.parametrize("fault", TRANSPORT)
-def test_embedded_returns_the_whole_file_if_the_transport_of_relay_fails(
+def test_auto_sends_the_whole_file_by_embedded_if_the_transport_of_relay_fails(
     server: Server, site: SampleSite, fault: str
 ) -> None:
     before = fallbacks(server)
@@ -52,9 +53,9 @@ def test_embedded_returns_the_whole_file_if_the_transport_of_relay_fails(
     server.settled()
 
 
-def test_segmented_media_falls_back_to_embedded(server: Server, site: SampleSite) -> None:
+def test_auto_sends_hls_by_embedded_if_the_media_server_refuses_relay(server: Server, site: SampleSite) -> None:
     answer = server.get(f"{site.https}/fault/noalpn,status=403/hls/ts/high.m3u8", headers=WHOLE)
-    # yt-dlp's generic extractor can read the playlist: the fault spares yt-dlp's client.
+    # yt-dlp's generic extractor can read the playlist: the site serves it to yt-dlp's HTTP client.
     assert (answer.status, answer.headers["x-serverpy-method"]) == (200, "embedded")
     assert answer.body == b"".join(site.path(f"hls/ts/high-{n}.ts").read_bytes() for n in range(5))
 
@@ -70,7 +71,7 @@ def test_segmented_media_falls_back_to_embedded(server: Server, site: SampleSite
         ("noalpn,status=410", WHOLE, {}, 502, "upstream_failed"),
     ],
 )
-def test_requests_that_may_not_fall_back_get_the_error_of_relay(
+def test_a_request_that_auto_may_not_repeat_by_embedded_gets_the_error_of_relay(
     server: Server,
     site: SampleSite,
     fault: str,
@@ -85,21 +86,24 @@ def test_requests_that_may_not_fall_back_get_the_error_of_relay(
     assert fallbacks(server) == before
 
 
-def test_a_web_page_in_place_of_media_does_not_fall_back(server: Server) -> None:
+def test_auto_does_not_fall_back_to_embedded_if_the_media_is_a_web_page(server: Server) -> None:
     before = fallbacks(server)
     answer = server.get("/page/html-media")
     assert (answer.status, answer.code) == (415, "not_media")
     assert fallbacks(server) == before
 
 
-def test_if_both_methods_fail_the_error_is_that_of_embedded(server: Server) -> None:
+def test_auto_reports_the_error_of_embedded_if_both_methods_fail(server: Server) -> None:
     before = fallbacks(server)
     assert server.get("/page/fault/status=403/prog.mp4").code == "upstream_failed"
     assert fallbacks(server) == before + 1
 
 
-def test_the_server_remembers_the_media_server_for_requests_without_range(server: Server, site: SampleSite) -> None:
-    """The address has the name `localhost`, which no other test uses."""
+def test_auto_uses_embedded_at_once_for_whole_files_of_a_media_server_that_has_refused_relay(
+    server: Server, site: SampleSite
+) -> None:
+    """The media's address has the host `localhost`, which no other test uses, because the server remembers media
+    servers by host and port."""
     before = fallbacks(server)
     head = server.get(page_of(site, "noalpn,status=403,id=memory", "localhost"), verb="HEAD")
     assert (head.status, head.headers["x-serverpy-method"]) == (200, "embedded")
@@ -114,7 +118,7 @@ def test_the_server_remembers_the_media_server_for_requests_without_range(server
     assert fallbacks(server) == before + 1
 
 
-async def test_a_fallback_waits_for_room_and_relay_reads_a_remembered_server_without_room(site: SampleSite) -> None:
+async def test_a_fallback_is_refused_as_busy_without_free_memory_but_relay_is_still_tried(site: SampleSite) -> None:
     assert site.https is not None
     settings = load_settings(
         allow_networks=site.https.removeprefix("https://"), ca_file=site.ca_file, wait_seconds=0.1, stall_timeout=30

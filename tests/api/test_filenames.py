@@ -1,4 +1,4 @@
-"""File names, and Content-Disposition as curl and browsers parse it (RFC 6266, RFC 8187)."""
+"""Tests of file names, and of Content-Disposition as curl and browsers parse it (RFC 6266, RFC 8187)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DANGEROUS = set('/\\<>:"|?*')
 
 
 def parse(header: str) -> tuple[str, str, str]:
-    """Return the disposition type, `filename`, and the decoded `filename*`."""
+    """Return the disposition type, the parameter `filename`, and the decoded parameter `filename*`."""
     match = re.fullmatch(r"(inline|attachment); filename=\"([^\"\\]*)\"; filename\*=UTF-8''([A-Za-z0-9._~%-]*)", header)
     assert match, header
     return match[1], match[2], unquote(match[3], errors="strict")
@@ -48,7 +48,7 @@ def is_safe(name: str) -> bool:
         ("映" * 100, "映" * 66 + ".mp4"),
     ],
 )
-def test_a_title_becomes_a_file_name(title: str | None, expected: str) -> None:
+def test_unsafe_characters_of_a_title_are_replaced_in_the_file_name(title: str | None, expected: str) -> None:
     assert file_name(title, "mp4") == expected
 
 
@@ -79,14 +79,15 @@ def test_a_name_chosen_by_the_client_gets_the_extension_of_the_media(name: str, 
 
 @functools.cache
 def decompositions() -> dict[str, str]:
-    """Return all non-ASCII characters whose compatibility decomposition contains ASCII, with these decompositions."""
+    """Return all non-ASCII characters whose compatibility decomposition contains ASCII, each with its decomposition."""
     found = {each: unicodedata.normalize("NFKD", each) for each in map(chr, range(0x80, 0x110000))}
     return {each: text for each, text in found.items() if any(letter.isascii() for letter in text)}
 
 
 @pytest.mark.parametrize("special", [*sorted(DANGEROUS), ".", "%", ";", "=", " "])
-def test_no_form_of_a_special_character_ends_the_ascii_name(special: str) -> None:
-    """The forms are full-width characters, and others such as U+2105 (c/o), U+2026 (three dots) and U+2A74 (::=)."""
+def test_no_character_whose_decomposition_contains_ascii_can_end_the_ascii_file_name(special: str) -> None:
+    """Characters whose compatibility decomposition contains ASCII are full-width characters, U+2105 (c/o), U+2026
+    (three dots), U+2A74 (::=), and others."""
     forms = [each for each, text in decompositions().items() if special in text]
     assert forms
     for form in forms:
@@ -116,7 +117,7 @@ def test_no_form_of_a_special_character_ends_the_ascii_name(special: str) -> Non
         ("Übergröße", "Ubergroe.mp4"),
     ],
 )
-def test_the_ascii_name_is_cleaned_after_decomposition(title: str, ascii_name: str) -> None:
+def test_the_ascii_file_name_is_cleaned_after_unicode_decomposition(title: str, ascii_name: str) -> None:
     assert parse(content_disposition(file_name(title, "mp4"), attachment=False))[1] == ascii_name
 
 
@@ -130,7 +131,7 @@ def test_an_unsafe_name_cannot_end_the_filename_parameter() -> None:
 
 
 @given(st.text() | st.none(), EXT)
-def test_every_title_gives_a_safe_name_that_can_be_parsed(title: str | None, ext: str) -> None:
+def test_every_title_gives_a_safe_file_name_that_a_client_can_parse(title: str | None, ext: str) -> None:
     name = file_name(title, ext)
     assert is_safe(name)
     assert name.endswith(f".{ext}")
@@ -142,7 +143,7 @@ def test_every_title_gives_a_safe_name_that_can_be_parsed(title: str | None, ext
 
 
 @given(st.text(max_size=400), EXT)
-def test_every_name_chosen_by_the_client_becomes_safe_and_can_be_parsed(text: str, ext: str) -> None:
+def test_every_file_name_in_a_request_becomes_safe_and_can_be_parsed_by_a_client(text: str, ext: str) -> None:
     name = own_name(text, ext)
     assert is_safe(name)
     assert len(name.encode()) <= 255

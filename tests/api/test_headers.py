@@ -1,4 +1,4 @@
-"""Headers of all responses: they control caching, the pages that may embed or read a response, and the rights of media
+"""Tests of the response headers that control caching, which pages may embed or read a response, and what media may do
 in a browser."""
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ MEDIA = ("/page/prog", "/media/audio.mp3", "/page/hls-ts", "/tube/watch/pair")
 @pytest.mark.parametrize("page", MEDIA)
 @pytest.mark.parametrize("method", ["auto", "embedded"])
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
-def test_caches_must_revalidate_media(server: Server, page: str, method: str, verb: str) -> None:
+def test_media_responses_require_caches_to_revalidate(server: Server, page: str, method: str, verb: str) -> None:
     if (page, method) == ("/tube/watch/pair", "embedded"):
-        return  # the embedded method answers 422 for a pair
+        return  # embedded answers 422 for separate video and audio tracks
     answer = server.get(page, verb=verb, method=method)
     assert (answer.status, answer.headers["cache-control"]) == (200, "private, no-cache")
     if answer.headers["accept-ranges"] == "bytes":
@@ -37,8 +37,10 @@ def test_caches_must_revalidate_media(server: Server, page: str, method: str, ve
 
 @pytest.mark.parametrize("start", [{}, {"start": 0}, {"start": -5}])
 @pytest.mark.parametrize("page", ["page", "tube"])
-def test_a_live_stream_is_not_stored(server: Server, site: SampleSite, page: str, start: dict[str, Any]) -> None:
-    """Broadcasts of both kinds: the page says that the media is live, or only its playlist does."""
+def test_live_streams_are_sent_with_cache_control_no_store(
+    server: Server, site: SampleSite, page: str, start: dict[str, Any]
+) -> None:
+    """In one case, the page says that the broadcast is live. In the other case, only the playlist does."""
     spec = f"clock=step,id=headers-{page}"
     site.broadcast(spec).step(3)
     with server.open(f"/{page}/live/{spec}", receive_bytes=4096, **start) as exchange:
@@ -61,7 +63,9 @@ def test_a_live_stream_is_not_stored(server: Server, site: SampleSite, page: str
         ("GET", f"/ready?{'x' * 40_000}", 414),
     ],
 )
-def test_statistics_and_errors_are_not_stored(server: Server, verb: str, target: str, status: int) -> None:
+def test_statistics_and_errors_are_sent_with_cache_control_no_store(
+    server: Server, verb: str, target: str, status: int
+) -> None:
     answer = server.ask(target, verb=verb)
     assert (answer.status, answer.headers["cache-control"]) == (status, "no-store")
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -71,17 +75,17 @@ def test_statistics_and_errors_are_not_stored(server: Server, verb: str, target:
 @pytest.mark.parametrize(
     ("fetch_site", "policy"), [("same-site", "cross-origin"), ("cross-site", "same-site"), ("none", "same-site")]
 )
-def test_pages_of_the_same_site_may_embed_media(server: Server, fetch_site: str, policy: str) -> None:
+def test_only_pages_of_the_same_site_may_embed_media(server: Server, fetch_site: str, policy: str) -> None:
     answer = server.get("/page/prog", verb="HEAD", headers={"Sec-Fetch-Site": fetch_site})
     assert answer.headers["cross-origin-resource-policy"] == policy
 
 
-def test_info_is_not_stored(server: Server) -> None:
+def test_info_is_sent_with_cache_control_no_store(server: Server) -> None:
     assert server.get("/page/prog", path="/info").headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize("page", MEDIA)
-def test_media_runs_no_scripts_and_keeps_its_origin(server: Server, page: str) -> None:
+def test_the_content_security_policy_of_media_forbids_scripts_but_has_no_sandbox(server: Server, page: str) -> None:
     headers = server.get(page, verb="HEAD").headers
     policy = {each.strip() for each in headers["content-security-policy"].split(";")}
     assert {"script-src 'none'", "object-src 'none'"} <= policy
@@ -89,7 +93,7 @@ def test_media_runs_no_scripts_and_keeps_its_origin(server: Server, page: str) -
     assert headers["x-content-type-options"] == "nosniff"
 
 
-def test_the_log_line_names_client_host_site_and_status(site: SampleSite) -> None:
+def test_the_log_line_of_a_stream_names_client_host_site_and_status(site: SampleSite) -> None:
     host = re.escape(site.http.removeprefix("http://"))
     with serving(site, log_level="info") as server:
         server.get("/page/prog?key=secret", headers={"Range": "bytes=0-9"})
@@ -108,7 +112,7 @@ def test_the_log_line_names_client_host_site_and_status(site: SampleSite) -> Non
         assert "secret" not in server.log
 
 
-# CORS
+# Cross-origin requests (CORS)
 
 
 @asynccontextmanager
@@ -121,8 +125,8 @@ async def calling(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def add_bugs(app: FastAPI) -> None:
-    """Add a path that raises an unforeseen error. Make a request to `/long` look too long, as only ServerPY's own HTTP
-    protocol class reports it."""
+    """Add a path that raises an unexpected exception. Mark a request to `/long` as too long, which otherwise only
+    ServerPY's own HTTP protocol class does."""
 
     @app.get("/bug")
     async def bug() -> None:
@@ -152,7 +156,7 @@ EVERY = [
 
 
 @pytest.mark.parametrize(("verb", "target", "headers", "status"), EVERY)
-async def test_an_allowed_origin_can_read_every_response(
+async def test_a_page_of_an_allowed_origin_can_read_every_response(
     verb: str, target: str, headers: dict[str, str], status: int
 ) -> None:
     async with calling(cors_origins=ORIGIN) as client:
@@ -168,7 +172,7 @@ async def test_an_allowed_origin_can_read_every_response(
 
 
 @pytest.mark.parametrize(("verb", "target", "headers", "status"), EVERY[:-1])
-async def test_without_allowed_origins_no_other_page_can_read_a_response(
+async def test_if_no_origins_are_allowed_a_page_of_another_origin_cannot_read_a_response(
     verb: str, target: str, headers: dict[str, str], status: int
 ) -> None:
     async with calling() as client:

@@ -1,5 +1,5 @@
-"""The Host header of a request (RFC 9112 §3.2): a missing, repeated or malformed one is answered with 400, an unknown
-one with 421."""
+"""Tests of the Host header of a request (RFC 9112 §3.2): a missing, repeated or malformed one is answered with 400, an
+unknown one with 421."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ from tests.wire import Answer
         *((field, None) for field in ("ä.example", "a%zz", "a\\b", 'a"', "a\x7f", "<a>", "a?b", "a#b", "[]", "a:-1")),
     ],
 )
-def test_a_host_field_is_parsed(field: str, host: str | None) -> None:
+def test_the_host_is_extracted_from_a_valid_host_header_and_none_from_a_malformed_one(
+    field: str, host: str | None
+) -> None:
     assert host_of(field.encode("latin-1")) == host
 
 
@@ -43,11 +45,11 @@ def test_a_host_field_is_parsed(field: str, host: str | None) -> None:
         *((host, False) for host in ("sub.media.example", "127.1", "0x7f.1", "2130706433", "127.0.0.01", "256.0.0.1")),
     ],
 )
-def test_the_server_accepts_ip_literals_localhost_and_listed_names(host: str, served: bool) -> None:
+def test_the_host_check_accepts_ip_addresses_localhost_and_allowed_hosts(host: str, served: bool) -> None:
     assert is_served(host, {"media.example"}) is served
 
 
-def test_a_missing_host_is_a_fault_except_in_http_1_0() -> None:
+def test_a_request_without_host_is_refused_except_in_http_1_0() -> None:
     assert host_fault([], "1.0") is None
     assert host_fault([], "1.1") is not None
     for version in ("1.0", "1.1"):
@@ -56,7 +58,7 @@ def test_a_missing_host_is_a_fault_except_in_http_1_0() -> None:
         assert host_fault([b"a"], version) is None
 
 
-# Hosts at the real server
+# Requests to the real server
 
 
 def ask(server: Server, *fields: str, target: str = "/ready", version: str = "1.1") -> Answer:
@@ -76,7 +78,7 @@ def ask(server: Server, *fields: str, target: str = "/ready", version: str = "1.
     ],
 )
 @pytest.mark.parametrize("target", ["/ready", "/stream?url=x", "/nowhere"])
-def test_a_missing_repeated_or_malformed_host_is_a_bad_request(
+def test_a_missing_repeated_or_malformed_host_is_answered_with_400(
     server: Server, fields: tuple[str, ...], target: str
 ) -> None:
     answer = ask(server, *fields, target=target)
@@ -94,18 +96,18 @@ def test_a_missing_repeated_or_malformed_host_is_a_bad_request(
         (("Host: localhost.evil.example",), "/docs"),
         (("Host: 127.0.0.1.evil.example",), "/stream?url=x"),
         (("Host: evil.example",), "/nowhere"),
-        # The host of an absolute target takes precedence (RFC 9112 §3.2.2).
+        # The host of an absolute request target takes precedence over the Host header (RFC 9112 §3.2.2).
         (("Host: 127.0.0.1",), "http://evil.example/ready"),
         (("Host: localhost",), "HTTPS://evil.example:443?x"),
     ],
 )
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_a_request_for_another_host_is_refused(
+def test_a_request_for_an_unknown_host_is_refused(
     server: Server, fields: tuple[str, ...], target: str, version: str
 ) -> None:
     answer = ask(server, *fields, target=target, version=version)
     if target.startswith("HTTPS"):
-        assert answer.status == 400  # this target has no path
+        assert answer.status == 400  # this request target has no path
         return
     assert (answer.status, answer.code) == (421, "host_unknown")
     assert "ALLOWED_HOSTS" in answer.json()["detail"]
@@ -122,13 +124,13 @@ def test_a_request_for_another_host_is_refused(
         (("Host: 127.0.0.1",), "/ready", "1.0"),
     ],
 )
-def test_a_request_for_an_address_or_localhost_is_served(
+def test_a_request_whose_host_is_an_ip_address_or_localhost_is_served(
     server: Server, fields: tuple[str, ...], target: str, version: str
 ) -> None:
     assert ask(server, *fields, target=target, version=version).status == 200
 
 
-def test_a_second_request_with_a_bad_host_does_not_change_the_response_to_the_first(server: Server) -> None:
+def test_a_second_request_with_a_bad_host_does_not_change_the_first_response(server: Server) -> None:
     first = f"GET /ready HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n"
     with server.send(f"{first}GET /ready HTTP/1.1\r\n\r\n".encode()) as exchange:
         exchange.read(1 << 20)
@@ -136,7 +138,7 @@ def test_a_second_request_with_a_bad_host_does_not_change_the_response_to_the_fi
         assert exchange.rest().status == 200
 
 
-# Hosts at the application
+# Requests to the application, without a server
 
 
 async def status(host: str, *, checks_host: bool, **settings: Any) -> int:
@@ -157,15 +159,15 @@ async def status(host: str, *, checks_host: bool, **settings: Any) -> int:
         ({"open": True}, ["evil.example", "media.example"], []),
     ],
 )
-async def test_the_settings_list_the_accepted_hosts(
+async def test_the_host_check_follows_the_settings_allowed_hosts_and_public_url(
     settings: dict[str, Any], served: list[str], refused: list[str]
 ) -> None:
     assert [await status(host, checks_host=True, **settings) for host in served] == [404] * len(served)
     assert [await status(host, checks_host=True, **settings) for host in refused] == [421] * len(refused)
 
 
-async def test_only_the_serve_command_checks_hosts_unless_the_settings_list_hosts() -> None:
-    """Without the serve command, the parent application, the other server or the test client checks the host."""
+async def test_an_application_outside_the_serve_command_checks_hosts_only_if_allowed_hosts_is_set() -> None:
+    """Without the serve command, the parent application or the ASGI server is responsible for checking the host."""
     assert await status("test", checks_host=False) == 404
     assert await status("test", checks_host=False, allowed_hosts="media.example") == 421
     assert await status("media.example", checks_host=False, allowed_hosts="media.example") == 404

@@ -1,4 +1,5 @@
-"""The HTTP interface of the real server: ranges, file names, problem documents, and the endpoints about the server."""
+"""Tests of the HTTP interface of the real server: ranges, file names, problem documents, and the endpoints about the
+server."""
 
 from __future__ import annotations
 
@@ -52,10 +53,11 @@ def ask_range(server: Server, value: str, page: str = FILM, **headers: str) -> A
         ("bytes=0-18446744073709551615", 0, -1),
     ],
 )
-def test_a_range_returns_that_part_of_the_file(
+def test_a_range_request_returns_that_part_of_the_file(
     server: Server, site: SampleSite, page: str, value: str, first: int, last: int
 ) -> None:
-    """One page is from a site that serves every range, the other from a site that serves only small ranges."""
+    """The test uses two pages: the media server of the first accepts every range, that of the second accepts only small
+    ranges."""
     whole = site.path("prog-180.mp4" if page == FILM else "prog.mp4").read_bytes()
     answer = ask_range(server, value, page)
     first, last = first % len(whole), last % len(whole)
@@ -66,7 +68,7 @@ def test_a_range_returns_that_part_of_the_file(
     assert hashlib.sha256(answer.body).hexdigest() == hashlib.sha256(whole[first : last + 1]).hexdigest()
 
 
-def test_random_ranges_are_slices_of_the_file(server: Server, film: bytes) -> None:
+def test_a_random_range_request_returns_that_slice_of_the_file(server: Server, film: bytes) -> None:
     chance = random.Random(9110)
     for _ in range(50):
         first, last = sorted(chance.sample(range(len(film)), 2))
@@ -101,8 +103,8 @@ def test_a_range_that_may_be_ignored_returns_the_whole_file(server: Server, film
     assert answer.body == film
 
 
-def test_if_range_selects_the_range_or_the_whole_file(server: Server, film: bytes) -> None:
-    """A strong validator that still matches returns the range, anything else the whole file (RFC 9110 §13.1.5)."""
+def test_a_range_with_a_matching_if_range_is_served_else_the_whole_file(server: Server, film: bytes) -> None:
+    """Only a strong validator in If-Range can match (RFC 9110 §13.1.5)."""
     headers = server.get(FILM, method="relay", verb="HEAD").headers
     etag, modified = headers["etag"], headers["last-modified"]
     holds = {value: ask_range(server, "bytes=5-9", **{"If-Range": value}) for value in (etag, modified)}
@@ -118,12 +120,12 @@ def test_if_range_selects_the_range_or_the_whole_file(server: Server, film: byte
     )
 
 
-def test_if_range_without_range_is_ignored(server: Server, film: bytes) -> None:
+def test_if_range_without_range_has_no_effect(server: Server, film: bytes) -> None:
     answer = server.get(FILM, method="relay", headers={"If-Range": '"other"'})
     assert (answer.status, answer.body) == (200, film)
 
 
-def test_head_ignores_range(server: Server, film: bytes) -> None:
+def test_head_ignores_the_range_header(server: Server, film: bytes) -> None:
     """Range is defined only for GET (RFC 9110 §14.2)."""
     answer = server.get(FILM, verb="HEAD", method="relay", headers={"Range": "bytes=5-9"})
     assert (answer.status, answer.headers["content-length"], answer.body) == (200, str(len(film)), b"")
@@ -133,13 +135,15 @@ def test_head_ignores_range(server: Server, film: bytes) -> None:
 
 @pytest.mark.parametrize("fault", ["norange", "norange206"])
 @pytest.mark.parametrize("value", ["bytes=0-9", "bytes=5-9", "bytes=-9"])
-def test_a_site_without_ranges_returns_the_whole_file(server: Server, film: bytes, fault: str, value: str) -> None:
+def test_a_range_request_for_media_of_a_site_without_range_support_returns_the_whole_file(
+    server: Server, film: bytes, fault: str, value: str
+) -> None:
     answer = ask_range(server, value, f"/page/fault/{fault}/prog-180.mp4")
     assert (answer.status, answer.complete, "content-range" in answer.headers) == (200, True, False)
     assert answer.body == film
 
 
-def test_a_method_without_ranges_returns_the_whole_file(server: Server, film: bytes) -> None:
+def test_a_range_request_for_a_method_without_range_support_returns_the_whole_file(server: Server, film: bytes) -> None:
     answer = server.get(FILM, method="embedded", headers={"Range": "bytes=5-9"})
     assert (answer.status, answer.headers["accept-ranges"], answer.body) == (200, "none", film)
 
@@ -183,8 +187,8 @@ SECRET = "hush5ecret"
 
 @dataclass(frozen=True)
 class Refused:
-    """A request to /stream that is refused with `status` and `code`. In `url`, `{site}` stands for the origin of the
-    sample site, and `{closed}` for a port on which nothing listens."""
+    """A request to /stream that the server refuses with `status` and `code`. In `url`, `{site}` stands for the origin
+    of the sample site, and `{closed}` for a port on which nothing listens."""
 
     url: str
     status: int
@@ -197,7 +201,7 @@ class Refused:
 
 PAGE = f"{{site}}/page/prog?key={SECRET}"
 REFUSED = [
-    # Invalid requests
+    # Invalid URLs and parameters
     *(
         Refused(url, 400, "invalid_url")
         for url in (
@@ -224,7 +228,7 @@ REFUSED = [
     ),
     Refused(PAGE, 422, "unsupported_conversion", {"to": "mp3"}),
     Refused("{site}/page/dash", 422, "unsupported_conversion", {"format": "bv+ba"}),
-    # Forbidden targets
+    # Forbidden addresses
     *(
         Refused(url, 403, "target_forbidden")
         for url in (
@@ -233,7 +237,7 @@ REFUSED = [
             *("{site}/redirect?to=http%3A//127.0.0.1%3A1/x", "{site}/redirect?to=http%3A//169.254.169.254/"),
         )
     ),
-    # Failures of the page
+    # Failures of the extraction
     Refused("{site}/page/none", 404, "media_not_found"),
     Refused("{site}/no/such/page", 404, "media_not_found"),
     Refused("{site}/tube/watch/gone", 404, "media_not_found"),
@@ -250,7 +254,7 @@ REFUSED = [
     Refused("{site}/page/loop", 502, "extraction_failed"),
     Refused("http://127.0.0.1:{closed}/x", 502, "upstream_failed"),
     Refused("http://no-such-host.invalid/x", 502, "upstream_failed"),
-    # Failures of the media server
+    # invalid query parameters are refused
     Refused("{site}/page/empty", 502, "upstream_failed"),
     Refused("{site}/page/empty-media", 502, "upstream_failed"),
     Refused("{site}/page/dead", 502, "upstream_failed"),
@@ -260,11 +264,13 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=str)
-def test_a_failure_has_its_status_and_code(server: Server, site: SampleSite, case: Refused) -> None:
+def test_a_refused_request_gets_the_expected_status_and_problem_code(
+    server: Server, site: SampleSite, case: Refused
+) -> None:
     url = case.url.replace("{site}", site.http).replace("{closed}", str(site.closed_port))
     answer = server.ask(f"/stream?{query(url=url, **case.params)}")
     check_problem(answer, case.status, case.code)
-    assert answer.seconds < 20  # the failure does not wait for a timeout
+    assert answer.seconds < 20  # the error arrives without waiting for a timeout
     server.settled()
 
 
@@ -314,7 +320,7 @@ def test_a_malformed_http_request_is_answered_with_a_problem_document(server: Se
 
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
 @pytest.mark.parametrize("target", ["/stream?url=http://example.com/", "/nowhere/", "/ready?"])
-def test_a_url_of_ten_megabytes_is_refused(server: Server, verb: str, target: str) -> None:
+def test_a_url_of_ten_megabytes_is_refused_with_414(server: Server, verb: str, target: str) -> None:
     answer = server.ask(target + "x" * 10_000_000, verb=verb)
     assert answer.status == 414
     if verb == "GET":
@@ -322,7 +328,7 @@ def test_a_url_of_ten_megabytes_is_refused(server: Server, verb: str, target: st
 
 
 @pytest.mark.parametrize("path", ["/stream", "/ready"])
-def test_headers_of_a_megabyte_are_refused(server: Server, path: str) -> None:
+def test_request_headers_of_a_megabyte_are_refused(server: Server, path: str) -> None:
     for headers in ({"X-Long": "x" * 1_000_000}, {f"X-{number}": "x" * 1000 for number in range(1000)}):
         check_problem(server.get("/page/prog", path=path, headers=headers), 431, "headers_too_large")
 
@@ -341,16 +347,16 @@ def test_headers_of_a_megabyte_are_refused(server: Server, path: str) -> None:
         ("GET", "/stream?url=http://127.0.0.1:1/", 403, "target_forbidden"),
     ],
 )
-def test_the_server_checks_the_method_then_the_url_then_the_parameters(
+def test_the_server_checks_the_method_then_the_url_then_the_parameters_of_a_request(
     server: Server, verb: str, target: str, status: int, code: str
 ) -> None:
-    """The server evaluates Range and If-Match only after these three."""
+    """The server evaluates Range and If-Match only if method, URL and parameters are valid."""
     answer = server.ask(target, verb=verb, headers={"Range": "bytes=9-2", "If-Match": '"other"'})
     check_problem(answer, status, code)
 
 
-def test_an_extraction_that_takes_too_long_is_a_timeout(site: SampleSite) -> None:
-    """EXTRACT_TIMEOUT ends the extraction of a page that answers too slowly."""
+def test_an_extraction_that_exceeds_extract_timeout_is_answered_with_504(site: SampleSite) -> None:
+    """The page takes 60 s to respond, while EXTRACT_TIMEOUT is 1 s."""
     with serving(site, extract_timeout=1, stall_timeout=60) as server:
         for method in ("auto", "subprocess"):
             answer = server.get(f"/page/slow?seconds=60&key={SECRET}", method=method)
@@ -362,14 +368,14 @@ def test_an_extraction_that_takes_too_long_is_a_timeout(site: SampleSite) -> Non
 
 
 @pytest.mark.parametrize("method", ["auto", "subprocess"])
-def test_a_site_that_stays_silent_is_an_extraction_timeout(hurried: Server, method: str) -> None:
-    """STALL_TIMEOUT ends the extraction."""
+def test_an_extraction_from_a_silent_site_is_answered_with_504(hurried: Server, method: str) -> None:
+    """STALL_TIMEOUT, which is shorter than EXTRACT_TIMEOUT, ends the extraction."""
     answer = hurried.get(f"/page/slow?seconds=30&key={SECRET}", method=method)
     check_problem(answer, 504, "extraction_timeout")
     hurried.settled()
 
 
-def test_a_media_server_that_stays_silent_is_an_upstream_timeout(hurried: Server) -> None:
+def test_a_stream_from_a_silent_media_server_is_answered_with_504(hurried: Server) -> None:
     check_problem(hurried.get("/page/fault/delay=30/prog.mp4", method="relay"), 504, "upstream_timeout")
     hurried.settled()
 
@@ -393,14 +399,14 @@ def test_subprocess_fails_with_the_same_errors_as_the_other_methods(
     server.settled()
 
 
-def test_an_unknown_path_and_a_wrong_method_give_problem_documents(server: Server) -> None:
+def test_an_unknown_path_and_a_wrong_request_method_are_answered_with_problem_documents(server: Server) -> None:
     check_problem(server.ask("/nowhere"), 404, "not_found")
     answer = server.get("/page/prog", verb="POST")
     check_problem(answer, 405, "method_not_allowed")
     assert answer.headers["allow"] == "GET, HEAD"  # Allow lists all allowed methods (RFC 9110 §10.2.1)
 
 
-def test_the_server_keeps_a_request_id_that_is_safe_in_a_log(server: Server) -> None:
+def test_the_server_keeps_the_request_id_of_a_client_if_it_is_safe_in_a_log(server: Server) -> None:
     assert server.ask("/ready", headers={"X-Request-ID": "abc-1.2_3"}).headers["x-request-id"] == "abc-1.2_3"
     for bad in ("a b", "x" * 65, "<script>"):
         assert server.ask("/ready", headers={"X-Request-ID": bad}).headers["x-request-id"] != bad
@@ -409,7 +415,7 @@ def test_the_server_keeps_a_request_id_that_is_safe_in_a_log(server: Server) -> 
 # The endpoints `/info`, `/health`, `/ready` and `/metrics`
 
 
-def test_info_has_exactly_the_fields_of_the_contract(server: Server, site: SampleSite) -> None:
+def test_info_has_exactly_the_fields_of_the_documented_contract(server: Server, site: SampleSite) -> None:
     info = server.get("/tube/watch/full", path="/info").json()
     assert info.keys() == {
         "id",
@@ -463,7 +469,9 @@ def test_info_has_exactly_the_fields_of_the_contract(server: Server, site: Sampl
         ("/page/two", "playlist", 2, 0),
     ],
 )
-def test_info_tells_the_kind_of_a_page(server: Server, page: str, kind: str, entries: int, images: int) -> None:
+def test_info_reports_the_kind_of_media_on_a_page(
+    server: Server, page: str, kind: str, entries: int, images: int
+) -> None:
     info = server.get(page, path="/info").json()
     assert (info["kind"], len(info["entries"]), len(info["images"])) == (kind, entries, images)
 
@@ -473,7 +481,7 @@ def test_info_fails_with_the_same_errors_as_stream(server: Server) -> None:
     check_problem(server.get("http://127.0.0.1:1/", path="/info"), 403, "target_forbidden")
 
 
-def test_health_has_exactly_the_fields_of_the_contract(server: Server) -> None:
+def test_health_has_exactly_the_fields_of_the_documented_contract(server: Server) -> None:
     health = server.health()
     assert health.keys() == {
         "status",
@@ -498,7 +506,7 @@ def test_health_has_exactly_the_fields_of_the_contract(server: Server) -> None:
     assert (health["budget"]["used"], health["streams"], health["children"]) == (0, 0, 1)
 
 
-def test_health_counts_a_running_stream(server: Server) -> None:
+def test_health_reports_a_running_stream_with_its_bytes(server: Server) -> None:
     with server.open("/media/large-64.mp4", receive_bytes=4096) as exchange:
         exchange.read(1)
         health = server.health()
@@ -516,7 +524,7 @@ def test_metrics_have_the_values_of_health_in_the_format_of_prometheus(server: S
     assert found["serverpy_streams"] == 0
 
 
-def test_ready_returns_ok(server: Server) -> None:
+def test_ready_is_answered_with_ok(server: Server) -> None:
     answer = server.ask("/ready")
     assert (answer.status, answer.json()) == (200, {"status": "ok"})
 
@@ -533,7 +541,7 @@ def test_the_openapi_document_lists_every_error_of_stream(server: Server) -> Non
     assert found == {(status, kind.code) for kind, (status, _) in STATUS.items()}
 
 
-def test_the_openapi_document_describes_the_header_fields_and_types_of_stream(server: Server) -> None:
+def test_the_openapi_document_describes_the_header_fields_and_media_types_of_stream(server: Server) -> None:
     paths = server.ask("/openapi.json").json()["paths"]["/stream"]
     fields = {verb: {each["name"] for each in paths[verb]["parameters"] if each["in"] == "header"} for verb in paths}
     conditional = {"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"}
@@ -546,7 +554,7 @@ def test_the_openapi_document_describes_the_header_fields_and_types_of_stream(se
     assert {"304", "412", "416"} <= paths["get"]["responses"].keys()
 
 
-def test_only_allowed_origins_may_read_the_responses(site: SampleSite, server: Server) -> None:
+def test_only_pages_of_allowed_origins_may_read_the_responses(site: SampleSite, server: Server) -> None:
     asked = {"Origin": "https://app.example"}
     assert "access-control-allow-origin" not in server.ask("/ready", headers=asked).headers
     with serving(site, cors_origins="https://app.example") as open_to_one:
@@ -561,14 +569,14 @@ def test_only_allowed_origins_may_read_the_responses(site: SampleSite, server: S
         assert open_to_one.ask("/stream", verb="OPTIONS", headers=preflight).status == 200
 
 
-def test_with_a_wildcard_every_origin_may_read_without_credentials(site: SampleSite) -> None:
+def test_a_wildcard_origin_lets_every_page_read_responses_without_credentials(site: SampleSite) -> None:
     with serving(site, cors_origins="*") as open_to_all:
         headers = open_to_all.ask("/ready", headers={"Origin": "https://app.example"}).headers
         assert headers["access-control-allow-origin"] == "*"
         assert "access-control-allow-credentials" not in headers
 
 
-def test_the_whole_file_after_a_failed_if_range_has_its_usual_headers(server: Server) -> None:
+def test_the_whole_file_sent_for_a_failed_if_range_has_its_usual_headers(server: Server) -> None:
     plain = server.get("/page/prog")
     whole = server.get("/page/prog", headers={"Range": "bytes=0-9", "If-Range": '"other"'})
     assert (whole.status, whole.body) == (200, plain.body)
@@ -578,12 +586,12 @@ def test_the_whole_file_after_a_failed_if_range_has_its_usual_headers(server: Se
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
-def test_monitors_may_use_head(server: Server, path: str) -> None:
+def test_health_ready_and_metrics_accept_head(server: Server, path: str) -> None:
     answer = server.ask(path, verb="HEAD")
     assert (answer.status, answer.body) == (200, b"")
 
 
-def test_the_schema_lists_head_and_only_errors_that_can_occur(server: Server) -> None:
+def test_the_openapi_document_lists_head_and_only_errors_that_can_occur(server: Server) -> None:
     paths = server.ask("/openapi.json").json()["paths"]
     assert set(paths["/stream"]) == {"get", "head"}
     assert "422" not in paths["/info"]["get"]["responses"]
@@ -591,6 +599,6 @@ def test_the_schema_lists_head_and_only_errors_that_can_occur(server: Server) ->
 
 
 @pytest.mark.parametrize("model", [Info, Health])
-def test_the_examples_of_the_schema_are_valid_responses(model: type[BaseModel]) -> None:
+def test_the_examples_in_the_openapi_document_are_valid_responses(model: type[BaseModel]) -> None:
     (example,) = model.model_json_schema()["examples"]
     assert model.model_validate(example).model_dump() == example

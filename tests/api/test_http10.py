@@ -1,5 +1,5 @@
-"""HTTP/1.0 clients (old proxies, `ab`) get no chunked encoding: the body ends when the connection closes. So the server
-resets the connection if the body is incomplete."""
+"""Tests of HTTP/1.0 clients (old proxies, `ab`). They get no chunked encoding, and a body ends when the connection
+closes. Therefore, the server resets the connection if the body is incomplete."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ if "serve" in sys.orig_argv:
 
 
 def ask(server: Server, page: str, method: str, meanwhile: Callable[[], None] | None = None) -> tuple[bytes, bytes]:
-    """Return the head and the body of a response, without decoding. Calls `meanwhile` once FEW bytes have arrived.
-    Raises ConnectionResetError if the connection is reset."""
+    """Return the head and the body of a response, without decoding either. Calls `meanwhile` once FEW bytes have
+    arrived. Raises ConnectionResetError if the connection is reset."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:
         sock.sendall(f"GET {server.target(page, method=method)} HTTP/1.0\r\n\r\n".encode())
         received = bytearray()
@@ -54,20 +54,22 @@ def ask(server: Server, page: str, method: str, meanwhile: Callable[[], None] | 
 @pytest.mark.parametrize(
     ("page", "method"), [("/page/prog", "relay"), ("/page/prog", "embedded"), (UNKNOWN_LENGTH, "relay")]
 )
-def test_a_body_is_sent_without_transfer_encoding(server: Server, page: str, method: str) -> None:
+def test_an_http_1_0_client_gets_a_body_without_transfer_encoding(server: Server, page: str, method: str) -> None:
     head, body = ask(server, page, method)
     assert b"transfer-encoding" not in head
     assert body == server.site.path("prog.mp4").read_bytes()
     server.settled()
 
 
-def test_a_cut_body_ends_in_a_reset(server: Server) -> None:
+def test_an_incomplete_body_ends_in_a_connection_reset(server: Server) -> None:
     with pytest.raises(ConnectionResetError):
         ask(server, "/page/fault/cut=1000000,norange,nolength,id=http10/prog.mp4", "embedded")
     server.settled()
 
 
-def test_an_unforeseen_exception_and_a_killed_server_end_in_a_reset(site: SampleSite, tmp_path: Path) -> None:
+def test_a_stream_ends_in_a_connection_reset_if_its_handler_raises_or_the_server_is_killed(
+    site: SampleSite, tmp_path: Path
+) -> None:
     (tmp_path / "sitecustomize.py").write_text(BUG)
     with serving(site, complaints=True, python_path=tmp_path) as server:
         with pytest.raises(ConnectionResetError):
@@ -78,14 +80,14 @@ def test_an_unforeseen_exception_and_a_killed_server_end_in_a_reset(site: Sample
             ask(server, SLOW, "relay", server.process.kill)
 
 
-def test_a_stream_that_outlasts_draining_ends_in_a_reset(site: SampleSite) -> None:
+def test_a_stream_that_is_still_running_after_drain_seconds_ends_in_a_connection_reset(site: SampleSite) -> None:
     with serving(site, drain_seconds=0.2, complaints=True) as server:  # uvicorn logs each cancelled request as an error
         with pytest.raises(ConnectionResetError):
             ask(server, SLOW, "relay", server.process.terminate)
         assert server.process.wait(STOP_SECONDS) == 0
 
 
-def test_a_second_sigint_ends_in_a_reset(site: SampleSite) -> None:
+def test_a_second_sigint_resets_the_connections_of_running_streams(site: SampleSite) -> None:
     with serving(site, drain_seconds=120, complaints=True) as server:
 
         def interrupt() -> None:

@@ -1,4 +1,5 @@
-"""Clients that leave or stop reading, servers that stop, and processes that die: no request leaves anything behind."""
+"""Tests that no request leaves a stream, connection or process behind: if its client leaves or stops reading, if the
+server stops, or if a process dies."""
 
 from __future__ import annotations
 
@@ -23,18 +24,21 @@ from tests.wire import Exchange
 METHODS = ("relay", "embedded", "subprocess")
 BIG = "/media/large-64.mp4"
 SMALL_BUFFER = 4096
-"""Size of a client's kernel buffer in bytes. It is small, so the server soon waits for the client."""
+"""Size of a client's kernel receive buffer in bytes. The buffer is small, so that the server soon has to wait for the
+client."""
 
 
 @pytest.fixture(scope="module")
 def narrow(site: SampleSite) -> Iterator[Server]:
-    """Run a server with one stream at a time, and one thread and one child for it. Further requests wait up to 60 s."""
+    """Run a server that allows one stream at a time, one download thread and one yt-dlp child. Further requests wait up
+    to 60 s."""
     with serving(site, max_streams=1, max_workers=1, max_children=1, wait_seconds=60) as running:
         yield running
 
 
 def until_asked(site: SampleSite, path: str, before: int) -> None:
-    """Wait until the site is answering a request for `path` that is not among its first `before` requests."""
+    """Wait until the sample site is sending a response, and has got a request for `path` after its first `before`
+    requests."""
     wait_for(
         lambda: any(path in asked.path for asked in site.requests[before:]) and answers_under_way(site) > 0,
         lambda: f"no request for {path}",
@@ -53,7 +57,7 @@ def until_health(server: Server, **expected: int) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_client_that_leaves_the_queue_is_removed_from_it(narrow: Server, method: str) -> None:
+def test_a_waiting_client_that_leaves_is_removed_from_the_queue(narrow: Server, method: str) -> None:
     with narrow.open(BIG, receive_bytes=SMALL_BUFFER) as first:
         first.read(1)
         with narrow.open("/page/prog", method=method):
@@ -64,15 +68,17 @@ def test_a_client_that_leaves_the_queue_is_removed_from_it(narrow: Server, metho
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_client_may_leave_during_the_extraction(server: Server, site: SampleSite, method: str) -> None:
+def test_no_stream_is_left_if_a_client_leaves_during_the_extraction(
+    server: Server, site: SampleSite, method: str
+) -> None:
     before = len(site.requests)
     with server.open(f"/page/slow?seconds=60&for={method}", method=method):
         until_asked(site, "/page/slow", before)
     server.settled()
 
 
-def test_a_client_may_leave_after_sending_a_body(server: Server, site: SampleSite) -> None:
-    """The server discards the body, and still notices that the client has left."""
+def test_no_stream_is_left_if_a_client_that_has_sent_a_body_leaves(server: Server, site: SampleSite) -> None:
+    """The server discards the request body, and still notices that the client has left."""
     before = len(site.requests)
     target = server.target("/page/slow?seconds=60&for=body")
     body = b"x" * 1_000_000
@@ -84,7 +90,9 @@ def test_a_client_may_leave_after_sending_a_body(server: Server, site: SampleSit
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
-def test_a_client_may_leave_before_the_first_byte(server: Server, site: SampleSite, method: str, verb: str) -> None:
+def test_no_stream_is_left_if_a_client_leaves_before_the_first_byte(
+    server: Server, site: SampleSite, method: str, verb: str
+) -> None:
     before = len(site.requests)
     with server.open("/page/fault/delay=60/prog.mp4", method=method, verb=verb):
         until_asked(site, "/media/prog.mp4", before)
@@ -92,14 +100,14 @@ def test_a_client_may_leave_before_the_first_byte(server: Server, site: SampleSi
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_client_may_leave_while_the_media_server_is_silent(server: Server, method: str) -> None:
+def test_no_stream_is_left_if_a_client_leaves_while_the_media_server_is_silent(server: Server, method: str) -> None:
     with server.open("/page/fault/stall=1000000/prog.mp4", method=method) as exchange:
         assert len(exchange.read(100_000)) >= 100_000
     server.settled()
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_client_may_leave_while_the_server_waits_for_it_to_read(
+def test_no_stream_is_left_if_a_client_leaves_while_the_server_waits_for_it_to_read(
     server: Server, site: SampleSite, method: str
 ) -> None:
     with server.open(BIG, method=method, receive_bytes=SMALL_BUFFER) as exchange:
@@ -110,7 +118,9 @@ def test_a_client_may_leave_while_the_server_waits_for_it_to_read(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_client_may_leave_right_after_the_last_byte(server: Server, site: SampleSite, method: str) -> None:
+def test_no_stream_is_left_if_a_client_leaves_right_after_the_last_byte(
+    server: Server, site: SampleSite, method: str
+) -> None:
     length = site.path("vp9.webm").stat().st_size
     with server.open("/page/webm", method=method) as exchange:
         exchange.read(length)
@@ -118,7 +128,7 @@ def test_a_client_may_leave_right_after_the_last_byte(server: Server, site: Samp
 
 
 @pytest.mark.parametrize("method", ["auto", "embedded", "subprocess"])
-def test_a_client_may_leave_a_segmented_stream(server: Server, method: str) -> None:
+def test_no_stream_is_left_if_a_client_leaves_an_hls_stream(server: Server, method: str) -> None:
     with server.open("/fault/throttle=1000000/hls/aes/master.m3u8", method=method) as exchange:
         assert exchange.read(1)
     server.settled()
@@ -143,8 +153,8 @@ CROWD = (
 )
 
 
-def test_a_crowd_of_clients_leaves_no_stream_connection_or_child_behind(hurried: Server) -> None:
-    """There are more clients than the server has room for, and each leaves at a random moment."""
+def test_no_stream_connection_or_child_is_left_after_many_clients_have_left(hurried: Server) -> None:
+    """More clients connect than the server accepts at once, and each client leaves at a random moment."""
 
     def come_and_go(seed: int) -> None:
         chance = random.Random(seed)
@@ -165,7 +175,9 @@ def test_a_crowd_of_clients_leaves_no_stream_connection_or_child_behind(hurried:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_client_that_stops_reading_is_cut_after_the_stall_timeout(hurried: Server, method: str) -> None:
+def test_the_server_cuts_a_stream_whose_client_stops_reading_for_the_stall_timeout(
+    hurried: Server, method: str
+) -> None:
     with hurried.open(BIG, method=method, receive_bytes=SMALL_BUFFER) as exchange:
         exchange.read(100_000)
         hurried.settled()
@@ -184,7 +196,7 @@ def test_a_client_that_never_completes_its_request_holds_no_stream(server: Serve
 
 @contextlib.contextmanager
 def full(server: Server, streams: int) -> Iterator[list[Exchange]]:
-    """Open `streams` streams that last longer than the test."""
+    """Open `streams` streams that last longer than the test. Closes them at the end of the block."""
     with contextlib.ExitStack() as stack:
         exchanges = [stack.enter_context(server.open("/page/fault/throttle=50000/prog.mp4")) for _ in range(streams)]
         for exchange in exchanges:
@@ -193,7 +205,7 @@ def full(server: Server, streams: int) -> Iterator[list[Exchange]]:
 
 
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
-def test_a_request_beyond_max_streams_waits_and_is_refused_with_retry_after(hurried: Server, verb: str) -> None:
+def test_a_request_beyond_max_streams_waits_and_is_then_refused_with_retry_after(hurried: Server, verb: str) -> None:
     with full(hurried, 2):
         answer = hurried.get("/page/webm", verb=verb)
         assert answer.status == 503
@@ -205,7 +217,7 @@ def test_a_request_beyond_max_streams_waits_and_is_refused_with_retry_after(hurr
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_waiting_client_is_served_when_another_client_leaves(narrow: Server, method: str) -> None:
+def test_a_waiting_request_is_served_when_another_client_leaves(narrow: Server, method: str) -> None:
     with full(narrow, 1) as streams, narrow.open("/page/webm", method=method) as waiting:
         until_health(narrow, waiting=1)
         streams[0].leave()
@@ -213,7 +225,7 @@ def test_a_waiting_client_is_served_when_another_client_leaves(narrow: Server, m
     narrow.settled()
 
 
-def test_a_second_child_is_refused_while_the_first_runs(site: SampleSite) -> None:
+def test_a_second_subprocess_stream_is_refused_while_max_children_is_one(site: SampleSite) -> None:
     with serving(site, max_children=1, wait_seconds=0.5) as server:
         with server.open(BIG, method="subprocess", receive_bytes=SMALL_BUFFER) as first:
             first.read(1)
@@ -226,7 +238,7 @@ def test_a_second_child_is_refused_while_the_first_runs(site: SampleSite) -> Non
 # Processes that stop or die
 
 
-def test_running_streams_finish_and_no_stream_starts_after_sigterm(site: SampleSite) -> None:
+def test_after_sigterm_running_streams_finish_and_new_streams_are_refused(site: SampleSite) -> None:
     with serving(site, drain_seconds=120) as server, contextlib.ExitStack() as stack:
         streams = [
             stack.enter_context(server.open("/media/large-16.mp4", method=method, receive_bytes=SMALL_BUFFER))
@@ -251,7 +263,7 @@ def test_running_streams_finish_and_no_stream_starts_after_sigterm(site: SampleS
         assert all(map(gone, children))
 
 
-def test_streams_without_a_worker_outlive_a_worker_that_dies(site: SampleSite) -> None:
+def test_relayed_streams_continue_if_the_worker_dies(site: SampleSite) -> None:
     with serving(site, complaints=True) as server, contextlib.ExitStack() as stack:
         relayed, embedded = (
             stack.enter_context(server.open("/media/large-32.mp4", method=method, receive_bytes=SMALL_BUFFER))
@@ -285,8 +297,9 @@ def test_a_server_that_is_killed_leaves_no_process(site: SampleSite, moment: str
         assert not left, left
 
 
-def test_a_worker_that_fails_to_start_is_started_again(site: SampleSite, tmp_path: Path) -> None:
-    """The server is ready before it gets the first request."""
+def test_the_server_starts_a_worker_again_that_failed_to_start(site: SampleSite, tmp_path: Path) -> None:
+    """The second start of the worker succeeds before the server reports that it is ready, so no client notices that the
+    first start has failed."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os, pathlib, sys\n"
         "first = pathlib.Path(__file__).with_name('first')\n"

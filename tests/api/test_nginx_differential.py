@@ -1,5 +1,6 @@
-"""500 random conditional and ranged requests to nginx, which serves a file, and to the server, which relays that file
-from nginx. The answers differ only where RFC 9110 allows it: ALLOWED lists these differences."""
+"""Comparison of ServerPY with nginx: 500 random conditional and range requests go to nginx, which serves a file, and to
+ServerPY, which relays that file from nginx. The responses may differ only where RFC 9110 allows it: ALLOWED lists these
+differences."""
 
 from __future__ import annotations
 
@@ -24,11 +25,11 @@ from tests.server import Server, serving
 REQUESTS = 500
 SEED = 9110
 MODIFIED = 1_700_000_000
-"""Last-Modified of the file, in seconds since 1970."""
+"""The Last-Modified time of the file, in seconds since 1970."""
 NAME = "clip.mp4"
 
-# The configuration has the defaults of nginx, except for `if_modified_since`: by default, nginx compares the dates for
-# equality, against the RFC.
+# The configuration has the defaults of nginx, except for `if_modified_since before`: by default, nginx answers 304 only
+# if the dates are equal, which is not what RFC 9110 requires.
 CONFIGURATION = """
 daemon off;
 {user}
@@ -106,7 +107,7 @@ def relaying(site: SampleSite, origin: Origin) -> Iterator[Server]:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that both servers get."""
+    """A request that is sent to nginx and to the server."""
 
     verb: str
     headers: Mapping[str, str]
@@ -118,8 +119,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """The parts of an answer that both servers must agree on. If the request is refused, body and body headers are left
-    out."""
+    """The parts of a response in which nginx and the server must agree. Without body and body headers if the request is
+    refused."""
 
     status: int
     headers: Mapping[str, str]
@@ -127,7 +128,7 @@ class Answer:
 
 
 COMPARED = ("Content-Range", "Content-Length", "Content-Type", "ETag", "Last-Modified")
-"""Accept-Ranges is left out: nginx does not send it in a 206, and a server MAY send it (RFC 9110 §14.3)."""
+"""Accept-Ranges is not compared: nginx does not send it in a 206, while RFC 9110 §14.3 leaves it to the server."""
 REFUSED = ("Content-Range",)
 
 
@@ -135,12 +136,12 @@ def compared(response: http.client.HTTPResponse, body: bytes) -> Answer:
     refused = response.status >= 400
     names = REFUSED if refused else COMPARED
     headers = {name: value for name in names if (value := response.headers[name]) is not None}
-    if response.status == 304:  # a 304 must have an ETag, and may leave out the other headers (RFC 9110 §15.4.5)
+    if response.status == 304:  # a 304 must have the ETag, and may omit the other headers of a 200 (RFC 9110 §15.4.5)
         headers = {"ETag": headers["ETag"]}
     return Answer(response.status, headers, b"" if refused else body)
 
 
-# Random requests
+# Generator of random requests
 
 INVALID_DATES = ["yesterday", "2023-11-14T22:13:20Z", ""]
 
@@ -190,13 +191,13 @@ def random_date(chance: random.Random) -> str:
     return chance.choice([formatdate(when, usegmt=True)] * 4 + INVALID_DATES)
 
 
-# Allowed differences
+# Differences that RFC 9110 allows
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference that RFC 9110 allows in `section`. `holds` gets the request, the server's answer and nginx's answer,
-    and returns whether they show this difference."""
+    """A difference between the two responses that RFC 9110 allows in `section`. `holds` gets the request, the server's
+    response and nginx's response, and returns True if they differ in this way."""
 
     name: str
     section: str
@@ -262,7 +263,9 @@ ALLOWED = (
 )
 
 
-def test_the_server_answers_500_random_requests_as_nginx_does(relaying: Server, origin: Origin) -> None:
+def test_the_server_answers_500_random_conditional_and_range_requests_as_nginx_does(
+    relaying: Server, origin: Origin
+) -> None:
     chance = random.Random(SEED)
     target = relaying.target(f"http://127.0.0.1:{origin.port}{origin.path}", method="relay")
     seen: dict[str, int] = dict.fromkeys((each.name for each in ALLOWED), 0)
@@ -272,7 +275,7 @@ def test_the_server_answers_500_random_requests_as_nginx_does(relaying: Server, 
             asked = random_request(chance, len(origin.content), origin.etag)
             found, expected = answer(ours, target, asked), answer(nginx, origin.path, asked)
             if expected.status == 412:
-                nginx.close()  # after a 412, nginx closes the connection although it promised keep-alive
+                nginx.close()  # after a 412, nginx closes the connection although it announced keep-alive
             if found != expected:
                 allowed = [each.name for each in ALLOWED if each.holds(asked, found, expected)]
                 assert allowed, f"{asked}\n{brief(found)}\n{brief(expected)}"
@@ -289,7 +292,7 @@ def answer(connection: http.client.HTTPConnection, target: str, asked: Asked) ->
 
 
 def check(asked: Asked, found: Answer, origin: Origin) -> None:
-    """Check the properties that the server's answer must have, independent of nginx."""
+    """Check the properties that the server's response must have regardless of nginx's response."""
     assert found.status in (200, 206, 304, 412, 416), (asked, brief(found))
     if found.status == 416:
         assert found.headers["Content-Range"] == f"bytes */{len(origin.content)}"

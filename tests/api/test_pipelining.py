@@ -1,5 +1,5 @@
-"""Pipelined requests, which a client sends without waiting for responses (RFC 9112 §9.3.2). The server answers them in
-order, and does not mistake the end of one response for the end of another."""
+"""Tests of pipelined requests, which a client sends without waiting for responses (RFC 9112 §9.3.2). The server answers
+them in order, and does not mistake the end of one response for the end of another."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from tests.wire import request
 
 @pytest.fixture(scope="module")
 def verbose(site: SampleSite) -> Iterator[Server]:
-    """Run a server that logs the end of each stream. The server exits cleanly only if no response is pending."""
+    """Run a server that logs the end of each stream. At the end of the test, the server exits cleanly only if no
+    response is pending."""
     with serving(site, wait_seconds=30, log_level="info") as running:
         yield running
 
@@ -25,8 +26,10 @@ def pipelined(server: Server, *targets: str) -> bytes:
     return b"".join(request(target, f"127.0.0.1:{server.port}") for target in targets)
 
 
-def test_the_server_notices_a_client_that_leaves_during_the_second_response(verbose: Server, site: SampleSite) -> None:
-    """The server is still closing the first stream when the second begins."""
+def test_the_server_notices_that_a_client_leaves_during_the_response_to_its_second_pipelined_request(
+    verbose: Server, site: SampleSite
+) -> None:
+    """The server is still closing the stream of the first pipelined request when it begins the stream of the second."""
     before = len(site.requests)
     first = verbose.target("/page/webm", method="embedded")
     second = verbose.target("/page/fault/throttle=50000/prog.mp4", method="relay")
@@ -37,14 +40,16 @@ def test_the_server_notices_a_client_that_leaves_during_the_second_response(verb
     verbose.settled()
 
 
-def test_the_server_notices_a_client_that_leaves_during_the_first_response(verbose: Server) -> None:
+def test_the_server_notices_that_a_client_leaves_during_the_response_to_its_first_pipelined_request(
+    verbose: Server,
+) -> None:
     with verbose.send(pipelined(verbose, verbose.target(BIG), "/health"), receive_bytes=SMALL_BUFFER) as exchange:
         exchange.read(1)
         until_health(verbose, streams=1)
     verbose.settled()
 
 
-def test_the_server_notices_a_client_that_leaves_after_pipelining_a_second_request(
+def test_the_server_notices_that_a_client_leaves_after_it_has_pipelined_a_second_request(
     verbose: Server, site: SampleSite
 ) -> None:
     before = len(site.requests)
@@ -55,7 +60,7 @@ def test_the_server_notices_a_client_that_leaves_after_pipelining_a_second_reque
     verbose.settled()
 
 
-def test_a_cut_stream_closes_the_connection_even_if_another_request_is_pending(verbose: Server) -> None:
+def test_the_server_closes_the_connection_of_a_cut_stream_even_if_another_request_is_pending(verbose: Server) -> None:
     page = "/page/fault/cut=1000000,norange,nolength,id=pipelined/prog.mp4"
     with verbose.send(pipelined(verbose, verbose.target(page, method="embedded"), "/health")) as exchange:
         assert not exchange.rest().complete
@@ -63,7 +68,7 @@ def test_a_cut_stream_closes_the_connection_even_if_another_request_is_pending(v
     verbose.settled()
 
 
-def test_a_malformed_request_is_not_answered_in_the_middle_of_a_body(verbose: Server) -> None:
+def test_a_malformed_pipelined_request_is_not_answered_in_the_middle_of_a_body(verbose: Server) -> None:
     with verbose.open(BIG, receive_bytes=SMALL_BUFFER) as exchange:
         exchange.read(1)
         exchange.send(b"this is not HTTP\r\n\r\n")
@@ -73,8 +78,8 @@ def test_a_malformed_request_is_not_answered_in_the_middle_of_a_body(verbose: Se
     verbose.settled()
 
 
-def test_too_many_pipelined_requests_close_the_connection(verbose: Server) -> None:
-    """Each pending request holds memory, and one packet can carry thousands of requests."""
+def test_the_server_closes_a_connection_with_too_many_pipelined_requests(verbose: Server) -> None:
+    """Each pending request uses memory, and one packet can carry thousands of requests."""
     slow = verbose.target("/page/slow?seconds=60&for=pipelining")
     with verbose.send(pipelined(verbose, slow, *["/health"] * 5000)) as exchange:
         assert exchange.read(1) == b""

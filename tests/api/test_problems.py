@@ -1,4 +1,5 @@
-"""The table that maps the error tree to HTTP, and the problem document of an error."""
+"""Tests of the table that maps error classes to HTTP statuses and codes, and of the problem documents made from
+errors."""
 
 from __future__ import annotations
 
@@ -13,11 +14,11 @@ from serverpy.errors import Busy, ConfigurationError, RangeNotSatisfiable, Serve
 from serverpy.extraction.messages import RawGone
 
 INTERNAL = {ConfigurationError, RawGone}
-"""Errors that no client gets: the first is raised only at startup, the second is caught inside the server."""
+"""Errors that no client gets: the server raises the first only at startup, and catches the second itself."""
 
 
 def leaves(kind: type[ServerPYError]) -> Iterator[type[ServerPYError]]:
-    """Yield the leaf classes in `errors.py`. Subclasses in other modules do not count."""
+    """Yield the leaf classes below `kind` that `errors.py` defines. Subclasses in other modules are not considered."""
     below = [child for child in kind.__subclasses__() if child.__module__ == errors.__name__]
     if not below:
         yield kind
@@ -35,21 +36,21 @@ def everything(kind: type[ServerPYError]) -> Iterator[type[ServerPYError]]:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in LEAVES if kind not in INTERNAL])
-def test_every_leaf_class_of_the_error_tree_has_a_row_and_a_code(kind: type[ServerPYError]) -> None:
+def test_every_leaf_error_class_has_a_status_and_a_code(kind: type[ServerPYError]) -> None:
     assert kind in STATUS
     assert kind.code
 
 
-def test_every_row_of_the_table_is_for_a_leaf_class() -> None:
+def test_every_row_of_the_table_of_statuses_belongs_to_a_leaf_error_class() -> None:
     assert set(STATUS) <= set(LEAVES)
 
 
-def test_every_leaf_class_has_a_different_code() -> None:
+def test_every_leaf_error_class_has_a_different_code() -> None:
     codes = [kind.code for kind in LEAVES]
     assert len(set(codes)) == len(codes)
 
 
-def test_a_subclass_from_another_module_has_the_status_and_code_of_its_parent() -> None:
+def test_an_error_class_defined_in_another_module_has_the_status_and_code_of_its_parent() -> None:
     derived = [
         kind
         for kind in everything(ServerPYError)
@@ -60,7 +61,7 @@ def test_a_subclass_from_another_module_has_the_status_and_code_of_its_parent() 
 
 
 @pytest.mark.parametrize("kind", [kind for kind in LEAVES if kind in STATUS])
-def test_an_error_becomes_a_problem_document(kind: type[ServerPYError]) -> None:
+def test_an_error_is_converted_to_a_problem_document(kind: type[ServerPYError]) -> None:
     answer = problem(kind('It "failed".'))
     document = json.loads(bytes(answer.body))
     assert answer.status_code == document["status"] == STATUS[kind][0]
@@ -74,15 +75,15 @@ def test_an_error_becomes_a_problem_document(kind: type[ServerPYError]) -> None:
     }
 
 
-def test_a_busy_error_has_retry_after_of_at_least_one_second() -> None:
+def test_retry_after_of_a_busy_error_is_at_least_one_second() -> None:
     assert problem(Busy("No.", retry_after=7)).headers["retry-after"] == "7"
     assert problem(Busy("No.", retry_after=0)).headers["retry-after"] == "1"
 
 
-def test_an_unsatisfiable_range_error_has_the_length_if_it_is_known() -> None:
+def test_the_problem_document_of_an_unsatisfiable_range_has_content_range_if_the_length_is_known() -> None:
     assert problem(RangeNotSatisfiable("No.", 42)).headers["content-range"] == "bytes */42"
     assert "content-range" not in problem(RangeNotSatisfiable("No.")).headers
 
 
-def test_an_error_without_a_row_is_an_internal_server_error() -> None:
+def test_an_error_class_without_a_row_in_the_status_table_is_answered_with_500() -> None:
     assert row(ConfigurationError("No."))[0] == 500

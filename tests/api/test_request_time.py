@@ -1,5 +1,5 @@
-"""Time and size limits of a request: the server closes the connection of a client that sends too slowly, or too
-much."""
+"""Tests of the time and size limits of a request: the server closes the connection of a client that sends too slowly,
+or too much."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer at once. The body tells whether the request was too long, and names its header fields."""
+    """ASGI application that responds at once. The body says whether the request was marked as too long, and lists the
+    names of its header fields."""
     names = b" ".join(name for name, _ in scope["headers"])
     body = str(scope["extensions"].get(TOO_LONG)).encode() + b" " + names
     headers = [(b"content-length", str(len(body)).encode())]
@@ -32,7 +33,7 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def stream(scope: Scope, receive: Receive, send: Send) -> None:
-    """Send one byte, and wait until the client leaves."""
+    """ASGI application that sends one byte, then waits until the client leaves."""
     left = asyncio.Event()
     scope["extensions"][LEFT](left.set)
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -45,7 +46,8 @@ async def stream(scope: Scope, receive: Receive, send: Send) -> None:
 async def connected(
     application: Application,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, list[StreamProtocol]]]:
-    """Connect a client to the protocol, which runs in this loop. Yields both ends."""
+    """Connect a client to ServerPY's HTTP protocol class, which runs in the same event loop. Yields the client's reader
+    and writer, and the list of protocol instances."""
     config = Config(application, http=StreamProtocol, ws="none", lifespan="off", log_config=None)
     config.load()
     loop = asyncio.get_running_loop()
@@ -66,7 +68,7 @@ async def connected(
 
 
 async def drip(writer: asyncio.StreamWriter, data: bytes, until: Callable[[], bool]) -> None:
-    """Send `data` again and again, with pauses much shorter than SECONDS."""
+    """Send `data` again and again, with pauses much shorter than the time limit of a request (SECONDS)."""
     while not until():
         try:
             writer.write(data)
@@ -89,7 +91,7 @@ async def drip(writer: asyncio.StreamWriter, data: bytes, until: Callable[[], bo
         (HEAD + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n", b""),
     ],
 )
-async def test_an_incomplete_body_closes_the_connection(
+async def test_the_server_closes_a_connection_whose_request_body_stays_incomplete(
     monkeypatch: pytest.MonkeyPatch, application: Application, head: bytes, dripped: bytes
 ) -> None:
     monkeypatch.setattr(protocol, "REQUEST_SECONDS", SECONDS)
@@ -109,10 +111,11 @@ async def test_an_incomplete_body_closes_the_connection(
         (b"", b"x"),
     ],
 )
-async def test_bytes_that_begin_no_request_close_the_connection(
+async def test_the_server_closes_a_connection_that_sends_bytes_but_begins_no_request(
     monkeypatch: pytest.MonkeyPatch, head: bytes, dripped: bytes
 ) -> None:
-    """These bytes stop the timeout of idle connections, so another timeout must apply."""
+    """Bytes that begin no request end uvicorn's timeout of idle connections, so the time limit of a request must apply
+    to them."""
     monkeypatch.setattr(protocol, "REQUEST_SECONDS", SECONDS)
     async with connected(answer) as (reader, writer, _):
         writer.write(head.replace(b"%s", b""))
@@ -132,7 +135,7 @@ async def reads_to_its_end(reader: asyncio.StreamReader, writer: asyncio.StreamW
 @pytest.mark.parametrize("verb", [b"GET", b"POST"])
 @pytest.mark.parametrize("application", [answer, stream])
 @pytest.mark.parametrize("framing", [b"Content-Length: 99999999\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"])
-async def test_a_body_that_is_too_long_closes_the_connection(
+async def test_the_server_closes_a_connection_whose_request_body_is_too_long(
     application: Application, verb: bytes, framing: bytes
 ) -> None:
     async with connected(application) as (reader, writer, _):
@@ -146,7 +149,7 @@ async def test_a_body_that_is_too_long_closes_the_connection(
                 pass
 
 
-async def test_a_body_of_the_maximum_size_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_server_discards_a_request_body_of_the_maximum_size(monkeypatch: pytest.MonkeyPatch) -> None:
     async with connected(answer) as (reader, writer, _):
         for _ in range(2):
             writer.write(HEAD % b"" + b"Content-Length: %d\r\n\r\n" % BODY_BYTES + b"x" * BODY_BYTES)
@@ -161,16 +164,16 @@ UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Setting
 
 
 @pytest.mark.parametrize("rest", [b"\r\n", UPGRADE, b"Content-Length: 1\r\n\r\nx"])
-async def test_a_complete_request_has_no_time_limit(rest: bytes) -> None:
-    """The time limit of a body does not apply to an offer to upgrade, as curl sends with --http2: that request has no
-    body."""
+async def test_a_completely_received_request_has_no_time_limit(rest: bytes) -> None:
+    """The time limit of a request body does not apply to a request with an Upgrade header, as curl sends with --http2:
+    such a request has no body."""
     async with connected(stream) as (reader, writer, made):
         writer.write(HEAD % b"" + rest)
         await reader.readuntil(b"x\r\n")
         assert [each.is_awaiting_request for each in made] == [False]
 
 
-async def test_a_trailer_field_is_no_header_field() -> None:
+async def test_a_trailer_field_of_a_chunked_request_is_not_among_the_header_fields() -> None:
     async with connected(answer) as (reader, writer, _):
         trailer = b"0\r\nX-Forwarded-For: 192.0.2.1\r\nHost: evil.example\r\n\r\n"
         writer.write(HEAD % b"" + b"Transfer-Encoding: chunked\r\n\r\n" + trailer)
@@ -182,7 +185,7 @@ async def test_a_trailer_field_is_no_header_field() -> None:
                 await reader.read(1)
 
 
-def test_a_declared_length_that_is_too_long_is_refused(server: Server) -> None:
+def test_a_request_with_a_content_length_above_the_limit_is_refused_with_413(server: Server) -> None:
     head = f"GET /ready HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {BODY_BYTES + 1}\r\n\r\n"
     with server.send(head.encode()) as exchange:
         answer = exchange.rest()

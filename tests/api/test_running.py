@@ -1,4 +1,4 @@
-"""Records of running streams: their content, and how a record ends its stream."""
+"""Tests of the records of running streams: what a record contains, and how it ends its stream."""
 
 from __future__ import annotations
 
@@ -34,13 +34,14 @@ class Client:
         self.leave = leave
 
     async def receive(self) -> Message:
-        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # waits for ever
+        # waits forever, like a connection whose client stays
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
     async def send(self, message: Message) -> None:
         await asyncio.sleep(0)
 
 
-async def test_cancelling_a_waiting_record_ends_its_request_and_cuts_the_connection() -> None:
+async def test_cancelling_the_record_of_a_stream_that_is_not_open_ends_its_request_and_cuts_the_connection() -> None:
     running, client = Running(), Client()
 
     async def never(record: Record) -> Stream:
@@ -76,7 +77,7 @@ async def test_the_server_does_not_cut_the_connection_of_a_client_that_has_left(
     assert record.end == "left"
 
 
-def test_a_record_contains_no_segment_list() -> None:
+def test_a_plan_without_lists_contains_no_segment_list() -> None:
     fragments = tuple(Fragment(url=f"https://example.com/{n}") for n in range(3))
     track = Track(id="1", url="https://example.com", protocol="http_dash_segments", ext="mp4", fragments=fragments)
     plan = Plan(opener="relay", method="relay", nbytes=1, tracks=(track,)).without_lists()

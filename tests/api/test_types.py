@@ -1,5 +1,5 @@
-"""The whole file, its ranges and HEAD have the same type and name, as Apple's players require: they request two bytes
-first."""
+"""Tests that the whole file, its ranges and HEAD have the same media type and file name, as Apple's players require:
+these players request two bytes first."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ SAME = ("content-type", "content-disposition", "etag", "last-modified", "accept-
 
 
 @pytest.mark.parametrize("page", SAMPLES)
-def test_ranges_and_head_have_the_headers_of_the_whole_file(server: Server, page: str) -> None:
-    """A player sends the first two requests in this order. The response to HEAD also states the length."""
+def test_responses_to_ranges_and_head_have_the_headers_of_the_whole_file(server: Server, page: str) -> None:
+    """A player first requests two bytes, then the rest of the file. The response to HEAD also has Content-Length."""
     first = server.get(page, headers={"Range": "bytes=0-1"})
     rest = server.get(page, headers={"Range": "bytes=0-"})
     middle = server.get(page, headers={"Range": "bytes=100-149"})
@@ -39,7 +39,7 @@ def test_ranges_and_head_have_the_headers_of_the_whole_file(server: Server, page
     assert first.headers["content-range"] == f"bytes 0-1/{len(whole.body)}"
 
 
-def test_head_requests_512_bytes_upstream(server: Server, site: SampleSite) -> None:
+def test_head_makes_relay_request_the_first_512_bytes_from_the_media_server(server: Server, site: SampleSite) -> None:
     page = "/media/prog-180.mp4"
     server.get(page, path="/info")
     before = len(site.requests)
@@ -49,7 +49,7 @@ def test_head_requests_512_bytes_upstream(server: Server, site: SampleSite) -> N
 
 
 @pytest.mark.parametrize("method", ["embedded", "subprocess"])
-def test_head_by_embedded_and_subprocess_has_the_type_of_the_whole_file(server: Server, method: str) -> None:
+def test_head_has_the_media_type_of_the_whole_file_for_embedded_and_subprocess(server: Server, method: str) -> None:
     for page in ("/media/audio.mp3", "/media/vp9.webm"):
         answer = server.get(page, verb="HEAD", method=method)
         assert (answer.status, answer.headers["content-type"]) == (200, SAMPLES[page])

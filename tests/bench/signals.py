@@ -1,4 +1,5 @@
-"""The signals that a test's child process ignores from its start, independent of those that the test run ignores."""
+"""Helpers that set which signals a test's child process ignores from its start, regardless of the signals that the test
+run ignores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Small runs of the scenarios that look for limits: their results are right, and they notice violations."""
+"""Small runs of the benchmark scenarios that put the server at its limits. The tests check that the results are right
+and that violations are noticed."""
 
 from __future__ import annotations
 
@@ -35,9 +36,9 @@ def bench() -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize(("name", "limited"), [("relay", False), ("relay", True), ("embedded", False)])
-def test_the_server_respects_its_memory_budget(bench: Bench, name: str, limited: bool) -> None:
-    """200 clients connect at once, more than the server has room for. Each served client gets every byte, each refused
-    one a Retry-After, and the process that serves them holds at most its base and 110 % of its budget."""
+def test_the_server_respects_its_memory_budget_under_200_clients(bench: Bench, name: str, limited: bool) -> None:
+    """200 clients connect at once, more than the server accepts. Each served client gets every byte, and each refused
+    client gets a Retry-After. The process that serves them uses at most its base memory plus 110 % of its budget."""
     found = measure(TARGETS[name], Load(200, 3.0, 16 * MIB), limited, bench)
     assert not found.problems
     (row,), (series,) = found.rows, found.series
@@ -52,7 +53,8 @@ def test_the_server_respects_its_memory_budget(bench: Bench, name: str, limited:
 
 
 def outcome(end: str, status: int | None, **more: object) -> Outcome:
-    return Outcome(end, status, 0, None, 1.0, **more)  # type: ignore[arg-type]  # the callers pass valid types
+    # mypy cannot see that the callers pass valid types
+    return Outcome(end, status, 0, None, 1.0, **more)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -67,11 +69,11 @@ def outcome(end: str, status: int | None, **more: object) -> Outcome:
         (outcome("wrong", 200, reason="wrong bytes"), "wrong"),
     ],
 )
-def test_every_outcome_has_its_kind(ended: Outcome, kind: str) -> None:
+def test_an_outcome_is_classified_as_served_refused_wrong_or_failed(ended: Outcome, kind: str) -> None:
     assert kind_of(ended) == kind
 
 
-def test_an_exceeded_memory_limit_or_a_failed_client_is_a_problem() -> None:
+def test_a_run_with_an_exceeded_memory_limit_or_a_failed_client_is_reported_as_a_problem() -> None:
     kept = {"held": True, "wrong": 0, "failed": 0, "served": 9, "highest_pss": 5, "allowed_pss": 9.0}
     assert not list(problems(kept, []))
     for change in ({"held": False}, {"wrong": 1}, {"failed": 2}, {"served": 0}):
@@ -81,7 +83,7 @@ def test_an_exceeded_memory_limit_or_a_failed_client_is_a_problem() -> None:
 # --- What is left --------------------------------------------------------------------------------------------------
 
 
-def test_requests_of_all_kinds_end_as_expected(bench: Bench) -> None:
+def test_in_a_mix_of_200_requests_of_twelve_kinds_each_request_ends_as_expected(bench: Bench) -> None:
     found = measure_mixed(TARGETS["relay"], 200, bench)
     (row,) = found.rows
     assert row["unexpected"] == 0, found.problems
@@ -98,7 +100,7 @@ def reading(**more: int) -> Reading:
     return replace(Reading(0.0, 100, 90, 120, 1.0, 5, 20, 2, 0), **more)
 
 
-def test_leftovers_are_reported_as_problems() -> None:
+def test_resources_that_are_left_after_a_run_are_reported_as_problems() -> None:
     idle = {"streams": 0, "waiting": 0, "upstreams": 0, "buffered_bytes": 0, "budget": {"used": 0, "total": 9}}
     assert not list(leftovers(Mixed(), reading(), reading(threads=3, fds=20), idle))
     assert list(leftovers(Mixed(), reading(), reading(fds=22, zombies=1), idle)) == ["left behind: 2 fds, 1 zombies"]
@@ -109,7 +111,7 @@ def test_leftovers_are_reported_as_problems() -> None:
     ]
 
 
-def test_a_soak_records_the_memory_and_its_trend(bench: Bench) -> None:
+def test_a_soak_run_records_memory_over_time_and_its_trend(bench: Bench) -> None:
     found = soak(4.0, bench)
     (row,), (series,) = found.rows, found.series
     assert row["unexpected"] == 0, found.problems
@@ -119,14 +121,14 @@ def test_a_soak_records_the_memory_and_its_trend(bench: Bench) -> None:
     assert 0 < row["pss_first_quarter"] < 2 * row["pss_last_quarter"]
 
 
-def test_the_trend_is_given_per_hour() -> None:
+def test_the_memory_trend_is_reported_in_bytes_per_hour() -> None:
     found = trend([0.0, 1.0, 2.0, 3.0], [100, 101, 102, 103])
     assert found == {"pss_first_quarter": 100, "pss_last_quarter": 103, "pss_slope_per_hour": pytest.approx(3600)}
     with pytest.raises(BenchError):
         trend([0.0], [1])
 
 
-def test_a_soak_runs_only_if_it_is_named() -> None:
+def test_the_soak_scenario_runs_only_if_the_user_names_it() -> None:
     assert [each.name for each in SCENARIOS.values() if each.only_named] == ["soak"]
 
 
@@ -143,7 +145,7 @@ def test_streams_continue_while_extractions_saturate_the_worker(bench: Bench) ->
     assert during["answer_longest"] >= during["answer_p99"] > 0
 
 
-def test_an_idle_server_ends_its_worker_and_starts_a_new_one(bench: Bench) -> None:
+def test_an_idle_server_ends_its_worker_and_a_new_extraction_starts_another_one(bench: Bench) -> None:
     first, idle, known, new = measure_idle(bench).rows
     assert [row["processes"] for row in (first, idle, known, new)] == [2, 1, 1, 2]
     assert idle["pss"] < first["pss"]
@@ -163,7 +165,7 @@ print(len(kept))
 
 
 @pytest.mark.parametrize(("more", "enough"), [(16 * MIB, False), (128 * MIB, True)])
-def test_a_confined_process_gets_no_memory_beyond_its_limit(more: int, enough: bool) -> None:
+def test_a_confined_process_cannot_allocate_memory_beyond_its_limit(more: int, enough: bool) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HUNGRY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:

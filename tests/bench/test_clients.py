@@ -1,4 +1,5 @@
-"""The clients of the bench, against the sample site and its faults: they distinguish all outcomes of a request."""
+"""Tests of the benchmark's clients against the sample site and its faults: the clients distinguish all outcomes of a
+request."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ def get(asked: Ask) -> Outcome:
 
 
 @pytest.mark.parametrize("faults", ["", "nolength", "closelength"])
-def test_a_whole_body_is_complete_with_any_framing(site: SampleSite, faults: str) -> None:
+def test_the_outcome_of_a_whole_body_is_complete_regardless_of_its_framing(site: SampleSite, faults: str) -> None:
     outcome = get(ask(site, SMALL, faults))
     assert (outcome.end, outcome.status) == ("complete", 200), outcome
     assert outcome.received == site.path(SMALL).stat().st_size
@@ -48,47 +49,49 @@ def test_a_whole_body_is_complete_with_any_framing(site: SampleSite, faults: str
 
 
 @pytest.mark.parametrize("faults", ["cut=1000", "cut=1000,nolength", "cut=1000,closelength", "rst=1000"])
-def test_a_body_that_ends_early_is_cut(site: SampleSite, faults: str) -> None:
+def test_the_outcome_of_a_body_that_ends_early_is_cut(site: SampleSite, faults: str) -> None:
     outcome = get(ask(site, SMALL, faults))
     assert (outcome.end, outcome.received) == ("cut", 1000), outcome
 
 
-def test_different_bytes_of_the_same_length_are_wrong(site: SampleSite) -> None:
+def test_the_outcome_of_a_body_with_different_bytes_of_the_right_length_is_wrong(site: SampleSite) -> None:
     asked = ask(site, SMALL, "changes=silent,id=bench-wrong")
     assert get(asked).end == "complete"
     assert get(asked).end == "wrong"
 
 
-def test_a_body_shorter_than_the_reference_is_wrong_even_if_its_framing_is_complete(site: SampleSite) -> None:
+def test_the_outcome_of_a_body_shorter_than_its_reference_is_wrong_even_if_its_framing_is_complete(
+    site: SampleSite,
+) -> None:
     asked = ask(site, SMALL)
     longer = Ask(asked.host, asked.port, asked.path, reference("prog.mp4"))
     assert get(longer).end == "wrong"
 
 
-def test_an_http_error_counts_as_refused_and_its_text_is_kept(site: SampleSite) -> None:
+def test_the_outcome_of_an_http_error_is_refused_with_its_status_text(site: SampleSite) -> None:
     outcome = get(ask(site, SMALL, "status=503"))
     assert (outcome.end, outcome.status, outcome.received, outcome.first_byte) == ("refused", 503, 0, None)
     assert outcome.reason.startswith("503 ")
 
 
-def test_a_refused_connection_counts_as_failed(site: SampleSite) -> None:
+def test_the_outcome_of_a_refused_connection_is_failed(site: SampleSite) -> None:
     outcome = get(Ask("127.0.0.1", site.closed_port, "/", reference(SMALL)))
     assert (outcome.end, outcome.status) == ("failed", None)
 
 
-def test_a_server_that_stalls_longer_than_the_patience_counts_as_a_cut(site: SampleSite) -> None:
+def test_the_outcome_of_a_server_that_stalls_longer_than_the_client_waits_is_cut(site: SampleSite) -> None:
     outcome = get(ask(site, SMALL, "stall=1000", patience=0.3))
     assert (outcome.end, outcome.received) == ("cut", 1000)
     assert "silent" in outcome.reason
 
 
-def test_no_response_within_the_patience_counts_as_failed() -> None:
+def test_the_outcome_is_failed_if_the_server_sends_no_response_while_the_client_waits() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         outcome = get(Ask("127.0.0.1", mute.getsockname()[1], "/", reference(SMALL), 0.2))
     assert outcome.end == "failed"
 
 
-async def test_a_client_that_leaves_early_counts_as_left(site: SampleSite) -> None:
+async def test_the_outcome_of_a_client_that_leaves_early_is_left(site: SampleSite) -> None:
     outcome = await leaving(ask(site, LARGE), 100_000)
     assert outcome.end == "left"
     assert 100_000 <= outcome.received < 2_000_000
@@ -97,22 +100,22 @@ async def test_a_client_that_leaves_early_counts_as_left(site: SampleSite) -> No
 
 
 async def read_slowly(asked: Ask, rate: int, clients: int = 1) -> list[Outcome]:
-    """Read with `clients` slow clients until all of them have ended. Returns their outcomes."""
+    """Read `asked` with `clients` slow clients until all responses have ended. Returns the outcomes."""
     async with Crowd(asked, rate) as crowd:
         await crowd.join(clients)
         await eventually(lambda: not crowd.reading)
         return crowd.outcomes
 
 
-async def test_slow_clients_keep_to_their_rate(site: SampleSite) -> None:
+async def test_slow_clients_do_not_read_faster_than_their_rate(site: SampleSite) -> None:
     for outcome in await read_slowly(ask(site, SMALL), 256 * KIB, clients=5):
         assert outcome.end == "complete"
         assert outcome.seconds >= (outcome.received - 4 * KIB) / (256 * KIB)
 
 
-async def test_a_server_notices_slow_clients(site: SampleSite) -> None:
-    """The kernel's receive buffer of a slow client is small, so responses stay under way at the server."""
-    await eventually(lambda: not answers_under_way(site))  # wait for the responses of earlier tests to end
+async def test_responses_to_slow_clients_stay_unfinished_at_the_server(site: SampleSite) -> None:
+    """The kernel's receive buffer of a slow client is small, so the server cannot finish a response at once."""
+    await eventually(lambda: not answers_under_way(site))  # the responses of earlier tests must have ended
     async with Crowd(ask(site, LARGE), 256 * KIB) as crowd:
         await crowd.join(5)
         assert (crowd.reading, answers_under_way(site)) == (5, 5)
@@ -122,14 +125,14 @@ async def test_a_server_notices_slow_clients(site: SampleSite) -> None:
     assert [outcome.end for outcome in crowd.outcomes] == ["left"] * 5
 
 
-async def test_a_slow_client_may_be_cut_or_refused(site: SampleSite) -> None:
+async def test_a_slow_client_reports_a_cut_stream_and_a_refused_request(site: SampleSite) -> None:
     (outcome,) = await read_slowly(ask(site, SMALL, "cut=50000"), 1000 * KIB)
     assert (outcome.end, outcome.received) == ("cut", 50_000)
     (outcome,) = await read_slowly(ask(site, SMALL, "status=404"), 1000 * KIB)
     assert outcome.end == "refused"
 
 
-async def test_a_cancelled_crowd_closes_its_connections(site: SampleSite) -> None:
+async def test_a_cancelled_crowd_of_slow_clients_closes_its_connections(site: SampleSite) -> None:
     with suppress(TimeoutError):
         async with Crowd(ask(site, LARGE), 64 * KIB) as crowd:
             await crowd.join(3)
@@ -137,7 +140,7 @@ async def test_a_cancelled_crowd_closes_its_connections(site: SampleSite) -> Non
     await eventually(lambda: not answers_under_way(site))
 
 
-async def test_many_requests_are_all_counted_and_share_connections(site: SampleSite) -> None:
+async def test_parallel_clients_count_every_request_and_reuse_their_connections(site: SampleSite) -> None:
     asked = ask(site, SMALL)
     tally = await many(lambda: asked, 3, count=30)
     assert (tally.total, tally.complete, len(tally.first_bytes)) == (30, 30, 30)
@@ -145,7 +148,7 @@ async def test_many_requests_are_all_counted_and_share_connections(site: SampleS
     assert (await many(lambda: asked, 2, seconds=2.0)).complete > 2
 
 
-async def test_many_requests_stop_soon_if_they_fail(site: SampleSite) -> None:
+async def test_a_load_stops_early_if_its_requests_fail(site: SampleSite) -> None:
     asked = ask(site, SMALL, "status=500")
     tally = await many(lambda: asked, 2, count=10_000)
     assert tally.complete == 0
@@ -153,7 +156,7 @@ async def test_many_requests_stop_soon_if_they_fail(site: SampleSite) -> None:
     assert tally.reasons
 
 
-def test_a_reference_has_the_bytes_that_the_site_serves() -> None:
+def test_a_reference_file_has_the_bytes_that_the_sample_site_serves() -> None:
     large = reference("large-32.mp4")
     assert large.size == 32 << 20
     digest = sha256()
@@ -162,7 +165,7 @@ def test_a_reference_has_the_bytes_that_the_site_serves() -> None:
     assert digest.hexdigest() == large_sha256(32)
 
 
-def test_a_reference_matches_bytes_across_blocks_but_none_beyond_its_end() -> None:
+def test_a_reference_file_matches_its_bytes_across_block_borders_but_none_beyond_its_end() -> None:
     large = reference("large-32.mp4")
     block = bytes(large._block(1)) + bytes(large._block(2))
     assert large.matches(BLOCK_BYTES, block)
@@ -172,7 +175,7 @@ def test_a_reference_matches_bytes_across_blocks_but_none_beyond_its_end() -> No
     assert large.matches(0, b"")
 
 
-def test_the_reference_of_a_playlist_is_its_best_variant(site: SampleSite) -> None:
+def test_the_reference_file_of_a_playlist_is_its_best_variant(site: SampleSite) -> None:
     segments = [site.path(f"hls/ts/high-{number}.ts").read_bytes() for number in range(5)]
     playlist = reference("hls/ts")
     assert playlist.size == sum(map(len, segments))
@@ -189,7 +192,7 @@ def part(
     return replace(ask(site, SMALL, faults), span=span, verb=verb)
 
 
-def test_a_range_is_compared_with_the_bytes_at_its_offset(site: SampleSite) -> None:
+def test_the_body_of_a_range_is_compared_with_the_reference_bytes_at_its_offset(site: SampleSite) -> None:
     outcome = get(part(site, span=(1000, 3000)))
     assert (outcome.end, outcome.status, outcome.received) == ("complete", 206, 2000), outcome
     assert get(part(site, "norange", span=(1000, 3000))).received == reference(SMALL).size, (
@@ -200,7 +203,7 @@ def test_a_range_is_compared_with_the_bytes_at_its_offset(site: SampleSite) -> N
     assert get(part(site, span=(1 << 30, 2 << 30))).status == 416
 
 
-async def test_a_response_to_head_is_complete_without_a_body(site: SampleSite) -> None:
+async def test_the_outcome_of_a_response_to_head_is_complete_without_a_body(site: SampleSite) -> None:
     with closing(Visitor()) as visitor:
         asks = (part(site, verb="HEAD"), part(site), part(site, verb="HEAD"))
         outcomes = [await visitor.ask(each) for each in asks]
@@ -212,19 +215,19 @@ async def test_a_response_to_head_is_complete_without_a_body(site: SampleSite) -
     ]
 
 
-async def test_a_visitor_that_leaves_a_body_early_opens_a_new_connection(site: SampleSite) -> None:
+async def test_a_client_that_leaves_a_body_early_sends_its_next_request_over_a_new_connection(site: SampleSite) -> None:
     with closing(Visitor()) as visitor:
         assert (await visitor.ask(ask(site, LARGE), 100_000)).end == "left"
         assert (await visitor.ask(ask(site, SMALL), 1 << 30)).end == "complete"
         assert visitor.opened == 2
 
 
-def test_without_a_reference_only_the_framing_matters(site: SampleSite) -> None:
+def test_without_a_reference_file_only_the_framing_of_a_response_is_checked(site: SampleSite) -> None:
     anything = replace(ask(site, SMALL), reference=None)
     assert get(anything).end == "complete"
     assert get(replace(ask(site, SMALL, "cut=1000"), reference=None)).end == "cut"
 
 
-def test_retry_after_is_recorded(site: SampleSite) -> None:
+def test_a_client_records_the_retry_after_of_a_refused_request(site: SampleSite) -> None:
     assert get(ask(site, SMALL, "status=503,retry=7")).retry_after == "7"
     assert get(ask(site, SMALL, "status=503")).retry_after is None

@@ -1,4 +1,4 @@
-"""Comparison of two runs: only figures that both have measured are compared."""
+"""Tests of the comparison of two benchmark runs. Only figures that both runs measured are compared."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def crowd(clients: int, each: float | None, **more: Any) -> dict[str, Any]:
     return {"target": "relay", "clients": clients, "scheme": "http", "base_pss": 1e8, "each_pss": each, **more}
 
 
-def test_the_same_rows_are_compared_field_by_field() -> None:
+def test_rows_of_the_same_target_and_load_are_compared_field_by_field() -> None:
     found = list(changes(results(crowd=[crowd(10, 100.0), crowd(50, 80.0)]), results(crowd=[crowd(50, 60.0)])))
     what = "ServerPY relay, 50 clients, http"
     assert found == [Change("crowd", what, "base_pss", 1e8, 1e8), Change("crowd", what, "each_pss", 80.0, 60.0)]
     assert found[1].ratio == 0.75
 
 
-def test_rows_that_failed_or_are_missing_in_one_run_are_left_out() -> None:
+def test_a_row_that_failed_or_is_missing_in_either_run_is_not_compared() -> None:
     earlier = results(crowd=[crowd(10, None), crowd(50, 80.0, failed=1), crowd(200, 80.0)])
     now = results(crowd=[crowd(10, 60.0), crowd(50, 60.0), crowd(200, 60.0, complete=199), crowd(1000, 60.0)])
     assert [(change.what, change.name) for change in changes(earlier, now)] == [
@@ -33,7 +33,7 @@ def test_rows_that_failed_or_are_missing_in_one_run_are_left_out() -> None:
     ]
 
 
-def test_rows_are_matched_without_their_measured_numbers() -> None:
+def test_rows_match_although_their_measured_values_differ() -> None:
     def row(requests: int, rate: float) -> dict[str, Any]:
         return {"target": "nginx", "state": "cached", "requests": requests, "requests_per_cpu_second": rate}
 
@@ -41,13 +41,13 @@ def test_rows_are_matched_without_their_measured_numbers() -> None:
     assert (change.before, change.now) == (8000.0, 9000.0)
 
 
-def test_growth_from_zero_has_no_ratio() -> None:
+def test_a_comparison_with_a_value_of_zero_has_no_ratio() -> None:
     row = {"target": "nginx", "requests": 100, "growth_pss": 0}
     (change,) = changes(results(sequential=[row]), results(sequential=[row]))
     assert change.ratio is None
 
 
-def test_the_report_shows_both_figures_and_their_ratio() -> None:
+def test_the_report_shows_the_figures_of_both_runs_and_their_ratio() -> None:
     def raw(each: float) -> dict[str, Any]:
         scenario = {"name": "crowd", "status": "done", "rows": [crowd(50, each)]}
         return {"meta": {"started": "2026-01-01T00:00:00+00:00"}, "scenarios": [scenario]}

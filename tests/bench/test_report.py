@@ -1,5 +1,5 @@
-"""The report of the bench: verdicts follow from values, a failure is shown as a failure, and the repository's pages
-match the raw results."""
+"""Tests of the benchmark report: verdicts follow from values, a failure is shown as a failure, and the repository's
+pages match the raw results."""
 
 from __future__ import annotations
 
@@ -38,13 +38,14 @@ LIMIT = {limit.what: limit for limit in LIMITS}
 
 
 def run(**rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return results that consist of these scenarios, all of them done."""
+    """Return results of a run that consists of the scenarios in `rows`, all of them done."""
     names = {name: name.replace("_", "-") for name in rows}
     return {"meta": {}, "scenarios": [{"name": names[n], "status": "done", "rows": found} for n, found in rows.items()]}
 
 
 def changed(name: str, **change: Any) -> dict[str, Any]:
-    """Return the repository's run with the scenario `name` changed. Without a change, the scenario is removed."""
+    """Return the repository's benchmark results with the scenario `name` changed by `change`, or without this scenario
+    if `change` is empty."""
     raw = copy.deepcopy(RAW)
     if not change:
         raw["scenarios"] = [each for each in raw["scenarios"] if each["name"] != name]
@@ -76,7 +77,7 @@ def markdown_of(raw: dict[str, Any]) -> str:
 # --- Generated files -----------------------------------------------------------------------------------------------
 
 
-def test_the_page_is_the_report_of_its_results() -> None:
+def test_docs_benchmark_md_is_the_report_of_docs_benchmark_json() -> None:
     charts = draw_all(parse(RAW))
     page = to_markdown(build(parse(RAW), charts, RAW), "img")
     assert (DOCS / "benchmark.md").read_text(encoding="utf-8") == page, ANEW
@@ -85,17 +86,17 @@ def test_the_page_is_the_report_of_its_results() -> None:
         assert f"| {each.claim.claimed} | {each.measured} | {each.said} |" in page
 
 
-def test_the_repositorys_run_is_complete() -> None:
+def test_the_benchmark_results_in_docs_are_complete() -> None:
     assert parse(RAW).complete
 
 
-def test_the_readme_shows_the_headline() -> None:
+def test_the_readme_contains_the_main_table_of_the_benchmark() -> None:
     table = headline(parse(RAW))
     assert table_markdown(table) in (ROOT / "README.md").read_text(encoding="utf-8")
     assert [row[0] for row in table.rows] == [STYLES[target].title for target in TARGETS]
 
 
-def test_page_charts_and_json_are_written_from_the_same_run(tmp_path: Path) -> None:
+def test_the_written_page_charts_and_json_come_from_the_same_results(tmp_path: Path) -> None:
     page = write(DOCS / "benchmark.json", tmp_path / "out", tmp_path / "docs")
     markdown = (tmp_path / "docs" / "benchmark.md").read_text(encoding="utf-8")
     drawn = re.findall(r"!\[[^]]*\]\(([^)]+)\)", markdown)
@@ -129,18 +130,20 @@ def test_an_invalid_results_file_is_refused(tmp_path: Path, text: str) -> None:
         (-1.0, Verdict.TOO_HIGH, "too high"),
     ],
 )
-def test_a_claim_holds_inside_its_range_and_a_tenth_around_it(value: float, expected: Verdict, said: str) -> None:
+def test_a_claim_holds_inside_its_range_and_up_to_a_tenth_outside_it(
+    value: float, expected: Verdict, said: str
+) -> None:
     subject = claim("each further request, embedded", "embedded")
     assert verdict(subject, Figure(value)) is expected
     assert Judged(subject, Figure(value), expected).said == said
 
 
-def test_a_claim_in_words_holds_or_is_wrong() -> None:
+def test_a_claim_without_numbers_holds_or_is_wrong_depending_on_the_ratio() -> None:
     winner = claim("the winner, at 200")
     assert [verdict(winner, Figure(value)) for value in (0.5, 1.5)] == [Verdict.HELD, Verdict.WRONG]
 
 
-def test_a_limit_is_met_reached_or_missed() -> None:
+def test_a_limit_is_reported_as_met_reached_missed_or_failed() -> None:
     rate = LIMIT["requests per second of server CPU, 64 KB, cached"]
     assert [limit_verdict(rate, Figure(value)) for value in (2000, 800, 799)] == list(Reached)[:3]
     idle = LIMIT["the same, once idle"]
@@ -150,7 +153,7 @@ def test_a_limit_is_met_reached_or_missed() -> None:
     assert limit_verdict(idle, NotMeasured("x", failed=True)) is Reached.FAILED
 
 
-def test_limits_have_unique_names_and_commands_that_exist() -> None:
+def test_limits_have_unique_names_and_name_existing_scenarios() -> None:
     assert len(LIMIT) == len(LIMITS)
     assert {limit.command.split()[2] for limit in LIMITS} <= set(SCENARIOS)
 
@@ -168,14 +171,16 @@ def test_limits_have_unique_names_and_commands_that_exist() -> None:
         ("", None, None, ""),
     ],
 )
-def test_a_range_is_written_as_text(text: str, low: float | None, high: float | None, shown: str) -> None:
+def test_a_parsed_range_of_values_is_written_in_normalized_units(
+    text: str, low: float | None, high: float | None, shown: str
+) -> None:
     found = parse_range(text)
     assert (found.low, found.high) == (pytest.approx(low) if low else low, pytest.approx(high) if high else high)
     assert str(found) == shown
 
 
 @pytest.mark.parametrize("text", ["much", "10 to", "about 5 to 6 MB", "10 TB", "at most 5 ± 1"])
-def test_an_invalid_range_is_refused(text: str) -> None:
+def test_a_malformed_range_of_values_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="invalid range"):
         parse_range(text)
 
@@ -224,7 +229,7 @@ OVER_TIME = {"meta": {}, "scenarios": [{"name": "over-time", "status": "done", "
          Figure(1, "500 requests")),
     ],
 )  # fmt: skip
-def test_a_selector_finds_a_figure_or_tells_why_there_is_none(
+def test_a_selector_returns_a_figure_or_the_reason_why_it_was_not_measured(
     raw: dict[str, Any], selector: str, expected: Figure | NotMeasured
 ) -> None:
     found = find(selector, parse(raw))
@@ -236,19 +241,19 @@ def test_a_selector_finds_a_figure_or_tells_why_there_is_none(
 
 
 @pytest.mark.parametrize("selector", ["crowd(relay)", "nonsense", "open('x')", "[1]", "crowd(relay, max, http)['x']"])
-def test_an_invalid_selector_is_refused(selector: str) -> None:
+def test_a_malformed_selector_is_refused(selector: str) -> None:
     with pytest.raises(ValueError, match="invalid selector"):
         find(selector, parse(CROWDS))
 
 
 @pytest.mark.parametrize("lost", [{"failed": 3}, {"refused": 150}, {"complete": 199}])
-def test_a_crowd_that_was_not_fully_served_is_a_failure(lost: dict[str, Any]) -> None:
+def test_a_claim_fails_if_not_all_clients_of_its_crowd_were_served(lost: dict[str, Any]) -> None:
     found = judged(run(crowd=[crowd("embedded", 200, **lost)]), "embedded, at 200", "embedded")
     assert found.verdict is Verdict.FAILED
     assert "of 200 clients" in found.measured
 
 
-def test_an_empty_run_shows_no_numbers(tmp_path: Path) -> None:
+def test_the_report_of_an_empty_run_shows_no_numbers(tmp_path: Path) -> None:
     empty = run()
     for each in CLAIMS:
         assert judge(each, parse(empty)).said == "not measured"
@@ -258,7 +263,7 @@ def test_an_empty_run_shows_no_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [each["name"] for each in RAW["scenarios"]])
-def test_a_missing_scenario_affects_only_its_own_claims(name: str) -> None:
+def test_a_missing_scenario_changes_only_the_claims_that_depend_on_it(name: str) -> None:
     whole, partly = parse(RAW), parse(changed(name))
     for each in CLAIMS:
         before, after = judge(each, whole), judge(each, partly)
@@ -268,7 +273,7 @@ def test_a_missing_scenario_affects_only_its_own_claims(name: str) -> None:
 # --- Failures ------------------------------------------------------------------------------------------------------
 
 
-def test_a_failed_scenario_is_shown_as_failed_with_its_reason() -> None:
+def test_the_report_shows_a_failed_scenario_with_its_reason() -> None:
     reason = f"GC_AFTER_STREAM=true: {'it did not start, ' * 20}<died>"
     raw = changed("collect", status="failed", reason=reason, rows=[])
     found = judged(raw, "collecting garbage after each request saves")
@@ -284,7 +289,7 @@ def test_a_failed_scenario_is_shown_as_failed_with_its_reason() -> None:
     assert judged(skipped, "a limit on concurrent streams keeps memory down").said == "not measured"
 
 
-def test_rows_measured_before_another_cell_failed_are_kept() -> None:
+def test_the_report_keeps_the_rows_that_a_scenario_measured_before_it_failed() -> None:
     rows = [crowd("relay", 10)]
     raw = changed("crowd", status="failed", reason="ServerPY embedded, 200 clients, http: the server died", rows=rows)
     assert judged(raw, "extract then stream, at 10", "relay").measured == "110 MB"
@@ -293,13 +298,13 @@ def test_rows_measured_before_another_cell_failed_are_kept() -> None:
     assert by_title["ServerPY embedded"][2].startswith("failed")
 
 
-def test_a_target_that_is_not_installed_is_shown_as_not_installed() -> None:
+def test_the_report_shows_a_program_that_is_not_installed_as_not_installed() -> None:
     raw = changed("crowd")
     raw["meta"]["missing"] = {"httpx-relay": "httpx is not installed"}
     assert judged(raw, "10 at once", "httpx-relay").measured == "not measured (httpx is not installed)"
 
 
-def test_another_run_adds_scenarios_that_are_missing_or_failed_in_the_first_run() -> None:
+def test_a_second_run_adds_the_scenarios_that_are_missing_or_failed_in_the_first_run() -> None:
     failed = changed("collect", status="failed", reason="out of memory", rows=[])
     both = together(failed, RAW)
     found = {each["name"]: each for each in both["scenarios"]}
@@ -312,7 +317,7 @@ def test_another_run_adds_scenarios_that_are_missing_or_failed_in_the_first_run(
 
 
 class Reader(HTMLParser):
-    """Parser that collects the text of a page, its open elements, its tags, and the values of its attributes."""
+    """HTML parser that collects the text of a page, its open elements, its tags, and the values of its attributes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -342,7 +347,7 @@ def read(html: str) -> Reader:
     return reader
 
 
-def test_the_html_is_well_formed_and_has_no_external_references() -> None:
+def test_the_html_report_is_well_formed_and_has_no_external_references() -> None:
     results = parse(RAW)
     html = to_html(build(results, draw_all(results), RAW))
     reader = read(html)
@@ -356,7 +361,7 @@ def test_the_html_is_well_formed_and_has_no_external_references() -> None:
     assert re.findall(r"url\((?!#)", html) == []
 
 
-def test_text_from_the_results_cannot_become_markup() -> None:
+def test_the_report_escapes_markup_in_text_from_the_results() -> None:
     hostile = "<script>alert(1)</script> | &amp;"
     page = Page("T", (Paragraph(hostile), Bullets((hostile,)), Table(("a",), ((hostile,),))))
     assert "<script" not in to_html(page)
@@ -368,7 +373,7 @@ def test_text_from_the_results_cannot_become_markup() -> None:
 # --- Charts and figures --------------------------------------------------------------------------------------------
 
 
-def test_charts_are_well_formed_and_deterministic() -> None:
+def test_charts_are_well_formed_svg_and_deterministic() -> None:
     charts, again = draw_all(parse(RAW)), draw_all(parse(RAW))
     assert charts == again
     for chart in charts:
@@ -383,7 +388,7 @@ def test_charts_are_well_formed_and_deterministic() -> None:
 
 @pytest.mark.parametrize("colour", sorted({style.colour for style in STYLES.values()} | set(PARTS)))
 @pytest.mark.parametrize("paper", ["#ffffff", "#15181c"])
-def test_colours_have_enough_contrast_on_the_light_and_the_dark_page(colour: str, paper: str) -> None:
+def test_chart_colours_have_enough_contrast_on_the_light_and_the_dark_page(colour: str, paper: str) -> None:
     """The contrast must be at least 3 to 1 (WCAG 2.2, 1.4.11)."""
     lighter, darker = sorted((luminance(colour), luminance(paper)), reverse=True)
     assert (lighter + 0.05) / (darker + 0.05) >= 3
@@ -412,10 +417,10 @@ def luminance(colour: str) -> float:
         (600 * MB, "bytes per second", "600 MB/s"),
     ],
 )
-def test_figures_are_written_with_their_unit(value: float, unit: Unit, text: str) -> None:
+def test_a_figure_is_written_as_a_number_with_its_unit(value: float, unit: Unit, text: str) -> None:
     assert figure(value, unit) == text
 
 
-def test_small_figures_keep_their_digits_and_configured_sizes_are_binary() -> None:
+def test_digits_of_small_figures_are_kept_and_whole_sizes_have_binary_units() -> None:
     assert digits(0.000079) == "0.000079"
     assert [whole_size(n) for n in (65536, 1 << 20, 1 << 30, 1_000_000)] == ["64 KiB", "1 MiB", "1 GiB", "1 MB"]

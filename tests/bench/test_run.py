@@ -1,4 +1,4 @@
-"""A run of the bench as a user starts it: its results if all goes well, if a server dies, and after Ctrl+C."""
+"""Tests of `serverpy bench` as a user starts it: its results if all goes well, if a server dies, and after Ctrl+C."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ SECONDS = 100.0
 def bench(
     out: Path, *arguments: str, signals: Callable[[], None] = as_from_a_terminal
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run the command in a process group of its own, as a shell does, and kill it at the end if it still runs."""
+    """Run `serverpy bench` in a new process group, as a shell does. Kills the command at the end of the block if it
+    still runs."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVERPY_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "serverpy", "bench", "--quick", "--out", str(out), *arguments],
@@ -62,7 +63,8 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def find(process: subprocess.Popen[str], word: str) -> psutil.Process | None:
-    """Return the descendant of the bench whose command line has the argument `word`. Returns None if there is none."""
+    """Return the descendant of the benchmark process whose command line has the argument `word`, or None if there is
+    none."""
     for child in family(process):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             if word in child.cmdline():
@@ -71,7 +73,7 @@ def find(process: subprocess.Popen[str], word: str) -> psutil.Process | None:
 
 
 def until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    """Wait until `condition` holds. Raises AssertionError if the bench ends first."""
+    """Wait until `condition` holds. Raises AssertionError if the benchmark process ends first."""
 
     def met() -> bool:
         assert process.poll() is None, process.communicate()
@@ -81,7 +83,7 @@ def until(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None
 
 
 def loaded(process: subprocess.Popen[str]) -> bool:
-    """Return whether the crowd has arrived: the server under test has dozens of connections."""
+    """Return True if the clients have connected: the server under test then has more than 50 file descriptors."""
     server = find(process, "serve")
     try:
         return server is not None and server.num_fds() > 50
@@ -94,7 +96,7 @@ def none_left(processes: list[psutil.Process]) -> bool:
     return not alive
 
 
-def test_two_scenarios_end_with_results_and_a_report(tmp_path: Path) -> None:
+def test_a_run_of_two_scenarios_writes_results_and_a_report(tmp_path: Path) -> None:
     with bench(tmp_path, "latency", "throughput", "--methods", "relay") as process:
         said, errors = process.communicate(timeout=SECONDS)
     assert process.returncode == DONE, errors
@@ -123,7 +125,7 @@ def test_two_scenarios_end_with_results_and_a_report(tmp_path: Path) -> None:
     assert (tmp_path / "report.md").exists()
 
 
-def test_a_server_that_is_killed_fails_its_scenario_and_the_run(tmp_path: Path) -> None:
+def test_a_killed_server_makes_its_scenario_and_the_run_fail(tmp_path: Path) -> None:
     with bench(tmp_path, "crowd", "extraction", "--methods", "relay", "--streams", "50") as process:
         until(process, lambda: loaded(process))
         server = find(process, "serve")
@@ -141,7 +143,7 @@ def test_a_server_that_is_killed_fails_its_scenario_and_the_run(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_leaves_no_process_and_names_the_incomplete_scenario(
+def test_an_interrupted_run_leaves_no_process_and_names_the_unfinished_scenario(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     with bench(tmp_path, "crowd", "--methods", "relay", "--streams", "50") as process:
@@ -159,7 +161,7 @@ def test_an_interrupted_run_leaves_no_process_and_names_the_incomplete_scenario(
     assert crowd["reason"] == "interrupted at ServerPY relay, 50 clients, http"
 
 
-def test_a_run_under_nohup_ignores_sigint_and_sighup_and_ends_at_sigterm(tmp_path: Path) -> None:
+def test_a_run_under_nohup_ignores_sigint_and_sighup_and_ends_on_sigterm(tmp_path: Path) -> None:
     with bench(tmp_path, "crowd", "--methods", "relay", "--streams", "50", signals=as_by_nohup) as process:
         until(process, lambda: loaded(process))
         children = family(process)
@@ -173,7 +175,9 @@ def test_a_run_under_nohup_ignores_sigint_and_sighup_and_ends_at_sigterm(tmp_pat
 
 
 @pytest.mark.parametrize("arguments", [("nothing",), ("--methods", "wget"), ("--streams", "0"), ("--methods", ",")])
-def test_invalid_names_and_numbers_are_usage_errors(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_the_bench_command_refuses_invalid_names_and_numbers_as_usage_errors(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
     with bench(tmp_path, *arguments) as process:
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 2
@@ -185,7 +189,7 @@ def test_invalid_names_and_numbers_are_usage_errors(tmp_path: Path, arguments: t
 
 
 class Silent:
-    """Watcher that records the lines that it gets."""
+    """Watcher that records the lines of progress instead of printing them."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -218,7 +222,7 @@ def doubts(_bench: Bench) -> Findings:
     return Findings(rows=({"clients": 2},), problems=("3 of 5 had no stream",))
 
 
-def test_a_failed_cell_does_not_prevent_the_others_from_being_measured(tmp_path: Path) -> None:
+def test_a_scenario_is_measured_to_its_end_although_one_of_its_cells_has_failed(tmp_path: Path) -> None:
     watcher = Silent()
     asked = (scenario("bad", fails, finds, doubts), scenario("good", finds), scenario("none"))
     assert run(Order(asked, "quick", tmp_path, ("relay",)), watcher) == FAILED
@@ -233,7 +237,7 @@ def test_a_failed_cell_does_not_prevent_the_others_from_being_measured(tmp_path:
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_rival_that_is_not_installed_is_left_out_and_named(tmp_path: Path) -> None:
+def test_a_scenario_leaves_out_a_rival_that_is_not_installed_and_reports_it(tmp_path: Path) -> None:
     order = Order(tuple(SCENARIOS.values()), "default", tmp_path)
     whole = {each.scenario.name: each for each in prepare(order, {})}
     fewer = {each.scenario.name: each for each in prepare(order, {"nginx": "nginx is not installed"})}
@@ -245,13 +249,15 @@ def test_a_rival_that_is_not_installed_is_left_out_and_named(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("mode", "minutes"), [("quick", 2.2), ("default", 40)])
-def test_the_estimates_of_a_run_are_within_the_promised_time(tmp_path: Path, mode: Any, minutes: float) -> None:
+def test_the_estimated_duration_of_a_run_is_within_the_promised_minutes(
+    tmp_path: Path, mode: Any, minutes: float
+) -> None:
     usual = tuple(each for each in SCENARIOS.values() if not each.only_named)
     prepared = prepare(Order(usual, mode, tmp_path), {})
     assert sum(each.seconds for each in prepared) <= 60 * minutes
 
 
-def test_streams_and_methods_select_the_cells(tmp_path: Path) -> None:
+def test_the_options_for_streams_and_methods_select_the_cells_of_a_scenario(tmp_path: Path) -> None:
     order = Order((SCENARIOS["crowd"],), "default", tmp_path, ("relay", "nginx"), (7, 9))
     (crowd,) = prepare(order, {})
     titles = [cell.title for cell in crowd.cells]
@@ -259,7 +265,7 @@ def test_streams_and_methods_select_the_cells(tmp_path: Path) -> None:
     assert all(" 7 clients" in title or " 9 clients" in title for title in titles)
 
 
-def test_each_scenario_names_only_targets_that_exist() -> None:
+def test_each_scenario_names_only_existing_targets() -> None:
     plan = Plan("full", dict(TARGETS))
     for each in SCENARIOS.values():
         assert set(each.targets) <= set(TARGETS)
@@ -270,7 +276,7 @@ def reading(t: float, pss: int, cpu: float) -> Reading:
     return Reading(t, pss, pss, pss, cpu, 1, 1, 1, 0)
 
 
-def test_stable_memory_is_a_plateau_only_if_the_target_works_below_full_speed() -> None:
+def test_stable_memory_is_a_plateau_only_if_the_cpu_of_the_target_is_not_saturated() -> None:
     times = [number / 5 for number in range(20)]
     flat = [reading(t, 100_000_000, 0.05 * t) for t in times]
     rising = [reading(t, int(100_000_000 + 5_000_000 * t), 0.05 * t) for t in times]
@@ -282,7 +288,7 @@ def test_stable_memory_is_a_plateau_only_if_the_target_works_below_full_speed() 
     assert not is_steady([])
 
 
-def test_percentiles_are_by_nearest_rank() -> None:
+def test_percentiles_are_computed_by_nearest_rank() -> None:
     assert percentile([], 0.5) is None
     assert percentile([3.0, 1.0, 2.0], 0.5) == 2.0
     assert percentile(range(1, 101), 0.99) == 100

@@ -1,4 +1,5 @@
-"""The sampler's sums are those of the processes, and a target that dies is an error, not a figure of zero."""
+"""Tests of the sampler, which measures the memory and CPU of a process tree. A target process that dies is an error,
+not a figure of zero."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ except EOFError: stop.set()
 
 @contextlib.contextmanager
 def program(source: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `source` in a Python process. Yields the process and the first line of its output."""
+    """Run `source` in a new Python process during the block. Yields the process and the first line of its output."""
     with subprocess.Popen(
         [sys.executable, "-c", source],
         stdin=subprocess.PIPE,
@@ -77,7 +78,7 @@ def send(process: subprocess.Popen[str], line: str) -> None:
     assert process.stdout.readline() == "done\n"
 
 
-def test_a_reading_is_the_sum_over_all_processes_of_the_tree() -> None:
+def test_a_reading_is_the_sum_over_all_processes_of_a_tree() -> None:
     with program(PARENT) as (process, said):
         both, child = read(process.pid), read(int(said))
         alone = read(process.pid, alone=True)
@@ -89,7 +90,7 @@ def test_a_reading_is_the_sum_over_all_processes_of_the_tree() -> None:
     assert both.threads == alone.threads + child.threads == 2
 
 
-def test_allocated_memory_shows_in_every_figure() -> None:
+def test_allocated_memory_increases_pss_uss_and_rss() -> None:
     with program(HOLDER.format(mib=1)) as (small, _), program(HOLDER.format(mib=33)) as (large, _):
         before, after = read(small.pid), read(large.pid)
     for field in ("pss", "uss", "rss"):
@@ -102,14 +103,14 @@ def test_pss_is_between_uss_and_rss() -> None:
     assert reading.uss <= reading.pss <= reading.rss
 
 
-def test_threads_and_descriptors_are_counted() -> None:
+def test_threads_and_file_descriptors_are_counted() -> None:
     with program("print('ready', flush=True); input()") as (plain, _), program(THREADED) as (threaded, _):
         before, after = read(plain.pid), read(threaded.pid)
     assert after.threads - before.threads == 3
     assert after.fds - before.fds == 5
 
 
-def test_a_child_that_its_parent_has_not_waited_for_counts_only_as_a_zombie() -> None:
+def test_a_child_that_its_parent_has_not_waited_for_is_counted_only_as_a_zombie() -> None:
     with program(PARENT) as (process, said):
         before = read(process.pid)
         send(process, "end")
@@ -122,26 +123,26 @@ def test_a_child_that_its_parent_has_not_waited_for_counts_only_as_a_zombie() ->
     assert dead.uss < before.uss - 8 * MIB
 
 
-def test_the_cpu_time_of_ended_children_is_included() -> None:
+def test_the_cpu_time_of_a_tree_includes_its_ended_children() -> None:
     with program(BUSY) as (process, _):
         assert read(process.pid).cpu >= 0.2  # /proc counts in ticks of 10 ms, rounded down
 
 
-def test_a_process_that_has_ended_cannot_be_read() -> None:
+def test_reading_a_process_that_has_ended_raises_target_died() -> None:
     with program("print('ready')") as (process, _):
         process.wait(PATIENCE_SECONDS)
     with pytest.raises(TargetDied):
         read(process.pid)
 
 
-def test_a_root_that_is_a_zombie_counts_as_ended() -> None:
+def test_reading_a_zombie_as_the_root_process_raises_target_died() -> None:
     with program("print('ready')") as (process, _):
         wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
         with pytest.raises(TargetDied):
             read(process.pid)
 
 
-def test_a_sampler_collects_until_it_is_stopped_and_leaves_no_thread() -> None:
+def test_a_sampler_takes_readings_until_it_is_stopped_and_leaves_no_thread() -> None:
     threads = threading.active_count()
     with program(HOLDER.format(mib=1)) as (process, _):
         sampler = Sampler(process.pid, hz=100)
@@ -156,13 +157,13 @@ def test_a_sampler_collects_until_it_is_stopped_and_leaves_no_thread() -> None:
     assert sampler.peak("pss") == max(reading.pss for reading in taken)
 
 
-def test_the_first_and_last_readings_are_taken_at_start_and_stop() -> None:
+def test_the_sampler_takes_its_first_reading_at_the_start_and_its_last_at_the_stop() -> None:
     with program(HOLDER.format(mib=1)) as (process, _), Sampler(process.pid, hz=0.01) as sampler:
         assert len(sampler.readings) == 1
     assert len(sampler.readings) == 2
 
 
-def test_check_peak_and_stop_raise_if_the_target_has_died() -> None:
+def test_check_peak_and_stop_of_a_sampler_raise_if_the_target_has_died() -> None:
     with program(HOLDER.format(mib=1)) as (process, _):
         sampler = Sampler(process.pid, hz=100)
         sampler.start()
@@ -174,17 +175,17 @@ def test_check_peak_and_stop_raise_if_the_target_has_died() -> None:
     assert isinstance(sampler.readings[0], Reading)
 
 
-def test_a_target_that_dies_fails_the_block_around_it() -> None:
+def test_a_block_in_which_the_target_dies_raises_target_died() -> None:
     with program(HOLDER.format(mib=1)) as (process, _), pytest.raises(TargetDied):
         killed_in_a_block(process)
 
 
-def test_an_error_in_the_block_is_not_replaced() -> None:
+def test_an_exception_in_the_block_is_raised_even_if_the_target_has_died() -> None:
     with program(HOLDER.format(mib=1)) as (process, _), pytest.raises(ZeroDivisionError):
         killed_in_a_block(process, ZeroDivisionError())
 
 
-def test_a_target_that_has_ended_cannot_be_sampled() -> None:
+def test_a_sampler_cannot_start_for_a_target_that_has_ended() -> None:
     threads = threading.active_count()
     with program("print('ready')") as (process, _):
         process.wait(PATIENCE_SECONDS)

@@ -1,5 +1,5 @@
-"""Targets of the bench: each installed target streams the origin's bytes, and none of its processes outlives its
-block."""
+"""Tests of the benchmark's targets, the programs that it measures: each installed target streams the origin's bytes,
+and no process of a target outlives its block."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECONDS = 60.0
 
 each_target = pytest.mark.parametrize("target", INSTALLED, ids=[target.name for target in INSTALLED])
 
-# The program starts the target, prints the pids of all its descendants, and waits until its stdin ends.
+# This program starts the target, prints the pids of all its descendants, and waits until its stdin ends.
 STARTER = """
 import contextlib, psutil, sys
 from serverpy.bench.measure.children import terminated_like_interrupted
@@ -60,18 +60,18 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=5)[1]
 
 
-def test_serverpy_is_installed_for_each_of_its_methods() -> None:
+def test_the_relay_embedded_subprocess_and_seed_targets_are_installed() -> None:
     assert {"relay", "embedded", "subprocess", "seed"} <= {target.name for target in INSTALLED}
 
 
-def test_the_error_for_a_target_that_is_not_installed_names_the_missing_package_in_one_line() -> None:
+def test_the_error_for_a_target_that_is_not_installed_is_one_line() -> None:
     for target in TARGETS.values():
         why = target.missing()
         assert why is None or ("is not installed" in why and "\n" not in why)
 
 
 @each_target
-def test_a_target_streams_every_byte_over_each_scheme_and_leaves_no_process(target: Target, origin: Origin) -> None:
+def test_a_target_streams_every_byte_over_http_and_https_and_leaves_no_process(target: Target, origin: Origin) -> None:
     media = media_of(target)
     with target.start(origin) as running_:
         for scheme in running_.schemes:
@@ -87,7 +87,7 @@ def test_a_target_streams_every_byte_over_each_scheme_and_leaves_no_process(targ
 
 
 @each_target
-def test_an_exception_ends_a_target_that_is_streaming(target: Target, origin: Origin) -> None:
+def test_an_exception_in_the_block_ends_a_target_that_is_streaming(target: Target, origin: Origin) -> None:
     processes: list[psutil.Process] = []
     with pytest.raises(ZeroDivisionError):
         fail_while_streaming(target, origin, processes)
@@ -107,7 +107,9 @@ def fail_while_streaming(target: Target, origin: Origin, processes: list[psutil.
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("name", [target.name for target in INSTALLED if target.name in ("embedded", "nginx")])
-def test_signals_end_the_target_and_the_origin(name: str, number: signal.Signals) -> None:
+def test_a_signal_that_ends_the_benchmark_also_ends_the_target_and_the_origin(
+    name: str, number: signal.Signals
+) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", STARTER, name],
         stdin=subprocess.PIPE,
@@ -124,13 +126,13 @@ def test_signals_end_the_target_and_the_origin(name: str, number: signal.Signals
     assert gone(processes)
 
 
-def test_fresh_pages_have_new_addresses_for_the_same_media(origin: Origin) -> None:
+def test_fresh_pages_have_different_addresses_but_the_same_content(origin: Origin) -> None:
     pages = [urlsplit(origin.page("prog.mp4", "http", fresh)) for fresh in ("", "1", "2")]
     assert len(set(pages)) == 3
     assert len({ask(page.port or 0, f"{page.path}?{page.query}") for page in pages}) == 1
 
 
-def test_a_server_gets_its_settings_and_not_those_of_the_environment(
+def test_a_measured_server_gets_its_settings_and_ignores_those_of_the_environment(
     origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SERVERPY_MEMORY_BUDGET", "1MiB")
@@ -142,7 +144,7 @@ def test_a_server_gets_its_settings_and_not_those_of_the_environment(
     assert health["budget"]["total"] == 33 << 20
 
 
-def test_an_unknown_setting_and_unsupported_media_are_refused(origin: Origin) -> None:
+def test_an_unknown_setting_and_media_that_a_target_does_not_support_are_refused(origin: Origin) -> None:
     with pytest.raises(BenchError, match="COLOUR"), TARGETS["seed"].start(origin, settings={"COLOUR": "red"}):
         pytest.fail("the target has started")
     with TARGETS["seed"].start(origin) as running_, pytest.raises(BenchError, match="hls/ts"):
@@ -155,7 +157,7 @@ def test_the_error_for_a_child_that_does_not_start_quotes_its_last_output() -> N
         child.said("ready", SECONDS)
 
 
-def test_a_child_that_starts_too_slowly_is_ended() -> None:
+def test_a_child_process_that_starts_too_slowly_is_killed() -> None:
     command = [sys.executable, "-c", "import signal; print('up', flush=True); signal.pause()"]
     with running("The slow", command) as child:
         assert child.said("up", SECONDS)
@@ -165,7 +167,7 @@ def test_a_child_that_starts_too_slowly_is_ended() -> None:
     assert gone(processes)
 
 
-def test_check_raises_if_the_target_has_died(origin: Origin) -> None:
+def test_checking_a_target_that_has_died_raises_target_died(origin: Origin) -> None:
     with TARGETS["relay"].start(origin) as running_:
         running_.check()
         os.kill(running_.pid, signal.SIGKILL)
@@ -176,8 +178,9 @@ def test_check_raises_if_the_target_has_died(origin: Origin) -> None:
             running_.health()
 
 
-def test_children_that_ignore_signals_and_their_orphans_are_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The middle process ends at once, so the last one is an orphan."""
+def test_a_child_that_ignores_sigterm_is_killed_with_its_orphans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child starts a second process, which starts a third. The second process ends at once, so the third is an
+    orphan."""
     monkeypatch.setattr("serverpy.bench.measure.children.STOP_SECONDS", 0.2)
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     last = f"{deaf}; import os; print('orphan', os.getpid(), flush=True); signal.pause()"
@@ -189,7 +192,7 @@ def test_children_that_ignore_signals_and_their_orphans_are_killed(monkeypatch: 
     assert gone(processes)
 
 
-def test_each_child_has_its_own_files_and_directory() -> None:
+def test_each_child_process_has_its_own_directory_with_its_files() -> None:
     command = [sys.executable, "-c", "import sys; print(open(sys.argv[1]).read(), flush=True)", "{directory}/words"]
     with running("The reader", command, files={"words": "in {directory}"}) as child:
         assert Path(child.said(r"in (\S+)", SECONDS)[1]) == child.directory

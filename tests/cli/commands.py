@@ -1,4 +1,5 @@
-"""Helpers that run the real command in a child process, which may reach only the sample site on loopback."""
+"""Helpers that run the real `serverpy` command in a child process, which may connect only to the sample site on
+loopback."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ def run(
 
 
 def start(site: SampleSite, name: str, *arguments: str, cwd: Path) -> subprocess.Popen[bytes]:
-    """Start the command in a process group of its own, as a shell does. The caller waits for it."""
+    """Start the `serverpy` command in a new process group, as a shell does. The caller must wait for the process."""
     with interruptible():
         return subprocess.Popen(
             command_line(site, name, *arguments),
@@ -54,8 +55,8 @@ def start(site: SampleSite, name: str, *arguments: str, cwd: Path) -> subprocess
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let a child that is started in the block receive SIGINT, even if this process runs in the background and ignores
-    it."""
+    """Make child processes that are started in the block react to SIGINT, even if this process runs in the background
+    and ignores it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield

@@ -1,4 +1,5 @@
-"""`serverpy doctor` reports the packages that are installed or missing, and how to install them."""
+"""Tests of `serverpy doctor`, which reports the packages that are installed or missing, and how to install the missing
+ones."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_doctor_finds_the_packages_installed_here() -> None:
+def test_doctor_finds_the_packages_installed_in_the_test_environment() -> None:
     done = CliRunner().invoke(doctor.command, env={"COLUMNS": "200"})
     assert done.exit_code == 0
     for subject in ("python", "yt-dlp", "yt-dlp-ejs", "deno", "av", "curl-cffi", "uvloop", "machine", "pipes"):
@@ -28,27 +29,27 @@ def test_doctor_finds_the_packages_installed_here() -> None:
     assert "pip install" not in done.output.rpartition("└")[2]
 
 
-def test_invalid_settings_are_reported_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_reports_invalid_settings_and_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVERPY_PORT", "x")
     done = CliRunner().invoke(doctor.command, env={"COLUMNS": "200"})
     assert done.exit_code == 1
     assert "serverpy: missing: settings" in done.output
 
 
-def test_an_essential_package_is_reported_as_missing() -> None:
+def test_doctor_reports_an_essential_package_that_is_missing() -> None:
     finding = doctor.package("no_such_module", "no-such", "does nothing")
     assert finding.verdict is Verdict.MISSING
     assert finding.advice == "pip install --force-reinstall no-such (does nothing)"
 
 
-def test_a_missing_extra_is_reported_with_the_command_that_installs_it() -> None:
+def test_doctor_reports_a_missing_extra_with_the_command_that_installs_it() -> None:
     finding = doctor.optional(Extra("fun", {"click": "click", "no_such_module": "no-such"}, "have fun"))
     assert (finding.subject, finding.found) == ("extra fun", "not installed: no-such")
     assert finding.verdict is Verdict.ADVICE
     assert finding.advice == "to have fun: pip install 'serverpy-stream[fun]'"
 
 
-def test_an_extra_that_cannot_be_imported_is_reported_as_unusable(
+def test_doctor_reports_an_extra_that_cannot_be_imported_as_not_usable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "made_elsewhere.py").write_text("raise ImportError('wrong machine')")
@@ -68,7 +69,7 @@ def test_an_extra_that_cannot_be_imported_is_reported_as_unusable(
         ("nightly", None),
     ],
 )
-def test_the_release_date_is_read_from_the_version(version: str, released: date | None) -> None:
+def test_doctor_reads_the_release_date_of_ytdlp_from_its_version(version: str, released: date | None) -> None:
     assert doctor.release_date(version) == released
 
 
@@ -79,7 +80,7 @@ def test_doctor_advises_to_upgrade_an_old_ytdlp() -> None:
     assert "days old" in old.found
 
 
-def test_deno_is_found_or_reported_as_missing(tmp_path: Path) -> None:
+def test_doctor_reports_whether_deno_is_installed(tmp_path: Path) -> None:
     assert doctor.javascript().verdict is Verdict.FINE
     program = tmp_path / "deno"
     program.touch(mode=0o644)
@@ -89,26 +90,26 @@ def test_deno_is_found_or_reported_as_missing(tmp_path: Path) -> None:
     assert "serverpy-stream[js]" in missed.advice
 
 
-def test_too_few_file_descriptors_for_the_streams_are_reported() -> None:
+def test_doctor_reports_a_limit_of_file_descriptors_that_is_too_low_for_max_streams() -> None:
     assert doctor.files(1000, 1024).verdict is Verdict.ADVICE
     assert doctor.files(100, 1024).verdict is Verdict.FINE
     assert doctor.files(10**6, resource.RLIM_INFINITY).verdict is Verdict.FINE
 
 
-def test_too_few_pipe_pages_are_reported(tmp_path: Path) -> None:
+def test_doctor_reports_a_pipe_page_limit_that_is_too_low(tmp_path: Path) -> None:
     (tmp_path / "pipe-max-size").write_text("1048576\n")
     for pages, verdict in (("1024", Verdict.ADVICE), ("16384", Verdict.FINE), ("0", Verdict.FINE)):
         (tmp_path / "pipe-user-pages-soft").write_text(f"{pages}\n")
         assert doctor.pipes(tmp_path).verdict is verdict
 
 
-def test_a_budget_that_leaves_no_room_for_the_processes_is_reported() -> None:
+def test_doctor_reports_a_memory_budget_that_leaves_too_little_memory_for_the_processes() -> None:
     settings = load_settings(memory_budget="1GiB", workers=2)
     assert doctor.budget(settings, 4 << 30) == doctor.Finding("memory budget", "2.0 GiB of 4.0 GiB")
     assert doctor.budget(settings, 3 << 30).verdict is Verdict.ADVICE
 
 
-def test_open_access_is_reported_and_the_proxy_is_not_shown() -> None:
+def test_doctor_warns_of_open_access_and_does_not_show_the_proxy_url() -> None:
     settings = load_settings(host="0.0.0.0", allow_networks="10.0.0.0/8", proxy="http://me:hush@proxy:1")
     findings = {finding.subject: finding for finding in doctor.guarded(settings)}
     assert findings["listens on"].verdict is Verdict.ADVICE

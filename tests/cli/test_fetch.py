@@ -1,4 +1,5 @@
-"""`get` with an engine in this process: a page becomes a complete file, or a partial file that can be resumed."""
+"""Tests of `serverpy get` with the engine in the test process: a page becomes a complete file, or a partial file that
+can be resumed."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ _ids = itertools.count()
 
 @dataclass
 class Recorder:
-    """Watcher that records how jobs end, and in `moved` the byte counts that they report meanwhile."""
+    """Watcher that records how jobs end. `moved` contains the byte counts that the jobs report while they run."""
 
     ends: list[Event] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -46,7 +47,7 @@ class Recorder:
 async def fetch(
     site: SampleSite, path: Path, *urls: str, force: bool = False, jobs: int = 1, wish: Wish | None = None
 ) -> Sequence[Event]:
-    """Fetch each of `urls` into the folder `path`. Returns the event that ended each job."""
+    """Fetch each of `urls` into the folder `path`. Returns the events that ended the jobs."""
     recorder = Recorder()
     engine = Engine(load_settings(allow_networks=site.http.removeprefix("http://")))
     try:
@@ -61,7 +62,7 @@ async def fetch(
 
 @dataclass(frozen=True)
 class Faulty:
-    """A sample page whose film of 6 MiB is served with the faults in `spec`."""
+    """A page of the sample site whose film of 6 MiB is served with the faults in `spec`."""
 
     site: SampleSite
     spec: str
@@ -76,13 +77,13 @@ class Faulty:
 
     @property
     def firsts(self) -> list[int]:
-        """The first byte of each range that the site was asked for, except for `bytes=0-511`."""
+        """The first byte of each range of the film that the client has requested, except for `bytes=0-511`."""
         asked = [each for each in self.site.requests if each.path == self.path and each.method == "GET"]
         ranges = [each.headers["range"].removeprefix("bytes=") for each in asked]
         return [int(each.rstrip("-")) for each in ranges if each != "0-511"]
 
     def version(self) -> Version:
-        """Request the film's headers once, and return the version that they state."""
+        """Send a HEAD request for the film, and return the version that its headers state."""
         with urllib.request.urlopen(urllib.request.Request(self.site.http + self.path, method="HEAD")) as answer:
             headers = answer.headers
         return Version(headers["etag"], headers["last-modified"], 6 * MIB)
@@ -90,7 +91,7 @@ class Faulty:
 
 @pytest.fixture
 def faulty(site: SampleSite, request: pytest.FixtureRequest) -> Faulty:
-    """Return a film with the faults in the parameter of the test, at an address that no other test uses."""
+    """Return a sample film with the faults in the parameter of the test, at an address that no other test uses."""
     spec = getattr(request, "param", "")
     return Faulty(site, f"{spec}{',' if spec else ''}id=fetch-{next(_ids)}")
 
@@ -103,7 +104,7 @@ def film(site: SampleSite) -> bytes:
 
 
 def leave_partial(path: Path, url: str, version: Version, data: bytes) -> None:
-    """Write the partial file that an interrupted run would leave."""
+    """Write the partial file that an interrupted `get` would leave."""
     partial = Folder(path, force=False, since=0).claim("film.mp4", Asked(url), version, data[:1])
     assert isinstance(partial, Partial)
     partial.append(data)
@@ -114,7 +115,7 @@ def leave_partial(path: Path, url: str, version: Version, data: bytes) -> None:
 async def test_a_partial_file_is_resumed_from_a_little_before_its_end(
     faulty: Faulty, film: bytes, tmp_path: Path, kept: int
 ) -> None:
-    """A complete partial file is resumed in the same way, although it only has to be renamed."""
+    """A partial file that already has all bytes is also resumed from a little before its end."""
     leave_partial(tmp_path, faulty.page, faulty.version(), film[:kept])
     assert await fetch(faulty.site, tmp_path, faulty.page) == [Done("film.mp4", 6 * MIB, kept)]
     assert names(tmp_path) == ["film.mp4"]
@@ -124,10 +125,11 @@ async def test_a_partial_file_is_resumed_from_a_little_before_its_end(
 
 @pytest.mark.parametrize("faulty", ["", "norange", "norange206", "etag=flip"], indirect=True)
 @pytest.mark.parametrize("kept", [100, 3 * MIB, 7 * MIB])
-async def test_the_whole_file_is_fetched_if_a_partial_file_cannot_be_resumed(
+async def test_get_fetches_the_whole_file_if_a_partial_file_cannot_be_resumed(
     faulty: Faulty, film: bytes, tmp_path: Path, kept: int
 ) -> None:
-    """The reason is a site without ranges, or a partial file with other bytes."""
+    """The partial file cannot be resumed because the site supports no ranges, or because its bytes differ from the
+    site's."""
     leave_partial(tmp_path, faulty.page, faulty.version(), bytes(kept))
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Done)
@@ -138,10 +140,10 @@ async def test_the_whole_file_is_fetched_if_a_partial_file_cannot_be_resumed(
 
 
 @pytest.mark.parametrize("faulty", ["changes=told", "changes=silent"], indirect=True)
-async def test_after_a_change_of_the_source_the_file_is_fetched_from_the_start(
+async def test_get_fetches_the_whole_file_again_if_the_source_has_changed(
     faulty: Faulty, film: bytes, tmp_path: Path
 ) -> None:
-    """Either the validators of the source have changed, or only its bytes."""
+    """In one case the validators of the source change, in another case only its bytes."""
     leave_partial(tmp_path, faulty.page, faulty.version(), film[: 3 * MIB])
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Done)
@@ -153,7 +155,7 @@ async def test_after_a_change_of_the_source_the_file_is_fetched_from_the_start(
 
 
 @pytest.mark.parametrize("faulty", ["norange,cut=300000"], indirect=True)
-async def test_a_cut_source_leaves_only_a_partial_file(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
+async def test_a_source_that_is_cut_leaves_only_a_partial_file(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Failed)
     assert end.code == "upstream_failed"
@@ -163,14 +165,18 @@ async def test_a_cut_source_leaves_only_a_partial_file(faulty: Faulty, film: byt
 
 
 @pytest.mark.parametrize("faulty", ["status=404"], indirect=True)
-async def test_a_missing_source_leaves_the_partial_file_unchanged(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
+async def test_a_source_that_is_gone_leaves_the_partial_file_unchanged(
+    faulty: Faulty, film: bytes, tmp_path: Path
+) -> None:
     leave_partial(tmp_path, faulty.page, Version(total=6 * MIB), film[:MIB])
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Failed)
     assert (tmp_path / "film.mp4.part").read_bytes() == film[:MIB]
 
 
-async def test_a_file_that_another_process_is_fetching_is_in_use(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
+async def test_get_refuses_a_file_that_another_process_is_fetching_as_in_use(
+    faulty: Faulty, film: bytes, tmp_path: Path
+) -> None:
     leave_partial(tmp_path, faulty.page, faulty.version(), film[:MIB])
     with (tmp_path / "film.mp4.part").open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -179,7 +185,9 @@ async def test_a_file_that_another_process_is_fetching_is_in_use(faulty: Faulty,
         ]
 
 
-async def test_a_partial_file_of_another_format_stays_unchanged(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
+async def test_get_leaves_a_partial_file_of_another_format_unchanged(
+    faulty: Faulty, film: bytes, tmp_path: Path
+) -> None:
     leave_partial(tmp_path, faulty.page, faulty.version(), film[:MIB])
     (end,) = await fetch(faulty.site, tmp_path, faulty.page, wish=Wish(format="b"))
     assert isinstance(end, Done)
@@ -187,8 +195,10 @@ async def test_a_partial_file_of_another_format_stays_unchanged(faulty: Faulty, 
     assert (tmp_path / end.name).read_bytes() == film
 
 
-async def test_media_with_the_same_name_get_a_number_and_keep_it(site: SampleSite, tmp_path: Path) -> None:
-    """Both files are fetched at once. A second run finds both."""
+async def test_a_second_file_of_the_same_name_gets_a_number_in_this_and_in_later_runs(
+    site: SampleSite, tmp_path: Path
+) -> None:
+    """The command fetches two media with the same name at the same time. When it runs again, it finds both files."""
     name = f"id=fetch-{next(_ids)}"
     pages = [f"{site.http}/page/fault/{name}/{file}" for file in ("prog.mp4", "prog-180.mp4")]
     ends = await fetch(site, tmp_path, *pages, jobs=2)
@@ -201,7 +211,9 @@ async def test_media_with_the_same_name_get_a_number_and_keep_it(site: SampleSit
     assert sorted(await fetch(site, tmp_path, *pages), key=str) == [Present(f"{stem} (2).mp4"), Present(f"{stem}.mp4")]
 
 
-async def test_force_overwrites_old_files_but_not_those_of_the_same_run(site: SampleSite, tmp_path: Path) -> None:
+async def test_force_overwrites_files_of_earlier_runs_but_not_those_of_the_same_run(
+    site: SampleSite, tmp_path: Path
+) -> None:
     name = f"id=fetch-{next(_ids)}"
     pages = [f"{site.http}/page/fault/{name}/{file}" for file in ("prog.mp4", "prog-180.mp4")]
     stem = f"A film with faults_ {name}"
@@ -213,8 +225,9 @@ async def test_force_overwrites_old_files_but_not_those_of_the_same_run(site: Sa
     assert (tmp_path / f"{stem}.mp4").read_bytes() == site.path("prog.mp4").read_bytes()
 
 
-async def test_media_of_unknown_length_become_files(site: SampleSite, tmp_path: Path) -> None:
-    """The media is HLS, or a file without Content-Length. A second run finds the files by their first bytes."""
+async def test_get_saves_media_of_unknown_length_as_files(site: SampleSite, tmp_path: Path) -> None:
+    """The media are an HLS stream, and a file without Content-Length. When the command runs again, it recognises the
+    existing files by their first bytes."""
     urls = [f"{site.http}/page/hls-ts", f"{site.http}/page/fault/nolength,norange,id=fetch/prog.mp4"]
     hls, chunked = await fetch(site, tmp_path, *urls)
     assert isinstance(hls, Done)
@@ -224,7 +237,7 @@ async def test_media_of_unknown_length_become_files(site: SampleSite, tmp_path: 
     assert await fetch(site, tmp_path, *urls) == [Present(hls.name), Present(chunked.name)]
 
 
-async def test_all_media_of_a_page_are_fetched(site: SampleSite, tmp_path: Path) -> None:
+async def test_get_fetches_all_media_of_a_page(site: SampleSite, tmp_path: Path) -> None:
     ends = await fetch(site, tmp_path, f"{site.http}/page/two")
     assert [end.name for end in ends if isinstance(end, Done)] == names(tmp_path)
     assert names(tmp_path) == ["Two films on one page (1).mp4", "Two films on one page (2).webm"]

@@ -1,4 +1,5 @@
-"""`serverpy get` as a process: lists, signals, children, stdout. Single files are tested in `test_fetch.py`."""
+"""Tests of `serverpy get` as a process: lists of URLs, signals, child processes, and output to stdout. test_fetch.py
+tests single files."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from tests.processes import gone
 
 MIB = 1 << 20
 OVERLAP_BYTES = 64 * 1024
-"""Number of bytes at the end of a partial file that are fetched again."""
+"""Number of bytes at the end of a partial file that `get` requests again, to compare them."""
 
 
 def sha256(path: Path) -> str:
@@ -33,7 +34,7 @@ def sha256(path: Path) -> str:
 
 
 def ranges(site: SampleSite, path: str) -> list[tuple[int, str | None]]:
-    """Return the first byte and the If-Range of each request for `path`, except requests for `bytes=0-511`."""
+    """Return the first byte and the If-Range header of each request for `path`, except requests for `bytes=0-511`."""
     asked = [request.headers for request in site.requests if request.path == path]
     asked = [each for each in asked if each["range"] != "bytes=0-511"]
     return [(int(each["range"].removeprefix("bytes=").rstrip("-")), each.get("if-range")) for each in asked]
@@ -41,7 +42,8 @@ def ranges(site: SampleSite, path: str) -> list[tuple[int, str | None]]:
 
 @contextlib.contextmanager
 def in_mid_download(site: SampleSite, folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `get` into `folder`. Yields the process once it has written more than a MiB, while it still runs."""
+    """Run `serverpy get` with the output directory `folder`. Yields the process once it has written more than 1 MiB,
+    while it still runs."""
     with start(site, "get", "-o", str(folder), *arguments, cwd=folder.parent) as process:
         try:
             wait_for(lambda: any(_size(part) > MIB for part in folder.glob("*.part")))
@@ -53,7 +55,7 @@ def in_mid_download(site: SampleSite, folder: Path, *arguments: str) -> Iterator
 
 
 def _size(path: Path) -> int:
-    """Return the size of a file. Returns 0 if it has just been renamed."""
+    """Return the size of a file in bytes, or 0 if the file has just been renamed."""
     return path.stat().st_size if path.exists() else 0
 
 
@@ -62,7 +64,7 @@ def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def interrupted(site: SampleSite, folder: Path, *arguments: str) -> Path:
-    """Interrupt a `get` as Ctrl+C does. Returns the partial file that it leaves."""
+    """Interrupt `serverpy get` as Ctrl+C does, in the middle of a download. Returns the partial file that it leaves."""
     with in_mid_download(site, folder, *arguments) as process:
         children = family(process)
         process.send_signal(signal.SIGINT)
@@ -78,12 +80,13 @@ def interrupted(site: SampleSite, folder: Path, *arguments: str) -> Path:
 
 
 def kib(site: SampleSite, name: str) -> str:
-    """Return the size of a sample file as `get` prints it. The size depends on the encoder that made the file."""
+    """Return the size of a sample file as `serverpy get` prints it. The size depends on the encoder that made the
+    file."""
     return f"{site.path(name).stat().st_size / 1024:.1f} KiB"
 
 
-def test_several_pages_become_files_with_the_bytes_of_their_media(site: SampleSite, tmp_path: Path) -> None:
-    """`-o` makes the directory, and a page that fails does not stop the others."""
+def test_get_writes_the_media_of_each_page_to_a_file_of_its_own(site: SampleSite, tmp_path: Path) -> None:
+    """`get` creates the directory of the option `-o`, and continues after a page that fails."""
     pages = [f"{site.http}/page/{name}" for name in ("prog", "none", "webm", "mp3")]
     done = run(site, "get", "--jobs", "3", "-o", "new/folder", *pages, cwd=tmp_path)
     folder = tmp_path / "new" / "folder"
@@ -100,7 +103,7 @@ def test_several_pages_become_files_with_the_bytes_of_their_media(site: SampleSi
     assert (folder / "VP9 and Opus.webm").read_bytes() == site.path("vp9.webm").read_bytes()
 
 
-def test_get_reads_lists_from_a_file_and_stdin_and_fetches_no_existing_file_again(
+def test_get_reads_urls_from_a_file_and_stdin_and_does_not_fetch_existing_files_again(
     site: SampleSite, tmp_path: Path
 ) -> None:
     listed = tmp_path / "list.txt"
@@ -117,8 +120,8 @@ def test_get_reads_lists_from_a_file_and_stdin_and_fetches_no_existing_file_agai
     assert there.stat().st_ino == inode
 
 
-def test_after_ctrl_c_the_same_command_resumes_the_file(site: SampleSite, tmp_path: Path) -> None:
-    """If the source is unchanged, the command requests a range from a little before the end of the partial file."""
+def test_get_resumes_the_file_if_the_same_command_runs_again_after_ctrl_c(site: SampleSite, tmp_path: Path) -> None:
+    """If the source is unchanged, `get` resumes the partial file by requesting a range from a little before its end."""
     media = "/fault/throttle=4000000,times=1,id=resume/media/large-32.mp4"
     page = f"{site.http}/page/fault/throttle=4000000,times=1,id=resume/large-32.mp4"
     folder = tmp_path / "folder"
@@ -137,7 +140,7 @@ def test_after_ctrl_c_the_same_command_resumes_the_file(site: SampleSite, tmp_pa
 
 
 @pytest.mark.parametrize("isolate", [(), ("--isolate",)], ids=["here", "isolated"])
-def test_with_a_dash_as_output_get_writes_only_media_to_stdout_one_page_after_the_other(
+def test_get_with_output_dash_writes_the_media_of_all_pages_to_stdout_in_order(
     site: SampleSite, tmp_path: Path, isolate: tuple[str, ...]
 ) -> None:
     urls = [f"{site.http}/media/audio.mp3", f"{site.http}/page/none", f"{site.http}/media/vp9.webm"]
@@ -153,10 +156,11 @@ def test_with_a_dash_as_output_get_writes_only_media_to_stdout_one_page_after_th
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, None])
-def test_get_can_be_stopped_while_the_reader_of_stdout_stalls(
+def test_get_can_be_stopped_while_the_process_that_reads_its_stdout_stalls(
     site: SampleSite, tmp_path: Path, number: signal.Signals | None
 ) -> None:
-    """Ctrl+C stops the command. So does closing the pipe: without a message, and with the exit code that `cat` has."""
+    """Ctrl+C stops the command, and so does closing the reading end of its stdout. In the second case, the command
+    prints no message, and exits with the same status as `cat`."""
     url = f"{site.http}/media/large-32.mp4"
     with start(site, "get", "-o", "-", url, cwd=tmp_path) as process:
         assert process.stdout is not None
@@ -172,7 +176,7 @@ def test_get_can_be_stopped_while_the_reader_of_stdout_stalls(
 
 
 @pytest.mark.parametrize("isolate", [(), ("--isolate",)], ids=["here", "isolated"])
-def test_a_closed_stdout_does_not_hide_an_earlier_failure(
+def test_get_reports_an_earlier_failed_page_although_stdout_is_closed(
     site: SampleSite, tmp_path: Path, isolate: tuple[str, ...]
 ) -> None:
     urls = [f"{site.http}/page/none", f"{site.http}/media/large-32.mp4", f"{site.http}/media/audio.mp3"]
@@ -187,8 +191,9 @@ def test_a_closed_stdout_does_not_hide_an_earlier_failure(
         ]
 
 
-def test_isolated_pages_each_have_a_child(site: SampleSite, tmp_path: Path) -> None:
-    """The command reports files, failures and items of the children as its own. No item is fetched twice."""
+def test_get_isolate_fetches_each_page_in_a_child_process(site: SampleSite, tmp_path: Path) -> None:
+    """`get --isolate` reports the files, failures and playlist items of its child processes. No item is fetched
+    twice."""
     urls = [f"{site.http}/tube/playlist/list-2", f"{site.http}/page/none"]
     done = run(site, "get", "--isolate", "-j", "2", *urls, cwd=tmp_path)
     assert done.returncode == 1
@@ -201,7 +206,7 @@ def test_isolated_pages_each_have_a_child(site: SampleSite, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_isolated_download_ends_with_its_parent_and_stays_resumable(
+def test_an_isolated_download_ends_with_its_parent_and_can_be_resumed(
     site: SampleSite, tmp_path: Path, number: signal.Signals
 ) -> None:
     folder = tmp_path / "folder"
@@ -216,7 +221,7 @@ def test_an_isolated_download_ends_with_its_parent_and_stays_resumable(
     assert names(folder) == [part.name, f"{part.name}.json"]
 
 
-def test_a_child_that_dies_fails_only_its_page(site: SampleSite, tmp_path: Path) -> None:
+def test_a_child_process_that_dies_makes_only_its_own_page_fail(site: SampleSite, tmp_path: Path) -> None:
     urls = [f"{site.http}/page/fault/throttle=4000000/large-32.mp4", f"{site.http}/media/audio.mp3"]
     with in_mid_download(site, tmp_path / "folder", "--isolate", *urls) as process:
         (child,) = psutil.Process(process.pid).children()
@@ -229,7 +234,7 @@ def test_a_child_that_dies_fails_only_its_page(site: SampleSite, tmp_path: Path)
         ]
 
 
-def test_item_selects_an_image_of_a_post(site: SampleSite, tmp_path: Path) -> None:
+def test_the_item_option_selects_an_image_of_a_post(site: SampleSite, tmp_path: Path) -> None:
     done = run(site, "get", "--item", "2", f"{site.http}/tube/post/1", cwd=tmp_path)
     assert (done.returncode, names(tmp_path)) == (0, ["Photos_ 1 #2.jpg"])
 
@@ -249,13 +254,13 @@ def test_item_selects_an_image_of_a_post(site: SampleSite, tmp_path: Path) -> No
         ["http://127.0.0.1/", "file:///etc/passwd"],
     ],
 )
-def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+def test_invalid_arguments_of_get_exit_with_status_2(arguments: list[str]) -> None:
     done = CliRunner().invoke(cli, ["get", *arguments])
     assert (done.exit_code, done.stdout) == (2, "")
     assert "Usage:" in done.stderr
 
 
-def test_an_invalid_line_in_a_list_fails_alone(site: SampleSite, tmp_path: Path) -> None:
+def test_an_invalid_url_in_a_list_fails_while_the_other_urls_are_fetched(site: SampleSite, tmp_path: Path) -> None:
     done = run(site, "get", "-", cwd=tmp_path, stdin=f"ftp://example.org/film.mp4\n{site.http}/media/audio.mp3\n")
     assert done.returncode == 1
     assert lines(done.stderr) == [

@@ -1,4 +1,5 @@
-"""The command prints its help without loading the server, and reports each failure in one line."""
+"""Tests of the command `serverpy`: it prints its help without importing the server, and reports each failure in one
+line."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_help_names_the_commands_without_loading_the_server() -> None:
+def test_help_names_the_commands_without_importing_the_server() -> None:
     code = (
         "import sys\nfrom serverpy.cli.main import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as e:\n    assert not e.code\n"
@@ -38,8 +39,8 @@ def test_help_names_the_commands_without_loading_the_server() -> None:
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_says_that_it_needs_linux(platform: str, name: str) -> None:
-    """The message is one line, even if the modules that only Unix has do not exist."""
+def test_each_command_refuses_to_run_on_systems_other_than_linux(platform: str, name: str) -> None:
+    """The error for an unsupported system is one line, even if modules that exist only on Unix cannot be imported."""
     code = (
         "import sys, click\n"
         "for name in ('fcntl', 'resource', 'termios', 'pwd', 'grp', 'uvloop'):\n    sys.modules[name] = None\n"
@@ -52,19 +53,19 @@ def test_each_command_says_that_it_needs_linux(platform: str, name: str) -> None
     assert line == f"serverpy: {NEEDS_LINUX}"
 
 
-def test_help_is_printed_without_linux() -> None:
+def test_help_is_printed_on_systems_other_than_linux() -> None:
     code = "import sys, click\nsys.platform = 'darwin'\nfrom serverpy.cli.main import main\nmain(['--help'])\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stderr) == (0, "")
     assert all(name in done.stdout for name in COMMANDS)
 
 
-def test_version_prints_the_version() -> None:
+def test_the_version_option_prints_the_version_of_the_package() -> None:
     assert run("--version").stdout == f"serverpy, version {serverpy.__version__}\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_a_help(name: str) -> None:
+def test_every_command_has_a_help_text(name: str) -> None:
     done = CliRunner().invoke(cli, [name, "--help"])
     assert done.exit_code == 0
     assert f"Usage: cli {name}" in done.output
@@ -88,19 +89,19 @@ def test_every_setting_is_an_option_of_serve() -> None:
         ["sample", "--port", "x"],
     ],
 )
-def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+def test_invalid_arguments_of_serve_exit_with_status_2(arguments: list[str]) -> None:
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 2
     assert "Usage:" in done.output
 
 
-def test_an_invalid_secret_is_not_repeated_in_the_error() -> None:
+def test_the_error_for_an_invalid_secret_does_not_contain_the_secret() -> None:
     done = CliRunner().invoke(cli, ["serve", "--link-secret", "hush"])
     assert done.exit_code == 2
     assert "hush" not in done.output
 
 
-def test_each_invalid_setting_is_one_line_and_the_exit_code_is_1() -> None:
+def test_serve_reports_each_invalid_setting_in_one_line_and_exits_with_status_1() -> None:
     done = run("serve", SERVERPY_PORT="x", SERVERPY_WORKERS="0")
     assert done.returncode == 1
     assert done.stdout == ""
@@ -110,14 +111,15 @@ def test_each_invalid_setting_is_one_line_and_the_exit_code_is_1() -> None:
     ]
 
 
-def test_main_exits_with_0_if_the_command_succeeds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_exits_with_status_0_if_the_command_succeeds(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert not caught.value.code
     assert serverpy.__version__ in capsys.readouterr().out
 
 
-def test_an_option_overrides_the_environment(tmp_path: Path) -> None:
-    """The error names the host of the option; the host of the environment would be valid."""
+def test_an_option_takes_precedence_over_the_environment_variable(tmp_path: Path) -> None:
+    """The test gives an invalid host as an option and a valid host in the environment. The error names the invalid
+    host."""
     done = run("serve", "--host", "nowhere.invalid", "--port", "1", SERVERPY_HOST="127.0.0.1")
     assert (done.returncode, done.stderr) == (1, "serverpy: cannot listen on nowhere.invalid: no such host\n")

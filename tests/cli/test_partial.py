@@ -1,4 +1,5 @@
-"""Partial files and names in a folder to which several processes write at once, each of which may be killed."""
+"""Tests of partial files, and of file names in a folder to which several processes write at once. Each process may be
+killed at any time."""
 
 from __future__ import annotations
 
@@ -44,12 +45,12 @@ def test_a_file_gets_its_final_name_only_when_it_is_complete(tmp_path: Path) -> 
     assert (tmp_path / "film.mp4").read_bytes() == b"one two"
 
 
-def test_an_empty_partial_file_is_removed(tmp_path: Path) -> None:
+def test_a_partial_file_without_bytes_is_removed(tmp_path: Path) -> None:
     claimed(tmp_path).close()
     assert names(tmp_path) == []
 
 
-def test_a_partial_file_is_found_by_its_request(tmp_path: Path) -> None:
+def test_a_partial_file_is_found_by_the_url_and_format_of_its_request(tmp_path: Path) -> None:
     with claimed(tmp_path) as partial:
         partial.append(b"data")
     assert folder(tmp_path).find(OTHER) is None
@@ -59,7 +60,7 @@ def test_a_partial_file_is_found_by_its_request(tmp_path: Path) -> None:
         assert (found.name, found.size, found.tail(10)) == ("film.mp4", 4, b"data")
 
 
-def test_a_partial_file_in_use_cannot_be_resumed_and_its_name_cannot_be_taken(tmp_path: Path) -> None:
+def test_another_process_can_neither_resume_a_partial_file_in_use_nor_take_its_name(tmp_path: Path) -> None:
     with claimed(tmp_path) as partial:
         with pytest.raises(InUse):
             folder(tmp_path).find(ASKED)
@@ -67,8 +68,8 @@ def test_a_partial_file_in_use_cannot_be_resumed_and_its_name_cannot_be_taken(tm
             assert (partial.name, second.name) == ("film.mp4", "film (2).mp4")
 
 
-def test_a_partial_file_of_another_program_keeps_its_name(tmp_path: Path) -> None:
-    """yt-dlp names its partial files in the same way."""
+def test_a_partial_file_of_another_program_is_not_overwritten(tmp_path: Path) -> None:
+    """yt-dlp also gives partial files the suffix `.part`."""
     (tmp_path / "film.mp4.part").write_bytes(b"yt-dlp's")
     with claimed(tmp_path) as partial:
         partial.append(b"ours")
@@ -77,7 +78,7 @@ def test_a_partial_file_of_another_program_keeps_its_name(tmp_path: Path) -> Non
 
 
 def test_a_state_file_without_a_partial_file_is_removed(tmp_path: Path) -> None:
-    """A process may be killed between the removal of the partial file and that of its state file."""
+    """A process may be killed after it has removed the partial file, and before it removes the state file."""
     with claimed(tmp_path) as partial:
         partial.append(b"data")
     (tmp_path / "film.mp4.part").unlink()
@@ -99,7 +100,7 @@ def test_an_invalid_state_file_is_ignored(tmp_path: Path, content: bytes) -> Non
     (11, b"other", False),
     (None, b"first bytes and more", False),
 ])  # fmt: skip
-def test_a_file_exists_already_if_its_size_and_first_bytes_match(
+def test_an_existing_file_is_the_wanted_one_if_its_size_and_first_bytes_match(
     tmp_path: Path, total: int | None, first: bytes, same: bool
 ) -> None:
     (tmp_path / "film.mp4").write_bytes(b"first bytes")
@@ -109,7 +110,7 @@ def test_a_file_exists_already_if_its_size_and_first_bytes_match(
     assert (found == "film.mp4") == same
 
 
-def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+def test_a_file_that_another_program_creates_during_the_download_is_not_overwritten(tmp_path: Path) -> None:
     with claimed(tmp_path) as partial:
         partial.append(b"ours")
         (tmp_path / "film.mp4").write_bytes(b"theirs")
@@ -117,7 +118,7 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> Non
     assert (tmp_path / "film.mp4").read_bytes() == b"theirs"
 
 
-def test_force_overwrites_only_files_older_than_the_run(tmp_path: Path) -> None:
+def test_force_overwrites_only_files_that_are_older_than_the_run(tmp_path: Path) -> None:
     file = tmp_path / "film.mp4"
     file.write_bytes(b"old")
     made = file.stat().st_ctime
@@ -130,20 +131,20 @@ def test_force_overwrites_only_files_older_than_the_run(tmp_path: Path) -> None:
     assert file.read_bytes() == b"new"
 
 
-def test_force_removes_a_partial_file(tmp_path: Path) -> None:
+def test_force_removes_the_partial_file_of_an_earlier_run(tmp_path: Path) -> None:
     with claimed(tmp_path) as partial:
         partial.append(b"data")
     assert folder(tmp_path, force=True).find(ASKED) is None
     assert names(tmp_path) == []
 
 
-def test_only_a_strong_etag_or_a_date_is_a_validator() -> None:
+def test_a_partial_file_is_validated_by_its_strong_etag_or_else_by_last_modified() -> None:
     assert Version(etag='"a"', last_modified="then").validator == '"a"'
     assert Version(etag='W/"a"', last_modified="then").validator == "then"
     assert Version(etag='W/"a"').validator is None
 
 
-def test_the_number_is_put_before_the_extension() -> None:
+def test_the_number_of_a_duplicate_file_name_is_put_before_the_extension() -> None:
     assert [name for _, name in zip(range(3), numbered("a.b.mp4"), strict=False)] == [
         "a.b.mp4",
         "a.b (2).mp4",
@@ -163,15 +164,17 @@ def test_the_number_is_put_before_the_extension() -> None:
         ("\U0001f3a5\U0001f3a5.webm", 12, ["\U0001f3a5.webm", " (2).webm"]),
     ],
 )
-def test_a_name_is_shortened_before_its_number(name: str, most_bytes: int, expected: list[str]) -> None:
+def test_a_long_file_name_is_shortened_before_its_number(name: str, most_bytes: int, expected: list[str]) -> None:
     assert [each for _, each in zip(range(2), numbered(name, most_bytes), strict=False)] == expected
 
 
-# File systems that refuse operations. The tests patch `os` and `fcntl`, because a user cannot mount these file systems.
+# Tests of file systems that refuse operations. They patch `os` and `fcntl`, because mounting such file systems would
+# need root.
 
 
 def refusing(call: Callable[..., Any], number: int, when: Callable[..., bool]) -> Callable[..., Any]:
-    """Return a version of `call` that fails with errno `number` for the arguments that `when` accepts."""
+    """Return a version of `call` that raises OSError with errno `number` if `when` returns True for the arguments, and
+    otherwise calls `call`."""
 
     def refuse(*args: Any, **kwargs: Any) -> Any:
         if when(*args):
@@ -187,7 +190,7 @@ def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("no_locks")
-def test_without_locks_a_file_is_written_and_resumed(tmp_path: Path) -> None:
+def test_a_file_can_be_written_and_resumed_on_a_file_system_without_locks(tmp_path: Path) -> None:
     with claimed(tmp_path) as partial:
         partial.append(b"one ")
     with claimed(tmp_path, OTHER) as second:
@@ -202,13 +205,13 @@ def test_without_locks_a_file_is_written_and_resumed(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_locks")
-def test_without_locks_a_second_process_chooses_another_name(tmp_path: Path) -> None:
+def test_without_file_locks_a_second_process_chooses_another_file_name(tmp_path: Path) -> None:
     with claimed(tmp_path) as first, claimed(tmp_path, OTHER) as second:
         assert (first.name, second.name) == ("film.mp4", "film (2).mp4")
 
 
 @pytest.mark.usefixtures("no_locks")
-def test_without_locks_a_partial_file_that_this_process_has_open_is_in_use(tmp_path: Path) -> None:
+def test_without_file_locks_a_partial_file_that_the_same_process_has_open_is_in_use(tmp_path: Path) -> None:
     here = folder(tmp_path)
     partial = here.claim("film.mp4", ASKED, Version(), b"first")
     assert isinstance(partial, Partial)
@@ -238,7 +241,7 @@ def test_a_file_is_finished_on_file_systems_without_fsync(
         assert partial.finish() == "film.mp4"
 
 
-def test_a_file_is_not_finished_if_fsync_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_keeps_its_partial_name_if_fsync_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", refusing(os.fsync, errno.EIO, lambda _: True))
     with claimed(tmp_path) as partial:
         partial.append(b"data")
@@ -249,7 +252,7 @@ def test_a_file_is_not_finished_if_fsync_fails(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("most_bytes", [143, 120])
 @pytest.mark.parametrize("title", ["a" * 200, "größer als die anderen " * 8])
-def test_a_name_that_the_file_system_refuses_is_shortened(
+def test_a_file_name_that_the_file_system_finds_too_long_is_shortened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str, most_bytes: int
 ) -> None:
     too_long = lambda path, *_: len(os.fsencode(Path(path).name)) > most_bytes  # noqa: E731
@@ -267,7 +270,9 @@ def test_a_name_that_the_file_system_refuses_is_shortened(
     assert folder(tmp_path).claim(name, ASKED, Version(), b"first") == done
 
 
-def test_a_name_that_is_refused_at_any_length_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claiming_a_file_raises_os_error_if_the_file_system_refuses_a_name_of_any_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "open", refusing(os.open, errno.ENAMETOOLONG, lambda *_: True))
     with pytest.raises(OSError, match="name too long"):
         claim(tmp_path)

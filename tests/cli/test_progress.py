@@ -1,4 +1,5 @@
-"""The output of `get`: bars, a line for each finished job, reports to a parent, and no control codes from titles."""
+"""Tests of the output of `serverpy get`: progress bars, a line for each finished job, reports to a parent process, and
+no control codes from titles."""
 
 from __future__ import annotations
 
@@ -31,21 +32,23 @@ JOB = Job((0,), "http://example.org/1")
         (OutputClosed(), None),
     ],
 )
-def test_every_finished_job_has_a_line(event: Event, line: str | None) -> None:
+def test_a_finished_job_is_reported_by_one_line(event: Event, line: str | None) -> None:
     assert line_of(JOB, event) == line
 
 
-def test_the_line_of_a_failed_item_has_its_number() -> None:
+def test_the_line_of_a_failed_playlist_item_has_the_number_of_the_item() -> None:
     failed = Failed("busy", "Not now.")
     assert line_of(Job((0, 3), JOB.url, 3), failed) == "serverpy: http://example.org/1 item 3: Not now. [busy]"
 
 
-def test_lines_go_to_stderr_and_stay_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_are_written_to_stderr_without_line_breaks_or_control_codes_from_messages(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     Lines().see(JOB, Failed("extraction_failed", "Oh\n\x1b[2J\u202eno"))
     assert capsys.readouterr() == ("", "serverpy: http://example.org/1: Oh [2J no [extraction_failed]\n")
 
 
-def test_a_bar_shows_the_name_and_the_bytes_and_disappears_at_the_end() -> None:
+def test_a_progress_bar_shows_file_name_and_bytes_and_disappears_at_the_end() -> None:
     screen = io.StringIO()
     progress = make_progress(Console(file=screen, force_terminal=True, width=120, color_system=None))
     with progress:
@@ -63,7 +66,7 @@ def test_a_bar_shows_the_name_and_the_bytes_and_disappears_at_the_end() -> None:
 
 
 @pytest.mark.parametrize("event", [Listed(), Present("film.mp4"), Failed("busy", "No."), OutputClosed()])
-def test_a_page_has_a_bar_while_it_is_read(event: Event) -> None:
+def test_the_progress_bar_of_a_page_is_shown_only_while_the_page_is_read(event: Event) -> None:
     screen = io.StringIO()
     progress = make_progress(Console(file=screen, force_terminal=True, width=120, color_system=None))
     with progress:
@@ -81,13 +84,13 @@ def test_a_page_has_a_bar_while_it_is_read(event: Event) -> None:
     ("done", "total", "shown"),
     [(0, None, ""), (512, None, "512 bytes"), (3 << 20, None, "3.0 MiB"), (0, 5 << 30, "0 bytes of 5.0 GiB")],
 )
-def test_progress_has_the_same_units_as_sizes_elsewhere(done: int, total: int | None, shown: str) -> None:
+def test_progress_is_shown_in_binary_units(done: int, total: int | None, shown: str) -> None:
     progress = Progress(auto_refresh=False)
     progress.add_task("film.mp4", total=total, completed=done)
     assert SizeColumn().render(progress.tasks[0]).plain == shown
 
 
-def test_a_job_that_starts_again_has_one_bar() -> None:
+def test_a_job_that_starts_again_keeps_its_one_progress_bar() -> None:
     progress = Progress(console=Console(file=io.StringIO()), auto_refresh=False)
     bars = Bars(progress)
     bars.see(JOB, Began("film.mp4", 5, 9))
@@ -95,7 +98,7 @@ def test_a_job_that_starts_again_has_one_bar() -> None:
     assert [task.completed for task in progress.tasks] == [0]
 
 
-def test_a_page_that_is_fetched_twice_at_the_same_time_has_two_bars() -> None:
+def test_a_page_that_is_fetched_twice_at_the_same_time_has_two_progress_bars() -> None:
     """A playlist page may list the same page twice."""
     progress = Progress(console=Console(file=io.StringIO()), auto_refresh=False)
     bars = Bars(progress)
@@ -108,7 +111,7 @@ def test_a_page_that_is_fetched_twice_at_the_same_time_has_two_bars() -> None:
 
 
 @pytest.mark.parametrize("event", [Began("a", 1, None), Moved(5), Done("a", 5), Present("a"), Failed("busy", "No.")])
-def test_a_parent_can_read_the_reports_of_a_child(event: Event) -> None:
+def test_a_parent_process_can_decode_the_reports_of_a_child_process(event: Event) -> None:
     reading, writing = os.pipe()
     try:
         Reports(writing).see(Job((1, 2), "http://example.org/ü", 2), event)
@@ -119,11 +122,11 @@ def test_a_parent_can_read_the_reports_of_a_child(event: Event) -> None:
         os.close(writing)
 
 
-def test_sizes_are_human_readable() -> None:
+def test_sizes_are_shown_in_binary_units() -> None:
     assert [size(count) for count in (0, 1023, 1024, 5 << 20, 3 << 40, 9 << 50)] == [
         "0 bytes", "1023 bytes", "1.0 KiB", "5.0 MiB", "3.0 TiB", "9216.0 TiB",
     ]  # fmt: skip
 
 
-def test_text_from_outside_cannot_control_the_terminal() -> None:
+def test_control_characters_are_removed_from_text_that_the_terminal_shows() -> None:
     assert one_line(" a\x1b]0;title\x07\r\nb\u2028c\x9b1m\u202e ") == "a ]0;title b c 1m"

@@ -1,4 +1,5 @@
-"""`serverpy serve` as a process: it answers, streams and drains, and leaves nothing behind, no matter how it ends."""
+"""Tests of `serverpy serve` as a process: it answers requests, finishes running streams after SIGTERM, and leaves no
+process behind, however it ends."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ class Running:
     process: subprocess.Popen[str]
     address: str
     lines: list[str]
-    """Lines that the server has printed; the first line has the address."""
+    """The lines that the server has printed. The first line contains its address."""
 
     @contextlib.contextmanager
     def get(self, path: str) -> Iterator[http.client.HTTPResponse]:
@@ -48,8 +49,8 @@ class Running:
 
 @contextlib.contextmanager
 def serving(directory: Path, *arguments: str, lines: int = 1) -> Iterator[Running]:
-    """Start a server on a free port. Yields it once it has printed `lines` lines, and kills it at the end of the
-    block."""
+    """Start a server on a free port. Yields the server once it has printed `lines` lines, and kills it at the end of
+    the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--workers", "1", *arguments],
         cwd=directory,
@@ -73,7 +74,7 @@ def ended(process: subprocess.Popen[str]) -> int:
     return process.wait(60)
 
 
-def test_the_command_printed_by_the_demo_works_and_the_site_ends_with_the_server(tmp_path: Path) -> None:
+def test_the_curl_command_printed_by_serve_demo_works_and_the_sample_site_ends_with_the_server(tmp_path: Path) -> None:
     with serving(tmp_path, "--demo", lines=3) as server:
         assert server.status("/ready") == 200
         page = re.search(r"http://127\.0\.0\.1:\d+/page/prog", server.lines[1])
@@ -90,7 +91,7 @@ def test_the_command_printed_by_the_demo_works_and_the_site_ends_with_the_server
         assert all(map(gone, children))
 
 
-def test_the_site_ends_when_the_server_is_killed(tmp_path: Path) -> None:
+def test_the_sample_site_of_the_demo_ends_when_the_server_is_killed(tmp_path: Path) -> None:
     with serving(tmp_path, "--demo", lines=3) as server:
         children = psutil.Process(server.process.pid).children()
         server.process.kill()
@@ -98,13 +99,13 @@ def test_the_site_ends_when_the_server_is_killed(tmp_path: Path) -> None:
         wait_for(lambda: all(map(gone, children)), lambda: f"still there: {children}")
 
 
-def test_the_demo_allows_the_site_and_no_other_port(tmp_path: Path, site: SampleSite) -> None:
+def test_serve_demo_allows_the_sample_site_but_no_other_port_of_loopback(tmp_path: Path, site: SampleSite) -> None:
     with serving(tmp_path, "--demo", lines=3) as server:
         assert server.status(f"/stream?url={quote(site.http + '/page/prog', safe='')}") == 403
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_stream_may_finish_after_sigterm_while_nothing_new_starts(
+def test_after_sigterm_a_running_stream_finishes_while_new_requests_are_refused(
     tmp_path: Path, site: SampleSite, workers: int
 ) -> None:
     allowed = site.http.removeprefix("http://")
@@ -115,7 +116,7 @@ def test_a_stream_may_finish_after_sigterm_while_nothing_new_starts(
             assert response.status == 200
             taken = len(response.read(1024))
             server.process.send_signal(signal.SIGTERM)
-            if workers == 1:  # of two workers, the one without the stream has ended already
+            if workers == 1:  # of two server processes, the one without a stream has ended already
                 wait_for(lambda: server.status("/ready") == 503)
                 assert server.status(url) == 503
             while data := response.read(1 << 16):
@@ -124,7 +125,7 @@ def test_a_stream_may_finish_after_sigterm_while_nothing_new_starts(
         assert ended(server.process) == 0
 
 
-def test_a_stream_is_cut_after_the_drain_seconds(tmp_path: Path, site: SampleSite) -> None:
+def test_a_running_stream_is_cut_drain_seconds_after_sigterm(tmp_path: Path, site: SampleSite) -> None:
     allowed = site.http.removeprefix("http://")
     url = f"/stream?url={quote(site.http + '/media/large-64.mp4', safe='')}"
     arguments = ("--allow-networks", allowed, "--drain-seconds", "0.2")
@@ -139,7 +140,7 @@ def test_a_stream_is_cut_after_the_drain_seconds(tmp_path: Path, site: SampleSit
     assert "Traceback" not in log
 
 
-def test_a_port_in_use_is_reported_in_one_line() -> None:
+def test_serve_reports_a_port_in_use_in_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
@@ -151,12 +152,12 @@ def test_a_port_in_use_is_reported_in_one_line() -> None:
 @pytest.mark.parametrize(
     ("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("::", "[::1]")]
 )
-def test_the_printed_address_can_be_used_on_this_machine(host: str, shown: str) -> None:
+def test_serve_prints_an_address_that_a_client_on_the_same_machine_can_use(host: str, shown: str) -> None:
     with serve.listen(load_settings(host=host, port=0)) as listener:
         assert serve.address_of(listener) == f"{shown}:{listener.getsockname()[1]}"
 
 
-def test_a_setting_that_only_the_worker_can_validate_ends_the_server_with_the_reason() -> None:
+def test_serve_exits_with_the_reason_if_the_worker_refuses_a_setting() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--impersonate", "nonsense"],
         capture_output=True,

@@ -1,5 +1,5 @@
-"""The contract of the three methods, seen by a client of the real server: a response has all bytes of the source, or
-ends in a way that no client can mistake for a complete response."""
+"""Tests of the contract that the methods relay, embedded and subprocess keep towards clients of the real server: a
+response has all bytes of the source, or ends in a way that no client can mistake for a complete response."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IN_PROCESS = ("relay", "embedded")
 
 @dataclass(frozen=True)
 class Sample:
-    """A sample page and the file that the stream of that page must equal."""
+    """A page of the sample site, and the file that a stream of this page must equal."""
 
     page: str
     file: str
@@ -75,7 +75,9 @@ def check(answer: Answer, expected: bytes, content_type: str, method: str) -> No
 
 @pytest.mark.parametrize("method", IN_PROCESS)
 @pytest.mark.parametrize("sample", SAMPLES, ids=str)
-def test_a_stream_has_the_bytes_of_the_file(server: Server, site: SampleSite, sample: Sample, method: str) -> None:
+def test_a_stream_by_relay_or_embedded_has_the_bytes_of_the_source_file(
+    server: Server, site: SampleSite, sample: Sample, method: str
+) -> None:
     answer = server.get(sample.page, method=method, **sample.params)
     check(answer, site.path(sample.file).read_bytes(), sample.content_type, method)
     if method == "relay":
@@ -83,37 +85,42 @@ def test_a_stream_has_the_bytes_of_the_file(server: Server, site: SampleSite, sa
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=str)
-def test_a_stream_by_subprocess_has_the_bytes_of_the_file(server: Server, site: SampleSite, sample: Sample) -> None:
+def test_a_stream_by_subprocess_has_the_bytes_of_the_source_file(
+    server: Server, site: SampleSite, sample: Sample
+) -> None:
     answer = server.get(sample.page, method="subprocess", **sample.params)
     check(answer, site.path(sample.file).read_bytes(), sample.content_type, "subprocess")
 
 
 @pytest.mark.parametrize("method", IN_PROCESS)
 @pytest.mark.parametrize("sample", SECURE, ids=str)
-def test_a_stream_from_https_has_the_bytes_of_the_file(
+def test_a_stream_from_an_https_source_has_the_bytes_of_the_source_file(
     server: Server, site: SampleSite, sample: Sample, method: str
 ) -> None:
     answer = server.get(f"{site.https}{sample.page}", method=method, **sample.params)
     check(answer, site.path(sample.file).read_bytes(), sample.content_type, method)
 
 
-def test_a_stream_from_https_by_subprocess_has_the_bytes_of_the_file(server: Server, site: SampleSite) -> None:
+def test_a_stream_from_an_https_source_by_subprocess_has_the_bytes_of_the_source_file(
+    server: Server, site: SampleSite
+) -> None:
     answer = server.get(f"{site.https}/page/webm", method="subprocess")
     check(answer, site.path("vp9.webm").read_bytes(), "video/webm", "subprocess")
 
 
-# HLS and DASH: each stream has the bytes that yt-dlp's command line writes
+# HLS and DASH: the expected bytes of each stream are those that yt-dlp's command line writes
 
 
 @pytest.fixture(scope="module")
 def written(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder with all formats of the pages in SEGMENTED, as `<page>/<format>`."""
+    """Return the folder that contains each format of the pages in SEGMENTED, as `<page>/<format>`. Written by yt-dlp's
+    command line."""
     return write_all(site, SEGMENTED, tmp_path_factory.mktemp("written"))
 
 
 @pytest.mark.parametrize("name", SEGMENTED)
-def test_every_segmented_format_has_the_bytes_that_yt_dlp_writes(server: Server, written: Path, name: str) -> None:
-    """`/info` lists the methods of each format, and each of these methods sends the bytes."""
+def test_every_hls_and_dash_format_has_the_bytes_that_yt_dlp_writes(server: Server, written: Path, name: str) -> None:
+    """`/info` lists the methods of each format. The test requests each format by each of these methods."""
     formats = server.get(f"/page/{name}", path="/info").json()["formats"]
     assert {each["id"] for each in formats} == {path.name for path in (written / name).iterdir()}
     for each in formats:
@@ -125,18 +132,19 @@ def test_every_segmented_format_has_the_bytes_that_yt_dlp_writes(server: Server,
 
 
 def segmented_type(vcodec: str | None, data: bytes) -> str:
-    """Return the content type of `data`: a transport stream begins with 0x47, a fragmented MP4 with an ftyp box."""
+    """Return the Content-Type expected for `data`: that of an MPEG transport stream if the first byte is 0x47, else
+    that of a fragmented MP4."""
     if data.startswith(b"\x47"):
         return "video/mp2t"
     assert data[4:8] == b"ftyp"
     return "video/mp4" if vcodec else "audio/mp4"
 
 
-# Readers that are slow, pause or leave
+# Clients that read slowly, pause or leave
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_slow_reader_gets_every_byte(server: Server, method: str) -> None:
+def test_a_slow_client_gets_every_byte(server: Server, method: str) -> None:
     with server.open("/media/large-8.mp4", method=method, receive_bytes=4096) as exchange:
         for length in range(0, 2 << 20, 10_000):
             exchange.read(length)
@@ -146,7 +154,9 @@ def test_a_slow_reader_gets_every_byte(server: Server, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_site_waits_for_a_reader_that_pauses(server: Server, site: SampleSite, method: str) -> None:
+def test_the_server_stops_reading_from_the_media_server_while_the_client_pauses(
+    server: Server, site: SampleSite, method: str
+) -> None:
     with server.open("/media/large-64.mp4", method=method, receive_bytes=4096) as exchange:
         exchange.read(100_000)
         wait_for(lambda: len({server.health()["budget"]["used"] for _ in range(30)}) == 1)
@@ -155,14 +165,14 @@ def test_the_site_waits_for_a_reader_that_pauses(server: Server, site: SampleSit
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_reader_that_leaves_ends_the_transfer(server: Server, method: str) -> None:
+def test_no_stream_is_left_if_a_client_leaves_in_the_middle_of_a_body(server: Server, method: str) -> None:
     with server.open("/media/large-64.mp4", method=method) as exchange:
         assert len(exchange.read(100_000)) >= 100_000
     server.settled()
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_head_has_the_headers_of_get(server: Server, method: str) -> None:
+def test_the_response_to_head_has_the_headers_of_the_response_to_get(server: Server, method: str) -> None:
     with server.open("/page/webm", method=method) as exchange:
         headers = dict(exchange.head().headers)
     answer = server.get("/page/webm", method=method, verb="HEAD")
@@ -177,7 +187,7 @@ def without(headers: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str
     return {name: value for name, value in headers.items() if name not in names}
 
 
-# Upstreams that fail
+# Media servers that fail
 
 
 @pytest.mark.parametrize(
@@ -191,7 +201,9 @@ def without(headers: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str
         "changes=told,times=0",
     ],
 )
-def test_relay_recovers_from_cuts_and_from_an_announced_change(server: Server, site: SampleSite, faults: str) -> None:
+def test_relay_recovers_from_cut_connections_and_from_media_that_change_with_a_new_etag(
+    server: Server, site: SampleSite, faults: str
+) -> None:
     answer = server.get(f"/page/fault/{faults},id=heals/prog.mp4", method="relay")
     check(answer, site.path("prog.mp4").read_bytes(), "video/mp4", "relay")
 
@@ -201,7 +213,7 @@ def test_relay_recovers_from_a_silent_media_server(hurried: Server, site: Sample
     check(answer, site.path("prog.mp4").read_bytes(), "video/mp4", "relay")
 
 
-def test_relay_extracts_the_page_again_after_a_media_url_has_expired(server: Server, site: SampleSite) -> None:
+def test_relay_extracts_the_page_again_if_a_media_url_expires_during_a_stream(server: Server, site: SampleSite) -> None:
     page = "/page/fault/expire=2000000/prog.mp4"
     check(server.get(page, method="relay"), site.path("prog.mp4").read_bytes(), "video/mp4", "relay")
     visits = [request for request in site.requests if request.path == page]
@@ -210,7 +222,7 @@ def test_relay_extracts_the_page_again_after_a_media_url_has_expired(server: Ser
 
 @pytest.mark.parametrize("framing", ["norange", "norange,nolength"], ids=["Content-Length", "chunked"])
 @pytest.mark.parametrize("method", METHODS)
-def test_without_ranges_a_cut_upstream_cuts_the_response(
+def test_a_cut_upstream_without_range_support_cuts_the_response(
     server: Server, site: SampleSite, framing: str, method: str
 ) -> None:
     answer = server.get(f"/page/fault/cut=700000,{framing}/prog.mp4", method=method)
@@ -222,7 +234,7 @@ def test_without_ranges_a_cut_upstream_cuts_the_response(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_with_ranges_a_cut_upstream_is_resumed_or_cuts_the_response(
+def test_a_response_after_a_cut_upstream_with_range_support_is_complete_or_cut(
     server: Server, site: SampleSite, method: str
 ) -> None:
     answer = server.get("/page/fault/cut=2000000/prog.mp4", method=method)
@@ -233,14 +245,16 @@ def test_with_ranges_a_cut_upstream_is_resumed_or_cuts_the_response(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_media_that_change_during_a_stream_are_never_joined(server: Server, site: SampleSite, method: str) -> None:
+def test_a_stream_never_joins_bytes_from_before_and_after_a_change_of_the_media(
+    server: Server, site: SampleSite, method: str
+) -> None:
     answer = server.get(f"/page/fault/cut=2000000,changes=silent,id={method}/prog.mp4", method=method)
     assert not answer.complete
     assert site.path("prog.mp4").read_bytes().startswith(answer.body)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_incomplete_segment_cuts_the_response(server: Server, site: SampleSite, method: str) -> None:
+def test_a_segment_that_is_cut_upstream_cuts_the_response(server: Server, site: SampleSite, method: str) -> None:
     answer = server.get("/fault/cut=300000,norange/hls/ts/master.m3u8", method=method)
     expected = b"".join(site.path(f"hls/ts/high-{n}.ts").read_bytes() for n in range(5))
     assert not (answer.status == 200 and answer.complete)
@@ -258,7 +272,7 @@ def test_an_incomplete_segment_cuts_the_response(server: Server, site: SampleSit
     ],
 )
 @pytest.mark.parametrize("method", METHODS)
-def test_a_failure_before_the_first_byte_is_a_problem_document(
+def test_a_failure_before_the_first_byte_is_answered_with_a_problem_document(
     server: Server, method: str, page: str, status: int, code: str
 ) -> None:
     answer = server.get(page, method=method)

@@ -1,4 +1,5 @@
-"""The contract of `body.py`, tested with every opener. All parts are real, but there is no HTTP server around them."""
+"""Tests that every opener keeps the contract in serverpy/body.py. All parts of the engine are real, but there is no
+HTTP server around it."""
 
 from __future__ import annotations
 
@@ -25,8 +26,11 @@ from tests.server import answers_under_way
 
 @dataclass(frozen=True)
 class Sample:
-    """Sample pages for one opener: one that works, and others whose media server answers late, refuses, or stalls. A
-    path that begins with `/fault/` has the fault only in its playlist, which the extraction does not read."""
+    """Pages of the sample site for one opener: a page that works, and pages whose media server answers late, refuses
+    the request, or stalls.
+
+    A path that begins with `/fault/` has the fault only in its playlist, which the extraction does not read.
+    """
 
     opener: str
     method: str
@@ -42,7 +46,7 @@ class Sample:
 LATE, REFUSED = "/page/fault/delay=30/prog.mp4", "/page/fault/status=404/prog.mp4"
 SILENT = "/page/fault/stall=200000/prog.mp4"
 WAITS_SECONDS = 0.5
-"""Seconds after which a read counts as waiting for the media server."""
+"""Seconds after which the tests assume that a read is waiting for the media server."""
 PROMPT_SECONDS = 5.0
 TUBE = "/tube/watch/fault"
 SAMPLES = (
@@ -63,7 +67,7 @@ SAMPLES = (
 
 @dataclass(frozen=True)
 class Bench:
-    """An engine. The tests use its openers in the same way as the engine's delivery."""
+    """A running engine. The tests use its openers in the same way as the engine itself does."""
 
     engine: Engine
     site: SampleSite
@@ -95,7 +99,7 @@ class Bench:
             reservation.release()
 
     async def at_rest(self) -> None:
-        """Wait until the body has left nothing behind: no reservation, no connection, and no response of the site."""
+        """Wait until the closed body has no reservation, no connection, and no unfinished response of the site."""
         engine = self.engine
         await eventually(lambda: not engine.budget.streams and not engine.client.open_connections)
         await eventually(lambda: answers_under_way(self.site) == 0)
@@ -113,7 +117,9 @@ async def bench(site: SampleSite) -> AsyncIterator[Bench]:
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=str)
-async def test_an_opener_keeps_the_contract(site: SampleSite, sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_opener_keeps_the_contract_of_a_body(
+    site: SampleSite, sample: Sample, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PYTHONPATH", str(PLUGIN_PATH))
     async with bench(site) as parts:
         plan, source = await parts.plan(sample.page, sample.method)
@@ -139,7 +145,8 @@ async def reads_all_and_ends(parts: Bench, plan: Plan, source: Source) -> bytes:
 
 
 async def keeps_its_promises(parts: Bench, plan: Plan, source: Source, whole: bytes) -> None:
-    """Check that the body is the requested range if the plan promises ranges, and the whole file otherwise."""
+    """Check the body for a range request: it must be the requested range if the plan promises ranges, and the whole
+    file otherwise."""
     async with parts.opened(plan, replace(source, range=ByteRange(1000, 4999))) as body:
         head = body.head
         given = await rest_of(body)
@@ -155,8 +162,8 @@ async def keeps_its_promises(parts: Bench, plan: Plan, source: Source, whole: by
 
 
 async def reads_no_more_than_asked_for(parts: Bench, plan: Plan, source: Source, whole: bytes) -> None:
-    """Check that a read exceeds its limit only by bytes that have already arrived: the first of the body, and those
-    that came with the head of a segment."""
+    """Check that `read` returns more bytes than its limit only if these have already arrived: the first bytes of the
+    body, or bytes that came with the head of a segment."""
     async with parts.opened(plan, source) as body:
         pieces = [await body.read(3000) for _ in range(60)]
     assert whole.startswith(b"".join(pieces))

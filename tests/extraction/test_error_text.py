@@ -1,4 +1,4 @@
-"""Messages of yt-dlp, which mean the same error in the worker and in the output of a child."""
+"""Tests that a message of yt-dlp is translated to the same error, whether the worker raises it or a child prints it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from serverpy.ytdlp.faults import translate
         ("Something else", None),
     ],
 )
-def test_a_message_gives_the_same_error_in_the_worker_and_from_a_child(
+def test_a_yt_dlp_message_means_the_same_error_in_the_worker_and_in_the_output_of_a_child(
     sentence: str, kind: type[ServerPYError] | None
 ) -> None:
     assert kind_of(sentence) is kind
@@ -53,12 +53,14 @@ def test_a_message_gives_the_same_error_in_the_worker_and_from_a_child(
         "HTTPSConnectionPool(host='private.example', port=443): Max retries exceeded",
     ],
 )
-def test_reason_phrases_and_addresses_do_not_identify_an_error(text: str) -> None:
+def test_http_reason_phrases_and_addresses_in_a_message_do_not_determine_the_error_class(text: str) -> None:
     assert kind_of(text) is None
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, LoginRequired), (404, MediaNotFound), (410, MediaNotFound)])
-def test_some_statuses_identify_an_error_without_a_message(status: int, kind: type[ServerPYError]) -> None:
+def test_http_status_401_404_or_410_in_a_message_determines_the_error_class(
+    status: int, kind: type[ServerPYError]
+) -> None:
     assert kind_of(f"Unable to download JSON metadata: HTTP Error {status}: Phrase") is kind
 
 
@@ -71,7 +73,7 @@ def test_some_statuses_identify_an_error_without_a_message(status: int, kind: ty
         (504, "upstream_timeout", UpstreamTimeout),
     ],
 )
-def test_a_refusal_by_the_filtering_proxy_is_recognised_by_code_or_status(
+def test_a_refusal_by_the_egress_proxy_is_recognised_by_its_error_code_or_status(
     status: int, code: str, kind: type[ServerPYError]
 ) -> None:
     assert type(refusal(code)) is kind
@@ -79,6 +81,6 @@ def test_a_refusal_by_the_filtering_proxy_is_recognised_by_code_or_status(
     assert type(refused_tunnel(f"curl: (56) CONNECT tunnel failed, response {status}")) is kind
 
 
-def test_other_codes_and_texts_are_not_refusals() -> None:
+def test_other_error_codes_and_texts_are_not_taken_for_refusals_by_the_egress_proxy() -> None:
     assert refusal(None) is refusal("invalid_parameter") is refused_tunnel("Tunnel connection failed: 407 No") is None
     assert refused_tunnel("the server gave response code 503") is None

@@ -1,4 +1,5 @@
-"""The cache and the shared extractions, mostly with a fake source, and once with real workers."""
+"""Tests of the extraction cache, and of extractions that several callers share. Most tests use a fake source, one uses
+real workers."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ class Clock:
 
 
 class Source:
-    """A fake source, whose extractions end once the test sets `go`."""
+    """A fake for the pool of workers. Its extractions end once the test sets `go`."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -52,7 +53,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-def test_media_are_cached_until_they_expire() -> None:
+def test_an_extraction_is_cached_until_its_ttl_or_its_media_urls_expire() -> None:
     clock = Clock()
     cache = Cache(ttl=60, size=10, max_bytes=10**6, clock=clock)
     cache.put("film", MEDIA)
@@ -75,7 +76,7 @@ def test_media_are_cached_until_they_expire() -> None:
     assert (len(cache), cache.bytes) == (0, 0)
 
 
-def test_the_cache_is_bounded_in_entries_and_bytes() -> None:
+def test_the_extraction_cache_is_bounded_in_entries_and_bytes() -> None:
     cache = Cache(ttl=60, size=3, max_bytes=10_000, clock=Clock())
     for number in range(5):
         cache.put(str(number), MEDIA)
@@ -88,14 +89,14 @@ def test_the_cache_is_bounded_in_entries_and_bytes() -> None:
     assert cache.get("huge") is None
 
 
-def test_the_containers_of_tracks_are_kept_as_long_as_their_extraction() -> None:
+def test_the_containers_of_tracks_are_cached_as_long_as_their_extraction() -> None:
     clock = Clock()
     cache = Cache(ttl=60, size=2, max_bytes=10_000, clock=clock)
     cache.put("film", MEDIA)
     alone = cache.bytes
     cache.keep_container("film", ("r", "1"), MP4)
     cache.keep_container("film", ("r", "1"), WEBM)
-    cache.keep_container("film", ("r.3", "1"), M4A)  # r.3 is an item of the page
+    cache.keep_container("film", ("r.3", "1"), M4A)  # r.3 is the id of the page's third item
     assert [cache.container("film", (raw_id, "1")) for raw_id in ("r", "r.3", "r.4")] == [WEBM, M4A, None]
     assert cache.bytes == alone + 2 * CONTAINER_BYTES
     cache.keep_container("film", ("older", "1"), MP4)
@@ -105,7 +106,7 @@ def test_the_containers_of_tracks_are_kept_as_long_as_their_extraction() -> None
     assert (cache.container("film", ("r", "1")), cache.bytes) == (None, alone)
 
 
-def test_the_containers_of_tracks_count_towards_the_bytes_of_the_cache() -> None:
+def test_the_cached_containers_of_tracks_are_charged_to_the_bytes_of_the_cache() -> None:
     cache = Cache(ttl=60, size=10, max_bytes=10_000, clock=Clock())
     cache.put("film", MEDIA)
     for number in range(100):
@@ -115,13 +116,13 @@ def test_the_containers_of_tracks_count_towards_the_bytes_of_the_cache() -> None
 
 
 @pytest.mark.parametrize("cache", [{"ttl": 0}, {"size": 0}])
-def test_the_cache_can_be_turned_off(cache: dict[str, int]) -> None:
+def test_the_extraction_cache_can_be_turned_off(cache: dict[str, int]) -> None:
     off = Cache(**({"ttl": 60, "size": 10, "max_bytes": 10**6} | cache), clock=Clock())
     off.put("film", MEDIA)
     assert off.get("film") is None
 
 
-async def test_concurrent_callers_share_one_extraction() -> None:
+async def test_concurrent_callers_with_the_same_url_share_one_extraction() -> None:
     source = Source()
     extractor = Extractor(source)
     asked = [asyncio.ensure_future(extractor.extract("film")) for _ in range(10)]
@@ -132,7 +133,7 @@ async def test_concurrent_callers_share_one_extraction() -> None:
     assert source.asked == ["film"]
 
 
-async def test_callers_with_fresh_share_an_extraction_that_replaces_the_cached_entry() -> None:
+async def test_callers_with_fresh_share_a_new_extraction_that_replaces_the_cached_one() -> None:
     source = Source()
     source.go.set()
     extractor = Extractor(source)
@@ -165,7 +166,7 @@ async def test_an_extraction_is_cancelled_when_its_last_caller_leaves() -> None:
     assert (await again).raw_id == "r2"
 
 
-async def test_a_failure_reaches_all_callers_and_is_not_cached() -> None:
+async def test_a_failed_extraction_raises_for_all_callers_and_is_not_cached() -> None:
     source = Source()
     source.error = MediaNotFound("Nothing here.")
     source.go.set()
@@ -176,7 +177,7 @@ async def test_a_failure_reaches_all_callers_and_is_not_cached() -> None:
     assert (await extractor.extract("film")).raw_id == "r2"
 
 
-async def test_the_queue_is_bounded() -> None:
+async def test_an_extraction_beyond_the_maximum_queue_length_is_refused_as_busy() -> None:
     source = Source()
     extractor = Extractor(source, max_queue=2)
     asked = [asyncio.ensure_future(extractor.extract(name)) for name in ("a", "b")]
@@ -188,7 +189,7 @@ async def test_the_queue_is_bounded() -> None:
     await extractor.extract("c")
 
 
-async def test_closing_fails_the_waiting_callers() -> None:
+async def test_closing_the_extractor_raises_draining_for_waiting_callers() -> None:
     source = Source()
     extractor = Extractor(source)
     asked = asyncio.ensure_future(extractor.extract("film"))
@@ -198,7 +199,7 @@ async def test_closing_fails_the_waiting_callers() -> None:
         await asked
 
 
-async def test_simultaneous_extractions_send_one_request_to_the_site(site: SampleSite) -> None:
+async def test_concurrent_extractions_of_a_url_send_one_request_to_the_site(site: SampleSite) -> None:
     async with running() as workers:
         extractor = Extractor(workers)
         url = f"{site.http}/page/slow?seconds=0.3&single"

@@ -1,4 +1,4 @@
-"""Idle workers are stopped, and requests do not fail because of that, not even one that arrives while the worker
+"""Tests that idle workers are stopped without failing any request, not even a request that arrives while a worker
 ends."""
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ async def until_stopped(workers: Workers) -> None:
 
 
 async def answered_by(workers: Workers, url: str) -> int:
-    """Extract `url`, and return the process id of the worker that takes requests afterwards."""
+    """Extract `url`, and return the worker process that takes requests after that."""
     assert (await workers.extract(url)).tracks
     return workers.state().pids[0]
 
@@ -46,12 +46,12 @@ async def test_stopping_an_idle_worker_is_not_counted_as_a_restart(
     assert [record for record in caplog.records if "does not end by itself" not in record.message] == []
 
 
-async def test_a_worker_without_an_idle_limit_is_kept() -> None:
+async def test_a_worker_without_an_idle_limit_keeps_running() -> None:
     async with running() as workers:
         await stays(lambda: workers.state().status == "running", seconds=0.5)
 
 
-async def test_concurrent_requests_after_the_idle_stop_share_one_new_worker(site: SampleSite) -> None:
+async def test_concurrent_requests_after_the_idle_stop_of_a_worker_share_one_new_worker(site: SampleSite) -> None:
     async with running(SOON) as workers:
         first = await process_of(workers)
         await until_stopped(workers)
@@ -61,7 +61,7 @@ async def test_concurrent_requests_after_the_idle_stop_share_one_new_worker(site
         assert workers.state().restarts == 0
 
 
-async def test_a_worker_is_kept_while_an_extraction_runs_or_waits(site: SampleSite) -> None:
+async def test_a_worker_is_not_stopped_as_idle_while_an_extraction_runs_or_waits(site: SampleSite) -> None:
     async with running(SOON, extract_workers=1) as workers:
         process = await process_of(workers)
         asked = [answered_by(workers, f"{site.http}/page/slow?seconds=1.5&{number}") for number in range(2)]
@@ -69,8 +69,8 @@ async def test_a_worker_is_kept_while_an_extraction_runs_or_waits(site: SampleSi
         await until_stopped(workers)
 
 
-async def test_a_worker_is_kept_during_a_download(site: SampleSite) -> None:
-    """A download counts as activity even if its pipe is not read and no byte moves."""
+async def test_a_worker_is_not_stopped_as_idle_during_a_download(site: SampleSite) -> None:
+    """A download keeps its worker busy even if nobody reads its pipe, so that no bytes are written to it."""
     async with running(SOON) as workers:
         process = await process_of(workers)
         film = await workers.extract(f"{site.http}/page/prog")
@@ -83,7 +83,7 @@ async def test_a_worker_is_kept_during_a_download(site: SampleSite) -> None:
         await until_stopped(workers)
 
 
-async def test_a_selector_starts_a_new_worker_after_the_idle_stop(site: SampleSite) -> None:
+async def test_selecting_formats_starts_a_new_worker_after_the_idle_stop(site: SampleSite) -> None:
     async with running(SOON) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         await until_stopped(workers)
@@ -91,7 +91,7 @@ async def test_a_selector_starts_a_new_worker_after_the_idle_stop(site: SampleSi
         assert workers.state().restarts == 0
 
 
-async def test_the_extractions_of_a_stopped_worker_are_lost_as_after_a_crash(site: SampleSite) -> None:
+async def test_after_the_idle_stop_a_download_from_an_earlier_extraction_raises_raw_gone(site: SampleSite) -> None:
     async with running(SOON) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         await until_stopped(workers)
@@ -101,7 +101,7 @@ async def test_the_extractions_of_a_stopped_worker_are_lost_as_after_a_crash(sit
         os.close(reading)
 
 
-async def test_a_cached_extraction_needs_no_worker(site: SampleSite) -> None:
+async def test_a_cached_extraction_starts_no_worker(site: SampleSite) -> None:
     async with running(SOON) as workers:
         extractor = Extractor(workers)
         film = await extractor.extract(f"{site.http}/page/prog")
@@ -111,8 +111,8 @@ async def test_a_cached_extraction_needs_no_worker(site: SampleSite) -> None:
         await extractor.aclose()
 
 
-async def test_a_request_at_the_moment_of_the_idle_stop_gets_a_worker(site: SampleSite) -> None:
-    """Each request arrives when the worker is about to stop; the sleep is part of the test."""
+async def test_a_request_at_the_moment_of_the_idle_stop_is_served_by_a_worker(site: SampleSite) -> None:
+    """Each request has to arrive when the idle worker is about to stop, so the test sleeps for fixed times."""
     async with running(WorkersLimits(idle=0.05)) as workers:
         for number in range(8):
             assert await answered_by(workers, f"{site.http}/page/prog?{number}")
@@ -120,7 +120,7 @@ async def test_a_request_at_the_moment_of_the_idle_stop_gets_a_worker(site: Samp
         assert workers.state().restarts == 0
 
 
-async def test_a_request_does_not_wait_for_the_end_of_an_idle_worker(site: SampleSite) -> None:
+async def test_a_request_does_not_wait_until_an_idle_worker_has_ended(site: SampleSite) -> None:
     async with running(SOON) as workers:
         process = await process_of(workers)
         process.suspend()  # a suspended worker cannot end before it is killed
@@ -129,7 +129,7 @@ async def test_a_request_does_not_wait_for_the_end_of_an_idle_worker(site: Sampl
         await eventually(lambda: gone(process))
 
 
-async def test_closing_during_the_idle_stop_leaves_no_process() -> None:
+async def test_closing_the_workers_during_an_idle_stop_leaves_no_process() -> None:
     for turns in (0, 1, 5):
         async with running(SOON) as workers:
             process = await process_of(workers)
@@ -142,7 +142,7 @@ async def test_closing_during_the_idle_stop_leaves_no_process() -> None:
                 await workers.start()
 
 
-async def test_the_replacement_of_an_idle_worker_that_dies_also_stops_when_idle() -> None:
+async def test_a_worker_that_replaces_one_that_died_also_stops_when_idle() -> None:
     async with running(WorkersLimits(idle=1.0)) as workers:
         (await process_of(workers)).kill()
         await eventually(lambda: workers.state().restarts == 1)
@@ -151,7 +151,7 @@ async def test_the_replacement_of_an_idle_worker_that_dies_also_stops_when_idle(
         assert workers.state().restarts == 1
 
 
-async def test_the_first_request_starts_a_worker_if_start_was_not_called(site: SampleSite) -> None:
+async def test_the_first_request_starts_a_worker_if_start_was_not_called_before(site: SampleSite) -> None:
     workers = Workers(OPTIONS, SOON)
     try:
         assert workers.state().status == "stopped"

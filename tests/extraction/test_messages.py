@@ -1,4 +1,4 @@
-"""The messages between server and worker are typed and bounded, and arrive unchanged."""
+"""Tests of the messages between server and worker: they are typed and bounded, and arrive unchanged."""
 
 from __future__ import annotations
 
@@ -86,19 +86,19 @@ REPLIES: tuple[Reply, ...] = (
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda each: type(each).__name__)
-def test_requests_arrive_as_they_were_sent(request_: Request) -> None:
+def test_the_worker_decodes_requests_as_the_server_encoded_them(request_: Request) -> None:
     [body] = Frames().feed(messages.encode(request_))
     assert messages.decode_request(body) == request_
 
 
 @pytest.mark.parametrize("reply", REPLIES, ids=lambda each: type(each).__name__)
-def test_replies_arrive_as_they_were_sent(reply: Reply) -> None:
+def test_the_server_decodes_replies_as_the_worker_encoded_them(reply: Reply) -> None:
     [body] = Frames().feed(messages.encode(reply))
     assert messages.decode_reply(body) == reply
 
 
 @given(st.lists(st.integers(min_value=1, max_value=40), max_size=30))
-def test_messages_are_the_same_for_any_division_of_the_stream_into_chunks(cuts: list[int]) -> None:
+def test_messages_are_decoded_correctly_from_chunks_of_any_size(cuts: list[int]) -> None:
     stream = b"".join(messages.encode(each) for each in REPLIES)
 
     def pieces() -> Iterator[bytes]:
@@ -113,7 +113,7 @@ def test_messages_are_the_same_for_any_division_of_the_stream_into_chunks(cuts: 
     assert got == list(REPLIES)
 
 
-def test_a_message_over_its_size_limit_is_neither_sent_nor_received() -> None:
+def test_a_message_over_its_size_limit_is_neither_encoded_nor_decoded() -> None:
     with pytest.raises(MessageTooLarge):
         messages.encode(Extract(id=1, url="x" * messages.MAX_MESSAGE_BYTES))
     with pytest.raises(MessageTooLarge):
@@ -123,7 +123,7 @@ def test_a_message_over_its_size_limit_is_neither_sent_nor_received() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b'{"type":"Extract","id":1,"url":"u"}', b'{"type":"Stats","id":"x"}', b"\x80"]
 )
-def test_invalid_replies_are_rejected(body: bytes) -> None:
+def test_decoding_an_invalid_reply_raises_decode_error(body: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         messages.decode_reply(body)
 
@@ -134,23 +134,23 @@ def all_errors() -> list[type[ServerPYError]]:
 
 
 @pytest.mark.parametrize("kind", all_errors(), ids=lambda each: each.__name__)
-def test_every_error_arrives_unchanged(kind: type[ServerPYError]) -> None:
+def test_every_error_class_is_unchanged_after_it_has_crossed_the_pipe(kind: type[ServerPYError]) -> None:
     crossed = messages.to_error(messages.error_reply(1, kind("Why.")))
     assert (type(crossed), str(crossed)) == (kind, "Why.")
 
 
-def test_retry_after_arrives_unchanged() -> None:
+def test_the_retry_after_of_a_busy_error_arrives_unchanged() -> None:
     crossed = messages.to_error(messages.error_reply(1, Busy("Later.", 42)))
     assert isinstance(crossed, Busy)
     assert crossed.retry_after == 42
 
 
-def test_an_unknown_error_code_becomes_a_failed_extraction() -> None:
+def test_an_unknown_error_code_is_decoded_as_extraction_failed() -> None:
     assert type(messages.to_error(ErrorReply(id=1, code="nonsense", message="x"))) is ExtractionFailed
 
 
 @given(st.text(st.characters(codec=None, categories=("Cs", "Ll", "So")), max_size=20))
-def test_any_text_arrives_and_lone_surrogates_are_replaced(text: str) -> None:
+def test_any_text_arrives_unchanged_except_that_lone_surrogates_are_replaced(text: str) -> None:
     """JSON cannot represent one half of a surrogate pair."""
     clean = text.encode("utf-8", "replace").decode()
     for sent, arrived in (

@@ -1,4 +1,4 @@
-"""Results and refusals of a worker, with real processes and with extractors that misbehave."""
+"""Tests of the results and refusals of a worker, in real processes and with extractors that misbehave."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from serverpy.sample.site import SampleSite
 from tests.extraction.workers import fails, reader, running
 
 
-async def test_pages_become_media(site: SampleSite) -> None:
+async def test_extractions_of_sample_pages_return_the_expected_media(site: SampleSite) -> None:
     async with running() as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         assert (film.kind, [track.protocol for track in film.tracks]) == ("video", ["http"])
@@ -54,7 +54,7 @@ async def test_pages_become_media(site: SampleSite) -> None:
         assert (direct.kind, direct.tracks[0].vcodec) == ("audio", None)
 
 
-async def test_all_headers_and_limits_that_a_site_requires_reach_the_server(site: SampleSite) -> None:
+async def test_an_extraction_returns_the_headers_cookies_and_chunk_sizes_that_a_site_requires(site: SampleSite) -> None:
     async with running() as workers:
         film = await workers.extract(f"{site.http}/tube/watch/full")
         assert (film.extractor, film.uploader, film.duration) == ("SampleTube", "The Sample Channel", 10.0)
@@ -91,7 +91,7 @@ async def test_all_headers_and_limits_that_a_site_requires_reach_the_server(site
         assert listed.entries[24].media is None
 
 
-async def test_failures_have_the_right_error_and_a_clean_message(site: SampleSite) -> None:
+async def test_a_failed_extraction_raises_the_expected_error_class_with_a_clean_message(site: SampleSite) -> None:
     expected: dict[str, type[ServerPYError]] = {
         "/page/none": MediaNotFound,
         "/page/absent": MediaNotFound,
@@ -113,7 +113,7 @@ async def test_failures_have_the_right_error_and_a_clean_message(site: SampleSit
         assert type(dead) is UpstreamFailed
 
 
-async def test_playlists_are_bounded_and_survive_a_bad_item(site: SampleSite) -> None:
+async def test_an_extracted_playlist_has_at_most_1000_entries_and_may_contain_a_failed_item(site: SampleSite) -> None:
     async with running() as workers:
         mixed = await workers.extract(f"{site.http}/probe2/mixed")
         assert [bool(entry.media) for entry in mixed.entries] == [True, False, True]
@@ -122,7 +122,7 @@ async def test_playlists_are_bounded_and_survive_a_bad_item(site: SampleSite) ->
         assert endless.entries[999].title == "Item 999"
 
 
-async def test_the_guard_refuses_forbidden_pages_and_redirects(site: SampleSite) -> None:
+async def test_the_guard_refuses_page_and_redirect_addresses_that_are_forbidden(site: SampleSite) -> None:
     async with running(allow_networks=()) as workers:
         assert type(await fails(workers, f"{site.http}/page/prog")) is TargetForbidden
     port = int(site.http.rpartition(":")[2])
@@ -135,7 +135,9 @@ async def test_the_guard_refuses_forbidden_pages_and_redirects(site: SampleSite)
         assert type(await fails(workers, f"{site.https}/page/prog")) is TargetForbidden
 
 
-async def test_no_request_bypasses_the_proxy(site: SampleSite, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_request_of_the_worker_bypasses_the_egress_proxy(
+    site: SampleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("SERVERPY_LINK_SECRET", "a secret of the server that workers need not know")
@@ -160,7 +162,7 @@ async def test_no_request_bypasses_the_proxy(site: SampleSite, monkeypatch: pyte
     assert len(site.requests) == before
 
 
-async def test_sites_can_be_allowed_and_denied(site: SampleSite) -> None:
+async def test_settings_allow_or_deny_sites_by_their_extractor(site: SampleSite) -> None:
     page, tube = f"{site.http}/page/prog", f"{site.http}/tube/watch/headers"
 
     async def codes(**options: Any) -> tuple[bool, bool]:
@@ -176,14 +178,14 @@ async def test_sites_can_be_allowed_and_denied(site: SampleSite) -> None:
     assert await codes(allow_sites=("SampleTube",), generic_extractor=False) == (False, True)
 
 
-async def test_cookies_of_one_extraction_are_unknown_to_the_next(site: SampleSite) -> None:
+async def test_cookies_of_one_extraction_are_not_sent_in_the_next_extraction(site: SampleSite) -> None:
     async with running(extract_workers=1) as workers:
         for _ in range(3):
             media = await workers.extract(f"{site.http}/probe/cookies?to={site.http}")
             assert json.loads(media.title) == []
 
 
-async def test_the_cookie_file_is_read_and_never_written(site: SampleSite, tmp_path: Path) -> None:
+async def test_the_worker_reads_the_cookie_file_and_never_writes_it(site: SampleSite, tmp_path: Path) -> None:
     file = tmp_path / "cookies.txt"
     fields = "\tFALSE\t/\tFALSE\t0\t"
     content = f"# Netscape HTTP Cookie File\n127.0.0.1{fields}mine\tvalue\nother.example{fields}theirs\tx\n"
@@ -196,7 +198,7 @@ async def test_the_cookie_file_is_read_and_never_written(site: SampleSite, tmp_p
     assert file.read_text() == content
 
 
-async def test_https_needs_the_authority_of_ca_file(site: SampleSite) -> None:
+async def test_extraction_over_https_needs_the_certificate_authority_in_ca_file(site: SampleSite) -> None:
     assert site.https
     async with running() as workers:
         assert type(await fails(workers, f"{site.https}/page/prog")) is UpstreamFailed
@@ -206,7 +208,7 @@ async def test_https_needs_the_authority_of_ca_file(site: SampleSite) -> None:
         assert json.loads(answer.title) == "200"
 
 
-async def test_tracks_name_the_browser_to_impersonate(site: SampleSite) -> None:
+async def test_with_the_impersonate_setting_each_track_names_the_browser_to_impersonate(site: SampleSite) -> None:
     async with running(impersonate="chrome") as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         assert film.tracks[0].impersonate is not None
@@ -225,13 +227,13 @@ async def test_tracks_name_the_browser_to_impersonate(site: SampleSite) -> None:
         {"ca_file": __file__},
     ],
 )
-async def test_invalid_settings_are_rejected_at_start(options: dict[str, Any]) -> None:
+async def test_a_worker_refuses_to_start_with_invalid_settings(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         async with running(**options):
             pass
 
 
-async def test_a_worker_applies_selectors_as_yt_dlp_does(site: SampleSite) -> None:
+async def test_a_worker_evaluates_format_selectors_as_yt_dlp_does(site: SampleSite) -> None:
     async with running() as workers:
         film = await workers.extract(f"{site.http}/tube/watch/full")
         assert await workers.select(film, "bv+ba") == (("video", "audio"),)
@@ -244,7 +246,7 @@ async def test_a_worker_applies_selectors_as_yt_dlp_does(site: SampleSite) -> No
                 await workers.select(film, bad)
 
 
-async def test_a_download_arrives_through_the_pipe(site: SampleSite) -> None:
+async def test_a_download_sends_the_media_through_the_pipe(site: SampleSite) -> None:
     async with running() as workers:
         film = await workers.extract(f"{site.http}/tube/watch/full")
         reading, writing = os.pipe()

@@ -1,4 +1,5 @@
-"""The child processes of an extraction end with the extraction, and extractions leave nothing behind."""
+"""Tests that the child processes of an extraction end with it, and that extractions leave no files, descriptors or
+threads behind."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from tests.extraction.workers import children_of, fails, limit_extractions, proc
 from tests.processes import gone
 
 
-async def test_the_children_of_a_worker_that_dies_are_killed(site: SampleSite) -> None:
+async def test_the_child_processes_of_a_worker_that_dies_are_killed(site: SampleSite) -> None:
     async with running() as workers:
         process = await process_of(workers)
         running_child = asyncio.ensure_future(fails(workers, f"{site.http}/probe/child?to=3600"))
@@ -30,7 +31,9 @@ async def test_the_children_of_a_worker_that_dies_are_killed(site: SampleSite) -
         await eventually(lambda: gone(child))
 
 
-async def test_at_most_two_js_children_run_and_they_end_at_the_deadline(site: SampleSite) -> None:
+async def test_at_most_two_javascript_children_of_a_worker_run_and_are_killed_at_the_extraction_timeout(
+    site: SampleSite,
+) -> None:
     async with running(extract_workers=4, extract_timeout=5.0) as workers:
         process = await process_of(workers)
         url = f"{site.http}/probe/child?to=3600"
@@ -47,7 +50,7 @@ async def test_at_most_two_js_children_run_and_they_end_at_the_deadline(site: Sa
         assert (await process_of(workers)).pid == process.pid
 
 
-async def test_a_child_of_one_extraction_outlives_the_deadline_of_another(site: SampleSite) -> None:
+async def test_the_timeout_of_one_extraction_does_not_end_the_child_of_another(site: SampleSite) -> None:
     async with running(extract_timeout=1.0) as workers:
         doomed = asyncio.ensure_future(fails(workers, f"{site.http}/probe/child?to=3600"))
         await eventually(lambda: workers.state().extractions == 1)
@@ -58,13 +61,13 @@ async def test_a_child_of_one_extraction_outlives_the_deadline_of_another(site: 
         assert ended - started >= 2
 
 
-async def test_a_child_that_is_left_running_ends_with_its_extraction(site: SampleSite) -> None:
+async def test_a_child_that_an_extraction_leaves_running_is_killed_when_the_extraction_ends(site: SampleSite) -> None:
     async with running() as workers:
         child = psutil.Process(int(json.loads((await workers.extract(f"{site.http}/probe/orphan")).title)))
         await eventually(lambda: gone(child))
 
 
-async def test_a_hundred_extractions_leave_no_descriptor_and_no_thread(site: SampleSite) -> None:
+async def test_a_hundred_extractions_leave_no_file_descriptor_and_no_thread(site: SampleSite) -> None:
     async with running() as workers:
         process = await process_of(workers)
 
@@ -80,10 +83,10 @@ async def test_a_hundred_extractions_leave_no_descriptor_and_no_thread(site: Sam
         assert await some(100) <= settled
 
 
-async def test_the_next_worker_removes_the_directory_of_a_killed_worker_and_server(
+async def test_a_new_worker_removes_the_directory_that_a_killed_server_and_worker_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The directories of a running server stay."""
+    """A new worker keeps the directories of a server that still runs."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     left = tmp_path / f"{DIRECTORY_PREFIX}left"
     left.mkdir()

@@ -1,4 +1,4 @@
-"""The pool of workers: deadlines, the queue, and workers that hang, die or fail to start."""
+"""Tests of the pool of workers: timeouts, the queue, and workers that hang, die or fail to start."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from tests.extraction.workers import (
 from tests.processes import gone
 
 
-async def test_a_stalled_page_times_out_and_frees_its_thread(site: SampleSite) -> None:
-    """The worker cuts the connection and goes on with other requests."""
+async def test_an_extraction_of_a_stalled_page_times_out_and_frees_its_thread(site: SampleSite) -> None:
+    """The worker closes the connection to the site, and continues with other requests."""
     async with running(extract_timeout=0.5, extract_workers=1) as workers:
         pid = (await process_of(workers)).pid
         assert type(await fails(workers, f"{site.http}/page/slow?seconds=600")) is ExtractionTimeout
@@ -52,7 +52,7 @@ async def test_an_extractor_that_swallows_exceptions_is_stopped_at_its_timeout(s
         assert (await process_of(workers)).pid == pid
 
 
-async def test_a_worker_inherits_no_descriptor_of_its_server(site: SampleSite) -> None:
+async def test_a_worker_inherits_no_file_descriptor_from_its_server(site: SampleSite) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.set_inheritable(True)
         inode = os.readlink(f"/proc/self/fd/{listener.fileno()}")
@@ -62,7 +62,7 @@ async def test_a_worker_inherits_no_descriptor_of_its_server(site: SampleSite) -
             assert inode not in {os.readlink(each) for each in descriptors.iterdir()}
 
 
-async def test_an_extraction_that_hangs_retires_its_worker_but_fails_no_other_request(
+async def test_an_extraction_that_hangs_retires_its_worker_but_no_other_request_fails(
     site: SampleSite, tmp_path: Path
 ) -> None:
     async with running(IMPATIENT) as workers:
@@ -80,7 +80,7 @@ async def test_an_extraction_that_hangs_retires_its_worker_but_fails_no_other_re
         await eventually(lambda: gone(old))
 
 
-async def test_a_worker_that_dies_fails_its_requests_at_once_and_is_replaced(site: SampleSite) -> None:
+async def test_requests_to_a_worker_that_dies_fail_at_once_and_the_worker_is_replaced(site: SampleSite) -> None:
     async with running() as workers:
         first = await process_of(workers)
         waiting = asyncio.ensure_future(fails(workers, f"{site.http}/page/slow?seconds=600"))
@@ -91,7 +91,7 @@ async def test_a_worker_that_dies_fails_its_requests_at_once_and_is_replaced(sit
         assert workers.state().restarts == 1
 
 
-async def test_workers_that_crash_are_restarted_after_growing_pauses(site: SampleSite) -> None:
+async def test_workers_that_crash_again_and_again_are_restarted_after_growing_pauses(site: SampleSite) -> None:
     async with running(WorkersLimits(first_pause=0.1)) as workers:
         started = time.monotonic()
         for _ in range(3):
@@ -100,7 +100,7 @@ async def test_workers_that_crash_are_restarted_after_growing_pauses(site: Sampl
         assert time.monotonic() - started > 0.1 * 2 + 0.1 * 4
 
 
-async def test_cancelling_an_extraction_frees_its_thread(site: SampleSite) -> None:
+async def test_cancelling_an_extraction_frees_its_thread_in_the_worker(site: SampleSite) -> None:
     async with running(extract_workers=1) as workers:
         asked = asyncio.ensure_future(workers.extract(f"{site.http}/page/slow?seconds=600"))
         process = await process_of(workers)
@@ -110,7 +110,7 @@ async def test_cancelling_an_extraction_frees_its_thread(site: SampleSite) -> No
         assert (await process_of(workers)).pid == process.pid
 
 
-async def test_a_request_without_a_free_thread_waits_and_then_fails_with_busy(site: SampleSite, tmp_path: Path) -> None:
+async def test_a_request_waits_for_a_free_thread_and_then_fails_as_busy(site: SampleSite, tmp_path: Path) -> None:
     async with running(extract_workers=1, wait_seconds=0.2) as workers:
         first = asyncio.ensure_future(workers.extract(f"{site.http}/probe/held?to={tmp_path}/go"))
         await eventually(lambda: workers.state().extractions)
@@ -120,7 +120,7 @@ async def test_a_request_without_a_free_thread_waits_and_then_fails_with_busy(si
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
 
 
-async def test_waiting_requests_are_served_in_order(site: SampleSite) -> None:
+async def test_waiting_requests_get_free_threads_in_order(site: SampleSite) -> None:
     async with running(extract_workers=1) as workers:
         ended: list[int] = []
 
@@ -132,7 +132,7 @@ async def test_waiting_requests_are_served_in_order(site: SampleSite) -> None:
         assert ended == list(range(8))
 
 
-async def test_a_cancelled_download_releases_the_pipe(site: SampleSite) -> None:
+async def test_cancelling_a_download_closes_its_pipe(site: SampleSite) -> None:
     async with running(max_workers=1) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         process = await process_of(workers)
@@ -150,7 +150,7 @@ async def test_a_cancelled_download_releases_the_pipe(site: SampleSite) -> None:
         assert (await process_of(workers)).pid == process.pid
 
 
-async def test_a_retired_worker_finishes_its_download(site: SampleSite) -> None:
+async def test_a_retired_worker_finishes_its_running_download(site: SampleSite) -> None:
     async with running(IMPATIENT) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         reading, writing = os.pipe()
@@ -164,7 +164,7 @@ async def test_a_retired_worker_finishes_its_download(site: SampleSite) -> None:
         assert await download.wait() == len(received)
 
 
-async def test_a_frozen_retired_worker_ends_when_all_its_downloads_are_cancelled(site: SampleSite) -> None:
+async def test_a_retired_worker_that_is_frozen_is_killed_when_all_its_downloads_are_cancelled(site: SampleSite) -> None:
     async with running(IMPATIENT) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         downloads, pipes = [], []
@@ -185,7 +185,7 @@ async def test_a_frozen_retired_worker_ends_when_all_its_downloads_are_cancelled
             os.close(descriptor)
 
 
-async def test_a_download_is_stopped_even_if_the_caller_does_not_wait(site: SampleSite) -> None:
+async def test_a_download_is_stopped_even_if_the_caller_does_not_wait_for_its_cancellation(site: SampleSite) -> None:
     async with running(IMPATIENT) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         reading, writing = os.pipe()
@@ -200,7 +200,9 @@ async def test_a_download_is_stopped_even_if_the_caller_does_not_wait(site: Samp
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
 
 
-async def test_invalid_settings_are_tried_once_and_their_error_is_not_shown_to_clients(site: SampleSite) -> None:
+async def test_a_worker_with_invalid_settings_is_started_once_and_clients_do_not_get_its_error_text(
+    site: SampleSite,
+) -> None:
     workers = Workers(options(impersonate="toaster-9"))
     try:
         found = await asyncio.gather(*(fails(workers, f"{site.http}/page/prog?{number}") for number in range(3)))
@@ -215,7 +217,9 @@ async def test_invalid_settings_are_tried_once_and_their_error_is_not_shown_to_c
         await workers.aclose()
 
 
-async def test_a_cookie_file_that_becomes_invalid_may_be_repaired(site: SampleSite, tmp_path: Path) -> None:
+async def test_extractions_succeed_again_after_an_invalid_cookie_file_has_been_repaired(
+    site: SampleSite, tmp_path: Path
+) -> None:
     path = tmp_path / "cookies.txt"
     path.write_text("# Netscape HTTP Cookie File\n")
     async with running(WorkersLimits(first_pause=0.01), cookies_file=str(path)) as workers:
@@ -228,7 +232,7 @@ async def test_a_cookie_file_that_becomes_invalid_may_be_repaired(site: SampleSi
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
 
 
-async def test_closing_fails_running_extractions_and_ends_their_children(site: SampleSite) -> None:
+async def test_closing_the_workers_fails_running_extractions_and_kills_their_child_processes(site: SampleSite) -> None:
     async with running() as workers:
         process = await process_of(workers)
         hanging = [
@@ -242,7 +246,7 @@ async def test_closing_fails_running_extractions_and_ends_their_children(site: S
         await eventually(lambda: all(gone(child) for child in children))
 
 
-async def test_a_worker_start_continues_after_its_callers_have_left(site: SampleSite) -> None:
+async def test_the_start_of_a_worker_continues_after_its_callers_have_left(site: SampleSite) -> None:
     workers = Workers(options(wait_seconds=0.05))
     try:
         for _ in range(3):
@@ -254,7 +258,7 @@ async def test_a_worker_start_continues_after_its_callers_have_left(site: Sample
         await workers.aclose()
 
 
-async def test_closing_in_the_middle_of_a_start_leaves_no_process() -> None:
+async def test_closing_the_workers_while_a_worker_starts_leaves_no_process() -> None:
     ours = psutil.Process()
     before = {child.pid for child in ours.children()}
     for turns in (0, 1, 3, 30, 300):
@@ -268,8 +272,8 @@ async def test_closing_in_the_middle_of_a_start_leaves_no_process() -> None:
     await eventually(lambda: {child.pid for child in ours.children()} <= before)
 
 
-async def test_all_waiting_requests_fail_if_no_worker_starts(site: SampleSite, tmp_path: Path) -> None:
-    """Requests further back in the queue fail as well, although no request ends that would wake them."""
+async def test_all_waiting_requests_fail_if_no_worker_can_be_started(site: SampleSite, tmp_path: Path) -> None:
+    """Even the last request in the queue fails at once, although no running request ends and wakes it."""
     path = tmp_path / "cookies.txt"
     path.write_text("# Netscape HTTP Cookie File\n")
     limits = WorkersLimits(first_pause=0.01, longest_pause=0.01)

@@ -1,4 +1,5 @@
-"""Real workers for tests, with the plugins of the sample site and of the probes, and with loopback allowed."""
+"""Real workers for tests. They load the plugins of the sample site and of the probes, and allow connections to
+loopback."""
 
 from __future__ import annotations
 
@@ -24,11 +25,12 @@ PROBES = Path(__file__).parents[1] / "ytdlp" / "plugins"
 LOOPBACK = load_settings(profile="small", allow_networks="127.0.0.0/8", wait_seconds=60)
 PATIENT = WorkersLimits(grace=30.0)
 IMPATIENT = WorkersLimits(grace=0.3)
-"""Limits that replace a worker soon. Other tests use PATIENT, so that a slow machine does not replace their worker."""
+"""Limits with which a worker that hangs is replaced after a short time. Other tests use PATIENT, so that a slow machine
+does not replace their worker."""
 
 
 def options(**settings: Any) -> WorkerOptions:
-    """Return the worker options of these tests, with `settings` changed but not validated."""
+    """Return the worker options of these tests with `settings` changed. The settings are not validated."""
     changed = LOOPBACK.model_copy(update=settings)
     return replace(worker_options(changed, changed.targets()), plugin_paths=(str(PLUGIN_PATH), str(PROBES)))
 
@@ -38,7 +40,7 @@ OPTIONS = options()
 
 @asynccontextmanager
 async def running(limits: WorkersLimits = PATIENT, **settings: Any) -> AsyncIterator[Workers]:
-    """Run workers with `settings` changed. Checks at the end that none of their processes is left."""
+    """Run workers with `settings` changed. Checks at the end of the block that no worker process is left."""
     workers = Workers(options(**settings), limits)
     pids: set[int] = set()
     try:
@@ -52,12 +54,12 @@ async def running(limits: WorkersLimits = PATIENT, **settings: Any) -> AsyncIter
 
 
 async def process_of(workers: Workers) -> psutil.Process:
-    """Return the worker that takes requests."""
+    """Return the process of the worker that takes new requests."""
     return psutil.Process(workers.state().pids[0])
 
 
 def replaced(workers: Workers, process: psutil.Process) -> bool:
-    """Return whether `process` no longer takes requests. It may still finish its current requests."""
+    """Return True if `process` takes no new requests. It may still be finishing its current requests."""
     state = workers.state()
     return state.status != "running" or state.pids[0] != process.pid
 

@@ -1,5 +1,5 @@
-"""Measurements of streams of the sample site by a client: whether the bytes are right, whether the length is known and
-ranges are supported, and the cost of a stream."""
+"""Measurements of streams from the sample site, as a client sees them: whether the bytes are right, whether the length
+is known and ranges are supported, and the cost of a stream."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tests.wire import Answer
 WOVEN = "woven"
 METHODS = ("relay", "embedded", "subprocess")
 BROADCAST = 12
-"""Number of segments of a broadcast."""
+"""Number of segments in a live broadcast."""
 SHOWN = 5
-"""Number of different segments, which a broadcast repeats."""
+"""Number of different segment files. A broadcast repeats them."""
 NONE = "–"
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The cells of a row in the table that tell whether the bytes are exact, the length is known and ranges are
+    """The cells of a row in docs/media.md that state whether the bytes are exact, the length is known and ranges are
     supported."""
 
     exact: str
@@ -40,8 +40,8 @@ class Facts:
 
 
 def facts_of(server: Server, sample: Sample, method: str, expected: Mapping[str, bytes]) -> Facts:
-    """Return the facts of `sample` by `method`. `expected` contains the bytes of each format. With `subprocess`, only
-    the best format is requested, because a child takes seconds."""
+    """Measure streams of `sample` by `method`. `expected` contains the bytes of each format. With `subprocess`, the
+    test requests only the best format, because each child process takes seconds."""
     if method == WOVEN:
         return _woven_facts(server, sample, expected)
     if sample in LIVE:
@@ -53,7 +53,7 @@ def facts_of(server: Server, sample: Sample, method: str, expected: Mapping[str,
 
 
 def formats(server: Server, sample: Sample) -> list[dict[str, Any]]:
-    """Return the formats that `/info` lists, the best last."""
+    """Return the formats that `/info` lists. The last format is the best."""
     found: list[dict[str, Any]] = server.get(sample.page, path="/info").json()["formats"]
     return found
 
@@ -72,7 +72,7 @@ def _format_facts(server: Server, sample: Sample, method: str, expected: Mapping
 
 
 def _wrong(answer: Answer, expected: bytes | None, sample: Sample, site: SampleSite) -> str | None:
-    """Return why the answer is refused or cut, or None if it is complete. Raises AssertionError if its bytes are not
+    """Return why the response is refused or cut, or None if it is complete. Raises AssertionError if its bytes are not
     those that yt-dlp writes or, if yt-dlp refuses the sample, those of the site."""
     if answer.status != 200:
         return _refusal(answer)
@@ -95,8 +95,8 @@ def _refusal(answer: Answer) -> str:
 
 
 def _length_and_ranges(ask: partial[Answer], answer: Answer) -> tuple[str, str]:
-    """Return whether the answer has a length, and whether ranges are supported. Checks that length and range are
-    right."""
+    """Return whether the response has a Content-Length, and whether ranges are supported. Checks that the length and a
+    range of the body are right."""
     length = answer.headers.get("content-length")
     assert length in (None, str(len(answer.body))) or not answer.complete
     first = len(answer.body) // 3
@@ -120,7 +120,8 @@ def _woven_facts(server: Server, sample: Sample, expected: Mapping[str, bytes]) 
 
 
 def _apart(server: Server, sample: Sample, expected: Mapping[str, bytes]) -> tuple[bytes, bytes]:
-    """Return the separate video and audio: the sample's files, or the best formats that yt-dlp wrote."""
+    """Return the video file and the audio file of a pair of tracks: the sample's files, or the best formats that yt-dlp
+    wrote."""
     if sample.title in FILMS:
         video, audio = sources(sample.title)
         return video.read_bytes(), audio.read_bytes()
@@ -135,8 +136,7 @@ def _unwoven_facts(server: Server, sample: Sample, method: str) -> Facts:
 
 
 def _live_facts(server: Server, sample: Sample, method: str) -> Facts:
-    """Return the facts of a live stream. Checks that the stream has each segment once, from near the live
-    edge to the end."""
+    """Measure a live stream. Checks that the stream has each segment once, from near the live edge to the end."""
     answer = server.get(_own_broadcast(sample, method), method=method)
     if answer.status != 200:
         return Facts(_refusal(answer))
@@ -150,7 +150,7 @@ def _live_facts(server: Server, sample: Sample, method: str) -> Facts:
 
 
 def _own_broadcast(sample: Sample, name: str) -> str:
-    """Return the page of a broadcast that no other client watches."""
+    """Return the address of a page with a live broadcast that no other client watches."""
     return f"{sample.page},id={name}-{time.monotonic_ns()}"
 
 
@@ -164,8 +164,8 @@ def _endings(site: SampleSite) -> list[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Milliseconds to the first byte of the media for the first and the second request, and the bytes that are reserved
-    while a client reads slowly."""
+    """The time to the first byte of the media in milliseconds, for the first and for the second request, and the number
+    of reserved bytes while a client reads slowly."""
 
     first: int
     again: int
@@ -173,7 +173,8 @@ class Costs:
 
 
 def costs_of(server: Server, sample: Sample, method: str) -> Costs:
-    """Measure the best format of a page that the server has not seen yet. No other request may be running."""
+    """Measure the best format of a page that the server has not seen yet. The caller must ensure that no other request
+    is running."""
     page = _own_broadcast(sample, "costs") if sample in LIVE else f"{sample.page}?visit={method}"
     params = {} if method == WOVEN else {"method": method}
     if method != WOVEN and sample not in LIVE:
@@ -194,8 +195,8 @@ def _milliseconds(server: Server, page: str, params: Mapping[str, Any]) -> int:
 
 
 def _reserved(server: Server, page: str, params: Mapping[str, Any]) -> int | None:
-    """Return the number of reserved bytes. Returns None if the stream has ended: the kernel's buffers can hold a small
-    file."""
+    """Return the number of bytes reserved for a stream whose client reads slowly. Returns None if the stream has ended
+    by then, because the kernel's buffers hold a small file."""
     with server.open(page, receive_bytes=4096, **params) as exchange:
         exchange.read(1)
         reserved: int = server.health()["budget"]["used"]

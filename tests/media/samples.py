@@ -1,4 +1,5 @@
-"""The samples in docs/media.md: pages of the sample site, and the files that yt-dlp itself writes for them."""
+"""Samples for the table in docs/media.md: pages of the sample site, and the files that yt-dlp itself writes for
+them."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ SECONDS = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A page of the sample site. `title` is its name in the table."""
+    """A page of the sample site. `title` is its name in docs/media.md."""
 
     title: str
     page: str
@@ -39,21 +40,22 @@ FILES = (*map(_page, ("prog", "moov-last", "webm", "mp3", "m4a")), *map(_film, (
 HLS = tuple(_page(f"hls-{kind}") for kind in ("ts", "fmp4", "aes", "audio", *SHAPES))
 DASH = tuple(map(_page, ("dash", "dash-list", "dash-time", "dash-on-demand", "dash-periods", "dash-bases")))
 LIVE = (Sample("live", "/tube/live/speed=4,target=1,window=12,begin=4,ends=12"),)
-"""Broadcasts whose segments stay in the playlist, so the speed of the machine does not matter."""
+"""Live broadcasts whose segments all stay in the playlist, so that a slow machine misses none."""
 PAIRS = tuple(map(_film, FILMS))
 
 CUTS = {"hls-gap": "cut at the gap, where yt-dlp leaves a hole"}
-"""Samples whose stream ends early on purpose, and the reason."""
+"""The samples whose stream ends early on purpose, and the reason for each."""
 
 REFUSED = {"hls-discontinuity-fmp4": "discontinuity-fmp4"}
-"""The samples of HLS that yt-dlp does not write, and their names on the site."""
+"""The HLS samples that yt-dlp refuses to download, and the name of each on the sample site."""
 
 Written = dict[str, dict[str, bytes]]
-"""The bytes of each format, by page and then by format."""
+"""Mapping from a page to its formats, and from each format to its bytes."""
 
 
 def written(site: SampleSite, folder: Path, samples: tuple[Sample, ...]) -> Written:
-    """Return the bytes that yt-dlp's command line writes for each format. Formats that yt-dlp refuses are missing."""
+    """Return the bytes that yt-dlp's command line writes for each format. Leaves out the formats that yt-dlp refuses to
+    download."""
     output = f"{folder}/%(webpage_url_basename)s/%(format_id)s"
     subprocess.run(
         [
@@ -63,7 +65,7 @@ def written(site: SampleSite, folder: Path, samples: tuple[Sample, ...]) -> Writ
         ],
         env={**os.environ, "PYTHONPATH": str(PLUGIN_PATH)},
         stderr=subprocess.DEVNULL,
-        check=False,  # yt-dlp fails for the samples that it refuses
+        check=False,  # yt-dlp exits with an error, because it refuses some samples
         timeout=SECONDS,
     )
     return {
@@ -73,7 +75,8 @@ def written(site: SampleSite, folder: Path, samples: tuple[Sample, ...]) -> Writ
 
 
 def unwritten(site: SampleSite, sample: Sample) -> list[bytes]:
-    """Return the bytes of each variant of a sample that yt-dlp refuses. Raises KeyError for any other sample."""
+    """Return the bytes of each variant of a sample that yt-dlp refuses to download. Raises KeyError for any other
+    sample."""
     return [
         b"".join(site.path(f"hls/{part}").read_bytes() for part in parts_of(REFUSED[sample.title], variant))
         for variant in VARIANTS

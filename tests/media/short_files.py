@@ -1,5 +1,5 @@
-"""Short files in memory: PyAV writes those of the containers that it supports; the other files, boxes and tags are
-built by hand."""
+"""Short media files in memory. PyAV writes the containers that it supports, and this module builds the other files,
+boxes and tags."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _PIXELS = {"gif": "rgb8", "png": "rgb24", "bmp": "bgr24", "tiff": "rgb24", "mjpe
 
 @functools.cache
 def written(muxer: str, *codecs: str, rate: int = 48_000, seconds: float = 0.5, **options: str) -> bytes:
-    """Return a file that `muxer` writes, with a stream for each of `codecs`, in this order. `options` are passed to the
-    muxer. The file is seekable, because some muxers need that."""
+    """Return a file that PyAV's muxer `muxer` writes, with a stream for each of `codecs`, in this order. `options` are
+    the options of the muxer, which writes to a seekable file."""
     out = io.BytesIO()
     with av.open(out, "w", format=muxer, options={"fflags": "+bitexact", **options}) as container:
         streams = [_stream(container, codec, rate) for codec in codecs]
@@ -62,7 +62,7 @@ def _packets(stream: AudioStream | VideoStream, rate: int, seconds: float) -> li
 
 
 def image(codec: str) -> bytes:
-    """Return one encoded image."""
+    """Return one image encoded with `codec`."""
     encoder, pixels = av.CodecContext.create(codec, "w"), _PIXELS.get(codec, "rgb24")
     assert isinstance(encoder, VideoCodecContext)
     encoder.width, encoder.height, encoder.pix_fmt = 16, 16, pixels

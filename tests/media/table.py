@@ -1,5 +1,5 @@
-"""Generator of docs/media.md, which shows how a real server streams each sample by each method. `make media-doc` runs
-the generator for some minutes. tests/media/test_table.py checks the document."""
+"""Generator of docs/media.md, a table of how a real server streams each sample by each method. `make media-doc` runs
+the generator, which takes some minutes. tests/media/test_table.py checks the document."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Row:
 
 
 def asked() -> Iterator[tuple[Sample, str]]:
-    """Yield the sample and the method of each row of the table, in order."""
+    """Yield the sample and the method of each row of docs/media.md, in order."""
     for sample in (*FILES, *HLS, *DASH, *LIVE):
         yield from ((sample, method) for method in METHODS)
         if sample.title == "dash-on-demand":
@@ -103,7 +103,7 @@ def asked() -> Iterator[tuple[Sample, str]]:
 
 
 def rows(server: Server, folder: Path) -> Iterator[Row]:
-    """Yield each row as soon as it is measured."""
+    """Measure all samples, and yield each row of docs/media.md as soon as its values are known."""
     expected = written(server.site, folder, (*FILES, *HLS, *DASH))
     for sample, method in asked():
         facts = facts_of(server, sample, method, expected.get(sample.title, {}))

@@ -1,4 +1,5 @@
-"""The container is identified by the first bytes of the file; web pages and documents are refused."""
+"""Tests that the container format of a file is identified by the first bytes of the file, and that web pages and
+documents are refused."""
 
 from __future__ import annotations
 
@@ -18,11 +19,11 @@ TS_PACKET = b"G" + bytes(187)
 ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_STREAM = bytes.fromhex("9107dcb7b7a9cf118ee600c00c205365")
 ASF_AUDIO, ASF_VIDEO = (bytes.fromhex(f"{each}4d5bcf11a8fd00805f5c442b") for each in ("409e69f8", "c0ef19bc"))
-ADTS = bytes.fromhex("fff1508002ff") + bytes(17)  # 23 bytes
-MPEG_3 = b"\xff\xfb\x90\x64" + bytes(413)  # 417 bytes: 128 kbit/s, 44.1 kHz
+ADTS = bytes.fromhex("fff1508002ff") + bytes(17)  # the frame has 23 bytes
+MPEG_3 = b"\xff\xfb\x90\x64" + bytes(413)  # the frame has 417 bytes: 128 kbit/s, 44.1 kHz
 MPEG_2 = b"\xff\xfd\xc0\x00" + bytes(830)
 AC3 = b"\x0b\x77\x12\x34\x14\x40" + bytes(600)
-EAC3 = b"\x0b\x77\x00\x3f\x34\x80" + bytes(122)  # 128 bytes
+EAC3 = b"\x0b\x77\x00\x3f\x34\x80" + bytes(122)  # the frame has 128 bytes
 AC4 = b"\xac\x40\x00\x40" + bytes(64)
 BMP = b"BM\x36\x03\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0" + bytes(40)
 ICO = b"\0\0\x01\0\x01\0\x10\x10\0\0\x01\0\x20\0\x68\x04\0\0\x16\0\0\0" + bytes(40)
@@ -40,7 +41,8 @@ def tracks(*types: int, codec: bytes = b"A_OPUS", rest: bytes = b"") -> bytes:
 
 
 def asf(*types: bytes, before: int = 0) -> bytes:
-    """An ASF header with an object of `before` bytes, and then an object for each stream."""
+    """Return an ASF header that contains an object of `before` bytes, unless `before` is 0, and then an object for each
+    stream in `types`."""
     objects = [bytes(16) + struct.pack("<Q", before) + bytes(before - 24)] if before else []
     objects += [ASF_STREAM + struct.pack("<Q", 78) + each + bytes(38) for each in types]
     body = b"".join(objects)
@@ -147,7 +149,7 @@ HAND_MADE: list[tuple[str, bytes, str, str]] = [
 @pytest.mark.parametrize(
     ("first", "content_type", "ext"), [row[1:] for row in HAND_MADE], ids=[row[0] for row in HAND_MADE]
 )
-def test_the_first_bytes_take_precedence_over_the_content_type_and_the_extension(
+def test_the_first_bytes_of_a_file_take_precedence_over_its_content_type_and_extension(
     first: bytes, content_type: str, ext: str
 ) -> None:
     assert identify(first, "video/x-flv", "png") == Container(ext, content_type)
@@ -193,7 +195,7 @@ MADE = [
 
 
 @pytest.mark.parametrize(("muxer", "codecs", "content_type", "ext"), MADE, ids=[f"{row[0]} {row[1]}" for row in MADE])
-def test_a_file_that_a_muxer_made_is_recognised(
+def test_a_file_written_by_a_muxer_is_recognised_by_its_first_bytes(
     muxer: str, codecs: tuple[str, ...], content_type: str, ext: str
 ) -> None:
     rate = 44_100 if "wmav2" in codecs else 48_000
@@ -201,7 +203,7 @@ def test_a_file_that_a_muxer_made_is_recognised(
     assert identify(first, "application/octet-stream", None) == Container(ext, content_type)
 
 
-def test_amr_and_images_from_an_encoder_are_recognised() -> None:
+def test_amr_audio_and_encoded_images_are_recognised_by_their_first_bytes() -> None:
     assert identify(written("amr", "libopencore_amrnb", rate=8000)).content_type == "audio/amr"
     for codec in ("bmp", "tiff", "png", "gif"):
         assert identify(image(codec)).content_type == f"image/{codec}"
@@ -210,7 +212,8 @@ def test_amr_and_images_from_an_encoder_are_recognised() -> None:
 
 
 DECLARED = [
-    # columns: bytes, declared type, extension, whether there is only audio, content type, extension
+    # columns: first bytes, declared type, declared extension, whether the track has only audio, expected type, expected
+    # extension
     (ftyp(b"isom"), None, "m4a", None, "audio/mp4", "m4a"),
     (ftyp(b"isom"), None, "m4b", None, "audio/mp4", "m4b"),
     (ftyp(b"isom"), "audio/mp4", "mp4", None, "audio/mp4", "m4a"),
@@ -240,7 +243,7 @@ DECLARED = [
 
 
 @pytest.mark.parametrize(("first", "declared_type", "declared_ext", "is_audio", "content_type", "ext"), DECLARED)
-def test_the_declared_type_decides_if_the_first_bytes_leave_the_format_open(
+def test_the_declared_type_decides_if_the_first_bytes_fit_several_formats(
     first: bytes,
     declared_type: str | None,
     declared_ext: str | None,
@@ -278,7 +281,7 @@ TAGS = {
 
 @pytest.mark.parametrize("tag", TAGS)
 @pytest.mark.parametrize(("behind", "content_type", "ext"), BEHIND)
-def test_the_format_after_the_id3_tags_determines_the_type(
+def test_a_file_with_id3_tags_is_identified_by_the_bytes_after_the_tags(
     tag: str, behind: bytes, content_type: str, ext: str
 ) -> None:
     if not TAGS[tag] and behind.startswith(b"\1"):
@@ -301,7 +304,7 @@ def test_the_format_after_the_id3_tags_determines_the_type(
         (None, None, "audio/mpeg"),
     ],
 )
-def test_after_an_id3_tag_that_is_too_long_the_declared_type_decides(
+def test_a_file_whose_id3_tag_is_too_long_is_identified_by_its_declared_type(
     declared_type: str | None, ext: str | None, expected: str
 ) -> None:
     first = id3(MAX_TAG_BYTES)[:SNIFF_BYTES]
@@ -330,18 +333,18 @@ def test_after_an_id3_tag_that_is_too_long_the_declared_type_decides(
         (b"#EXTM3U\n#EXTINF:2,\n0.ts\n", "video/mp2t"),
     ],
 )
-def test_web_pages_documents_and_text_are_not_media(first: bytes, content_type: str | None) -> None:
+def test_web_pages_documents_and_text_are_refused_as_not_media(first: bytes, content_type: str | None) -> None:
     with pytest.raises(NotMedia):
         identify(first, content_type, "mp4")
 
 
 @pytest.mark.parametrize("declared", ["text/plain", "text/html", "application/json", "application/octet-stream"])
-def test_media_that_is_declared_as_a_document_is_media(declared: str) -> None:
+def test_the_first_bytes_of_media_take_precedence_over_a_declared_document_type(declared: str) -> None:
     for _name, first, content_type, ext in HAND_MADE:
         assert identify(first, declared, None) == Container(ext, content_type)
 
 
-def test_unknown_bytes_are_identified_by_the_content_type_and_then_by_the_extension() -> None:
+def test_a_file_with_unknown_first_bytes_is_identified_by_its_content_type_or_else_its_extension() -> None:
     unknown = b"\x00\x01\x02\x03\x04\x05\x06\x07\x08"
     assert identify(unknown, "video/webm; codecs=vp9", "mp4") is containers.WEBM
     assert identify(unknown, "video/x-made-up", "mp4") == Container("bin", "video/x-made-up")
@@ -353,7 +356,7 @@ def test_unknown_bytes_are_identified_by_the_content_type_and_then_by_the_extens
 @pytest.mark.parametrize(
     "first",
     [
-        b"\xff\xf1\x3c\x80\0\x1f\xfc",  # the sample rate has a reserved value
+        b"\xff\xf1\x3c\x80\0\x1f\xfc",  # the sampling frequency index has a reserved value
         ADTS + b"\1\2\3\4" * 10,
         b"\xff\xfb\xf0\x64" + bytes(500),
         MPEG_3 + b"\1" * 95,
@@ -367,12 +370,12 @@ def test_unknown_bytes_are_identified_by_the_content_type_and_then_by_the_extens
         ASF_HEADER[:15] + bytes(100),
     ],
 )
-def test_bytes_that_only_resemble_a_format_are_not_recognised(first: bytes) -> None:
+def test_bytes_that_only_resemble_the_header_of_a_format_are_not_recognised(first: bytes) -> None:
     assert sniff(first) is None
 
 
 @given(st.binary(max_size=600), st.sampled_from([row[1][:40] for row in HAND_MADE] + [id3()]))
-def test_any_bytes_can_be_sniffed(first: bytes, signature: bytes) -> None:
+def test_sniffing_random_bytes_returns_a_container_or_none(first: bytes, signature: bytes) -> None:
     for each in (first, signature + first):
         container = sniff(each)
         assert container is None or "/" in container.content_type

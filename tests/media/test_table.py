@@ -1,5 +1,5 @@
-"""docs/media.md is right: these tests measure some samples of each kind again, except for the times and the reserved
-bytes."""
+"""Tests that docs/media.md is right: they measure some samples of each kind again, except for the times and the
+reserved bytes."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def expected(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Writ
     return written(site, tmp_path_factory.mktemp("written"), SAMPLES)
 
 
-def test_there_is_a_row_for_every_sample_by_every_method(table: dict[tuple[str, str], list[str]]) -> None:
+def test_docs_media_md_has_a_row_for_every_sample_by_every_method(table: dict[tuple[str, str], list[str]]) -> None:
     assert list(table) == [(sample.title, method) for sample, method in asked()]
 
 
-def test_no_cell_is_empty_without_a_known_reason(table: dict[tuple[str, str], list[str]]) -> None:
+def test_docs_media_md_has_an_empty_cell_only_in_a_row_that_states_why(table: dict[tuple[str, str], list[str]]) -> None:
     for exact, *others in table.values():
         assert len(others) == COLUMNS - 3
         assert all(others)
@@ -60,12 +60,14 @@ def test_no_cell_is_empty_without_a_known_reason(table: dict[tuple[str, str], li
 
 
 @pytest.mark.parametrize(("sample", "method"), again(), ids=str)
-def test_a_row_has_the_measured_values(
+def test_a_row_of_docs_media_md_has_the_values_that_are_measured_again(
     server: Server, expected: Written, table: dict[tuple[str, str], list[str]], sample: Sample, method: str
 ) -> None:
     facts = facts_of(server, sample, method, expected.get(sample.title, {}))
     assert table[sample.title, method][:3] == [facts.exact, facts.length, facts.ranges]
 
 
-def test_every_woven_film_has_the_packets_of_its_sources(table: dict[tuple[str, str], list[str]]) -> None:
+def test_docs_media_md_states_for_every_woven_film_that_it_has_the_packets_of_its_sources(
+    table: dict[tuple[str, str], list[str]],
+) -> None:
     assert {cells[0] for (_, method), cells in table.items() if method == WOVEN} == {"yes, its packets"}

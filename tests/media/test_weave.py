@@ -1,4 +1,4 @@
-"""Weaving at the real server: one GET returns the separate video and audio of a page as one seekable MP4."""
+"""Tests of weaving in the real server: one GET returns the separate video and audio of a page as one seekable MP4."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PAIRS = {
     "long": ("video-long", "audio-long"),
     "long-sidx": ("video-long-sidx", "audio-long-sidx"),
 }
-"""Pages of the sample site, with the best video and audio format of each."""
+"""Pages of the sample site, and for each page its best video format and best audio format."""
 
 
 @pytest.mark.parametrize("page", PAIRS)
-def test_a_pair_is_one_file_of_known_length_with_the_packets_of_both_tracks(
+def test_a_video_and_an_audio_track_are_woven_to_one_file_of_known_length_with_the_packets_of_both(
     server: Server, media: Path, page: str
 ) -> None:
     answer = server.get(f"/tube/watch/{page}")
@@ -45,7 +45,7 @@ def test_a_pair_is_one_file_of_known_length_with_the_packets_of_both_tracks(
 
 
 @pytest.mark.parametrize("page", ["pair", "pair-sidx", "pair-based", "long-sidx"])
-def test_every_range_is_a_slice_of_the_whole_file(server: Server, page: str) -> None:
+def test_every_range_of_a_woven_stream_is_a_slice_of_the_whole_file(server: Server, page: str) -> None:
     whole = server.get(f"/tube/watch/{page}")
     total, dice = len(whole.body), random.Random(page)
     for _ in range(50):
@@ -56,20 +56,20 @@ def test_every_range_is_a_slice_of_the_whole_file(server: Server, page: str) -> 
         assert part.body == whole.body[first : last + 1]
 
 
-def test_a_suffix_range_is_the_end_of_the_whole_file(server: Server) -> None:
+def test_a_suffix_range_of_a_woven_stream_is_the_end_of_the_whole_file(server: Server) -> None:
     whole = server.get("/tube/watch/pair")
     part = server.get("/tube/watch/pair", headers={"Range": "bytes=-70000"})
     assert (part.status, part.body) == (206, whole.body[-70000:])
 
 
-def test_a_range_beyond_the_end_is_refused_with_416(server: Server) -> None:
+def test_a_range_beyond_the_end_of_a_woven_stream_is_refused_with_416(server: Server) -> None:
     total = int(server.get("/tube/watch/pair", verb="HEAD").headers["content-length"])
     answer = server.get("/tube/watch/pair", headers={"Range": f"bytes={total}-"})
     assert (answer.status, answer.code) == (416, "range_not_satisfiable")
     assert answer.headers["content-range"] == f"bytes */{total}"
 
 
-def test_if_range_with_another_validator_returns_the_whole_file(server: Server) -> None:
+def test_a_range_of_a_woven_stream_with_an_outdated_if_range_returns_the_whole_file(server: Server) -> None:
     etag = server.get("/tube/watch/pair", verb="HEAD").headers["etag"]
     same = server.get("/tube/watch/pair", headers={"Range": "bytes=0-99", "If-Range": etag})
     other = server.get("/tube/watch/pair", headers={"Range": "bytes=0-99", "If-Range": '"another"'})
@@ -77,14 +77,14 @@ def test_if_range_with_another_validator_returns_the_whole_file(server: Server) 
     assert (other.status, str(len(other.body))) == (200, other.headers["content-length"])
 
 
-def test_head_has_the_headers_of_get(server: Server) -> None:
+def test_head_for_a_woven_stream_has_the_headers_of_get(server: Server) -> None:
     names = ("content-type", "content-length", "accept-ranges", "etag", "content-disposition")
     head, get = (server.get("/tube/watch/pair-sidx", verb=verb) for verb in ("HEAD", "GET"))
     assert [head.headers[name] for name in names] == [get.headers[name] for name in names]
     assert head.body == b""
 
 
-def test_a_selector_may_merge_two_formats(server: Server) -> None:
+def test_a_format_selector_may_merge_a_video_and_an_audio_format(server: Server) -> None:
     answer = server.get("/tube/watch/full", format="bv[ext=mp4]+ba[ext=m4a]", to="mp4")
     assert (answer.status, answer.headers["content-type"]) == (200, "video/mp4")
     assert len(packets(answer.body, "audio")) > 0
@@ -94,12 +94,12 @@ def test_a_selector_may_merge_two_formats(server: Server) -> None:
     ("page", "format"),
     [("pair-webm", ""), ("pair-mixed", ""), ("pair-webm", "bv+ba"), ("pair-mixed", "bv+ba")],
 )
-def test_a_pair_that_cannot_be_woven_is_refused(server: Server, page: str, format: str) -> None:
+def test_a_pair_of_formats_that_cannot_be_woven_is_refused_with_422(server: Server, page: str, format: str) -> None:
     answer = server.get(f"/tube/watch/{page}", format=format)
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
 
 
-def test_the_muxed_film_is_streamed_if_the_pair_cannot_be_woven(server: Server, media: Path) -> None:
+def test_a_muxed_format_is_streamed_instead_of_a_pair_that_cannot_be_woven(server: Server, media: Path) -> None:
     answer = server.get("/tube/watch/pair-or-film")
     assert (answer.status, answer.body) == (200, (media / "prog-180.mp4").read_bytes())
     server.settled()
@@ -107,24 +107,25 @@ def test_the_muxed_film_is_streamed_if_the_pair_cannot_be_woven(server: Server, 
 
 @pytest.mark.parametrize("page", ["pair", "pair-sidx"])
 @pytest.mark.parametrize("faults", ["expire=1500000", "rst=2000000", "status=503,times=1"])
-def test_a_woven_stream_recovers_from_faults_of_its_sources(server: Server, faults: str, page: str) -> None:
-    """The faults are URLs that expire, connections that are reset, and temporary errors."""
+def test_a_woven_stream_recovers_from_expired_urls_resets_and_temporary_errors(
+    server: Server, faults: str, page: str
+) -> None:
     answer = server.get(f"/tube/watch/fault/{faults}/{page}")
     assert (answer.status, answer.complete) == (200, True)
     assert answer.body == server.get(f"/tube/watch/{page}").body
 
 
-def test_a_pair_from_a_media_server_without_ranges_is_refused(server: Server) -> None:
+def test_a_pair_of_tracks_from_a_media_server_without_range_support_is_refused(server: Server) -> None:
     answer = server.get("/tube/watch/fault/norange/pair")
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
 
 
-def test_a_method_that_cannot_weave_refuses_a_pair(server: Server) -> None:
+def test_embedded_refuses_a_pair_of_tracks_with_422(server: Server) -> None:
     answer = server.get("/tube/watch/pair", method="embedded")
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
 
 
-def test_a_woven_stream_leaves_nothing_behind(server: Server) -> None:
+def test_a_client_that_leaves_a_woven_stream_leaves_no_stream_on_the_server(server: Server) -> None:
     with server.open("/tube/watch/pair", receive_bytes=4096) as exchange:
         exchange.read(1)
         assert server.health()["streams"] == 1
@@ -140,10 +141,12 @@ def test_a_woven_film_decodes_to_the_frames_of_its_sources(server: Server, media
 
 @pytest.mark.parametrize("page", ["long", "long-sidx"])
 @pytest.mark.parametrize("seconds", [7.3, 31.0, 55.9])
-def test_a_seek_finds_a_key_frame_just_before_its_target(server: Server, page: str, seconds: float) -> None:
-    """A player needs few jumps in the file for a seek. Without an index for each track, it would need 730 jumps in a
-    fragmented film."""
+def test_a_seek_in_a_woven_film_finds_a_key_frame_at_most_five_seconds_before_its_target(
+    server: Server, page: str, seconds: float
+) -> None:
+    """A player reaches the target of a seek by few jumps in the file. In a fragmented film without an index for each
+    track, the player would need 730 jumps."""
     time, is_key, jumps = sought(server.get(f"/tube/watch/{page}").body, seconds)
     assert is_key
     assert seconds - 5 <= time <= seconds
-    assert jumps < 40  # PyAV 18 needs fewer than 20, PyAV 19 up to 24
+    assert jumps < 40  # PyAV 18 makes fewer than 20 seeks in the file, PyAV 19 up to 24

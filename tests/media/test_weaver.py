@@ -1,4 +1,5 @@
-"""The weaver: it reads each source forwards with few requests, and never mixes two versions of a source."""
+"""Tests of the weaver: it reads each source (a video or audio file) forwards with few requests, and never mixes two
+versions of a source."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ KIB = 1024
 
 @pytest.fixture
 def shelf(media: Path) -> Iterator[Shelf]:
-    """Run a media server with video and audio, each with a validator."""
+    """Run a media server that serves a video file and an audio file, each with an ETag."""
     with Shelf() as shelf:
         put(shelf, media / "video-only.mp4", media / "audio-only.mp4")
         yield shelf
@@ -43,7 +44,7 @@ def ranges(shelf: Shelf, path: str) -> list[str]:
     return [asked.headers["Range"] for asked in shelf.asked if asked.target == path]
 
 
-async def test_each_source_gets_one_request_for_its_head_and_one_for_the_rest(shelf: Shelf) -> None:
+async def test_the_weaver_sends_each_source_one_request_for_its_head_and_one_for_its_other_bytes(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         assert packets(film, "video") == packets(bytes(shelf.files["/video"]), "video")  # type: ignore[arg-type]
@@ -54,7 +55,9 @@ async def test_each_source_gets_one_request_for_its_head_and_one_for_the_rest(sh
 
 
 @pytest.mark.parametrize("declared", ["text/plain", "text/html", "application/json"])
-async def test_the_bytes_of_a_source_decide_whether_it_is_media(shelf: Shelf, declared: str) -> None:
+async def test_the_bytes_of_a_source_and_not_its_content_type_determine_whether_it_is_media(
+    shelf: Shelf, declared: str
+) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         for name in ("/video", "/audio"):
@@ -63,11 +66,11 @@ async def test_the_bytes_of_a_source_decide_whether_it_is_media(shelf: Shelf, de
         begin = len(film) // 2
         assert await weaving.read(ByteRange(begin, begin + 99_999)) == film[begin : begin + 100_000]
         assert (len(ranges(shelf, "/video")), len(ranges(shelf, "/audio"))) == (1, 1)
-    async with loom(shelf) as weaving:  # this weaver knows no layout yet
+    async with loom(shelf) as weaving:  # this weaver has not cached the layout
         assert await weaving.read() == film
 
 
-async def test_head_with_a_known_layout_requests_one_byte_of_each_source(shelf: Shelf) -> None:
+async def test_head_for_a_woven_stream_with_a_cached_layout_requests_one_byte_of_each_source(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         whole = await weaving.open()
         await whole.aclose()
@@ -81,14 +84,14 @@ async def test_head_with_a_known_layout_requests_one_byte_of_each_source(shelf: 
             assert first == last
 
 
-async def test_a_web_page_in_place_of_a_source_is_refused(shelf: Shelf) -> None:
+async def test_a_web_page_in_place_of_a_source_is_refused_as_not_media(shelf: Shelf) -> None:
     shelf.files["/audio"] = b"<!DOCTYPE html>" * 100
     async with loom(shelf) as weaving:
         with pytest.raises(NotMedia):
             await weaving.read()
 
 
-async def test_a_read_returns_no_more_than_its_limit(shelf: Shelf) -> None:
+async def test_a_read_of_a_woven_stream_returns_no_more_bytes_than_its_limit(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         whole = await weaving.read()
         woven = await weaving.open()
@@ -100,14 +103,14 @@ async def test_a_read_returns_no_more_than_its_limit(shelf: Shelf) -> None:
         assert b"".join(chunks) == whole
 
 
-async def test_a_moov_at_the_end_costs_one_more_request(shelf: Shelf, media: Path) -> None:
+async def test_a_source_with_its_moov_at_the_end_takes_one_more_request(shelf: Shelf, media: Path) -> None:
     put(shelf, media / "video-last.mp4", media / "audio-last.mp4")
     async with loom(shelf) as weaving:
         await weaving.read()
         assert len(ranges(shelf, "/video")) == 3
 
 
-async def test_a_later_client_shares_the_layout(shelf: Shelf) -> None:
+async def test_a_later_client_reuses_the_cached_layout(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         shelf.asked.clear()
@@ -115,14 +118,14 @@ async def test_a_later_client_shares_the_layout(shelf: Shelf) -> None:
         assert (len(ranges(shelf, "/video")), len(ranges(shelf, "/audio"))) == (1, 1)
 
 
-async def test_concurrent_clients_share_the_layout(shelf: Shelf) -> None:
+async def test_concurrent_clients_share_one_layout(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         films = await asyncio.gather(*(weaving.read(ByteRange(0, 200_000)) for _ in range(10)))
         assert len(set(films)) == 1
         assert ranges(shelf, "/video").count("bytes=0-65535") == 1
 
 
-async def test_a_range_requests_only_its_own_bytes_from_the_source(shelf: Shelf) -> None:
+async def test_a_range_of_a_woven_stream_requests_only_its_own_bytes_from_the_sources(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         shelf.asked.clear()
@@ -133,7 +136,7 @@ async def test_a_range_requests_only_its_own_bytes_from_the_source(shelf: Shelf)
         assert last - first == 99
 
 
-async def test_a_range_inside_the_header_requests_no_bytes_of_the_sources(shelf: Shelf) -> None:
+async def test_a_range_inside_the_header_of_a_woven_film_sends_no_request_to_the_sources(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         shelf.asked.clear()
@@ -141,8 +144,11 @@ async def test_a_range_inside_the_header_requests_no_bytes_of_the_sources(shelf:
         assert shelf.asked == []
 
 
-async def test_bytes_of_other_tracks_between_samples_are_read_and_dropped(shelf: Shelf, media: Path) -> None:
-    """Both tracks are in one muxed file, whose audio is too small for a request per second."""
+async def test_the_weaver_skips_bytes_of_other_tracks_by_reading_them_instead_of_a_new_request(
+    shelf: Shelf, media: Path
+) -> None:
+    """Video and audio come from a single muxed file. A second of its audio has so few bytes that a separate request for
+    it is not worthwhile."""
     put(shelf, media / "prog.mp4", media / "prog.mp4")
     async with loom(shelf) as weaving:
         film = await weaving.read()
@@ -150,7 +156,7 @@ async def test_bytes_of_other_tracks_between_samples_are_read_and_dropped(shelf:
         assert len(ranges(shelf, "/video")) == 2
 
 
-async def test_a_source_that_is_cut_is_resumed(shelf: Shelf) -> None:
+async def test_a_source_that_is_cut_is_resumed_during_weaving(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         shelf.cuts["/video"] = 1_000_000
@@ -158,7 +164,7 @@ async def test_a_source_that_is_cut_is_resumed(shelf: Shelf) -> None:
         assert shelf.cuts == {}
 
 
-async def test_a_source_that_changed_between_streams_gets_its_own_layout(shelf: Shelf, media: Path) -> None:
+async def test_a_source_that_changes_between_two_streams_gets_a_new_layout(shelf: Shelf, media: Path) -> None:
     async with loom(shelf) as weaving:
         first = await weaving.open()
         await first.aclose()
@@ -170,20 +176,20 @@ async def test_a_source_that_changed_between_streams_gets_its_own_layout(shelf: 
         assert packets(film, "video") == packets((media / "video-180.mp4").read_bytes(), "video")
 
 
-async def test_a_source_that_changes_during_a_stream_is_an_error(shelf: Shelf, media: Path) -> None:
+async def test_a_source_that_changes_during_a_stream_raises_upstream_failed(shelf: Shelf, media: Path) -> None:
     async with loom(shelf) as weaving:
         await weaving.read()
         shelf.cuts["/video"] = 1_000_000
         woven = await weaving.open()
         put(shelf, media / "video-180.mp4", media / "audio-only.mp4", etag="2")
-        for _ in range(2):  # the second read raises as well, instead of a clean EOF
+        for _ in range(2):  # the second read raises as well, and does not report a clean EOF
             with pytest.raises(UpstreamFailed):
                 await woven.rest()
         await woven.aclose()
 
 
-async def test_a_source_that_became_shorter_without_a_validator_gets_its_own_layout(shelf: Shelf, media: Path) -> None:
-    """The range that fitted the old file is beyond the end of the new one."""
+async def test_a_source_without_validator_that_becomes_shorter_gets_a_new_layout(shelf: Shelf, media: Path) -> None:
+    """The weaver requests a range that is inside the old file, but beyond the end of the new file."""
     shelf.headers.clear()
     async with loom(shelf) as weaving:
         await weaving.read(ByteRange(0, 0))
@@ -193,7 +199,7 @@ async def test_a_source_that_became_shorter_without_a_validator_gets_its_own_lay
 
 
 @pytest.mark.parametrize("path", ["/video", "/audio"])
-async def test_an_empty_source_is_an_upstream_failure(shelf: Shelf, path: str) -> None:
+async def test_an_empty_source_raises_upstream_failed(shelf: Shelf, path: str) -> None:
     shelf.files[path] = b""
     async with loom(shelf) as weaving:
         with pytest.raises(UpstreamFailed, match="empty"):
@@ -207,14 +213,14 @@ async def test_sources_without_range_support_cannot_be_woven(shelf: Shelf) -> No
             await weaving.open()
 
 
-async def test_a_range_beyond_the_end_leaves_nothing_behind(shelf: Shelf) -> None:
+async def test_a_range_beyond_the_end_of_a_woven_stream_leaves_no_connection_and_no_bytes_in_use(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         with pytest.raises(RangeNotSatisfiable):
             await weaving.open(ByteRange(1 << 40, None))
 
 
-async def test_a_cancelled_stream_leaves_nothing_behind(shelf: Shelf) -> None:
-    """The stream is cancelled after 0 to 117 turns of the loop."""
+async def test_a_woven_stream_that_is_cancelled_leaves_no_connection_and_no_bytes_in_use(shelf: Shelf) -> None:
+    """The test cancels the stream after 0 to 117 iterations of the event loop."""
     for turns in range(0, 120, 3):
         async with loom(shelf) as weaving:
             opening = asyncio.ensure_future(weaving.read(ByteRange(0, 300_000)))
@@ -225,7 +231,7 @@ async def test_a_cancelled_stream_leaves_nothing_behind(shelf: Shelf) -> None:
             await eventually(lambda: not weaving.client.open_connections)
 
 
-async def test_a_layout_is_charged_while_it_is_in_use_and_spare_afterwards(shelf: Shelf) -> None:
+async def test_a_layout_is_charged_to_the_budget_while_it_is_in_use_and_spare_afterwards(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         woven = await weaving.open()
         layout_bytes = weaving.budget.used_bytes - woven.reservation.nbytes
@@ -238,24 +244,24 @@ async def test_a_layout_is_charged_while_it_is_in_use_and_spare_afterwards(shelf
         assert weaving.budget.used_bytes == 0
 
 
-async def test_a_spare_layout_makes_room_for_a_new_stream(shelf: Shelf) -> None:
+async def test_spare_layouts_are_discarded_to_make_room_for_a_new_stream(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         await weaving.read(ByteRange(0, 0))
         reservation = await weaving.budget.reserve(weaving.budget.total_bytes)
         reservation.release()
 
 
-async def test_a_layout_beyond_the_budget_is_too_large(shelf: Shelf) -> None:
+async def test_a_layout_that_exceeds_the_budget_is_refused_as_too_large(shelf: Shelf) -> None:
     async with loom(shelf, budget_bytes=Weaver.stream_bytes + 100 * KIB) as weaving:
         with pytest.raises(TooLarge):
             await weaving.open()
 
 
-def test_a_stream_holds_at_most_half_a_mebibyte_besides_its_layout() -> None:
+def test_a_woven_stream_reserves_at_most_half_a_mebibyte_besides_its_layout() -> None:
     assert Weaver.stream_bytes <= 512 * KIB
 
 
-async def test_every_range_of_a_fragmented_pair_is_a_slice_of_the_whole_file(shelf: Shelf, media: Path) -> None:
+async def test_every_range_of_a_woven_fragmented_film_is_a_slice_of_the_whole_film(shelf: Shelf, media: Path) -> None:
     put(shelf, media / "video-sidx.mp4", media / "audio-based.mp4")
     async with loom(shelf) as weaving:
         film, dice = await weaving.read(), random.Random(3)
@@ -268,7 +274,8 @@ async def test_every_range_of_a_fragmented_pair_is_a_slice_of_the_whole_file(she
 
 
 def regrouped(film: bytes, fragments: int) -> bytes:
-    """Return a fragmented film with additional boxes, whose index has one reference for every `fragments` fragments."""
+    """Return the fragmented film with additional boxes between its fragments, and with a sidx that has one reference
+    for every `fragments` fragments."""
     data = memoryview(film)
     head = own_boxes(film)
     first = next(box.start for box in head if box.kind == b"moof")
@@ -288,9 +295,9 @@ def regrouped(film: bytes, fragments: int) -> bytes:
     return b"".join((film[: moov.end], write(b"sidx", sidx), *blocks))
 
 
-async def test_a_block_may_contain_several_fragments_and_other_boxes(shelf: Shelf, media: Path) -> None:
-    """The data of these fragments begins 17 bytes after the offset in their truns. That does not matter, because no
-    test decodes the film."""
+async def test_a_sidx_reference_may_cover_several_fragments_and_other_boxes(shelf: Shelf, media: Path) -> None:
+    """The additional boxes shift the data of the fragments by 17 bytes from the data offset in their truns. No test
+    notices this, because none decodes the film."""
     put(shelf, media / "video-sidx.mp4", media / "audio-sidx.mp4")
     shelf.files["/video"] = regrouped((media / "video-sidx.mp4").read_bytes(), 2)
     async with loom(shelf) as weaving:
@@ -311,7 +318,7 @@ def with_an_index_before_each_fragment(film: Path) -> bytes:
     return out.getvalue()
 
 
-async def test_an_index_of_only_the_first_fragment_does_not_count_as_the_index_of_the_film(
+async def test_a_sidx_that_covers_only_the_first_fragment_is_not_used_as_the_index_of_the_film(
     shelf: Shelf, media: Path
 ) -> None:
     put(shelf, media / "video-sidx.mp4", media / "audio-sidx.mp4")
@@ -326,6 +333,6 @@ async def test_an_index_of_only_the_first_fragment_does_not_count_as_the_index_o
 
 
 def numbers_of(moof: bytes) -> tuple[int, int]:
-    """Return the sequence number and the track number of a moof."""
+    """Return the sequence number and the track number in a moof."""
     mfhd, tfhd = moof.index(b"mfhd"), moof.index(b"tfhd")
     return int.from_bytes(moof[mfhd + 8 : mfhd + 12], "big"), int.from_bytes(moof[tfhd + 8 : tfhd + 12], "big")

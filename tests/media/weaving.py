@@ -1,5 +1,5 @@
-"""The weaver without a server around it. It weaves two tracks of a made-up page, whose files are on a `Shelf`, the
-media server of the tests."""
+"""Helpers that run the weaver without a server around it. It weaves two tracks of a made-up page, whose files are on a
+`Shelf`, the tests' media server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _NoPages:
 
 @dataclass
 class Loom:
-    """A weaver, the budget that pays for it, and its sources `/video` and `/audio` on the media server."""
+    """A weaver, its budget, and its sources `/video` and `/audio` on the media server."""
 
     shelf: Shelf
     client: Client
@@ -66,7 +66,7 @@ class Loom:
             raise
 
     async def read(self, range_: ByteRange | None = None) -> bytes:
-        """Open a range, read it to its end, and close it."""
+        """Open a range of the woven file, read it to its end, and close it."""
         woven = await self.open(range_)
         try:
             return await woven.rest()
@@ -94,8 +94,8 @@ class Woven:
 
 @asynccontextmanager
 async def loom(shelf: Shelf, *, budget_bytes: int = BUDGET_BYTES) -> AsyncIterator[Loom]:
-    """Run a weaver. Raises AssertionError at the end of the block if a connection is open, or bytes that are not spare
-    are in use."""
+    """Run a weaver. Raises AssertionError at the end of the block if a connection is still open, or if the budget has
+    bytes in use that are not spare."""
     allowed = parse_networks([shelf.url.removeprefix("http://")])
     client = Client(Guard(allow=allowed), timeouts=Timeouts(connect=30.0, stall=60.0))
     budget = Budget(budget_bytes, max_streams=50, wait_seconds=5.0)

@@ -1,4 +1,4 @@
-"""Helpers for tests of the budget."""
+"""Helpers for tests of the memory budget."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serverpy.memory.budget import Budget, Reservation
 
 @asynccontextmanager
 async def admitted(tested: Budget, nbytes: int) -> AsyncIterator[Reservation]:
-    """Yield a reservation, which is released at the end of the block."""
+    """Reserve bytes of the budget. Yields the reservation, and releases it at the end of the block."""
     reservation = await tested.reserve(nbytes)
     try:
         yield reservation
@@ -20,7 +20,7 @@ async def admitted(tested: Budget, nbytes: int) -> AsyncIterator[Reservation]:
 
 
 async def turn() -> None:
-    """Let every task that can run do so."""
+    """Wait for some iterations of the event loop, in which every task that is ready runs."""
     for _ in range(5):
         await asyncio.sleep(0)
 

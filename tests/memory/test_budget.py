@@ -1,4 +1,5 @@
-"""The budget: it never lends more than it has, serves requests in order, and gets every byte back."""
+"""Tests of the memory budget: it never lends more bytes than it has, grants requests in order, and gets every byte
+back."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ def budget(total: int = 100, streams: int = 10, wait: float = 60, waiter: int = 
     return Budget(total, streams, wait, waiter_bytes=waiter)
 
 
-async def test_free_bytes_are_reserved_at_once_and_returned_on_release() -> None:
+async def test_free_bytes_are_reserved_at_once_and_returned_by_release() -> None:
     tested = budget()
     async with admitted(tested, 60) as reservation:
         assert (tested.used_bytes, tested.streams, reservation.nbytes) == (60, 1, 60)
@@ -25,7 +26,7 @@ async def test_free_bytes_are_reserved_at_once_and_returned_on_release() -> None
     assert reservation.nbytes == 0
 
 
-async def test_release_is_idempotent() -> None:
+async def test_releasing_a_reservation_twice_has_no_effect() -> None:
     tested = budget()
     first, second = await tested.reserve(10), await tested.reserve(10)
     first.release()
@@ -35,7 +36,7 @@ async def test_release_is_idempotent() -> None:
     assert_empty(tested)
 
 
-async def test_a_failing_block_releases_its_reservation() -> None:
+async def test_an_exception_in_the_block_releases_the_reservation() -> None:
     tested = budget()
     with pytest.raises(ZeroDivisionError):
         async with admitted(tested, 10):
@@ -44,7 +45,7 @@ async def test_a_failing_block_releases_its_reservation() -> None:
 
 
 @pytest.mark.parametrize("tested", [budget(total=100, streams=1), budget(total=10)])
-async def test_a_newcomer_waits_for_a_place_and_for_bytes(tested: Budget) -> None:
+async def test_a_request_waits_if_no_stream_slot_or_too_few_bytes_are_free(tested: Budget) -> None:
     first = await tested.reserve(8)
     second = spawn(tested.reserve(8), name="second")
     await turn()
@@ -55,7 +56,7 @@ async def test_a_newcomer_waits_for_a_place_and_for_bytes(tested: Budget) -> Non
     assert_empty(tested)
 
 
-async def test_a_small_newcomer_does_not_overtake_a_large_one() -> None:
+async def test_a_small_request_does_not_overtake_a_large_one_in_the_queue() -> None:
     tested = budget()
     first = await tested.reserve(50)
     large = spawn(tested.reserve(80), name="large")
@@ -70,7 +71,7 @@ async def test_a_small_newcomer_does_not_overtake_a_large_one() -> None:
     assert_empty(tested)
 
 
-async def test_a_request_that_has_waited_too_long_is_refused_as_busy() -> None:
+async def test_a_request_that_has_waited_for_wait_seconds_is_refused_as_busy() -> None:
     tested = budget(wait=0.01)
     async with admitted(tested, 100 - 1):
         with pytest.raises(Busy) as caught:
@@ -79,7 +80,7 @@ async def test_a_request_that_has_waited_too_long_is_refused_as_busy() -> None:
     assert_empty(tested)
 
 
-async def test_with_a_wait_of_0_seconds_a_request_is_refused_at_once() -> None:
+async def test_with_wait_seconds_of_0_a_request_that_must_wait_is_refused_at_once() -> None:
     tested = budget(wait=0)
     async with admitted(tested, 60) as reservation:
         with pytest.raises(Busy):
@@ -91,7 +92,7 @@ async def test_with_a_wait_of_0_seconds_a_request_is_refused_at_once() -> None:
     assert_empty(tested)
 
 
-async def test_as_many_requests_may_wait_as_streams_may_run() -> None:
+async def test_as_many_requests_may_wait_as_streams_may_run_at_once() -> None:
     tested = budget(streams=2)
     running = [await tested.reserve(1) for _ in range(2)]
     queue = [spawn(tested.reserve(1), name="waits") for _ in range(2)]
@@ -105,7 +106,7 @@ async def test_as_many_requests_may_wait_as_streams_may_run() -> None:
     assert_empty(tested)
 
 
-async def test_waiting_requests_are_charged_and_the_queue_is_full_when_no_bytes_are_free() -> None:
+async def test_waiting_requests_are_charged_and_are_refused_if_no_bytes_are_free_for_the_charge() -> None:
     tested = budget(total=100, waiter=20)
     first = await tested.reserve(50)
     queue = [spawn(tested.reserve(60), name="waits") for _ in range(2)]
@@ -119,8 +120,9 @@ async def test_waiting_requests_are_charged_and_the_queue_is_full_when_no_bytes_
     assert_empty(tested)
 
 
-async def test_the_charges_of_waiting_requests_leave_room_for_the_first() -> None:
-    """If the charges left no room for the first in the queue while nothing runs, every request would wait in vain."""
+async def test_the_charges_of_waiting_requests_leave_enough_bytes_for_the_first_request_in_the_queue() -> None:
+    """If the charges left too few bytes for the first request in the queue while no stream is running, all requests
+    would wait forever."""
     tested = budget(total=100, waiter=20)
     first = await tested.reserve(30)
     head = spawn(tested.reserve(80), name="head")
@@ -135,7 +137,7 @@ async def test_the_charges_of_waiting_requests_leave_room_for_the_first() -> Non
     assert_empty(tested)
 
 
-async def test_a_request_that_can_never_fit_is_too_large() -> None:
+async def test_a_request_for_more_bytes_than_the_whole_budget_is_too_large() -> None:
     tested = budget(total=100)
     assert tested.fits(100)
     assert not tested.fits(101)
@@ -151,7 +153,7 @@ async def test_a_request_that_can_never_fit_is_too_large() -> None:
     assert_empty(tested)
 
 
-async def test_a_growing_stream_takes_precedence_over_newcomers() -> None:
+async def test_a_growing_reservation_takes_precedence_over_new_requests() -> None:
     tested = budget()
     first, second = await tested.reserve(50), await tested.reserve(40)
     newcomer = spawn(tested.reserve(30), name="newcomer")
@@ -161,14 +163,16 @@ async def test_a_growing_stream_takes_precedence_over_newcomers() -> None:
     second.release()
     await growing
     assert first.nbytes == 100
-    # The newcomer is refused, because a running stream needs the bytes of its charge.
+    # This new request is refused, because the growing reservation needs the bytes charged for it.
     with pytest.raises(Busy):
         await newcomer
     first.release()
     assert_empty(tested)
 
 
-async def test_newcomers_stay_in_the_queue_if_the_growth_fits_beside_their_charges() -> None:
+async def test_waiting_requests_stay_in_the_queue_if_a_reservation_can_grow_without_the_bytes_charged_for_them() -> (
+    None
+):
     tested = budget()
     first = await tested.reserve(50)
     newcomer = spawn(tested.reserve(60), name="newcomer")
@@ -180,7 +184,7 @@ async def test_newcomers_stay_in_the_queue_if_the_growth_fits_beside_their_charg
     assert_empty(tested)
 
 
-async def test_streams_that_all_want_to_grow_do_not_deadlock() -> None:
+async def test_reservations_that_all_want_to_grow_do_not_deadlock() -> None:
     tested = budget()
     first, second = await tested.reserve(50), await tested.reserve(50)
     growing = spawn(first.grow(10), name="growing")
@@ -194,7 +198,7 @@ async def test_streams_that_all_want_to_grow_do_not_deadlock() -> None:
     assert_empty(tested)
 
 
-async def test_a_deadlock_of_growing_streams_is_also_resolved_after_a_release() -> None:
+async def test_a_deadlock_of_growing_reservations_is_also_resolved_after_a_release() -> None:
     tested = budget()
     first, second, third = await tested.reserve(45), await tested.reserve(45), await tested.reserve(10)
     growing = [spawn(reservation.grow(30), name="growing") for reservation in (first, second)]
@@ -209,7 +213,7 @@ async def test_a_deadlock_of_growing_streams_is_also_resolved_after_a_release() 
     assert_empty(tested)
 
 
-async def test_growing_by_0_bytes_does_not_wait() -> None:
+async def test_growing_a_reservation_by_0_bytes_does_not_wait() -> None:
     tested = budget()
     async with admitted(tested, 50) as first, admitted(tested, 50) as second:
         growing = spawn(first.grow(10), name="growing")
@@ -220,7 +224,7 @@ async def test_growing_by_0_bytes_does_not_wait() -> None:
     assert_empty(tested)
 
 
-async def test_a_growing_stream_waits_at_most_as_long_as_a_newcomer() -> None:
+async def test_a_growing_reservation_waits_at_most_wait_seconds() -> None:
     tested = budget(wait=0.01)
     async with admitted(tested, 50) as first, admitted(tested, 50):
         with pytest.raises(Busy):
@@ -229,7 +233,7 @@ async def test_a_growing_stream_waits_at_most_as_long_as_a_newcomer() -> None:
     assert_empty(tested)
 
 
-async def test_a_reservation_released_while_it_grows_leaves_nothing_behind() -> None:
+async def test_releasing_a_reservation_while_it_grows_leaves_no_bytes_reserved() -> None:
     tested = budget()
     first, second = await tested.reserve(50), await tested.reserve(50)
     growing = spawn(first.grow(10), name="growing")
@@ -245,7 +249,7 @@ async def test_a_reservation_released_while_it_grows_leaves_nothing_behind() -> 
     assert_empty(tested)
 
 
-async def test_a_request_cancelled_while_it_waits_leaves_nothing_behind_and_the_next_is_served() -> None:
+async def test_cancelling_a_waiting_request_leaves_no_bytes_reserved_and_grants_the_next_request() -> None:
     tested = budget()
     first = await tested.reserve(50)
     large = spawn(tested.reserve(90), name="large")
@@ -258,7 +262,7 @@ async def test_a_request_cancelled_while_it_waits_leaves_nothing_behind_and_the_
     assert_empty(tested)
 
 
-async def test_a_request_cancelled_in_the_turn_that_grants_it_leaves_nothing_behind() -> None:
+async def test_cancelling_a_request_just_as_it_is_granted_leaves_no_bytes_reserved() -> None:
     tested = budget()
     first = await tested.reserve(100 - 1)
     newcomer = spawn(tested.reserve(90), name="newcomer")
@@ -270,7 +274,7 @@ async def test_a_request_cancelled_in_the_turn_that_grants_it_leaves_nothing_beh
     assert_empty(tested)
 
 
-async def test_a_growth_cancelled_in_the_turn_that_grants_it_leaves_the_stream_its_former_bytes() -> None:
+async def test_cancelling_the_growth_of_a_reservation_just_as_it_is_granted_adds_no_bytes() -> None:
     tested = budget()
     first, second = await tested.reserve(50), await tested.reserve(50)
     growing = spawn(first.grow(10), name="growing")
@@ -284,7 +288,7 @@ async def test_a_growth_cancelled_in_the_turn_that_grants_it_leaves_the_stream_i
     assert_empty(tested)
 
 
-async def test_a_request_cancelled_in_the_turn_that_refuses_it_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_cancelling_a_request_just_as_it_is_refused_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     tested = budget()
     first = await tested.reserve(99)
     newcomer = spawn(tested.reserve(90), name="newcomer")
@@ -299,7 +303,7 @@ async def test_a_request_cancelled_in_the_turn_that_refuses_it_logs_nothing(capl
     assert not caplog.records
 
 
-async def test_stopping_the_budget_refuses_waiting_requests_and_running_streams_continue() -> None:
+async def test_stopping_the_budget_refuses_waiting_requests_but_lets_running_streams_continue() -> None:
     tested = budget()
     first = await tested.reserve(50)
     newcomer = spawn(tested.reserve(90), name="newcomer")
@@ -318,7 +322,7 @@ async def test_stopping_the_budget_refuses_waiting_requests_and_running_streams_
     assert_empty(tested)
 
 
-async def test_the_repr_of_a_budget_shows_its_state() -> None:
+async def test_the_repr_of_a_budget_shows_its_bytes_streams_and_waiting_requests() -> None:
     tested = budget()
     async with admitted(tested, 60) as reservation:
         assert repr(tested) == "<Budget 60/100 bytes, 1/10 streams, 0 waiting, 0 growing>"
@@ -328,7 +332,7 @@ async def test_the_repr_of_a_budget_shows_its_state() -> None:
     assert repr(reservation) == "<Reservation 60 bytes, released>"
 
 
-async def test_a_growth_that_does_not_wait_leaves_half_of_the_budget_free() -> None:
+async def test_a_growth_without_waiting_leaves_half_of_the_budget_free() -> None:
     tested = budget(total=100)
     async with admitted(tested, 20) as reservation:
         assert not reservation.try_grow(31)
@@ -338,7 +342,7 @@ async def test_a_growth_that_does_not_wait_leaves_half_of_the_budget_free() -> N
     assert_empty(tested)
 
 
-async def test_bytes_that_a_stream_returns_go_to_a_waiting_request() -> None:
+async def test_bytes_returned_by_a_stream_are_granted_to_a_waiting_request() -> None:
     tested = budget(total=100)
     async with admitted(tested, 90) as reservation:
         waiter = spawn(tested.reserve(30), name="waits")

@@ -1,4 +1,5 @@
-"""The budget's sums are right after any sequence of requests, growths, releases and cancellations."""
+"""Tests that the sums of the memory budget are right after any sequence of requests, growths, releases and
+cancellations."""
 
 from __future__ import annotations
 
@@ -20,22 +21,21 @@ PICKS = st.integers(0, STREAMS)
 
 @dataclass(eq=False)
 class Stream:
-    """A task that requests a reservation, and the task of the reservation's latest growth."""
+    """A task that requests a reservation of the budget, and the task of the reservation's latest growth."""
 
     task: asyncio.Task[Reservation]
     growing: asyncio.Task[None] | None = None
 
     @property
     def reservation(self) -> Reservation | None:
-        """The reservation, which may have been released meanwhile. None if the request waits, has failed or was
-        cancelled."""
+        """The reservation, even if it has been released. None if the request waits, has failed or was cancelled."""
         ended = self.task.done() and not self.task.cancelled() and self.task.exception() is None
         return self.task.result() if ended else None
 
 
 class BudgetMachine(RuleBasedStateMachine):
-    """State machine that requests, grows, releases and cancels at random, with or without a turn of the event loop in
-    between."""
+    """State machine that requests, grows, releases and cancels reservations at random, with or without a turn of the
+    event loop in between."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class BudgetMachine(RuleBasedStateMachine):
 
     @invariant()
     def nobody_overtakes(self) -> None:
-        """Check that no request has been admitted before an earlier one: requests start in the order of `known`."""
+        """Check that the budget has granted requests in the order of `known`, in which they were made."""
         waits = False
         for stream in self.known:
             assert not (waits and stream.reservation is not None), "overtaken in the queue"
@@ -127,7 +127,8 @@ class BudgetMachine(RuleBasedStateMachine):
             self.runner.close()
 
     async def _leave(self) -> None:
-        """Release all reservations, one per turn of the loop. Checks that no request is still waiting at the end."""
+        """Release all reservations that exist, in each turn of the event loop until there are none. Checks that no
+        request is still waiting at the end."""
         await turn()
         while running := self._running():
             for stream in running:
@@ -139,12 +140,13 @@ class BudgetMachine(RuleBasedStateMachine):
             self._check_growth(stream)
 
     def _running(self) -> list[Stream]:
-        """Return the streams whose reservation is not released. Reads a private attribute, because a released
-        reservation and one of 0 bytes look the same from outside."""
+        """Return the streams whose reservation has not been released. Reads a private attribute, because the public
+        attributes of a released reservation equal those of a reservation of 0 bytes."""
         return [stream for stream in self.known if stream.reservation is not None and not stream.reservation._released]
 
     def _check_growth(self, stream: Stream) -> None:
-        """Check that a growth has ended in one of the allowed ways."""
+        """Check that the growth of a reservation has succeeded, been cancelled, or raised one of the allowed
+        exceptions."""
         if stream.growing is not None and stream.growing.done() and not stream.growing.cancelled():
             assert isinstance(stream.growing.exception(), Busy | TooLarge | RuntimeError | None)
 

@@ -1,4 +1,5 @@
-"""The heap: free memory is returned to the system after the last stream has ended, and only once."""
+"""Tests that the process returns the free memory of its heap to the system after the last stream has ended, and only
+once."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from tests.aio import eventually
 from tests.memory.budgets import admitted
 
 
-async def test_memory_is_returned_once_after_the_last_stream_has_ended() -> None:
+async def test_the_free_memory_of_the_heap_is_returned_once_after_the_last_stream_has_ended() -> None:
     budget = Budget(1000, 10, 1.0)
     given: list[int] = []
     looks = 0
@@ -47,7 +48,7 @@ async def test_memory_is_returned_once_after_the_last_stream_has_ended() -> None
     await heap.aclose()
 
 
-async def test_closing_ends_the_background_task() -> None:
+async def test_closing_ends_the_background_task_that_returns_memory() -> None:
     before = asyncio.all_tasks()
     heap = Heap(Budget(1000, 10, 1.0))
     heap.start()

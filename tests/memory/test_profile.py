@@ -1,4 +1,4 @@
-"""The machine's memory and cores: they are read from the kernel's files, and determine the profile."""
+"""Tests of how the machine's memory and cores are read from the kernel's files, and how they determine the profile."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def machine(root: Path, files: dict[str, str], total: int = 16 * GIB) -> Path:
         (512 * MIB, 1, SMALL),
     ],
 )
-def test_memory_determines_the_profile_and_few_cores_lower_it(
+def test_the_profile_depends_on_the_memory_of_the_machine_and_is_lower_with_few_cores(
     memory: int, cores: float, expected: profile.Profile
 ) -> None:
     assert profile.choose(memory, cores) is expected
 
 
-def test_without_cgroups_the_memory_of_the_machine_counts(tmp_path: Path) -> None:
+def test_without_cgroups_the_memory_limit_is_the_memory_of_the_machine(tmp_path: Path) -> None:
     assert profile.machine_memory(machine(tmp_path, {}, total=3 * GIB)) == 3 * GIB
 
 
-def test_with_cgroup_v2_the_lowest_limit_from_the_group_to_the_root_counts(tmp_path: Path) -> None:
+def test_with_cgroup_v2_the_memory_limit_is_the_lowest_from_the_own_group_to_the_root(tmp_path: Path) -> None:
     root = machine(
         tmp_path,
         {
@@ -53,9 +53,9 @@ def test_with_cgroup_v2_the_lowest_limit_from_the_group_to_the_root_counts(tmp_p
     assert profile.machine_memory(root) == 2 * GIB
 
 
-def test_inside_a_container_the_limit_is_read_at_the_mount_point(tmp_path: Path) -> None:
-    """The path in /proc does not exist below the mount point: it is a path of the host, or leads out of the
-    namespace."""
+def test_inside_a_container_the_memory_limit_is_read_at_the_mount_point_of_the_cgroup(tmp_path: Path) -> None:
+    """The path in /proc/self/cgroup does not exist below the mount point: it is a path of the host, or leads out of the
+    cgroup namespace."""
     root = machine(
         tmp_path,
         {"proc/self/cgroup": "0::/../../docker/abc\n", "sys/fs/cgroup/memory.max": f"{GIB}\n"},
@@ -63,7 +63,7 @@ def test_inside_a_container_the_limit_is_read_at_the_mount_point(tmp_path: Path)
     assert profile.machine_memory(root) == GIB
 
 
-def test_with_cgroup_v1_the_value_that_means_no_limit_is_ignored(tmp_path: Path) -> None:
+def test_with_cgroup_v1_the_number_that_means_unlimited_is_ignored(tmp_path: Path) -> None:
     root = machine(
         tmp_path,
         {
@@ -80,26 +80,26 @@ def test_with_cgroup_v1_the_value_that_means_no_limit_is_ignored(tmp_path: Path)
     assert profile.machine_cores(root, affinity=8) == 1.5
 
 
-def test_a_cpu_quota_caps_the_cores(tmp_path: Path) -> None:
+def test_a_cpu_quota_limits_the_number_of_cores(tmp_path: Path) -> None:
     files = {"proc/self/cgroup": "0::/app\n", "sys/fs/cgroup/app/cpu.max": "50000 100000\n"}
     assert profile.machine_cores(machine(tmp_path, files), affinity=8) == 0.5
 
 
-def test_without_a_quota_the_affinity_counts(tmp_path: Path) -> None:
+def test_without_a_cpu_quota_the_number_of_cores_is_that_of_the_cpu_affinity(tmp_path: Path) -> None:
     files = {"proc/self/cgroup": "0::/app\n", "sys/fs/cgroup/app/cpu.max": "max 100000\n"}
     assert profile.machine_cores(machine(tmp_path, files), affinity=3) == 3
 
 
-def test_auto_depends_on_the_machine_and_a_named_profile_does_not(tmp_path: Path) -> None:
+def test_the_profile_auto_depends_on_the_machine_and_other_profiles_do_not(tmp_path: Path) -> None:
     assert profile.resolve("auto", machine(tmp_path, {}, total=GIB)) is SMALL
     assert profile.resolve("large", machine(tmp_path, {}, total=GIB)) is LARGE
 
 
-def test_the_memory_and_cores_of_this_machine_can_be_read() -> None:
+def test_the_memory_and_cores_of_the_machine_that_runs_the_tests_can_be_read() -> None:
     assert profile.machine_memory() > 0
     assert profile.machine_cores() > 0
 
 
-def test_a_machine_is_described_in_words() -> None:
+def test_the_description_of_a_machine_has_its_memory_and_number_of_cores() -> None:
     assert profile.describe(4 * GIB, 1.0) == "4.0 GiB, 1 core"
     assert profile.describe(GIB, 1.55) == "1.0 GiB, 1.5 cores"

@@ -1,4 +1,5 @@
-"""Rooms: a room returns its bytes once, and every lender counts the sum of its rooms."""
+"""Tests of rooms, which hold bytes lent by a budget, a reservation or another room: a room returns its bytes once, and
+every lender counts the sum of the bytes that it has lent."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ def budget() -> Budget:
     return Budget(TOTAL, max_streams=STREAMS, wait_seconds=3600)
 
 
-def test_covered_bytes_are_not_charged_and_a_room_grows_in_steps() -> None:
+def test_a_room_charges_only_bytes_beyond_its_covered_bytes_and_grows_in_steps() -> None:
     tested = budget()
     room = Room(tested, covered_bytes=8, step_bytes=10)
     assert room.try_hold(8)
@@ -40,7 +41,7 @@ def test_covered_bytes_are_not_charged_and_a_room_grows_in_steps() -> None:
     assert (room.nbytes, tested.used_bytes) == (0, 0)
 
 
-async def test_a_released_room_neither_grows_nor_returns_bytes_again() -> None:
+async def test_a_released_room_neither_grows_nor_returns_its_bytes_again() -> None:
     tested = budget()
     async with admitted(tested, RESERVED) as reservation:
         room, other = Room(reservation), Room(reservation)
@@ -55,7 +56,7 @@ async def test_a_released_room_neither_grows_nor_returns_bytes_again() -> None:
         assert (repr(room), reservation.nbytes) == (f"<Room 0 bytes, released of {reservation!r}>", RESERVED + 7)
 
 
-def test_releasing_a_lender_releases_its_rooms() -> None:
+def test_releasing_a_lender_also_releases_its_rooms() -> None:
     tested = budget()
     whole = Room(tested)
     parts = Room(whole), Room(whole)
@@ -68,7 +69,7 @@ def test_releasing_a_lender_releases_its_rooms() -> None:
     assert tested.used_bytes == 0
 
 
-async def test_a_room_moves_to_another_lender_as_a_whole_or_stays() -> None:
+async def test_a_room_moves_to_another_lender_with_all_its_bytes_or_not_at_all() -> None:
     tested = budget()
     async with admitted(tested, RESERVED) as reservation:
         room = Room(reservation, covered_bytes=5)
@@ -77,11 +78,12 @@ async def test_a_room_moves_to_another_lender_as_a_whole_or_stays() -> None:
         assert (room.nbytes, reservation.nbytes) == (25, RESERVED + 20)
         assert room.move_to(tested)
         assert (room.nbytes, reservation.nbytes, tested.used_bytes) == (25, RESERVED, RESERVED + 20)
-        assert Room(reservation, covered_bytes=5).move_to(NO_ROOM)  # no byte needs to be charged
+        # the room has only covered bytes, so none has to be charged to the new lender
+        assert Room(reservation, covered_bytes=5).move_to(NO_ROOM)
         room.release()
 
 
-async def test_bytes_that_are_handed_over_stay_with_the_lender() -> None:
+async def test_bytes_that_a_room_leaves_to_its_lender_stay_charged_to_the_lender() -> None:
     tested = budget()
     reservation = await tested.reserve(RESERVED)
     room = Room(reservation)
@@ -95,7 +97,7 @@ async def test_bytes_that_are_handed_over_stay_with_the_lender() -> None:
     assert_empty(tested)
 
 
-async def test_growths_that_overlap_wait_for_each_other() -> None:
+async def test_concurrent_growths_of_a_room_run_one_after_the_other() -> None:
     tested = budget()
     async with admitted(tested, RESERVED) as reservation:
         room = Room(reservation)
@@ -110,8 +112,8 @@ async def test_growths_that_overlap_wait_for_each_other() -> None:
 
 
 @pytest.mark.parametrize("turns", range(4))
-async def test_a_cancelled_growth_leaves_nothing_behind(turns: int) -> None:
-    """The growth may be cancelled even in the turn of the loop that grants it."""
+async def test_cancelling_the_growth_of_a_room_leaves_no_bytes_charged(turns: int) -> None:
+    """The test cancels the growth of a room in different turns of the event loop, even in the turn that grants it."""
     tested = budget()
     async with admitted(tested, RESERVED) as reservation:
         room = Room(reservation)
@@ -127,7 +129,7 @@ async def test_a_cancelled_growth_leaves_nothing_behind(turns: int) -> None:
         assert (room.nbytes, reservation.nbytes, tested.used_bytes) == (held, RESERVED + held, RESERVED + held)
 
 
-async def test_a_room_that_is_released_while_it_grows_holds_nothing() -> None:
+async def test_a_room_that_is_released_while_it_grows_holds_no_bytes() -> None:
     tested = budget()
     async with admitted(tested, RESERVED) as reservation:
         room = Room(reservation)
@@ -143,12 +145,12 @@ async def test_a_room_that_is_released_while_it_grows_holds_nothing() -> None:
         assert (room.nbytes, tested.used_bytes) == (0, RESERVED)
 
 
-async def test_a_room_of_the_budget_itself_cannot_wait_to_grow() -> None:
+async def test_a_room_whose_lender_is_the_budget_cannot_grow_by_waiting() -> None:
     with pytest.raises(TypeError):
         await Room(budget()).grow(1)
 
 
-def test_a_room_returns_no_more_than_it_was_charged() -> None:
+def test_a_room_cannot_return_more_bytes_than_were_charged() -> None:
     room = Room(budget(), covered_bytes=10)
     with pytest.raises(ValueError, match="charged"):
         room.shrink(1)
@@ -156,7 +158,7 @@ def test_a_room_returns_no_more_than_it_was_charged() -> None:
 
 @dataclass(eq=False)
 class Held:
-    """A room, its lender, and the tasks of its growths."""
+    """A room, its lender, and the tasks that grow it."""
 
     room: Room
     lender: Budget | Reservation | Held
@@ -165,8 +167,8 @@ class Held:
 
 
 class RoomMachine(RuleBasedStateMachine):
-    """State machine that lends, moves, releases and cancels at random, over a budget, its reservations, and rooms of
-    rooms."""
+    """State machine that makes, grows, moves and releases rooms at random, and cancels their growths. The lenders are a
+    budget, its reservations, and other rooms."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -234,7 +236,7 @@ class RoomMachine(RuleBasedStateMachine):
     @invariant()
     def every_lender_counts_the_sum_of_its_rooms(self) -> None:
         if self._is_growing():
-            return  # the lender counts granted bytes one turn before the room does
+            return  # the lender counts granted bytes one turn of the event loop before the room does
         for stream in self.streams:
             assert stream.nbytes == RESERVED + self._lent_by(stream)
         for held in self.known:
@@ -267,7 +269,7 @@ class RoomMachine(RuleBasedStateMachine):
         return any(not growth.done() for held in self.known for growth in held.growths)
 
     def _lent_by(self, lender: Budget | Reservation | Held) -> int:
-        """Return the bytes that the rooms of `lender` hold."""
+        """Return the number of bytes in the rooms of `lender`."""
         return sum(held.room.nbytes for held in self.known if held.lender is lender)
 
 

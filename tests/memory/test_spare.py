@@ -1,4 +1,5 @@
-"""Spare bytes: bytes that outlive their stream are charged while in use, and reclaimed when others need them."""
+"""Tests of spare bytes of the budget: bytes that a cache keeps after its stream has ended. They are charged while in
+use, and reclaimed when another request needs them."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ def budget_of(total_bytes: int) -> Budget:
     return Budget(total_bytes, max_streams=10, wait_seconds=5.0, waiter_bytes=1)
 
 
-async def test_kept_bytes_outlive_their_stream() -> None:
+async def test_kept_bytes_stay_charged_after_the_reservation_has_been_released() -> None:
     budget = budget_of(100)
     reservation = await budget.reserve(60)
     reservation.keep(40)
@@ -25,7 +26,7 @@ async def test_kept_bytes_outlive_their_stream() -> None:
     assert budget.used_bytes == 0
 
 
-async def test_bytes_that_are_kept_without_a_stream_leave_half_of_the_budget_free() -> None:
+async def test_bytes_charged_without_a_reservation_leave_half_of_the_budget_free() -> None:
     budget = budget_of(100)
     reservation = await budget.reserve(20)
     assert budget.try_grow(30)
@@ -37,7 +38,7 @@ async def test_bytes_that_are_kept_without_a_stream_leave_half_of_the_budget_fre
     assert budget.used_bytes == 0
 
 
-async def test_a_reservation_keeps_no_more_than_it_holds() -> None:
+async def test_a_reservation_cannot_keep_more_bytes_than_it_has() -> None:
     reservation = await budget_of(100).reserve(60)
     with pytest.raises(ValueError, match="cannot keep"):
         reservation.keep(61)
@@ -47,7 +48,7 @@ async def test_a_reservation_keeps_no_more_than_it_holds() -> None:
 
 
 class SpareCache:
-    """Cache whose entries have `each` bytes, which are spare bytes of the budget."""
+    """Cache whose entries are spare bytes of the budget, `each` bytes per entry."""
 
     def __init__(self, budget: Budget, each: int) -> None:
         self.count = 0
@@ -70,7 +71,7 @@ class SpareCache:
         return gone * self._each
 
 
-async def test_spare_bytes_are_reclaimed_before_a_request_waits() -> None:
+async def test_spare_bytes_are_reclaimed_before_a_request_has_to_wait() -> None:
     budget = budget_of(100)
     cache = SpareCache(budget, 40)
     await cache.put(1)
@@ -84,7 +85,7 @@ async def test_spare_bytes_are_reclaimed_before_a_request_waits() -> None:
     assert budget.used_bytes == 0
 
 
-async def test_caches_are_asked_one_after_the_other_until_enough_bytes_are_free() -> None:
+async def test_the_budget_reclaims_from_one_cache_after_the_other_until_enough_bytes_are_free() -> None:
     budget = budget_of(100)
     first, second = SpareCache(budget, 10), SpareCache(budget, 10)
     await first.put(3)
@@ -99,7 +100,7 @@ async def test_caches_are_asked_one_after_the_other_until_enough_bytes_are_free(
     whole.release()
 
 
-async def test_bytes_that_are_in_use_again_are_not_reclaimed() -> None:
+async def test_spare_bytes_that_are_in_use_again_are_not_reclaimed() -> None:
     budget = budget_of(100)
     budget.add_reclaimer(lambda nbytes: pytest.fail("nothing is spare"))
     first = await budget.reserve(40)
@@ -113,7 +114,7 @@ async def test_bytes_that_are_in_use_again_are_not_reclaimed() -> None:
     first.release()
 
 
-async def test_a_growing_stream_gets_spare_bytes() -> None:
+async def test_a_growing_reservation_gets_spare_bytes() -> None:
     budget = budget_of(100)
     cache = SpareCache(budget, 50)
     await cache.put(1)

@@ -1,4 +1,4 @@
-"""Loopback servers for which a test determines every byte, with one thread per connection."""
+"""Server on loopback whose responses a test determines byte by byte, with one thread per connection."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ BODY = random.Random(7).randbytes(8 * 1024 * 1024)
 DIGEST = hashlib.sha256(BODY).hexdigest()
 
 Handler = Callable[[socket.socket, bytes], None]
-"""Function that gets a connection and the first request head. The connection is closed when it returns."""
+"""Function that is called with a new connection and the head of its first request. When the function returns, the
+server closes the connection."""
 
 
 class Origin:
-    """Server and context manager. Leaving the context closes all connections and joins the threads.
-    `heads` contains the request heads that the server has received."""
+    """Server that calls a handler for each connection, as a context manager. Leaving the context closes all connections
+    and joins the threads.
+
+    `heads` contains the request heads that the server has received.
+    """
 
     def __init__(self, handler: Handler, tls: ssl.SSLContext | None = None) -> None:
         self._handler = handler
@@ -33,7 +37,7 @@ class Origin:
         self.port: int = self._listener.getsockname()[1]
         self.heads: list[bytes] = []
         self.left = threading.Event()
-        """Set when a handler ends because its client has disconnected."""
+        """Event that is set when a handler ends because its client has disconnected."""
 
     @property
     def url(self) -> str:
@@ -77,7 +81,7 @@ class Origin:
 
 
 def read_head(connection: socket.socket) -> bytes:
-    """Read up to the blank line, byte by byte, so that the body stays in the socket."""
+    """Read a request head up to the blank line, byte by byte, so that the body stays in the socket."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = connection.recv(1)
@@ -122,7 +126,7 @@ def digest_of_upload(connection: socket.socket, head: bytes) -> None:
 
 
 def wait_for_end(connection: socket.socket, head: bytes) -> None:
-    """Send nothing until the client disconnects."""
+    """Send nothing, and return when the client disconnects."""
     if not connection.recv(1):
         raise ConnectionResetError("client disconnected")
 

@@ -1,4 +1,5 @@
-"""Resuming reads without a page, from the media server of the sample site, or from one that a test programs."""
+"""Helpers for tests of resuming reads, which need no page. The media server is that of the sample site, or one whose
+responses the test determines."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from serverpy.ranges import ByteRange
 FILE = random.Random(11).randbytes(300_000)
 OTHER_FILE = random.Random(12).randbytes(300_000)
 STARTED_BYTES = 100_000
-"""Number of bytes that `cut_part` and `cut_whole` send."""
+"""Number of bytes that the responses of `cut_part` and `cut_whole` send before the connection closes."""
 
 Headers = Mapping[str, object]
 NONE: Headers = {}
@@ -28,8 +29,8 @@ NONE: Headers = {}
 
 @dataclass
 class At:
-    """Upstream at the first of `urls`. Each renewal moves to the next URL. `asked` contains the headers of each
-    request."""
+    """Upstream at the first of `urls`. Each renewal of its address replaces it by the next of `urls`. `asked` contains
+    the headers of each request."""
 
     client: Client
     urls: list[str]
@@ -54,8 +55,8 @@ class At:
 
 @asynccontextmanager
 async def at(*urls: str) -> AsyncIterator[At]:
-    """Yield an upstream. Its client stops waiting for a silent server after 1 s if a URL has the fault "stall", and
-    after 30 s otherwise."""
+    """Yield an upstream at `urls`. Its client stops waiting for a silent media server after 1 s if a URL has the fault
+    "stall", otherwise after 30 s."""
     stall = 1.0 if any("stall" in url for url in urls) else 30.0
     client = Client(Guard(allow=parse_networks(["127.0.0.0/8"])), timeouts=Timeouts(connect=30.0, stall=stall))
     try:
@@ -76,13 +77,13 @@ async def reading(
         read.close()
 
 
-# A media server that a test programs
+# A media server whose responses the test determines
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A request: `number` counts the requests before it, `first` and `last` are its range (only `last`: a suffix), and
-    `if_range` is its validator."""
+    """A received request. `number` is the number of requests before it. `first` and `last` are its range, or a suffix
+    range of `last` bytes if `first` is None. `if_range` is its If-Range header."""
 
     number: int
     first: int | None
@@ -92,7 +93,8 @@ class Ask:
     url: str
 
     def bounds(self, size: int) -> tuple[int, int]:
-        """Return the first byte and the end of the requested range in a file of `size` bytes."""
+        """Return the offset of the first byte and the end (exclusive) of the requested range, for a file of `size`
+        bytes."""
         if self.first is None:
             return (max(0, size - self.last) if self.last is not None else 0), size
         return self.first, size if self.last is None else min(self.last + 1, size)
@@ -100,8 +102,8 @@ class Ask:
 
 @dataclass(frozen=True)
 class Reply:
-    """The bytes of a response. If `ends` is not empty, the server closes the connection after them, by RST if it is
-    "RST"."""
+    """The bytes of a response. `ends` says how the server closes the connection after them: "FIN", "RST", or "" if it
+    stays open."""
 
     data: bytes
     ends: str = ""
@@ -111,7 +113,7 @@ Answer = Callable[[Ask], Reply]
 
 
 def head(status: int, headers: Headers) -> bytes:
-    """Return a response head without the headers whose value is None."""
+    """Return a response head without the header fields whose value is None."""
     lines = [f"{name}: {value}" for name, value in headers.items() if value is not None]
     return "\r\n".join([f"HTTP/1.1 {status} Status", *lines, "", ""]).encode()
 
@@ -125,8 +127,8 @@ def whole(file: bytes = FILE, more: Headers = NONE) -> Reply:
 
 
 def part(ask: Ask, file: bytes = FILE, more: Headers = NONE, *, most: int | None = None, status: int = 206) -> Reply:
-    """Return a response with the requested range, or with at most `most` bytes of it. Returns a 416 if the range is
-    beyond the end."""
+    """Return a 206 with the requested range, or with its first `most` bytes if `most` is given. Returns a 416 if the
+    range begins at or beyond the end of the file."""
     first, end = ask.bounds(len(file))
     if first >= end:
         return refusal(416, more={"Content-Range": f"bytes */{len(file)}"})
@@ -150,7 +152,8 @@ def _cut(reply: Reply) -> Reply:
 
 
 def by_turns(*answers: Answer) -> Answer:
-    """Return an answer that gives each request to the next of `answers`, and all further requests to the last."""
+    """Return a handler that passes each request to the next of `answers`, and all further requests to the last of
+    them."""
     return lambda ask: answers[min(ask.number, len(answers) - 1)](ask)
 
 
@@ -181,7 +184,7 @@ class _Connection(asyncio.Protocol):
 
 @asynccontextmanager
 async def serving(answer: Answer) -> AsyncIterator[tuple[str, list[Ask]]]:
-    """Run a media server. Yields its URL and the list of requests that it received."""
+    """Run a media server that responds with `answer`. Yields its URL and the list of requests that it received."""
     asked: list[Ask] = []
     server = await asyncio.get_running_loop().create_server(lambda: _Connection(answer, asked), "127.0.0.1", 0)
     try:
@@ -192,7 +195,7 @@ async def serving(answer: Answer) -> AsyncIterator[tuple[str, list[Ask]]]:
 
 @asynccontextmanager
 async def upstream(answer: Answer, *renewed: str) -> AsyncIterator[tuple[At, list[Ask]]]:
-    """Run a media server. Yields an upstream at its URL, which can be renewed to those in `renewed`, and the list of
-    requests."""
+    """Run a media server. Yields an upstream at its URL, whose renewals use the URLs in `renewed`, and the list of
+    received requests."""
     async with serving(answer) as (url, asked), at(url, *renewed) as source:
         yield source, asked

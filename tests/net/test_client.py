@@ -1,4 +1,4 @@
-"""The HTTP client against a real server, over http and https."""
+"""Tests of the HTTP client against the sample site, over http and https."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def base(site: SampleSite, scheme: str) -> str:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("fault", ["", "/fault/nolength", "/fault/closelength"])
-async def test_a_body_arrives_byte_for_byte_with_any_framing(site: SampleSite, scheme: str, fault: str) -> None:
+async def test_the_client_reads_a_body_byte_for_byte_regardless_of_its_framing(
+    site: SampleSite, scheme: str, fault: str
+) -> None:
     client = make_client(site)
     response = await client.open(Request(url=f"{base(site, scheme)}{fault}/media/prog.mp4"))
     body = await rest_of(response)
@@ -46,7 +48,7 @@ async def test_a_body_arrives_byte_for_byte_with_any_framing(site: SampleSite, s
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_finished_connection_serves_the_next_request(site: SampleSite, scheme: str) -> None:
+async def test_the_client_reuses_the_connection_of_a_completed_response(site: SampleSite, scheme: str) -> None:
     client = make_client(site)
     for first in (True, False, False):
         response = await client.open(Request(url=f"{base(site, scheme)}/media/photo-1.jpg"))
@@ -58,10 +60,12 @@ async def test_a_finished_connection_serves_the_next_request(site: SampleSite, s
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_slow_reader_holds_at_most_one_step(site: SampleSite, scheme: str) -> None:
+async def test_a_response_whose_body_is_not_read_buffers_at_most_one_step_of_bytes(
+    site: SampleSite, scheme: str
+) -> None:
     client = make_client(site)
     response = await client.open(Request(url=f"{base(site, scheme)}/media/prog.mp4"))
-    # Private: no public attribute shows the bytes that wait in an exchange.
+    # Private attribute, because no public one shows the buffered bytes of a response.
     await stays(lambda: sum(map(len, response._exchange._chunks)) <= SMALL_STEP, seconds=0.2)
     response.close()
     client.close()
@@ -69,7 +73,7 @@ async def test_a_slow_reader_holds_at_most_one_step(site: SampleSite, scheme: st
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("fault", ["cut=200000", "rst=200000", "cut=200000,nolength", "rst=200000,nolength"])
-async def test_a_cut_body_is_an_error_and_never_a_clean_end(site: SampleSite, scheme: str, fault: str) -> None:
+async def test_reading_a_cut_body_raises_upstream_failed(site: SampleSite, scheme: str, fault: str) -> None:
     client = make_client(site)
     response = await client.open(Request(url=f"{base(site, scheme)}/fault/{fault}/media/prog.mp4"))
     with pytest.raises(UpstreamFailed):
@@ -77,7 +81,7 @@ async def test_a_cut_body_is_an_error_and_never_a_clean_end(site: SampleSite, sc
     response.close()
 
 
-async def test_a_stalled_upstream_ends_in_a_timeout(site: SampleSite) -> None:
+async def test_reading_from_a_stalled_upstream_raises_a_timeout_error(site: SampleSite) -> None:
     client = make_client(site, stall_timeout=1.0)
     response = await client.open(Request(url=f"{site.http}/fault/stall=100000/media/prog.mp4"))
     with pytest.raises(UpstreamTimeout):
@@ -88,7 +92,7 @@ async def test_a_stalled_upstream_ends_in_a_timeout(site: SampleSite) -> None:
     assert client.open_connections == 0
 
 
-async def test_a_closed_response_closes_its_connection(site: SampleSite) -> None:
+async def test_closing_an_unfinished_response_closes_its_connection(site: SampleSite) -> None:
     client = make_client(site)
     before = site.open_connections
     response = await client.open(Request(url=f"{site.http}/media/prog.mp4"))
@@ -99,7 +103,7 @@ async def test_a_closed_response_closes_its_connection(site: SampleSite) -> None
     assert client.open_connections == 0
 
 
-async def test_a_closed_response_ends_its_pending_read(site: SampleSite) -> None:
+async def test_closing_a_response_ends_its_pending_read(site: SampleSite) -> None:
     client = make_client(site)
     response = await client.open(Request(url=f"{site.http}/fault/stall=1000/media/prog.mp4"))
     left = 1000
@@ -121,21 +125,21 @@ async def test_cancelling_a_request_closes_its_connection(site: SampleSite) -> N
     assert client.open_connections == 0
 
 
-async def test_the_guard_checks_the_address_before_a_socket_is_opened(site: SampleSite) -> None:
+async def test_the_guard_checks_an_address_before_the_client_opens_a_socket(site: SampleSite) -> None:
     seen = len(site.requests)
     with pytest.raises(TargetForbidden):
         await make_client(site, guard=Guard()).open(Request(url=f"{site.http}/media/prog.mp4"))
     assert len(site.requests) == seen
 
 
-async def test_an_untrusted_certificate_is_refused(site: SampleSite) -> None:
+async def test_the_client_refuses_an_untrusted_certificate(site: SampleSite) -> None:
     client = Client(LOOPBACK, timeouts=Timeouts(connect=5.0, stall=5.0))
     with pytest.raises(UpstreamFailed, match="TLS"):
         await client.open(Request(url=f"{site.https}/media/prog.mp4"))
 
 
 class Answering(asyncio.Protocol):
-    """Server that answers each request with `data`, and then waits."""
+    """Server that answers each request with `data`, and keeps the connection open."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -163,7 +167,7 @@ async def answering(data: bytes) -> AsyncIterator[str]:
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
     ],
 )
-async def test_a_malformed_or_unsupported_response_is_an_error(site: SampleSite, data: bytes) -> None:
+async def test_a_malformed_or_unsupported_response_raises_upstream_failed(site: SampleSite, data: bytes) -> None:
     async with answering(data) as url:
         client = make_client(site, stall_timeout=1.0)
         with pytest.raises((UpstreamFailed, UpstreamTimeout)):
@@ -171,19 +175,19 @@ async def test_a_malformed_or_unsupported_response_is_an_error(site: SampleSite,
         assert client.open_connections <= 1
 
 
-async def test_many_tiny_chunks_are_joined_into_one(site: SampleSite) -> None:
+async def test_many_tiny_chunks_of_a_response_are_returned_as_one(site: SampleSite) -> None:
     pieces = b"".join(b"2\r\nab\r\n" for _ in range(20_000)) + b"0\r\n\r\n"
     async with answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + pieces) as url:
         client = make_client(site)
         response = await client.open(Request(url=url))
-        assert len(response._exchange._chunks) <= 1  # private: no public attribute shows the chunks
+        assert len(response._exchange._chunks) <= 1  # private attribute, because no public one shows the chunks
         assert await rest_of(response) == b"ab" * 20_000
         response.close()
         client.close()
 
 
 @pytest.mark.parametrize("endless", [b"X-Trailer: aaaaaaaaaaaaaaaa\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
-async def test_endless_trailers_or_interim_responses_are_an_error(site: SampleSite, endless: bytes) -> None:
+async def test_endless_trailers_or_interim_responses_raise_upstream_failed(site: SampleSite, endless: bytes) -> None:
     trailers = endless.startswith(b"X-")
     begin = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n" if trailers else b""
     async with answering(begin + endless * 10_000) as url:
@@ -193,7 +197,7 @@ async def test_endless_trailers_or_interim_responses_are_an_error(site: SampleSi
         client.close()
 
 
-async def test_an_interim_response_is_skipped(site: SampleSite) -> None:
+async def test_an_interim_response_is_skipped_before_the_final_response(site: SampleSite) -> None:
     early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     async with answering(early + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi") as url:
         client = make_client(site)
@@ -203,7 +207,7 @@ async def test_an_interim_response_is_skipped(site: SampleSite) -> None:
         client.close()
 
 
-def test_headers_from_pages_cannot_smuggle_a_request() -> None:
+def test_header_values_from_pages_cannot_inject_a_second_request() -> None:
     headers = (("X-Ok", "1"), ("X-Bad", "1\r\nHost: evil"), ("Content-Length", "9"), ("Sp ace", "1"))
     wire = Request(url="http://example.com/ä b?q=ü#f", headers=headers).encode()
     assert wire == b"GET /%C3%A4%20b?q=%C3%BC HTTP/1.1\r\nHost: example.com\r\nX-Ok: 1\r\n\r\n"

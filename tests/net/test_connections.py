@@ -1,4 +1,5 @@
-"""Connections: the address to which the client connects, and the requests that it sends on a fresh connection."""
+"""Tests of the HTTP client's connections: to which address it connects, and which requests it sends on a new
+connection."""
 
 from __future__ import annotations
 
@@ -52,7 +53,7 @@ async def silent(interim: bytes = b"") -> AsyncIterator[tuple[str, list[bytes]]]
     server.close()
 
 
-async def test_a_request_without_a_response_on_a_kept_connection_is_sent_on_a_fresh_one(
+async def test_a_request_without_a_response_on_a_reused_connection_is_sent_again_on_a_new_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client_module, "KEPT_SECONDS", 0.05)
@@ -62,7 +63,9 @@ async def test_a_request_without_a_response_on_a_kept_connection_is_sent_on_a_fr
     assert len(seen) == 5
 
 
-async def test_a_kept_connection_that_has_begun_to_answer_stays_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reused_connection_with_an_interim_response_waits_for_the_final_response(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(client_module, "KEPT_SECONDS", 0.05)
     async with silent(b"HTTP/1.1 103 Early Hints\r\n\r\n") as (url, seen), client() as made:
         for _ in range(2):
@@ -70,7 +73,7 @@ async def test_a_kept_connection_that_has_begun_to_answer_stays_in_use(monkeypat
     assert len(seen) == 2
 
 
-async def test_a_post_is_never_sent_on_a_kept_connection() -> None:
+async def test_a_post_is_never_sent_on_a_reused_connection() -> None:
     async with silent() as (url, seen), client() as made:
         await fetched(made, url)
         response = await made.open(Request(url=url, body=b"x"))
@@ -94,13 +97,13 @@ async def test_a_post_is_never_sent_on_a_kept_connection() -> None:
         (["1.1.1.1"], None, ["1.1.1.1"]),
     ],
 )
-def test_address_families_alternate_and_the_address_that_worked_comes_first(
+def test_connection_attempts_alternate_address_families_and_begin_with_the_last_address_that_worked(
     addresses: list[str], last: str | None, order: list[str]
 ) -> None:
     assert in_order(addresses, last) == order
 
 
-def test_the_number_of_remembered_addresses_is_bounded() -> None:
+def test_the_number_of_hosts_with_a_remembered_address_is_bounded() -> None:
     routes = Routes()
     for number in range(MAX_HOSTS + 1):
         routes.remember(f"{number}.example", "1.1.1.1")
@@ -108,7 +111,7 @@ def test_the_number_of_remembered_addresses_is_bounded() -> None:
     assert routes.order("1.example", ["::1", "1.1.1.1"]) == ["1.1.1.1", "::1"]
 
 
-async def test_the_first_attempt_that_succeeds_wins_and_the_others_are_cancelled() -> None:
+async def test_the_first_connection_attempt_that_succeeds_wins_and_the_others_are_cancelled() -> None:
     cancelled, discarded = [], list[int]()
 
     async def hanging() -> int:
@@ -116,7 +119,7 @@ async def test_the_first_attempt_that_succeeds_wins_and_the_others_are_cancelled
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             cancelled.append(True)
-        return 0  # the connection that was made in spite of the cancellation
+        return 0  # a connection that was made in spite of the cancellation
 
     async def failing() -> int:
         raise ConnectionRefusedError
@@ -133,8 +136,9 @@ async def test_the_first_attempt_that_succeeds_wins_and_the_others_are_cancelled
 
 @contextmanager
 def unanswered(host: str, port: int, *, listening: bool) -> Iterator[None]:
-    """Make connections to `host` and `port` fail. If `listening`, they get no answer, because the listener's queue is
-    full and the kernel drops further connections; otherwise they are refused."""
+    """Make connections to `host` and `port` fail during the block. If `listening` is true, connections time out,
+    because the queue of the listener is full and the kernel drops further connections. Otherwise, connections are
+    refused."""
     with ExitStack() as stack:
         if listening:
             stack.enter_context(socket.create_server((host, port), backlog=0))
@@ -146,7 +150,9 @@ def unanswered(host: str, port: int, *, listening: bool) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("dead", ["silent", "refusing"])
-async def test_a_dead_address_delays_only_the_first_connection(monkeypatch: pytest.MonkeyPatch, dead: str) -> None:
+async def test_an_address_that_does_not_work_delays_only_the_first_connection_to_its_host(
+    monkeypatch: pytest.MonkeyPatch, dead: str
+) -> None:
     async def lookup(host: str, port: int) -> Sequence[str]:
         return ("127.0.0.2", "127.0.0.1")
 
@@ -162,7 +168,7 @@ async def test_a_dead_address_delays_only_the_first_connection(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("dead", ["silent", "refusing"])
-def test_the_filtering_proxy_also_remembers_dead_addresses(dead: str) -> None:
+def test_the_egress_proxy_also_remembers_which_address_of_a_host_works(dead: str) -> None:
     async def lookup(host: str, port: int) -> Sequence[str]:
         return ("127.0.0.2", "127.0.0.1")
 

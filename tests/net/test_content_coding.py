@@ -1,4 +1,4 @@
-"""Compressed bodies are decoded while they stream, in bounded steps."""
+"""Tests that compressed response bodies are decoded while they are streamed, in bounded steps."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ ENCODERS: dict[str, Callable[[bytes], bytes]] = {
         (["utf-8, identity"], ()),
     ],
 )
-def test_words_in_content_encoding_that_name_no_coding_are_ignored(values: list[str], codings: tuple[str, ...]) -> None:
+def test_words_in_content_encoding_that_name_no_content_coding_are_ignored(
+    values: list[str], codings: tuple[str, ...]
+) -> None:
     assert codings_of(values) == codings
 
 
@@ -68,35 +70,35 @@ async def decoded(codings: tuple[str, ...], data: bytes, size: int = 4096) -> by
 
 @pytest.mark.parametrize("size", [1, 7, 4096, 1 << 20])
 @pytest.mark.parametrize("coding", ENCODERS)
-async def test_decoding_returns_the_original_bytes(coding: str, size: int) -> None:
+async def test_decoding_a_compressed_body_returns_the_original_bytes(coding: str, size: int) -> None:
     for body in (TEXT, NOISE[: size * 5000], b""):
         assert await decoded((coding,), ENCODERS[coding](body), size) == body
 
 
-async def test_deflate_may_lack_its_header() -> None:
+async def test_a_deflate_body_without_zlib_header_is_decoded() -> None:
     assert await decoded(("deflate",), raw_deflate(TEXT)) == TEXT
 
 
 @pytest.mark.parametrize("size", [1, 5, 4096])
-async def test_gzip_may_have_several_members_and_trailing_bytes(size: int) -> None:
+async def test_a_gzip_body_with_several_members_and_trailing_bytes_is_decoded(size: int) -> None:
     two = gzip.compress(b"one") + gzip.compress(b"two")
     for rest in (b"", b"\0\0\0\0", b"rest"):
         assert await decoded(("gzip",), two + rest, size) == b"onetwo"
 
 
-async def test_codings_are_decoded_in_reverse_order() -> None:
+async def test_several_content_codings_are_decoded_in_reverse_order() -> None:
     assert await decoded(("gzip", "br"), brotli.compress(gzip.compress(TEXT))) == TEXT
 
 
 @pytest.mark.parametrize("coding", ENCODERS)
-async def test_a_cut_or_invalid_body_is_an_error(coding: str) -> None:
+async def test_decoding_a_cut_or_invalid_body_raises_upstream_failed(coding: str) -> None:
     data = ENCODERS[coding](NOISE)
     for wrong in (data[:-1], data[:1000], b"", b"<html>" + data):
         with pytest.raises(UpstreamFailed):
             await decoded((coding,), wrong)
 
 
-async def test_a_wrong_checksum_is_an_error() -> None:
+async def test_decoding_a_gzip_body_with_a_wrong_checksum_raises_upstream_failed() -> None:
     data = bytearray(gzip.compress(TEXT))
     data[-5] ^= 1
     with pytest.raises(UpstreamFailed, match="invalid"):
@@ -104,12 +106,12 @@ async def test_a_wrong_checksum_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("coding", ["zstd", "compress", "dcb"])
-def test_an_unsupported_coding_is_named_in_the_error(coding: str) -> None:
+def test_the_error_for_an_unsupported_content_coding_names_the_coding(coding: str) -> None:
     with pytest.raises(UpstreamFailed, match=coding):
         Decoding((coding,), pieces_of(b"", 1), None)
 
 
-def test_the_number_of_codings_is_bounded() -> None:
+def test_the_number_of_content_codings_of_a_response_is_bounded() -> None:
     with pytest.raises(UpstreamFailed, match="too many"):
         Decoding(("gzip",) * 4, pieces_of(b"", 1), None)
 
@@ -133,7 +135,7 @@ async def test_a_decompression_bomb_is_decoded_on_demand_in_bounded_steps(coding
 
 
 @pytest.mark.parametrize("coding", ENCODERS)
-async def test_a_decoder_charges_the_bytes_that_it_holds(coding: str) -> None:
+async def test_a_decoder_charges_the_bytes_of_its_buffers_to_the_lender_of_its_room(coding: str) -> None:
     with pytest.raises(Busy):
         await Decoding((coding,), pieces_of(ENCODERS[coding](TEXT), 4096), Room(NO_ROOM)).read()
 
@@ -157,5 +159,5 @@ class Counting:
 
 
 @pytest.mark.parametrize("bits", range(10, 25))
-def test_the_window_of_brotli_is_read_from_the_first_byte_of_the_body(bits: int) -> None:
+def test_the_window_size_of_brotli_is_read_from_the_first_byte_of_the_body(bits: int) -> None:
     assert window_of(brotli.compress(NOISE, lgwin=bits)[0]) == 1 << bits

@@ -1,4 +1,4 @@
-"""Addresses that the guard allows, and URLs that the server accepts."""
+"""Tests of the addresses that the guard allows, and of the URLs that the server accepts."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def open_v4(octets: Sequence[int]) -> bool:
 
 
 def open_v6(digits: str) -> bool:
-    """Return whether an IPv6 address, given as 32 hexadecimal digits, may be reached."""
+    """Return True if the guard should allow the IPv6 address, given as 32 hexadecimal digits. This is a second
+    implementation of the rules, to compare the guard with."""
     last_four = [int(digits[i : i + 2], 16) for i in range(24, 32, 2)]
     if digits.startswith(("0" * 20 + "ffff", "0064ff9b" + "0" * 16)):
         return open_v4(last_four)
@@ -89,7 +90,7 @@ v6_addresses = (
 
 @thorough
 @given(v4_addresses)
-def test_an_ipv4_address_passes_if_and_only_if_it_is_public(address: IPv4Address) -> None:
+def test_the_guard_allows_an_ipv4_address_if_and_only_if_it_is_public(address: IPv4Address) -> None:
     assert passes(str(address)) == open_v4([int(octet) for octet in str(address).split(".")])
 
 
@@ -97,7 +98,9 @@ def test_an_ipv4_address_passes_if_and_only_if_it_is_public(address: IPv4Address
 @given(v6_addresses)
 @example(IPv6Address("64:ff9b::808:808"))
 @example(IPv6Address("::ffff:8.8.8.8"))
-def test_an_ipv6_address_passes_if_and_only_if_it_and_its_embedded_ipv4_are_public(address: IPv6Address) -> None:
+def test_the_guard_allows_an_ipv6_address_if_and_only_if_it_and_any_embedded_ipv4_are_public(
+    address: IPv6Address,
+) -> None:
     assert passes(str(address)) == open_v6(address.exploded.replace(":", ""))
 
 
@@ -131,22 +134,22 @@ def test_an_ipv6_address_passes_if_and_only_if_it_and_its_embedded_ipv4_are_publ
         "ff02::1",
     ],
 )
-def test_an_address_outside_the_public_internet_is_refused(address: str) -> None:
+def test_the_guard_refuses_an_address_outside_the_public_internet(address: str) -> None:
     assert not passes(address)
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "2130706433", "0x7f.1", "127.1", "1.1.1.1 ", "[::1]", "2600::1%1"])
-def test_text_that_is_not_a_plain_numeric_address_is_refused(text: str) -> None:
+def test_the_guard_refuses_text_that_is_not_a_plain_numeric_address(text: str) -> None:
     assert not passes(text)
     assert not passes(text, guard=Guard(allow=parse_networks(["0.0.0.0/0", "::/0"])))
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, 25, 6667, 10080])
-def test_bad_ports_are_refused(port: int) -> None:
+def test_the_guard_refuses_port_0_invalid_ports_and_the_bad_ports_of_the_fetch_standard(port: int) -> None:
     assert not passes("8.8.8.8", port)
 
 
-def test_the_bad_ports_are_those_of_the_fetch_standard() -> None:
+def test_there_are_83_bad_ports_and_none_of_them_is_a_common_web_port() -> None:
     assert len(BAD_PORTS) == 83
     assert {80, 443, 8000, 8080, 8443}.isdisjoint(BAD_PORTS)
 
@@ -154,7 +157,7 @@ def test_the_bad_ports_are_those_of_the_fetch_standard() -> None:
 # --- ALLOW_NETWORKS
 
 
-def test_networks_are_read_with_and_without_port() -> None:
+def test_the_setting_allow_networks_accepts_networks_with_and_without_port() -> None:
     texts = ["127.0.0.0/8", "10.1.2.3", "127.0.0.1:8001", "[::1]:80", "::1", "fd00::/8"]
     read = [(str(item.network), item.port) for item in parse_networks(texts)]
     assert read == [
@@ -171,13 +174,13 @@ def test_networks_are_read_with_and_without_port() -> None:
     "text",
     ["", "localhost", "10.0.0.1/8", "1.2.3.4:0", "1.2.3.4:65536", "[1.2.3.4]:80", "fe80::1%lo", "[::1", "1.2.3:80"],
 )
-def test_an_invalid_network_is_named_in_the_error(text: str) -> None:
+def test_the_error_for_an_invalid_network_names_the_network(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a network|no valid port") as caught:
         parse_networks(["10.0.0.0/8", text])
     assert repr(text) in str(caught.value)
 
 
-def test_an_allowed_network_passes_on_every_port() -> None:
+def test_the_guard_allows_an_address_in_an_allowed_network_on_every_port() -> None:
     guard = Guard(allow=parse_networks(["127.0.0.0/8"]))
     assert passes("127.9.9.9", 80, guard)
     assert passes("127.0.0.1", 25, guard)
@@ -186,7 +189,7 @@ def test_an_allowed_network_passes_on_every_port() -> None:
     assert not passes("10.0.0.1", 80, guard)
 
 
-def test_an_allowed_network_with_a_port_passes_on_that_port_only() -> None:
+def test_the_guard_allows_an_address_in_an_allowed_network_with_a_port_on_that_port_only() -> None:
     guard = Guard(allow=parse_networks(["127.0.0.1:8001", "[::1]:80"]))
     assert passes("127.0.0.1", 8001, guard)
     assert not passes("127.0.0.1", 8002, guard)
@@ -203,7 +206,7 @@ def test_allowing_an_ipv4_network_does_not_allow_its_ipv6_translations() -> None
 # --- the server's own sockets
 
 
-def test_the_servers_own_socket_is_refused_inside_an_allowed_network() -> None:
+def test_the_guard_refuses_the_address_and_port_of_the_server_in_an_allowed_network() -> None:
     allowing = Guard(allow=parse_networks(["127.0.0.0/8", "::/0"]))
     guard = allowing.refusing("127.0.0.1", 8000)
     assert passes("127.0.0.1", 8000, allowing)
@@ -214,12 +217,12 @@ def test_the_servers_own_socket_is_refused_inside_an_allowed_network() -> None:
     assert passes("127.0.0.2", 8000, guard)
 
 
-def test_the_servers_own_socket_is_refused_at_a_public_address() -> None:
+def test_the_guard_refuses_the_address_and_port_of_the_server_at_a_public_address() -> None:
     assert not passes("8.8.8.8", 8000, Guard().refusing("8.8.8.8", 8000))
 
 
 @pytest.mark.parametrize("wildcard", ["0.0.0.0", "::"])
-def test_a_socket_bound_to_every_address_is_refused_at_every_interface(wildcard: str) -> None:
+def test_the_guard_refuses_the_port_of_a_server_bound_to_every_address_on_every_interface(wildcard: str) -> None:
     guard = Guard(allow=parse_networks(["0.0.0.0/0", "::/0"])).refusing(wildcard, 8000)
     entries = [entry for entries in psutil.net_if_addrs().values() for entry in entries]
     local = [entry.address for entry in entries if entry.family == socket.AF_INET]
@@ -230,7 +233,7 @@ def test_a_socket_bound_to_every_address_is_refused_at_every_interface(wildcard:
     assert passes("8.8.8.8", 8000, guard)
 
 
-def test_the_address_of_an_own_socket_must_be_numeric() -> None:
+def test_the_own_address_given_to_the_guard_must_be_numeric() -> None:
     with pytest.raises(ValueError, match="localhost"):
         Guard().refusing("localhost", 80)
 
@@ -241,12 +244,12 @@ def test_the_address_of_an_own_socket_must_be_numeric() -> None:
 @pytest.mark.parametrize(
     "addresses", [("8.8.8.8", "127.0.0.1"), ("127.0.0.1", "8.8.8.8"), ("8.8.8.8", "::ffff:10.0.0.1"), ("fe80::1%2",)]
 )
-def test_one_forbidden_address_forbids_the_name(addresses: tuple[str, ...]) -> None:
+def test_a_host_with_one_forbidden_address_is_refused(addresses: tuple[str, ...]) -> None:
     with pytest.raises(TargetForbidden):
         asyncio.run(resolve_host(Guard(), "rebinding.example", 80, lookup=answering(*addresses)))
 
 
-def test_checked_addresses_keep_their_order_and_have_no_duplicates() -> None:
+def test_the_addresses_of_a_host_keep_their_order_without_duplicates() -> None:
     lookup = answering("2606:4700::1", "8.8.8.8", "8.8.8.8", "::ffff:8.8.4.4")
     found = asyncio.run(resolve_host(Guard(), "site.example", 443, lookup=lookup))
     assert found == ("2606:4700::1", "8.8.8.8", "8.8.4.4")
@@ -255,37 +258,37 @@ def test_checked_addresses_keep_their_order_and_have_no_duplicates() -> None:
 @pytest.mark.parametrize(
     "host", ["2130706433", "0x7f.1", "0x7f000001", "127.1", "0177.0.0.1", "127.0.0.1.", "8.8.8", "site.123", "0X7F.0X1"]
 )
-def test_unusual_numeric_hosts_are_refused_with_any_resolved_address(host: str) -> None:
+def test_an_unusual_numeric_host_is_refused_whatever_it_resolves_to(host: str) -> None:
     allowing = Guard(allow=parse_networks(["0.0.0.0/0"]))
     with pytest.raises(TargetForbidden):
         asyncio.run(resolve_host(allowing, host, 80, lookup=answering("8.8.8.8")))
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost.", "127.0.0.1", "::1", "ip6-localhost.localhost"])
-def test_loopback_is_refused_under_every_name(host: str) -> None:
+def test_loopback_is_refused_by_every_name(host: str) -> None:
     with pytest.raises((TargetForbidden, UpstreamFailed)):
         asyncio.run(resolve_host(Guard(), host, 80))
 
 
 @relaxed
 @given(st.text(max_size=40))
-def test_no_host_resolves_to_a_forbidden_address(host: str) -> None:
+def test_no_host_name_lets_a_forbidden_address_pass(host: str) -> None:
     with pytest.raises((TargetForbidden, UpstreamFailed)):
         asyncio.run(resolve_host(Guard(), host, 80, lookup=answering("127.0.0.1")))
 
 
 @pytest.mark.parametrize("host", ["missing.invalid", "a..b", "x" * 64 + ".example", "a\0b", "", "söme thing"])
-def test_a_host_that_does_not_resolve_is_an_upstream_failure(host: str) -> None:
+def test_a_host_that_does_not_resolve_raises_upstream_failed(host: str) -> None:
     with pytest.raises(UpstreamFailed, match="does not resolve"):
         asyncio.run(resolve_host(Guard(), host, 80))
 
 
-def test_a_lookup_without_an_address_is_an_upstream_failure() -> None:
+def test_a_dns_answer_without_an_address_raises_upstream_failed() -> None:
     with pytest.raises(UpstreamFailed, match="no address"):
         asyncio.run(resolve_host(Guard(), "empty.example", 80, lookup=answering()))
 
 
-def test_a_refusal_does_not_reveal_the_address() -> None:
+def test_the_error_for_a_forbidden_host_does_not_contain_its_address() -> None:
     with pytest.raises(TargetForbidden) as caught:
         asyncio.run(resolve_host(Guard(), "inside.example", 80, lookup=answering("10.20.30.40")))
     assert "10.20.30.40" not in str(caught.value)
@@ -306,11 +309,11 @@ def test_a_refusal_does_not_reveal_the_address() -> None:
         "http://xn--bcher-kva.example/👩‍🚀",
     ],
 )
-def test_an_ordinary_url_is_returned_unchanged(url: str) -> None:
+def test_an_ordinary_url_passes_unchanged(url: str) -> None:
     assert check_url(url) == url
 
 
-def test_an_international_host_is_returned_in_ascii() -> None:
+def test_an_international_host_is_converted_to_its_ascii_form() -> None:
     assert check_url("https://Bücher.example:81/ä?ö#ü") == "https://xn--bcher-kva.example:81/ä?ö#ü"
 
 
@@ -356,7 +359,7 @@ def test_an_international_host_is_returned_in_ascii() -> None:
         ("http://site.example/" + "x" * MAX_URL_CHARACTERS, "longer"),
     ],
 )
-def test_a_url_is_refused_with_the_reason(url: str, says: str) -> None:
+def test_the_error_for_a_refused_url_states_the_reason(url: str, says: str) -> None:
     with pytest.raises(InvalidUrl, match=says):
         check_url(url)
 
@@ -368,7 +371,7 @@ url_texts = st.text(max_size=60) | st.from_regex(r"https?://[^/]{0,30}(/.{0,30})
 @given(url_texts)
 @example("http://[::ffff:1.2.3.4]:80?x")
 @example("https://ß.example")
-def test_an_accepted_url_has_a_plain_host_and_is_accepted_unchanged_again(url: str) -> None:
+def test_an_accepted_url_has_a_plain_host_and_passes_a_second_check_unchanged(url: str) -> None:
     try:
         checked = check_url(url)
     except InvalidUrl:
@@ -383,7 +386,7 @@ def test_an_accepted_url_has_a_plain_host_and_is_accepted_unchanged_again(url: s
 
 @relaxed
 @given(st.integers(min_value=0, max_value=5))
-def test_smuggled_data_is_found_at_any_depth_of_encoding(depth: int) -> None:
+def test_smuggled_yt_dlp_data_in_a_url_is_found_at_any_depth_of_percent_encoding(depth: int) -> None:
     text = "#__youtubedl_smuggle={}"
     for _ in range(depth):
         text = quote(text, safe="")

@@ -1,4 +1,4 @@
-"""Upstream proxies that open tunnels only to port 443, as Squid does by default."""
+"""Tests of upstream proxies that open tunnels only to port 443, as Squid does by default."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def through(proxy: Origin, guard: Guard = LOOPBACK, credentials: str = "") -> Cl
 
 
 @pytest.mark.parametrize("status", [b"400 Bad Request", b"403 Forbidden", b"405 Not Allowed", b"501 Not Implemented"])
-async def test_an_http_request_is_sent_in_absolute_form_if_the_proxy_refuses_to_tunnel_it(status: bytes) -> None:
+async def test_an_http_request_is_sent_in_absolute_form_if_the_proxy_refuses_a_tunnel_for_it(status: bytes) -> None:
     refusal = b"HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n" % status
     with Origin(squid(refusal=refusal)) as proxy:
         made = through(proxy, credentials="u:p@")
@@ -53,7 +53,7 @@ async def test_an_http_request_is_sent_in_absolute_form_if_the_proxy_refuses_to_
         assert head.count(b"Proxy-Authorization: Basic dTpw\r\n") == 1
 
 
-async def test_a_target_that_the_proxy_refuses_in_both_forms_is_an_upstream_failure() -> None:
+async def test_a_request_that_the_proxy_refuses_in_absolute_form_as_well_raises_upstream_failed() -> None:
     with Origin(squid(answer=DENIED)) as proxy:
         made = through(proxy)
         with pytest.raises(UpstreamFailed, match="proxy refused"):
@@ -62,7 +62,7 @@ async def test_a_target_that_the_proxy_refuses_in_both_forms_is_an_upstream_fail
 
 
 @pytest.mark.parametrize("kept", [True, False])
-async def test_a_403_of_the_site_is_passed_on_if_the_proxy_has_answered_an_earlier_request(kept: bool) -> None:
+async def test_a_403_is_passed_on_as_that_of_the_site_if_the_proxy_has_forwarded_an_earlier_request(kept: bool) -> None:
     answers = [HELLO, DENIED]
 
     def handle(connection: socket.socket, head: bytes) -> None:
@@ -79,7 +79,7 @@ async def test_a_403_of_the_site_is_passed_on_if_the_proxy_has_answered_an_earli
 
 
 @pytest.mark.parametrize("refusal", [b"HTTP/1.1 407 No\r\n\r\n", b"HTTP/1.1 503 No\r\n\r\n", b"", b"nonsense\r\n\r\n"])
-async def test_a_tunnel_that_fails_without_a_refusal_causes_no_second_request(refusal: bytes) -> None:
+async def test_a_tunnel_that_fails_without_being_refused_causes_no_second_request(refusal: bytes) -> None:
     with Origin(squid(refusal=refusal)) as proxy:
         made = through(proxy)
         with pytest.raises(UpstreamFailed):
@@ -88,7 +88,7 @@ async def test_a_tunnel_that_fails_without_a_refusal_causes_no_second_request(re
     assert len(proxy.heads) == 1
 
 
-async def test_https_is_never_sent_in_absolute_form() -> None:
+async def test_an_https_request_is_never_sent_in_absolute_form() -> None:
     with Origin(squid()) as proxy:
         made = through(proxy)
         with pytest.raises(UpstreamFailed):
@@ -97,7 +97,7 @@ async def test_https_is_never_sent_in_absolute_form() -> None:
     assert [head.split(b" ")[0] for head in proxy.heads] == [b"CONNECT"]
 
 
-async def test_the_guard_checks_the_address_before_the_proxy_gets_it() -> None:
+async def test_the_guard_checks_an_address_before_the_proxy_gets_it() -> None:
     with Origin(squid()) as proxy:
         made = through(proxy, Guard())
         with pytest.raises(TargetForbidden):
@@ -107,7 +107,7 @@ async def test_the_guard_checks_the_address_before_the_proxy_gets_it() -> None:
     assert (reply.refused, proxy.heads) == ("target_forbidden", [])
 
 
-def test_the_filtering_proxy_also_sends_requests_in_absolute_form() -> None:
+def test_the_egress_also_sends_requests_in_absolute_form_to_such_an_upstream_proxy() -> None:
     with (
         Origin(squid()) as proxy,
         EgressThread(LOOPBACK, network=Network(proxy=f"http://u:p@127.0.0.1:{proxy.port}"), lookup=found) as egress,
@@ -122,7 +122,7 @@ def test_the_filtering_proxy_also_sends_requests_in_absolute_form() -> None:
         assert head.count(b"\r\n\r\n") == 1
 
 
-async def test_interim_responses_before_a_tunnel_are_skipped() -> None:
+async def test_interim_responses_of_the_proxy_before_the_tunnel_opens_are_skipped() -> None:
     def handle(connection: socket.socket, head: bytes) -> None:
         connection.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 3 + b"HTTP/1.1 200 Connection established\r\n\r\n")
         assert read_head(connection).startswith(b"GET /a HTTP/1.1\r\n")

@@ -1,5 +1,5 @@
-"""The extent that a response head states, and the heads that belong to the same file: RFC 9110 §8.8, §14.4 and
-§15.3.7."""
+"""Tests of the extent (first byte, end and total length) that a response head states, and of which heads belong to the
+same file: RFC 9110 §8.8, §14.4 and §15.3.7."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ WHOLE, UNKNOWN = Part(0, TOTAL, TOTAL, is_range=False), Part(0, None, None, is_r
         (200, f"bytes 0-{2**63 - 2}/{2**63 - 1}", 1000, WHOLE),
     ],
 )
-def test_a_response_has_the_extent_that_its_head_states(
+def test_the_extent_of_a_response_is_the_one_that_its_head_states(
     status: int, content_range: str | None, length: int | None, expected: Part
 ) -> None:
     assert part_of(status, headers(content_range, length)) == expected
@@ -78,7 +78,7 @@ def test_a_response_has_the_extent_that_its_head_states(
         (200, "100-199/1000", None, 1000),
     ],
 )
-def test_a_response_with_a_missing_or_contradictory_extent_is_unusable(
+def test_a_response_whose_head_states_no_consistent_extent_is_unusable(
     status: int, content_range: str | None, length: int | None, total: int | None
 ) -> None:
     with pytest.raises(Unusable) as caught:
@@ -86,7 +86,7 @@ def test_a_response_with_a_missing_or_contradictory_extent_is_unusable(
     assert caught.value.total == total
 
 
-def test_a_multipart_or_repeated_content_range_is_unusable() -> None:
+def test_a_multipart_response_or_one_with_repeated_content_range_is_unusable() -> None:
     with pytest.raises(Unusable):
         part_of(206, headers("bytes 0-99/1000", Content_Type="Multipart/ByteRanges; boundary=x"))
     two = [("Content-Range", "bytes 0-99/1000"), ("Content-Range", "bytes 100-199/1000")]
@@ -95,7 +95,7 @@ def test_a_multipart_or_repeated_content_range_is_unusable() -> None:
     assert part_of(206, Headers([two[0], two[0]])) == Part(0, 100, 1000, is_range=True)
 
 
-def test_the_length_of_a_chunked_body_is_not_its_content_length() -> None:
+def test_the_content_length_of_a_chunked_response_is_ignored() -> None:
     assert part_of(200, headers(None, 5, Transfer_Encoding="chunked")) == UNKNOWN
 
 
@@ -103,7 +103,7 @@ def test_the_length_of_a_chunked_body_is_not_its_content_length() -> None:
 
 
 Told = tuple[int | None, str | None, str | None, Origin]
-"""Total length, ETag, Last-Modified, and the server that sent them."""
+"""What a response states about its file: total length, ETag, Last-Modified, and the origin of the server."""
 
 
 def learn(known: Representation, told: Told) -> None:
@@ -126,7 +126,7 @@ def learn(known: Representation, told: Told) -> None:
         [(5, "x" * (MAX_VALIDATOR + 1), DATE, ONE), (5, '"b"', DATE, ONE)],
     ],
 )
-def test_responses_that_agree_belong_to_one_file(told: list[Told]) -> None:
+def test_responses_with_equal_length_and_validators_belong_to_one_file(told: list[Told]) -> None:
     known = Representation()
     for each in told:
         learn(known, each)
@@ -150,7 +150,9 @@ def test_responses_that_agree_belong_to_one_file(told: list[Told]) -> None:
         ([(5, None, DATE, ONE), (5, None, DATE * 10, ONE)], False),
     ],
 )
-def test_responses_that_contradict_each_other_belong_to_different_files(told: list[Told], *, by_etag: bool) -> None:
+def test_responses_with_different_length_or_validators_belong_to_different_files(
+    told: list[Told], *, by_etag: bool
+) -> None:
     known = Representation()
     for each in told[:-1]:
         learn(known, each)
@@ -160,7 +162,7 @@ def test_responses_that_contradict_each_other_belong_to_different_files(told: li
 
 
 @pytest.mark.parametrize("told", [(6, None, None, OTHER), (5, None, LATER, ONE)])
-def test_total_and_date_but_not_the_etag_are_compared_after_a_new_extraction(told: Told) -> None:
+def test_after_a_new_extraction_the_total_and_the_date_are_compared_but_not_the_etag(told: Told) -> None:
     known = Representation()
     learn(known, (5, '"a"', DATE, ONE))
     known.forget_etags()
@@ -182,7 +184,7 @@ def test_total_and_date_but_not_the_etag_are_compared_after_a_new_extraction(tol
         ([(5, '"a"', DATE, ONE), (5, '"b"', DATE, OTHER)], '"b"'),
     ],
 )
-def test_if_range_has_the_strong_etag_of_the_last_server_or_else_the_date(
+def test_if_range_has_the_strong_etag_of_the_last_server_or_else_last_modified(
     told: list[Told], expected: str | None
 ) -> None:
     known = Representation()
@@ -191,7 +193,7 @@ def test_if_range_has_the_strong_etag_of_the_last_server_or_else_the_date(
     assert known.if_range == expected
 
 
-def test_etags_are_kept_for_a_limited_number_of_servers() -> None:
+def test_etags_are_remembered_for_a_limited_number_of_servers() -> None:
     known = Representation()
     origins = [Origin("http", f"{number}.example", 80) for number in range(MAX_SERVERS + 5)]
     for origin in origins:

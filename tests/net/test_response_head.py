@@ -1,4 +1,4 @@
-"""Response heads that browsers and curl accept, and how they determine the end of the body."""
+"""Tests of the response heads that browsers and curl accept, and of how these heads determine the end of the body."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ CHUNKED = b"Transfer-Encoding: chunked"
         ((LENGTH,), False, 5, True),
         ((CHUNKED,), True, None, True),
         ((), False, None, False),
-        # Several lengths, or a length and a coding (RFC 9112 §6.3). The connection is not used for a second response.
+        # Several lengths, or a length and a coding (RFC 9112 §6.3). The client must not reuse the connection.
         ((LENGTH, CHUNKED), True, None, False),
         ((CHUNKED, LENGTH), True, None, False),
         ((LENGTH, LENGTH), False, 5, False),
         ((b"Content-Length: 5, 5",), False, 5, False),
         ((b"Content-Length: 5", b"content-length: 05"), False, 5, False),
         ((CHUNKED, CHUNKED), True, None, False),
-        # Invalid codings
+        # Invalid or unusual transfer codings
         ((b"Transfer-Encoding: identity", LENGTH), False, 5, False),
         ((b"Transfer-Encoding: identity",), False, None, False),
         ((b"Transfer-Encoding: none", LENGTH), False, 5, False),
@@ -40,13 +40,13 @@ CHUNKED = b"Transfer-Encoding: chunked"
         ((b"Transfer-Encoding: identity, chunked",), True, None, False),
         ((b"Transfer-Encoding:", LENGTH), False, 5, False),
         ((b"Transfer-Encoding: Chunked ",), True, None, True),
-        # Invalid lengths
+        # Invalid values of Content-Length
         ((b"Content-Length: -1",), False, None, False),
         ((b"Content-Length: 18446744073709551615",), False, None, False),
         ((b"Content-Length: 9223372036854775807",), False, None, False),
         ((b"Content-Length:",), False, None, False),
         ((b"Content-Length: 5 bytes",), False, None, False),
-        # Sloppy header lines
+        # Sloppy header lines that browsers and curl accept
         ((b"Content-Length : 5",), False, 5, True),
         ((b"Content-Length\t:\t5\t",), False, 5, True),
         ((b"Content-Length:", b"  5"), False, 5, True),
@@ -56,12 +56,12 @@ CHUNKED = b"Transfer-Encoding: chunked"
         ((b"Two Words: 3", LENGTH), False, 5, True),
         ((b"X-Control: a\x01\x7f\x00b", LENGTH), False, 5, True),
         ((b"X-Return: a\rContent-Length: 9", LENGTH), False, 5, True),
-        # Connections that the server will close
+        # Connections that the server closes after the response
         ((LENGTH, b"Connection: close"), False, 5, False),
         ((LENGTH, b"Connection: x, Close"), False, 5, False),
     ],
 )
-def test_the_body_ends_where_browsers_and_curl_see_its_end(
+def test_the_client_finds_the_end_of_a_body_where_browsers_and_curl_find_it(
     lines: tuple[bytes, ...], chunked: bool, length: int | None, reusable: bool
 ) -> None:
     head = parsed(*lines)
@@ -84,7 +84,7 @@ def test_the_body_ends_where_browsers_and_curl_see_its_end(
         tuple(b"X-%d: x" % number for number in range(MAX_FIELDS + 1)),
     ],
 )
-def test_a_head_that_cannot_be_read_safely_is_an_error(lines: tuple[bytes, ...]) -> None:
+def test_an_ambiguous_or_malformed_response_head_raises_bad_response(lines: tuple[bytes, ...]) -> None:
     with pytest.raises(BadResponse):
         parsed(*lines)
 
@@ -108,32 +108,35 @@ def test_a_sloppy_status_line_is_repaired(line: bytes, status: int, rewritten: s
 
 
 @pytest.mark.parametrize("line", [b"", b"ICY OK", b"HTTP/2 200", b"HTTP/1.1 20", b"HTTP/1.1 2000", b"SSH-2.0-x", b"OK"])
-def test_a_response_of_another_protocol_is_an_error(line: bytes) -> None:
+def test_a_response_of_a_protocol_other_than_http_1_raises_bad_response(line: bytes) -> None:
     with pytest.raises(BadResponse):
         parsed(first=line)
 
 
 @pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
-def test_lines_may_end_with_lf_alone(line_end: bytes) -> None:
+def test_the_lines_of_a_response_head_may_end_with_lf_alone(line_end: bytes) -> None:
     head = parse_response(line_end.join([b"HTTP/1.1 200 OK", b"X-A: 1", b" 2", LENGTH, b"", b""]))
     assert head.fields == [("X-A", "1 2"), ("Content-Length", "5")]
 
 
 @pytest.mark.parametrize("status", [204, 304, 103])
-def test_a_status_without_a_body_ends_with_its_head(status: int) -> None:
+def test_a_response_with_a_status_that_has_no_body_ends_with_its_head(status: int) -> None:
     head = parsed(CHUNKED, first=b"HTTP/1.1 %d x" % status)
     assert (head.chunked, head.length) == (False, 0)
 
 
 @pytest.mark.parametrize(("connection", "reusable"), [(b"", False), (b"Connection: Keep-Alive", True)])
-def test_an_http_1_0_response_keeps_the_connection_only_with_keep_alive(connection: bytes, reusable: bool) -> None:
+def test_the_connection_of_an_http_1_0_response_is_reusable_only_with_keep_alive(
+    connection: bytes, reusable: bool
+) -> None:
     for first in (b"HTTP/1.0 200 OK", b"ICY 200 OK"):
         assert parsed(LENGTH, connection, first=first).reusable is reusable
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_a_head_or_an_error(data: bytes) -> None:
-    """An accepted head has at most one framing, and no value contains a line break."""
+def test_any_bytes_are_parsed_as_a_response_head_or_raise_bad_response(data: bytes) -> None:
+    """An accepted head has either one Content-Length, or Transfer-Encoding, or neither. No value contains a line
+    break."""
     head = END.split(OK + data + b"\r\n\r\n")[0]
     try:
         found = parse_response(head)

@@ -1,4 +1,5 @@
-"""Resuming reads: the reader gets every byte once and in order, or an error, no matter what a media server does."""
+"""Tests of resuming reads, which request the rest of a file after a failure: the reader gets every byte once and in
+order, or an error, no matter what a media server does."""
 
 from __future__ import annotations
 
@@ -43,14 +44,16 @@ RESUMED = [
 
 
 @pytest.mark.parametrize("fault", RESUMED)
-async def test_the_whole_file_arrives_despite_cuts_resets_and_stalls(site: SampleSite, fault: str) -> None:
+async def test_a_resuming_read_returns_the_whole_file_despite_cuts_resets_and_stalls(
+    site: SampleSite, fault: str
+) -> None:
     source = site.path("prog.mp4").read_bytes()
     assert len(source) > 2_500_000
     async with at(f"{site.http}/fault/{fault or 'delay=0'}/media/prog.mp4") as upstream, reading(upstream) as read:
         assert digest(await rest_of(read)) == digest(source)
 
 
-async def test_a_range_is_resumed_within_its_bounds(site: SampleSite) -> None:
+async def test_a_requested_range_is_resumed_within_its_bounds(site: SampleSite) -> None:
     source = site.path("prog.mp4").read_bytes()
     async with (
         at(f"{site.http}/fault/cut=300000/media/prog.mp4") as upstream,
@@ -61,7 +64,9 @@ async def test_a_range_is_resumed_within_its_bounds(site: SampleSite) -> None:
 
 
 @pytest.mark.parametrize("window_bytes", [65_536, 500_000, 100_000_000])
-async def test_a_server_that_requires_bounded_ranges_gets_them(site: SampleSite, window_bytes: int) -> None:
+async def test_with_window_bytes_set_every_request_has_a_range_of_at_most_that_size(
+    site: SampleSite, window_bytes: int
+) -> None:
     source = site.path("prog.mp4").read_bytes()
     async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream, window_bytes=window_bytes) as read:
         assert read.extent.end == len(source)
@@ -71,7 +76,7 @@ async def test_a_server_that_requires_bounded_ranges_gets_them(site: SampleSite,
             assert int(last) - int(first) < window_bytes
 
 
-async def test_a_suffix_range_works_on_an_upstream_read_in_windows(site: SampleSite) -> None:
+async def test_a_suffix_range_is_read_from_a_server_that_requires_small_ranges(site: SampleSite) -> None:
     source = site.path("prog.mp4").read_bytes()
     async with (
         at(f"{site.http}/media/prog.mp4") as upstream,
@@ -80,7 +85,7 @@ async def test_a_suffix_range_works_on_an_upstream_read_in_windows(site: SampleS
         assert await rest_of(read) == source[-100_000:]
 
 
-async def test_an_address_that_expires_during_a_read_is_renewed(site: SampleSite) -> None:
+async def test_the_read_continues_at_a_new_url_if_the_url_of_the_file_expires(site: SampleSite) -> None:
     source = site.path("prog.mp4").read_bytes()
     urls = [f"{site.http}/fault/cut=700000/media/prog.mp4", f"{site.http}/media/prog.mp4"]
     async with at(*urls) as upstream, reading(upstream) as read:
@@ -89,7 +94,9 @@ async def test_an_address_that_expires_during_a_read_is_renewed(site: SampleSite
         assert digest(begun + await rest_of(read)) == digest(source)
 
 
-async def test_a_different_file_at_the_same_address_is_an_error(site: SampleSite) -> None:
+async def test_a_read_ends_with_upstream_failed_if_the_url_returns_a_different_file_after_a_cut(
+    site: SampleSite,
+) -> None:
     async with at(f"{site.http}/fault/cut=1000000/media/prog.mp4") as upstream, reading(upstream) as read:
         await read.read()
         upstream.urls[0] = f"{site.http}/media/large-8.mp4"
@@ -100,14 +107,16 @@ async def test_a_different_file_at_the_same_address_is_an_error(site: SampleSite
 @pytest.mark.parametrize(
     "fault", ["changes=silent,cut=1000000", "changes=silent,cut=1000000,norange", "changes=told,cut=1000000"]
 )
-async def test_changed_bytes_of_the_same_length_are_detected(site: SampleSite, fault: str) -> None:
+async def test_a_read_ends_with_upstream_failed_if_the_file_changes_but_not_its_length(
+    site: SampleSite, fault: str
+) -> None:
     async with at(f"{site.http}/fault/{fault},id=resume{len(fault)}/media/prog.mp4") as up, reading(up) as read:
         with pytest.raises(UpstreamFailed, match="changed"):
             await rest_of(read)
 
 
-async def test_bytes_with_another_etag_are_not_joined(site: SampleSite) -> None:
-    """The bytes are the same here, but the server says that the file has changed."""
+async def test_a_read_ends_with_upstream_failed_if_the_etag_changes_after_a_cut(site: SampleSite) -> None:
+    """The bytes of the file are the same, but the media server sends a different ETag for the second request."""
     async with at(f"{site.http}/fault/cut=1000000,etag=flip/media/prog.mp4") as upstream, reading(upstream) as read:
         with pytest.raises(UpstreamFailed, match="changed"):
             await rest_of(read)
@@ -123,7 +132,7 @@ async def test_bytes_with_another_etag_are_not_joined(site: SampleSite) -> None:
         ("cut=0", UpstreamFailed),
     ],
 )
-async def test_a_permanent_failure_ends_after_three_tries(
+async def test_a_permanent_failure_ends_the_read_after_at_most_four_requests(
     site: SampleSite, fault: str, error: type[ServerPYError]
 ) -> None:
     async with at(f"{site.http}/fault/{fault}/media/prog.mp4") as upstream:
@@ -132,7 +141,7 @@ async def test_a_permanent_failure_ends_after_three_tries(
         assert len(upstream.asked) <= 4
 
 
-async def test_a_range_beyond_the_end_is_an_error_with_the_total_length(site: SampleSite) -> None:
+async def test_a_range_beyond_the_end_raises_range_not_satisfiable_with_the_total_length(site: SampleSite) -> None:
     size = site.path("prog.mp4").stat().st_size
     async with at(f"{site.http}/media/prog.mp4") as upstream:
         with pytest.raises(RangeNotSatisfiable) as caught:
@@ -151,23 +160,26 @@ WRONG_RANGES = [
 
 
 @pytest.mark.parametrize("content_range", WRONG_RANGES)
-async def test_an_unexpected_content_range_is_an_error_and_leaves_nothing_open(content_range: str) -> None:
+async def test_an_unexpected_content_range_raises_upstream_failed_and_leaves_no_connection_open(
+    content_range: str,
+) -> None:
     head = f"HTTP/1.1 206 OK\r\nContent-Length: 100\r\nContent-Range: {content_range}\r\n\r\n".encode()
     async with hostile(lambda _first, _last: head + BYTES[:100]) as (upstream, asked):
         with pytest.raises(UpstreamFailed):
             await open_resuming(upstream, wait_seconds=2.0)
-        assert len(asked) == 2  # one request with Range, one without
+        assert len(asked) == 2  # the first request had a Range header, the second none
 
 
-async def test_a_cancelled_open_leaves_nothing_open() -> None:
+async def test_cancelling_the_opening_of_a_read_leaves_no_connection_open() -> None:
     async with hostile(lambda _first, _last: b"") as (upstream, asked):
         opening = spawn(open_resuming(upstream, wait_seconds=2.0), name="open")
         await eventually(lambda: asked)
         await cancel(opening)
 
 
-async def test_no_more_bytes_are_read_from_the_socket_than_requested(site: SampleSite) -> None:
-    """Only the first read may return more, because bytes arrive with the head."""
+async def test_a_read_takes_no_more_bytes_from_the_socket_than_its_caller_requests(site: SampleSite) -> None:
+    """Only the first call of `read` may return more bytes than requested, because bytes of the body arrive together
+    with the head."""
     source = site.path("prog.mp4").read_bytes()
     async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream) as read:
         chunks = [await read.read(1000)]
@@ -178,7 +190,7 @@ async def test_no_more_bytes_are_read_from_the_socket_than_requested(site: Sampl
         assert source.startswith(b"".join(chunks))
 
 
-async def test_an_if_range_that_does_not_match_returns_the_whole_file(site: SampleSite) -> None:
+async def test_a_read_with_an_outdated_if_range_begins_at_the_start_of_the_file(site: SampleSite) -> None:
     async with at(f"{site.http}/media/prog.mp4") as upstream:
         async with reading(upstream) as read:
             etag = read.headers.get("etag")
@@ -188,7 +200,8 @@ async def test_an_if_range_that_does_not_match_returns_the_whole_file(site: Samp
 
 
 class Hostile(asyncio.Protocol):
-    """Media server that answers each request for a file of 307,200 bytes with `answer(first, last)`."""
+    """Media server that answers each request for a file of 307,200 bytes with `answer(first, last)`, where `first` and
+    `last` are the requested range."""
 
     def __init__(self, answer: Callable[[int, int], bytes], asked: list[int]) -> None:
         self._answer = answer
@@ -225,12 +238,15 @@ def part(first: int, stop: int, body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("first", "last"), [(None, None), (1000, None), (1000, 250_000), (None, 150_000)])
-async def test_the_rest_is_requested_if_a_server_sends_less_than_requested(first: int | None, last: int | None) -> None:
+async def test_missing_bytes_are_requested_again_if_a_server_sends_less_than_the_requested_range(
+    first: int | None, last: int | None
+) -> None:
     def capped(begin: int, end: int) -> bytes:
         stop = min(end, begin + CAP - 1)
         return part(begin, stop, BYTES[begin : stop + 1])
 
-    window = CAP if first is None and last is not None else None  # `Hostile` does not understand suffix ranges
+    # the server `Hostile` does not understand suffix ranges, so the read needs a window
+    window = CAP if first is None and last is not None else None
     wanted = None if first is None and last is None else ByteRange(first, last)
     async with hostile(capped) as (upstream, asked), reading(upstream, wanted, window_bytes=window) as read:
         end = len(BYTES) if first is None or last is None else last + 1
@@ -240,7 +256,7 @@ async def test_the_rest_is_requested_if_a_server_sends_less_than_requested(first
         assert len(asked) >= 2
 
 
-async def test_the_read_of_a_server_that_keeps_sending_empty_ranges_fails() -> None:
+async def test_a_read_fails_if_the_server_keeps_sending_empty_ranges() -> None:
     async with (
         hostile(lambda first, last: part(first, last, b"" if first else BYTES[:CAP])) as (upstream, asked),
         reading(upstream, window_bytes=CAP) as read,
@@ -250,7 +266,7 @@ async def test_the_read_of_a_server_that_keeps_sending_empty_ranges_fails() -> N
         assert len(asked) <= 6
 
 
-async def test_a_file_of_unknown_length_ends_where_a_later_response_says() -> None:
+async def test_a_file_of_unknown_length_ends_where_the_content_range_of_a_later_response_says() -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
     def answer(first: int, last: int) -> bytes:
@@ -264,7 +280,7 @@ async def test_a_file_of_unknown_length_ends_where_a_later_response_says() -> No
         assert await rest_of(read) == BYTES
 
 
-async def test_redirects_are_followed_and_credentials_stay_with_their_origin(site: SampleSite) -> None:
+async def test_redirects_are_followed_and_credentials_are_sent_only_to_their_origin(site: SampleSite) -> None:
     elsewhere = f"{site.http}/media/photo-1.jpg?café"
     for location, outcome in (("http://[::1/x", UpstreamFailed), (elsewhere, None)):
         head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()

@@ -1,5 +1,5 @@
-"""Media servers that handle ranges and validators in odd ways. The reader gets the bytes of one file, or an error. It
-never gets bytes at the wrong offset, bytes of another file, or a part in place of the whole."""
+"""Tests of reads from media servers that handle ranges and validators in odd ways. The reader gets the bytes of one
+file, or an error. It never gets bytes at the wrong offset, bytes of another file, or a part in place of the whole."""
 
 from __future__ import annotations
 
@@ -39,11 +39,12 @@ SIZE = len(FILE)
 TAIL, SUFFIX = ByteRange(100_000, None), ByteRange(None, 100)
 DATE, LATER = "Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT"
 HALF = FILE[: SIZE // 2] + OTHER_FILE[SIZE // 2 :]
-"""Another file, whose first half equals that of FILE."""
+"""A file that differs from FILE, but has the same first half."""
 
 
 async def outcomes(cases: Mapping[str, Callable[[], Awaitable[str]]]) -> dict[str, str]:
-    """Run all cases at once, because most of them wait between retries."""
+    """Run all cases concurrently, because most of them wait between retries. Returns the outcome of each case by its
+    name."""
     return dict(zip(cases, await asyncio.gather(*(case() for case in cases.values())), strict=True))
 
 
@@ -55,8 +56,8 @@ async def all_of(source: At, asked: ByteRange | None = None) -> bytes:
 async def outcome(
     answer: Answer, asked: ByteRange | None = None, *, window_bytes: int | None = None, renewed: tuple[str, ...] = ()
 ) -> str:
-    """Read to the end. Returns "all" if that gives all bytes of FILE, and the error otherwise. Raises AssertionError if
-    a byte is not that of FILE."""
+    """Read the file to its end. Returns "all" if the read returned all bytes of FILE, and otherwise the text of the
+    error. Raises AssertionError if a byte differs from that of FILE."""
     given, begin = b"", 0
     async with upstream(answer, *renewed) as (source, _):
         try:
@@ -71,7 +72,7 @@ async def outcome(
         return "all"
 
 
-# A 200 with a Content-Range
+# A response with status 200 and a Content-Range
 
 
 @pytest.mark.parametrize(
@@ -86,7 +87,7 @@ async def outcome(
         (lambda ask: whole(more={"Content-Range": f"bytes {ask.first}-{SIZE - 1}/{SIZE}"}), TAIL, 0, False),
     ],
 )
-async def test_a_200_with_a_content_range_counts_as_the_named_range(
+async def test_a_200_with_content_range_is_read_as_the_range_that_the_header_states(
     answer: Answer, asked: ByteRange | None, first: int, *, honoured: bool
 ) -> None:
     async with upstream(answer) as (source, _), reading(source, asked) as read:
@@ -105,8 +106,11 @@ def chunked(ask: Ask, content_range: str | None) -> Reply:
     [f"bytes 100000-299999/{SIZE}", "bytes 100000-299999/*", f"bytes=100000-299999/{SIZE}", f"100000-299999/{SIZE}"],
 )
 @pytest.mark.parametrize("length", [None, SIZE - 100_000])
-async def test_a_200_that_may_be_a_part_is_never_taken_for_the_whole(content_range: str, length: int | None) -> None:
-    """The reader asks the server again without Range, and uses only the second answer."""
+async def test_a_200_that_may_be_only_a_part_of_the_file_is_never_read_as_the_whole_file(
+    content_range: str, length: int | None
+) -> None:
+    """If a 200 may contain only a part of the file, the reader sends the request again without Range, and uses only the
+    second response."""
 
     def odd(ask: Ask) -> Reply:
         if length is None:
@@ -126,7 +130,7 @@ async def test_a_200_that_may_be_a_part_is_never_taken_for_the_whole(content_ran
         assert [ask.has_range for ask in asked] == [True, False]
 
 
-# Responses that may be joined
+# Whether the response after a cut may be joined with the bytes before the cut
 
 
 def told(etag: str | None = None, modified: str | None = None) -> Headers:
@@ -149,8 +153,10 @@ CONTRADICTIONS: dict[str, tuple[Headers, Headers, bytes]] = {
 
 
 @pytest.mark.parametrize("honours", [True, False], ids=["206", "200"])
-async def test_a_response_that_contradicts_an_earlier_one_is_not_joined(*, honours: bool) -> None:
-    """The response follows a cut. The server either honours ranges or sends the whole file again."""
+async def test_a_response_with_other_validators_length_or_bytes_than_an_earlier_one_is_not_joined_to_it(
+    *, honours: bool
+) -> None:
+    """The first response is cut. The server then either sends the requested range or the whole file again."""
 
     def case(before: Headers, after: Headers, file: bytes) -> Awaitable[str]:
         def later(ask: Ask) -> Reply:
@@ -164,9 +170,9 @@ async def test_a_response_that_contradicts_an_earlier_one_is_not_joined(*, honou
     } == dict.fromkeys(CONTRADICTIONS, True), found
 
 
-async def test_bytes_are_compared_at_the_start_of_each_response() -> None:
-    """New responses begin after a cut, after a response that is shorter than requested, and between windows. There is
-    no validator, and the other file has the same length."""
+async def test_the_first_bytes_of_each_new_response_are_compared_with_bytes_read_before() -> None:
+    """A new response begins after a cut, after a response that is shorter than requested, and for each window. The
+    media server sends no validator, and the changed file has the same length."""
     changed: Answer = by_turns(part, lambda ask: part(ask, OTHER_FILE))
     capped: Answer = by_turns(partial(part, most=1000), lambda ask: part(ask, OTHER_FILE, most=1000))
     found = await outcomes(
@@ -184,7 +190,7 @@ async def test_bytes_are_compared_at_the_start_of_each_response() -> None:
     assert set(found.values()) == {"The media changed while it was read."}, found
 
 
-async def test_validators_are_compared_between_windows() -> None:
+async def test_the_validators_of_each_window_are_compared_with_those_of_the_previous_window() -> None:
     def case(before: Headers, after: Headers) -> Awaitable[str]:
         return outcome(
             by_turns(lambda ask: part(ask, more=before), lambda ask: part(ask, more=after)), window_bytes=100_000
@@ -196,7 +202,7 @@ async def test_validators_are_compared_between_windows() -> None:
 
 
 @pytest.mark.parametrize("window_bytes", [10_000, 65_536, 100_000])
-async def test_windows_request_no_byte_twice_except_for_the_overlap(window_bytes: int) -> None:
+async def test_each_window_overlaps_the_window_before_it_by_at_most_overlap_bytes(window_bytes: int) -> None:
     async with upstream(part) as (source, asked), reading(source, window_bytes=window_bytes) as read:
         assert await rest_of(read) == FILE
         for before, after in itertools.pairwise(asked):
@@ -207,8 +213,9 @@ async def test_windows_request_no_byte_twice_except_for_the_overlap(window_bytes
 
 
 @pytest.mark.parametrize("most", [2, 3, 100, 5000])
-async def test_a_read_makes_progress_although_each_response_is_too_short(most: int) -> None:
-    """The reader compares some bytes even if a response has very few."""
+async def test_a_read_progresses_although_each_response_has_fewer_bytes_than_requested(most: int) -> None:
+    """After each response, the reader overlaps the next request with bytes read before, and compares them, even if a
+    response has very few bytes."""
     file = FILE[:50] if most < 10 else FILE[: 20 * most]
     async with upstream(partial(part, file=file, most=most)) as (source, asked), reading(source) as read:
         assert await rest_of(read) == file
@@ -226,7 +233,9 @@ async def test_a_read_makes_progress_although_each_response_is_too_short(most: i
         (told(), None),
     ],
 )
-async def test_if_range_is_sent_with_a_strong_etag_or_else_the_date(headers: Headers, expected: str | None) -> None:
+async def test_if_range_has_the_strong_etag_of_the_file_or_else_its_date(
+    headers: Headers, expected: str | None
+) -> None:
     answer = by_turns(
         partial(cut_part, more=headers), partial(part, most=150_000, more=headers), partial(part, more=headers)
     )
@@ -235,8 +244,9 @@ async def test_if_range_is_sent_with_a_strong_etag_or_else_the_date(headers: Hea
         assert [ask.if_range for ask in asked] == [None, expected, expected]
 
 
-async def test_one_odd_server_among_several_does_not_end_the_read() -> None:
-    """The reader requests again if a response does not fit."""
+async def test_a_single_response_that_does_not_fit_does_not_end_the_read() -> None:
+    """The reader sends the request again if a response does not fit the bytes read before. The wrong response may come
+    from one server of several behind the same name."""
     found = await outcomes(
         {
             "another file": lambda: outcome(by_turns(cut_part, lambda ask: part(ask, OTHER_FILE), part)),
@@ -255,8 +265,8 @@ async def test_one_odd_server_among_several_does_not_end_the_read() -> None:
 
 
 async def elsewhere(first: Answer, second: Answer) -> str:
-    """Read a file at an address that redirects, first to a server that answers `first`, later to one that answers
-    `second`. Returns the outcome."""
+    """Read a file at an address that redirects: the first request to a server that responds with `first`, later
+    requests to a server that responds with `second`. Returns the outcome."""
     async with serving(first) as (one, _), serving(second) as (other, asked):
         moved = by_turns(
             lambda _ask: refusal(302, more={"Location": one}),
@@ -267,12 +277,13 @@ async def elsewhere(first: Answer, second: Answer) -> str:
         return found
 
 
-async def test_responses_of_another_server_must_agree_in_everything_but_the_etag() -> None:
+async def test_a_response_of_a_different_server_is_joined_if_all_but_the_etag_agrees() -> None:
     def case(after: Headers, file: bytes = FILE) -> Awaitable[str]:
         return elsewhere(partial(cut_part, more=A), lambda ask: part(ask, file, more=after))
 
     def careful(ask: Ask) -> Reply:
-        """Honour a range only if If-Range is this server's own ETag."""
+        """Send the requested range only if If-Range is missing or this server's own ETag, and the whole file
+        otherwise."""
         return part(ask, more=B) if ask.if_range in (None, B["ETag"]) else whole(more=B)
 
     changed = "The media changed while it was read."
@@ -289,8 +300,8 @@ async def test_responses_of_another_server_must_agree_in_everything_but_the_etag
 
 
 async def renewed(after: Headers, file: bytes = FILE) -> str:
-    """Read a file whose address expires during the read; the renewed address is at the same server. Returns the
-    outcome."""
+    """Read a file whose address expires during the read, and is renewed to another address on the same server. Returns
+    the outcome."""
 
     def answer(ask: Ask) -> Reply:
         if ask.url == "/fresh":
@@ -301,7 +312,7 @@ async def renewed(after: Headers, file: bytes = FILE) -> str:
         return await outcome(answer, renewed=(url.replace("/media", "/fresh"),))
 
 
-async def test_responses_at_a_renewed_address_must_agree_in_everything_but_the_etag() -> None:
+async def test_a_response_at_a_renewed_address_is_joined_if_all_but_the_etag_agrees() -> None:
     changed = "The media changed while it was read."
     found = await outcomes(
         {
@@ -314,15 +325,15 @@ async def test_responses_at_a_renewed_address_must_agree_in_everything_but_the_e
     assert found == {"another ETag": "all", "another date": changed, "another total": changed, "other bytes": changed}
 
 
-async def test_a_renewal_does_not_hide_a_changed_etag() -> None:
-    """The other file differs in its ETag, but not in the bytes that are compared."""
+async def test_a_change_of_the_etag_is_noticed_even_if_the_address_is_renewed_afterwards() -> None:
+    """The file at the renewed URL has a different ETag, but the same bytes where the reader compares them."""
     async with serving(lambda ask: part(ask, HALF, more=B)) as (url, asked):
         answer = by_turns(partial(cut_part, more=A), lambda ask: part(ask, HALF, more=B))
         assert "changed" in await outcome(answer, renewed=(url,))
         assert asked == []
 
 
-# Servers that fail because of Range
+# Media servers that fail if a request has a Range header
 
 
 def range_harms(unusable: Callable[[Ask], Reply]) -> Answer:
@@ -351,7 +362,7 @@ UNUSABLE: dict[str, Callable[[Ask], Reply]] = {
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
-async def test_a_range_request_that_fails_is_repeated_without_range(name: str) -> None:
+async def test_a_request_with_range_that_is_refused_is_repeated_without_range(name: str) -> None:
     for asked_for in (None, ByteRange(100, 199)):
         async with upstream(range_harms(UNUSABLE[name])) as (source, asked), reading(source, asked_for) as read:
             assert [ask.has_range for ask in asked] == [True, False]
@@ -360,7 +371,7 @@ async def test_a_range_request_that_fails_is_repeated_without_range(name: str) -
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-async def test_range_is_dropped_only_after_two_temporary_server_errors(status: int) -> None:
+async def test_a_request_is_sent_without_range_only_after_two_temporary_server_errors(status: int) -> None:
     async with upstream(range_harms(lambda _ask: refusal(status))) as (source, asked), reading(source) as read:
         assert await rest_of(read) == FILE
         assert ([ask.has_range for ask in asked], read.partial) == ([True, True, False], False)
@@ -368,14 +379,14 @@ async def test_range_is_dropped_only_after_two_temporary_server_errors(status: i
         assert read.partial
 
 
-async def test_a_read_without_range_is_resumed_without_range() -> None:
+async def test_a_read_that_was_opened_without_range_is_resumed_without_range() -> None:
     answers = by_turns(lambda _ask: refusal(400), lambda _ask: cut_whole(), lambda ask: whole())
     async with upstream(answers) as (source, asked), reading(source) as read:
         assert await rest_of(read) == FILE
         assert [ask.has_range for ask in asked] == [True, False, False]
 
 
-async def test_range_is_dropped_after_a_refusal_if_no_range_request_has_worked() -> None:
+async def test_a_refused_range_request_is_repeated_without_range_if_no_earlier_one_succeeded() -> None:
     answers = by_turns(lambda _ask: cut_whole(), lambda ask: refusal(416) if ask.has_range else whole())
     async with upstream(answers) as (source, asked), reading(source) as read:
         assert await rest_of(read) == FILE
@@ -383,7 +394,7 @@ async def test_range_is_dropped_after_a_refusal_if_no_range_request_has_worked()
 
 
 @pytest.mark.parametrize("told_size", [SIZE, None])
-async def test_a_range_beyond_the_end_is_refused_with_or_without_a_stated_length(
+async def test_a_range_beyond_the_end_raises_range_not_satisfiable_even_if_the_416_states_no_length(
     told_size: int | None,
 ) -> None:
     def answer(ask: Ask) -> Reply:
@@ -398,7 +409,7 @@ async def test_a_range_beyond_the_end_is_refused_with_or_without_a_stated_length
 
 
 @pytest.mark.parametrize("asked_for", [SUFFIX, TAIL, ByteRange(0, 0)])
-async def test_no_range_of_an_empty_file_can_be_satisfied(asked_for: ByteRange) -> None:
+async def test_any_range_of_an_empty_file_raises_range_not_satisfiable(asked_for: ByteRange) -> None:
     for answer in (partial(part, file=b""), range_harms(lambda _ask: refusal(416))):
         empty: Answer = partial(lambda odd, ask: odd(ask) if ask.has_range else whole(b""), answer)
         async with upstream(empty) as (source, _):
@@ -407,18 +418,19 @@ async def test_no_range_of_an_empty_file_can_be_satisfied(asked_for: ByteRange) 
             assert caught.value.size == 0
 
 
-async def test_an_ordinary_read_takes_one_request() -> None:
+async def test_a_read_from_a_server_without_faults_sends_one_request() -> None:
     for answer in (part, lambda _ask: whole(), partial(part, more=A)):
         for asked_for in (None, TAIL, ByteRange(None, 10)):
             if answer is not part and asked_for == ByteRange(None, 10):
-                continue  # the tests of suffix ranges cover this case
+                continue  # the tests of suffix ranges below cover this case
             async with upstream(answer) as (source, asked), reading(source, asked_for) as read:
                 assert await rest_of(read)
                 assert len(asked) == 1
 
 
-async def test_a_read_that_is_cancelled_during_a_repeated_request_leaves_nothing_open() -> None:
-    """The test cancels the read while Range is left out, while a suffix is replaced, and between responses."""
+async def test_cancelling_a_read_during_a_repeated_request_leaves_no_connection_open() -> None:
+    """The test cancels the read at many points: while a request is repeated without Range, while a suffix range is
+    repeated with its absolute first byte, and between responses."""
 
     async def read_all(source: At, asked: ByteRange | None) -> None:
         await all_of(source, asked)
@@ -432,7 +444,7 @@ async def test_a_read_that_is_cancelled_during_a_repeated_request_leaves_nothing
                 await cancel(task)
 
 
-# Addresses that have expired
+# Media URLs that have expired
 
 
 STALE_STATUSES = (204, 205, 300, 304, 400, 401, 402, 403, 404, 406, 409, 410, 412, 418, 419, 440, 451, 474, 509)
@@ -440,7 +452,7 @@ STALE_STATUSES = (204, 205, 300, 304, 400, 401, 402, 403, 404, 406, 409, 410, 41
 
 @pytest.mark.parametrize("status", STALE_STATUSES)
 @pytest.mark.parametrize("begun", [False, True], ids=["at first", "in mid-stream"])
-async def test_an_address_that_returns_no_media_is_renewed_once(status: int, *, begun: bool) -> None:
+async def test_a_url_whose_response_has_no_media_is_renewed_once(status: int, *, begun: bool) -> None:
     refuse: Answer = lambda _ask: refusal(status, b"" if status in (204, 205, 304) else b"no")  # noqa: E731
     async with (
         serving(part) as (fresh, _),
@@ -468,26 +480,26 @@ def loop(ask: Ask) -> Reply:
 
 
 @pytest.mark.parametrize("answer", [page, unframed_page, lambda _ask: refusal(200, b""), reset, loop])
-async def test_during_a_read_any_response_without_media_leads_to_one_renewal(answer: Answer) -> None:
+async def test_a_url_whose_response_during_a_read_has_no_media_is_renewed_once(answer: Answer) -> None:
     async with serving(part) as (fresh, _), upstream(by_turns(cut_part, answer), fresh) as (source, _):
         assert await all_of(source) == FILE
         assert source.renewals == 1
 
 
 @pytest.mark.parametrize("answer", [reset, loop])
-async def test_an_address_that_gives_no_response_at_the_start_is_renewed(answer: Answer) -> None:
+async def test_a_url_whose_first_request_gets_no_response_is_renewed(answer: Answer) -> None:
     async with serving(part) as (fresh, _), upstream(answer, fresh) as (source, _), reading(source) as read:
         assert await rest_of(read) == FILE
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
-async def test_an_address_is_not_renewed_if_its_server_is_busy(status: int) -> None:
+async def test_a_url_is_not_renewed_if_its_server_answers_with_a_temporary_error(status: int) -> None:
     async with upstream(by_turns(lambda _ask: refusal(status), part)) as (source, _), reading(source) as read:
         assert await rest_of(read) == FILE
         assert source.renewals == 0
 
 
-async def test_a_renewed_address_is_asked_with_range_again() -> None:
+async def test_a_renewed_url_is_requested_with_range_although_the_old_one_refused_ranges() -> None:
     async with serving(part) as (fresh, asked), upstream(lambda _ask: refusal(400), fresh) as (source, stale):
         assert await all_of(source, TAIL) == FILE[100_000:]
         assert [ask.has_range for ask in stale + asked] == [True, False, True]
@@ -497,7 +509,7 @@ async def test_a_renewed_address_is_asked_with_range_again() -> None:
 
 
 def absolute_only(other: Callable[[Ask], Reply]) -> Answer:
-    """Return an answer that honours ranges with a first byte, and gives suffix ranges to `other`."""
+    """Return a handler that serves ranges with a first byte itself, and passes suffix ranges to `other`."""
     return lambda ask: part(ask) if ask.first is not None or not ask.has_range else other(ask)
 
 
@@ -519,7 +531,7 @@ MISREAD: dict[str, tuple[Callable[[Ask], Reply], int]] = {
 
 
 @pytest.mark.parametrize("name", MISREAD)
-async def test_a_misread_suffix_range_is_requested_by_its_first_byte(name: str) -> None:
+async def test_a_suffix_range_that_a_server_misreads_is_requested_again_with_its_absolute_first_byte(name: str) -> None:
     answer, requests = MISREAD[name]
     async with upstream(absolute_only(answer)) as (source, asked), reading(source, SUFFIX) as read:
         assert (read.extent.first, read.extent.total, read.honoured) == (SIZE - 100, SIZE, True)
@@ -533,13 +545,13 @@ async def test_a_misread_suffix_range_is_requested_by_its_first_byte(name: str) 
 
 
 @pytest.mark.parametrize("suffix_bytes", [SIZE - 1, SIZE, SIZE + 1, 2**63 - 1])
-async def test_a_suffix_about_as_long_as_the_file_has_the_right_bytes(suffix_bytes: int) -> None:
+async def test_a_suffix_range_about_as_long_as_the_file_returns_the_right_bytes(suffix_bytes: int) -> None:
     for answer in (part, absolute_only(lambda _ask: whole()), absolute_only(lambda _ask: refusal(416))):
         async with upstream(answer) as (source, _), reading(source, ByteRange(None, suffix_bytes)) as read:
             assert await rest_of(read) == FILE[-suffix_bytes:]
 
 
-async def test_a_server_without_ranges_returns_the_whole_file_for_a_suffix() -> None:
+async def test_a_suffix_range_from_a_server_without_range_support_returns_the_whole_file() -> None:
     for headers, requests in ((told(), 2), ({"Accept-Ranges": "none"}, 1)):
         async with upstream(partial(lambda more, _ask: whole(more=more), headers)) as (source, asked):
             assert await all_of(source, SUFFIX) == FILE
@@ -549,7 +561,9 @@ async def test_a_server_without_ranges_returns_the_whole_file_for_a_suffix() -> 
 
 
 @pytest.mark.parametrize(("total", "requests"), [(SIZE, 1), (SIZE + 7, 2), (SIZE - 7, 2), (50, 2), (2 * SIZE, 2)])
-async def test_a_known_length_replaces_the_suffix_range_even_if_the_length_is_wrong(total: int, requests: int) -> None:
+async def test_a_suffix_range_is_requested_by_its_first_byte_if_a_length_is_known_even_a_wrong_one(
+    total: int, requests: int
+) -> None:
     async with upstream(part) as (source, asked):
         read = await open_resuming(source, SUFFIX, wait_seconds=2.0, total=total)
         assert await rest_of(read) == FILE[-100:]
@@ -558,12 +572,14 @@ async def test_a_known_length_replaces_the_suffix_range_even_if_the_length_is_wr
         assert all(ask.first is not None for ask in asked)
 
 
-# Internet radio
+# Internet radio streams
 
 
 @pytest.mark.parametrize("size", [2**64 - 1, 2**63 - 1, 2**53 - 1])
 @pytest.mark.parametrize("length", [True, False], ids=["Content-Length", "no length"])
-async def test_a_206_with_an_impossible_length_is_a_stream_of_unknown_length(size: int, *, length: bool) -> None:
+async def test_a_206_with_an_impossible_length_is_read_as_a_stream_of_unknown_length(
+    size: int, *, length: bool
+) -> None:
     answer = head(206, {"Content-Range": f"bytes 0-{size - 1}/{size}", "Content-Length": size if length else None})
     async with upstream(lambda _ask: Reply(answer + FILE, "FIN")) as (source, asked), reading(source) as read:
         assert (read.extent.end, read.extent.total, read.partial) == (None, None, False)
@@ -575,7 +591,7 @@ async def test_a_206_with_an_impossible_length_is_a_stream_of_unknown_length(siz
 
 
 @pytest.mark.parametrize("size", [2**64 - 1, 2**63 - 1])
-async def test_a_range_of_a_radio_stream_is_the_stream_from_its_beginning(size: int) -> None:
+async def test_a_range_of_an_internet_radio_stream_returns_the_stream_from_its_beginning(size: int) -> None:
     def radio(ask: Ask) -> Reply:
         claimed = f"bytes {ask.first}-{size - 1}/{size}" if ask.has_range else None
         return Reply(head(206 if ask.has_range else 200, {"Content-Range": claimed}) + FILE, "FIN")
@@ -585,11 +601,13 @@ async def test_a_range_of_a_radio_stream_is_the_stream_from_its_beginning(size: 
         assert await rest_of(read) == FILE
 
 
-async def test_a_radio_stream_that_is_cut_is_not_joined_with_later_bytes() -> None:
-    """The reader compares the first bytes, because skipping all bytes that it has read would take too long."""
+async def test_an_internet_radio_stream_that_is_cut_is_not_joined_with_later_bytes() -> None:
+    """After the cut, the reader compares only the first bytes of the new response: to skip all bytes that it has read
+    before would take too long."""
 
     def later(_ask: Ask) -> Reply:
-        return Reply(head(200, {}) + OTHER_FILE[:100])  # the stream goes on too slowly to wait for more bytes
+        # the new response is too slow for a reader that waits for more bytes
+        return Reply(head(200, {}) + OTHER_FILE[:100])
 
     def cut(_ask: Ask) -> Reply:
         return Reply(head(200, {"Transfer-Encoding": "chunked"}) + b"%x\r\n%s\r\n" % (SIZE, FILE), "FIN")

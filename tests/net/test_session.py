@@ -1,4 +1,4 @@
-"""Redirects and credentials of a session."""
+"""Tests of the redirects that a session follows, and of the credentials that it sends."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_redirect_is_followed_as_browsers_and_curl_do(location: str, sta
         assert [path_of(head) for head in origin.heads] == ["/from", "/to"]
 
 
-async def test_a_redirect_may_have_characters_that_are_not_allowed_in_urls() -> None:
+async def test_the_location_of_a_redirect_may_have_characters_that_are_not_allowed_in_urls() -> None:
     with Origin(serving({"/": to("/a b|c/ä/../{d}?e^f")})) as origin:
         async with client() as made:
             await opened(made, f"http://127.0.0.1:{origin.port}/")
@@ -70,14 +70,14 @@ async def test_a_redirect_may_have_characters_that_are_not_allowed_in_urls() -> 
 
 
 @pytest.mark.parametrize("status", [200, 304, 305])
-async def test_a_location_is_followed_only_with_a_redirect_status(status: int) -> None:
+async def test_a_location_header_is_followed_only_with_a_redirect_status(status: int) -> None:
     with Origin(serving({}, to("/to", status))) as origin:
         async with client() as made:
             await opened(made, origin.url)
     assert len(origin.heads) == 1
 
 
-async def test_a_redirect_without_a_location_is_returned() -> None:
+async def test_a_redirect_without_a_location_is_returned_as_the_response() -> None:
     with Origin(serving({}, to(" "))) as origin:
         async with client() as made:
             response = await Session(made, {}).open(origin.url, {})
@@ -89,7 +89,7 @@ def chain(length: int) -> dict[str, bytes]:
     return {f"/{number}": to(f"/{number + 1}", (301, 302, 303, 307)[number % 4]) for number in range(length)}
 
 
-async def test_the_number_of_redirects_is_limited() -> None:
+async def test_a_session_follows_a_limited_number_of_redirects() -> None:
     for length in (15, MAX_REDIRECTS):
         with Origin(serving(chain(length))) as origin:
             async with client() as made:
@@ -101,7 +101,7 @@ async def test_the_number_of_redirects_is_limited() -> None:
 
 
 @pytest.mark.parametrize("pages", [{"/0": to("/0")}, {"/0": to("/1"), "/1": to("/0")}, {"/0": to("/1"), "/1": to("#")}])
-async def test_a_redirect_loop_is_an_error(pages: dict[str, bytes]) -> None:
+async def test_a_redirect_loop_raises_an_error(pages: dict[str, bytes]) -> None:
     with Origin(serving(pages)) as origin:
         async with client() as made:
             with pytest.raises(UpstreamFailed, match="loop"):
@@ -118,7 +118,7 @@ async def test_a_redirect_to_itself_that_sets_a_cookie_is_not_a_loop() -> None:
             assert (await opened(made, f"http://127.0.0.1:{origin.port}/"))[1] == b"done"
 
 
-async def test_the_guard_checks_every_redirect() -> None:
+async def test_the_guard_checks_the_address_of_every_redirect() -> None:
     with Origin(serving({})) as inside, Origin(serving({}, to(inside.url))) as outside:
         made = Client(Guard(allow=parse_networks([f"127.0.0.1:{outside.port}"])))
         with pytest.raises(TargetForbidden):
@@ -131,7 +131,7 @@ async def test_the_guard_checks_every_redirect() -> None:
 BASIC = "Basic " + base64.b64encode(b"us@er:pa:ss").decode()
 
 
-async def test_a_user_name_in_a_url_becomes_basic_authorization_for_its_origin_only() -> None:
+async def test_credentials_in_a_url_are_sent_as_basic_authorization_to_its_origin_only() -> None:
     with ExitStack() as stack:
         other = stack.enter_context(Origin(serving({})))
         pages = {"/film": to(f"http://127.0.0.1:{other.port}/elsewhere")}
@@ -153,7 +153,7 @@ async def test_a_user_name_in_a_url_becomes_basic_authorization_for_its_origin_o
     )
 
 
-async def test_the_user_name_in_a_url_replaces_the_authorization_of_the_page() -> None:
+async def test_credentials_in_a_url_replace_the_authorization_header_of_the_extraction() -> None:
     with Origin(serving({})) as origin:
         async with client() as made:
             await opened(made, f"http://u:p@127.0.0.1:{origin.port}/", authorization="Bearer x")
@@ -161,7 +161,7 @@ async def test_the_user_name_in_a_url_replaces_the_authorization_of_the_page() -
         assert field(origin.heads[0], "Authorization") == "Basic dTpw"
 
 
-async def test_no_error_contains_the_password() -> None:
+async def test_no_error_of_a_session_contains_the_password() -> None:
     with Origin(lambda connection, head: reset(connection)) as origin:
         async with client() as made:
             for url in (f"http://u:secret@127.0.0.1:{origin.port}/", "http://u:secret@[::1/", "ftp://u:secret@h/"):

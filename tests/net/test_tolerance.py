@@ -1,6 +1,6 @@
-"""Odd responses of real media servers. The client, and yt-dlp behind the filtering proxy, accept the responses that
-browsers and curl accept. A response that another parser might read differently never shares its connection with a
-second one."""
+"""Tests with odd responses of real media servers. ServerPY's HTTP client, and yt-dlp behind the egress proxy, accept
+the responses that browsers and curl accept. If another parser might read a response differently, the client does not
+reuse its connection."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("answer", ODD.values(), ids=ODD)
-async def test_the_client_reads_the_responses_that_browsers_and_curl_read(answer: bytes) -> None:
+async def test_the_client_reads_the_odd_responses_that_browsers_and_curl_read(answer: bytes) -> None:
     with Origin(saying(answer)) as origin:
         async with client() as made:
             assert await fetched(made, origin.url) == (200, BODY)
@@ -77,16 +77,19 @@ def egress() -> Iterator[EgressThread]:
 
 
 NEEDS_OUR_PARSER = {"103", "102, 100", "lf and chunks"}
-"""Responses that urllib and requests cannot read even through the proxy, which forwards interim responses, as it must
-(RFC 9110 §15.2), and does not change bodies. `tests/ytdlp/test_http_client.py` tests yt-dlp's client with them."""
+"""Responses that urllib and requests cannot read even through the egress proxy. The proxy has to forward interim
+responses (RFC 9110 §15.2), and does not change bodies. tests/ytdlp/test_http_client.py tests yt-dlp's own client with
+these responses."""
 
 
 @pytest.mark.parametrize("name", [name for name in ODD if name not in NEEDS_OUR_PARSER])
 @pytest.mark.parametrize("fetch", [by_urllib, by_requests], ids=["urllib", "requests"])
-def test_the_filtering_proxy_repairs_odd_responses_for_yt_dlp(egress: EgressThread, fetch: Fetch, name: str) -> None:
+def test_the_egress_repairs_odd_responses_for_urllib_and_requests(
+    egress: EgressThread, fetch: Fetch, name: str
+) -> None:
     with Origin(saying(ODD[name])) as origin:
         body = fetch(origin.url, egress.url).body
-    assert body == BODY or gzip.decompress(body) == BODY  # urllib does not decode the body
+    assert body == BODY or gzip.decompress(body) == BODY  # urllib does not decompress the body
 
 
 REFUSED = {
@@ -99,7 +102,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("answer", REFUSED.values(), ids=REFUSED)
-async def test_a_response_that_cannot_be_read_safely_is_an_error(egress: EgressThread, answer: bytes) -> None:
+async def test_an_ambiguous_or_malformed_response_raises_an_error(egress: EgressThread, answer: bytes) -> None:
     with Origin(saying(answer)) as origin:
         async with client() as made:
             with pytest.raises(UpstreamFailed):
@@ -120,7 +123,7 @@ CUT = {
 
 
 @pytest.mark.parametrize("answer", CUT.values(), ids=CUT)
-async def test_a_cut_is_an_error_after_any_odd_head(answer: bytes) -> None:
+async def test_a_body_that_is_cut_after_an_odd_head_raises_upstream_failed(answer: bytes) -> None:
     with Origin(saying(answer)) as origin:
         async with client() as made:
             with pytest.raises(UpstreamFailed):
@@ -145,8 +148,9 @@ NEXT = OK + b"Content-Length: 5\r\n\r\nwrong"
         (b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", False),
     ],
 )
-async def test_an_ambiguous_response_does_not_share_its_connection(answer: bytes, shares: bool) -> None:
-    """The second answer on a connection differs from the first, so a shared connection is noticed."""
+async def test_the_connection_of_an_ambiguous_response_is_not_reused(answer: bytes, shares: bool) -> None:
+    """The second response on a connection differs from the first one, so that the test notices if the connection is
+    reused."""
     second = OK + b"Content-Length: 6\r\n\r\nshared"
     with Origin(saying(answer, second)) as origin:
         async with client() as made:
@@ -156,7 +160,7 @@ async def test_an_ambiguous_response_does_not_share_its_connection(answer: bytes
     assert again == ((200, b"shared") if shares else first)
 
 
-async def test_the_bytes_do_not_depend_on_how_the_response_is_split() -> None:
+async def test_the_client_reads_an_odd_response_the_same_way_if_it_arrives_byte_by_byte() -> None:
     def dripping(connection: socket.socket, head: bytes) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         answer = ODD[head.split(b" ")[1][1:].decode().replace("_", " ")]
@@ -174,7 +178,7 @@ async def test_the_bytes_do_not_depend_on_how_the_response_is_split() -> None:
 
 @pytest.mark.parametrize("last", [2**64 - 2, 2**63 - 2])
 @pytest.mark.parametrize("total", ["*", "18446744073709551615", "9223372036854775807"])
-async def test_a_radio_with_an_endless_range_is_a_stream_of_unknown_length(last: int, total: str) -> None:
+async def test_an_internet_radio_stream_with_an_endless_range_has_an_unknown_length(last: int, total: str) -> None:
     head = (
         f"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-{last}/{total}\r\nContent-Length: {last + 1}\r\n\r\n"
     )
@@ -187,7 +191,7 @@ async def test_a_radio_with_an_endless_range_is_a_stream_of_unknown_length(last:
 
 
 class At:
-    """A range source at one address."""
+    """Range source at one URL, without an extraction."""
 
     def __init__(self, made: Client, url: str) -> None:
         self._session = Session(made, {})
@@ -207,8 +211,8 @@ CODED = gzip.compress(LONG)
 
 
 @pytest.mark.parametrize("ranges", ["ignored", "whole", "honoured"])
-async def test_a_compressed_body_has_neither_a_length_nor_ranges(ranges: str) -> None:
-    """The media server may honour ranges, but these are ranges of the compressed bytes."""
+async def test_a_read_of_a_compressed_body_has_neither_a_length_nor_ranges(ranges: str) -> None:
+    """The media server may support ranges of a compressed body, but their offsets count compressed bytes."""
     with Origin(compressed(ranges, cut=False)) as origin:
         async with client() as made:
             read = await open_resuming(At(made, origin.url), wait_seconds=1.0)
@@ -218,7 +222,7 @@ async def test_a_compressed_body_has_neither_a_length_nor_ranges(ranges: str) ->
             read.close()
 
 
-async def test_a_compressed_body_that_is_cut_is_resumed_from_its_beginning() -> None:
+async def test_a_compressed_body_that_is_cut_is_read_again_from_its_beginning() -> None:
     with Origin(compressed("honoured", cut=True)) as origin:
         async with client() as made:
             read = await open_resuming(At(made, origin.url), wait_seconds=1.0)
@@ -227,7 +231,7 @@ async def test_a_compressed_body_that_is_cut_is_resumed_from_its_beginning() -> 
     assert len(origin.heads) >= 3
 
 
-async def test_a_206_with_a_part_of_a_compressed_body_is_an_error() -> None:
+async def test_a_206_with_a_part_of_a_compressed_body_raises_an_error() -> None:
     part = b"HTTP/1.1 206 OK\r\nContent-Range: bytes 0-9/100\r\nContent-Length: 10\r\nContent-Encoding: gzip\r\n\r\n"
     with Origin(saying(part + CODED[:10])) as origin:
         async with client() as made:
@@ -236,7 +240,7 @@ async def test_a_206_with_a_part_of_a_compressed_body_is_an_error() -> None:
     assert len(origin.heads) == 2
 
 
-async def test_an_unknown_coding_is_an_error_without_a_retry() -> None:
+async def test_an_unknown_content_coding_raises_an_error_without_a_retry() -> None:
     with Origin(saying(OK + b"Content-Encoding: zstd\r\nContent-Length: 5\r\n\r\nhello")) as origin:
         async with client() as made:
             with pytest.raises(UpstreamFailed, match="zstd"):
@@ -245,8 +249,9 @@ async def test_an_unknown_coding_is_an_error_without_a_retry() -> None:
 
 
 def compressed(ranges: str, *, cut: bool) -> Callable[[socket.socket, bytes], None]:
-    """Return a handler that always compresses. Depending on `ranges`, it ignores Range, answers with a 206 of the whole
-    body, or honours the range. With `cut`, it cuts the first body without Range in half."""
+    """Return a handler that always sends a compressed body. Depending on `ranges`, the handler ignores Range, answers
+    with a 206 that contains the whole body, or sends the requested range. If `cut` is true, the handler cuts the first
+    body that is requested without Range in half."""
     cuts = [True] if cut else []
 
     def handle(connection: socket.socket, head: bytes) -> None:

@@ -1,4 +1,4 @@
-"""URLs in the form in which requests contain them."""
+"""Tests of how a URL is normalised to the form in which a request contains it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from serverpy.net.urls import split, without_user_info
         ("/!$&'()*+,;=:@-._~", "/!$&'()*+,;=:@-._~"),
         ("/a#b|c", "/a"),
         ("?q", "/?q"),
-        # RFC 3986 §5.2.4 and §5.4.2
+        # Dot segments in the path (RFC 3986 §5.2.4 and §5.4.2)
         ("/../a", "/a"),
         ("/a/b/c/./../../g", "/a/g"),
         ("/a/..", "/"),
@@ -39,12 +39,12 @@ from serverpy.net.urls import split, without_user_info
         ("//a//b", "//a//b"),
     ],
 )
-def test_the_request_target_is_normalised_and_contains_no_raw_characters(path: str, target: str) -> None:
+def test_the_request_target_is_normalised_and_percent_encoded(path: str, target: str) -> None:
     assert split(f"http://host.example{path}")[1] == target
 
 
 @pytest.mark.parametrize("url", ["\t http://host.example/a \n", "HTTP://HOST.example:80/a", "http://host.example:/a"])
-def test_surrounding_spaces_and_equivalent_spellings_do_not_matter(url: str) -> None:
+def test_spaces_around_a_url_and_equivalent_spellings_give_the_same_origin_and_target(url: str) -> None:
     origin, target = split(url)
     assert (origin.scheme, origin.host, origin.port, origin.host_header) == ("http", "host.example", 80, "host.example")
     assert target == "/a"
@@ -54,13 +54,15 @@ def test_surrounding_spaces_and_equivalent_spellings_do_not_matter(url: str) -> 
     "url",
     ["ftp://host/", "http:///a", "http://[::1/", "http://host:x/", "http://u@host/", "http://host/\ud800", "//h/"],
 )
-def test_an_invalid_url_is_an_upstream_failure(url: str) -> None:
+def test_requesting_an_invalid_url_raises_upstream_failed(url: str) -> None:
     with pytest.raises(UpstreamFailed):
         split(url)
 
 
 @given(st.text(max_size=80))
-def test_any_normalised_target_is_plain_and_normalising_is_idempotent(text: str) -> None:
+def test_any_normalised_request_target_has_only_plain_characters_and_stays_the_same_if_normalised_again(
+    text: str,
+) -> None:
     try:
         target = split(f"http://host.example/{text}")[1]
     except UpstreamFailed:
@@ -84,5 +86,5 @@ def test_any_normalised_target_is_plain_and_normalising_is_idempotent(text: str)
         ("http://:@host/", "http://host/", "Basic Og=="),
     ],
 )
-def test_a_user_name_becomes_basic_authorization(url: str, plain: str, credentials: str | None) -> None:
+def test_credentials_in_a_url_become_basic_authorization(url: str, plain: str, credentials: str | None) -> None:
     assert without_user_info(url) == (plain, credentials)

@@ -1,4 +1,5 @@
-"""The distribution as a user gets it: built from this checkout, and installed by pip into an empty environment."""
+"""The distribution as a user gets it: sdist and wheel built from this checkout, and the wheel installed by pip into an
+empty environment."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ MB = 10**6
 
 @dataclass(frozen=True)
 class Installation:
-    """An environment that contains only the wheel and its dependencies. The sizes do not include pip, which every new
-    environment has."""
+    """An environment that contains only the wheel and its dependencies. Its sizes do not include pip, which every new
+    environment contains."""
 
     folder: Path
     bytes: int
@@ -35,7 +36,7 @@ class Installation:
         return str(self.folder / "bin" / "python")
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run `serverpy` in the environment's folder, without a terminal."""
+        """Run the installed `serverpy` command in the environment's folder, without a terminal."""
         return subprocess.run(
             [self.folder / "bin" / "serverpy", *arguments],
             cwd=self.folder,
@@ -48,7 +49,7 @@ class Installation:
 
 
 def build(output: Path) -> tuple[Path, Path]:
-    """Build sdist and wheel as `make dist` does, and return their paths."""
+    """Build the sdist and the wheel as `make dist` does. Returns the path of the sdist, then that of the wheel."""
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(output), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -57,8 +58,8 @@ def build(output: Path) -> tuple[Path, Path]:
 
 
 def install(wheel: Path, folder: Path) -> Installation:
-    """Install `wheel` without extras, in the versions of requirements.lock. If no package index can be reached, the
-    test is skipped, or fails if the variable CI is true."""
+    """Install `wheel` without extras, in the versions of requirements.lock. If pip reaches no package index, the test
+    is skipped, or fails if the environment variable CI is true."""
     venv.create(folder, with_pip=True)
     before = set(_files(folder))
     constraints = folder / "constraints.txt"
@@ -84,7 +85,7 @@ def install(wheel: Path, folder: Path) -> Installation:
 
 
 def largest(folder: Path, count: int = 8) -> str:
-    """Return the largest packages of the environment and their sizes, as text for a message."""
+    """Return the largest packages of the environment and their sizes, as text for the message of a failed assertion."""
     (packages,) = folder.glob("lib/python*/site-packages")
     sizes = {each.name: sum(path.lstat().st_size for path in (each, *_files(each))) for each in packages.iterdir()}
     ordered = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:count]

@@ -1,4 +1,4 @@
-"""The wheel without extras: it is small and complete, and names a missing extra."""
+"""Tests of the wheel installed without extras: it is small and complete, and its errors name the missing extra."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def installed(distributions: tuple[Path, Path], tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="module")
 def bare(installed: Installation, site: SampleSite) -> Iterator[Server]:
-    """Run a server from the installed wheel, which may reach the sample site of this process."""
+    """Run a server from the installed wheel, which may connect to the sample site of the tests."""
     with serving(site, python=installed.python, python_path=PROBES) as running:
         yield running
 
 
-def test_the_wheel_contains_only_the_package(distributions: tuple[Path, Path]) -> None:
+def test_the_wheel_contains_only_the_files_of_the_package(distributions: tuple[Path, Path]) -> None:
     sdist, wheel = distributions
     names = {path for path in zipfile.ZipFile(wheel).namelist() if not re.match(r"[\w.-]+\.dist-info/", path)}
     files = (path for path in (ROOT / "serverpy").rglob("*") if path.is_file() and path.suffix != ".pyc")
@@ -53,7 +53,7 @@ def test_the_wheel_contains_only_the_package(distributions: tuple[Path, Path]) -
         assert f"serverpy_stream-{serverpy.__version__}/tests/conftest.py" in archive.getnames()
 
 
-def test_the_declared_extras_are_those_that_the_code_knows() -> None:
+def test_the_extras_in_pyproject_toml_are_those_that_the_code_knows() -> None:
     declared = PROJECT["project"]["optional-dependencies"]
     assert NAME == DISTRIBUTION
     assert {*declared} == {*(each.name for each in EXTRAS), "all"}
@@ -62,7 +62,7 @@ def test_the_declared_extras_are_those_that_the_code_knows() -> None:
         assert not each.missing
 
 
-def test_the_wheel_alone_is_small(installed: Installation) -> None:
+def test_the_wheel_installed_without_extras_stays_below_its_size_limits(installed: Installation) -> None:
     sizes = f"{installed.bytes / MB:.1f} MB, {installed.bytes_without_bytecode / MB:.1f} MB without bytecode"
     print(sizes)
     assert installed.bytes <= LARGEST_MB * MB, f"{sizes}: {largest(installed.folder)}"
@@ -77,26 +77,26 @@ def test_the_installed_wheel_relays_a_file(bare: Server, media: Path) -> None:
 
 @pytest.mark.parametrize("page", ["/page/hls-aes", "/page/dash"])
 @pytest.mark.parametrize("method", ["relay", "embedded"])
-def test_the_installed_wheel_streams_segments(bare: Server, server: Server, page: str, method: str) -> None:
-    """The bytes are those that a server with all extras sends."""
+def test_the_installed_wheel_streams_hls_and_dash(bare: Server, server: Server, page: str, method: str) -> None:
+    """The bytes of a server without extras must equal those of a server with all extras."""
     track = "bv" if page.endswith("dash") else "b"
     answer = bare.get(page, method=method, format=track)
     assert answer.status == 200
     assert answer.body == server.get(page, method="relay", format=track).body
 
 
-def test_the_installed_wheel_streams_by_a_child(bare: Server, media: Path) -> None:
+def test_the_installed_wheel_streams_by_subprocess(bare: Server, media: Path) -> None:
     assert bare.get("/page/prog", method="subprocess").body == (media / "prog.mp4").read_bytes()
 
 
-def test_the_installed_wheel_weaves_video_and_audio(bare: Server, server: Server) -> None:
+def test_the_installed_wheel_weaves_separate_video_and_audio_into_one_file(bare: Server, server: Server) -> None:
     answer = bare.get("/tube/watch/pair")
     assert answer.status == 200
     assert answer.body == server.get("/tube/watch/pair").body
 
 
 @pytest.mark.parametrize("method", ["relay", "embedded", "subprocess"])
-def test_the_error_for_a_page_that_requires_a_browser_names_the_extra(
+def test_the_error_for_a_page_that_requires_impersonation_of_a_browser_names_the_missing_extra(
     bare: Server, site: SampleSite, method: str
 ) -> None:
     page = f"/probe/browser?to={quote(f'{site.http}/page/prog')}"
@@ -105,7 +105,7 @@ def test_the_error_for_a_page_that_requires_a_browser_names_the_extra(
     assert (answer.status, problem["code"], problem["detail"]) == (501, "not_installed", NO_BROWSER)
 
 
-def test_the_error_for_a_page_that_refuses_other_clients_than_browsers_names_the_extra(
+def test_the_error_for_a_page_that_answers_only_browsers_with_media_names_the_missing_extra(
     bare: Server, site: SampleSite
 ) -> None:
     refused = bare.get(f"/probe/like_browser?to={quote(f'{site.http}/fault/status=403/media/prog.mp4')}", path="/info")
@@ -114,7 +114,7 @@ def test_the_error_for_a_page_that_refuses_other_clients_than_browsers_names_the
     assert allowed.status == 200
 
 
-def test_doctor_lists_each_extra_and_how_to_install_it(installed: Installation) -> None:
+def test_doctor_lists_each_missing_extra_and_how_to_install_it(installed: Installation) -> None:
     done = installed.run("doctor", COLUMNS="200", PATH="")
     assert (done.returncode, done.stderr) == (0, "")
     for each in EXTRAS:
@@ -131,7 +131,7 @@ def test_doctor_lists_each_extra_and_how_to_install_it(installed: Installation) 
         (["serve", "--impersonate", "chrome", "--port", "0"], IMPERSONATE),
     ],
 )
-def test_a_command_without_its_extra_names_it_and_exits_with_1(
+def test_a_command_whose_extra_is_not_installed_names_the_extra_and_exits_with_1(
     installed: Installation, arguments: list[str], extra: Extra
 ) -> None:
     done = installed.run(*arguments)

@@ -1,4 +1,4 @@
-"""A headless Chromium, controlled by the DevTools protocol over a pipe: JSON messages, each ended by a NUL.
+"""Driver of a headless Chromium by the DevTools protocol over a pipe. Messages are JSON, each ended by a NUL byte.
 
 https://chromedevtools.github.io/devtools-protocol/"""
 
@@ -19,13 +19,13 @@ from typing import IO, Any
 from tests.players.tools import direct, tool
 
 SECONDS = 120.0
-"""Timeout of one call in seconds."""
+"""Timeout in seconds of one call of a DevTools method."""
 END_SECONDS = 60.0
 
 OPTIONS = (
     "--headless",
     "--remote-debugging-pipe",
-    "--no-sandbox",  # Chromium does not start as root otherwise
+    "--no-sandbox",  # Chromium does not start as root without this option
     "--no-first-run",
     "--disable-gpu",
     "--disable-quic",
@@ -37,11 +37,11 @@ OPTIONS = (
     "--autoplay-policy=no-user-gesture-required",
 )
 PIPE = 'exec "$0" "$@" 3<&0 4>&1 </dev/null >/dev/null'
-"""Chromium reads messages from descriptor 3 and writes them to 4."""
+"""Chromium reads messages from file descriptor 3 and writes messages to 4."""
 
 
 class Page:
-    """One tab of a browser."""
+    """A tab of the browser."""
 
     def __init__(self, browser: Browser, session: str) -> None:
         self._browser = browser
@@ -53,7 +53,8 @@ class Page:
         self.run("document.readyState != 'loading' || new Promise(done => addEventListener('DOMContentLoaded', done))")
 
     def run(self, script: str) -> Any:
-        """Return the value of a JavaScript expression, or of its promise. Raises AssertionError if it throws."""
+        """Return the value of a JavaScript expression, or the value that its promise resolves to. Raises AssertionError
+        if the expression throws."""
         answer = self._browser.call(
             "Runtime.evaluate",
             {"expression": script, "awaitPromise": True, "returnByValue": True},
@@ -75,7 +76,7 @@ class Browser:
 
     @contextlib.contextmanager
     def page(self) -> Iterator[Page]:
-        """Yield a new tab, which is closed at the end of the block."""
+        """Open a new tab. Yields the tab, and closes it at the end of the block."""
         target = self.call("Target.createTarget", {"url": "about:blank"})["targetId"]
         session = self.call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
         try:
@@ -84,7 +85,8 @@ class Browser:
             self.call("Target.closeTarget", {"targetId": target})
 
     def call(self, method: str, params: dict[str, Any], session: str | None = None) -> dict[str, Any]:
-        """Call a method of the protocol and return its result. Events that arrive meanwhile are ignored."""
+        """Call a method of the DevTools protocol and return its result. Ignores events that arrive before the
+        result."""
         self._last_id += 1
         message = {"id": self._last_id, "method": method, "params": params}
         if session is not None:
@@ -99,7 +101,8 @@ class Browser:
         return result
 
     def _receive(self, waits_for: str, deadline: float) -> dict[str, Any]:
-        """Return the next message. Raises AssertionError at `deadline`, or if Chromium has ended."""
+        """Wait for the next message of Chromium, and return it. Raises AssertionError at `deadline`, or if Chromium has
+        ended."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._answers, selectors.EVENT_READ)
             while b"\0" not in self._read:
@@ -114,7 +117,8 @@ class Browser:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """Run a browser with a profile of its own. Close it at the end of the block, and kill processes that remain."""
+    """Run a Chromium with a new profile during the block. Closes the browser at the end of the block, and kills the
+    processes that remain."""
     with tempfile.TemporaryDirectory(prefix="serverpy-chromium-", ignore_cleanup_errors=True) as home:
         log_file = Path(home, "log")
         with log_file.open("wb") as log:

@@ -1,4 +1,4 @@
-"""Fixtures: the web page that plays a stream, and the browsers that load it."""
+"""Pytest fixtures: the web page that plays a stream, and the browsers that load it."""
 
 from __future__ import annotations
 
@@ -61,13 +61,15 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(PAGE)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Log nothing."""
+        """Log no requests, because pytest would show them as output of a test."""
 
 
 @pytest.fixture(scope="module")
 def player() -> Iterator[str]:
-    """Serve the web page on its own server, so that page and film have different origins. Yields the page's address."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:  # Chromium opens connections that it does not use
+    """Serve the web page from a separate server, so that the page and the film have different origins. Yields the
+    page's address."""
+    # Chromium opens connections on which it sends no request
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
         thread = threading.Thread(target=httpd.serve_forever, name="player")
         thread.start()
         try:

@@ -1,4 +1,4 @@
-"""A headless Firefox, controlled by WebDriver BiDi: JSON messages over a WebSocket.
+"""Driver of a headless Firefox by the WebDriver BiDi protocol: JSON messages over a WebSocket.
 
 https://w3c.github.io/webdriver-bidi/"""
 
@@ -22,7 +22,7 @@ from tests.aio import wait_for
 from tests.players.tools import direct, tool
 
 SECONDS = 120.0
-"""Timeout of one call in seconds."""
+"""Timeout in seconds of one call of a WebDriver BiDi method."""
 END_SECONDS = 60.0
 
 PREFERENCES = {
@@ -41,7 +41,7 @@ PREFERENCES = {
 
 
 class Page:
-    """One tab of a browser."""
+    """A tab of the browser."""
 
     def __init__(self, browser: Browser, context: str) -> None:
         self._browser = browser
@@ -51,7 +51,8 @@ class Page:
         self._browser.call("browsingContext.navigate", {"context": self._context, "url": url, "wait": "interactive"})
 
     def run(self, script: str) -> Any:
-        """Return the value of a JavaScript expression, or of its promise. Raises AssertionError if it throws."""
+        """Return the value of a JavaScript expression, or the value that its promise resolves to. Raises AssertionError
+        if the expression throws."""
         answer = self._browser.call(
             "script.evaluate",
             {
@@ -74,7 +75,7 @@ class Browser:
 
     @contextlib.contextmanager
     def page(self) -> Iterator[Page]:
-        """Yield a new tab, which is closed at the end of the block."""
+        """Open a new tab. Yields the tab, and closes it at the end of the block."""
         context = self.call("browsingContext.create", {"type": "tab"})["context"]
         try:
             yield Page(self, context)
@@ -82,7 +83,8 @@ class Browser:
             self.call("browsingContext.close", {"context": context})
 
     def call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Call a method of the protocol and return its result. Events that arrive meanwhile are ignored."""
+        """Call a method of the WebDriver BiDi protocol and return its result. Ignores events that arrive before the
+        result."""
         self._last_id += 1
         self._connection.send(json.dumps({"id": self._last_id, "method": method, "params": params}))
         deadline = time.monotonic() + SECONDS
@@ -97,7 +99,8 @@ class Browser:
 
 @contextlib.contextmanager
 def firefox() -> Iterator[Browser]:
-    """Run a browser with a profile of its own. Close it at the end of the block, and kill processes that remain."""
+    """Run a Firefox with a new profile during the block. Closes the browser at the end of the block, and kills the
+    processes that remain."""
     with tempfile.TemporaryDirectory(prefix="serverpy-firefox-", ignore_cleanup_errors=True) as home:
         log_file, profile = Path(home, "log"), Path(home, "profile")
         profile.mkdir()

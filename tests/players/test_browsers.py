@@ -1,4 +1,5 @@
-"""Browsers play streams of each kind, in a page and in a separate tab, and revalidate their cached copies."""
+"""Tests that Chromium and Firefox play streams of each format in a web page and in a separate tab, and revalidate their
+cached copies."""
 
 from __future__ import annotations
 
@@ -43,7 +44,9 @@ DIGEST = """fetch(%s).then(async answer => {
 
 
 @pytest.mark.parametrize("kind", STREAMS)
-def test_a_browser_plays_a_stream_in_a_page(server: Server, browser: Browser, player: str, kind: str) -> None:
+def test_a_browser_plays_and_seeks_a_stream_in_a_web_page(
+    server: Server, browser: Browser, player: str, kind: str
+) -> None:
     address = f"{server.url}{server.target(STREAMS[kind])}"
     with browser.page() as page:
         page.go(player)
@@ -56,14 +59,14 @@ def test_a_browser_plays_a_stream_in_a_page(server: Server, browser: Browser, pl
 
 
 @pytest.mark.parametrize("kind", STREAMS)
-def test_a_browser_plays_a_stream_in_a_tab(server: Server, browser: Browser, kind: str) -> None:
+def test_a_browser_plays_a_stream_opened_in_a_tab(server: Server, browser: Browser, kind: str) -> None:
     with browser.page() as page:
         page.go(f"{server.url}{server.target(STREAMS[kind])}")
         assert page.run(IN_A_TAB) > 0.3
 
 
 def test_a_browser_fetches_a_changed_file_again(server: Server, site: SampleSite, browser: Browser) -> None:
-    """The browser revalidates its cached copy, and gets the new bytes."""
+    """The browser revalidates its cached copy of the film, and gets the new bytes."""
     path = f"/page/fault/changes=told,id={type(browser).__module__}/clip.mp4"
     with browser.page() as page:
         page.go(f"{server.url}/docs")
@@ -79,15 +82,15 @@ def digest(page: Page, target: str) -> str:
 
 
 def load(page: Page, server: Server, player: str) -> Any:
-    """Load a woven film in the page `player`. Returns the result of the page's script."""
+    """Load a woven film in the page `player`. Returns the properties of the film that the page's script reports."""
     page.go(player)
     return page.run(f"load({json.dumps(server.url + server.target('/tube/watch/pair'))})")
 
 
-def test_only_pages_of_allowed_sites_may_embed_media(
+def test_only_pages_of_the_same_site_or_of_an_allowed_origin_may_embed_media(
     server: Server, site: SampleSite, browser: Browser, player: str
 ) -> None:
-    """`localhost` and 127.0.0.1 are different sites. A media element without `crossorigin` sends no Origin."""
+    """`localhost` and 127.0.0.1 are different sites. A media element without `crossorigin` sends no Origin header."""
     elsewhere = player.replace("127.0.0.1", "localhost")
     with browser.page() as page:
         with pytest.raises(AssertionError):
@@ -96,7 +99,9 @@ def test_only_pages_of_allowed_sites_may_embed_media(
             assert load(page, permissive, elsewhere)["duration"] > 1
 
 
-def test_docs_in_the_browser_need_no_other_server(server: Server, browser: Browser) -> None:
+def test_the_api_documentation_in_the_browser_loads_nothing_from_other_servers(
+    server: Server, browser: Browser
+) -> None:
     with browser.page() as page:
         page.go(f"{server.url}/docs")
         page.run("""new Promise(done => setInterval(() => document.querySelector("section") && done(), 20))""")

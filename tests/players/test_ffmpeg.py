@@ -1,5 +1,5 @@
-"""FFmpeg's command line with woven films over HTTP: it decodes them without errors, finds exactly the streams of their
-sources, and seeks with few requests."""
+"""Tests of FFmpeg's command line with woven films over HTTP: FFmpeg decodes the films without errors, finds exactly the
+streams of their sources, and seeks with few requests."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from tests.server import Server
 
 HASHES = ("-c", "copy", "-f", "streamhash", "-hash", "sha256", "-")
 MAX_REQUESTS = 6
-"""Limit for the requests to one source: for its index, for its beginning, which a player probes, and for the target of
-the seek. FFmpeg makes 3 for a plain film, and 5 for a fragmented one with both kinds of index."""
+"""Maximum number of requests to each source (the video or the audio file) during one seek: for its index, for its
+beginning, which a player probes, and for the target of the seek. FFmpeg makes 3 requests for a plain film, and 5 for a
+fragmented film that has both sidx and mfra."""
 
 
 def address(server: Server, film: str) -> str:
@@ -23,14 +24,16 @@ def address(server: Server, film: str) -> str:
 
 
 def hashes(*inputs: tuple[str, str]) -> str:
-    """Return the hashes of the packets of one stream of each input."""
+    """Return the hashes of the packets of the given stream of each input."""
     files = [argument for name, _ in inputs for argument in ("-i", name)]
     maps = [argument for at, (_, kind) in enumerate(inputs) for argument in ("-map", f"{at}:{kind}")]
     return said("ffmpeg", "-v", "error", *files, *maps, *HASHES)
 
 
 @pytest.mark.parametrize("film", FILMS)
-def test_a_woven_film_decodes_without_errors_to_the_streams_of_its_sources(server: Server, film: str) -> None:
+def test_ffmpeg_decodes_a_woven_film_without_errors_and_finds_the_packets_of_its_sources(
+    server: Server, film: str
+) -> None:
     decode = ("-map", "0", "-f", "null", "-")
     found = said("ffmpeg", "-v", "error", "-i", address(server, film), *decode, "-map", "0", *HASHES)
     video, audio = sources(film)
@@ -39,28 +42,28 @@ def test_a_woven_film_decodes_without_errors_to_the_streams_of_its_sources(serve
 
 
 def landing(media: str | Path, seconds: float) -> tuple[float, str]:
-    """Return the time in seconds and the flags of the first video packet that is read after a seek."""
+    """Return the time in seconds and the flags of the first video packet that ffprobe reads after a seek."""
     wanted = ("-read_intervals", f"{seconds}%+#1", "-select_streams", "v", "-show_entries", "packet=pts_time,flags")
     time, flags = said("ffprobe", "-v", "error", *wanted, "-of", "csv=p=0", str(media)).strip().split(",")[:2]
     return float(time), flags
 
 
 def key_frames(media: Path) -> list[float]:
-    """Return the times of all key frames in seconds."""
+    """Return the times of all key frames of a film in seconds."""
     wanted = ("-select_streams", "v", "-show_entries", "packet=pts_time,flags")
     rows = said("ffprobe", "-v", "error", *wanted, "-of", "csv=p=0", str(media)).split()
     return [float(time) for time, flags, *_ in (row.split(",") for row in rows) if flags.startswith("K")]
 
 
 def frame_after_seek(media: str | Path, seconds: float) -> str:
-    """Return the time and the hash of the first video frame that is decoded after a seek."""
+    """Return the time in seconds and the hash of the first video frame that ffmpeg decodes after a seek."""
     seek = ("-copyts", "-seek_timestamp", "1", "-noaccurate_seek", "-ss", str(seconds))
     first = ("-map", "0:v", "-frames:v", "1", "-f", "framemd5", "-")
     return said("ffmpeg", "-v", "error", *seek, "-i", str(media), *first)
 
 
 @pytest.mark.parametrize("film", ["long", "long-sidx", "pair-cut"])
-def test_a_seek_over_http_finds_the_previous_key_frame(server: Server, film: str) -> None:
+def test_a_seek_over_http_finds_the_last_key_frame_before_its_target(server: Server, film: str) -> None:
     video, _ = sources(film)
     time, flags = landing(address(server, film), 40)
     assert flags.startswith("K")
@@ -68,13 +71,15 @@ def test_a_seek_over_http_finds_the_previous_key_frame(server: Server, film: str
 
 
 @pytest.mark.parametrize("film", ["long", "long-sidx", "pair-cut", "pair-late"])
-def test_a_seek_shows_the_same_frame_as_in_the_source(server: Server, film: str) -> None:
+def test_a_seek_in_a_woven_film_shows_the_same_frame_as_in_its_source(server: Server, film: str) -> None:
     video, _ = sources(film)
     assert frame_after_seek(address(server, film), 40) == frame_after_seek(video, 40)
 
 
 @pytest.mark.parametrize("film", ["long", "long-sidx"])
-def test_a_seek_costs_few_requests_upstream(server: Server, site: SampleSite, film: str) -> None:
+def test_a_seek_in_a_woven_film_sends_few_requests_to_the_media_server(
+    server: Server, site: SampleSite, film: str
+) -> None:
     page = f"fault/id=sought-{film}/{film}"
     landing(address(server, page), 40)
     asked = {path: times for path, times in site.counts("/tube/media/").items() if f"sought-{film}/" in path}

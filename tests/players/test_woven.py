@@ -1,4 +1,4 @@
-"""Browsers play woven films from `/stream`, and seek in them."""
+"""Tests that Chromium and Firefox play woven films from `/stream`, and seek in them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.server import Server
 FRAGMENTED = {
     "pair-sidx", "pair-sidx-chunked", "pair-based", "pair-fragments", "pair-runs", "pair-cut", "pair-late", "long-sidx",
 }  # fmt: skip
-"""Fragmented films without `mehd`. Firefox takes the end of the fragments that it has for the duration of such a
-film."""
+"""Fragmented films without a `mehd` box. Firefox reports the end of the fragments that it has loaded as the duration of
+such a film."""
 
 
 @dataclass(frozen=True)
 class Film:
-    """The properties of a film, read from its sources."""
+    """The duration and size of a film, read from its sources."""
 
     seconds: float
     width: int
@@ -55,7 +55,7 @@ def loaded(page: Page, server: Server, player: str, film: str) -> dict[str, floa
 
 
 @pytest.mark.parametrize("name", FILMS)
-def test_a_browser_plays_a_woven_film_and_seeks_in_it(server: Server, browser: Browser, player: str, name: str) -> None:
+def test_a_browser_plays_and_seeks_a_woven_film(server: Server, browser: Browser, player: str, name: str) -> None:
     film = film_of(name)
     with browser.page() as page:
         found = loaded(page, server, player, name)

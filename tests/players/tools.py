@@ -10,19 +10,19 @@ SECONDS = 240.0
 
 
 def tool(name: str) -> str:
-    """Return the path of a command. Raises AssertionError if it is not installed."""
+    """Return the path of a system command. Raises AssertionError if it is not installed."""
     path = shutil.which(name)
     assert path is not None, f"{name} is missing on this machine: `make system` installs it, or says how"
     return path
 
 
 def direct() -> dict[str, str]:
-    """Return the environment without proxies, because all servers are on loopback."""
+    """Return the environment without proxy variables, because all servers are on loopback."""
     return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
 
 
 def said(name: str, *arguments: str) -> str:
-    """Run a command and return its output. Raises AssertionError if it fails or writes to stderr."""
+    """Run a command and return its output. Raises AssertionError if the command fails or writes to stderr."""
     done = subprocess.run(
         [tool(name), *arguments],
         env=direct(),

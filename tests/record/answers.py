@@ -1,10 +1,10 @@
-"""The server's answers to the requests of the record, in a form that is the same in every run.
+"""The server's answers to the requests in tests/record/answers.json, in a form that is the same in every run.
 
 Port numbers are replaced by names. A validator is recorded as `site` if it is that of a file of the sample site, and as
-`present` otherwise, because both contain the time at which the file was made. A body that is a file of the sample site,
-or a range of one, is recorded by the file's name; any other by its length and SHA-256. A body that was cut is recorded
-as `cut`, because the number of bytes before a cut depends on timing. The status, the headers and the `code` of an error
-are recorded, but not its text.
+`present` otherwise, because ETag and Last-Modified contain the time at which the file was made. A body that is a file
+of the sample site, or a range of one, is recorded by the file's name; any other body by its length and SHA-256. A body
+that was cut is recorded as `cut`, because the number of bytes before a cut depends on timing. The status, the headers
+and the `code` of an error are recorded, but not its text.
 
 The sample media are made by encoders, whose output may differ between versions and processors. `Record.media` is a
 fingerprint of the media; `relaxed` removes from an answer the parts that depend on the media's bytes. The bytes of
@@ -36,7 +36,8 @@ from tests.record.samples import SECURE, Case, Sample, cases
 from tests.server import Server, serving
 
 Answer = dict[str, Any]
-"""JSON object with `status`, `headers` (only those that differ from COMMON), and `code`, `body` or `info`."""
+"""An answer as a JSON object with the keys `status`, `headers` (only those that differ from COMMON), and `code`, `body`
+or `info`."""
 
 ANSWER_SECONDS = 300.0
 """Timeout in seconds of each read by the client."""
@@ -49,7 +50,7 @@ SETTINGS: dict[str, Any] = {
     "connect_timeout": 60,
     "max_streams": 16,
 }
-"""Settings of the server that make its answers independent of the machine and its speed."""
+"""Settings of the server with which its answers do not depend on the machine and its speed."""
 UNSTABLE = frozenset({"date", "x-request-id", "server-timing"})
 EVERY = {"cross-origin-resource-policy": "same-site", "x-content-type-options": "nosniff"}
 COMMON = {
@@ -61,15 +62,15 @@ COMMON = {
         "content-security-policy": "script-src 'none'; object-src 'none'",
     },
 }
-"""Headers that nearly all answers of a kind have. The record contains only the other headers of an answer, and the
-common headers that the answer lacks."""
+"""Headers that nearly all answers of the same kind (problem document, `/info` or stream) have. The record contains only
+the other headers of an answer, and the common headers that the answer lacks."""
 MISSING, PRESENT, SITE, CUT = "(missing)", "present", "site", "cut"
 LARGE_MIB = 6
 PHOTO_SUFFIX, PHOTO_TYPE = ".jpg", "image/jpeg"
 
 
 class Files:
-    """The files of the sample site, recognised by their bytes and validators."""
+    """Index of the sample site's files, which finds a file by its bytes or validators."""
 
     def __init__(self, directory: Path) -> None:
         self._names: dict[str, str] = {}
@@ -104,7 +105,7 @@ class Files:
         return digest
 
     def _learn_hls(self, directory: Path) -> None:
-        """Store the hash of the concatenated segments of each variant."""
+        """Add the hash of the concatenated segments of each HLS variant to the index."""
         for kind in ("ts", "fmp4", "audio", *SHAPES):
             for variant in VARIANTS:
                 content = b"".join((directory / part).read_bytes() for part in parts_of(kind, variant))
@@ -119,7 +120,7 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """A client of one server."""
+    """HTTP client of one server."""
 
     server: Server
     files: Files
@@ -166,14 +167,15 @@ class Asker:
             stable["content-disposition"] = _short_disposition(disposition)
         if stable.get("content-type") == PHOTO_TYPE:
             stable = {name: _without_lengths(name, value) for name, value in stable.items()}
-        if kind != "stream":  # the length varies with port numbers and wording
+        if kind != "stream":  # the Content-Length varies with port numbers and the text of errors
             stable.pop("content-length", None)
         common = COMMON[kind]
         others = {name: value for name, value in stable.items() if common.get(name) != value}
         return others | {name: MISSING for name in common if name not in stable}
 
     def _info(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Return a summary, which makes a difference readable, and a hash of the whole `/info` document."""
+        """Return a summary of an `/info` document and a hash of the whole document. The summary makes a difference
+        readable."""
         text = json.dumps(info, sort_keys=True, ensure_ascii=False)
         formats = [f"{each['id']} {''.join(sorted(name[0] for name in each['methods']))}" for each in info["formats"]]
         return {
@@ -200,7 +202,7 @@ class Asker:
 
 @contextlib.contextmanager
 def asking() -> Iterator[Asker]:
-    """Run a sample site and a server, and yield a client of the server."""
+    """Run a sample site and a server during the block. Yields a client of the server."""
     with SampleSite(https_port=0) as site, serving(site, **SETTINGS) as server:
         yield Asker(server, Files(ensure_media()))
 
@@ -212,8 +214,8 @@ def answers(
     jobs: int,
     done: Callable[[Sample], None] = lambda _sample: None,
 ) -> dict[str, Answer]:
-    """Return the answers to all wanted requests. Asks for `jobs` samples at a time, and for each sample sends the
-    requests one after the other."""
+    """Return the answers to all wanted requests, by request. Requests `jobs` samples at a time. The requests for one
+    sample are sent one after the other."""
     found: dict[str, Answer] = {}
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(asker.ask_all, sample, wanted): sample for sample in samples}
@@ -231,15 +233,15 @@ def answers(
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Answers by request, and the fingerprint of the sample media at the time."""
+    """The answers by request, and the fingerprint of the sample media for which they were recorded."""
 
     media: str
     answers: Mapping[str, Answer]
 
     def text(self) -> str:
-        """Return JSON with one line for each request. If an answer equals an earlier one for the same sample, its line
-        only names the earlier request: `relay` is the request by `relay` without a range. `"as":"relay"` means that the
-        answer equals the one to `relay`, except for the fields in the line."""
+        """Return JSON with one line for each request. If an answer equals an earlier answer for the same sample, its
+        line contains only the name of the earlier request: `relay` is the request by `relay` without a range. In a line
+        with `"as":"relay"`, the answer equals the answer to `relay`, except for the other fields of the line."""
         seen: dict[str, dict[str, str]] = {}
         lines = {}
         for name in sorted(self.answers, key=_place):
@@ -274,7 +276,7 @@ BASE = "relay"
 
 
 def _changes(base: Answer, answer: Answer) -> Answer:
-    """Return the entries that turn `base` into `answer`."""
+    """Return the entries that differ between `answer` and `base`, from which `_changed` can restore `answer`."""
     changes = _replaced(base, answer)
     if "headers" in changes:
         changes["headers"] = _replaced(base["headers"], answer["headers"])
@@ -286,7 +288,7 @@ def _changed(base: Answer, changes: Answer) -> Answer:
 
 
 def _replaced(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries of `other` that differ from `base`, and null for those that only `base` has."""
+    """Return the entries of `other` that differ from `base`, and None for each key that only `base` has."""
     return {key: other.get(key) for key in (*base, *other) if base.get(key) != other.get(key)}
 
 
@@ -295,13 +297,14 @@ def _without_nulls(entries: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _place(name: str) -> tuple[bool, bool, str]:
-    """Return the sort key of a request: `relay` comes before other methods, a request without a range before others."""
+    """Return the sort key of a request: `relay` comes before other methods, and a request without a range before
+    requests with a range."""
     kind = name.partition(" ")[2]
     return not kind.startswith("relay"), "=" in kind, name
 
 
 def _short_disposition(value: str) -> str:
-    """Return Content-Disposition with a short `filename*` if that equals `filename`."""
+    """Return Content-Disposition with `filename*` replaced by a short mark if it equals `filename`."""
     match = re.fullmatch(r"(\w+; filename=\"(.*)\"); filename\*=UTF-8''(.*)", value)
     return f"{match[1]}; filename*=SAME" if match and unquote(match[3]) == match[2] else value
 
@@ -311,7 +314,7 @@ def _json(value: object) -> str:
 
 
 def relaxed(answer: Answer) -> Answer:
-    """Return the part of an answer that does not depend on the bytes of the sample media."""
+    """Return an answer without the parts that depend on the bytes of the sample media."""
     headers = {name: _without_lengths(name, value) for name, value in answer["headers"].items()}
     answer = {**answer, "headers": headers}
     if "body" in answer:
@@ -328,8 +331,9 @@ def _without_lengths(name: str, value: str) -> str:
 
 
 def differences(recorded: Record, found: Record, asked: Iterable[str]) -> list[str]:
-    """Return the changed answers to the requests in `asked`, as lines with - for the record and + for the new answer.
-    If the sample media differ from those of the record, only the parts that do not depend on them are compared."""
+    """Return the answers that differ, for the requests in `asked`: lines that begin with - for the recorded answer and
+    + for the new answer. If the sample media differ from those of the record, only the parts that do not depend on them
+    are compared."""
     view: Callable[[Answer], Answer] = dict if recorded.media == found.media else relaxed
     lines = []
     for name in sorted(asked):

@@ -1,4 +1,5 @@
-"""The requests of the record: every sample of the sample site whose response ends, by every method.
+"""The requests whose answers tests/record/answers.json contains: every sample of the sample site whose response ends,
+by every method.
 
 Addresses whose response does not end are left out (`/live/on-air`, `/tube/watch/slow`, `endless.*`), and so are hostile
 media that cost the worker so much memory or time that the answer depends on the machine (`COSTLY`).
@@ -27,12 +28,13 @@ SECURE = "SECURE"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A page of the sample site, with further parameters of the request."""
+    """A page of the sample site, with further parameters of the request to the server."""
 
     page: str
     params: tuple[tuple[str, str], ...] = ()
     child: bool = False
-    """Whether `subprocess` is asked too. These requests have no range, except for the pages in CHILD_RANGES."""
+    """Whether the sample is also requested by `subprocess`. These requests have no range, except for the pages in
+    CHILD_RANGES."""
 
     def __str__(self) -> str:
         return "&".join([self.page, *(f"{name}={quote(value)}" for name, value in self.params)])
@@ -50,7 +52,7 @@ class Case:
 
     @property
     def kind(self) -> str:
-        """The name of the request among those for one sample."""
+        """The name that identifies the request among the requests for its sample."""
         if self.method is None:
             return INFO if self.path == "/info" else HEAD
         return self.method if self.range is None else f"{self.method} {self.range}"
@@ -59,7 +61,7 @@ class Case:
         return f"{self.sample} {self.kind}"
 
     def target(self, http: str, https: str) -> str:
-        """Return the request target for a sample site with these two origins."""
+        """Return the request target for a sample site with the origins `http` and `https`."""
         page = self.sample.page
         url = f"{http}{page}" if page.startswith("/") else page.replace(SECURE, https)
         query = {"url": url, **dict(self.sample.params)}
@@ -69,7 +71,7 @@ class Case:
 
 
 def cases(sample: Sample) -> Iterator[Case]:
-    """Yield all requests for one sample. Requests whose answers other requests often repeat come first."""
+    """Yield all requests for one sample. A request comes first if later requests often have the same answer."""
     yield from (Case(sample, method="relay", range=span) for span in RANGES)
     yield from (Case(sample, method=method, range=span) for method in ("auto", "embedded") for span in RANGES)
     yield Case(sample, verb="HEAD")
@@ -80,7 +82,8 @@ def cases(sample: Sample) -> Iterator[Case]:
 
 
 CHILD_RANGES = frozenset({"/page/prog", "/page/hls-byterange", "/tube/watch/pair"})
-"""Pages that `subprocess` is asked for with ranges too. They are few, because a child takes seconds of CPU."""
+"""Pages that are also requested by `subprocess` with ranges. There are only few, because a child process takes seconds
+of CPU."""
 
 COSTLY = frozenset({"endless.m3u8", "endless.mp4", "million.m3u8", "long-line.m3u8", "bomb.mpd", "laughs.mpd"})
 """Hostile media whose answers depend on how much memory and time the machine has."""
@@ -102,8 +105,7 @@ _FAULTS = (
 )
 _HLS_FAULTS = ("nolength", "closelength", "status=404", "etag=flip")
 _LIVE = "clock=request,window=6,begin=3,ends=6,target=1,quality=low,id=record"
-"""A broadcast whose segments stay in the playlist to the end, so that its bytes from `start=0` do not depend on
-time."""
+"""A live broadcast whose segments all stay in the playlist, so that its bytes from `start=0` do not depend on time."""
 _PARAMS = (
     ("/page/prog", {"download": "1"}),
     ("/page/prog", {"download": "1", "filename": "ein Film – größer.mp4"}),
@@ -158,7 +160,7 @@ def _tube() -> Iterator[Sample]:
 
 
 def _addresses() -> Iterator[Sample]:
-    """Yield media and manifests without a page."""
+    """Yield samples of media and manifests that are requested without a page."""
     yield from (Sample(f"/media/{name}", child=name in _MEDIA_BY_CHILD) for name in _MEDIA)
     yield from (Sample(f"/hls/{kind}/master.m3u8") for kind in ("ts", "fmp4", "aes", "audio", *HLS))
     yield from (Sample(f"/hls/ts/{variant}.m3u8") for variant in ("high", "low"))

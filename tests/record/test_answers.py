@@ -1,8 +1,8 @@
-"""The server's answers are those in tests/record/answers.json.
+"""Tests that the server's answers equal those in tests/record/answers.json.
 
-To save time, these tests ask for a part of the record: each sample by `relay` with three ranges, and by HEAD, which is
-`auto`; the groups in MORE also by `embedded` and for their `/info`; hostile media by `relay` without a range; two pages
-by `subprocess`. `scripts/record_answers.py --check` asks for the whole record.
+To save time, these tests send only some of the recorded requests: each sample by `relay` with three ranges, and by
+HEAD, which is `auto`; the groups in MORE also by `embedded` and for their `/info`; hostile media by `relay` without a
+range; two pages by `subprocess`. `scripts/record_answers.py --check` sends all of them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from tests.record.samples import GROUPS, HEAD, INFO, SAMPLES, SUBPROCESS, Case, 
 
 FILE = Path(__file__).parent / "answers.json"
 SECONDS = 600
-"""Timeout of a group of samples, long enough for a busy machine."""
+"""Timeout in seconds of a group of samples, long enough for a busy machine."""
 JOBS = 4
 MORE = frozenset({"pages", "tube", "parameters", "elsewhere"})
-"""Groups of samples that are also requested by `embedded` and from `/info`."""
+"""Groups of samples that are also requested by `embedded`, and whose `/info` is requested."""
 CHILDREN = frozenset({"/page/prog", "/page/hls-ts"})
 """Pages that are requested by `subprocess`."""
 
@@ -48,22 +48,22 @@ def chosen(group: str, case: Case) -> bool:
 
 @pytest.mark.timeout(SECONDS)
 @pytest.mark.parametrize("group", GROUPS)
-def test_the_server_gives_the_recorded_answers(asker: Asker, recorded: Record, group: str) -> None:
+def test_the_server_gives_the_answers_in_tests_record_answers_json(asker: Asker, recorded: Record, group: str) -> None:
     found = answers(asker, GROUPS[group], lambda case: chosen(group, case), JOBS)
     changed = differences(recorded, Record(asker.files.fingerprint, found), found)
     assert not changed, "\n".join(changed)
 
 
-def test_the_record_has_every_request() -> None:
+def test_the_record_has_an_answer_for_every_request() -> None:
     names = {str(case) for sample in SAMPLES for case in cases(sample)}
     assert names == set(Record.read(FILE).answers)
 
 
-def test_a_record_is_written_in_the_form_in_which_it_was_read(recorded: Record) -> None:
+def test_a_record_that_is_read_and_written_again_is_unchanged(recorded: Record) -> None:
     assert recorded.text() == FILE.read_text(encoding="utf-8")
 
 
-def test_a_changed_answer_counts_as_a_difference(recorded: Record) -> None:
+def test_a_changed_answer_is_reported_as_a_difference(recorded: Record) -> None:
     name = f"{Sample('/page/prog')} relay"
     before = recorded.answers[name]
     other = Record(recorded.media, {name: {**before, "body": "prog-180.mp4"}})
@@ -74,13 +74,15 @@ def test_a_changed_answer_counts_as_a_difference(recorded: Record) -> None:
     assert not differences(recorded, recorded, recorded.answers)
 
 
-def test_a_missing_answer_counts_as_a_difference(recorded: Record) -> None:
+def test_a_missing_answer_is_reported_as_a_difference(recorded: Record) -> None:
     name = f"{Sample('/page/prog')} relay"
     (removed,) = differences(recorded, Record(recorded.media, {}), [name])
     assert removed.startswith(f"- {name} ")
 
 
-def test_answers_of_other_sample_media_are_compared_without_lengths_and_hashes(recorded: Record) -> None:
+def test_if_the_sample_media_differ_from_the_record_answers_are_compared_without_lengths_and_hashes(
+    recorded: Record,
+) -> None:
     name = f"{Sample('/tube/watch/pair')} relay bytes=-1000"
     before = recorded.answers[name]
     span = {"content-length": "999", "content-range": "bytes 2-1000/1001"}

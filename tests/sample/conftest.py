@@ -20,7 +20,7 @@ def site() -> Iterator[SampleSite]:
 
 
 class YtDlp:
-    """Stock yt-dlp in a child process, which runs `ytdlp_child.py`."""
+    """Unmodified yt-dlp in a child process, which runs `ytdlp_child.py`."""
 
     def __init__(self, child: subprocess.Popen[str]) -> None:
         self._child = child

@@ -1,5 +1,5 @@
-"""HTTP client that returns the bytes of a response unchanged: heads, bodies with their framing, and how the connection
-ended."""
+"""HTTP client that returns the bytes of a response unchanged, with the framing of the body, and tells how the
+connection ended."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ End = Literal["length", "fin", "rst", "silence"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One response. `body` contains everything after the head, with its framing. `end` tells how the body ended:
-    "length" after all bytes that Content-Length promised, "fin", "rst", or "silence" if no byte came for
-    `silence_seconds` after the head."""
+    """A response. `body` contains everything after the head, with its framing. `end` tells how the body ended: "length"
+    after all bytes that Content-Length promised, "fin", "rst", or "silence" if no byte came for `silence_seconds` after
+    the head."""
 
     status: int
     headers: dict[str, str]
@@ -42,8 +42,8 @@ def ask(
     until_end: bool = False,
     body: bytes = b"",
 ) -> Answer:
-    """Send one request on its own connection. With `until_end`, continue to read after the end that Content-Length
-    gives."""
+    """Send a request on a new connection, and return the response. If `until_end` is true, continues to read after the
+    end that Content-Length gives."""
     begin = time.monotonic()
     with connect(url) as client:
         client.sendall(_request(url, method, headers, body))
@@ -59,7 +59,7 @@ def ask(
 
 
 def receive(client: socket.socket) -> bytes | End:
-    """Return the next bytes. Returns how the connection ended if there are none."""
+    """Return the next bytes, or how the connection ended ("fin", "rst" or "silence") if there are no more bytes."""
     try:
         return client.recv(65536) or "fin"
     except ConnectionResetError:

@@ -1,4 +1,4 @@
-"""Downloads by stock yt-dlp from each shape of DASH."""
+"""Tests that unmodified yt-dlp downloads each form of DASH manifest that the sample site has."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PERIODS = ["-init.mp4", *FRAGMENTS[:3], "-init.mp4", *FRAGMENTS[3:]]
 
 @pytest.mark.parametrize("format", ["bv", "wv", "ba"])
 @pytest.mark.parametrize(("page", "suffixes"), [("time", WHOLE), ("bases", WHOLE), ("periods", PERIODS)])
-def test_yt_dlp_downloads_the_fragments_in_order(
+def test_yt_dlp_downloads_the_fragments_of_each_dash_manifest_in_order(
     site: SampleSite, ytdlp: YtDlp, tmp_path: Path, page: str, suffixes: list[str], format: str
 ) -> None:
     track = {"bv": "video-360", "wv": "video-180", "ba": "audio"}[format]
@@ -29,12 +29,12 @@ def test_yt_dlp_downloads_the_fragments_in_order(
     assert ytdlp.get(f"{site.http}/page/dash-{page}", format, tmp_path) == expected
 
 
-def test_sampletube_serves_dash_to_its_session(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
+def test_sampletube_serves_dash_fragments_to_its_session(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
     expected = b"".join(site.path(f"dash/audio{suffix}").read_bytes() for suffix in PERIODS)
     assert ytdlp.get(f"{site.http}/tube/watch/dash-periods", "ba", tmp_path) == expected
 
 
-def test_yt_dlp_sees_on_demand_dash_as_a_plain_file(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_lists_on_demand_dash_as_plain_files(site: SampleSite, ytdlp: YtDlp) -> None:
     info = ytdlp.info(f"{site.http}/page/dash-on-demand")
     assert [(entry["protocol"], entry["container"], entry["url"]) for entry in info["formats"]] == [
         ("http", "m4a_dash", f"{site.http}/dash/audio.mp4"),
@@ -44,7 +44,9 @@ def test_yt_dlp_sees_on_demand_dash_as_a_plain_file(site: SampleSite, ytdlp: YtD
 
 
 @pytest.mark.parametrize("track", ["video-360", "video-180", "audio"])
-def test_the_ranges_of_on_demand_dash_are_those_of_head_and_index(site: SampleSite, track: str) -> None:
+def test_the_ranges_in_an_on_demand_manifest_are_those_of_the_init_section_and_the_sidx(
+    site: SampleSite, track: str
+) -> None:
     text = ask(f"{site.http}/dash/on-demand.mpd").body.decode()
     match = re.search(
         rf'{track}\.mp4</BaseURL><SegmentBase indexRange="(\d+)-(\d+)"><Initialization range="0-(\d+)"/>', text
@@ -57,18 +59,18 @@ def test_the_ranges_of_on_demand_dash_are_those_of_head_and_index(site: SampleSi
     assert int.from_bytes(film[start : start + 4], "big") == last + 1 - start
 
 
-def test_the_timeline_covers_the_whole_film(site: SampleSite) -> None:
+def test_the_segment_timeline_of_a_manifest_covers_the_whole_film(site: SampleSite) -> None:
     text = ask(f"{site.http}/dash/time.mpd").body.decode()
     assert len(re.findall(r"<S ", text)) == 1 + 1 + 5
     assert re.search(r'<S t="0" d="\d+" r="4"/>', text)
 
 
-def test_the_base_urls_have_the_host_of_the_request(site: SampleSite) -> None:
+def test_the_absolute_base_url_of_a_manifest_has_the_host_of_the_request(site: SampleSite) -> None:
     text = ask(f"{site.http}/dash/bases.mpd").body.decode()
     assert re.findall(r"<BaseURL>(.*)</BaseURL>", text)[:3] == [f"{site.http}/", "dash/", "bases/"]
 
 
-def test_the_fragments_of_both_periods_join_to_one_film(site: SampleSite) -> None:
+def test_the_fragments_of_two_dash_periods_join_to_one_film(site: SampleSite) -> None:
     joined = b"".join(site.path(f"dash/video-180{suffix}").read_bytes() for suffix in PERIODS)
     with av.open(io.BytesIO(joined), "r") as film:
         assert sum(packet.size > 0 for packet in film.demux()) == 250

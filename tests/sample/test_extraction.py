@@ -1,4 +1,4 @@
-"""Extractions of the sample site by stock yt-dlp. Each test states the purpose of a page."""
+"""Tests that unmodified yt-dlp extracts the pages of the sample site. Each test states the purpose of a page."""
 
 from __future__ import annotations
 
@@ -34,23 +34,25 @@ def formats(info: dict[str, Any], *fields: str) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("page", DIRECT)
-def test_a_page_with_one_file_gives_the_address_of_that_file(site: SampleSite, ytdlp: YtDlp, page: str) -> None:
+def test_the_extraction_of_a_page_with_one_file_returns_the_url_of_that_file(
+    site: SampleSite, ytdlp: YtDlp, page: str
+) -> None:
     info = ytdlp.info(f"{site.http}/page/{page}")
     assert formats(info, "url") == [(f"{site.http}/media/{DIRECT[page]}",)]
 
 
-def test_a_title_in_several_scripts_stays_unchanged(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_returns_a_title_in_several_scripts_unchanged(site: SampleSite, ytdlp: YtDlp) -> None:
     title = ytdlp.info(f"{site.http}/page/unicode")["title"]
     assert title.startswith('映画「サンプル」🎬 "quoted" / it\'s größer & <more>')
 
 
-def test_json_ld_gives_title_and_duration(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_reads_title_and_duration_from_json_ld(site: SampleSite, ytdlp: YtDlp) -> None:
     info = ytdlp.info(f"{site.http}/page/jsonld")
     assert (info["title"], info["duration"]) == ("Described by JSON-LD", 10)
 
 
 @pytest.mark.parametrize("kind", ["ts", "fmp4", "aes"])
-def test_hls_gives_two_variants(site: SampleSite, ytdlp: YtDlp, kind: str) -> None:
+def test_yt_dlp_extracts_two_variants_from_hls(site: SampleSite, ytdlp: YtDlp, kind: str) -> None:
     found = formats(ytdlp.info(f"{site.http}/page/hls-{kind}"), "protocol", "height", "vcodec", "acodec")
     assert found == [
         ("m3u8_native", 180, "avc1.42c014", "mp4a.40.2"),
@@ -58,7 +60,7 @@ def test_hls_gives_two_variants(site: SampleSite, ytdlp: YtDlp, kind: str) -> No
     ]
 
 
-def test_hls_with_separate_audio_gives_three_tracks(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_extracts_three_tracks_from_hls_with_separate_audio(site: SampleSite, ytdlp: YtDlp) -> None:
     found = formats(ytdlp.info(f"{site.http}/page/hls-audio"), "protocol", "height", "vcodec", "language")
     assert found == [
         ("m3u8_native", None, "none", "en"),
@@ -68,7 +70,7 @@ def test_hls_with_separate_audio_gives_three_tracks(site: SampleSite, ytdlp: YtD
 
 
 @pytest.mark.parametrize("page", ["dash", "dash-list"])
-def test_dash_gives_tracks_with_their_fragments(site: SampleSite, ytdlp: YtDlp, page: str) -> None:
+def test_yt_dlp_extracts_dash_tracks_with_their_fragments(site: SampleSite, ytdlp: YtDlp, page: str) -> None:
     info = ytdlp.info(f"{site.http}/page/{page}")
     assert formats(info, "protocol", "height", "vcodec", "acodec") == [
         ("http_dash_segments", None, "none", "mp4a.40.2"),
@@ -78,34 +80,36 @@ def test_dash_gives_tracks_with_their_fragments(site: SampleSite, ytdlp: YtDlp, 
     assert [len(entry["fragments"]) for entry in info["formats"]] == [6, 6, 6]
 
 
-def test_a_page_with_two_films_gives_two_entries(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_extracts_two_entries_from_a_page_with_two_films(site: SampleSite, ytdlp: YtDlp) -> None:
     info = ytdlp.info(f"{site.http}/page/two")
     assert [entry["url"] for entry in info["entries"]] == [f"{site.http}/media/{n}" for n in ("prog.mp4", "vp9.webm")]
 
 
-def test_a_page_without_media_is_unsupported(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_a_page_without_media_raises_unsupported_error_in_yt_dlp(site: SampleSite, ytdlp: YtDlp) -> None:
     assert ytdlp.error(f"{site.http}/page/none")["kind"] == "UnsupportedError"
 
 
-def test_an_empty_page_is_taken_for_a_file(site: SampleSite, ytdlp: YtDlp) -> None:
-    """yt-dlp treats a page that does not look like HTML as a direct link, independent of its Content-Type."""
+def test_yt_dlp_takes_an_empty_page_for_a_media_file(site: SampleSite, ytdlp: YtDlp) -> None:
+    """yt-dlp treats a page that does not look like HTML as a direct link, regardless of its Content-Type."""
     url = f"{site.http}/page/empty"
     info = ytdlp.info(url)
     assert (info["direct"], info["url"], info["ext"]) == (True, url, "unknown_video")
 
 
-def test_endless_redirects_are_an_error(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_endless_redirects_raise_an_error_in_yt_dlp(site: SampleSite, ytdlp: YtDlp) -> None:
     assert "redirect" in ytdlp.error(f"{site.http}/page/loop")["error"].lower()
 
 
-def test_only_the_download_notices_a_dead_media_server(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
+def test_a_page_whose_media_server_is_down_fails_only_at_the_download(
+    site: SampleSite, ytdlp: YtDlp, tmp_path: Path
+) -> None:
     url = f"{site.http}/page/dead"
     assert ytdlp.info(url)["url"] == f"http://127.0.0.1:{site.closed_port}/media/prog.mp4"
     params = {"outtmpl": str(tmp_path / "media"), "retries": 0}
     assert "refused" in ytdlp.error(url, download=True, params=params)["error"]
 
 
-def test_each_extraction_of_an_expiring_page_gives_another_address(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_each_extraction_of_an_expiring_page_returns_a_different_media_url(site: SampleSite, ytdlp: YtDlp) -> None:
     url = f"{site.http}/page/fault/expire=1000/prog.mp4"
     assert ytdlp.info(url)["url"] != ytdlp.info(url)["url"]
 
@@ -123,7 +127,7 @@ def test_each_extraction_of_an_expiring_page_gives_another_address(site: SampleS
         ("fault/cut=1000000/prog.mp4", "b", ["prog.mp4"]),
     ],
 )
-def test_a_download_has_the_bytes_of_the_sample(
+def test_yt_dlp_downloads_the_bytes_of_the_sample_file(
     site: SampleSite, ytdlp: YtDlp, tmp_path: Path, page: str, format: str, parts: list[str]
 ) -> None:
     expected = b"".join(site.path(part).read_bytes() for part in parts)
@@ -135,7 +139,7 @@ def tube(site: SampleSite, path: str) -> str:
     return f"{site.http}/tube/{path}"
 
 
-def test_a_full_film_has_formats_subtitles_and_details(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_extracts_formats_subtitles_and_details_of_a_sampletube_film(site: SampleSite, ytdlp: YtDlp) -> None:
     info = ytdlp.info(tube(site, "watch/full"))
     assert (info["extractor"], info["title"], info["uploader"]) == (
         "SampleTube",
@@ -169,13 +173,13 @@ def test_a_full_film_has_formats_subtitles_and_details(site: SampleSite, ytdlp: 
         ("audio/tone", "m4a", "audio.m4a"),
     ],
 )
-def test_the_media_server_accepts_yt_dlp(
+def test_the_media_server_of_sampletube_accepts_requests_of_yt_dlp(
     site: SampleSite, ytdlp: YtDlp, tmp_path: Path, path: str, format: str, file: str
 ) -> None:
     assert ytdlp.get(tube(site, path), format, tmp_path) == site.path(file).read_bytes()
 
 
-def test_sampletube_serves_segments_to_its_session(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
+def test_sampletube_serves_hls_segments_to_its_session(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
     got = ytdlp.get(tube(site, "watch/full"), "[format_id^=hls][height=180]", tmp_path)
     assert got == b"".join(site.path(f"hls/ts/low-{n}.ts").read_bytes() for n in range(5))
 
@@ -191,7 +195,7 @@ def test_sampletube_serves_segments_to_its_session(site: SampleSite, ytdlp: YtDl
         ("unheard-of", "HTTPError", "404"),
     ],
 )
-def test_the_error_for_an_unavailable_film_gives_the_reason(
+def test_the_yt_dlp_error_for_an_unavailable_film_contains_the_reason(
     site: SampleSite, ytdlp: YtDlp, name: str, kind: str, words: str
 ) -> None:
     answer = ytdlp.error(tube(site, f"watch/{name}"))
@@ -199,20 +203,20 @@ def test_the_error_for_an_unavailable_film_gives_the_reason(
     assert words in answer["error"]
 
 
-def test_a_slow_film_stalls_until_yt_dlp_gives_up(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_the_extraction_of_a_slow_film_ends_with_the_timeout_of_yt_dlp(site: SampleSite, ytdlp: YtDlp) -> None:
     begin = time.monotonic()
     answer = ytdlp.error(tube(site, "watch/slow"), params={"socket_timeout": 0.5, "extractor_retries": 0})
     assert time.monotonic() - begin >= 0.5
     assert "timed out" in answer["error"]
 
 
-def test_media_that_is_available_later_states_a_time_two_seconds_ahead(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_media_that_becomes_available_later_has_available_at_two_seconds_ahead(site: SampleSite, ytdlp: YtDlp) -> None:
     begun = time.time()
     (found,) = formats(ytdlp.info(tube(site, "watch/later")), "available_at")
     assert begun + 1 < found[0] <= time.time() + 3
 
 
-def test_a_playlist_is_read_page_by_page(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_reads_a_playlist_page_by_page(site: SampleSite, ytdlp: YtDlp) -> None:
     info = ytdlp.info(tube(site, "playlist/list-25"), process=False)
     assert (info["title"], info["playlist_count"]) == ("A playlist of 25", 25)
     assert [entry["url"] for entry in info["entries"]] == [tube(site, f"watch/item-{n}") for n in range(1, 26)]
@@ -221,14 +225,16 @@ def test_a_playlist_is_read_page_by_page(site: SampleSite, ytdlp: YtDlp) -> None
 
 
 @pytest.mark.parametrize(("name", "entries"), [("photos", 5), ("with-music", 6)])
-def test_a_post_with_photos_has_no_streams(site: SampleSite, ytdlp: YtDlp, name: str, entries: int) -> None:
+def test_a_post_with_photos_has_entries_without_video_and_audio(
+    site: SampleSite, ytdlp: YtDlp, name: str, entries: int
+) -> None:
     info = ytdlp.info(tube(site, f"post/{name}"), process=False)
     photos = [entry["formats"][0] for entry in info["entries"][:5]]
     assert len(info["entries"]) == entries
     assert all((photo["ext"], photo["vcodec"], photo["acodec"]) == ("jpg", "none", "none") for photo in photos)
 
 
-def test_yt_dlp_sees_a_broadcast_as_live_hls(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_extracts_a_broadcast_as_live_hls(site: SampleSite, ytdlp: YtDlp) -> None:
     info = ytdlp.info(tube(site, "live/now"))
     assert info["live_status"] == "is_live"
     assert formats(info, "protocol", "height", "is_live") == [("m3u8_native", 360, None)]

@@ -1,4 +1,5 @@
-"""Downloads by stock yt-dlp from each shape of HLS: their bytes are those of the parts that `parts_of` lists."""
+"""Tests that unmodified yt-dlp downloads each form of HLS playlist that the sample site has: the bytes are those of the
+files that `parts_of` lists."""
 
 from __future__ import annotations
 
@@ -28,14 +29,16 @@ def downloaded(site: SampleSite, ytdlp: YtDlp, folder: Path, path: str, format: 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("kind", [kind for kind in SHAPES if kind != "discontinuity-fmp4"])
-def test_yt_dlp_downloads_the_parts_of_each_shape(
+def test_yt_dlp_downloads_the_segments_of_each_hls_form_in_order(
     site: SampleSite, ytdlp: YtDlp, tmp_path: Path, kind: str, variant: str
 ) -> None:
     got = downloaded(site, ytdlp, tmp_path, f"page/hls-{kind}", BEST[variant])
     assert got == bytes_of(site, kind, variant)
 
 
-def test_yt_dlp_refuses_a_second_map(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
+def test_yt_dlp_does_not_download_a_playlist_with_a_second_ext_x_map(
+    site: SampleSite, ytdlp: YtDlp, tmp_path: Path
+) -> None:
     params = {"outtmpl": str(tmp_path / "media"), "format": "b"}
     answer = ytdlp.ask(f"{site.http}/page/hls-discontinuity-fmp4", download=True, params=params)
     assert "error" in answer or not any(tmp_path.iterdir())
@@ -51,7 +54,7 @@ def test_yt_dlp_refuses_a_second_map(site: SampleSite, ytdlp: YtDlp, tmp_path: P
         ("discontinuity-fmp4", 1, ["fmp4/high-init.mp4", "fmp4/high-3.m4s", "fmp4/high-4.m4s"]),
     ],
 )
-def test_the_format_index_of_yt_dlp_counts_discontinuities(
+def test_the_format_index_of_yt_dlp_is_the_number_of_the_discontinuity(
     site: SampleSite, ytdlp: YtDlp, tmp_path: Path, kind: str, index: int, parts: list[str]
 ) -> None:
     params = {"hls_split_discontinuity": True, "outtmpl": str(tmp_path / "media"), "nopart": True}
@@ -63,7 +66,7 @@ def test_the_format_index_of_yt_dlp_counts_discontinuities(
 
 
 @pytest.mark.parametrize("kind", ["group", "group-muxed"])
-def test_yt_dlp_finds_no_codecs_if_a_group_has_none(site: SampleSite, ytdlp: YtDlp, kind: str) -> None:
+def test_yt_dlp_finds_no_codecs_in_a_master_playlist_that_names_none(site: SampleSite, ytdlp: YtDlp, kind: str) -> None:
     info = ytdlp.info(f"{site.http}/page/hls-{kind}")
     assert [(f.get("height"), f.get("vcodec"), f.get("acodec")) for f in info["formats"]] == [
         (None, "none", None),
@@ -73,7 +76,7 @@ def test_yt_dlp_finds_no_codecs_if_a_group_has_none(site: SampleSite, ytdlp: YtD
 
 
 @pytest.mark.parametrize("kind", ["keys", "byterange-fmp4", "audio", "signed"])
-def test_sampletube_requires_its_session_for_every_part(
+def test_sampletube_refuses_playlists_keys_and_segments_to_clients_without_its_session(
     site: SampleSite, ytdlp: YtDlp, tmp_path: Path, kind: str
 ) -> None:
     got = downloaded(site, ytdlp, tmp_path, f"tube/watch/hls-{kind}", BEST["low"])
@@ -82,7 +85,7 @@ def test_sampletube_requires_its_session_for_every_part(
     assert {ask(f"{base}/{file}").status for file in ("low.m3u8", "a.key", "low-0.ts")} == {403}
 
 
-def test_addresses_of_every_form_have_the_host_of_the_request(site: SampleSite) -> None:
+def test_the_absolute_addresses_in_a_playlist_have_the_host_of_the_request(site: SampleSite) -> None:
     text = ask(f"{site.http}/hls/addresses/high.m3u8").body.decode()
     addresses = [line for line in text.splitlines() if not line.startswith("#")]
     host = site.http.removeprefix("http://")
@@ -95,24 +98,26 @@ def test_addresses_of_every_form_have_the_host_of_the_request(site: SampleSite) 
     ]
 
 
-def test_over_https_the_addresses_are_https() -> None:
+def test_the_addresses_in_a_playlist_served_by_https_are_https_urls() -> None:
     with SampleSite(https_port=0) as site:
         trust = ssl.create_default_context(cafile=site.ca_file)
         with urllib.request.urlopen(f"{site.https}/hls/addresses/high.m3u8", context=trust) as answer:
             assert f"\n{site.https}/hls/ts/high-1.ts\n" in answer.read().decode()
 
 
-def test_the_segment_in_the_gap_is_404(site: SampleSite) -> None:
+def test_a_segment_marked_as_a_gap_is_answered_with_404(site: SampleSite) -> None:
     assert ask(f"{site.http}/hls/gap/gone-2.ts").status == 404
     assert "#EXT-X-GAP\n#EXTINF:2.000000,\ngone-2.ts\n" in ask(f"{site.http}/hls/gap/high.m3u8").body.decode()
 
 
-def test_faults_reach_the_segments_of_a_playlist(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
+def test_faults_apply_to_the_segments_of_a_playlist(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
     page = "page/fault/cut=300000,times=1,id=shapes/hls/byterange/master.m3u8"
     assert downloaded(site, ytdlp, tmp_path, page, "b") == bytes_of(site, "byterange", "high")
 
 
-def test_a_playlist_puts_its_token_into_the_addresses(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
+def test_an_expiring_playlist_adds_its_token_to_the_segment_and_key_urls(
+    site: SampleSite, ytdlp: YtDlp, tmp_path: Path
+) -> None:
     page = "page/fault/expire=100000000/hls/keys/master.m3u8"
     assert downloaded(site, ytdlp, tmp_path, page, "b") == bytes_of(site, "keys", "high")
     assert ask(f"{site.http}/fault/expire=100000000/hls/keys/high-0.ts").status == 403

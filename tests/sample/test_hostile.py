@@ -1,4 +1,5 @@
-"""Hostile media: each file is broken in the way that its name states, and costs the site little memory."""
+"""Tests of the sample site's hostile media: each file is broken in the way that its name states, and takes little
+memory of the site."""
 
 from __future__ import annotations
 
@@ -38,19 +39,19 @@ def whole(name: str, media: Path) -> bytes:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_and_its_page_are_served(site: SampleSite, name: str) -> None:
+def test_the_site_serves_each_hostile_file_and_a_page_that_contains_it(site: SampleSite, name: str) -> None:
     assert f'src="/hostile/{name}"' in ask(f"{site.http}/page/hostile/{name}").body.decode()
     head = ask(f"{site.http}/hostile/{name}", method="HEAD")
     assert head.status == 200
     assert head.headers["content-type"].startswith(("application/vnd.apple", "application/dash", "video/mp4"))
 
 
-def test_an_unknown_hostile_file_is_404(site: SampleSite) -> None:
+def test_an_unknown_hostile_file_is_answered_with_404(site: SampleSite) -> None:
     for name in ("nothing.m3u8", "nothing.mp4", "nothing", "nothing.ts", "../make.py"):
         assert ask(f"{site.http}/hostile/{name}").status == 404
 
 
-def test_repeated_bytes_are_the_same_from_any_start() -> None:
+def test_content_with_repeated_bytes_returns_the_right_bytes_from_any_offset() -> None:
     content = RepeatedContent(b"head", b"abc", b"tail!", 4 + 3 * 50_000 + 5, "text/plain")
     expected = b"head" + b"abc" * 50_000 + b"tail!"
     assert b"".join(content.pieces(0, content.size)) == expected
@@ -58,21 +59,21 @@ def test_repeated_bytes_are_the_same_from_any_start() -> None:
         assert b"".join(content.pieces(start, stop)) == expected[start:stop]
 
 
-def test_a_playlist_has_a_million_segments(media: Path) -> None:
+def test_the_hostile_playlist_million_m3u8_has_a_million_segments(media: Path) -> None:
     text = whole("million.m3u8", media)
     assert text.startswith(b"#EXTM3U\n")
     assert text.endswith(b"#EXT-X-ENDLIST\n")
     assert text.count(b"\n../hls/ts/low-0.ts\n") == MILLION
 
 
-def test_the_endless_playlist_is_generated_while_it_is_read(site: SampleSite) -> None:
+def test_the_endless_playlist_is_generated_while_the_client_reads_it(site: SampleSite) -> None:
     assert ask(f"{site.http}/hostile/endless.m3u8", method="HEAD").headers["content-length"] == str(ENDLESS_BYTES)
     answer = ask(f"{site.http}/fault/cut=200000/hostile/endless.m3u8")
     assert len(answer.body) == 200_000
     assert answer.body.count(b"\n") > 6000
 
 
-def test_segments_are_empty_or_do_not_decrypt(site: SampleSite) -> None:
+def test_the_hostile_segments_are_empty_or_cannot_be_decrypted(site: SampleSite) -> None:
     assert ask(f"{site.http}/hostile/zero.ts").body == b""
     assert [len(ask(f"{site.http}/hostile/{name}.key").body) for name in ("short", "right", "long")] == [15, 16, 17]
     good, odd, bad = (ask(f"{site.http}/hostile/{name}.ts").body for name in ("secret", "odd", "padding"))
@@ -91,13 +92,13 @@ def is_playable(film: Path) -> bool:
 
 
 @pytest.mark.parametrize("name", sorted(UNREADABLE))
-def test_a_film_without_its_index_cannot_be_played(media: Path, tmp_path: Path, name: str) -> None:
+def test_a_hostile_film_without_its_sample_index_cannot_be_played(media: Path, tmp_path: Path, name: str) -> None:
     film = tmp_path / "film.mp4"
     film.write_bytes(whole(f"{name}.mp4", media))
     assert not is_playable(film)
 
 
-def test_boxes_are_nested_a_thousand_deep(media: Path) -> None:
+def test_the_hostile_film_deep_mp4_has_boxes_nested_a_thousand_deep(media: Path) -> None:
     film, depth = whole("deep.mp4", media), 0
     (box,) = (box for box in boxes(film) if box.kind == b"moov")
     inner = [box]
@@ -107,14 +108,16 @@ def test_boxes_are_nested_a_thousand_deep(media: Path) -> None:
     assert depth == DEPTH
 
 
-def test_each_hostile_film_differs_from_the_valid_one(media: Path) -> None:
+def test_each_hostile_film_differs_from_the_valid_film(media: Path) -> None:
     for name in (*FILMS, *INDEXED_FILMS):
         good = "video-180.mp4" if name in FILMS else "video-180-sidx.mp4"
         assert whole(f"{name}.mp4", media) != (media / good).read_bytes()
 
 
 @pytest.mark.parametrize("name", TRAPS)
-def test_sampletube_offers_each_hostile_film_with_valid_audio(site: SampleSite, ytdlp: YtDlp, name: str) -> None:
+def test_sampletube_offers_each_hostile_film_with_a_valid_audio_track(
+    site: SampleSite, ytdlp: YtDlp, name: str
+) -> None:
     found = {entry["format_id"]: entry for entry in ytdlp.info(f"{site.http}/tube/watch/{name}")["formats"]}
     assert set(found) == set(TRAPS[name])
     assert found[name]["url"] == f"{site.http}/tube/media/hostile/{name.removeprefix('hostile-')}.mp4"

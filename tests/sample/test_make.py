@@ -37,7 +37,7 @@ FILMS: dict[str, Codecs] = {
 
 
 def read(film: Path | io.BytesIO) -> tuple[Codecs, float]:
-    """Return the codecs, and the duration of the longest stream in seconds, as its packets give it."""
+    """Return the codecs of a film, and the duration in seconds of its longest stream, measured from its packets."""
     ends: dict[str, float] = {}
     with av.open(film, "r") as container:
         codecs: Codecs = {stream.type: stream.codec_context.codec.canonical_name for stream in container.streams}
@@ -56,7 +56,7 @@ def assert_whole(film: Path | io.BytesIO, codecs: Codecs) -> None:
 
 
 @pytest.mark.parametrize("name", FILMS)
-def test_a_film_has_the_expected_streams_and_duration(media: Path, name: str) -> None:
+def test_a_sample_film_has_the_expected_streams_and_duration(media: Path, name: str) -> None:
     assert_whole(media / name, FILMS[name])
 
 
@@ -68,7 +68,7 @@ def top_level_boxes(film: bytes) -> list[bytes]:
     return kinds
 
 
-def test_the_moov_box_is_first_or_last_as_the_name_states(media: Path) -> None:
+def test_the_moov_box_of_a_sample_film_is_first_or_last_as_its_name_states(media: Path) -> None:
     first = top_level_boxes((media / "prog.mp4").read_bytes())
     last = top_level_boxes((media / "moov-last.mp4").read_bytes())
     assert first.index(b"moov") < first.index(b"mdat")
@@ -76,18 +76,18 @@ def test_the_moov_box_is_first_or_last_as_the_name_states(media: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["video-sidx.mp4", "audio-sidx.mp4"])
-def test_an_indexed_film_is_fragmented_with_one_sidx_before_the_fragments(media: Path, name: str) -> None:
+def test_an_indexed_sample_film_is_fragmented_with_one_sidx_before_the_fragments(media: Path, name: str) -> None:
     boxes = top_level_boxes((media / name).read_bytes())
     assert boxes[:4] == [b"ftyp", b"moov", b"sidx", b"moof"]
     assert boxes.count(b"sidx") == 1
     assert boxes.count(b"moof") >= 5
 
 
-def test_a_film_has_a_realistic_size(media: Path) -> None:
+def test_the_main_sample_film_has_4_to_6_mb(media: Path) -> None:
     assert 4_000_000 < (media / "prog.mp4").stat().st_size < 6_000_000
 
 
-def test_photos_are_different_jpegs_in_portrait(media: Path) -> None:
+def test_the_sample_photos_are_different_portrait_jpegs(media: Path) -> None:
     photos = [media / f"photo-{number}.jpg" for number in range(1, 6)]
     assert len({photo.read_bytes() for photo in photos}) == 5
     for photo in photos:
@@ -107,21 +107,21 @@ def variants(master: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize(("kind", "codecs"), [("ts", FILMS["prog.mp4"]), ("audio", FILMS["video-only.mp4"])])
-def test_the_segments_of_each_transport_stream_variant_join_to_the_film(media: Path, kind: str, codecs: Codecs) -> None:
+def test_the_segments_of_each_mpeg_ts_variant_join_to_the_film(media: Path, kind: str, codecs: Codecs) -> None:
     for variant in variants(media / "hls" / kind / "master.m3u8"):
         assert len(segments(variant)) == 5
         joined = b"".join(segment.read_bytes() for segment in segments(variant))
         assert_whole(io.BytesIO(joined), codecs)
 
 
-def test_the_segments_of_the_separate_audio_join_to_the_audio_file(media: Path) -> None:
+def test_the_segments_of_the_separate_audio_playlist_join_to_the_audio_file(media: Path) -> None:
     master = (media / "hls/audio/master.m3u8").read_text()
     assert 'TYPE=AUDIO,GROUP-ID="sound"' in master
     joined = b"".join(segment.read_bytes() for segment in segments(media / "hls/audio/sound.m3u8"))
     assert_whole(io.BytesIO(joined), FILMS["audio.m4a"])
 
 
-def test_fragmented_variants_join_after_their_initialization_section(media: Path) -> None:
+def test_the_segments_of_each_fmp4_variant_join_to_the_film_after_their_initialization_section(media: Path) -> None:
     for variant in variants(media / "hls/fmp4/master.m3u8"):
         match = re.search(r'#EXT-X-MAP:URI="(.+)"', variant.read_text())
         assert match
@@ -129,7 +129,7 @@ def test_fragmented_variants_join_after_their_initialization_section(media: Path
         assert_whole(io.BytesIO(joined), FILMS["prog.mp4"])
 
 
-def test_the_encrypted_variants_decrypt_to_the_plain_ones(media: Path) -> None:
+def test_the_segments_of_the_encrypted_variants_decrypt_to_those_of_the_plain_variants(media: Path) -> None:
     high, low = variants(media / "hls/aes/master.m3u8")
     explicit = [bytes.fromhex(iv) for iv in re.findall(r"IV=0x([0-9a-f]{32})", high.read_text())]
     by_number = [number.to_bytes(16, "big") for number in range(AES_FIRST_SEQUENCE, AES_FIRST_SEQUENCE + 5)]
@@ -144,7 +144,7 @@ def test_the_encrypted_variants_decrypt_to_the_plain_ones(media: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("video-360", "video"), ("video-180", "video"), ("audio", "audio")])
-def test_dash_segments_join_after_their_head(media: Path, name: str, kind: str) -> None:
+def test_dash_segments_join_to_a_film_after_their_initialization_section(media: Path, name: str, kind: str) -> None:
     folder = media / "dash"
     parts = [folder / f"{name}-init.mp4", *(folder / f"{name}-{number}.m4s" for number in range(1, 6))]
     joined = b"".join(part.read_bytes() for part in parts)
@@ -152,7 +152,7 @@ def test_dash_segments_join_after_their_head(media: Path, name: str, kind: str) 
     assert not (folder / f"{name}-6.m4s").exists()
 
 
-def test_two_processes_may_make_the_media_at_once(tmp_path: Path) -> None:
+def test_two_processes_may_make_the_sample_media_at_the_same_time(tmp_path: Path) -> None:
     target = tmp_path / "cache" / "sample"
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(lambda _: ensure_media(target), range(2)))
@@ -161,7 +161,7 @@ def test_two_processes_may_make_the_media_at_once(tmp_path: Path) -> None:
     assert (target / "prog.mp4").stat().st_size
 
 
-def test_the_large_file_has_its_size_and_hash_and_can_be_read_from_any_start(media: Path) -> None:
+def test_the_large_file_has_its_known_size_and_hash_and_can_be_read_from_any_offset(media: Path) -> None:
     film = media / "prog.mp4"
     content = large_content(8, film)
     assert content
@@ -176,20 +176,20 @@ def test_the_large_file_has_its_size_and_hash_and_can_be_read_from_any_start(med
     assert max(map(len, content.pieces(0, content.size))) <= PIECE_BYTES
 
 
-def test_players_can_read_the_large_file_as_a_film(media: Path) -> None:
+def test_players_can_play_the_large_file_as_a_film(media: Path) -> None:
     content = large_content(6, media / "prog.mp4")
     assert content
     whole = io.BytesIO(b"".join(content.pieces(0, content.size)))
     assert_whole(whole, FILMS["prog.mp4"])
 
 
-def test_no_large_file_is_smaller_than_its_film(media: Path) -> None:
+def test_a_large_file_cannot_be_smaller_than_the_film_that_it_contains(media: Path) -> None:
     assert large_content(1, media / "prog.mp4") is None
     with pytest.raises(ValueError, match="a large file of 1 MiB is too small"):
         large_sha256(1)
 
 
-def test_pieces_of_a_file_are_small_and_closing_them_closes_the_file(media: Path) -> None:
+def test_file_content_is_read_in_small_pieces_and_closing_them_closes_the_file(media: Path) -> None:
     pieces = FileContent(media / "prog.mp4").pieces(10, 200_000)
     assert len(next(pieces)) == PIECE_BYTES
-    pieces.close()  # an open file would cause a ResourceWarning, which fails the test
+    pieces.close()  # a file left open would cause a ResourceWarning, which fails the test

@@ -18,12 +18,12 @@ from serverpy.sample.ranges import Span, asked_span, still_valid
         ("bytes=99-", Span(99, 100)),
     ],
 )
-def test_a_single_range_gives_its_span(header: str, span: Span) -> None:
+def test_a_single_range_is_parsed_to_a_span_of_bytes(header: str, span: Span) -> None:
     assert asked_span(header, 100) == span
 
 
 @pytest.mark.parametrize("header", ["bytes=100-", "bytes=100-200", "bytes=-0"])
-def test_a_range_beyond_the_end_gives_an_empty_span(header: str) -> None:
+def test_a_range_beyond_the_end_is_parsed_to_an_empty_span(header: str) -> None:
     span = asked_span(header, 100)
     assert span is not None
     assert span.length == 0
@@ -36,11 +36,11 @@ def test_a_missing_malformed_or_multiple_range_is_ignored(header: str | None) ->
     assert asked_span(header, 100) is None
 
 
-def test_a_range_of_an_empty_file_is_empty() -> None:
+def test_any_range_of_an_empty_file_is_parsed_to_an_empty_span() -> None:
     assert asked_span("bytes=0-", 0) == Span(0, 0)
 
 
-def test_if_range_accepts_the_range_only_for_the_same_validator() -> None:
+def test_if_range_allows_the_range_only_if_its_validator_is_that_of_the_file() -> None:
     date = "Sun, 22 Nov 2026 12:00:00 GMT"
     assert still_valid(None, '"a"', date)
     assert still_valid('"a"', '"a"', date)

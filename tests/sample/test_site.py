@@ -21,7 +21,7 @@ from tests.aio import PATIENCE_SECONDS, wait_for
 from .raw import ask, connect
 
 
-def test_a_whole_file_is_served_with_validators(site: SampleSite) -> None:
+def test_the_site_serves_a_whole_file_with_validators(site: SampleSite) -> None:
     answer = ask(f"{site.http}/media/prog.mp4")
     assert (answer.status, answer.headers["content-type"]) == (200, "video/mp4")
     assert answer.body == site.path("prog.mp4").read_bytes()
@@ -44,12 +44,12 @@ def test_a_whole_file_is_served_with_validators(site: SampleSite) -> None:
         ("dash/manifest.mpd", "application/dash+xml"),
     ],
 )
-def test_a_file_has_the_type_of_its_bytes(site: SampleSite, name: str, type: str) -> None:
+def test_the_site_serves_a_file_with_the_content_type_of_its_format(site: SampleSite, name: str, type: str) -> None:
     address = name if name.startswith(("hls/", "dash/")) else f"media/{name}"
     assert ask(f"{site.http}/{address}", method="HEAD").headers["content-type"] == type
 
 
-def test_a_range_is_answered_with_that_part_of_the_file(site: SampleSite) -> None:
+def test_the_site_answers_a_range_request_with_that_part_of_the_file(site: SampleSite) -> None:
     whole = site.path("prog.mp4").read_bytes()
     size = len(whole)
     for asked, start, stop in (("100-199", 100, 200), ("5000000-", 5_000_000, size), ("-7", size - 7, size)):
@@ -58,20 +58,20 @@ def test_a_range_is_answered_with_that_part_of_the_file(site: SampleSite) -> Non
         assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{size}"
 
 
-def test_a_range_beyond_the_end_is_416_with_the_size(site: SampleSite) -> None:
+def test_the_site_answers_a_range_beyond_the_end_with_416_and_the_size(site: SampleSite) -> None:
     size = site.path("prog.mp4").stat().st_size
     answer = ask(f"{site.http}/media/prog.mp4", f"Range: bytes={size}-")
     assert (answer.status, answer.headers["content-range"]) == (416, f"bytes */{size}")
 
 
-def test_if_range_with_another_etag_returns_the_whole_file(site: SampleSite) -> None:
+def test_a_range_with_a_different_etag_in_if_range_returns_the_whole_file(site: SampleSite) -> None:
     url = f"{site.http}/media/audio.mp3"
     etag = ask(url, method="HEAD").headers["etag"]
     assert ask(url, "Range: bytes=0-9", f"If-Range: {etag}").status == 206
     assert ask(url, "Range: bytes=0-9", 'If-Range: "other"').status == 200
 
 
-def test_head_has_the_headers_of_get_and_ignores_ranges(site: SampleSite) -> None:
+def test_head_has_the_headers_of_get_and_ignores_the_range_header(site: SampleSite) -> None:
     url = f"{site.http}/media/prog.mp4"
     head, get = ask(url, "Range: bytes=0-9", method="HEAD"), ask(url)
     assert head.status == 200
@@ -79,7 +79,7 @@ def test_head_has_the_headers_of_get_and_ignores_ranges(site: SampleSite) -> Non
     assert ask(url, method="HEAD", until_end=True, silence_seconds=1.0).body == b""
 
 
-def test_a_connection_serves_the_next_request(site: SampleSite) -> None:
+def test_the_site_answers_two_requests_on_one_connection(site: SampleSite) -> None:
     parts = urlsplit(site.http)
     with connect(site.http) as client:
         for _ in range(2):
@@ -101,8 +101,9 @@ def test_the_large_file_has_its_known_hash(site: SampleSite) -> None:
     assert digest.hexdigest() == large_sha256(32)
 
 
-def test_the_site_stops_reading_if_the_client_does(site: SampleSite) -> None:
-    """The client requests 4 GiB and does not read them: the site holds less than 256 KiB in its write buffer."""
+def test_the_site_stops_reading_a_file_if_its_client_stops_reading(site: SampleSite) -> None:
+    """The client requests 4 GiB and does not read them. The site must have less than 256 KiB in the write buffer of the
+    connection."""
     with connect(site.http) as client:
         client.sendall(b"GET /media/large-4096.mp4 HTTP/1.1\r\nHost: sample\r\n\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
@@ -111,7 +112,7 @@ def test_the_site_stops_reading_if_the_client_does(site: SampleSite) -> None:
         assert connection.transport.get_write_buffer_size() < 256 * 1024
 
 
-def test_an_unknown_address_is_404(site: SampleSite) -> None:
+def test_the_site_answers_an_unknown_address_with_404(site: SampleSite) -> None:
     for path in (
         "media/nothing.mp4",
         "media/../make.py",
@@ -124,14 +125,14 @@ def test_an_unknown_address_is_404(site: SampleSite) -> None:
         assert ask(f"{site.http}/{path}").status == 404
 
 
-def test_the_site_records_requests_with_their_queries_and_headers(site: SampleSite) -> None:
+def test_the_site_records_requests_with_their_query_and_headers(site: SampleSite) -> None:
     ask(f"{site.http}/media/subs.en.vtt?a=1&b=x%20y", "X-Mark: remembered")
     request = next(r for r in reversed(site.requests) if r.headers.get("x-mark") == "remembered")
     assert (request.method, request.path) == ("GET", "/media/subs.en.vtt")
     assert dict(request.query) == {"a": "1", "b": "x y"}
 
 
-def test_open_connections_are_counted_until_they_close() -> None:
+def test_the_site_counts_connections_until_they_close() -> None:
     with SampleSite() as site:
         assert site.open_connections == 0
         with connect(site.http):
@@ -139,7 +140,7 @@ def test_open_connections_are_counted_until_they_close() -> None:
         wait_for(lambda: site.open_connections == 0)
 
 
-def test_leaving_the_site_ends_its_thread_at_once_even_if_responses_stall() -> None:
+def test_closing_the_site_ends_its_thread_at_once_even_if_responses_stall() -> None:
     before = threading.active_count()
     with SampleSite() as site:
         client = connect(site.http)
@@ -156,14 +157,14 @@ def test_leaving_the_site_ends_its_thread_at_once_even_if_responses_stall() -> N
                 break
 
 
-def test_a_port_in_use_raises_in_the_thread_of_the_caller(site: SampleSite) -> None:
+def test_starting_the_site_on_a_port_in_use_raises_os_error_in_the_calling_thread(site: SampleSite) -> None:
     port = urlsplit(site.http).port
     assert port
     with pytest.raises(OSError, match="in use"), SampleSite(port):
         pass
 
 
-def test_the_certificate_for_https_is_from_the_authority_of_the_site() -> None:
+def test_the_https_certificate_of_the_site_is_signed_by_its_own_authority() -> None:
     with SampleSite(https_port=0) as site:
         assert site.https
         assert site.ca_file
@@ -177,7 +178,7 @@ def test_the_certificate_for_https_is_from_the_authority_of_the_site() -> None:
 
 
 @pytest.mark.parametrize(("spec", "clean"), [("cut=70000", True), ("rst=70000", False)])
-def test_over_https_a_cut_sends_close_notify_and_a_reset_does_not(spec: str, clean: bool) -> None:
+def test_over_https_a_cut_fault_sends_close_notify_and_a_reset_fault_does_not(spec: str, clean: bool) -> None:
     with SampleSite(https_port=0) as site:
         data, has_close_notify = read_over_tls(site, f"/fault/{spec}/media/audio.mp3")
         assert has_close_notify is clean
@@ -185,8 +186,8 @@ def test_over_https_a_cut_sends_close_notify_and_a_reset_does_not(spec: str, cle
 
 
 def read_over_tls(site: SampleSite, path: str) -> tuple[bytes, bool]:
-    """Return all bytes, and whether they ended with close_notify. OpenSSL does not always distinguish a reset from an
-    end without close_notify, so False may mean either."""
+    """Return all bytes of the response, and whether the connection ended with close_notify. OpenSSL does not always
+    distinguish a reset from an end without close_notify, so False may also mean a reset."""
     assert site.https
     trust = ssl.create_default_context(cafile=site.ca_file)
     data = bytearray()
@@ -200,12 +201,12 @@ def read_over_tls(site: SampleSite, path: str) -> tuple[bytes, bool]:
     return bytes(data), True
 
 
-def test_the_closed_port_refuses_connections(site: SampleSite) -> None:
+def test_the_closed_port_of_the_sample_site_refuses_connections(site: SampleSite) -> None:
     with pytest.raises(ConnectionRefusedError):
         connect(f"http://127.0.0.1:{site.closed_port}")
 
 
-def test_the_error_for_https_without_trustme_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_https_without_the_package_trustme_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "is_installed", lambda module: module != "trustme")
     with (
         pytest.raises(NotInstalled, match=r"needs trustme: install serverpy-stream\[sample\]"),
@@ -214,7 +215,7 @@ def test_the_error_for_https_without_trustme_names_the_package_to_install(monkey
         pass
 
 
-def test_pages_behave_as_their_names_state(site: SampleSite) -> None:
+def test_each_page_of_the_sample_site_has_the_content_that_its_name_states(site: SampleSite) -> None:
     for name in PAGES:
         if name != "slow":
             answer = ask(f"{site.http}/page/{name}")
@@ -225,7 +226,7 @@ def test_pages_behave_as_their_names_state(site: SampleSite) -> None:
     assert ask(f"{site.http}/media/not-media.mp4").headers["content-type"].startswith("text/html")
 
 
-def test_the_front_page_links_to_pages_films_and_a_broadcast(site: SampleSite) -> None:
+def test_the_front_page_of_the_sample_site_links_to_pages_films_and_a_broadcast(site: SampleSite) -> None:
     links = set(re.findall(r'href="([^"]+)"', ask(f"{site.http}/").body.decode()))
     assert links == {f"/page/{name}" for name in PAGES} | {f"/tube/watch/{name}" for name in WATCH} | {
         "/tube/live/on-air"
@@ -233,11 +234,11 @@ def test_the_front_page_links_to_pages_films_and_a_broadcast(site: SampleSite) -
     assert {ask(f"{site.http}{link}", method="HEAD").status for link in links if "slow" not in link} == {200}
 
 
-def test_the_slow_page_waits_for_the_requested_seconds(site: SampleSite) -> None:
+def test_the_slow_page_responds_after_the_requested_number_of_seconds(site: SampleSite) -> None:
     assert ask(f"{site.http}/page/slow?seconds=0.3").seconds >= 0.3
 
 
-def test_redirects_lead_to_their_targets(site: SampleSite) -> None:
+def test_redirect_pages_have_the_expected_location(site: SampleSite) -> None:
     assert ask(f"{site.http}/page/redirect").headers["location"] == "/page/prog"
     assert ask(f"{site.http}/redirect?to=http://10.0.0.1/x").headers["location"] == "http://10.0.0.1/x"
     loop = ask(f"{site.http}/page/loop")
@@ -246,7 +247,7 @@ def test_redirects_lead_to_their_targets(site: SampleSite) -> None:
     assert loop.headers["location"] != again.headers["location"]
 
 
-def test_main_prints_the_pages_and_ends_at_a_signal() -> None:
+def test_the_sample_command_prints_its_pages_and_ends_on_a_signal() -> None:
     code = "from serverpy.sample import main; main(0, None)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout

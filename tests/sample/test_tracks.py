@@ -1,4 +1,5 @@
-"""Separate video and audio: each track has the layout that its name states, and the expected samples."""
+"""Tests of the separate video and audio files of the sample media: each file has the layout that its name states, and
+the expected samples."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ LAYOUTS = ("only", "last", "chunks", "wide", "sidx", "based", "runs", "fragments
 
 
 def tree(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[tuple[bytes, bytes]]:
-    """Yield every box with its content, in the order of the file."""
+    """Yield every box of an MP4 with its content, in the order of the file."""
     for box in boxes(film, start, stop):
         yield box.kind, film[box.start : box.stop]
         if box.kind in CONTAINERS:
@@ -54,20 +55,20 @@ def samples(film: Path | io.BytesIO, kind: str = "") -> list[tuple[int | None, i
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_all_layouts_have_the_same_samples(media: Path, kind: str, layout: str) -> None:
+def test_files_of_every_layout_have_the_same_samples(media: Path, kind: str, layout: str) -> None:
     expected = [sample[3] for sample in samples(media / "prog.mp4", kind)]
     assert [sample[3] for sample in samples(media / f"{kind}-{layout}.mp4")] == expected
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-def test_the_index_is_last(media: Path, kind: str) -> None:
+def test_files_of_the_layouts_last_and_chunks_have_their_moov_last(media: Path, kind: str) -> None:
     for layout in ("last", "chunks"):
         kinds = [box.kind for box in boxes((media / f"{kind}-{layout}.mp4").read_bytes())]
         assert kinds.index(b"mdat") < kinds.index(b"moov")
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-def test_a_chunk_contains_one_sample_or_all_samples(media: Path, kind: str) -> None:
+def test_a_file_has_one_sample_per_chunk_or_all_samples_in_one_chunk_as_its_name_states(media: Path, kind: str) -> None:
     count = len(samples(media / f"{kind}-only.mp4"))
     split = (media / f"{kind}-chunks.mp4").read_bytes()
     assert numbers(first(split, b"stsc")) == (1, 1, 1, 1)
@@ -82,7 +83,7 @@ def test_a_chunk_contains_one_sample_or_all_samples(media: Path, kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-def test_fragments_have_the_index_and_offset_of_their_layout(media: Path, kind: str) -> None:
+def test_fragmented_files_have_the_index_box_and_the_base_offset_flag_of_their_layout(media: Path, kind: str) -> None:
     base_data_offset, default_base_is_moof = 0x1, 0x20000
     for layout, index, flag in (
         ("sidx", b"sidx", default_base_is_moof),
@@ -96,7 +97,7 @@ def test_fragments_have_the_index_and_offset_of_their_layout(media: Path, kind: 
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-def test_fragments_of_two_runs_are_as_long_as_their_index_says(media: Path, kind: str) -> None:
+def test_fragments_with_two_truns_have_the_length_that_the_sidx_states(media: Path, kind: str) -> None:
     film = (media / f"{kind}-runs.mp4").read_bytes()
     places = [box.start - 8 for box in boxes(film) if box.kind == b"moof"]
     lengths = [stop - start for start, stop in pairwise([*places, len(film)])]
@@ -106,7 +107,7 @@ def test_fragments_of_two_runs_are_as_long_as_their_index_says(media: Path, kind
     assert kinds.count(b"trun") == 2 * kinds.count(b"moof")
 
 
-def test_frames_may_be_reordered_and_have_uneven_durations(media: Path) -> None:
+def test_some_sample_films_have_reordered_frames_and_uneven_frame_durations(media: Path) -> None:
     for name in ("long", "uneven", "cut"):
         film = media / f"video-{name}.mp4"
         assert any(pts != dts for pts, dts, _, _ in samples(film))
@@ -116,13 +117,13 @@ def test_frames_may_be_reordered_and_have_uneven_durations(media: Path) -> None:
 
 
 def edits(film: Path) -> list[tuple[int, int]]:
-    """Return the duration and media time of each edit in a version 0 edit list (ISO/IEC 14496-12 §8.6.6)."""
+    """Return the segment duration and media time of each entry in a version 0 edit list (ISO/IEC 14496-12 §8.6.6)."""
     count, *entries = numbers(first(film.read_bytes(), b"elst"))
     assert len(entries) == count * 3
     return [(entries[n], entries[n + 1]) for n in range(0, len(entries), 3)]
 
 
-def test_a_cut_track_begins_between_key_frames(media: Path) -> None:
+def test_the_edit_list_of_a_cut_track_begins_between_key_frames(media: Path) -> None:
     for kind in ("video", "audio"):
         ((_, media_time),) = edits(media / f"{kind}-cut.mp4")
         assert media_time > 0
@@ -132,7 +133,7 @@ def test_a_cut_track_begins_between_key_frames(media: Path) -> None:
     assert not next(key for pts, _, key, _ in samples(media / "video-cut.mp4") if pts == 0)
 
 
-def test_late_audio_begins_with_an_empty_edit(media: Path) -> None:
+def test_the_edit_list_of_a_late_audio_track_begins_with_an_empty_edit(media: Path) -> None:
     (duration, media_time), *_ = edits(media / "audio-late.mp4")
     assert media_time == -1
     _, _, timescale, *_ = numbers(first((media / "audio-late.mp4").read_bytes(), b"mvhd"))
@@ -140,20 +141,22 @@ def test_late_audio_begins_with_an_empty_edit(media: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["video-long", "audio-long", "video-long-sidx", "audio-long-sidx", "long"])
-def test_the_long_film_lasts_a_minute(media: Path, name: str) -> None:
+def test_the_long_sample_film_lasts_a_minute(media: Path, name: str) -> None:
     with av.open(media / f"{name}.mp4") as film:
         assert film.duration is not None
         assert film.duration / 1_000_000 == pytest.approx(60, abs=0.2)
 
 
-def test_the_catalogue_names_the_codec_of_the_file(media: Path) -> None:
+def test_the_catalogue_of_films_names_the_codec_in_the_file(media: Path) -> None:
     for key, rendition in RENDITIONS.items():
         if rendition.vcodec.startswith("avc1") and key not in TRAPS:
             assert (key, h264_codec(media / rendition.file)) == (key, rendition.vcodec)
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_yt_dlp_sees_each_film_as_files_with_their_sizes(site: SampleSite, ytdlp: YtDlp, name: str) -> None:
+def test_yt_dlp_extracts_the_tracks_of_each_film_as_plain_files_with_their_sizes(
+    site: SampleSite, ytdlp: YtDlp, name: str
+) -> None:
     info = ytdlp.info(f"{site.http}/tube/watch/{name}")
     assert info["duration"] == (60 if name in LONG else 10)
     found: dict[str, dict[str, Any]] = {entry["format_id"]: entry for entry in info["formats"]}
@@ -174,18 +177,18 @@ def test_yt_dlp_sees_each_film_as_files_with_their_sizes(site: SampleSite, ytdlp
         ("fault/nolength/pair-webm", "ba", "audio-only.webm"),
     ],
 )
-def test_yt_dlp_downloads_a_track_despite_its_faults(
+def test_yt_dlp_downloads_all_bytes_of_a_track_from_an_address_with_faults(
     site: SampleSite, ytdlp: YtDlp, tmp_path: Path, path: str, format: str, file: str
 ) -> None:
     got = ytdlp.get(f"{site.http}/tube/watch/{path}", format, tmp_path)
     assert got == site.path(file).read_bytes()
 
 
-def test_an_expiring_film_gives_a_new_address_at_each_visit(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_each_extraction_of_an_expiring_film_returns_a_different_media_url(site: SampleSite, ytdlp: YtDlp) -> None:
     url = f"{site.http}/tube/watch/fault/expire=1000/pair"
     first_visit, second_visit = ({f["url"] for f in ytdlp.info(url)["formats"]} for _ in range(2))
     assert not first_visit & second_visit
 
 
-def test_a_film_with_an_unknown_fault_is_404(site: SampleSite) -> None:
+def test_a_film_address_with_an_unknown_fault_is_answered_with_404(site: SampleSite) -> None:
     assert ask(f"{site.http}/tube/api/watch/fault/odd/pair").status == 404

@@ -1,4 +1,5 @@
-"""The server of SampleTube, tested without yt-dlp: it refuses requests that do not belong to one of its sessions."""
+"""Tests of the server part of SampleTube, the sample site's imitation of a video site, without yt-dlp: it refuses
+requests that do not belong to one of its sessions."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from .raw import ask
 
 
 def visit(site: SampleSite, path: str) -> tuple[dict[str, Any], str, str]:
-    """Return the description of a page from the API, and the two headers that its media requires."""
+    """Return the description of a page from SampleTube's API, and the Cookie and X-Tube-Token headers that requests for
+    its media need."""
     cookie = ask(f"{site.http}/tube/{path}").headers["set-cookie"]
     assert "HttpOnly" in cookie
     assert "Path=/tube/media;" in cookie
@@ -22,7 +24,7 @@ def visit(site: SampleSite, path: str) -> tuple[dict[str, Any], str, str]:
     return data, f"Cookie: {cookie.partition(';')[0]}", f"X-Tube-Token: {data['token']}"
 
 
-def test_media_requires_both_the_header_and_the_cookie(site: SampleSite) -> None:
+def test_sampletube_media_requires_the_token_header_and_the_session_cookie(site: SampleSite) -> None:
     data, cookie, token = visit(site, "watch/headers")
     url = site.http + data["formats"][0]["path"]
     assert ask(url, cookie, token, method="HEAD").status == 200
@@ -42,14 +44,14 @@ def test_media_requires_both_the_header_and_the_cookie(site: SampleSite) -> None
         ("", 403),
     ],
 )
-def test_chunked_media_requires_small_ranges(site: SampleSite, range: str, status: int) -> None:
+def test_sampletube_media_marked_as_chunked_requires_small_ranges(site: SampleSite, range: str, status: int) -> None:
     data, *headers = visit(site, "watch/chunked")
     assert data["formats"][0]["chunk_bytes"] == CHUNK_BYTES
     answer = ask(site.http + data["formats"][0]["path"], *headers, *([f"Range: bytes={range}"] if range else []))
     assert answer.status == status
 
 
-def test_media_fetched_by_post_requires_the_signed_body(site: SampleSite) -> None:
+def test_sampletube_media_requested_by_post_requires_the_signed_body(site: SampleSite) -> None:
     data, *headers = visit(site, "watch/post")
     url = site.http + data["formats"][0]["path"]
     assert data["formats"][0]["post_body"] == POST_BODY.decode()
@@ -58,6 +60,6 @@ def test_media_fetched_by_post_requires_the_signed_body(site: SampleSite) -> Non
     assert ask(url, *headers).status == 403
 
 
-def test_a_token_is_refused_before_its_time(site: SampleSite) -> None:
+def test_sampletube_refuses_the_token_of_media_that_becomes_available_later(site: SampleSite) -> None:
     data, *headers = visit(site, "watch/later")
     assert ask(site.http + data["formats"][0]["path"], *headers).status == 403

@@ -1,7 +1,7 @@
-"""A process that runs stock yt-dlp with the sample site's plugin: it reads one JSON request per line from stdin, and
-writes one JSON answer per line to stdout.
+"""Program that runs unmodified yt-dlp with the sample site's plugin.
 
-The process is separate because plugins are global to a process and stay loaded.
+It reads one JSON request per line from stdin, and writes one JSON answer per line to stdout. The program runs in a
+separate process, because a yt-dlp plugin stays loaded for the whole process.
 """
 
 from __future__ import annotations

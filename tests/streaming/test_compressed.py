@@ -1,4 +1,4 @@
-"""The relay and the embedded method with media that the media server compresses without being asked to."""
+"""Tests of relay and embedded with media that a media server compresses although the request does not allow it."""
 
 from __future__ import annotations
 
@@ -44,11 +44,12 @@ def compressing(coding: str) -> Callable[[socket.socket, bytes], None]:
 
 def track(origin: Origin, path: str, **fields: str) -> Track:
     kinds = {"protocol": "http", "ext": "webm", "vcodec": "vp9", "acodec": "opus", **fields}
-    return Track(id="1", url=f"http://127.0.0.1:{origin.port}{path}", **kinds)  # type: ignore[arg-type]  # untyped
+    # mypy cannot check keywords that are passed on
+    return Track(id="1", url=f"http://127.0.0.1:{origin.port}{path}", **kinds)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("coding", ENCODERS)
-async def test_playlists_and_segments_are_decoded(coding: str) -> None:
+async def test_compressed_playlists_and_segments_are_decoded(coding: str) -> None:
     with Origin(compressing(coding)) as origin:
         async with client() as made:
             page = Page(lambda _visit: track(origin, "/list.m3u8", protocol="m3u8_native", ext="mp4"))
@@ -57,7 +58,7 @@ async def test_playlists_and_segments_are_decoded(coding: str) -> None:
 
 @pytest.mark.parametrize("asked", [None, ByteRange(5, 10), ByteRange(None, 10)])
 @pytest.mark.parametrize("coding", ["gzip", "br"])
-async def test_a_compressed_file_is_decoded_and_has_neither_length_nor_ranges(
+async def test_a_compressed_file_is_decoded_and_has_neither_a_length_nor_ranges(
     coding: str, asked: ByteRange | None
 ) -> None:
     with Origin(compressing(coding)) as origin:
@@ -67,7 +68,7 @@ async def test_a_compressed_file_is_decoded_and_has_neither_length_nor_ranges(
             assert await drained(body) == FILM
 
 
-async def test_a_word_in_content_encoding_that_names_no_coding_is_ignored() -> None:
+async def test_a_word_in_content_encoding_that_names_no_content_coding_is_ignored() -> None:
     with Origin(compressing("aws-chunked")) as origin:
         async with client() as made:
             body = await opened(made, Page(lambda _visit: track(origin, "/film")))
@@ -79,7 +80,7 @@ def promises(body: Body) -> tuple[int | None, bool, bool]:
     return body.head.length, body.head.partial, body.head.seekable
 
 
-async def test_a_compressed_file_that_is_cut_is_an_error() -> None:
+async def test_a_compressed_file_that_is_cut_raises_upstream_failed() -> None:
     def handle(connection: socket.socket, head: bytes) -> None:
         body = gzip.compress(FILM)[:-4]
         connection.sendall(OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
@@ -91,6 +92,6 @@ async def test_a_compressed_file_that_is_cut_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("coding", ENCODERS)
-def test_the_embedded_method_decodes_compressed_media(coding: str) -> None:
+def test_embedded_decodes_compressed_media(coding: str) -> None:
     with Origin(compressing(coding)) as origin, Running(progressive(origin.url)) as download:
         assert (download.read_all(), download.error) == (FILM, None)

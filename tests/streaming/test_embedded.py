@@ -1,4 +1,5 @@
-"""The embedded method with real downloads, which run in threads of the test instead of the worker process."""
+"""Tests of the method embedded with real downloads by yt-dlp. They run in threads of the test process instead of the
+worker."""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ class ThreadDownload:
 
 
 class Threads:
-    """Stand-in for `extraction.workers.Workers`. `raw_id` is the address of the media."""
+    """Stand-in for `extraction.workers.Workers`, which downloads in threads. `raw_id` is the URL of the media."""
 
     def __init__(self, **fields: Any) -> None:
         self.fields = fields
@@ -71,7 +72,7 @@ class Threads:
 
 
 class Pages:
-    """Stand-in for `extraction.extractor.Extractor`."""
+    """Stand-in for `extraction.extractor.Extractor`, which always finds the media at `url`."""
 
     def __init__(self, url: str = "") -> None:
         self.url = url
@@ -109,7 +110,7 @@ async def read_all(body: Any) -> bytes:
     return b"".join(pieces)
 
 
-async def test_bytes_and_head_are_those_of_the_media(site: SampleSite) -> None:
+async def test_embedded_streams_the_bytes_of_the_media_with_their_content_type_and_title(site: SampleSite) -> None:
     body = await opened(method(), source(f"{site.http}/media/prog.mp4", range=ByteRange(5, 10)))
     assert (body.head.content_type, body.head.ext, body.head.title) == ("video/mp4", "mp4", "A film")
     assert (body.head.length, body.head.partial, body.head.seekable) == (None, False, False)
@@ -119,7 +120,7 @@ async def test_bytes_and_head_are_those_of_the_media(site: SampleSite) -> None:
     await body.aclose()
 
 
-async def test_mpeg_ts_is_recognised_with_any_declared_type(site: SampleSite) -> None:
+async def test_mpeg_ts_is_recognised_whatever_type_the_extraction_declares(site: SampleSite) -> None:
     body = await opened(method(Threads(protocol="m3u8_native")), source(f"{site.http}/hls/ts/high.m3u8"))
     assert (body.head.content_type, body.head.ext) == ("video/mp2t", "ts")
     await body.aclose()
@@ -133,7 +134,7 @@ async def test_mpeg_ts_is_recognised_with_any_declared_type(site: SampleSite) ->
         ("/media/not-media.mp4", NotMedia),
     ],
 )
-async def test_failures_before_the_first_byte_are_raised_by_open_and_leave_nothing_open(
+async def test_a_failure_before_the_first_byte_raises_in_open_and_leaves_no_thread_or_descriptor(
     site: SampleSite, path: str, kind: type[ServerPYError]
 ) -> None:
     await prepare(site)
@@ -145,7 +146,7 @@ async def test_failures_before_the_first_byte_are_raised_by_open_and_leave_nothi
     await eventually(lambda: no_more_than(before))
 
 
-async def test_a_permanent_cut_is_an_error_and_never_a_clean_eof(site: SampleSite) -> None:
+async def test_a_permanent_cut_raises_upstream_failed_and_never_ends_in_a_clean_eof(site: SampleSite) -> None:
     body = await opened(method(), source(f"{site.http}/fault/cut=2000000,norange/media/prog.mp4"))
     received: list[bytes] = []
     with pytest.raises(UpstreamFailed):
@@ -166,7 +167,7 @@ async def test_an_extraction_that_the_worker_has_lost_is_repeated_once(site: Sam
         await opened(method(workers, pages), source("http://lost.test/"))
 
 
-async def test_streams_beyond_max_workers_wait_and_are_then_refused(site: SampleSite) -> None:
+async def test_a_stream_beyond_max_workers_waits_and_is_then_refused_as_busy(site: SampleSite) -> None:
     embedded = method(max_workers=1)
     url = f"{site.http}/media/large-64.mp4"
     body = await opened(embedded, source(url))
@@ -178,7 +179,7 @@ async def test_streams_beyond_max_workers_wait_and_are_then_refused(site: Sample
 
 
 @pytest.mark.parametrize("path", ["/media/large-64.mp4", "/fault/stall=100000/media/prog.mp4"])
-async def test_closing_early_leaves_nothing_open(site: SampleSite, path: str) -> None:
+async def test_closing_a_body_early_leaves_no_thread_or_descriptor(site: SampleSite, path: str) -> None:
     await prepare(site)
     embedded = method()
     before = open_now()
@@ -191,7 +192,7 @@ async def test_closing_early_leaves_nothing_open(site: SampleSite, path: str) ->
     await eventually(lambda: no_more_than(before))
 
 
-async def test_cancelling_open_before_the_first_byte_leaves_nothing_open(site: SampleSite) -> None:
+async def test_cancelling_open_before_the_first_byte_leaves_no_thread_or_descriptor(site: SampleSite) -> None:
     await prepare(site)
     embedded = method()
     before = open_now()
@@ -203,7 +204,7 @@ async def test_cancelling_open_before_the_first_byte_leaves_nothing_open(site: S
     await eventually(lambda: no_more_than(before))
 
 
-async def test_closing_wakes_a_waiting_reader(site: SampleSite) -> None:
+async def test_closing_a_body_wakes_its_waiting_reader(site: SampleSite) -> None:
     body = await opened(method(), source(f"{site.http}/fault/stall=100000/media/prog.mp4"))
     received: list[bytes] = []
     reading = spawn(read_for_ever(body, received), name="read for ever")
@@ -213,12 +214,12 @@ async def test_closing_wakes_a_waiting_reader(site: SampleSite) -> None:
         await reading
 
 
-def test_a_stream_reserves_the_sum_of_its_buffers() -> None:
+def test_an_embedded_stream_reserves_the_sum_of_its_buffers() -> None:
     pipe, objects, chunks, block, egress = 65536, 32768, 2 * 32768, 2 * 65536, 2 * 32768
     assert method().stream_bytes == pipe + objects + chunks + block + egress
 
 
-def test_the_embedded_method_carries_finite_tracks_that_yt_dlp_downloads_natively() -> None:
+def test_embedded_supports_finite_tracks_that_yt_dlp_downloads_natively() -> None:
     def track(protocol: str, **fields: Any) -> Track:
         return Track(id="0", url="http://x.test/", protocol=protocol, ext="mp4", **fields)
 
@@ -234,8 +235,8 @@ async def read_for_ever(body: Any, received: list[bytes]) -> None:
 
 
 def no_more_than(before: tuple[int, int]) -> bool:
-    """Return whether no more file descriptors and threads exist than before. There may be fewer, because those of
-    earlier tests are still closing."""
+    """Return True if there are no more file descriptors and threads than before. There may be fewer, because those of
+    earlier tests are still being closed."""
     return all(now <= then for now, then in zip(open_now(), before, strict=True))
 
 
@@ -244,8 +245,8 @@ def open_now() -> tuple[int, int]:
 
 
 async def prepare(site: SampleSite) -> None:
-    """Create the objects that are created only once (the proxies' loop, yt-dlp's first session), and wait for the
-    site's connections to close."""
+    """Stream once, which creates the objects that exist once per process (the event loop of the proxies, yt-dlp's first
+    session). Then wait until the site's connections are closed."""
     body = await opened(method(), source(f"{site.http}/media/prog.mp4"))
     await body.aclose()
     await eventually(lambda: site.open_connections == 0)

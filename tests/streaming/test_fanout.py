@@ -1,4 +1,5 @@
-"""Fan-out of one upstream to many readers: which bytes each reader gets, and which reader closes the upstream."""
+"""Tests of the fan-out of one upstream to many readers: which bytes each reader gets, and which reader closes the
+upstream."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ CHUNK = bytes(32 * 1024)
 
 @dataclass
 class Spring:
-    """Upstream that returns the items that a test pours in: chunks of segments, an error, or None for the end."""
+    """Upstream that returns the items that the test adds by `pour`: chunks of segments, an error, or None for the
+    end."""
 
     segment: Segment | None = None
     headers: Headers = field(default_factory=lambda: Headers(()))
@@ -79,8 +81,7 @@ def joined(fanout: Fanout) -> Reader:
 
 
 async def read_slowly(reader: Reader, seconds: float) -> int:
-    """Read to the end, with a sleep after each chunk, because the test needs a slow reader. Returns the number of
-    bytes."""
+    """Read to the end, and sleep after each chunk, as a slow reader. Returns the number of bytes."""
     count = 0
     while chunk := await reader.read():
         count += len(chunk)
@@ -88,7 +89,7 @@ async def read_slowly(reader: Reader, seconds: float) -> int:
     return count
 
 
-async def test_all_readers_get_the_same_bytes_and_the_upstream_is_read_once() -> None:
+async def test_all_readers_get_the_same_bytes_from_one_read_of_the_upstream() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     readers = [shared(fanout, spring), *(joined(fanout) for _ in range(4))]
     drains = [spawn(rest_of(reader), name="reader") for reader in readers]
@@ -102,7 +103,7 @@ async def test_all_readers_get_the_same_bytes_and_the_upstream_is_read_once() ->
     assert spring.closings >= 1
 
 
-async def test_the_upstream_is_read_only_on_demand() -> None:
+async def test_the_upstream_is_read_only_when_a_reader_needs_more_bytes() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     reader = shared(fanout, spring)
     spring.pour(segment(1), b"a", b"b", b"c")
@@ -111,7 +112,7 @@ async def test_the_upstream_is_read_only_on_demand() -> None:
     await reader.aclose()
 
 
-async def test_a_reader_that_joins_begins_with_the_initialization_section_and_the_latest_segment() -> None:
+async def test_a_reader_that_joins_gets_the_initialization_section_then_the_latest_segment() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first = shared(fanout, spring)
     spring.pour(segment(1, initial=True), b"i", b"j")
@@ -127,8 +128,8 @@ async def test_a_reader_that_joins_begins_with_the_initialization_section_and_th
     await second.aclose()
 
 
-async def test_a_reader_that_joins_too_late_for_a_segment_waits_for_the_next_one() -> None:
-    """The ring holds 8 MiB, and the segment is larger."""
+async def test_a_reader_that_joins_when_the_latest_segment_exceeds_the_ring_begins_with_the_next_segment() -> None:
+    """The ring buffer has 8 MiB, and the latest segment is larger."""
     fanout, spring = Fanout(budget_of()), Spring()
     first = shared(fanout, spring)
     count = RING_BYTES // len(CHUNK) + 1
@@ -146,8 +147,9 @@ async def test_a_reader_that_joins_too_late_for_a_segment_waits_for_the_next_one
 
 
 async def test_a_different_initialization_section_reaches_every_reader_once_before_its_segments() -> None:
-    """Of four readers, the first has read everything, the second nothing; the third joins while the section arrives,
-    and the fourth after it."""
+    """There are four readers. When the second initialization section arrives, the first reader has read everything
+    before it, and the second reader nothing. The third reader joins while the section arrives, and the fourth after
+    it."""
     budget = budget_of()
     fanout, spring = Fanout(budget), Spring()
     first = shared(fanout, spring)
@@ -171,8 +173,9 @@ async def test_a_different_initialization_section_reaches_every_reader_once_befo
     assert budget.used_bytes == 0
 
 
-async def test_a_reader_that_waits_for_a_segment_gets_the_different_initialization_section() -> None:
-    """The reader has read the previous section, and the current segment is too large for the ring."""
+async def test_a_reader_that_waits_for_the_next_segment_gets_the_different_initialization_section_before_it() -> None:
+    """The reader has read the first initialization section. The current segment is too large for the ring buffer, so
+    the reader must wait for the next segment."""
     fanout, spring = Fanout(budget_of()), Spring()
     first = shared(fanout, spring)
     count = RING_BYTES // len(CHUNK) + 1
@@ -190,7 +193,7 @@ async def test_a_reader_that_waits_for_a_segment_gets_the_different_initializati
     await second.aclose()
 
 
-async def test_only_the_reader_that_falls_behind_is_cut() -> None:
+async def test_a_reader_that_falls_behind_is_cut_while_the_other_readers_get_every_byte() -> None:
     budget = budget_of()
     fanout, spring = Fanout(budget), Spring()
     first, slow = shared(fanout, spring), joined(fanout)
@@ -209,7 +212,7 @@ async def test_only_the_reader_that_falls_behind_is_cut() -> None:
     assert budget.used_bytes == 0
 
 
-async def test_the_other_readers_wait_briefly_for_a_slow_reader() -> None:
+async def test_the_fan_out_waits_briefly_for_a_slow_reader_so_that_it_is_not_cut() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first, slow = shared(fanout, spring), joined(fanout)
     count = 3 * RING_BYTES // len(CHUNK)
@@ -223,7 +226,7 @@ async def test_the_other_readers_wait_briefly_for_a_slow_reader() -> None:
     await slow.aclose()
 
 
-async def test_the_other_readers_wait_for_at_most_half_a_segment() -> None:
+async def test_the_fan_out_waits_for_a_slow_reader_for_at_most_half_the_duration_of_a_segment() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first, slow = shared(fanout, spring), joined(fanout)
     count = 2 * RING_BYTES // len(CHUNK)
@@ -237,7 +240,7 @@ async def test_the_other_readers_wait_for_at_most_half_a_segment() -> None:
     await slow.aclose()
 
 
-async def test_an_error_reaches_every_reader_after_the_bytes_before_it() -> None:
+async def test_readers_get_an_upstream_error_after_all_bytes_that_precede_it() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first, second = shared(fanout, spring), joined(fanout)
     spring.pour(segment(1), b"a", b"b")
@@ -253,7 +256,7 @@ async def test_an_error_reaches_every_reader_after_the_bytes_before_it() -> None
     await second.aclose()
 
 
-async def test_the_last_reader_to_leave_closes_the_upstream() -> None:
+async def test_the_last_reader_that_leaves_closes_the_upstream() -> None:
     budget = budget_of()
     fanout, spring = Fanout(budget), Spring()
     first, second = shared(fanout, spring), joined(fanout)
@@ -269,14 +272,14 @@ async def test_the_last_reader_to_leave_closes_the_upstream() -> None:
     assert (fanout.upstreams, budget.used_bytes) == (0, 0)
 
 
-async def test_a_reader_that_leaves_before_the_first_read_closes_the_upstream() -> None:
+async def test_a_single_reader_that_leaves_before_its_first_read_closes_the_upstream() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     await shared(fanout, spring).aclose()
     assert spring.reads == 0
     assert spring.closings >= 1
 
 
-async def test_a_reader_that_is_cancelled_while_it_waits_does_not_disturb_the_others() -> None:
+async def test_cancelling_a_waiting_reader_does_not_affect_the_other_readers() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first, second = shared(fanout, spring), joined(fanout)
     waiting = [spawn(reader.read(), name="reader") for reader in (first, second)]
@@ -288,7 +291,7 @@ async def test_a_reader_that_is_cancelled_while_it_waits_does_not_disturb_the_ot
     await second.aclose()
 
 
-async def test_closing_continues_if_the_closing_task_is_cancelled() -> None:
+async def test_closing_a_reader_continues_if_the_task_that_closes_it_is_cancelled() -> None:
     budget = budget_of()
     fanout, spring = Fanout(budget), Spring()
     reader = shared(fanout, spring)
@@ -302,7 +305,7 @@ async def test_closing_continues_if_the_closing_task_is_cancelled() -> None:
     assert spring.closings >= 1
 
 
-async def test_without_room_for_a_ring_no_reader_joins_and_the_first_gets_every_byte() -> None:
+async def test_without_enough_budget_for_a_ring_no_second_reader_joins_and_the_first_gets_every_byte() -> None:
     fanout, spring = Fanout(budget_of(2 * JOIN_BYTES - 2)), Spring()
     first = shared(fanout, spring)
     assert fanout.join(KEY) is None
@@ -314,7 +317,7 @@ async def test_without_room_for_a_ring_no_reader_joins_and_the_first_gets_every_
     await first.aclose()
 
 
-async def test_without_room_for_the_initialization_section_no_reader_joins() -> None:
+async def test_without_enough_budget_for_the_initialization_section_no_second_reader_joins() -> None:
     fanout, spring = Fanout(budget_of(1024)), Spring()
     first = shared(fanout, spring)
     spring.pour(segment(1, initial=True), bytes(2048))
@@ -324,7 +327,7 @@ async def test_without_room_for_the_initialization_section_no_reader_joins() -> 
     await first.aclose()
 
 
-async def test_only_one_task_at_a_time_opens_an_upstream() -> None:
+async def test_only_one_task_at_a_time_can_open_the_upstream_of_a_stream() -> None:
     fanout = Fanout(budget_of())
     inside: list[int] = []
 

@@ -1,4 +1,5 @@
-"""The type of a file: its first bytes determine it, once for each extraction, no matter which bytes are requested."""
+"""Tests that the first bytes of a file determine its Content-Type, once for each extraction, whichever range the client
+requests."""
 
 from __future__ import annotations
 
@@ -53,7 +54,7 @@ DECLARED = ["text/html; charset=utf-8", "application/octet-stream"]
 
 @dataclass
 class Rig:
-    """A relay with a cache of extractions, for the files of a test media server."""
+    """A relay with a cache of extractions. Its page lists files on the tests' media server."""
 
     shelf: Shelf
     client: Client
@@ -62,13 +63,13 @@ class Rig:
     extractor: Extractor
 
     async def open(self, asked: ByteRange | None = None, *, head_only: bool = False) -> Body:
-        """Open the last track of the page as a request does."""
+        """Open the last track of the page, as a request to the server does."""
         media = await self.extractor.extract(PAGE)
         plan = self.relay.capability.plan(media.tracks[-1:])
         return await self.relay.open(plan, Source(url=PAGE, media=media, range=asked, head_only=head_only), NO_ROOM)
 
     async def kind(self, asked: ByteRange | None = None) -> tuple[str, str]:
-        """Read a range. Returns its content type and extension."""
+        """Read a range of the file. Returns the content type and the extension in the head of the body."""
         body = await self.open(asked)
         try:
             await rest_of(body)
@@ -78,7 +79,8 @@ class Rig:
 
     @property
     def ranges(self) -> list[str | None]:
-        """Return the ranges that were requested since the last use of this property."""
+        """The ranges of all requests that the media server has received since the last use of this property. None
+        stands for a request without a range."""
         asked = [each.headers.get("Range") for each in self.shelf.asked if not each.target.endswith(".m3u8")]
         self.shelf.asked.clear()
         return asked
@@ -91,7 +93,7 @@ def shelf() -> Iterator[Shelf]:
 
 
 def plain(shelf: Shelf, data: bytes, content_type: str = "application/octet-stream", **fields: Any) -> Page:
-    """Serve a file, and return a page with it. The extraction states a wrong type."""
+    """Serve `data` as a file whose Content-Type and extension are wrong. Returns a page with a track for this file."""
     shelf.files["/file"] = data
     shelf.headers["/file"] = {"Content-Type": content_type, "ETag": '"1"'}
     track = Track(
@@ -113,7 +115,7 @@ async def rig(shelf: Shelf, page: Page, *, ttl: float = 300.0) -> AsyncIterator[
 
 
 @pytest.mark.parametrize("expected", FILES)
-async def test_every_range_of_a_file_has_the_type_of_the_file(shelf: Shelf, expected: str) -> None:
+async def test_every_range_of_a_file_has_the_content_type_of_the_whole_file(shelf: Shelf, expected: str) -> None:
     muxer, *codecs = FILES[expected]
     data = written(muxer, *codecs)
     for declared in (*DECLARED, "text/plain", "application/json", "audio/flac") if muxer == "adts" else DECLARED:
@@ -121,11 +123,11 @@ async def test_every_range_of_a_file_has_the_type_of_the_file(shelf: Shelf, expe
             kind = await whole.kind()
         assert kind[0] == expected
         for asked in RANGES:
-            async with rig(shelf, plain(shelf, data, declared)) as fresh:  # this extraction has no known type yet
+            async with rig(shelf, plain(shelf, data, declared)) as fresh:  # this extraction has no cached container yet
                 assert await fresh.kind(asked) == kind, (declared, asked)
 
 
-async def test_the_first_bytes_are_requested_once_for_each_extraction(shelf: Shelf) -> None:
+async def test_the_first_bytes_of_a_file_are_requested_once_for_each_extraction(shelf: Shelf) -> None:
     data = written("adts", "aac")
     async with rig(shelf, plain(shelf, data)) as it:
         for asked in RANGES:
@@ -136,7 +138,7 @@ async def test_the_first_bytes_are_requested_once_for_each_extraction(shelf: She
         assert it.ranges == ["bytes=0-511", "bytes=5-9"]
 
 
-async def test_a_range_that_contains_the_first_bytes_needs_no_other_request(shelf: Shelf) -> None:
+async def test_a_requested_range_that_contains_the_first_bytes_needs_no_additional_request(shelf: Shelf) -> None:
     data = written("adts", "aac")
     for asked in (None, WHOLE, ByteRange(0, SNIFF_BYTES - 1)):
         async with rig(shelf, plain(shelf, data)) as it:
@@ -145,14 +147,14 @@ async def test_a_range_that_contains_the_first_bytes_needs_no_other_request(shel
             assert it.ranges == [str(asked or WHOLE), "bytes=600-700"]
 
 
-async def test_a_file_shorter_than_the_first_bytes_is_identified(shelf: Shelf) -> None:
+async def test_a_file_shorter_than_the_first_512_bytes_is_identified(shelf: Shelf) -> None:
     data = written("adts", "aac")[:300]
     async with rig(shelf, plain(shelf, data)) as it:
         for asked in (ByteRange(0, 1), ByteRange(200, None), None, ByteRange(0, 600)):
             assert await it.kind(asked) == ("audio/aac", "aac")
 
 
-async def test_a_server_without_ranges_gets_at_most_one_more_request(shelf: Shelf) -> None:
+async def test_a_media_server_without_range_support_gets_at_most_one_additional_request(shelf: Shelf) -> None:
     shelf.knows_ranges = False
     async with rig(shelf, plain(shelf, written("flac", "flac"))) as it:
         for asked in (ByteRange(0, 1), ByteRange(5, 9), ByteRange(5, 9)):
@@ -163,7 +165,7 @@ async def test_a_server_without_ranges_gets_at_most_one_more_request(shelf: Shel
 
 
 @pytest.mark.parametrize("fields", [{"request_data": "a=b"}, {"no_resume": True}])
-async def test_media_without_ranges_is_requested_once(shelf: Shelf, fields: dict[str, Any]) -> None:
+async def test_media_that_is_streamed_without_ranges_is_requested_once(shelf: Shelf, fields: dict[str, Any]) -> None:
     async with rig(shelf, plain(shelf, written("flac", "flac"), **fields)) as it:
         assert await it.kind(ByteRange(5, 9)) == ("audio/flac", "flac")
         assert it.ranges == [None]
@@ -171,7 +173,7 @@ async def test_media_without_ranges_is_requested_once(shelf: Shelf, fields: dict
 
 @pytest.mark.parametrize("declared", ["video/mp4", "text/html"])
 @pytest.mark.parametrize("asked", [None, ByteRange(0, 1), ByteRange(100, 199), ByteRange(None, 5)])
-async def test_a_web_page_is_refused_for_each_of_its_ranges(
+async def test_a_range_of_a_web_page_is_refused_as_not_media(
     shelf: Shelf, declared: str, asked: ByteRange | None
 ) -> None:
     for page in (b"<!DOCTYPE html><title>Not found</title>" * 30, b'{"error": "gone"}' * 12):
@@ -180,7 +182,7 @@ async def test_a_web_page_is_refused_for_each_of_its_ranges(
                 await it.open(asked)
 
 
-async def test_a_web_page_in_place_of_a_known_file_is_refused(shelf: Shelf) -> None:
+async def test_a_web_page_in_place_of_a_file_with_a_cached_container_is_refused_as_not_media(shelf: Shelf) -> None:
     async with rig(shelf, plain(shelf, written("flac", "flac"))) as it:
         await it.kind()
         shelf.files["/file"] = b"<!DOCTYPE html>" * 100
@@ -188,13 +190,13 @@ async def test_a_web_page_in_place_of_a_known_file_is_refused(shelf: Shelf) -> N
             await it.open()
 
 
-async def test_a_range_in_the_middle_of_a_file_may_look_like_text(shelf: Shelf) -> None:
+async def test_a_range_in_the_middle_of_a_file_is_streamed_although_its_bytes_look_like_text(shelf: Shelf) -> None:
     data = written("flac", "flac") + b"some words at the end of the file" * 9
     async with rig(shelf, plain(shelf, data, "text/plain")) as it:
         assert await it.kind(ByteRange(None, 200)) == ("audio/flac", "flac")
 
 
-async def test_a_range_beyond_the_end_is_refused_with_the_length(shelf: Shelf) -> None:
+async def test_a_range_beyond_the_end_raises_range_not_satisfiable_with_the_length(shelf: Shelf) -> None:
     data = written("flac", "flac")
     async with rig(shelf, plain(shelf, data)) as it:
         with pytest.raises(RangeNotSatisfiable) as caught:
@@ -203,7 +205,7 @@ async def test_a_range_beyond_the_end_is_refused_with_the_length(shelf: Shelf) -
 
 
 @pytest.mark.parametrize("tag_bytes", [53, 900, 20_000, 40_000])
-async def test_after_an_id3_tag_the_whole_file_and_its_ranges_have_the_same_type(shelf: Shelf, tag_bytes: int) -> None:
+async def test_a_file_with_an_id3_tag_and_its_ranges_have_the_same_content_type(shelf: Shelf, tag_bytes: int) -> None:
     data = id3(tag_bytes) + written("adts", "aac")
     expected = ("audio/mpeg", "mp3") if tag_bytes > 32_000 else ("audio/aac", "aac")
     for asked in (None, ByteRange(0, 1), ByteRange(0, 700), ByteRange(2000, None), ByteRange(None, 5)):
@@ -212,7 +214,7 @@ async def test_after_an_id3_tag_the_whole_file_and_its_ranges_have_the_same_type
             assert len(it.ranges) <= 3
 
 
-async def test_an_expired_address_is_renewed_once_for_both_requests(shelf: Shelf) -> None:
+async def test_an_expired_url_is_renewed_once_for_the_range_and_the_first_bytes(shelf: Shelf) -> None:
     shelf.refuse = Tokens(good_for=2)
     page = plain(shelf, written("flac", "flac"))
     track = page.track(1)
@@ -225,11 +227,11 @@ async def test_an_expired_address_is_renewed_once_for_both_requests(shelf: Shelf
         assert page.visits == 2
 
 
-# HEAD
+# HEAD requests
 
 
 @pytest.mark.parametrize("expected", FILES)
-async def test_head_requests_only_the_first_bytes(shelf: Shelf, expected: str) -> None:
+async def test_head_requests_only_the_first_bytes_of_the_media(shelf: Shelf, expected: str) -> None:
     muxer, *codecs = FILES[expected]
     async with rig(shelf, plain(shelf, written(muxer, *codecs), "text/plain")) as it:
         head = (await it.open(head_only=True)).head
@@ -242,7 +244,7 @@ async def test_head_requests_only_the_first_bytes(shelf: Shelf, expected: str) -
         assert it.ranges == ["bytes=0-", "bytes=5-9"]
 
 
-async def test_the_body_of_a_head_request_cannot_be_read(shelf: Shelf) -> None:
+async def test_the_body_of_a_response_to_head_cannot_be_read(shelf: Shelf) -> None:
     async with rig(shelf, plain(shelf, written("flac", "flac"))) as it:
         body = await it.open(head_only=True)
         with pytest.raises(UpstreamFailed, match="Only the head"):
@@ -250,14 +252,16 @@ async def test_the_body_of_a_head_request_cannot_be_read(shelf: Shelf) -> None:
         await body.aclose()
 
 
-async def test_a_range_of_an_empty_file_is_beyond_its_end(shelf: Shelf) -> None:
+async def test_any_range_of_an_empty_file_raises_range_not_satisfiable(shelf: Shelf) -> None:
     async with rig(shelf, plain(shelf, b"")) as it:
         for asked in (ByteRange(0, 1), ByteRange(5, None)):
             with pytest.raises(RangeNotSatisfiable):
                 await it.open(asked)
 
 
-async def test_the_whole_file_is_requested_if_a_server_refuses_the_range_of_the_first_bytes(shelf: Shelf) -> None:
+async def test_the_whole_file_is_requested_if_the_media_server_refuses_the_range_of_the_first_bytes(
+    shelf: Shelf,
+) -> None:
     data = written("flac", "flac")
     shelf.refuse = lambda _target: 416 if shelf.asked[-1].headers.get("Range") == "bytes=0-511" else None
     async with rig(shelf, plain(shelf, data)) as it:
@@ -266,7 +270,9 @@ async def test_the_whole_file_is_requested_if_a_server_refuses_the_range_of_the_
 
 
 @pytest.mark.parametrize("data", [b"", b"<!DOCTYPE html>" * 50])
-async def test_head_of_a_file_that_is_not_media_has_the_same_error_as_the_whole_file(shelf: Shelf, data: bytes) -> None:
+async def test_head_for_a_file_that_is_not_media_raises_the_same_error_as_the_whole_file(
+    shelf: Shelf, data: bytes
+) -> None:
     async with rig(shelf, plain(shelf, data)) as it:
         errors = []
         for head_only in (True, False):
@@ -277,7 +283,7 @@ async def test_head_of_a_file_that_is_not_media_has_the_same_error_as_the_whole_
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 9000000000", "Transfer-Encoding: chunked", "Connection: close"])
-async def test_head_closes_the_connection_of_a_server_without_ranges(shelf: Shelf, framing: str) -> None:
+async def test_head_closes_the_connection_to_a_media_server_without_range_support(shelf: Shelf, framing: str) -> None:
     media = written("mpegts", "libx264")[: 188 * 100]
     sent = 0
 
@@ -299,10 +305,10 @@ async def test_head_closes_the_connection_of_a_server_without_ranges(shelf: Shel
             assert head.length == (9_000_000_000 if "Length" in framing else None)
             await eventually(origin.left.is_set)
     assert len(origin.heads) == 1
-    assert sent < 16 << 20  # the kernel buffers of the two sockets hold no more
+    assert sent < 16 << 20  # the kernel buffers of the two sockets have room for less
 
 
-# Segmented media
+# Segmented media (HLS)
 
 
 def in_one_file(shelf: Shelf, *segments: bytes, content_type: str = "video/mp4", **fields: Any) -> Page:
@@ -328,7 +334,7 @@ def in_one_file(shelf: Shelf, *segments: bytes, content_type: str = "video/mp4",
     ],
 )
 @pytest.mark.parametrize("declared", ["text/html", "video/mp4"])
-async def test_ranges_of_segments_have_the_type_of_the_first_segment(
+async def test_ranges_of_an_hls_stream_have_the_content_type_of_its_first_segment(
     shelf: Shelf, made: tuple[str, str], fields: dict[str, Any], kind: tuple[str, str], declared: str
 ) -> None:
     data = id3() + written(*made) if made[0] == "adts" else written(*made)
@@ -342,7 +348,7 @@ async def test_ranges_of_segments_have_the_type_of_the_first_segment(
                 assert it.ranges == ["bytes=3100-3200"]
 
 
-async def test_head_of_segments_closes_the_first_segment(shelf: Shelf) -> None:
+async def test_head_for_an_hls_stream_closes_the_request_for_the_first_segment(shelf: Shelf) -> None:
     async with rig(shelf, in_one_file(shelf, *[written("mpegts", "libx264")] * 3)) as it:
         head = (await it.open(head_only=True)).head
         assert (head.content_type, head.length) == ("video/mp2t", len(shelf.files["/all"]))  # type: ignore[arg-type]

@@ -1,4 +1,5 @@
-"""Many clients of one live stream: they share one upstream, each gets every byte, and nothing stays open."""
+"""Tests of many clients of one live stream: the clients share one upstream, each client gets every byte, and no
+connection stays open."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ CLIENTS = 10
 
 
 class Show:
-    """Broadcast that a test advances step by step. It begins with three segments; the third is the live edge."""
+    """Live broadcast that a test advances step by step. Its first playlist has three segments, and the third is the
+    live edge."""
 
     def __init__(self, server: Server, parts: str, *, page: str = "tube") -> None:
         spec = f"clock=step,target=0,begin=3,{parts}"
@@ -27,15 +29,15 @@ class Show:
         self._folder = f"/tube/media/live/{spec}/" if page == "tube" else f"/live/{spec}/"
 
     def bytes(self, first: int, end: int | None = None) -> bytes:
-        """Return the initialization section, if any, and the segments from `first` to before `end`. Without `end`, the
-        newest segment is the last."""
+        """Return the bytes of the initialization section, if there is one, and of the segments from number `first` up
+        to but not including `end`, or up to the newest if `end` is None."""
         show, end = self.broadcast.show, self.broadcast.made if end is None else end
         initial = self.site.path(f"hls/fmp4/{show.quality}-init.mp4").read_bytes() if show.kind == "fmp4" else b""
         return initial + b"".join(self.site.path(show.source(number)).read_bytes() for number in range(first, end))
 
     @contextmanager
     def clients(self, count: int) -> Iterator[list[Exchange]]:
-        """Open `count` clients, one after the other, each with the head of its response read."""
+        """Open `count` clients, one after the other, and read the head of each response."""
         with ExitStack() as stack:
             yield [stack.enter_context(self.client()) for _ in range(count)]
 
@@ -45,7 +47,7 @@ class Show:
         return exchange
 
     def step(self, clients: list[Exchange], first: int = 2) -> None:
-        """Publish one more segment and check that all clients, which began with segment `first`, get it."""
+        """Publish a segment, and check that all clients get it. The clients began with segment number `first`."""
         self.broadcast.step()
         self.await_all(clients, first)
 
@@ -55,7 +57,7 @@ class Show:
             assert client.read(len(wanted)) == wanted
 
     def asked(self, suffix: str = "ts") -> dict[str, int]:
-        """Count the requests for each file whose name ends in `suffix`."""
+        """Return the number of requests for each file whose name ends in `suffix`."""
         paths = self.site.counts(self._folder)
         return {name: count for path, count in paths.items() if (name := path.rpartition("/")[2]).endswith(suffix)}
 
@@ -71,8 +73,8 @@ def finish(client: Exchange) -> bytes:
 
 
 @pytest.mark.parametrize("page", ["tube", "page"])
-def test_ten_clients_make_one_request_per_segment(server: Server, page: str) -> None:
-    """Either the page or only its playlist states that the stream is live."""
+def test_ten_clients_of_a_live_stream_cause_one_upstream_request_per_segment(server: Server, page: str) -> None:
+    """In one case, the page states that the stream is live. In the other case, only the playlist does."""
     show = Show(server, f"window=6,quality=low,id=ten-{page}", page=page)
     with show.clients(CLIENTS) as clients:
         for _ in range(4):
@@ -97,7 +99,7 @@ def test_clients_that_connect_at_the_same_time_share_one_upstream(server: Server
     assert show.asked("init.mp4") == {}
 
 
-def test_a_client_that_joins_begins_with_the_latest_segment(server: Server) -> None:
+def test_a_client_that_joins_a_live_stream_begins_with_the_latest_segment(server: Server) -> None:
     show = Show(server, "window=6,quality=low,kind=fmp4,id=joins")
     with show.client() as first:
         show.step([first])
@@ -111,7 +113,7 @@ def test_a_client_that_joins_begins_with_the_latest_segment(server: Server) -> N
     assert set(show.asked("m4s").values()) == {1}
 
 
-def test_a_client_that_sets_start_has_an_upstream_of_its_own(server: Server) -> None:
+def test_a_client_that_sets_start_does_not_share_its_upstream(server: Server) -> None:
     show = Show(server, "window=6,quality=low,id=own")
     with show.client() as edge, show.client(start=0) as own:
         show.step([edge])
@@ -120,15 +122,16 @@ def test_a_client_that_sets_start_has_an_upstream_of_its_own(server: Server) -> 
     assert show.asked() == {"0.ts": 1, "1.ts": 1, "2.ts": 2, "3.ts": 2}
 
 
-def test_a_client_that_stalls_is_cut_and_the_others_get_every_byte(site: SampleSite) -> None:
-    """The memory budget is small, so the ring is small too."""
+def test_a_client_that_stalls_is_cut_while_the_other_clients_get_every_byte(site: SampleSite) -> None:
+    """The memory budget is small, so that the ring buffer shared by the clients is small as well."""
     with serving(site, memory_budget="8MiB", max_streams=20, wait_seconds=30, stall_timeout=120) as server:
         show = Show(server, "window=4,id=stalls")
         with show.clients(CLIENTS - 1) as clients, show.client(receive_bytes=4096) as stalled:
             for _ in range(9):
                 show.step(clients)
                 assert server.health()["budget"]["used"] <= 4 << 20
-            wait_for(lambda: "relay: too_slow" in server.log, lambda: server.log)  # the stalled client has read nothing
+            # the stalled client has read nothing, so the server cuts its stream
+            wait_for(lambda: "relay: too_slow" in server.log, lambda: server.log)
             assert server.health()["streams"] == CLIENTS - 1
             show.broadcast.end()
             whole = show.bytes(2, 12)
@@ -143,7 +146,7 @@ def test_a_client_that_stalls_is_cut_and_the_others_get_every_byte(site: SampleS
         assert b"serverpy_live_cuts_total 1.0" in server.ask("/metrics").body
 
 
-def test_an_expired_token_is_renewed_once_for_all_clients(server: Server) -> None:
+def test_an_expired_playlist_token_is_renewed_once_for_all_clients(server: Server) -> None:
     show = Show(server, "window=6,quality=low,expire=3,id=token")
     with show.clients(CLIENTS) as clients:
         visits = server.site.counts(show.page)[show.page]
@@ -155,7 +158,7 @@ def test_an_expired_token_is_renewed_once_for_all_clients(server: Server) -> Non
     assert show.asked() == once(2, 12)
 
 
-def test_a_playlist_that_moves_on_too_fast_cuts_every_client(server: Server) -> None:
+def test_a_live_playlist_that_drops_segments_faster_than_they_are_read_cuts_every_client(server: Server) -> None:
     show = Show(server, "window=2,keep=0,quality=low,id=overrun")
     with show.clients(3) as clients:
         show.step(clients)
@@ -166,7 +169,7 @@ def test_a_playlist_that_moves_on_too_fast_cuts_every_client(server: Server) -> 
     server.settled()
 
 
-def test_clients_that_leave_do_not_disturb_the_others_and_the_last_closes_the_upstream(server: Server) -> None:
+def test_clients_that_leave_do_not_affect_the_others_and_the_last_one_closes_the_upstream(server: Server) -> None:
     show = Show(server, "window=6,quality=low,id=leave")
     with show.clients(3) as clients:
         show.step(clients)
@@ -182,7 +185,7 @@ def test_clients_that_leave_do_not_disturb_the_others_and_the_last_closes_the_up
     server.settled()
 
 
-def test_info_lists_the_methods_for_a_broadcast(server: Server) -> None:
+def test_info_lists_relay_as_the_only_method_for_a_broadcast(server: Server) -> None:
     show = Show(server, "quality=low,id=info")
     (track,) = server.get(show.page, path="/info").json()["formats"]
     assert (track["methods"], track["to"]) == (["relay"], ["source"])

@@ -1,5 +1,5 @@
-"""Ten clients of one live stream, whose packager fails at every kind of request: no client is cut, misses a segment or
-gets one twice."""
+"""Test of ten clients of one live stream whose packager fails on every kind of request: no client is cut, misses a
+segment, or gets a segment twice."""
 
 from __future__ import annotations
 
@@ -31,21 +31,22 @@ BODIES = {
 
 @dataclass
 class Packager:
-    """Media server that fails the first request for each segment and key, and every second request for the playlist,
-    each time in another way. Each playlist request that it answers steps its clock."""
+    """Media server of a live packager that often fails: on the first request for each segment and key, and on every
+    second request for the playlist. The kinds of failures alternate. Each successful request for the playlist publishes
+    the next segment."""
 
     shelf: Shelf
     kinds: itertools.cycle[str] = field(default_factory=lambda: itertools.cycle(FAILURES))
     failed: dict[str, int] = field(default_factory=dict)
 
     def publish(self, path: str, answer: bytes | None = None) -> None:
-        """Serve `answer` at `path`, with failures. By default, `answer` is the present content of `path`."""
+        """Serve `answer` at `path`, with failures. By default, `answer` is the content that `path` already has."""
         make = self.shelf.files[path] if answer is None else answer
         self.shelf.files[path] = lambda: self._answer(path, make if isinstance(make, bytes) else make())
 
     def refuse(self, target: str) -> int | None:
-        """Choose whether and how a request fails. Returns the status of a refusal, or None if the request gets a body,
-        which may be wrong or cut."""
+        """Choose whether and how a request fails. Returns the status of a refused request. Returns None if the response
+        has a body, which may be wrong or cut."""
         count = self.failed[target] = self.failed.get(target, 0) + 1
         fails = count % 2 == 0 if target.endswith(".m3u8") else count == 1
         self._now = next(self.kinds) if fails else ""
@@ -58,7 +59,9 @@ class Packager:
 
 
 @pytest.mark.parametrize("encrypted", [False, True])
-async def test_no_client_is_cut_if_the_packager_fails_at_every_kind_of_request(encrypted: bool) -> None:
+async def test_no_client_of_a_live_stream_is_cut_if_the_packager_fails_on_every_kind_of_request(
+    encrypted: bool,
+) -> None:
     shelf = Shelf()
     show = Show(shelf, total=TOTAL, before='#EXT-X-KEY:METHOD=AES-128,URI="key"' if encrypted else "")
     packager = Packager(shelf)

@@ -1,4 +1,5 @@
-"""Odd playlists that players accept, from the page to the bytes, with yt-dlp in between."""
+"""Tests that the server streams odd playlists which players accept. yt-dlp extracts the page with the playlist before
+the server reads it."""
 
 from __future__ import annotations
 
@@ -48,7 +49,7 @@ REFUSED: dict[str, tuple[str, int, str]] = {
 
 @dataclass(frozen=True)
 class Stage:
-    """A server, and a media server for these tests."""
+    """A running server, and the media server that serves these tests' playlists."""
 
     server: Server
     shelf: Shelf
@@ -76,7 +77,7 @@ def stage(site: SampleSite) -> Iterator[Stage]:
 
 
 @pytest.mark.parametrize("name", PLAYLISTS)
-def test_an_odd_playlist_is_streamed(stage: Stage, name: str) -> None:
+def test_the_server_streams_an_odd_playlist(stage: Stage, name: str) -> None:
     answer = stage.server.get(stage.path(name))
     expected = b"".join(stage.shelf.files[f"/{file}"] for file in PLAYLISTS[name][1].split())  # type: ignore[misc]
     assert (answer.status, answer.complete, answer.headers["x-serverpy-method"]) == (200, True, "relay")
@@ -84,12 +85,12 @@ def test_an_odd_playlist_is_streamed(stage: Stage, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_an_unsupported_playlist_is_refused_with_the_reason(stage: Stage, name: str) -> None:
+def test_the_error_for_an_unsupported_playlist_states_the_reason(stage: Stage, name: str) -> None:
     answer = stage.server.get(stage.path(name))
     assert (answer.status, answer.code) == REFUSED[name][1:]
 
 
-def test_a_map_before_the_key_does_not_change_the_bytes_of_embedded(stage: Stage) -> None:
+def test_embedded_and_relay_stream_the_same_bytes_if_ext_x_map_precedes_ext_x_key(stage: Stage) -> None:
     name = "a map before the key"
     answers = [stage.server.get(stage.path(name), method=method).body for method in ("relay", "embedded")]
     assert answers[0] == answers[1]

@@ -1,4 +1,4 @@
-"""The reading end of a pipe that another process fills."""
+"""Tests of the reading end of a pipe into which another process writes."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ MIB = 1 << 20
         (1000, MIB, 1, 1 << 40, MIB),
     ],
 )
-def test_a_pipe_has_the_largest_power_of_two_within_all_limits(
+def test_the_size_of_a_pipe_is_the_largest_power_of_two_within_all_limits(
     chunks: int, chunk: int, workers: int, budget: int, expected: int
 ) -> None:
     limits = Limits(queue_chunks=chunks, chunk_bytes=chunk, max_workers=workers, memory_budget=budget)
     assert hand_over(limits) == HandOver(expected, chunk)
 
 
-def test_a_pipe_has_the_requested_size() -> None:
+def test_open_pipe_returns_a_pipe_of_the_requested_size() -> None:
     reader, writer = open_pipe(4 * PAGE_BYTES)
     try:
         assert fcntl.fcntl(reader, fcntl.F_GETPIPE_SZ) == 4 * PAGE_BYTES
@@ -52,7 +52,7 @@ def test_a_pipe_has_the_requested_size() -> None:
         os.close(writer)
 
 
-async def test_bytes_are_read_chunk_by_chunk_up_to_the_end() -> None:
+async def test_the_bytes_of_a_pipe_are_read_chunk_by_chunk_up_to_the_end() -> None:
     reading_end, writer = open_pipe(65536)
     reader = PipeReader(reading_end, 1000)
     os.write(writer, b"a" * 1500)
@@ -69,7 +69,7 @@ async def test_bytes_are_read_chunk_by_chunk_up_to_the_end() -> None:
     reader.close()
 
 
-async def test_closing_wakes_a_waiting_read() -> None:
+async def test_closing_the_reader_of_a_pipe_wakes_its_waiting_read() -> None:
     reading_end, writer = open_pipe(65536)
     reader = PipeReader(reading_end, 1000)
     waiting = spawn(reader.read(), name="read")
@@ -86,7 +86,7 @@ async def test_closing_wakes_a_waiting_read() -> None:
     os.close(writer)
 
 
-async def test_a_cancelled_read_loses_no_byte() -> None:
+async def test_cancelling_a_read_of_a_pipe_loses_no_byte() -> None:
     reading_end, writer = open_pipe(65536)
     reader = PipeReader(reading_end, 1000)
     waiting = spawn(reader.read(), name="read")
@@ -100,7 +100,7 @@ async def test_a_cancelled_read_loses_no_byte() -> None:
     os.close(writer)
 
 
-async def test_buffered_bytes_are_counted_until_the_pipe_is_closed() -> None:
+async def test_the_bytes_in_pipes_are_counted_until_the_reader_is_closed() -> None:
     before = buffered_bytes()
     reading_end, writing_end = open_pipe(65536)
     reader = PipeReader(reading_end, 1000)

@@ -1,4 +1,5 @@
-"""Large steps: readers get them while they stay fast and the budget has room."""
+"""Tests of the steps in which a body is read: a reader gets large steps while it is fast and the budget has enough free
+bytes."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ class Room:
 
 
 def read(pace: Pace, nbytes: int, at: float, gap: float = 0.0) -> tuple[int, float]:
-    """Read `nbytes` in steps, each `gap` seconds after the previous one. Returns the size of the last step in
-    bytes, and the time of that step in seconds."""
+    """Simulate a reader of `nbytes` bytes that takes each step `gap` seconds after the previous step. Returns the size
+    of the last step in bytes, and the time of that step in seconds."""
     step = 0
     while nbytes > 0:
         at += gap
@@ -33,13 +34,13 @@ def read(pace: Pace, nbytes: int, at: float, gap: float = 0.0) -> tuple[int, flo
     return step, at
 
 
-def test_large_steps_begin_after_the_kernel_buffers_are_full() -> None:
+def test_a_fast_reader_gets_large_steps_once_the_kernel_buffers_are_full() -> None:
     pace = Pace(Room(LARGE_STEP))
     assert read(pace, FAST_BYTES, 0.0)[0] == SMALL_STEP
     assert read(pace, 2 * LARGE_STEP, 0.0)[0] == LARGE_STEP
 
 
-def test_a_reader_that_falls_behind_returns_its_room() -> None:
+def test_a_reader_that_becomes_slow_gets_small_steps_and_its_large_step_is_returned() -> None:
     room = Room(LARGE_STEP)
     pace = Pace(room)
     _, at = read(pace, FAST_BYTES + LARGE_STEP, 0.0)
@@ -48,7 +49,7 @@ def test_a_reader_that_falls_behind_returns_its_room() -> None:
     assert room.free == LARGE_STEP
 
 
-def test_a_reader_that_leaves_returns_its_room() -> None:
+def test_releasing_a_pace_returns_the_bytes_of_a_large_step_once() -> None:
     room = Room(LARGE_STEP)
     pace = Pace(room)
     read(pace, FAST_BYTES + LARGE_STEP, 0.0)
@@ -62,7 +63,7 @@ def test_a_reader_that_pauses_after_each_step_never_gets_large_steps() -> None:
     assert read(pace, 2 * FAST_BYTES, 0.0, gap=2 * FAST_GAP_SECONDS)[0] == SMALL_STEP
 
 
-def test_steps_stay_small_until_the_budget_has_room() -> None:
+def test_a_reader_gets_small_steps_until_the_budget_has_enough_free_bytes_for_large_ones() -> None:
     room = Room(0)
     pace = Pace(room)
     _, at = read(pace, FAST_BYTES + LARGE_STEP, 0.0)

@@ -1,4 +1,5 @@
-"""The ring: which chunks it keeps, which it drops, and how many bytes it holds."""
+"""Tests of the ring buffer of a shared live stream: which chunks it keeps, which it drops, and how many bytes it
+charges."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ from hypothesis import strategies as st
 from serverpy.streaming.ring import CHUNK_BYTES, STEP_BYTES, Ring
 
 CHUNK = bytes(STEP_BYTES // 2 - CHUNK_BYTES)
-"""A chunk. Two of these chunks fill one step."""
+"""A chunk of such a size that two chunks, with their overhead, make up one step of the ring's charge."""
 
 
 @dataclass
 class Purse:
-    """Lender that lends at most `most` bytes."""
+    """Lender that lends at most `most` bytes in total."""
 
     most: int
     held: int = 0
@@ -37,19 +38,19 @@ def filled(ring: Ring, count: int, *, begins: tuple[int, ...] = ()) -> Ring:
     return ring
 
 
-def test_the_oldest_chunks_are_dropped_beyond_the_bound() -> None:
+def test_a_ring_drops_its_oldest_chunks_beyond_its_maximum_size() -> None:
     purse = Purse(1 << 30)
     ring = filled(Ring(purse, most_bytes=2 * STEP_BYTES), 10)
     assert (ring.first, ring.end, purse.held) == (6, 10, 2 * STEP_BYTES)
 
 
-def test_the_newest_chunk_stays_even_without_room() -> None:
+def test_a_ring_keeps_its_newest_chunk_even_if_the_lender_lends_no_bytes() -> None:
     ring = filled(Ring(Purse(0)), 10)
     assert (ring.first, ring.end) == (9, 10)
     assert ring.get(9) == CHUNK
 
 
-def test_chunks_that_all_readers_have_read_are_dropped_and_their_room_is_returned() -> None:
+def test_chunks_that_all_readers_have_read_are_dropped_and_their_bytes_are_returned() -> None:
     purse = Purse(1 << 30)
     ring = filled(Ring(purse), 20)
     assert purse.held == 10 * STEP_BYTES
@@ -61,18 +62,18 @@ def test_chunks_that_all_readers_have_read_are_dropped_and_their_room_is_returne
     assert purse.held == 0
 
 
-def test_the_latest_segment_stays_for_readers_that_may_join() -> None:
+def test_a_ring_keeps_the_latest_segment_for_readers_that_may_join() -> None:
     ring = filled(Ring(Purse(1 << 30)), 20, begins=(0, 12))
     ring.drop_below(20)
     assert (ring.first, ring.boundary) == (12, 12)
 
 
-def test_no_reader_can_join_at_a_segment_that_does_not_fit_in_the_ring() -> None:
+def test_no_reader_can_join_at_a_segment_that_exceeds_the_ring() -> None:
     ring = filled(Ring(Purse(2 * STEP_BYTES)), 20, begins=(12,))
     assert (ring.first, ring.boundary) == (16, None)
 
 
-def test_held_room_is_not_returned_when_chunks_are_dropped() -> None:
+def test_bytes_that_a_ring_holds_in_advance_are_not_returned_when_chunks_are_dropped() -> None:
     purse = Purse(4 * STEP_BYTES)
     ring = Ring(purse)
     assert ring.hold(3 * STEP_BYTES)
@@ -82,7 +83,7 @@ def test_held_room_is_not_returned_when_chunks_are_dropped() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, STEP_BYTES), st.booleans(), st.integers(0, 5))), st.integers(0, 10))
-def test_the_ring_holds_at_most_its_granted_room_or_one_chunk(
+def test_a_ring_has_at_most_the_bytes_that_it_was_lent_or_a_single_chunk(
     steps: list[tuple[int, bool, int]], most_steps: int
 ) -> None:
     purse = Purse(most_steps * STEP_BYTES)

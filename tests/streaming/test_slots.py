@@ -1,4 +1,4 @@
-"""Slots, which limit the number of streams that run at once; and `aclose`, which runs once."""
+"""Tests of slots, which limit the number of streams that run at once, and of a helper that runs `aclose` only once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serverpy.streaming.slots import Slots
 from serverpy.tasks import Closing, spawn
 
 
-async def test_a_stream_that_gets_no_slot_in_time_is_busy() -> None:
+async def test_a_stream_that_gets_no_slot_in_time_is_refused_as_busy() -> None:
     slots = Slots(1, 0.02, "places")
     first = await slots.take()
     with pytest.raises(Busy):
@@ -23,7 +23,7 @@ async def test_a_stream_that_gets_no_slot_in_time_is_busy() -> None:
     second.release()
 
 
-async def test_a_waiting_stream_gets_the_next_free_slot() -> None:
+async def test_a_waiting_stream_gets_the_next_slot_that_becomes_free() -> None:
     slots = Slots(1, 10, "places")
     first = await slots.take()
     waiting = spawn(slots.take(), name="second")
@@ -33,7 +33,7 @@ async def test_a_waiting_stream_gets_the_next_free_slot() -> None:
     assert repr(slots) == "<Slots places: 0/1>"
 
 
-async def test_closing_runs_once_and_completely_even_if_its_caller_is_cancelled() -> None:
+async def test_closing_runs_once_and_to_its_end_even_if_its_caller_is_cancelled() -> None:
     runs = 0
     go_on = asyncio.Event()
 

@@ -1,5 +1,5 @@
-"""Expired addresses from a cached extraction. With any answer of the media server, the page is extracted again once,
-both before the first byte and after it."""
+"""Tests of expired media URLs from a cached extraction. Whatever the media server answers to such a URL, the server
+extracts the page again once, both before the first byte and after it."""
 
 from __future__ import annotations
 
@@ -45,11 +45,12 @@ STALE: dict[str, Answer] = {
 
 def film(url: str, **fields: object) -> Track:
     track = Track(id="v", url=url, protocol="http", ext="mp4", vcodec="avc1", acodec="mp4a")
-    return replace(track, **fields)  # type: ignore[arg-type]  # untyped keywords
+    return replace(track, **fields)  # type: ignore[arg-type]  # mypy cannot check keywords that are passed on
 
 
 async def stream(addresses: Callable[[int], Track], asked: ByteRange | None = None) -> tuple[bytes, int]:
-    """Stream the address from the first extraction. Returns the bytes, and how often the page was extracted."""
+    """Stream the media at the URLs that `addresses` returns for each extraction. Returns the bytes, and the number of
+    extractions."""
     page = Page(addresses)
     async with at() as source:
         body = await opened(source.client, page, asked)
@@ -58,7 +59,9 @@ async def stream(addresses: Callable[[int], Track], asked: ByteRange | None = No
 
 @pytest.mark.parametrize("name", STALE)
 @pytest.mark.parametrize("asked", [None, ByteRange(1000, 1999)], ids=["whole", "range"])
-async def test_an_expired_address_leads_to_one_extraction(name: str, asked: ByteRange | None) -> None:
+async def test_an_expired_media_url_makes_the_server_extract_the_page_once_more(
+    name: str, asked: ByteRange | None
+) -> None:
     async with serving(part) as (fresh, _), serving(STALE[name]) as (stale, _):
         data, visits = await stream(lambda visit: film(stale if visit == 1 else fresh), asked)
         assert data == (FILE if asked is None else FILE[1000:2000])
@@ -66,7 +69,7 @@ async def test_an_expired_address_leads_to_one_extraction(name: str, asked: Byte
 
 
 @pytest.mark.parametrize("name", [name for name in STALE if name != "nothing"])
-async def test_an_address_that_expires_during_a_stream_leads_to_one_extraction(name: str) -> None:
+async def test_a_media_url_that_expires_during_a_stream_makes_the_server_extract_the_page_once_more(name: str) -> None:
     async with serving(part) as (fresh, _), serving(by_turns(cut_part, STALE[name])) as (stale, _):
         assert await stream(lambda visit: film(stale if visit == 1 else fresh)) == (FILE, 2)
 
@@ -76,7 +79,7 @@ async def test_an_address_that_expires_during_a_stream_leads_to_one_extraction(n
     [("HTML", NotMedia), ("nothing", UpstreamFailed), ("400", UpstreamFailed), ("204", UpstreamFailed)],
 )
 @pytest.mark.parametrize("query", ["", "?token="])
-async def test_a_page_is_extracted_once_even_if_each_extraction_gives_an_expired_address(
+async def test_the_page_is_extracted_only_once_more_even_if_the_new_media_url_has_also_expired(
     name: str, error: type[ServerPYError], query: str
 ) -> None:
     async with serving(STALE[name]) as (stale, _), at() as source:
@@ -87,7 +90,7 @@ async def test_a_page_is_extracted_once_even_if_each_extraction_gives_an_expired
 
 
 @pytest.mark.parametrize("name", ["HTML", "nothing", "400"])
-async def test_an_expired_playlist_address_leads_to_one_extraction(name: str) -> None:
+async def test_an_expired_playlist_url_makes_the_server_extract_the_page_once_more(name: str) -> None:
     playlist = answer(PLAYLIST % b"/segment", None)
     both: Answer = lambda ask: part(ask) if ask.url == "/segment" else playlist(ask)  # noqa: E731
     async with serving(both) as (fresh, _), serving(STALE[name]) as (stale, _):
@@ -95,8 +98,8 @@ async def test_an_expired_playlist_address_leads_to_one_extraction(name: str) ->
         assert found == (FILE, 2)
 
 
-async def test_a_fresh_address_is_not_requested_before_it_is_available() -> None:
-    """Some sites give addresses that only work some seconds later."""
+async def test_a_media_url_from_the_new_extraction_is_not_requested_before_its_available_at_time() -> None:
+    """Some sites return media URLs that work only some seconds after the extraction."""
     async with serving(part) as (fresh, asked), serving(STALE["400"]) as (stale, _), at() as source:
         page = Page(lambda visit: film(stale) if visit == 1 else film(fresh, available_at=2.0**40))
         with pytest.raises(UpstreamFailed, match="not available yet"):

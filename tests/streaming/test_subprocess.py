@@ -1,4 +1,4 @@
-"""The subprocess method with real children against the sample site, through a real filtering proxy."""
+"""Tests of the method subprocess with real yt-dlp children against the sample site, through a real egress proxy."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def read_for_ever(body: Any, received: list[bytes]) -> None:
 
 
 def children() -> list[psutil.Process]:
-    """Return the children that the method has started, including zombies, but not the servers of other tests."""
+    """Return the child processes that the method has started, including zombies, but not the servers of other tests."""
     return [each for each in psutil.Process().children() if each not in BEFORE]
 
 
@@ -101,7 +101,9 @@ def private_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-async def test_bytes_and_head_are_those_of_the_media(site: SampleSite, private_tmp: Path) -> None:
+async def test_subprocess_streams_the_bytes_of_the_media_with_their_content_type_and_title(
+    site: SampleSite, private_tmp: Path
+) -> None:
     async with running() as method:
         before = len(os.listdir("/proc/self/fd")), threading.active_count()
         body = await opened(method, Source(url=f"{site.http}/page/prog"))
@@ -117,7 +119,9 @@ async def test_bytes_and_head_are_those_of_the_media(site: SampleSite, private_t
         await eventually(lambda: (len(os.listdir("/proc/self/fd")), threading.active_count()) <= before)
 
 
-async def test_hls_is_downloaded_natively_and_declared_as_mpeg_ts(site: SampleSite, private_tmp: Path) -> None:
+async def test_subprocess_downloads_hls_natively_and_declares_it_as_mpeg_ts(
+    site: SampleSite, private_tmp: Path
+) -> None:
     async with running() as method:
         body = await opened(method, Source(url=f"{site.http}/hls/ts/master.m3u8"))
         assert body.head.content_type == "video/mp2t"
@@ -139,7 +143,7 @@ async def test_hls_is_downloaded_natively_and_declared_as_mpeg_ts(site: SampleSi
     ],
     ids=["format", "selector", "item", "merge", "404", "html"],
 )
-async def test_failures_before_the_first_byte_are_raised_by_open(
+async def test_a_failure_before_the_first_byte_raises_in_open_and_leaves_no_child_or_directory(
     site: SampleSite, private_tmp: Path, path: str, fields: dict[str, Any], kind: type[ServerPYError]
 ) -> None:
     async with running() as method:
@@ -150,7 +154,7 @@ async def test_failures_before_the_first_byte_are_raised_by_open(
         assert ": 0/" in repr(method.slots)
 
 
-async def test_a_cut_is_an_error_and_never_a_clean_eof(site: SampleSite) -> None:
+async def test_a_cut_body_raises_upstream_failed_and_never_ends_in_a_clean_eof(site: SampleSite) -> None:
     async with running() as method:
         body = await opened(method, Source(url=f"{site.http}/fault/cut=2000000/media/prog.mp4"))
         received: list[bytes] = []
@@ -161,10 +165,10 @@ async def test_a_cut_is_an_error_and_never_a_clean_eof(site: SampleSite) -> None
 
 
 @pytest.mark.parametrize("cleanly", [True, False])
-async def test_a_body_of_unknown_length_is_complete_only_with_close_notify(
+async def test_a_body_of_unknown_length_over_tls_is_complete_only_if_it_ends_with_close_notify(
     site: SampleSite, tmp_path: Path, cleanly: bool
 ) -> None:
-    """If the connection ends without close_notify, the body may have been cut (RFC 8446 §6.1)."""
+    """If a TLS connection ends without close_notify, the body may have been cut (RFC 8446 §6.1)."""
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
@@ -187,7 +191,9 @@ async def test_a_body_of_unknown_length_is_complete_only_with_close_notify(
 
 
 @pytest.mark.parametrize("text", ["--exec=touch pwned", "-o", "--output=pwned", "--config-locations=/etc/passwd"])
-async def test_neither_url_nor_selector_can_become_an_option(site: SampleSite, private_tmp: Path, text: str) -> None:
+async def test_neither_a_url_nor_a_format_selector_can_become_an_option_of_the_child(
+    site: SampleSite, private_tmp: Path, text: str
+) -> None:
     async with running() as method:
         with pytest.raises(InvalidUrl):
             await opened(method, Source(url=text))
@@ -197,7 +203,7 @@ async def test_neither_url_nor_selector_can_become_an_option(site: SampleSite, p
     assert not Path("pwned").exists()
 
 
-def test_a_child_gets_the_proxy_token_only_by_environment_and_no_setting_of_the_server(
+def test_a_child_gets_the_proxy_token_only_in_its_environment_and_no_setting_of_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
@@ -212,7 +218,7 @@ def test_a_child_gets_the_proxy_token_only_by_environment_and_no_setting_of_the_
     assert os.listdir(given["PATH"]) == os.listdir(given["HOME"]) == []
 
 
-async def test_an_address_that_the_guard_refuses_is_forbidden(site: SampleSite) -> None:
+async def test_a_media_url_that_the_guard_refuses_raises_target_forbidden(site: SampleSite) -> None:
     async with running(allow="192.0.2.0/24") as method:
         before = len(site.requests)
         for origin in (site.http, site.https):
@@ -223,11 +229,11 @@ async def test_an_address_that_the_guard_refuses_is_forbidden(site: SampleSite) 
 
 @pytest.mark.parametrize("path", ["/redirect?to={inside}", "/page/dead", "/playlist.m3u8"])
 @pytest.mark.parametrize("impersonate", [None, "chrome"])
-async def test_forbidden_http_addresses_on_a_page_are_refused(
+async def test_a_forbidden_http_url_in_a_redirect_page_or_playlist_raises_target_forbidden(
     site: SampleSite, path: str, impersonate: str | None
 ) -> None:
-    """The forbidden address is in a redirect, in the page, or in a playlist. yt-dlp requests http addresses without
-    a tunnel, whose refusal would have another status."""
+    """yt-dlp requests http URLs from the egress proxy without a tunnel. The refusal of a tunnel would have a different
+    status."""
     inside = f"http://127.0.0.1:{site.closed_port}/media/prog.mp4"
 
     def playlist(connection: socket.socket, head: bytes) -> None:
@@ -242,14 +248,16 @@ async def test_forbidden_http_addresses_on_a_page_are_refused(
                 await opened(method, Source(url=base + path.format(inside=quote(inside, safe=""))))
 
 
-async def test_the_certificates_of_ca_file_are_trusted(site: SampleSite) -> None:
+async def test_a_child_trusts_the_certificates_in_ca_file(site: SampleSite) -> None:
     async with running(network=Network(ca_file=str(site.ca_file))) as method:
         body = await opened(method, Source(url=f"{site.https}/media/prog.mp4"))
         assert await rest_of(body) == site.path("prog.mp4").read_bytes()
         await body.aclose()
 
 
-async def test_the_child_gets_the_cookies_and_their_file_stays_unchanged(site: SampleSite, tmp_path: Path) -> None:
+async def test_a_child_gets_the_cookies_of_the_cookie_file_but_does_not_change_the_file(
+    site: SampleSite, tmp_path: Path
+) -> None:
     jar = tmp_path / "jar.txt"
     jar.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsecret\t1\n")
     written = jar.read_text()
@@ -261,14 +269,14 @@ async def test_the_child_gets_the_cookies_and_their_file_stays_unchanged(site: S
     assert jar.read_text() == written
 
 
-async def test_impersonated_media_is_requested_in_bounded_ranges(site: SampleSite) -> None:
+async def test_impersonated_media_is_streamed_from_requests_with_bounded_ranges(site: SampleSite) -> None:
     async with running(identity=Identity(impersonate="chrome")) as method:
         body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         assert await rest_of(body) == site.path("prog.mp4").read_bytes()
         await body.aclose()
 
 
-async def test_children_beyond_the_limit_wait_and_are_then_refused(site: SampleSite) -> None:
+async def test_a_stream_beyond_the_limit_of_children_waits_and_is_then_refused_as_busy(site: SampleSite) -> None:
     async with running(children=1) as method:
         body = await opened(method, Source(url=f"{site.http}/media/large-64.mp4"))
         assert len(children()) == 1
@@ -277,7 +285,9 @@ async def test_children_beyond_the_limit_wait_and_are_then_refused(site: SampleS
         await body.aclose()
 
 
-async def test_a_child_that_sends_no_byte_in_time_is_killed(site: SampleSite, private_tmp: Path) -> None:
+async def test_a_child_that_sends_no_byte_before_the_extraction_timeout_is_killed(
+    site: SampleSite, private_tmp: Path
+) -> None:
     async with running(timeouts=Timeouts(wait=0.05, extract=1.0)) as method:
         with pytest.raises(ExtractionTimeout):
             await opened(method, Source(url=f"{site.http}/fault/delay=600/media/prog.mp4"))
@@ -286,7 +296,9 @@ async def test_a_child_that_sends_no_byte_in_time_is_killed(site: SampleSite, pr
 
 
 @pytest.mark.parametrize("path", ["/media/large-64.mp4", "/fault/stall=100000/media/prog.mp4"])
-async def test_closing_early_leaves_nothing_open(site: SampleSite, private_tmp: Path, path: str) -> None:
+async def test_closing_a_body_early_leaves_no_child_directory_or_descriptor(
+    site: SampleSite, private_tmp: Path, path: str
+) -> None:
     async with running() as method:
         before = len(os.listdir("/proc/self/fd")), threading.active_count()
         body = await opened(method, Source(url=site.http + path))
@@ -300,7 +312,7 @@ async def test_closing_early_leaves_nothing_open(site: SampleSite, private_tmp: 
         await eventually(lambda: (len(os.listdir("/proc/self/fd")), threading.active_count()) <= before)
 
 
-async def test_cancelling_open_leaves_nothing_open(site: SampleSite, private_tmp: Path) -> None:
+async def test_cancelling_open_leaves_no_child_directory_or_descriptor(site: SampleSite, private_tmp: Path) -> None:
     async with running() as method:
         opening = spawn(opened(method, Source(url=f"{site.http}/fault/delay=600/media/prog.mp4")), name="open")
         await eventually(lambda: children())
@@ -313,7 +325,7 @@ async def test_cancelling_open_leaves_nothing_open(site: SampleSite, private_tmp
         assert ": 0/" in repr(method.slots)
 
 
-async def test_a_killed_child_is_an_error(site: SampleSite) -> None:
+async def test_a_killed_child_raises_an_error(site: SampleSite) -> None:
     async with running() as method:
         body = await opened(method, Source(url=f"{site.http}/media/large-64.mp4"))
         children()[0].kill()
@@ -332,7 +344,9 @@ async def test_a_killed_child_is_an_error(site: SampleSite) -> None:
         ("ERROR: something new http://x.test/?secret", ExtractionFailed),
     ],
 )
-def test_error_messages_of_yt_dlp_become_errors_of_the_server(line: str, kind: type[ServerPYError]) -> None:
+def test_an_error_message_of_the_yt_dlp_child_is_translated_to_an_error_of_the_server(
+    line: str, kind: type[ServerPYError]
+) -> None:
     error = translate(f"noise\n{line}\n", ExtractionFailed("It failed."))
     assert type(error) is kind
     assert "secret" not in str(error)
@@ -344,7 +358,7 @@ NO_TARGET = (
 )
 
 
-def test_the_error_for_a_page_that_needs_curl_cffi_names_the_extra_only_if_it_is_missing(
+def test_the_error_for_a_page_that_needs_curl_cffi_names_the_extra_only_if_it_is_not_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert type(page_error(NO_TARGET)) is ExtractionFailed
@@ -352,19 +366,19 @@ def test_the_error_for_a_page_that_needs_curl_cffi_names_the_extra_only_if_it_is
     assert type(page_error(NO_TARGET)) is NotInstalled
 
 
-def test_a_message_with_a_carriage_return_is_read_completely() -> None:
+def test_an_error_message_that_contains_a_carriage_return_is_read_completely() -> None:
     error = media_error("ERROR: \r[download] Got error: HTTPConnectionPool(host='x.test', port=80): Read timed out.\n")
     assert type(error) is UpstreamTimeout
 
 
-def test_the_error_of_a_page_differs_from_the_same_error_of_its_media() -> None:
+def test_the_same_message_means_different_errors_for_a_page_and_for_its_media() -> None:
     line = "ERROR: HTTP Error 404: Not Found\n"
     assert (type(page_error(line)), type(media_error(line))) == (MediaNotFound, UpstreamFailed)
     line = "ERROR: Read timed out.\n"
     assert (type(page_error(line)), type(media_error(line))) == (ExtractionTimeout, UpstreamTimeout)
 
 
-async def test_the_first_of_several_selected_files_is_streamed(site: SampleSite) -> None:
+async def test_only_the_first_of_several_selected_formats_is_streamed(site: SampleSite) -> None:
     async with running() as method:
         body = await opened(method, Source(url=f"{site.http}/page/dash", format="ba,bv"))
         data = await rest_of(body)
@@ -386,7 +400,7 @@ async def test_the_first_of_several_selected_files_is_streamed(site: SampleSite)
 async def test_sites_are_allowed_and_denied_as_in_the_worker(
     site: SampleSite, sites: Sites, page: bool, tube: bool
 ) -> None:
-    """The generic extractor does not extract the page of a denied site."""
+    """If the extractor of a site is denied, yt-dlp's generic extractor must not extract the page instead."""
 
     async def served(method: Subprocess, path: str) -> bool:
         try:
@@ -400,23 +414,24 @@ async def test_sites_are_allowed_and_denied_as_in_the_worker(
         assert (await served(method, "/page/prog"), await served(method, "/tube/watch/headers")) == (page, tube)
 
 
-async def test_media_longer_than_max_duration_is_too_large(site: SampleSite, private_tmp: Path) -> None:
+async def test_media_longer_than_max_duration_is_refused_as_too_large(site: SampleSite, private_tmp: Path) -> None:
     async with running(max_duration=1.5, plugin_paths=(str(PLUGIN_PATH),)) as method:
         with pytest.raises(TooLarge, match=r"longer than the 1\.5 seconds"):
             await opened(method, Source(url=f"{site.http}/tube/watch/headers"))
         assert children() == []
         assert directories(private_tmp) == []
-        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))  # its duration is unknown to yt-dlp
+        # yt-dlp does not know the duration of this file, so it is not refused
+        body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         await body.aclose()
 
 
-async def test_a_live_stream_is_refused(site: SampleSite) -> None:
+async def test_subprocess_refuses_a_live_stream_as_an_unsupported_conversion(site: SampleSite) -> None:
     async with running(plugin_paths=(str(PLUGIN_PATH),)) as method:
         with pytest.raises(UnsupportedConversion):
             await opened(method, Source(url=f"{site.http}/tube/live/now"))
 
 
-async def test_without_an_item_number_the_first_item_is_streamed(site: SampleSite) -> None:
+async def test_a_request_for_a_playlist_without_an_item_number_streams_the_first_item(site: SampleSite) -> None:
     async with running(plugin_paths=(str(PLUGIN_PATH),)) as method:
         titles = []
         for item in (None, 1, 2):
@@ -428,7 +443,7 @@ async def test_without_an_item_number_the_first_item_is_streamed(site: SampleSit
 
 @pytest.mark.parametrize("step", ["os.pidfd_open", "resource.prlimit", "subprocess.Popen"])
 @pytest.mark.parametrize(("number", "kind"), [(errno.EMFILE, Busy), (errno.EPERM, UpstreamFailed)])
-async def test_a_failed_start_of_a_child_leaves_nothing_behind(
+async def test_a_child_that_fails_to_start_leaves_no_process_directory_or_descriptor(
     site: SampleSite,
     private_tmp: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -451,7 +466,7 @@ async def test_a_failed_start_of_a_child_leaves_nothing_behind(
         assert ": 0/" in repr(method.slots)
 
 
-async def test_files_of_a_killed_server_are_removed_before_the_first_child_starts(
+async def test_the_directory_of_a_killed_server_is_removed_before_the_first_child_starts(
     site: SampleSite, private_tmp: Path
 ) -> None:
     async with running() as method:
@@ -466,8 +481,8 @@ async def test_files_of_a_killed_server_are_removed_before_the_first_child_start
             await body.aclose()
 
 
-async def test_a_long_title_is_truncated(site: SampleSite) -> None:
-    """Each character of this title takes twelve bytes in JSON."""
+async def test_a_title_longer_than_the_limit_of_the_child_is_truncated(site: SampleSite) -> None:
+    """Each character of the page's title has twelve bytes in JSON."""
     media = site.path("prog.mp4").read_bytes()
 
     def serve(connection: socket.socket, head: bytes) -> None:
@@ -485,7 +500,7 @@ async def test_a_long_title_is_truncated(site: SampleSite) -> None:
             await body.aclose()
 
 
-async def test_a_nul_is_refused_before_a_child_starts(site: SampleSite) -> None:
+async def test_a_selector_with_a_nul_character_is_refused_before_a_child_starts(site: SampleSite) -> None:
     async with running() as method:
         with pytest.raises(InvalidParameter):
             await opened(method, Source(url=f"{site.http}/media/prog.mp4", format="b\0"))

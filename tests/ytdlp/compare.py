@@ -1,8 +1,9 @@
-"""Extracts each URL with stock yt-dlp and with a slim session, and prints the differences as JSON.
+"""Script that extracts each URL with unmodified yt-dlp and with the worker's slimmed YoutubeDL, and prints the
+differences as JSON.
 
     python -m tests.ytdlp.compare URL...
 
-Runs in its own process, because `prepare` changes the process permanently.
+The script must run in its own process, because `prepare` changes yt-dlp permanently for the whole process.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from serverpy.ytdlp.session.proxies import SessionProxies
 from tests.extraction.workers import OPTIONS
 
 DROPPED = {"fragment_base_url", AUDIO_APART}
-"""Fields that only one of the two extractions has."""
+"""Fields of a result that only unmodified yt-dlp or only the slimmed YoutubeDL has, so that they are not compared."""
 
 
 class Silent:
@@ -64,11 +65,11 @@ def by_session(url: str) -> Any:
 
 
 def outcome(ydl: Any, url: str) -> Any:
-    """Return the extraction without the values that change between two extractions. Returns the name of the error if
-    the extraction fails."""
+    """Return the result of the extraction without the values that differ between any two extractions, or the name of
+    the error class if the extraction fails."""
     try:
         info = ydl.sanitize_info(_with_plain_fragments(ydl.extract_info(url, download=False)))
-    except Exception as error:  # noqa: BLE001  # the comparison includes errors
+    except Exception as error:  # noqa: BLE001  # errors are compared like results
         return type(translate(error)).__name__
     text = json.dumps(info, sort_keys=True, default=str)
     text = re.sub(r'"epoch": \d+', '"epoch": 0', text)
@@ -79,8 +80,8 @@ def outcome(ydl: Any, url: str) -> Any:
 
 
 def _with_plain_fragments(value: Any) -> Any:
-    """Return the same dictionary with fragments as absolute URLs and durations. Stock yt-dlp lists fragments relative
-    to a base, the slim session as `mpd/formats.py` parses them."""
+    """Return `value` with all fragments as absolute URLs and durations. Unmodified yt-dlp lists fragments relative to a
+    base URL, the slimmed YoutubeDL as `mpd/formats.py` parses them."""
     if isinstance(value, dict):
         found = {key: _with_plain_fragments(each) for key, each in value.items() if key not in DROPPED}
         if "fragments" in value:

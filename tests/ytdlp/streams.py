@@ -1,4 +1,4 @@
-"""Downloads in threads, whose pipes a test reads."""
+"""Helpers that run yt-dlp downloads in threads, whose pipes a test reads."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PROMPT_SECONDS = 15.0
 
 @contextlib.contextmanager
 def session(ticket: Ticket, **options: Any) -> Iterator[YoutubeDL]:
-    """Open a plain YoutubeDL with its own proxy, whose connections the ticket cuts. The function resembles
-    `instance.open`, but does not prepare the process."""
+    """Open a YoutubeDL without the worker's changes, as `instance.open` does with them. Its connections go through a
+    proxy, and stopping the ticket cuts them."""
     with proxies().open() as proxy, ticket.hook(proxy.cut):
         params = {"quiet": True, "no_warnings": True, "cachedir": False, "socket_timeout": 20, "proxy": proxy.url}
         with YoutubeDL({**params, **options}, auto_init=False) as ydl:
@@ -34,7 +34,8 @@ def session(ticket: Ticket, **options: Any) -> Iterator[YoutubeDL]:
 
 @functools.cache
 def proxies() -> SessionProxies:
-    """Return the proxies. As in the worker, they share one event loop, which ends with the process."""
+    """Return the egress proxies of the downloads. As in the worker, they share one event loop, which runs until the
+    process ends."""
     guard = Guard(parse_networks(["127.0.0.0/8"]))
     made = SessionProxies(lambda: Egress(guard))
     made.start()
@@ -42,8 +43,8 @@ def proxies() -> SessionProxies:
 
 
 class Running:
-    """A run of `transfer` in a thread. Leaving the context cancels the run, joins the thread, and closes the reading
-    end of the pipe."""
+    """A download by `transfer` in a thread, as a context manager. Leaving the context cancels the download, joins the
+    thread, and closes the reading end of the pipe."""
 
     def __init__(self, info: dict[str, Any], pipe_bytes: int = 65536, **options: Any) -> None:
         self.reader, self._writer = os.pipe()
@@ -60,7 +61,7 @@ class Running:
             self.count = transfer(
                 lambda: session(self.cancelled, **self._options), self._info, self._writer, self.cancelled
             )
-        except BaseException as error:  # noqa: BLE001  # the test checks the error
+        except BaseException as error:  # noqa: BLE001  # the test checks any error of the download
             self.error = error
 
     def __enter__(self) -> Running:
@@ -82,7 +83,7 @@ class Running:
         return os.read(self.reader, size)
 
     def read_all(self) -> bytes:
-        """Read to the end of the pipe, and join the thread."""
+        """Read the pipe to its end, and join the thread. Returns all bytes."""
         pieces = []
         while piece := self.read():
             pieces.append(piece)
@@ -90,7 +91,8 @@ class Running:
         return b"".join(pieces)
 
     def ends(self) -> bool:
-        """Return whether the thread ends by itself, long before its own timeout or a fault of the site would end it."""
+        """Wait for the thread. Returns True if it ends long before its own timeout, or a fault of the site, would end
+        it."""
         self.thread.join(PROMPT_SECONDS)
         return not self.thread.is_alive()
 

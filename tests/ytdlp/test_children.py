@@ -1,4 +1,4 @@
-"""The gate for child processes, tested with real child processes."""
+"""Tests of the gate that limits the child processes of a worker, with real child processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SLEEP = ("/bin/sleep", "3600")
 
 
 class Popen(subprocess.Popen[bytes]):
-    """Stand-in for yt-dlp's class `Popen`, which is a subclass of `subprocess.Popen` as well."""
+    """Stand-in for yt-dlp's class `Popen`, which is also a subclass of `subprocess.Popen`."""
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def gate(limit: int) -> Iterator[tuple[Gate, type[Popen]]]:
         made.kill()
 
 
-def test_a_child_waits_until_there_is_room() -> None:
+def test_a_child_process_waits_while_the_maximum_number_of_children_is_running() -> None:
     with gate(1) as (made, popen):
         first = popen(SLEEP)
         started = threading.Event()
@@ -51,7 +51,7 @@ def test_a_child_waits_until_there_is_room() -> None:
         wait_for(lambda: len(made) == 0)
 
 
-def test_a_ticket_ends_its_own_children_only() -> None:
+def test_stopping_a_ticket_ends_only_the_children_that_were_started_for_it() -> None:
     with gate(4) as (made, popen):
         ticket = Ticket()
         with made.on_behalf_of(ticket):
@@ -66,7 +66,7 @@ def test_a_ticket_ends_its_own_children_only() -> None:
         assert stranger.wait(PATIENCE_SECONDS) == -9
 
 
-def test_a_child_that_waits_to_start_can_be_stopped() -> None:
+def test_a_child_process_that_waits_to_start_can_be_stopped_by_its_ticket() -> None:
     with gate(1) as (made, popen):
         first = popen(SLEEP)
         ticket = Ticket()
@@ -79,7 +79,7 @@ def test_a_child_that_waits_to_start_can_be_stopped() -> None:
         first.wait()
 
 
-def test_a_child_that_cannot_start_takes_no_room() -> None:
+def test_a_child_process_that_fails_to_start_does_not_count_as_running() -> None:
     with gate(1) as (made, popen):
         for _ in range(3):
             with pytest.raises(FileNotFoundError):
@@ -87,7 +87,7 @@ def test_a_child_that_cannot_start_takes_no_room() -> None:
         assert len(made) == 0
 
 
-def test_a_ticket_runs_only_the_hooks_that_are_active() -> None:
+def test_stopping_a_ticket_runs_only_the_hooks_that_are_active() -> None:
     ticket = Ticket()
     ran: list[str] = []
     with ticket.hook(lambda: ran.append("left")):
@@ -103,7 +103,7 @@ def test_a_ticket_runs_only_the_hooks_that_are_active() -> None:
         pass
 
 
-def test_setting_an_event_stops_the_ticket_that_was_made_from_the_event() -> None:
+def test_setting_an_event_stops_the_ticket_made_from_it() -> None:
     event = threading.Event()
     ticket = Ticket.of(event)
     assert Ticket.of(ticket) is ticket

@@ -1,4 +1,4 @@
-"""The embedded download as the worker runs it, from the sample site and through real pipes."""
+"""Tests of the embedded download as the worker runs it, from the sample site into real pipes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.aio import wait_for
 from tests.ytdlp.streams import Running, progressive, session
 
 
-def test_a_progressive_download_gives_the_bytes_of_the_file(site: SampleSite) -> None:
+def test_a_progressive_download_returns_the_bytes_of_the_file(site: SampleSite) -> None:
     with Running(progressive(f"{site.http}/media/prog.mp4")) as download:
         received = download.read_all()
     assert received == site.path("prog.mp4").read_bytes()
@@ -46,16 +46,18 @@ def test_a_cut_download_is_resumed_by_a_range_request(site: SampleSite, faults: 
 
 
 @pytest.mark.parametrize("faults", ["cut=2000000,norange", "cut=2000000,norange206"])
-def test_a_cut_download_that_cannot_be_resumed_is_an_error_and_repeats_no_byte(site: SampleSite, faults: str) -> None:
+def test_a_cut_download_that_cannot_be_resumed_raises_an_error_and_repeats_no_byte(
+    site: SampleSite, faults: str
+) -> None:
     with Running(progressive(f"{site.http}/fault/{faults}/media/prog.mp4")) as download:
         received = download.read_all()
     assert isinstance(download.error, UpstreamFailed)
     assert received == site.path("prog.mp4").read_bytes()[:2000000]
 
 
-def test_a_reset_download_that_cannot_be_resumed_is_an_error_and_repeats_no_byte(site: SampleSite) -> None:
-    """The number of bytes varies, because the proxy passes the reset on, which discards the bytes that are still
-    unread."""
+def test_a_reset_download_that_cannot_be_resumed_raises_an_error_and_repeats_no_byte(site: SampleSite) -> None:
+    """The number of received bytes varies: the egress proxy passes the reset on, and a reset discards bytes that have
+    arrived but are still unread."""
     with Running(progressive(f"{site.http}/fault/rst=2000000,norange/media/prog.mp4")) as download:
         received = download.read_all()
     assert isinstance(download.error, UpstreamFailed)
@@ -63,7 +65,7 @@ def test_a_reset_download_that_cannot_be_resumed_is_an_error_and_repeats_no_byte
 
 
 @pytest.mark.parametrize("status", [403, 404, 410, 500])
-def test_an_error_status_is_an_error_without_a_byte(site: SampleSite, status: int) -> None:
+def test_a_response_with_an_error_status_raises_upstream_failed_before_any_byte(site: SampleSite, status: int) -> None:
     with Running(progressive(f"{site.http}/fault/status={status}/media/prog.mp4")) as download:
         assert download.read_all() == b""
     assert isinstance(download.error, ServerPYError)
@@ -71,7 +73,7 @@ def test_an_error_status_is_an_error_without_a_byte(site: SampleSite, status: in
     assert str(status) in str(download.error)
 
 
-def test_cancelling_wakes_a_writer_that_waits_for_room(site: SampleSite) -> None:
+def test_cancelling_a_download_wakes_its_thread_while_it_waits_for_space_in_the_pipe(site: SampleSite) -> None:
     with Running(progressive(f"{site.http}/media/large-64.mp4")) as download:
         download.read(10)
         download.cancelled.set()
@@ -79,7 +81,7 @@ def test_cancelling_wakes_a_writer_that_waits_for_room(site: SampleSite) -> None
         assert isinstance(download.error, UpstreamFailed)
 
 
-def test_a_reader_that_leaves_ends_the_thread(site: SampleSite) -> None:
+def test_a_download_ends_if_the_reader_of_its_pipe_leaves(site: SampleSite) -> None:
     with Running(progressive(f"{site.http}/media/large-64.mp4")) as download:
         download.read(10)
         download.close_reader()
@@ -87,7 +89,9 @@ def test_a_reader_that_leaves_ends_the_thread(site: SampleSite) -> None:
 
 
 @pytest.mark.parametrize("faults", ["stall=100000", "delay=30"])
-def test_cancelling_wakes_a_thread_that_waits_for_a_silent_server(site: SampleSite, faults: str) -> None:
+def test_cancelling_a_download_wakes_its_thread_while_it_waits_for_a_silent_server(
+    site: SampleSite, faults: str
+) -> None:
     before = len(site.requests)
     with Running(progressive(f"{site.http}/fault/{faults}/media/prog.mp4")) as download:
         wait_for(lambda: len(site.requests) > before)
@@ -106,7 +110,7 @@ def extracted(url: str) -> list[dict[str, Any]]:
 
 
 def by_command_line(url: str, format_id: str, directory: Path) -> bytes:
-    """Return the file that `yt-dlp --fixup never` writes."""
+    """Return the bytes of the file that yt-dlp's command line writes with `--fixup never`."""
     target = directory / "out"
     options = ["--ignore-config", "--quiet", "--fixup=never", "--no-part", f"--format={format_id}"]
     subprocess.run(
@@ -119,7 +123,9 @@ def by_command_line(url: str, format_id: str, directory: Path) -> bytes:
 
 
 @pytest.mark.parametrize("playlist", ["hls/ts", "hls/fmp4", "hls/aes", "hls/audio", "dash/manifest.mpd"])
-def test_fragments_give_the_same_bytes_as_the_command_line(site: SampleSite, playlist: str, tmp_path: Path) -> None:
+def test_a_download_of_fragments_returns_the_bytes_that_the_command_line_writes(
+    site: SampleSite, playlist: str, tmp_path: Path
+) -> None:
     url = f"{site.http}/{playlist}" + ("/master.m3u8" if playlist.startswith("hls") else "")
     info = extracted(url)[-1]
     with Running(info) as download:
@@ -130,7 +136,9 @@ def test_fragments_give_the_same_bytes_as_the_command_line(site: SampleSite, pla
     assert list(Path.cwd().glob("--Frag*")) == []
 
 
-def test_separate_audio_gives_the_same_bytes_as_the_command_line(site: SampleSite, tmp_path: Path) -> None:
+def test_a_download_of_separate_audio_returns_the_bytes_that_the_command_line_writes(
+    site: SampleSite, tmp_path: Path
+) -> None:
     url = f"{site.http}/hls/audio/master.m3u8"
     info = next(each for each in extracted(url) if each.get("vcodec") == "none")
     with Running(info) as download:
@@ -144,8 +152,9 @@ def hls(url: str, **fields: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["ts", "aes", "fmp4"])
 @pytest.mark.parametrize("faults", ["cut=300000", "rst=300000", "nolength"])
-def test_a_cut_fragment_is_resumed(site: SampleSite, name: str, faults: str) -> None:
-    """Only the fragments are cut: the playlist ends before the cut, and the addresses in it are relative."""
+def test_a_fragment_that_is_cut_is_resumed(site: SampleSite, name: str, faults: str) -> None:
+    """Only the fragments are cut: the playlist is shorter than the number of bytes after which a response is cut, and
+    its relative URLs lead to fragments with the same fault."""
     with Running(hls(f"{site.http}/hls/{name}/high.m3u8")) as download:
         whole = download.read_all()
     with Running(hls(f"{site.http}/fault/{faults}/hls/{name}/high.m3u8")) as download:
@@ -154,7 +163,7 @@ def test_a_cut_fragment_is_resumed(site: SampleSite, name: str, faults: str) -> 
     assert received == whole
 
 
-def test_a_cut_fragment_that_cannot_be_resumed_is_an_error_and_no_byte_follows(site: SampleSite) -> None:
+def test_a_cut_fragment_that_cannot_be_resumed_raises_an_error_and_no_byte_follows(site: SampleSite) -> None:
     with Running(hls(f"{site.http}/hls/ts/high.m3u8")) as download:
         whole = download.read_all()
     with Running(hls(f"{site.http}/fault/cut=300000,norange/hls/ts/high.m3u8")) as download:
@@ -164,12 +173,12 @@ def test_a_cut_fragment_that_cannot_be_resumed_is_an_error_and_no_byte_follows(s
 
 
 def playlist_with(site: SampleSite, *lines: str) -> dict[str, Any]:
-    """Return an HLS format whose playlist comes from the extraction."""
+    """Return an HLS format whose playlist is part of the extraction. `lines` are the lines of the playlist."""
     text = "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", *lines, ""])
     return hls(f"{site.http}/hls/ts/high.m3u8", hls_media_playlist_data=text)
 
 
-def test_a_missing_fragment_is_an_error_and_is_not_skipped(site: SampleSite) -> None:
+def test_a_missing_fragment_raises_an_error_and_is_not_skipped(site: SampleSite) -> None:
     info = playlist_with(
         site, "#EXTINF:2,", "high-0.ts", "#EXTINF:2,", "gone.ts", "#EXTINF:2,", "high-2.ts", "#EXT-X-ENDLIST"
     )
@@ -193,10 +202,11 @@ MAP, KEY = '#EXT-X-MAP:URI="../fmp4/low-init.mp4"', '#EXT-X-KEY:METHOD=AES-128,U
     ],
     ids=["a map before the key", "a map before what is not encrypted", "an advert that is left out", "a gap"],
 )
-def test_segments_are_decrypted_by_their_media_sequence_numbers(
+def test_segments_are_decrypted_with_their_media_sequence_number_as_iv(
     site: SampleSite, lines: tuple[str | int, ...], given: tuple[int | None, ...]
 ) -> None:
-    """The sample segments are numbered from 7. The first one may be unencrypted."""
+    """The media sequence numbers of the sample segments begin with 7. In some cases, the first segment is not
+    encrypted."""
     texts = [each if isinstance(each, str) else f"#EXTINF:2,\n../aes/low-{each}.ts" for each in lines]
     texts = [text.replace("aes/low-0.ts", "ts/low-0.ts") if None in given else text for text in texts]
     init = site.path("hls/fmp4/low-init.mp4").read_bytes() if MAP in lines else b""
@@ -206,7 +216,7 @@ def test_segments_are_decrypted_by_their_media_sequence_numbers(
     assert received == init + b"".join(site.path(f"hls/ts/low-{n or 0}.ts").read_bytes() for n in given)
 
 
-def test_a_web_page_in_place_of_a_fragment_is_an_error_and_is_not_passed_on(site: SampleSite) -> None:
+def test_a_web_page_in_place_of_a_fragment_raises_an_error_and_is_not_written_to_the_pipe(site: SampleSite) -> None:
     lines = ["#EXTINF:2,", "high-0.ts", "#EXTINF:2,", "/media/not-media.mp4", "#EXT-X-ENDLIST"]
     with Running(playlist_with(site, *lines)) as download:
         received = download.read_all()
@@ -214,7 +224,7 @@ def test_a_web_page_in_place_of_a_fragment_is_an_error_and_is_not_passed_on(site
     assert received == site.path("hls/ts/high-0.ts").read_bytes()
 
 
-def test_byte_ranges_of_one_file_are_right_or_the_download_fails(site: SampleSite) -> None:
+def test_byte_ranges_of_one_file_are_downloaded_or_raise_an_error_if_the_server_ignores_them(site: SampleSite) -> None:
     ranges = ["#EXTINF:2,", "#EXT-X-BYTERANGE:1000@0", "high-0.ts", "#EXTINF:2,", "#EXT-X-BYTERANGE:500", "high-0.ts"]
     with Running(playlist_with(site, *ranges, "#EXT-X-ENDLIST")) as download:
         assert download.read_all() == site.path("hls/ts/high-0.ts").read_bytes()[:1500]
@@ -237,7 +247,9 @@ def test_byte_ranges_of_one_file_are_right_or_the_download_fails(site: SampleSit
     ],
     ids=["live", "sample-aes", "aes-256", "drm", "map", "master", "empty"],
 )
-def test_playlists_that_cannot_be_downloaded_are_refused(site: SampleSite, lines: tuple[str, ...], code: str) -> None:
+def test_a_playlist_that_embedded_cannot_download_raises_the_expected_error(
+    site: SampleSite, lines: tuple[str, ...], code: str
+) -> None:
     with Running(playlist_with(site, *lines)) as download:
         assert download.read_all() == b""
     assert isinstance(download.error, ServerPYError)
@@ -245,13 +257,13 @@ def test_playlists_that_cannot_be_downloaded_are_refused(site: SampleSite, lines
 
 
 @pytest.mark.parametrize("protocol", ["rtmp", "niconico_live", "websocket_frag", "ftp", "no-such-thing"])
-def test_protocols_that_need_other_programs_are_refused(site: SampleSite, protocol: str) -> None:
+def test_a_protocol_that_needs_another_program_raises_an_error(site: SampleSite, protocol: str) -> None:
     with Running(progressive(f"{site.http}/media/prog.mp4", protocol=protocol)) as download:
         assert download.read_all() == b""
     assert isinstance(download.error, UnsupportedConversion)
 
 
-def test_a_file_is_requested_in_chunks_one_after_another(site: SampleSite) -> None:
+def test_a_file_with_a_chunk_size_is_requested_in_chunks_one_after_the_other(site: SampleSite) -> None:
     before = len(site.requests)
     info = progressive(f"{site.http}/media/prog.mp4", downloader_options={"http_chunk_size": 1 << 20})
     with Running(info) as download:
@@ -263,7 +275,8 @@ def test_a_file_is_requested_in_chunks_one_after_another(site: SampleSite) -> No
 
 @pytest.mark.parametrize("option", ["format", "global"])
 def test_impersonated_media_is_requested_in_bounded_ranges(site: SampleSite, option: str) -> None:
-    """If the range were unbounded, curl_cffi would queue the whole body in memory while no reader takes it."""
+    """If the range were unbounded, curl_cffi would buffer the whole body in memory while the reader of the pipe does
+    not read."""
     before = len(site.requests)
     url = f"{site.http}/media/prog.mp4"
     target = ImpersonateTarget("chrome")
@@ -278,21 +291,21 @@ def test_impersonated_media_is_requested_in_bounded_ranges(site: SampleSite, opt
     assert len(asked) == 6
 
 
-def test_impersonated_media_without_ranges_is_refused(site: SampleSite) -> None:
+def test_impersonated_media_from_a_server_without_range_support_is_refused(site: SampleSite) -> None:
     with Running(progressive(f"{site.http}/fault/norange/media/prog.mp4", impersonate="chrome")) as download:
         assert download.read_all() == b""
     assert isinstance(download.error, UpstreamFailed)
     assert "impersonation" in str(download.error)
 
 
-def test_the_wait_for_media_that_is_available_later_can_be_cancelled(site: SampleSite) -> None:
+def test_cancelling_a_download_ends_the_wait_for_media_that_becomes_available_later(site: SampleSite) -> None:
     info = progressive(f"{site.http}/media/prog.mp4", available_at=time.time() + 30)
     with Running(info) as download:
         download.cancelled.set()
         assert download.ends()
 
 
-def test_a_download_leaves_no_connection_descriptor_or_thread_behind(site: SampleSite) -> None:
+def test_a_download_leaves_no_connection_file_descriptor_or_thread_open(site: SampleSite) -> None:
     def left() -> tuple[int, int]:
         return len(os.listdir("/proc/self/fd")), threading.active_count()
 
@@ -305,20 +318,21 @@ def test_a_download_leaves_no_connection_descriptor_or_thread_behind(site: Sampl
             download.read(10)
         with Running(hls(f"{site.http}/fault/stall=100000/hls/ts/high.m3u8")) as download:
             download.read(10)
-    # There may be fewer than before, because the watcher thread of the first download ends shortly after that download.
+    # The number of threads may be lower than before, because a thread of the first download ends shortly after that
+    # download.
     wait_for(lambda: site.open_connections == 0 and all(map(operator.le, left(), before)), lambda: (left(), before))
 
 
 @pytest.mark.parametrize("target", [None, "chrome"], ids=["requests", "curl_cffi"])
 @pytest.mark.parametrize("url", ["http://10.0.0.1/x.mp4", "https://10.0.0.1/x.mp4"])
-def test_an_address_that_the_guard_refuses_is_forbidden(url: str, target: str | None) -> None:
+def test_a_media_url_that_the_guard_refuses_raises_target_forbidden(url: str, target: str | None) -> None:
     with Running(progressive(url, impersonate=target)) as download:
         assert download.read_all() == b""
     assert isinstance(download.error, TargetForbidden)
     assert "10.0.0.1" not in str(download.error)
 
 
-def test_a_fragment_at_a_forbidden_address_is_forbidden(site: SampleSite) -> None:
+def test_a_fragment_url_that_the_guard_refuses_raises_target_forbidden(site: SampleSite) -> None:
     lines = ["#EXTINF:2,", "high-0.ts", "#EXTINF:2,", "http://169.254.169.254/latest", "#EXT-X-ENDLIST"]
     with Running(playlist_with(site, *lines)) as download:
         assert download.read_all() == site.path("hls/ts/high-0.ts").read_bytes()
@@ -326,14 +340,14 @@ def test_a_fragment_at_a_forbidden_address_is_forbidden(site: SampleSite) -> Non
 
 
 @pytest.mark.parametrize("target", [None, "chrome"], ids=["requests", "curl_cffi"])
-def test_a_download_over_https_gives_the_bytes_of_the_file(site: SampleSite, target: str | None) -> None:
+def test_a_download_over_https_returns_the_bytes_of_the_file(site: SampleSite, target: str | None) -> None:
     info = progressive(f"{site.https}/media/prog.mp4", impersonate=target)
     with Running(info, nocheckcertificate=True) as download:
         assert download.read_all() == site.path("prog.mp4").read_bytes()
     assert download.error is None
 
 
-def test_cancelling_cuts_an_impersonated_request(site: SampleSite) -> None:
+def test_cancelling_a_download_cuts_its_impersonated_request(site: SampleSite) -> None:
     before = len(site.requests)
     info = progressive(f"{site.http}/fault/stall=100000/media/prog.mp4", impersonate="chrome")
     with Running(info) as download:
@@ -342,7 +356,7 @@ def test_cancelling_cuts_an_impersonated_request(site: SampleSite) -> None:
         assert download.ends()
 
 
-def test_a_reader_that_leaves_ends_the_wait_for_a_silent_server(site: SampleSite) -> None:
+def test_a_reader_that_leaves_ends_a_download_that_waits_for_a_silent_server(site: SampleSite) -> None:
     with Running(progressive(f"{site.http}/fault/stall=100000/media/prog.mp4")) as download:
         received = 0
         while received < 100_000:
@@ -352,10 +366,12 @@ def test_a_reader_that_leaves_ends_the_wait_for_a_silent_server(site: SampleSite
 
 
 @pytest.mark.parametrize("playlist", [False, True], ids=["progressive", "hls-aes"])
-def test_a_slow_reader_keeps_the_pipe_full_and_memory_constant(site: SampleSite, playlist: bool) -> None:
+def test_while_a_slow_reader_reads_the_pipe_stays_full_and_memory_does_not_grow(
+    site: SampleSite, playlist: bool
+) -> None:
     url = f"{site.http}/hls/aes/high.m3u8" if playlist else f"{site.http}/media/large-64.mp4"
     with Running(hls(url) if playlist else progressive(url)) as download:
-        download.read_all()  # the first run imports modules and fills caches
+        download.read_all()  # the first download imports modules and fills caches, so it is not measured
     tracemalloc.start()
     try:
         with Running(hls(url) if playlist else progressive(url)) as download:

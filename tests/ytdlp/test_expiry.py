@@ -1,4 +1,4 @@
-"""The expiry times in media addresses."""
+"""Tests of the expiry times that media URLs contain."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from serverpy.ytdlp.page.expiry import expires_at
 
-NOW = 1_795_000_000.0  # 2026-11-18T11:06:40Z
+NOW = 1_795_000_000.0  # the timestamp means 2026-11-18T11:06:40Z
 SOON = int(NOW) + 3600
 
 
@@ -26,7 +26,7 @@ SOON = int(NOW) + 3600
         (f"https://v.example/a.mp4?expire={int(NOW) - 10}", NOW - 10),
     ],
 )
-def test_the_earliest_time_in_an_address_is_its_expiry(url: str, expected: float) -> None:
+def test_the_earliest_plausible_time_in_a_url_is_its_expiry(url: str, expected: float) -> None:
     assert expires_at(url, NOW) == expected
 
 
@@ -44,5 +44,5 @@ def test_the_earliest_time_in_an_address_is_its_expiry(url: str, expected: float
         "",
     ],
 )
-def test_an_address_without_a_plausible_time_has_no_expiry(url: str) -> None:
+def test_a_url_without_a_plausible_time_has_no_expiry(url: str) -> None:
     assert expires_at(url, NOW) is None

@@ -1,4 +1,4 @@
-"""Errors of yt-dlp: they become errors of the server, with messages that any client may see."""
+"""Tests that errors of yt-dlp are translated to errors of the server, with messages that any client may see."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from serverpy.ytdlp.faults import MAX_CHARACTERS, clean, close_responses, transl
 
 
 def reported(error: Exception) -> DownloadError:
-    """Return the error as `YoutubeDL.report_error` raises it."""
+    """Return the DownloadError that `YoutubeDL.report_error` raises for `error`."""
     try:
         raise error
     except Exception:  # noqa: BLE001
@@ -82,7 +82,9 @@ def reported(error: Exception) -> DownloadError:
         (RecursionError(), ExtractionFailed),
     ],
 )
-def test_each_failure_becomes_the_right_error(error: Exception, kind: type[ServerPYError]) -> None:
+def test_each_yt_dlp_error_is_translated_to_the_expected_error_class(
+    error: Exception, kind: type[ServerPYError]
+) -> None:
     assert type(translate(error)) is kind
     translated = translate(reported(error))
     assert type(translated) is kind
@@ -109,16 +111,16 @@ def test_each_failure_becomes_the_right_error(error: Exception, kind: type[Serve
         ("HTTP Error 403: Forbidden (caused by <HTTPError 403: Forbidden>)", "HTTP Error 403: Forbidden"),
     ],
 )
-def test_messages_are_cleaned(text: str, shown: str) -> None:
+def test_error_messages_of_yt_dlp_are_cleaned_of_addresses_and_secrets(text: str, shown: str) -> None:
     assert clean(text) == shown
 
 
-def test_long_messages_are_cut() -> None:
+def test_long_error_messages_of_yt_dlp_are_shortened() -> None:
     assert len(clean("word " * 1000)) <= MAX_CHARACTERS
 
 
 def request_absent_page(site: SampleSite) -> None:
-    """Request a page that does not exist, and raise the error as an extractor does."""
+    """Request a page that does not exist, and raise the HTTP error as an extractor does."""
     with YoutubeDL({"quiet": True}) as ydl:
         try:
             ydl.urlopen(f"{site.http}/page/absent")
@@ -135,7 +137,7 @@ def request_absent_page(site: SampleSite) -> None:
         RequestError('Impersonate target "chrome" is not available. See --list-impersonate-targets'),
     ],
 )
-def test_the_error_of_an_extraction_that_needs_curl_cffi_names_the_missing_extra(
+def test_the_error_of_an_extraction_that_needs_curl_cffi_names_the_extra_if_it_is_not_installed(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert type(translate(reported(error))) is ExtractionFailed
@@ -145,7 +147,7 @@ def test_the_error_of_an_extraction_that_needs_curl_cffi_names_the_missing_extra
     assert str(found) == "Impersonating a browser needs curl-cffi: install serverpy-stream[impersonate]."
 
 
-def test_the_response_of_an_http_error_can_be_closed(site: SampleSite) -> None:
+def test_the_response_that_an_http_error_holds_is_closed_by_close_responses(site: SampleSite) -> None:
     with pytest.raises(ExtractorError) as caught:
         request_absent_page(site)
     refused = caught.value.cause

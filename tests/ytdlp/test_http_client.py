@@ -1,5 +1,5 @@
-"""yt-dlp's HTTP client in the worker: it is as tolerant as the server's own client, also over https, and never takes a
-part of a body for the whole."""
+"""Tests of yt-dlp's HTTP client in the worker: it accepts the same odd responses as the server's own client, also over
+https, and never reports a body that was cut as complete."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ ODD = {
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("answer", ODD.values(), ids=ODD)
-def test_odd_responses_are_read(tls: Tls, answer: bytes, secure: bool) -> None:
+def test_the_http_client_of_yt_dlp_reads_odd_responses(tls: Tls, answer: bytes, secure: bool) -> None:
     def handle(connection: socket.socket, head: bytes) -> None:
         connection.sendall(answer)
 
@@ -82,14 +82,14 @@ def test_odd_responses_are_read(tls: Tls, answer: bytes, secure: bool) -> None:
     ],
     ids=["nothing", "ssh", "two lengths", "long", "endless 103", "endless empty lines"],
 )
-def test_a_response_that_cannot_be_read_is_an_error(answer: bytes) -> None:
+def test_the_http_client_of_yt_dlp_raises_an_error_for_an_unreadable_response(answer: bytes) -> None:
     response = TolerantResponse(Reading(answer))
     with pytest.raises(http.client.BadStatusLine):
         response.begin()
 
 
 class Reading:
-    """A socket that only has `makefile`."""
+    """Stand-in for a socket. It has only the method `makefile`."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -98,7 +98,9 @@ class Reading:
         return io.BytesIO(self._data)
 
 
-def test_the_worker_and_the_children_use_the_tolerant_http_client(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installing_the_tolerant_http_client_replaces_the_response_class_of_the_standard_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(http.client.HTTPConnection, "response_class", http.client.HTTPResponse)
     http_client.install()
     assert http.client.HTTPConnection.response_class is TolerantResponse
@@ -110,7 +112,8 @@ Handler = Callable[[socket.socket, bytes], None]
 
 
 def ending(cleanly: bool, head: bytes = OK, at: int = len(BODY)) -> Handler:
-    """Return a handler that sends the first `at` bytes of BODY, and ends with or without close_notify."""
+    """Return a handler that sends `head` and the first `at` bytes of BODY. The handler then ends the connection with
+    close_notify if `cleanly` is true, and without it otherwise."""
 
     def handle(connection: socket.socket, _head: bytes) -> None:
         connection.sendall(head + b"\r\n" + BODY[:at])
@@ -123,7 +126,7 @@ def ending(cleanly: bool, head: bytes = OK, at: int = len(BODY)) -> Handler:
 
 @pytest.fixture
 def trusting(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set the environment so that yt-dlp trusts the test's certificate authority instead of those of the system."""
+    """Set the environment so that yt-dlp trusts the certificate authority of the tests instead of the system's."""
     monkeypatch.setenv("SSL_CERT_FILE", tls.ca)
 
 
@@ -132,15 +135,15 @@ def downloaded(origin: Origin) -> Running:
 
 
 @pytest.mark.usefixtures("trusting")
-def test_a_body_that_ends_with_close_notify_is_complete(tls: Tls) -> None:
+def test_a_body_of_unknown_length_that_ends_with_close_notify_is_complete(tls: Tls) -> None:
     with Origin(ending(cleanly=True), tls.server) as origin, downloaded(origin) as download:
         assert (download.read_all(), download.error) == (BODY, None)
 
 
 @pytest.mark.usefixtures("trusting")
 @pytest.mark.parametrize("head", [OK, b"HTTP/1.0 200 OK\r\n", OK + b"Transfer-Encoding: identity\r\n"])
-def test_a_body_that_ends_without_close_notify_is_cut(tls: Tls, head: bytes) -> None:
-    """The server ignores ranges, so a retry is cut as well."""
+def test_a_body_of_unknown_length_that_ends_without_close_notify_raises_an_error(tls: Tls, head: bytes) -> None:
+    """The media server ignores ranges, so the body is cut again at each retry."""
     with Origin(ending(cleanly=False, head=head, at=50_000), tls.server) as origin, downloaded(origin) as download:
         assert download.read_all() == BODY[:50_000]
     assert isinstance(download.error, UpstreamFailed)
@@ -148,7 +151,7 @@ def test_a_body_that_ends_without_close_notify_is_cut(tls: Tls, head: bytes) -> 
 
 
 @pytest.mark.usefixtures("trusting")
-def test_a_cut_body_is_resumed_if_its_server_honours_ranges(tls: Tls) -> None:
+def test_a_body_that_ends_without_close_notify_is_resumed_if_the_server_supports_ranges(tls: Tls) -> None:
     def handle(connection: socket.socket, head: bytes) -> None:
         first = 50_000 - 4096
         if b"Range: bytes=%d-" % first not in head:
@@ -162,7 +165,7 @@ def test_a_cut_body_is_resumed_if_its_server_honours_ranges(tls: Tls) -> None:
 
 
 @pytest.mark.usefixtures("trusting")
-def test_a_body_with_a_length_needs_no_close_notify(tls: Tls) -> None:
+def test_a_body_with_a_content_length_needs_no_close_notify(tls: Tls) -> None:
     head = OK + b"Content-Length: %d\r\n" % len(BODY)
     with Origin(ending(cleanly=False, head=head), tls.server) as origin, downloaded(origin) as download:
         assert (download.read_all(), download.error) == (BODY, None)
@@ -170,7 +173,7 @@ def test_a_body_with_a_length_needs_no_close_notify(tls: Tls) -> None:
 
 @pytest.mark.usefixtures("trusting")
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
-def test_a_radio_that_claims_an_endless_range_is_downloaded(tls: Tls, secure: bool) -> None:
+def test_an_internet_radio_stream_with_an_endless_range_is_downloaded(tls: Tls, secure: bool) -> None:
     head = (
         b"HTTP/1.0 206 Partial Content\r\nContent-Length: 18446744073709551615\r\n"
         b"Content-Range: bytes 0-18446744073709551614/18446744073709551615\r\n"

@@ -1,4 +1,4 @@
-"""curl_cffi is loaded by the first request that must look like a browser's, and not before."""
+"""Tests that the worker imports curl_cffi only for the first request that must impersonate a browser."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def loaded(process: psutil.Process) -> bool:
     return any("curl_cffi" in mapped.path for mapped in process.memory_maps())
 
 
-async def test_the_worker_loads_curl_cffi_when_a_page_requires_it(site: SampleSite) -> None:
+async def test_the_worker_imports_curl_cffi_when_a_page_requires_impersonation(site: SampleSite) -> None:
     async with running() as workers:
         process = await process_of(workers)
         ready = workers.state().ready
@@ -24,6 +24,6 @@ async def test_the_worker_loads_curl_cffi_when_a_page_requires_it(site: SampleSi
         assert loaded(process)
 
 
-async def test_a_worker_that_always_impersonates_loads_curl_cffi_at_start() -> None:
+async def test_a_worker_that_always_impersonates_a_browser_imports_curl_cffi_at_its_start() -> None:
     async with running(impersonate="chrome") as workers:
         assert loaded(await process_of(workers))

@@ -1,4 +1,4 @@
-"""HLS playlists as yt-dlp gets them: which are repaired, and which stay unchanged."""
+"""Tests of how HLS playlists are repaired before yt-dlp parses them, and which playlists stay unchanged."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CODECS = 'CODECS="avc1.4d401e,mp4a.40.2"'
 
 
 @pytest.mark.parametrize("before", [b"\xef\xbb\xbf", b"\n", b" \r\n\t", b"\xef\xbb\xbf\n"])
-def test_bytes_before_the_header_of_a_playlist_are_removed(before: bytes) -> None:
+def test_bytes_before_the_extm3u_tag_of_a_playlist_are_removed(before: bytes) -> None:
     assert begin_with_header(before + b"#EXTM3U\n#EXT") == b"#EXTM3U\n#EXT"
 
 
 @pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf<html>", b"\n\n{}", b"\xef\xbb", b"#EXTM3U", b"  #EXT"])
-def test_responses_that_are_no_playlists_stay_unchanged(data: bytes) -> None:
+def test_responses_that_are_not_playlists_stay_unchanged(data: bytes) -> None:
     assert begin_with_header(data) == data
 
 
@@ -29,14 +29,14 @@ CHANNELS = '#EXTM3U\n#EXTINF:-1 tvg-id="one",One\nhttps://tv.example/one.m3u8\n'
 
 
 @pytest.mark.parametrize("text", [MEDIA, "#EXTM3U\n#EXTINF:\ns.ts", "#EXTM3U\ns.ts\n#EXT-X-ENDLIST", MEDIA * 2])
-def test_a_playlist_of_segments_gets_a_target_duration(text: str) -> None:
+def test_a_media_playlist_without_a_target_duration_gets_one(text: str) -> None:
     assert "#EXT-X-TARGETDURATION" in mended(text, URL)
 
 
 @pytest.mark.parametrize(
     "text", [CHANNELS, f"#EXTM3U\n{BANDWIDTH}\nv.m3u8", f"{MEDIA}#EXT-X-TARGETDURATION:2", "#EXTM3U\nv.m3u8"]
 )
-def test_playlists_that_need_no_target_duration_stay_unchanged(text: str) -> None:
+def test_a_playlist_that_needs_no_target_duration_stays_unchanged(text: str) -> None:
     assert mended(text, URL) == text
 
 
@@ -45,8 +45,8 @@ NAMES = [("", "a"), ('LANGUAGE="eng",', "eng"), ('NAME="",', "a"), ('NAME="Engli
 
 
 @pytest.mark.parametrize(("attributes", "name"), NAMES, ids=["group", "language", "empty", "named"])
-def test_a_rendition_gets_a_name(attributes: str, name: str) -> None:
-    """Without a name, yt-dlp ignores the rendition, and takes a variant without audio for one with audio."""
+def test_an_audio_rendition_without_a_name_gets_one(attributes: str, name: str) -> None:
+    """Without a NAME, yt-dlp ignores the audio rendition, and takes a video-only variant for one with audio."""
     text = f'#EXTM3U\n{GROUP.format(attributes)}\n{BANDWIDTH},{CODECS},AUDIO="a"\nv.m3u8\n'
     extractor = GenericIE(YoutubeDL({"quiet": True}, auto_init=False))
     formats, _ = extractor._parse_m3u8_formats_and_subtitles(mended(text, URL), URL)
@@ -55,8 +55,8 @@ def test_a_rendition_gets_a_name(attributes: str, name: str) -> None:
     assert (video["acodec"], video["url"]) == ("none", "https://media.example/a/v.m3u8")
 
 
-def test_the_variables_of_a_master_playlist_are_replaced_by_their_values() -> None:
-    """Variables without a value stay unchanged."""
+def test_defined_variables_of_a_master_playlist_are_replaced_by_their_values() -> None:
+    """Variables without a definition stay unchanged in the playlist."""
     lines = [
         "#EXTM3U", '#EXT-X-DEFINE:NAME="dir",VALUE="b"', '#EXT-X-DEFINE:QUERYPARAM="token"',
         f'{BANDWIDTH},NAME="{{$x}}"', "{$dir}/v.m3u8?t={$token}",
@@ -86,7 +86,7 @@ MUXED = '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="B"'
     ],
     ids=["apart", "group behind", "codecs", "another group", "no group", "muxed too", "a variant of audio alone"],
 )
-def test_a_variant_without_codecs_has_no_audio_if_its_group_has_playlists(
+def test_a_variant_without_codecs_has_no_audio_if_its_audio_group_has_playlists(
     lines: list[str], expected: list[str]
 ) -> None:
     assert list(addresses_without_audio("\n".join(["#EXTM3U", *lines]))) == expected
@@ -96,13 +96,15 @@ def test_a_variant_without_codecs_has_no_audio_if_its_group_has_playlists(
     ("durations", "seconds"),
     [(["2,", "2.5,"], 4), (["", "2,"], 2), (["abc,", "3"], 3), (["0.4,"], 1), ([""], None), (["1e999,", "nan,"], None)],
 )
-def test_an_invalid_duration_counts_as_0(durations: list[str], seconds: int | None) -> None:
+def test_segments_with_an_invalid_duration_add_nothing_to_the_duration_of_a_playlist(
+    durations: list[str], seconds: int | None
+) -> None:
     text = "".join(f"#EXTINF:{each}\ns.ts\n" for each in durations)
     assert duration_of(f"#EXTM3U\n{text}#EXT-X-ENDLIST") == seconds
     assert duration_of(f"#EXTM3U\n{text}") is None
 
 
-def test_the_fragments_of_a_playlist_have_media_sequence_numbers() -> None:
+def test_the_fragments_of_a_playlist_are_numbered_by_its_media_sequence() -> None:
     text = (
         '#EXT-X-MEDIA-SEQUENCE:5\n#EXT-X-MAP:URI="i"\na\n#EXT-X-GAP\nb\n#EXT-X-MAP:URI="j"\n#EXT-X-DISCONTINUITY\nc\n'
     )

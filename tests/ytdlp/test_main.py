@@ -1,4 +1,4 @@
-"""The worker process: it answers every request, and takes no more memory than allowed."""
+"""Tests of the worker process: it answers every request, and takes no more memory than its limit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.aio import eventually
 from tests.extraction.workers import fails, process_of, reader, running
 
 
-def test_a_reply_that_cannot_be_sent_becomes_an_error(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reply_that_is_too_large_to_send_is_replaced_by_an_error(caplog: pytest.LogCaptureFixture) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         Outbox(theirs).send(Selected(id=7, choices=(("x" * MAX_MESSAGE_BYTES,),)))
@@ -35,7 +35,7 @@ def test_a_reply_that_cannot_be_sent_becomes_an_error(caplog: pytest.LogCaptureF
     assert "request 7" in caplog.text
 
 
-async def test_an_error_with_a_lone_surrogate_is_sent_and_costs_no_thread(site: SampleSite) -> None:
+async def test_an_error_with_a_lone_surrogate_is_sent_and_does_not_end_the_worker_thread(site: SampleSite) -> None:
     async with running(extract_workers=1) as workers:
         pid = (await process_of(workers)).pid
         assert "Half a pair: ?" in str(await fails(workers, f"{site.http}/probe/surrogate"))
@@ -43,13 +43,13 @@ async def test_an_error_with_a_lone_surrogate_is_sent_and_costs_no_thread(site: 
         assert (await process_of(workers)).pid == pid
 
 
-async def test_a_thread_that_fails_leaves_no_request_waiting(site: SampleSite) -> None:
+async def test_a_request_whose_thread_exits_fails_and_does_not_wait_forever(site: SampleSite) -> None:
     async with running(extract_workers=1) as workers:
         assert type(await fails(workers, f"{site.http}/probe/exit")) is ExtractionFailed
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
 
 
-async def test_an_extraction_cannot_exhaust_the_memory_of_the_machine(site: SampleSite) -> None:
+async def test_an_extraction_that_allocates_too_much_memory_fails_as_too_large(site: SampleSite) -> None:
     async with running() as workers:
         pid = (await process_of(workers)).pid
         assert (await workers.extract(f"{site.http}/probe/memory?to={DATA_BYTES // 4}")).tracks
@@ -59,9 +59,11 @@ async def test_an_extraction_cannot_exhaust_the_memory_of_the_machine(site: Samp
 
 
 @pytest.mark.parametrize("how", ["raised", "hidden"])
-async def test_a_page_that_fills_the_memory_fails_at_once(site: SampleSite, how: str) -> None:
-    """Small objects fill the memory to the last byte, and live until the traceback is freed. The timeout of extractions
-    is too long to matter."""
+async def test_an_extraction_that_fills_the_memory_with_small_objects_fails_at_once_as_too_large(
+    site: SampleSite, how: str
+) -> None:
+    """Small objects fill the memory of the worker up to its limit, and live until the traceback is freed. The timeout
+    of extractions is too long to end this extraction."""
     async with running(extract_timeout=3600) as workers:
         pid = (await process_of(workers)).pid
         for _ in range(2):
@@ -70,7 +72,9 @@ async def test_a_page_that_fills_the_memory_fails_at_once(site: SampleSite, how:
         assert (await process_of(workers)).pid == pid
 
 
-async def test_free_heap_memory_is_returned_after_the_last_download(site: SampleSite) -> None:
+async def test_free_heap_memory_of_the_worker_is_returned_to_the_system_after_the_last_download(
+    site: SampleSite,
+) -> None:
     async with running() as workers:
         process = await process_of(workers)
         before = process.memory_info().rss
@@ -84,7 +88,7 @@ async def test_free_heap_memory_is_returned_after_the_last_download(site: Sample
         await eventually(lambda: process.memory_info().rss < before + 50 * MIB)
 
 
-async def test_a_download_that_gets_no_thread_fails_with_busy(site: SampleSite) -> None:
+async def test_a_download_for_which_no_thread_can_be_started_fails_as_busy(site: SampleSite) -> None:
     async with running() as workers:
         pid = (await process_of(workers)).pid
         film = await workers.extract(f"{site.http}/page/prog")
@@ -97,8 +101,8 @@ async def test_a_download_that_gets_no_thread_fails_with_busy(site: SampleSite) 
         assert (await process_of(workers)).pid == pid
 
 
-async def test_a_javascript_runtime_works_within_the_memory_limit(site: SampleSite) -> None:
-    """At its start, the runtime reserves half a gigabyte, which counts towards the limit."""
+async def test_a_javascript_runtime_works_within_the_memory_limit_of_the_worker(site: SampleSite) -> None:
+    """At its start, the JavaScript runtime Deno reserves half a gigabyte, which RLIMIT_DATA counts."""
     async with running(max_workers=1, extract_workers=1) as workers:
         ready = workers.state().ready
         assert ready is not None
@@ -109,7 +113,7 @@ async def test_a_javascript_runtime_works_within_the_memory_limit(site: SampleSi
         assert DATA_BYTES < limit < 2 * DATA_BYTES
 
 
-async def test_the_size_of_a_web_page_is_limited(site: SampleSite) -> None:
+async def test_a_web_page_larger_than_max_page_bytes_fails_as_too_large(site: SampleSite) -> None:
     assert MAX_PAGE_BYTES == 8 * 1024 * 1024
     async with running() as workers:
         with pages() as base:
@@ -121,7 +125,7 @@ async def test_the_size_of_a_web_page_is_limited(site: SampleSite) -> None:
 
 @contextmanager
 def pages() -> Iterator[str]:
-    """Run a site whose page `/<n>` has n bytes. Yields its URL."""
+    """Run a site whose page `/<n>` has n bytes. Yields the URL of the site."""
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,4 +1,5 @@
-"""Mapping of yt-dlp's dictionaries: with any content, they become values that can be sent to the server."""
+"""Tests of mapping yt-dlp's dictionaries to values that the worker can send to the server, whatever the dictionaries
+contain."""
 
 from __future__ import annotations
 
@@ -53,7 +54,7 @@ def cookie(name: str, domain: str, expires: int | None = None) -> Cookie:
     )
 
 
-def test_every_field_that_the_server_needs_is_mapped() -> None:
+def test_every_field_of_a_format_that_the_server_needs_is_mapped() -> None:
     got = track(
         {
             "vcodec": "avc1",
@@ -115,7 +116,7 @@ def test_every_field_that_the_server_needs_is_mapped() -> None:
     )
 
 
-def test_fragments_get_absolute_addresses_or_are_left_to_yt_dlp() -> None:
+def test_fragments_are_mapped_to_absolute_urls_or_marked_as_dynamic() -> None:
     listed = track(
         {"fragments": [{"path": "1.m4s", "duration": 2}, {"url": URL}], "fragment_base_url": "https://x.example/d/"}
     )
@@ -138,7 +139,7 @@ def test_fragments_get_absolute_addresses_or_are_left_to_yt_dlp() -> None:
         ({"downloader_options": {"ws": object()}}, True),
     ],
 )
-def test_tracks_that_only_yt_dlp_can_download_are_marked(fmt: dict[str, Any], needed: bool) -> None:
+def test_a_track_that_only_yt_dlp_can_download_is_marked(fmt: dict[str, Any], needed: bool) -> None:
     assert track(fmt).needs_ytdlp is needed
 
 
@@ -151,14 +152,14 @@ def test_tracks_that_only_yt_dlp_can_download_are_marked(fmt: dict[str, Any], ne
         ({"ext": "jpg"}, (None, None)),
     ],
 )
-def test_a_codec_is_none_if_there_is_no_stream_of_that_kind(
+def test_the_codec_of_a_missing_stream_is_none_and_that_of_an_unknown_stream_is_unknown(
     fmt: dict[str, Any], codecs: tuple[str | None, str | None]
 ) -> None:
     got = track(fmt)
     assert (got.vcodec, got.acodec) == codecs
 
 
-def test_fields_of_wrong_types_are_none_and_formats_without_an_address_are_left_out() -> None:
+def test_a_field_with_a_value_of_the_wrong_type_is_none_and_a_format_without_a_url_is_skipped() -> None:
     odd = {"width": "wide", "height": float("inf"), "fps": [], "filesize": 10**30, "language": {}, "http_headers": "x"}
     got = track({**odd, "tbr": float("nan"), "format_note": "\ud800", "hls_aes": 1, "downloader_options": 1})
     assert (got.width, got.height, got.fps, got.size, got.language, got.headers) == (None, None, None, None, None, {})
@@ -169,17 +170,17 @@ def test_fields_of_wrong_types_are_none_and_formats_without_an_address_are_left_
     assert (media.tracks, media.duration, media.thumbnail) == ((), None, None)
 
 
-def test_a_result_without_a_list_of_formats_is_itself_a_format() -> None:
+def test_a_result_without_a_list_of_formats_is_mapped_as_a_format_itself() -> None:
     [only] = found({"format_id": "0", "url": URL, "ext": "mp4", "protocol": "https"}).tracks
     assert only.id == "0"
 
 
-def test_a_live_title_has_no_date_and_time() -> None:
+def test_the_date_and_time_that_yt_dlp_appends_to_a_live_title_are_removed() -> None:
     media = found({"is_live": True, "title": "News 2026-11-22 12:00", "fulltitle": "News"})
     assert (media.kind, media.title) == ("live", "News")
 
 
-def test_an_entry_of_a_playlist_has_an_address_or_media() -> None:
+def test_an_entry_of_a_playlist_is_mapped_with_its_url_or_its_media() -> None:
     playlist = found(
         {
             "_type": "playlist",
@@ -212,13 +213,13 @@ def test_an_entry_of_a_playlist_has_an_address_or_media() -> None:
         (" (1)", "film-1", ["generic film"], "film-1"),
     ],
 )
-def test_the_only_medium_of_a_page_has_no_number_in_its_title(
+def test_the_number_in_the_title_of_an_only_medium_is_removed(
     title: str, id: str | None, old_ids: list[str] | None, expected: str
 ) -> None:
     assert found({"id": id, "title": title, "_old_archive_ids": old_ids}).title == expected
 
 
-def test_subtitles_have_their_address_or_their_text() -> None:
+def test_subtitles_are_mapped_with_their_url_or_their_text_as_a_data_url() -> None:
     captions = [{"url": "https://x.example/a.vtt", "ext": "vtt"}, {"url": "https://x.example/a.json3", "ext": "json3"}]
     media = found({"subtitles": {"en": [{"data": "WEBVTT", "ext": "vtt"}]}, "automatic_captions": {"de": captions}})
     assert [(each.language, each.ext, each.automatic) for each in media.subtitles] == [
@@ -228,7 +229,7 @@ def test_subtitles_have_their_address_or_their_text() -> None:
     assert media.subtitles[0].url == "data:text/plain;charset=utf-8;base64,V0VCVlRU"
 
 
-def test_only_cookies_that_the_media_requires_reach_the_server() -> None:
+def test_only_cookies_that_match_the_urls_of_the_media_are_sent_to_the_server() -> None:
     jar = CookieJar()
     for each in (
         cookie("host", "media.example"),
@@ -248,7 +249,7 @@ def test_only_cookies_that_the_media_requires_reach_the_server() -> None:
     }
 
 
-def test_media_expires_with_its_first_address() -> None:
+def test_media_expires_when_the_first_of_its_urls_expires() -> None:
     import time
 
     soon = int(time.time()) + 1000
@@ -257,7 +258,7 @@ def test_media_expires_with_its_first_address() -> None:
     assert found({"formats": [{"url": URL}]}).expires is None
 
 
-def test_invalid_media_is_rejected() -> None:
+def test_decoding_a_reply_with_invalid_media_raises_an_error() -> None:
     body = msgspec.json.encode({"type": "Extracted", "id": 1, "media": {"raw_id": 1}})
     with pytest.raises(msgspec.ValidationError):
         messages.decode_reply(body)
@@ -267,7 +268,7 @@ BAD = ("http://[x/a.vtt", "https://media.example:99999/a", "http://media.example
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_an_address_that_cannot_be_parsed_is_left_out_and_everything_else_is_kept(bad: str) -> None:
+def test_a_field_with_an_invalid_url_is_removed_and_all_other_fields_are_kept(bad: str) -> None:
     jar = CookieJar()
     jar.set_cookie(cookie("host", "media.example"))
     fine = {"url": URL, "format_id": "a"}
@@ -294,7 +295,7 @@ def test_an_address_that_cannot_be_parsed_is_left_out_and_everything_else_is_kep
 @pytest.mark.parametrize(
     ("pieces", "base"), [([{"url": BAD[0]}], URL), ([{"path": "1"}], BAD[0]), ([{"path": "http://[x/"}], URL)]
 )
-def test_fragments_without_a_valid_address_are_left_to_yt_dlp(pieces: list[dict[str, str]], base: str) -> None:
+def test_fragments_without_a_valid_url_are_marked_as_dynamic(pieces: list[dict[str, str]], base: str) -> None:
     assert track({"fragments": pieces, "fragment_base_url": base}).fragments_dynamic
 
 
@@ -312,7 +313,7 @@ def test_fragments_without_a_valid_address_are_left_to_yt_dlp(pieces: list[dict[
         (None, "unknown_video"),
     ],
 )
-def test_an_extension_contains_only_letters_and_digits(ext: str | None, kept: str) -> None:
+def test_the_extension_of_a_format_contains_only_letters_and_digits(ext: str | None, kept: str) -> None:
     assert track({"ext": ext}).ext == kept
 
 
@@ -321,7 +322,7 @@ def test_the_extension_of_subtitles_contains_only_letters_and_digits() -> None:
     assert [each.ext for each in found({"subtitles": {"en": files}}).subtitles] == ["ttml", "vtt"]
 
 
-def test_lone_surrogates_in_a_cookie_are_replaced() -> None:
+def test_lone_surrogates_in_the_value_of_a_cookie_are_replaced() -> None:
     jar = CookieJar()
     odd = cookie("name\ud800", "media.example")
     odd.value, odd.path = "\udfff", "/\ud800"

@@ -1,4 +1,5 @@
-"""yt-dlp's selectors applied to the tracks of the server, and selectors that would never end."""
+"""Tests of yt-dlp's format selectors applied to the tracks of the server, and of selectors whose evaluation would never
+end."""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ FORMATS = (
         ("b[ext$=m]", (("x",),)),
     ],
 )
-def test_selectors_pick_the_tracks_that_yt_dlp_picks(selector: str, picked: tuple[tuple[str, ...], ...]) -> None:
+def test_a_selector_picks_the_same_tracks_as_in_yt_dlp(selector: str, picked: tuple[tuple[str, ...], ...]) -> None:
     assert select(selector, FORMATS) == picked
 
 
@@ -79,7 +80,7 @@ def test_a_selector_that_matches_nothing_raises_format_not_found(selector: str) 
         "'",
     ],
 )
-def test_invalid_selectors_are_refused(selector: str) -> None:
+def test_an_invalid_selector_raises_invalid_parameter(selector: str) -> None:
     with pytest.raises((InvalidParameter, FormatNotFound)) as caught:
         select(selector, FORMATS)
     assert selector in ("\x00", "'", " ") or caught.type is InvalidParameter
@@ -110,14 +111,14 @@ def test_invalid_selectors_are_refused(selector: str) -> None:
         "(" * 400 + "b" + ")" * 400,
     ],
 )
-def test_selectors_that_would_keep_the_processor_busy_are_refused(selector: str) -> None:
+def test_a_selector_whose_evaluation_would_take_very_long_is_refused_within_a_second(selector: str) -> None:
     started = time.thread_time()
     with pytest.raises(InvalidParameter):
         select(selector, FORMATS)
     assert time.thread_time() - started < 1
 
 
-def test_the_error_for_a_regular_expression_says_what_to_use_instead() -> None:
+def test_the_error_for_a_refused_regular_expression_says_what_to_use_instead() -> None:
     with pytest.raises(InvalidParameter, match=r"repeats a group.*Use literals"):
         select("b[ext~='(a+)+$']", FORMATS)
 
@@ -136,7 +137,7 @@ filters = st.lists(patterns, min_size=1, max_size=3).map(
 
 @settings(max_examples=150, deadline=None)
 @given(selector=filters)
-def test_accepted_selectors_end_within_a_second(selector: str) -> None:
+def test_any_accepted_selector_is_evaluated_within_a_second(selector: str) -> None:
     started = time.thread_time()
     with contextlib.suppress(InvalidParameter, FormatNotFound):
         select(selector, LONG)
@@ -144,7 +145,7 @@ def test_accepted_selectors_end_within_a_second(selector: str) -> None:
 
 
 @pytest.mark.parametrize("pattern", [".?" * 12 + "Z", ".*[^Z]*Z", "(a|b|.)" * 7 + "Z", "[ab-]*" * 2 + "." * 30 + "Z"])
-def test_the_slowest_accepted_selectors_end_within_a_second(pattern: str) -> None:
+def test_the_slowest_known_selectors_that_are_accepted_are_evaluated_within_a_second(pattern: str) -> None:
     started = time.thread_time()
     with contextlib.suppress(InvalidParameter, FormatNotFound):
         select(f"bv[format_note~='{pattern}']", LONG * 10)

@@ -1,4 +1,4 @@
-"""A slim session, which extracts the same media as stock yt-dlp."""
+"""Test that the worker's slimmed YoutubeDL extracts the same media as unmodified yt-dlp."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 SLOW = {"slow"}
 
 
-@pytest.mark.timeout(600)  # stock yt-dlp makes a hundred extractions, each with a new instance
-def test_a_slim_session_extracts_every_sample_page_as_stock_yt_dlp_does(site: SampleSite) -> None:
+@pytest.mark.timeout(600)  # unmodified yt-dlp makes a hundred extractions, each with a new instance
+def test_the_slimmed_ytdlp_extracts_every_sample_page_as_unmodified_yt_dlp_does(site: SampleSite) -> None:
     pages = [f"/page/{name}" for name in PAGES if name not in SLOW]
     films = [f"/tube/watch/{name}" for name in (*WATCH, *ERRORS, "crash") if name not in SLOW]
     others = ["/tube/playlist/list-25", "/tube/post/x", "/tube/post/music", "/tube/live/ends-1", "/tube/audio/x"]

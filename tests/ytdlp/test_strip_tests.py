@@ -1,4 +1,4 @@
-"""The worker's extractors, which have no test cases but are otherwise unchanged."""
+"""Test that the worker removes the test cases of yt-dlp's extractors, and changes nothing else in them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def kinds(how: str) -> list[list[object]]:
     return found
 
 
-def test_only_the_test_cases_are_removed() -> None:
+def test_removing_the_test_cases_of_an_extractor_leaves_its_other_attributes_unchanged() -> None:
     stock, light = kinds("stock"), kinds("light")
     assert [kind[:3] for kind in light] == [kind[:3] for kind in stock]
     assert all(kind[3] for kind in stock)

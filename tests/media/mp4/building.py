@@ -1,4 +1,4 @@
-"""MP4 files with one track, built box by box, so that a test determines the content of each box."""
+"""Builder of MP4 files with one track, built box by box, so that a test determines the content of each box."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ IDENTITY = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 
 @dataclass(frozen=True)
 class Film:
-    """A plain MP4: `samples` in chunks of `chunked` samples each, `stts` as runs of (count, delta). A box in `replaced`
-    replaces the box of its kind in the sample table; `before` is written before the bytes of the chunks."""
+    """Builder of a plain (not fragmented) MP4.
+
+    The file contains `samples` in chunks of `chunked` samples each, and `stts` lists runs of (count, delta). A box in
+    `replaced` replaces the box of its kind in the sample table. `before` is written before the bytes of the chunks.
+    """
 
     samples: Sequence[bytes] = (b"first", b"second", b"third")
     chunked: Sequence[int] = (2, 1)
@@ -110,5 +113,5 @@ def _table(kind: bytes, layout: str, rows: Sequence[tuple[int, ...]]) -> bytes:
 
 
 def sample_table(kind: bytes, *numbers: int) -> bytes:
-    """Return a full box of 32-bit numbers."""
+    """Return an ISO BMFF full box that contains 32-bit numbers."""
     return write_full(kind, 0, 0, struct.pack(f">{len(numbers)}I", *numbers))

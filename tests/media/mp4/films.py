@@ -1,4 +1,4 @@
-"""Helpers for tests of woven films: locate the boxes of a film in memory, and read it with a demuxer."""
+"""Helpers for tests of woven films: they locate the boxes of a film in memory, and read its packets with a demuxer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from serverpy.media.mp4.locate import Located, Span, locate
 
 
 def located(film: bytes) -> Located:
-    """Return the result of `locate` for `film`."""
+    """Return the boxes and tracks that `locate` finds in `film`."""
     return drive(locate(len(film)), film)[0]
 
 
 def drive(reading: Generator[Span, bytes, Located], film: bytes) -> tuple[Located, list[Span]]:
-    """Run the generator `reading` on the bytes of `film`. Returns its result and the spans that it requested."""
+    """Run the generator `reading`, which requests spans of a file, on the bytes of `film`. Returns its result and the
+    requested spans."""
     asked = list[Span]()
     try:
         asked.append(next(reading))
@@ -41,7 +42,8 @@ class Packet:
 
 
 def packets(film: bytes, kind: str) -> list[Packet]:
-    """Return the packets of the first stream of `kind`, "video" or "audio". Times are in the stream's time base."""
+    """Return the packets of the first stream of type `kind`, which is "video" or "audio". Times are in the stream's
+    time base."""
     with av.open(io.BytesIO(film), "r") as container:
         stream = next(stream for stream in container.streams if stream.type == kind)
         return [
@@ -61,7 +63,8 @@ def own_boxes(film: bytes) -> list[Box]:
 
 
 class CountedReads(io.BytesIO):
-    """A file that counts the seeks to another position. Over HTTP, each such seek would be a request."""
+    """A file that counts its seeks to another position. A player over HTTP would send a request for each of these
+    seeks."""
 
     jumps = 0
 
@@ -73,7 +76,8 @@ class CountedReads(io.BytesIO):
 
 
 def decoded(film: bytes, kind: str) -> list[float]:
-    """Return the times of all frames of the first stream of `kind`. Raises av.FFmpegError if one cannot be decoded."""
+    """Return the presentation times of all decoded frames of the first stream of type `kind`. Raises av.FFmpegError if
+    a frame cannot be decoded."""
     with av.open(io.BytesIO(film), "r") as container:
         frames = container.decode(video=0) if kind == "video" else container.decode(audio=0)
         times = [frame.time for frame in frames]
@@ -82,7 +86,7 @@ def decoded(film: bytes, kind: str) -> list[float]:
 
 def sought(film: bytes, seconds: float) -> tuple[float, bool, int]:
     """Seek to `seconds` in a newly opened film, as a player does. Returns the time in seconds of the first video packet
-    after the seek, whether that packet is a key frame, and the number of jumps in the file."""
+    after the seek, whether that packet is a key frame, and the number of seeks in the file."""
     file = CountedReads(film)
     with av.open(file, "r") as container:
         video = container.streams.video[0]

@@ -1,5 +1,5 @@
-"""Fragments of MP4s: they keep their length when they are renumbered, and offsets from the start of the file are
-adjusted."""
+"""Tests of the fragments (moof boxes) of a woven MP4: they keep their length when they are renumbered, and offsets from
+the start of the file are adjusted."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def patched(*trafs: bytes) -> bytes:
     return patch_moof(moof(*trafs), 5, 2, 7, -100)
 
 
-def test_only_the_sequence_and_track_numbers_are_changed() -> None:
+def test_patching_a_moof_changes_only_its_sequence_number_and_track_numbers() -> None:
     trun = write_full(b"trun", 0, 1, struct.pack(">II", 3, 120))
     given = moof(write(b"traf", tfhd(BASE_IS_MOOF | DURATION, 5, b"\0\0\0\x28"), trun, trun))
     expected = given.replace(struct.pack(">I", 99), struct.pack(">I", 7)).replace(
@@ -42,16 +42,16 @@ def test_only_the_sequence_and_track_numbers_are_changed() -> None:
     assert patch_moof(given, 5, 2, 7, -100) == expected
 
 
-def test_a_base_data_offset_is_adjusted() -> None:
+def test_patching_a_moof_adjusts_its_base_data_offset() -> None:
     assert tfhd(BASE, 2, struct.pack(">Q", 900)) in patched(write(b"traf", tfhd(BASE, 5, struct.pack(">Q", 1000))))
 
 
-def test_each_traf_of_a_track_is_changed() -> None:
+def test_patching_a_moof_changes_each_of_its_trafs() -> None:
     traf = write(b"traf", tfhd(BASE_IS_MOOF))
     assert patched(traf, traf).count(tfhd(BASE_IS_MOOF, 2)) == 2
 
 
-def test_without_an_explicit_base_only_a_single_traf_is_supported() -> None:
+def test_a_moof_with_neither_base_data_offset_nor_default_base_is_moof_may_have_only_one_traf() -> None:
     assert tfhd(0, 2) in patched(write(b"traf", tfhd(0)))
     with pytest.raises(UnsupportedConversion):
         patched(write(b"traf", tfhd(0)), write(b"traf", tfhd(0)))
@@ -73,13 +73,13 @@ def test_encrypted_fragments_are_refused(kind: bytes) -> None:
         write(b"traf", struct.pack(">I4s", 0, b"tfhd")),
     ],
 )
-def test_fragments_of_another_track_and_damaged_fragments_are_refused(traf: bytes) -> None:
+def test_fragments_of_a_different_track_and_damaged_fragments_are_refused(traf: bytes) -> None:
     with pytest.raises(NotMedia):
         patched(traf)
 
 
-def test_each_track_has_an_index_that_covers_all_its_fragments(media: Path) -> None:
-    """A player can seek with the index of either track, and needs no other box."""
+def test_a_woven_fragmented_film_has_a_sidx_for_each_track_that_covers_all_its_fragments(media: Path) -> None:
+    """A player can seek with the sidx of either track alone."""
     layout = lay_out(located((media / "video-sidx.mp4").read_bytes()), located((media / "audio-sidx.mp4").read_bytes()))
     head = own_boxes(layout.header)
     assert [box.kind for box in head] == [b"ftyp", b"moov", b"sidx", b"sidx"]
@@ -90,7 +90,7 @@ def test_each_track_has_an_index_that_covers_all_its_fragments(media: Path) -> N
         assert index.references[-1].offset + index.references[-1].size == layout.total
 
 
-def test_fragments_are_in_the_order_of_their_times(media: Path) -> None:
+def test_woven_fragments_are_in_the_order_of_their_times(media: Path) -> None:
     layout = lay_out(located((media / "video-sidx.mp4").read_bytes()), located((media / "audio-sidx.mp4").read_bytes()))
     assert list(layout.sources) == [VIDEO, AUDIO] * 5
 
@@ -123,13 +123,15 @@ def sidx_at_the_end_of_time() -> bytes:
     ],
     ids=["empty", "beyond the end", "time scale 0", "truncated", "of indices", "time overflow", "missing"],
 )
-def test_an_index_that_cannot_be_used_is_refused(media: Path, index: bytes | None, error: type[Exception]) -> None:
+def test_a_fragmented_track_with_an_unusable_index_is_refused(
+    media: Path, index: bytes | None, error: type[Exception]
+) -> None:
     video, audio = (located((media / f"{kind}-sidx.mp4").read_bytes()) for kind in ("video", "audio"))
     with pytest.raises(error):
         lay_out_fragments(video, changed(audio, sidx=index))
 
 
-def test_plain_and_fragmented_tracks_cannot_be_woven(media: Path) -> None:
+def test_a_plain_mp4_and_a_fragmented_mp4_cannot_be_woven(media: Path) -> None:
     video, audio = ((media / name).read_bytes() for name in ("video-sidx.mp4", "audio-only.mp4"))
     with pytest.raises(UnsupportedConversion):
         lay_out(located(video), located(audio))
@@ -141,9 +143,9 @@ def mfra(*entries: tuple[int, int], number: int = 1) -> bytes:
     return write(b"mfra", tfra)
 
 
-def test_an_mfra_box_serves_as_an_index() -> None:
-    """A block extends to the next moof in the list. Only the boxes of the last block tell its duration, so the duration
-    of the previous block is used."""
+def test_an_mfra_box_can_replace_a_missing_sidx() -> None:
+    """An mfra box lists moof boxes and their times. The segment of a moof extends to the next moof in the list. For the
+    last segment, the list implies no duration, so that of the segment before it is used."""
     index = read_mfra(mfra((0, 100), (50, 300), (50, 300), (90, 700)), 1, 1000, 100, 1000)
     found = [(each.offset, each.size, each.time, each.duration) for each in index.references]
     assert found == [(100, 200, 0, 50), (300, 400, 50, 40), (700, 300, 90, 40)]

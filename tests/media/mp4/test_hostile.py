@@ -1,4 +1,4 @@
-"""Untrusted boxes: for any content, the result is a layout or a clear error, with little memory."""
+"""Tests that untrusted MP4 boxes of any content result in a layout or a clear error, and use little memory."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("film", DAMAGED.values(), ids=DAMAGED)
-def test_a_damaged_file_is_refused_in_little_memory(film: bytes) -> None:
+def test_a_damaged_mp4_is_refused_as_not_media_with_little_memory(film: bytes) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(NotMedia):
@@ -83,7 +83,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize("film", LARGE.values(), ids=LARGE)
-def test_more_samples_than_can_be_indexed_are_too_large(film: Film) -> None:
+def test_an_mp4_with_too_many_samples_to_index_is_refused_as_too_large(film: Film) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(TooLarge):
@@ -103,7 +103,7 @@ def test_a_moov_that_is_too_large_is_refused_before_it_is_read() -> None:
 
 
 @pytest.mark.parametrize("kind", [b"moov", b"trak", b"free"])
-def test_boxes_nested_a_thousand_deep_are_refused(kind: bytes) -> None:
+def test_an_mp4_with_boxes_nested_a_thousand_deep_is_refused(kind: bytes) -> None:
     nested = b""
     for _ in range(1000):
         nested = write(kind, nested)
@@ -134,23 +134,23 @@ UNSUPPORTED = {
 
 
 @pytest.mark.parametrize("film", UNSUPPORTED.values(), ids=UNSUPPORTED)
-def test_unsupported_files_cannot_be_woven(film: bytes) -> None:
+def test_mp4_files_with_unsupported_features_cannot_be_woven(film: bytes) -> None:
     with pytest.raises((UnsupportedConversion, NotMedia)):
         laid_out(film)
 
 
-def test_audio_with_a_quicktime_description_cannot_be_woven() -> None:
+def test_audio_with_a_quicktime_sample_description_cannot_be_woven() -> None:
     later = write(b"mp4a", bytes(6), b"\0\1", b"\0\1", bytes(34))
     with pytest.raises(UnsupportedConversion):
         laid_out(bytes(Film()), bytes(Film(handler=AUDIO_HANDLER, entry=later)))
 
 
-def test_an_impossible_file_length_is_refused() -> None:
+def test_an_mp4_with_an_impossible_length_is_refused_as_not_media() -> None:
     with pytest.raises(NotMedia):
         next(locate(1 << 70))
 
 
-def test_a_file_that_is_shorter_than_announced_is_refused() -> None:
+def test_an_mp4_that_is_shorter_than_its_announced_length_is_refused_as_not_media() -> None:
     search = locate(10_000)
     assert next(search) == Span(0, 10_000)
     with pytest.raises(NotMedia):
@@ -158,7 +158,7 @@ def test_a_file_that_is_shorter_than_announced_is_refused() -> None:
 
 
 def is_valid(layout: Layout) -> bool:
-    """Return whether every run lies within its source and the runs are in order."""
+    """Return True if every run of bytes lies within its source and the runs are in order."""
     return all(
         piece.offset + piece.length <= layout.sizes[piece.source]
         for piece in layout.read(len(layout.header), layout.total)
@@ -183,7 +183,7 @@ MUTATION = st.tuples(st.integers(0, 1 << 16), st.sampled_from([0, 1, 0x7F, 0x80,
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(HEADS), st.lists(MUTATION, min_size=1, max_size=8), st.integers(0, 40))
-def test_a_file_with_changed_bytes_is_laid_out_or_refused(
+def test_an_mp4_with_randomly_changed_bytes_is_laid_out_or_refused(
     film: bytes, changes: list[tuple[int, int]], lost: int
 ) -> None:
     changed = bytearray(film[: len(film) - lost])
@@ -194,12 +194,13 @@ def test_a_file_with_changed_bytes_is_laid_out_or_refused(
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(["sidx", "based", "fragments"]), st.lists(MUTATION, min_size=1, max_size=8))
-def test_a_fragmented_file_with_changed_bytes_in_its_head_is_laid_out_or_refused(
+def test_a_fragmented_mp4_with_randomly_changed_index_boxes_is_laid_out_or_refused(
     name: str, changes: list[tuple[int, int]]
 ) -> None:
     media = ensure_media()
     changed = bytearray((media / f"audio-{name}.mp4").read_bytes())
-    ends = [*range(1400), *range(len(changed) - 150, len(changed))]  # the heads, and the index at the end
+    # the boxes before the fragments, and the index at the end of the file
+    ends = [*range(1400), *range(len(changed) - 150, len(changed))]
     for place, value in changes:
         changed[ends[place % len(ends)]] = value
     lay_out_or_refuse((media / f"video-{name}.mp4").read_bytes(), bytes(changed))
@@ -207,7 +208,7 @@ def test_a_fragmented_file_with_changed_bytes_in_its_head_is_laid_out_or_refused
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=400))
-def test_random_bytes_are_refused(data: bytes) -> None:
+def test_random_bytes_are_refused_as_an_mp4(data: bytes) -> None:
     with pytest.raises(ServerPYError):
         laid_out(data)
     with pytest.raises(ServerPYError):

@@ -1,4 +1,5 @@
-"""Two plain MP4s become one, from which a demuxer reads the same packets as from the two."""
+"""Tests that two plain (not fragmented) MP4s become one file, from which a demuxer reads the same packets as from the
+two."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def laid_out(video: bytes, audio: bytes) -> Layout:
 
 
 def read(layout: Layout, video: bytes, audio: bytes, first: int = 0, end: int | None = None) -> bytes:
-    """Return the bytes of a range, read from the sources as the layout says."""
+    """Return the bytes of the woven file from `first` up to but not including `end`, or up to its end if `end` is
+    None."""
     sources = video, audio, layout.header
     return b"".join(
         sources[piece.source][piece.offset : piece.offset + piece.length]
@@ -43,7 +45,7 @@ def read(layout: Layout, video: bytes, audio: bytes, first: int = 0, end: int | 
 
 
 @pytest.mark.parametrize(("video_name", "audio_name"), PAIRS.values(), ids=PAIRS)
-def test_the_packets_are_those_of_the_sources(media: Path, video_name: str, audio_name: str) -> None:
+def test_a_woven_film_has_the_packets_of_its_sources(media: Path, video_name: str, audio_name: str) -> None:
     video, audio = (media / video_name).read_bytes(), (media / audio_name).read_bytes()
     layout = laid_out(video, audio)
     film = read(layout, video, audio)
@@ -52,7 +54,7 @@ def test_the_packets_are_those_of_the_sources(media: Path, video_name: str, audi
     assert packets(film, "audio") == packets(audio, "audio")
 
 
-def test_every_range_is_a_slice_of_the_whole_file(media: Path) -> None:
+def test_every_range_of_a_woven_film_is_a_slice_of_the_whole_film(media: Path) -> None:
     video, audio = (media / "video-only.mp4").read_bytes(), (media / "audio.m4a").read_bytes()
     layout = laid_out(video, audio)
     film = read(layout, video, audio)
@@ -63,7 +65,7 @@ def test_every_range_is_a_slice_of_the_whole_file(media: Path) -> None:
 
 
 def samples_of(film: bytes, handler: bytes) -> list[bytes]:
-    """Return each sample of a track, located by the tables of `film`."""
+    """Return each sample of a track, read at the offsets in the tables of `film`."""
     found = located(film)
     samples = read_samples(find_track(found.moov, handler), len(film))
     chunk_of = [chunk for chunk in range(len(samples.chunks)) for _ in range(*samples.first[chunk : chunk + 2])]
@@ -76,7 +78,7 @@ def samples_of(film: bytes, handler: bytes) -> list[bytes]:
 
 @st.composite
 def films(draw: st.DrawFn, handler: bytes) -> tuple[Film, list[bytes]]:
-    """Draw a film of a few seconds with one track in a random layout. Returns the film and its samples."""
+    """Draw a film with one track of up to 40 samples in a random chunk layout. Returns the film and its samples."""
     compact = draw(st.sampled_from([0, 0, 4, 8, 16]))
     sizes = draw(st.lists(st.integers(0, 15 if compact == 4 else 200), min_size=1, max_size=40))
     samples = [handler[:1] * size for size in sizes]
@@ -102,7 +104,7 @@ def films(draw: st.DrawFn, handler: bytes) -> tuple[Film, list[bytes]]:
 
 @settings(max_examples=150, deadline=None)
 @given(films(VIDEO_HANDLER), films(AUDIO_HANDLER))
-def test_any_layout_of_the_samples_can_be_woven(
+def test_films_with_any_chunk_layout_can_be_woven(
     video: tuple[Film, list[bytes]], audio: tuple[Film, list[bytes]]
 ) -> None:
     sources = bytes(video[0]), bytes(audio[0])
@@ -113,7 +115,7 @@ def test_any_layout_of_the_samples_can_be_woven(
     assert samples_of(film, AUDIO_HANDLER) == audio[1]
 
 
-def test_each_source_is_read_only_forwards_with_any_chunk_layout(media: Path) -> None:
+def test_weaving_reads_each_source_only_forwards_whatever_its_chunk_layout_is(media: Path) -> None:
     for layout in ("only", "last", "chunks", "wide"):
         video, audio = ((media / f"{kind}-{layout}.mp4").read_bytes() for kind in ("video", "audio"))
         whole = laid_out(video, audio)
@@ -121,11 +123,12 @@ def test_each_source_is_read_only_forwards_with_any_chunk_layout(media: Path) ->
         for source in (VIDEO, AUDIO):
             places = [piece.offset for piece in pieces if piece.source == source]
             assert places == sorted(places)
-            assert len(places) >= 10  # at least one piece per second of a track
+            assert len(places) >= 10  # at least one run of bytes per second of a track
 
 
-def test_the_samples_of_each_second_are_together(media: Path) -> None:
-    """A player that reads on always has both tracks: no more than a second of one track comes without the other."""
+def test_the_samples_of_each_second_of_both_tracks_are_adjacent_in_a_woven_film(media: Path) -> None:
+    """A player that reads on always has video and audio: the file contains at most one second of one track before it
+    continues with the other track."""
     video, audio = ((media / f"{kind}-wide.mp4").read_bytes() for kind in ("video", "audio"))
     layout = laid_out(video, audio)
     sources = [piece.source for piece in layout.read(len(layout.header), layout.total)]
@@ -133,8 +136,9 @@ def test_the_samples_of_each_second_are_together(media: Path) -> None:
     assert all(one != other for one, other in itertools.pairwise(sources))
 
 
-def test_offsets_have_64_bits_if_necessary() -> None:
-    """The track has 5 GB, in samples of the same size. The test reads only its head."""
+def test_chunk_offsets_have_64_bits_if_the_woven_film_exceeds_4_gib() -> None:
+    """The video track has 5 GB, in samples of the same size. The test does not create the samples, but only the boxes
+    before them."""
     count, size = 5_000, 1_000_000
     head = Film(
         samples=(),
@@ -157,7 +161,7 @@ def test_offsets_have_64_bits_if_necessary() -> None:
     assert (last.source, last.offset + last.length) == (VIDEO, video.total)
 
 
-def test_the_movie_time_scale_is_that_of_the_video() -> None:
+def test_a_woven_film_has_the_movie_time_scale_of_its_video() -> None:
     video = bytes(Film(movie_scale=600))
     audio = bytes(Film(handler=AUDIO_HANDLER, movie_scale=90, edits=[(90, -1), (45, 0)]))
     film = read(laid_out(video, audio), video, audio)
@@ -182,7 +186,7 @@ COSTLY = {
 
 
 @pytest.mark.parametrize("film", COSTLY.values(), ids=COSTLY)
-def test_laying_out_takes_no_more_memory_than_peak_bytes(film: Film) -> None:
+def test_laying_out_two_films_takes_no_more_memory_than_peak_bytes_returns(film: Film) -> None:
     video, audio = located(bytes(film)), located(bytes(Film(handler=AUDIO_HANDLER)))
     tracemalloc.start()
     try:

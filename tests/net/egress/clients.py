@@ -1,4 +1,5 @@
-"""The HTTP clients that yt-dlp uses, as functions of one signature, and bare sockets."""
+"""Functions that send a request through the egress proxy: one for each HTTP client that yt-dlp uses, all with the same
+signature, and others that use a socket."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ LOOPBACK = Guard(allow=parse_networks(["127.0.0.0/8"]))
 
 
 class TunnelRefused(Exception):
-    """A refusal by the proxy of a CONNECT. The argument is the status."""
+    """The error that the proxy refused a CONNECT request. Its argument is the HTTP status."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def request_for(egress: EgressThread, url: str, extra: str = "") -> bytes:
 
 @contextlib.contextmanager
 def asked(egress: EgressThread, url: str, extra: bytes = b"") -> Iterator[socket.socket]:
-    """Request `url` on a bare connection, and yield its socket. `connect://host:port` opens a tunnel."""
+    """Request `url` from the egress proxy over a new connection, and yield the connection's socket. A URL
+    `connect://host:port` is requested by CONNECT."""
     with socket.create_connection(("127.0.0.1", urlsplit(egress.url).port), timeout=DEADLINE) as connection:
         connection.sendall(request_for(egress, url) + extra)
         yield connection

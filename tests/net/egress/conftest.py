@@ -1,4 +1,4 @@
-"""Fixtures: the egress on both kinds of event loop, and the HTTP clients that use it."""
+"""Pytest fixtures: the egress proxy on asyncio's event loop and on uvloop, and the HTTP clients that use the proxy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def loop_factory(request: pytest.FixtureRequest) -> LoopFactory:
 
 @pytest.fixture(autouse=True)
 def nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Fail the test if an event loop logs anything: it does so only if a callback raised."""
+    """Fail the test if an event loop logs a message, because it logs only exceptions of callbacks."""
     yield
     assert [record.getMessage() for record in caplog.get_records("call") if record.levelname != "DEBUG"] == []
 
@@ -34,7 +34,7 @@ def egress(loop_factory: LoopFactory) -> Iterator[EgressThread]:
 
 @pytest.fixture
 def closed_egress(loop_factory: LoopFactory) -> Iterator[EgressThread]:
-    """Run an egress that allows only the public internet."""
+    """Run an egress proxy that allows only the public internet."""
     with EgressThread(Guard(), loop_factory=loop_factory) as thread:
         yield thread
 

@@ -1,4 +1,4 @@
-"""The egress passes bytes on unchanged, in bounded memory."""
+"""Tests that the egress proxy forwards bytes unchanged and in bounded memory."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
 
 
 @pytest.mark.parametrize("handler", [send_sized, send_chunked, send_until_close])
-def test_a_large_body_arrives_exactly(
+def test_a_large_response_body_arrives_unchanged_through_the_egress(
     egress: EgressThread, fetch: Fetch, handler: Callable[[socket.socket, bytes], None]
 ) -> None:
     with Origin(handler) as origin:
@@ -61,18 +61,20 @@ def test_a_large_body_arrives_exactly(
     assert reply.headers["connection"] == "close"
 
 
-def test_a_large_body_arrives_exactly_over_tls(egress: EgressThread, fetch: Fetch, tls: Tls) -> None:
+def test_a_large_response_body_arrives_unchanged_through_a_tls_tunnel_of_the_egress(
+    egress: EgressThread, fetch: Fetch, tls: Tls
+) -> None:
     with Origin(send_sized, tls.server) as origin:
         reply = fetch(origin.url, egress.url, ca=tls.ca)
     assert hashlib.sha256(reply.body).hexdigest() == DIGEST
 
 
-def test_an_upload_arrives_exactly(egress: EgressThread, fetch: Fetch) -> None:
+def test_an_uploaded_request_body_arrives_unchanged_through_the_egress(egress: EgressThread, fetch: Fetch) -> None:
     with Origin(digest_of_upload) as origin:
         assert fetch(origin.url, egress.url, data=BODY).body.decode() == DIGEST
 
 
-def test_a_chunked_upload_keeps_its_chunks(egress: EgressThread) -> None:
+def test_a_chunked_request_body_keeps_its_chunks_through_the_egress(egress: EgressThread) -> None:
     def echo(connection: socket.socket, head: bytes) -> None:
         assert b"transfer-encoding: chunked" in head.lower()
         received = read_exactly(connection, len(b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"))
@@ -86,7 +88,7 @@ def test_a_chunked_upload_keeps_its_chunks(egress: EgressThread) -> None:
     assert answer.content == b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"
 
 
-def test_the_origin_gets_no_field_that_belongs_to_the_proxy(egress: EgressThread, fetch: Fetch) -> None:
+def test_the_egress_forwards_no_header_field_that_is_meant_for_a_proxy(egress: EgressThread, fetch: Fetch) -> None:
     with Origin(send_sized) as origin:
         fetch(origin.url, egress.url)
     (head,) = origin.heads
@@ -95,7 +97,7 @@ def test_the_origin_gets_no_field_that_belongs_to_the_proxy(egress: EgressThread
     assert head.lower().count(b"connection:") == 1
 
 
-def test_an_interim_response_arrives_before_the_final_one(egress: EgressThread) -> None:
+def test_the_egress_forwards_an_interim_response_before_the_final_response(egress: EgressThread) -> None:
     def hint(connection: socket.socket, head: bytes) -> None:
         connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
@@ -105,7 +107,7 @@ def test_an_interim_response_arrives_before_the_final_one(egress: EgressThread) 
     assert received.endswith(b"Connection: close\r\n\r\nok")
 
 
-def test_a_server_may_send_before_the_client_through_a_tunnel(egress: EgressThread) -> None:
+def test_a_server_may_send_the_first_bytes_through_a_tunnel_of_the_egress(egress: EgressThread) -> None:
     def welcome(listener: socket.socket) -> None:
         accepted, _ = listener.accept()
         with accepted:
@@ -121,9 +123,10 @@ def test_a_server_may_send_before_the_client_through_a_tunnel(egress: EgressThre
             served.result(DEADLINE)
 
 
-def test_fifty_paused_tunnels_hold_a_bounded_number_of_bytes(egress: EgressThread) -> None:
-    """The transports buffer 0.4 to 0.8 MB, as measured; tracemalloc counts 1.1 to 2.1 MB, including the sockets and
-    threads of the test. Each tunnel may hold one chunk, because its client sends nothing."""
+def test_fifty_paused_connections_through_the_egress_hold_a_bounded_number_of_bytes(egress: EgressThread) -> None:
+    """The egress may hold one chunk for each paused connection: the chunk of the response, because the client sends no
+    more bytes. In measurements, the transports of all connections buffered 0.4 to 0.8 MB, and tracemalloc counted 1.1
+    to 2.1 MB, including the sockets and threads of the test."""
     count = 50
     with Origin(send_sized) as origin, contextlib.ExitStack() as stack:
         by_requests(origin.url, egress.url)
@@ -131,7 +134,7 @@ def test_fifty_paused_tunnels_hold_a_bounded_number_of_bytes(egress: EgressThrea
         stack.callback(tracemalloc.stop)
         before = tracemalloc.get_traced_memory()[0]
         connections = [stack.enter_context(asked(egress, origin.url)) for _ in range(count)]
-        ends = egress.egress._clients  # private: no public attribute tells which clients are congested
+        ends = egress.egress._clients  # private attribute, because no public one tells which clients are congested
         wait_for(lambda: egress.active == count and all(client.congested for client in list(ends)))
         held = egress.egress.held_bytes
         traced = tracemalloc.get_traced_memory()[0] - before
@@ -142,8 +145,8 @@ def test_fifty_paused_tunnels_hold_a_bounded_number_of_bytes(egress: EgressThrea
             assert hashlib.sha256(read_exactly(connection, len(BODY))).hexdigest() == DIGEST
 
 
-def test_each_of_many_tunnels_carries_its_own_bytes(egress: EgressThread) -> None:
-    """All tunnels share one receive buffer, but no tunnel gets the bytes of another."""
+def test_each_of_many_concurrent_connections_through_the_egress_gets_its_own_bytes(egress: EgressThread) -> None:
+    """All connections share one receive buffer of the egress."""
 
     def send_own(connection: socket.socket, head: bytes) -> None:
         name = head.split(b" ")[1]

@@ -1,4 +1,5 @@
-"""The ends of connections through the egress: both sides learn of an end in time, and nothing stays open."""
+"""Tests of how connections through the egress proxy end: client and origin learn of the end in time, and no connection
+stays open."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ from tests.net.origin import (
 )
 
 
-def test_the_client_notices_that_the_origin_cut_the_body(egress: EgressThread, fetch: Fetch) -> None:
+def test_the_client_notices_that_the_origin_has_cut_the_body(egress: EgressThread, fetch: Fetch) -> None:
     def cut(connection: socket.socket, head: bytes) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY[:100_000])
 
@@ -51,7 +52,9 @@ def test_the_client_notices_that_the_origin_cut_the_body(egress: EgressThread, f
         fetch(origin.url, egress.url)
 
 
-def test_a_reset_is_passed_on_if_the_body_has_no_length(egress: EgressThread) -> None:
+def test_the_egress_resets_the_connection_of_the_client_if_the_origin_resets_a_body_without_length(
+    egress: EgressThread,
+) -> None:
     received = threading.Event()
 
     def cut(connection: socket.socket, head: bytes) -> None:
@@ -68,7 +71,7 @@ def test_a_reset_is_passed_on_if_the_body_has_no_length(egress: EgressThread) ->
 
 
 @pytest.mark.parametrize("ending", [reset, lambda connection: None], ids=["reset", "close"])
-def test_an_origin_that_closes_without_a_response_is_a_bad_gateway(
+def test_an_origin_that_closes_without_a_response_is_answered_with_502(
     egress: EgressThread, fetch: Fetch, ending: Callable[[socket.socket], None]
 ) -> None:
     with Origin(lambda connection, head: ending(connection)) as origin:
@@ -76,12 +79,12 @@ def test_an_origin_that_closes_without_a_response_is_a_bad_gateway(
     assert (reply.status, reply.refused) == (502, "upstream_failed")
 
 
-def test_a_response_that_is_not_http_is_a_bad_gateway(egress: EgressThread) -> None:
+def test_an_origin_response_that_is_not_http_is_answered_with_502(egress: EgressThread) -> None:
     with Origin(lambda connection, head: connection.sendall(b"220 mail.example\r\n\r\n")) as origin:
         assert by_requests(origin.url, egress.url).refused == "upstream_failed"
 
 
-def test_an_endless_head_is_a_bad_gateway(egress: EgressThread) -> None:
+def test_an_origin_response_with_an_endless_head_is_answered_with_502(egress: EgressThread) -> None:
     def endless(connection: socket.socket, head: bytes) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"X-Filler: x\r\n" * 6000)
         wait_for_end(connection, head)
@@ -91,7 +94,7 @@ def test_an_endless_head_is_a_bad_gateway(egress: EgressThread) -> None:
 
 
 @pytest.mark.parametrize("ending", [reset, socket.socket.close], ids=["reset", "close"])
-def test_an_origin_that_closes_after_accepting_is_a_bad_gateway(
+def test_an_origin_that_closes_after_accepting_a_connection_is_answered_with_502(
     egress: EgressThread, ending: Callable[[socket.socket], None]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -102,7 +105,7 @@ def test_an_origin_that_closes_after_accepting_is_a_bad_gateway(
                 assert read_to_end(connection).startswith(b"HTTP/1.1 502 ")
 
 
-def test_a_refused_connection_is_a_bad_gateway(egress: EgressThread, fetch: Fetch) -> None:
+def test_a_connection_that_the_origin_refuses_is_answered_with_502(egress: EgressThread, fetch: Fetch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     reply = fetch(f"http://127.0.0.1:{port}/", egress.url)
@@ -112,7 +115,9 @@ def test_a_refused_connection_is_a_bad_gateway(egress: EgressThread, fetch: Fetc
 
 
 @pytest.mark.parametrize("tunnel", [True, False])
-def test_a_client_that_leaves_closes_the_upstream_connection_at_once(egress: EgressThread, tunnel: bool) -> None:
+def test_a_client_that_leaves_makes_the_egress_close_the_upstream_connection(
+    egress: EgressThread, tunnel: bool
+) -> None:
     with Origin(wait_for_end) as origin:
         with asked(egress, connect_url(origin) if tunnel else origin.url, extra=b"\r\n\r\n" * tunnel):
             wait_for(lambda: egress.active == 1 and len(origin.heads) == 1)
@@ -120,7 +125,9 @@ def test_a_client_that_leaves_closes_the_upstream_connection_at_once(egress: Egr
         wait_for(lambda: egress.active == 0)
 
 
-def test_a_client_that_leaves_without_reading_closes_the_upstream_connection_at_once(egress: EgressThread) -> None:
+def test_a_client_that_leaves_without_reading_makes_the_egress_close_the_upstream_connection(
+    egress: EgressThread,
+) -> None:
     def flood(connection: socket.socket, head: bytes) -> None:
         connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
         while True:
@@ -132,7 +139,7 @@ def test_a_client_that_leaves_without_reading_closes_the_upstream_connection_at_
         assert origin.left.wait(DEADLINE)
 
 
-def test_a_client_that_leaves_cancels_the_lookup_of_its_host(loop_factory: LoopFactory) -> None:
+def test_a_client_that_leaves_cancels_the_dns_lookup_of_its_host(loop_factory: LoopFactory) -> None:
     started, cancelled = threading.Event(), threading.Event()
 
     async def never(host: str, port: int) -> Sequence[str]:
@@ -155,14 +162,14 @@ def limited(loop_factory: LoopFactory, **limits: Any) -> Iterator[EgressThread]:
         yield egress
 
 
-def test_an_origin_that_does_not_answer_is_a_gateway_timeout(loop_factory: LoopFactory, fetch: Fetch) -> None:
+def test_an_origin_that_sends_no_response_is_answered_with_504(loop_factory: LoopFactory, fetch: Fetch) -> None:
     with limited(loop_factory, idle_seconds=0.2) as egress, Origin(wait_for_end) as origin:
         reply = fetch(origin.url, egress.url)
         assert origin.left.wait(DEADLINE)
     assert (reply.status, reply.refused) == (504, "upstream_timeout")
 
 
-def test_a_name_server_that_does_not_answer_is_a_gateway_timeout(loop_factory: LoopFactory) -> None:
+def test_a_name_server_that_does_not_answer_is_reported_as_upstream_timeout(loop_factory: LoopFactory) -> None:
     async def never(host: str, port: int) -> Sequence[str]:
         await asyncio.Event().wait()
         return ()
@@ -172,7 +179,7 @@ def test_a_name_server_that_does_not_answer_is_a_gateway_timeout(loop_factory: L
         assert by_requests("http://slow.example/", egress.url).refused == "upstream_timeout"
 
 
-def test_an_idle_tunnel_is_reset(loop_factory: LoopFactory) -> None:
+def test_the_egress_resets_an_idle_tunnel(loop_factory: LoopFactory) -> None:
     with (
         limited(loop_factory, idle_seconds=1.0) as egress,
         Origin(wait_for_end) as origin,
@@ -183,7 +190,7 @@ def test_an_idle_tunnel_is_reset(loop_factory: LoopFactory) -> None:
             connection.recv(1)
 
 
-def test_a_client_that_does_not_read_is_not_idle(loop_factory: LoopFactory) -> None:
+def test_a_connection_whose_client_does_not_read_is_not_idle(loop_factory: LoopFactory) -> None:
     with (
         limited(loop_factory, idle_seconds=1.0) as egress,
         Origin(send_until_close) as origin,
@@ -196,14 +203,14 @@ def test_a_client_that_does_not_read_is_not_idle(loop_factory: LoopFactory) -> N
         assert hashlib.sha256(read_to_end(paused)).hexdigest() == DIGEST
 
 
-def test_a_client_that_sends_nothing_gets_a_bad_request(loop_factory: LoopFactory) -> None:
+def test_a_client_that_sends_no_request_is_answered_with_400(loop_factory: LoopFactory) -> None:
     with limited(loop_factory, head_seconds=0.1) as egress:
         port = urlsplit(egress.url).port
         with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
             assert read_to_end(connection).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_connection_beyond_the_limit_is_refused_with_busy(loop_factory: LoopFactory) -> None:
+def test_a_connection_beyond_the_limit_is_answered_with_503(loop_factory: LoopFactory) -> None:
     with limited(loop_factory, connections=1) as egress, Origin(wait_for_end) as origin:
         with asked(egress, origin.url):
             wait_for(lambda: egress.active == 1)
@@ -211,7 +218,7 @@ def test_a_connection_beyond_the_limit_is_refused_with_busy(loop_factory: LoopFa
         assert (reply.status, reply.refused) == (503, "busy")
 
 
-def test_closing_cuts_running_connections(loop_factory: LoopFactory) -> None:
+def test_closing_the_egress_cuts_running_connections(loop_factory: LoopFactory) -> None:
     with (
         Origin(wait_for_end) as origin,
         Origin(send_until_close) as flooding,
@@ -226,8 +233,8 @@ def test_closing_cuts_running_connections(loop_factory: LoopFactory) -> None:
         assert egress.active == 0
 
 
-def test_clients_that_come_and_go_leave_nothing_behind(loop_factory: LoopFactory) -> None:
-    """Some of the clients leave while the egress is still connecting."""
+def test_clients_that_come_and_go_leave_no_connection_in_the_egress(loop_factory: LoopFactory) -> None:
+    """Some of the clients leave while the egress is still connecting to the origin."""
 
     def come_and_go(number: int) -> None:
         with asked(egress, connect_url(origin) if number % 2 else origin.url) as connection:
@@ -239,12 +246,16 @@ def test_clients_that_come_and_go_leave_nothing_behind(loop_factory: LoopFactory
     with Origin(send_sized) as origin, EgressThread(LOOPBACK, loop_factory=loop_factory) as egress:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(come_and_go, range(200)))
-        # Private: `active` leaves out the connections of clients that have not sent a request yet.
+        # Private attributes, because `active` does not count the connections of clients that have not sent a request
+        # yet.
         wait_for(lambda: not egress.egress._clients and not egress.egress._upstreams)
 
 
-def test_a_client_that_resets_before_the_response_ends_causes_no_error(loop_factory: LoopFactory) -> None:
-    """The response is empty, so the reset reaches the shutdown of the socket and not a write."""
+def test_a_client_that_resets_its_connection_before_the_response_ends_causes_no_error_in_the_log(
+    loop_factory: LoopFactory,
+) -> None:
+    """The client resets the connection before the egress sends an empty response. The egress then notices the reset in
+    `shutdown` of the socket, not in a write."""
 
     async def main() -> None:
         lost = asyncio.Event()
@@ -266,7 +277,7 @@ def test_a_client_that_resets_before_the_response_ends_causes_no_error(loop_fact
         runner.run(main())
 
 
-def test_closing_ends_a_connection_that_is_being_set_up(loop_factory: LoopFactory) -> None:
+def test_closing_the_egress_closes_a_connection_that_is_being_set_up(loop_factory: LoopFactory) -> None:
     started = threading.Event()
 
     async def never(host: str, port: int) -> Sequence[str]:
@@ -283,7 +294,7 @@ def test_closing_ends_a_connection_that_is_being_set_up(loop_factory: LoopFactor
         assert connection.recv(1) == b""
 
 
-def test_the_egress_runs_on_the_loop_that_started_it(loop_factory: LoopFactory) -> None:
+def test_the_egress_runs_on_the_event_loop_that_started_it(loop_factory: LoopFactory) -> None:
     async def main() -> Reply:
         egress = Egress(LOOPBACK)
         await egress.start()

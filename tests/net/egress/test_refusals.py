@@ -1,4 +1,4 @@
-"""Requests that the egress refuses: requests without its token, to forbidden addresses, or malformed."""
+"""Tests of requests that the egress proxy refuses: requests without its token, to forbidden addresses, or malformed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.net.egress.threads import EgressThread
 from tests.net.origin import BODY, DEADLINE, Origin, send_sized
 
 
-def test_a_site_cannot_forge_a_refusal(egress: EgressThread) -> None:
+def test_an_origin_cannot_forge_the_header_of_an_egress_refusal(egress: EgressThread) -> None:
     def forge(connection: socket.socket, head: bytes) -> None:
         connection.sendall(
             b"HTTP/1.1 403 Forbidden Target\r\nX-ServerPY-Refused: target_forbidden\r\nContent-Length: 0\r\n\r\n"
@@ -40,7 +40,7 @@ def test_a_site_cannot_forge_a_refusal(egress: EgressThread) -> None:
 FORBIDDEN_HOSTS = ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "169.254.169.254", "100.64.0.1", "[::ffff:127.0.0.1]"]
 FORBIDDEN_HOSTS += ["[64:ff9b::7f00:1]", "2130706433", "0x7f.1", "127.1", "10.1.2.3"]
 
-# libcurl 8.21 itself fails on http with an IPv6 literal through any proxy (curl issue 22382)
+# libcurl 8.21 cannot request an http URL with an IPv6 literal through any proxy (curl issue 22382)
 FORBIDDEN_REQUESTS = [
     pytest.param(client, host, id=f"{client.__name__}-{host}")
     for client in (by_urllib, by_requests, by_curl)
@@ -50,7 +50,9 @@ FORBIDDEN_REQUESTS = [
 
 
 @pytest.mark.parametrize(("client", "host"), FORBIDDEN_REQUESTS)
-def test_an_internal_address_is_refused_for_every_client(closed_egress: EgressThread, client: Fetch, host: str) -> None:
+def test_the_egress_refuses_a_request_to_an_internal_address_from_every_client(
+    closed_egress: EgressThread, client: Fetch, host: str
+) -> None:
     with Origin(send_sized) as origin:
         reply = client(f"http://{host}:{origin.port}/", closed_egress.url)
     assert (reply.status, reply.refused) == (403, "target_forbidden")
@@ -58,7 +60,7 @@ def test_an_internal_address_is_refused_for_every_client(closed_egress: EgressTh
 
 
 @pytest.mark.parametrize("host", FORBIDDEN_HOSTS)
-def test_a_tunnel_to_an_internal_address_is_refused_for_every_client(
+def test_the_egress_refuses_a_tunnel_to_an_internal_address_from_every_client(
     closed_egress: EgressThread, fetch: Fetch, host: str
 ) -> None:
     with Origin(send_sized) as origin, pytest.raises(TunnelRefused, match="403"):
@@ -66,7 +68,7 @@ def test_a_tunnel_to_an_internal_address_is_refused_for_every_client(
     assert origin.heads == []
 
 
-def test_a_redirect_to_an_internal_address_is_refused(loop_factory: LoopFactory, fetch: Fetch) -> None:
+def test_the_egress_refuses_a_redirect_to_an_internal_address(loop_factory: LoopFactory, fetch: Fetch) -> None:
     with Origin(send_sized) as inside:
 
         def redirect(connection: socket.socket, head: bytes) -> None:
@@ -81,7 +83,9 @@ def test_a_redirect_to_an_internal_address_is_refused(loop_factory: LoopFactory,
     assert inside.heads == []
 
 
-def test_a_name_that_also_resolves_to_an_internal_address_is_refused(loop_factory: LoopFactory, fetch: Fetch) -> None:
+def test_the_egress_refuses_a_host_that_resolves_to_a_public_and_an_internal_address(
+    loop_factory: LoopFactory, fetch: Fetch
+) -> None:
     async def rebind(host: str, port: int) -> Sequence[str]:
         return ("8.8.8.8", "127.0.0.1")
 
@@ -92,7 +96,7 @@ def test_a_name_that_also_resolves_to_an_internal_address_is_refused(loop_factor
     assert (reply.status, reply.refused) == (403, "target_forbidden")
 
 
-def test_a_name_is_looked_up_once_per_connection(loop_factory: LoopFactory) -> None:
+def test_the_egress_looks_up_a_host_once_per_connection(loop_factory: LoopFactory) -> None:
     answers = iter([("127.0.0.1",), ("169.254.169.254",)])
 
     async def change(host: str, port: int) -> Sequence[str]:
@@ -105,13 +109,13 @@ def test_a_name_is_looked_up_once_per_connection(loop_factory: LoopFactory) -> N
             assert by_requests(f"http://site.example:{origin.port}/", egress.url).refused == "target_forbidden"
 
 
-def test_the_port_of_the_egress_itself_is_refused(egress: EgressThread) -> None:
+def test_the_egress_refuses_connections_to_its_own_port(egress: EgressThread) -> None:
     own = urlsplit(egress.url).port
     reply = by_requests(f"http://127.0.0.1:{own}/", egress.url)
     assert (reply.status, reply.refused) == (403, "target_forbidden")
 
 
-def test_a_second_request_on_the_connection_reaches_no_other_host(egress: EgressThread) -> None:
+def test_a_second_request_on_a_connection_is_not_sent_to_another_host(egress: EgressThread) -> None:
     def read_all(connection: socket.socket, head: bytes) -> None:
         trailing = connection.recv(65536)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(trailing), trailing))
@@ -126,14 +130,14 @@ def test_a_second_request_on_the_connection_reaches_no_other_host(egress: Egress
 
 
 @pytest.mark.parametrize("scheme", ["ftp", "https", "gopher"])
-def test_a_scheme_other_than_http_is_refused(egress: EgressThread, scheme: str) -> None:
+def test_the_egress_refuses_a_url_scheme_other_than_http(egress: EgressThread, scheme: str) -> None:
     with asked(egress, f"{scheme}://127.0.0.1:1/") as connection:
         received = read_to_end(connection)
     assert received.startswith(b"HTTP/1.1 403 ")
     assert b"X-ServerPY-Refused: target_forbidden\r\n" in received
 
 
-def test_a_wrong_token_is_refused(egress: EgressThread, fetch: Fetch) -> None:
+def test_the_egress_refuses_a_wrong_token(egress: EgressThread, fetch: Fetch) -> None:
     wrong = egress.url.replace("serverpy:", "serverpy:x")
     with Origin(send_sized) as origin:
         assert fetch(origin.url, wrong).status == 407
@@ -142,7 +146,7 @@ def test_a_wrong_token_is_refused(egress: EgressThread, fetch: Fetch) -> None:
     assert origin.heads == []
 
 
-def test_a_request_without_a_token_is_refused_before_any_lookup(loop_factory: LoopFactory) -> None:
+def test_the_egress_refuses_a_request_without_token_before_any_dns_lookup(loop_factory: LoopFactory) -> None:
     looked_up: list[str] = []
 
     async def note(host: str, port: int) -> Sequence[str]:
@@ -157,7 +161,7 @@ def test_a_request_without_a_token_is_refused_before_any_lookup(loop_factory: Lo
 
 
 @pytest.mark.parametrize("head", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\r\n\r\n", b"X" * MAX_HEAD_BYTES])
-def test_a_malformed_or_oversized_head_is_a_bad_request(egress: EgressThread, head: bytes) -> None:
+def test_the_egress_answers_a_malformed_or_oversized_head_with_400(egress: EgressThread, head: bytes) -> None:
     with socket.create_connection(("127.0.0.1", urlsplit(egress.url).port), timeout=DEADLINE) as connection:
         connection.sendall(head)
         assert read_to_end(connection).startswith(b"HTTP/1.1 400 ")

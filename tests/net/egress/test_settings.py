@@ -1,4 +1,4 @@
-"""The egress settings for an upstream proxy and a source address."""
+"""Tests of the egress settings for an upstream proxy and for a source address."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ async def site_at_loopback(host: str, port: int) -> Sequence[str]:
     return ("127.0.0.1",)
 
 
-def test_the_upstream_proxy_gets_the_checked_address(loop_factory: LoopFactory, fetch: Fetch) -> None:
+def test_the_upstream_proxy_gets_the_address_that_the_guard_has_checked(
+    loop_factory: LoopFactory, fetch: Fetch
+) -> None:
     with (
         Origin(send_sized) as origin,
         EgressThread(LOOPBACK, lookup=no_lookup, loop_factory=loop_factory) as outer,
@@ -43,7 +45,7 @@ def test_the_upstream_proxy_gets_the_checked_address(loop_factory: LoopFactory, 
     assert b"\r\nHost: site.example:" in origin.heads[0]
 
 
-def test_a_refusal_by_the_upstream_proxy_is_an_upstream_failure(loop_factory: LoopFactory) -> None:
+def test_a_refusal_by_the_upstream_proxy_is_answered_with_502(loop_factory: LoopFactory) -> None:
     with (
         EgressThread(Guard(), loop_factory=loop_factory) as outer,
         EgressThread(LOOPBACK, network=Network(proxy=outer.url), loop_factory=loop_factory) as egress,
@@ -54,7 +56,9 @@ def test_a_refusal_by_the_upstream_proxy_is_an_upstream_failure(loop_factory: Lo
     assert (reply.status, reply.refused) == (502, "upstream_failed")
 
 
-def test_the_response_of_an_upstream_proxy_may_arrive_byte_by_byte(loop_factory: LoopFactory) -> None:
+def test_the_egress_accepts_a_response_of_the_upstream_proxy_that_arrives_byte_by_byte(
+    loop_factory: LoopFactory,
+) -> None:
     def accept_slowly(connection: socket.socket, head: bytes) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n":
@@ -74,7 +78,7 @@ def test_the_response_of_an_upstream_proxy_may_arrive_byte_by_byte(loop_factory:
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 407 No\r\n\r\n", b"nonsense\r\n\r\n", b"X" * 20_000])
-def test_an_upstream_proxy_that_does_not_open_the_tunnel_is_a_bad_gateway(
+def test_an_upstream_proxy_that_does_not_open_the_tunnel_is_answered_with_502(
     loop_factory: LoopFactory, said: bytes
 ) -> None:
     with (
@@ -87,7 +91,8 @@ def test_an_upstream_proxy_that_does_not_open_the_tunnel_is_a_bad_gateway(
 
 
 def socks5(connection: socket.socket, target: list[tuple[bytes, bytes]]) -> None:
-    """Serve one connection by RFC 1928, without authentication and for IPv4 only: record its target and relay to it."""
+    """Serve one connection as a SOCKS5 proxy (RFC 1928), without authentication and for IPv4 only: record the requested
+    address, and relay bytes to it."""
     assert read_exactly(connection, 3)[:1] == b"\5"
     connection.sendall(b"\5\0")
     asked_for = read_exactly(connection, 10)
@@ -102,7 +107,7 @@ def socks5(connection: socket.socket, target: list[tuple[bytes, bytes]]) -> None
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
-def test_the_socks_proxy_gets_the_checked_address(loop_factory: LoopFactory, scheme: str) -> None:
+def test_the_socks_proxy_gets_the_address_that_the_guard_has_checked(loop_factory: LoopFactory, scheme: str) -> None:
     asked_for: list[tuple[bytes, bytes]] = []
 
     def serve() -> None:
@@ -123,7 +128,7 @@ def test_the_socks_proxy_gets_the_checked_address(loop_factory: LoopFactory, sch
     assert asked_for == [(b"\x7f\0\0\1", origin.port.to_bytes(2, "big"))]
 
 
-def test_connections_come_from_the_source_address(loop_factory: LoopFactory) -> None:
+def test_the_egress_connects_from_the_source_address_in_its_settings(loop_factory: LoopFactory) -> None:
     def send_peer_address(connection: socket.socket, head: bytes) -> None:
         peer: str = connection.getpeername()[0]
         connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + peer.encode())
@@ -138,7 +143,9 @@ def test_connections_come_from_the_source_address(loop_factory: LoopFactory) -> 
 @pytest.mark.parametrize(
     ("proxy", "source_address"), [("ftp://user:secret@h:1", None), ("http://h", None), (None, "eth0"), ("x", None)]
 )
-def test_an_invalid_setting_is_reported_without_its_secrets(proxy: str | None, source_address: str | None) -> None:
+def test_the_error_for_an_invalid_egress_setting_does_not_contain_its_secrets(
+    proxy: str | None, source_address: str | None
+) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Egress(Guard(), Network(proxy=proxy, source_address=source_address))
     assert "secret" not in str(caught.value)
@@ -147,20 +154,21 @@ def test_an_invalid_setting_is_reported_without_its_secrets(proxy: str | None, s
 @pytest.mark.parametrize(
     "proxy", ["http://h:1", "HTTP://u:p@h:1", "socks4://h:1", "socks4a://h:1", "Socks5H://[::1]:1"]
 )
-def test_the_connector_accepts_every_proxy_that_the_setting_accepts(proxy: str) -> None:
+def test_the_egress_accepts_every_proxy_url_that_the_proxy_setting_accepts(proxy: str) -> None:
     setting = load_settings(proxy=proxy).proxy
     assert setting == proxy
     Egress(Guard(), Network(proxy=setting))
 
 
 @pytest.mark.parametrize("proxy", ["https://h:1", "http://h", "socks5h://h", "ftp://h:1"])
-def test_the_setting_refuses_every_proxy_that_the_connector_refuses(proxy: str) -> None:
+def test_the_proxy_setting_refuses_every_proxy_url_that_the_egress_refuses(proxy: str) -> None:
     with pytest.raises(ConfigurationError):
         UpstreamProxy(proxy)
     with pytest.raises(ConfigurationError, match=r"PROXY: must be .*http, socks4, socks4a, socks5, socks5h"):
         load_settings(proxy=proxy)
 
 
-def test_the_password_of_the_proxy_is_not_in_a_repr() -> None:
+def test_the_repr_of_the_egress_does_not_contain_the_password_of_the_proxy() -> None:
     egress = Egress(Guard(), Network(proxy="http://user:secret@127.0.0.1:1"))
-    assert "secret" not in repr(egress._connector)  # private: a traceback with local variables may show the attribute
+    # private attribute, because a traceback with local variables may show its repr
+    assert "secret" not in repr(egress._connector)

@@ -1,4 +1,4 @@
-"""An egress in a thread, for tests that are not asynchronous."""
+"""Helper that runs an egress proxy in a thread, for tests that are not asynchronous."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from tests.net.origin import DEADLINE
 
 
 class EgressThread:
-    """`Egress` in a thread with an event loop of its own. It listens once the context is entered; leaving the context
-    closes it and joins the thread. `loop_factory` makes the loop; the other arguments are those of `Egress`."""
+    """`Egress` in a thread with its own event loop, as a context manager. The egress listens once the context is
+    entered. Leaving the context closes the egress and joins the thread. `loop_factory` makes the event loop; the other
+    arguments are passed to `Egress`."""
 
     def __init__(self, guard: Guard, *, loop_factory: Any = asyncio.new_event_loop, **arguments: Any) -> None:
         self.egress = Egress(guard, **arguments)
@@ -28,11 +29,11 @@ class EgressThread:
 
     @property
     def active(self) -> int:
-        """The number of clients with an upstream connection."""
+        """The number of clients that have an upstream connection through the egress."""
         return sum(client.upstream is not None for client in list(self.egress._clients))
 
     def close(self) -> None:
-        """Call `aclose` of the egress in its event loop. The loop keeps running until the context is left."""
+        """Call `aclose` of the egress in its event loop. The loop keeps running until the caller leaves the context."""
         loop, _ = self._listening.result()
         asyncio.run_coroutine_threadsafe(self.egress.aclose(), loop).result(DEADLINE)
 

@@ -1,4 +1,5 @@
-"""The relay without a server: it streams a track of a made-up page from a `Shelf`, the media server of these tests."""
+"""Helpers that run the relay without a server around it. The relay streams a track of a made-up page from a `Shelf`,
+the media server of these tests."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ PAGE = "https://page.example/watch"
 
 @dataclass
 class Page:
-    """Made-up page. Each extraction returns the track that `track` makes for its number; `visits` counts the
-    extractions."""
+    """Made-up page. Each extraction returns the track that `track` makes from the number of the extraction. `visits` is
+    the number of extractions so far."""
 
     track: Callable[[int], Track]
     cookies: tuple[Cookie, ...] = ()
@@ -50,13 +51,13 @@ class Page:
 def hls(
     shelf: Shelf, playlist: str | None = None, *, path: str = "/high.m3u8", query: str = "", **fields: object
 ) -> Track:
-    """Make an HLS track. Serves `playlist`, which is given without its first and last tag, at `path`."""
+    """Make an HLS track. Serves its playlist at `path`: `playlist` contains all lines but the first and last tag."""
     if playlist is not None:
         shelf.files[path] = f"#EXTM3U\n{playlist}\n#EXT-X-ENDLIST\n".encode()
     track = Track(
         id="high", url=shelf.url + path + query, protocol="m3u8_native", ext="mp4", vcodec="avc1", acodec="mp4a"
     )
-    return replace(track, **fields)  # type: ignore[arg-type]  # untyped keywords
+    return replace(track, **fields)  # type: ignore[arg-type]  # mypy cannot check keywords that are passed on
 
 
 def relay_of(client: Client, page: Page, budget: Budget | None = None) -> Relay:
@@ -66,7 +67,8 @@ def relay_of(client: Client, page: Page, budget: Budget | None = None) -> Relay:
 
 @asynccontextmanager
 async def client_for(shelf: Shelf, *, stall_timeout: float = 60.0) -> AsyncIterator[Client]:
-    """Run a client that may reach only the media server. Checks at the end that all its connections are closed."""
+    """Run an HTTP client that may connect only to the media server. Checks at the end of the block that all its
+    connections are closed."""
     allowed = parse_networks([shelf.url.removeprefix("http://")])
     client = Client(Guard(allow=allowed), timeouts=Timeouts(connect=30.0, stall=stall_timeout))
     try:
@@ -74,7 +76,8 @@ async def client_for(shelf: Shelf, *, stall_timeout: float = 60.0) -> AsyncItera
         assert client.open_connections == 0
     finally:
         client.close()
-        for _ in range(3):  # an aborted transport closes in a later turn; until then, the media server blocks the loop
+        # an aborted transport closes in a later iteration of the event loop, and until then the media server blocks
+        for _ in range(3):
             await asyncio.sleep(0)
 
 
@@ -102,7 +105,7 @@ async def drained(body: Body) -> bytes:
 
 
 async def drain_into(given: bytearray, body: Body) -> None:
-    """Read `body` into `given` up to its end or an error, and close the body."""
+    """Read `body` up to its end or an error, add its bytes to `given`, and close the body."""
     try:
         while chunk := await body.read():
             given += chunk
@@ -118,7 +121,7 @@ def stream(
     start: float | None = None,
     room: Lender = NO_ROOM,
 ) -> tuple[Head, bytes]:
-    """Read the whole stream in a new event loop. Returns its head and its bytes."""
+    """Stream a whole track in a new event loop. Returns the head and the bytes of the stream."""
     page = track if isinstance(track, Page) else Page(lambda _visit: track)
 
     async def whole() -> tuple[Head, bytes]:

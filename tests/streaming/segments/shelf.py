@@ -1,4 +1,5 @@
-"""Loopback media server with the test's files, ranges, persistent connections, and failures on demand."""
+"""Media server on loopback that serves the files of a test, supports ranges and persistent connections, and fails on
+demand."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as the server received it."""
+    """A request as the media server received it."""
 
     verb: str
     target: str
@@ -24,10 +25,13 @@ class Asked:
 
 @dataclass
 class Shelf:
-    """Media server and context manager. `files` contains the bytes of each path, or a function that makes them for each
-    request. `refuse` returns the status with which a target is refused, or None. `cuts` contains, by path, the number
-    of bytes after which the next response is cut. `headers` contains, by path, further headers of the response; a
-    header without a value is left out."""
+    """Media server, which runs while its context is entered.
+
+    `files` maps a path to the bytes of the file, or to a function that makes them for each request. `refuse` returns
+    the status with which the server refuses a request target, or None if it does not. `cuts` maps a path to the number
+    of bytes after which the server cuts the next response. `headers` maps a path to additional response headers; a
+    header whose value is empty is left out.
+    """
 
     files: dict[str, bytes | Callable[[], bytes]] = field(default_factory=dict)
     refuse: Callable[[str], int | None] = lambda _target: None
@@ -54,7 +58,7 @@ class Shelf:
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def targets(self, path: str = "") -> list[str]:
-        """Return the requested targets that begin with `path`."""
+        """Return the requested targets that begin with `path`, in order."""
         return [asked.target for asked in self.asked if asked.target.startswith(path)]
 
 
@@ -67,7 +71,8 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore OSError, because a client may leave during the response. Any other error is a mistake in a test."""
+        """Ignore OSError, because a client may leave during the response. Any other error is a mistake in the test
+        itself."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -125,7 +130,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Tokens:
-    """Value for `Shelf.refuse`. The query of a target is a token, which is refused after `good_for` requests."""
+    """Callable for `Shelf.refuse`. The query of a request target is a token, with which `good_for` requests succeed.
+    Later requests with this token are refused."""
 
     def __init__(self, good_for: int) -> None:
         self._good_for = good_for

@@ -1,4 +1,5 @@
-"""Live broadcast on a `Shelf`, which advances with each request for its playlist."""
+"""Helper for a live broadcast on a `Shelf`, the tests' media server. The broadcast advances with each request for its
+playlist."""
 
 from __future__ import annotations
 
@@ -11,8 +12,11 @@ from tests.streaming.segments.shelf import Shelf
 
 @dataclass
 class Show:
-    """Broadcast of `total` segments. Its playlist lists `window` of them and advances by `pace` segments at each
-    request. Its target duration is 0, so clients wait as briefly as possible between requests."""
+    """Live broadcast of `total` segments. Its playlist lists `window` segments, and advances by `pace` segments at each
+    request.
+
+    Its target duration is 0, so that clients wait as briefly as possible between requests.
+    """
 
     shelf: Shelf
     window: int = 4

@@ -1,6 +1,6 @@
-"""Playlists in the style of the test suites of m3u8-parser, hls.js, shaka and streamlink, three or more of each kind.
-The relay requests the segments that an independent parser (`m3u8` of PyPI) lists. Where the two disagree, `why`
-explains which is right."""
+"""Comparison of the relay with an independent HLS parser (the package `m3u8` of PyPI), for playlists in the style of
+the test suites of m3u8-parser, hls.js, shaka and streamlink, three or more of each kind. The relay must request the
+segments that `m3u8` lists. Where the two disagree, `why` explains which list is right."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ END = "\n#EXT-X-ENDLIST\n"
 
 @dataclass(frozen=True)
 class Listed:
-    """One request for bytes of the file. `iv` is None if they are not encrypted."""
+    """A request for bytes of a file. `iv` is the initialization vector, or None if the bytes are not encrypted."""
 
     url: str
     first: int = 0
@@ -35,7 +35,8 @@ class Listed:
 
 @dataclass(frozen=True)
 class Playlist:
-    """A playlist. `why` explains why the relay's list is right where `m3u8` has another, and is None if both agree."""
+    """A playlist. `why` explains why the relay's list of segments is right where the list of the parser `m3u8` differs.
+    It is None if the lists are equal."""
 
     kind: str
     text: str
@@ -55,19 +56,19 @@ MAP = '#EXT-X-MAP:URI="{}"\n'
 DISCONTINUITY = "\n#EXT-X-DISCONTINUITY\n"
 
 PLAYLISTS = [
-    # Addresses
+    # Playlists with different forms of URIs
     Playlist("addresses", HEAD + segments("a.ts", "b/c.ts", "../d.ts", "./e.ts") + END),
     Playlist("addresses", HEAD + segments("/a.ts", "//cdn.example/b.ts", "http://cdn.example:8080/c.ts") + END),
     Playlist("addresses", HEAD + segments("a.ts?x=1&y=2", "b.ts?u=https://x.example/", "c;v=1.ts", "d%20e.ts") + END),
     Playlist("addresses", HEAD + segments("a b.ts", "ü.ts", "c(1).ts", "d,e.ts", "f'g.ts") + END),
-    # Byte ranges
+    # Playlists with byte ranges
     Playlist("ranges", HEAD + ranges("1000@0", "2000@1000", "500@3000") + END),
     Playlist("ranges", HEAD + ranges("1000@188", "2000", "500") + END),
     Playlist("ranges", HEAD + ranges("100@50", name="a.ts") + "\n" + ranges("30@0", "70", name="b.ts") + END),
     Playlist("ranges", HEAD + MAP.replace("\n", ',BYTERANGE="720@0"\n').format("all.mp4") + ranges("90@720", "80")
              + END),
     Playlist("ranges", HEAD + "#EXT-X-BYTERANGE:50@7\n#EXTINF:6,\nall.ts\n" + segments("whole.ts") + END),
-    # Initialization sections
+    # Playlists with initialization sections
     Playlist("maps", HEAD + MAP.format("init.mp4") + segments("1.m4s", "2.m4s") + END),
     Playlist("maps", HEAD + MAP.format("a.mp4") + segments("1.m4s") + DISCONTINUITY + MAP.format("b.mp4")
              + segments("2.m4s", "3.m4s") + END),
@@ -75,7 +76,7 @@ PLAYLISTS = [
              + segments("2.m4s") + END),
     Playlist("maps", HEAD + MAP.format("a.mp4") + segments("1.m4s") + "\n" + MAP.format("ad.mp4") + segments("ad.m4s")
              + "\n" + MAP.format("a.mp4") + segments("2.m4s") + END),
-    # Encryption
+    # Encrypted playlists
     Playlist("keys", HEAD + KEY.format("k", "") + segments("1.ts", "2.ts") + END),
     Playlist("keys", HEAD + "#EXT-X-MEDIA-SEQUENCE:2680\n" + KEY.format("https://keys.example/k?r=52", "")
              + segments("2680.ts", "2681.ts") + "\n" + KEY.format("https://keys.example/k?r=53", "")
@@ -87,7 +88,7 @@ PLAYLISTS = [
     Playlist("keys", HEAD + KEY.format("k", ",IV=0x00000000000000000000000000000007") + MAP.format("init.mp4")
              + segments("1.m4s") + END,
              "m3u8 does not say that the section is encrypted; RFC 8216 §4.3.2.5: with the key before it"),
-    # Live
+    # Live playlists
     Playlist("live", HEAD + "#EXT-X-MEDIA-SEQUENCE:8778\n" + segments("8778.ts", "8779.ts", "8780.ts")),
     Playlist("live", HEAD + "#EXT-X-PLAYLIST-TYPE:EVENT\n" + segments("0.ts", "1.ts")),
     Playlist("live", HEAD + "#EXT-X-DISCONTINUITY-SEQUENCE:4\n#EXT-X-MEDIA-SEQUENCE:7\n" + KEY.format("k", "")
@@ -95,17 +96,17 @@ PLAYLISTS = [
     Playlist("live", HEAD + "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES\n#EXT-X-PART-INF:PART-TARGET=0.3\n"
              + segments("1.m4s") + '\n#EXT-X-PART:DURATION=0.3,URI="2.1.m4s"\n'
              + '#EXT-X-PRELOAD-HINT:TYPE=PART,URI="2.2.m4s"\n'),
-    # Discontinuities
+    # Playlists with discontinuities
     Playlist("discontinuities", HEAD + segments("1.ts") + DISCONTINUITY + segments("ad.ts") + DISCONTINUITY
              + segments("2.ts") + END),
     Playlist("discontinuities", HEAD + DISCONTINUITY.strip() + "\n" + segments("1.ts", "2.ts") + END),
     Playlist("discontinuities", HEAD + "#EXT-X-PROGRAM-DATE-TIME:2026-11-27T10:00:00Z\n" + segments("1.ts")
              + DISCONTINUITY + "#EXT-X-PROGRAM-DATE-TIME:2026-11-27T12:00:00.5+01:00\n" + segments("2.ts") + END),
-    # Gaps
+    # Playlists with gaps
     Playlist("gaps", HEAD + segments("1.ts") + "\n#EXT-X-GAP\n" + segments("gone.ts") + "\n" + segments("3.ts") + END),
     Playlist("gaps", HEAD + "#EXT-X-GAP\n" + segments("gone.ts") + "\n" + KEY.format("k", "") + segments("2.ts") + END),
     Playlist("gaps", HEAD + "#EXTINF:6,\n#EXT-X-GAP\ngone.ts\n" + segments("2.ts", "3.ts") + END),
-    # Errors that players accept
+    # Playlists with errors that players accept
     Playlist("sloppy", "#EXTM3U\n" + segments("1.ts", "2.ts") + END),
     Playlist("sloppy", HEAD + segments("1.ts", seconds="") + "\n" + segments("2.ts", seconds="6") + END,
              "m3u8 refuses an empty duration; RFC 8216 §4.3.2.1 requires one, but no byte depends on it"),
@@ -117,7 +118,7 @@ PLAYLISTS = [
              "m3u8 and hls.js leave out what has no EXTINF; VLC, FFmpeg and yt-dlp do not: no byte may be lost"),
     Playlist("sloppy", HEAD + "# by hand\n" + segments("1.ts", seconds='6,"A title", #1') + "\n#EXT-X-UNKNOWN:A=1\n"
              + segments("2.ts") + END),
-    # Variables
+    # Playlists with variables
     Playlist("variables", HEAD + '#EXT-X-DEFINE:NAME="d",VALUE="dir/x"\n' + segments("{$d}/1.ts", "{$d}/2.ts") + END,
              "m3u8 leaves variables unresolved"),
     Playlist("variables", HEAD + '#EXT-X-DEFINE:QUERYPARAM="token"\n' + MAP.format("i.mp4?t={$token}")
@@ -128,11 +129,11 @@ IDS = [f"{each.kind}-{number}" for number, each in enumerate(PLAYLISTS)]
 
 
 def ours(text: str) -> list[Listed]:
-    """Return the requests that the relay would make."""
+    """Return the requests that the relay would make for the playlist."""
     packed, playlist = PackedLines(), MediaPlaylist(BASE, Rules())
     lines = packed.write(text.encode()) + packed.finish()
     found = [segment for line in lines if (segment := playlist.feed(line)) is not None]
-    # In yt-dlp, this tag itself counts as a discontinuity.
+    # yt-dlp counts EXT-X-DISCONTINUITY-SEQUENCE itself as a discontinuity.
     before, listed = int("#EXT-X-DISCONTINUITY-SEQUENCE" in text), []
     for segment in (each for each in found if not each.gap):
         listed.append(_listed(segment, has_jumped=not segment.initial and segment.discontinuity > before))
@@ -147,13 +148,14 @@ def _listed(segment: Segment, *, has_jumped: bool) -> Listed:
 
 
 def theirs(text: str) -> list[Listed]:
-    """Return the requests that `m3u8` lists, in the same form."""
+    """Return the requests for the segments that the parser `m3u8` lists, in the form of `ours`."""
     return list(_requests(m3u8.loads(text, uri=BASE)))
 
 
 def _requests(playlist: m3u8.M3U8) -> Iterator[Listed]:
     section, position, has_jumped = None, 0, False
-    for each in (segment for segment in playlist.segments if segment.uri):  # the other segments consist of parts
+    # a segment without a URI consists only of partial segments (EXT-X-PART)
+    for each in (segment for segment in playlist.segments if segment.uri):
         given = each.init_section
         if given is not None and (given.uri, given.byterange) != section and not each.gap_tag:
             section = given.uri, given.byterange
@@ -183,7 +185,7 @@ def _key(segment: m3u8.Segment) -> tuple[str | None, bytes | None]:
 
 
 @pytest.mark.parametrize("playlist", PLAYLISTS, ids=IDS)
-def test_the_relay_requests_the_segments_that_an_independent_parser_lists(playlist: Playlist) -> None:
+def test_the_relay_requests_the_segments_that_the_parser_m3u8_lists(playlist: Playlist) -> None:
     found = ours(playlist.text)
     assert found
     if playlist.why is None:
@@ -208,7 +210,9 @@ def test_the_relay_requests_the_segments_that_an_independent_parser_lists(playli
         ("variables-37", [Listed("i.mp4?t=1", initial=True), Listed("1.m4s?t=1")]),
     ],
 )  # fmt: skip
-def test_the_relay_is_right_where_the_parsers_disagree(number: str, expected: list[Listed]) -> None:
+def test_the_relay_is_right_where_its_segments_differ_from_those_of_the_parser_m3u8(
+    number: str, expected: list[Listed]
+) -> None:
     playlist = PLAYLISTS[IDS.index(number)]
     assert playlist.why
     relative = [
@@ -226,7 +230,7 @@ def test_the_relay_is_right_where_the_parsers_disagree(number: str, expected: li
     assert relative == expected
 
 
-def test_there_are_three_playlists_of_each_kind() -> None:
+def test_the_corpus_has_at_least_three_playlists_of_each_kind() -> None:
     kinds = [each.kind for each in PLAYLISTS]
     assert all(kinds.count(kind) >= 3 for kind in kinds)
     assert len(PLAYLISTS) >= 30

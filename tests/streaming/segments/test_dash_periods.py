@@ -1,4 +1,4 @@
-"""Real DASH presentations of two periods, from the manifest to the bytes of the stream."""
+"""Tests of real DASH presentations with two periods, from the manifest to the bytes of the stream."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def numbered(name: str, start: int) -> str:
 
 
 async def relayed(shelf: Shelf, text: bytes, range_: ByteRange | None = None) -> tuple[Track, bytes]:
-    """Extract the manifest. Returns its only format, and the bytes that the relay sends for that format."""
+    """Extract the DASH manifest `text`. Returns its only format, and the bytes that the relay sends for that format."""
     shelf.files["/d/m.mpd"] = text
     shelf.headers["/d/m.mpd"] = {"Content-Type": "application/dash+xml"}
     async with running() as workers:
@@ -56,7 +56,7 @@ async def relayed(shelf: Shelf, text: bytes, range_: ByteRange | None = None) ->
         return track, await drained(await opened(client, Page(lambda _visit: track), range_))
 
 
-async def test_periods_that_differ_in_id_bandwidth_and_size_are_one_stream(
+async def test_dash_periods_that_differ_in_id_bandwidth_and_size_are_streamed_as_one_file(
     shelf: Shelf, media: Path, tmp_path: Path
 ) -> None:
     text = manifest(
@@ -71,7 +71,9 @@ async def test_periods_that_differ_in_id_bandwidth_and_size_are_one_stream(
     assert float(seconds) == pytest.approx(SECONDS, abs=0.1)
 
 
-async def test_a_format_of_byte_ranges_of_one_file_supports_ranges(shelf: Shelf, media: Path) -> None:
+async def test_a_dash_format_whose_segments_are_byte_ranges_of_one_file_supports_ranges(
+    shelf: Shelf, media: Path
+) -> None:
     pieces = [(media / "dash" / name).read_bytes() for name in FIRST]
     film = b"".join(pieces)
     shelf.files["/d/film.mp4"] = b"before" + film + b"after"

@@ -1,4 +1,5 @@
-"""HLS media playlists: the effect of each tag on the segments, and the playlists that are refused."""
+"""Tests of the parser for HLS media playlists: the effect of each tag on the segments, and the playlists that are
+refused."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ BASE = "https://media.example/film/high.m3u8?token=1"
 
 
 def read(text: str, **rules: object) -> list[Segment]:
-    return read_with(MediaPlaylist(BASE, Rules(**rules)), text)  # type: ignore[arg-type]  # untyped keywords
+    # mypy cannot check keywords that are passed on
+    return read_with(MediaPlaylist(BASE, Rules(**rules)), text)  # type: ignore[arg-type]
 
 
 def read_with(playlist: MediaPlaylist, text: str) -> list[Segment]:
@@ -28,7 +30,7 @@ def paths(segments: Iterable[Segment]) -> list[str]:
     return [segment.url.removeprefix("https://media.example/film/") for segment in segments]
 
 
-def test_addresses_are_relative_to_the_playlist() -> None:
+def test_segment_uris_are_relative_to_the_url_of_the_playlist() -> None:
     text = "#EXTINF:2.5,A title\none.ts\n#EXTINF:3\n/two.ts?a=b\nhttps://cdn.example/three.ts\n//cdn.example/four.ts"
     found = read(text)
     assert [segment.url for segment in found] == [
@@ -41,7 +43,7 @@ def test_addresses_are_relative_to_the_playlist() -> None:
     assert [segment.number for segment in found] == [0, 1, 2, 3]
 
 
-def test_the_header_tags_of_a_playlist_are_read() -> None:
+def test_target_duration_media_sequence_and_discontinuity_sequence_are_parsed() -> None:
     playlist = MediaPlaylist(BASE, Rules())
     head = "#EXT-X-TARGETDURATION:6\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-DISCONTINUITY-SEQUENCE:3\n"
     found = read_with(playlist, f"{head}#EXTINF:6,\n7.ts\n#EXTINF:5.5,\n8.ts")
@@ -51,7 +53,7 @@ def test_the_header_tags_of_a_playlist_are_read() -> None:
 
 
 @pytest.mark.parametrize("end", ["#EXT-X-ENDLIST", "#EXT-X-PLAYLIST-TYPE:VOD"])
-def test_an_end_tag_or_the_type_vod_makes_a_playlist_complete(end: str) -> None:
+def test_a_playlist_with_an_end_tag_or_of_type_vod_is_complete(end: str) -> None:
     playlist = MediaPlaylist(BASE, Rules())
     read_with(playlist, f"one.ts\n{end}")
     assert playlist.is_complete
@@ -63,27 +65,27 @@ def test_a_master_playlist_is_recognised_and_has_no_segments() -> None:
     assert playlist.is_master
 
 
-def test_a_byte_range_without_an_offset_continues_the_previous_one() -> None:
+def test_a_byte_range_without_an_offset_begins_at_the_end_of_the_previous_range() -> None:
     text = "#EXT-X-BYTERANGE:100@50\nall.ts\n#EXT-X-BYTERANGE:20\nall.ts\nother.ts\n#EXT-X-BYTERANGE:30\nall.ts"
     found = read(text)
     assert [(segment.first, segment.end) for segment in found] == [(50, 150), (150, 170), (0, None), (170, 200)]
     assert [segment.length for segment in found] == [100, 20, None, 30]
 
 
-def test_the_length_of_a_playlist_of_ranges_is_known() -> None:
+def test_the_total_length_of_a_playlist_whose_segments_are_all_byte_ranges_is_known() -> None:
     playlist = MediaPlaylist(BASE, Rules())
     read_with(playlist, '#EXT-X-MAP:URI="all.mp4",BYTERANGE="80@0"\n#EXT-X-BYTERANGE:100@80\nall.mp4')
     assert playlist.length == 180
 
 
-def test_an_initialization_section_is_listed_where_it_appears() -> None:
+def test_an_initialization_section_is_listed_where_its_tag_appears() -> None:
     found = read('#EXT-X-MAP:URI="init.mp4",BYTERANGE="80"\n#EXT-X-MEDIA-SEQUENCE:4\none.m4s')
     assert paths(found) == ["init.mp4", "one.m4s"]
     assert [(segment.initial, segment.first, segment.end) for segment in found] == [(True, 0, 80), (False, 0, None)]
     assert found[1].number == 4
 
 
-def test_an_initialization_section_that_is_repeated_is_listed_once() -> None:
+def test_an_initialization_section_that_a_later_tag_repeats_is_listed_once() -> None:
     again = '#EXT-X-MAP:URI="init.mp4"\n'
     assert paths(read(f"{again}one.m4s\n#EXT-X-DISCONTINUITY\n{again}two.m4s")) == ["init.mp4", "one.m4s", "two.m4s"]
 
@@ -97,7 +99,7 @@ def test_an_initialization_section_that_is_repeated_is_listed_once() -> None:
     ],
     ids=["another address", "an advert between", "another range"],
 )
-def test_a_different_initialization_section_is_listed_where_it_appears(
+def test_a_different_initialization_section_is_listed_where_its_tag_appears(
     maps: tuple[str, ...], expected: list[str]
 ) -> None:
     found = read("".join(f'#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI="{uri}"\n{n}.m4s\n' for n, uri in enumerate(maps)))
@@ -105,7 +107,7 @@ def test_a_different_initialization_section_is_listed_where_it_appears(
     assert [segment.number for segment in found] == [n for n, _ in enumerate(maps) for _ in range(2)]
 
 
-def test_the_sequence_number_is_the_iv_of_a_key_without_an_iv() -> None:
+def test_a_segment_whose_key_has_no_iv_uses_its_sequence_number_as_iv() -> None:
     found = read('#EXT-X-MEDIA-SEQUENCE:258\n#EXT-X-KEY:METHOD=AES-128,URI="k"\na.ts\nb.ts')
     vectors = [segment.encryption.iv for segment in found if segment.encryption]
     assert vectors == [bytes(14) + b"\x01\x02", bytes(14) + b"\x01\x03"]
@@ -113,7 +115,7 @@ def test_the_sequence_number_is_the_iv_of_a_key_without_an_iv() -> None:
     assert found[0].encryption.uri == "https://media.example/film/k"
 
 
-def test_keys_may_rotate_and_end() -> None:
+def test_keys_may_change_and_encryption_may_end_within_a_playlist() -> None:
     key = '#EXT-X-KEY:METHOD=AES-128,URI="{}",IV=0x{}\n'
     found = read(key.format("k1", "ff") + "a.ts\n" + key.format("k2", "0" * 32) + "b.ts\n#EXT-X-KEY:METHOD=NONE\nc.ts")
     assert [(each.encryption.uri[-2:], each.encryption.iv) for each in found if each.encryption] == [
@@ -123,7 +125,7 @@ def test_keys_may_rotate_and_end() -> None:
     assert found[2].encryption is None
 
 
-def test_keys_of_the_extraction_override_those_of_the_playlist() -> None:
+def test_the_key_or_key_url_of_the_extraction_overrides_that_of_the_playlist() -> None:
     text = '#EXT-X-KEY:METHOD=AES-128,URI="k",IV=0x1\na.ts'
     (by_key,) = read(text, aes=AesKey(key="0x" + "ab" * 16, iv="2"))
     (by_uri,) = read(text, aes=AesKey(uri="https://keys.example/1"), key_query="t=1")
@@ -133,7 +135,7 @@ def test_keys_of_the_extraction_override_those_of_the_playlist() -> None:
     assert (by_uri.encryption.uri, by_uri.encryption.iv[-1]) == ("https://keys.example/1", 1)
 
 
-def test_query_parameters_are_added_to_segments_and_keys() -> None:
+def test_query_parameters_of_the_extraction_are_added_to_segment_and_key_urls() -> None:
     text = '#EXT-X-MAP:URI="i.mp4?a=1"\n#EXT-X-KEY:METHOD=AES-128,URI="k?a=1"\na.ts?b=2&a=1'
     plain, keyed = read(text, segment_query="a=3"), read(text, segment_query="a=3", key_query="c=4")
     assert paths(plain) == ["i.mp4?a=3", "a.ts?b=2&a=3"]
@@ -155,24 +157,24 @@ def test_only_the_segments_of_the_requested_discontinuity_are_listed() -> None:
         ("#UPLYNK-SEGMENT:abc,0,ad", "#UPLYNK-SEGMENT:abc,0,segment"),
     ],
 )
-def test_segments_of_adverts_are_left_out(begin: str, end: str) -> None:
+def test_segments_between_advert_tags_are_left_out(begin: str, end: str) -> None:
     assert paths(read(f"a.ts\n{begin}\nad.ts\n{end}\nb.ts")) == ["a.ts", "b.ts"]
 
 
-def test_gaps_and_dates_are_read() -> None:
+def test_gap_tags_and_program_dates_are_parsed() -> None:
     first, second = read("#EXT-X-GAP\n#EXT-X-PROGRAM-DATE-TIME:2026-11-22T10:00:00.5Z\na.ts\nb.ts")
     assert (first.gap, second.gap) == (True, False)
     assert first.date is not None
     assert (first.date.isoformat(), second.date) == ("2026-11-22T10:00:00.500000+00:00", None)
 
 
-def test_variables_are_replaced_by_their_values() -> None:
+def test_variables_in_a_playlist_are_replaced_by_their_values() -> None:
     text = '#EXT-X-DEFINE:NAME="dir",VALUE="a/b"\n#EXT-X-DEFINE:QUERYPARAM="token"\n'
     found = read(text + '#EXT-X-MAP:URI="{$dir}/i.mp4"\n{$dir}/one.ts?{$token}&{other}')
     assert paths(found) == ["a/b/i.mp4", "a/b/one.ts?1&{other}"]
 
 
-def test_references_to_variables_stay_unchanged_without_definitions() -> None:
+def test_references_to_variables_stay_unchanged_if_the_playlist_defines_none() -> None:
     assert paths(read("{$dir}/one.ts")) == ["{$dir}/one.ts"]
 
 
@@ -185,22 +187,22 @@ def test_references_to_variables_stay_unchanged_without_definitions() -> None:
         '#EXT-X-DEFINE:NAME="b",VALUE="1"',
     ],
 )
-def test_a_variable_without_a_value_is_refused_where_it_is_used(text: str) -> None:
+def test_a_uri_with_an_undefined_variable_is_refused_but_other_lines_with_it_are_ignored(text: str) -> None:
     assert paths(read(f"{text}\n# {{$a}}\n#EXT-X-OTHER:{{$a}}\none.ts")) == ["one.ts"]
     for use in ("{$a}.ts", '#EXT-X-MAP:URI="{$a}"', '#EXT-X-KEY:METHOD=AES-128,URI="{$a}"'):
         with pytest.raises(UpstreamFailed, match="variable"):
             read(f"{text}\n{use}\none.ts")
 
 
-def test_reading_a_master_playlist_needs_no_values_for_its_variables() -> None:
-    """`master.py` replaces the variables of the variant that it chooses."""
+def test_a_master_playlist_is_recognised_even_if_its_variables_have_no_values() -> None:
+    """Variables in a master playlist are replaced later, in the URI of the variant that `master.py` chooses."""
     playlist = MediaPlaylist(BASE, Rules())
     define, variant = '#EXT-X-DEFINE:NAME="a",VALUE="1"', '#EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO="{$x}"'
     assert read_with(playlist, f'{define}\n#EXT-X-MEDIA:URI="{{$x}}"\n{variant}\n{{$y}}.m3u8') == []
     assert playlist.is_master
 
 
-def test_variables_cannot_make_a_line_too_long() -> None:
+def test_a_line_that_replaced_variables_make_too_long_is_refused() -> None:
     define = f'#EXT-X-DEFINE:NAME="a",VALUE="{"x" * 8000}"\n'
     with pytest.raises(TooLarge):
         read(define + "{$a}" * 5000)
@@ -220,7 +222,7 @@ def test_variables_cannot_make_a_line_too_long() -> None:
         '#EXT-X-KEY:METHOD=SAMPLE-AES-CTR,URI="k"',
     ],
 )
-def test_drm_is_detected(line: str) -> None:
+def test_a_playlist_with_drm_tags_is_refused_as_drm_protected(line: str) -> None:
     with pytest.raises(DrmProtected):
         read(line)
 
@@ -246,13 +248,13 @@ def test_drm_is_detected(line: str) -> None:
         "http://media.example:port/a.ts",
     ],
 )
-def test_an_invalid_tag_or_address_is_refused(text: str) -> None:
+def test_an_invalid_tag_or_uri_is_refused(text: str) -> None:
     with pytest.raises(UpstreamFailed):
         read(text)
 
 
 @pytest.mark.parametrize("method", ["AES-256", "AES-256-GCM", "AES-128-CTR", "X" * 500, "<b>"])
-def test_unsupported_encryption_is_refused_with_its_name(method: str) -> None:
+def test_the_error_for_an_unsupported_encryption_method_contains_its_name(method: str) -> None:
     with pytest.raises(UnsupportedConversion, match="only AES-128 can be decrypted") as caught:
         read(f'#EXT-X-KEY:METHOD={method},URI="k"\none.ts')
     assert len(str(caught.value)) < 100
@@ -260,7 +262,7 @@ def test_unsupported_encryption_is_refused_with_its_name(method: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["<!DOCTYPE html>", "one.ts", '{"error": 404}', "EXTM3U"])
-def test_a_playlist_without_its_header_is_refused(line: str) -> None:
+def test_a_playlist_without_the_extm3u_tag_is_refused(line: str) -> None:
     with pytest.raises(UpstreamFailed, match="did not return an HLS playlist"):
         MediaPlaylist(BASE, Rules()).feed(line)
 
@@ -270,7 +272,7 @@ def test_a_playlist_without_its_header_is_refused(line: str) -> None:
     ["\ufeff#EXTM3U", "\n  \n#EXTM3U", "# made by hand\n#EXTM3U", '#EXTM3U url-tvg="https://tv.example/guide.xml"',
      "#EXTM3U:", " #EXTM3U ", "\ufeff\n\ufeff#EXTM3U"],
 )  # fmt: skip
-def test_errors_that_players_accept_before_the_first_segment_are_accepted(head: str) -> None:
+def test_malformed_tags_that_players_tolerate_are_accepted(head: str) -> None:
     playlist = MediaPlaylist(BASE, Rules())
     text = f"{head}\n#EXTINF:\none.ts\n#EXTINF\ntwo.ts\n#EXTINF:-1,Title\nthree.ts\n#EXT-X-TARGETDURATION:"
     found = [segment for line in text.splitlines() if (segment := playlist.feed(line)) is not None]
@@ -279,14 +281,14 @@ def test_errors_that_players_accept_before_the_first_segment_are_accepted(head: 
     assert playlist.target_seconds is None
 
 
-def test_a_gap_has_no_bytes() -> None:
+def test_a_segment_marked_as_a_gap_adds_no_bytes_to_the_length_of_the_playlist() -> None:
     playlist = MediaPlaylist(BASE, Rules())
     ranges = "#EXT-X-BYTERANGE:10@0\na.ts\n#EXT-X-GAP\nb.ts\n#EXT-X-GAP\n#EXT-X-BYTERANGE:7@3\nc.ts"
     assert [segment.gap for segment in read_with(playlist, ranges)] == [False, True, True]
     assert (playlist.length, playlist.end_number) == (10, 3)
 
 
-def test_the_segments_of_a_playlist_are_limited() -> None:
+def test_the_number_of_segments_in_a_playlist_is_limited() -> None:
     playlist = MediaPlaylist(BASE, Rules())
     playlist.feed("#EXTM3U")
     for number in range(MAX_SEGMENTS):
@@ -307,7 +309,7 @@ LINES = st.lists(st.builds(str.__add__, st.sampled_from(TAGS), st.text(max_size=
 
 @settings(deadline=None)
 @given(LINES, st.none() | st.integers(0, 3), st.none() | st.text(max_size=20))
-def test_any_lines_give_segments_or_an_error_of_serverpy(
+def test_any_lines_are_parsed_to_segments_or_raise_an_error_of_serverpy(
     lines: list[str], index: int | None, query: str | None
 ) -> None:
     playlist = MediaPlaylist(BASE, Rules(discontinuity=index, segment_query=query))

@@ -1,4 +1,4 @@
-"""Kinds of segments, identified by their first bytes."""
+"""Tests of how the format of a segment is identified by its first bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOISE = random.Random(1).randbytes(2000).replace(b"\x47", b"\x48")
 
 
 def packets(size: int, before: bytes = b"") -> bytes:
-    """Make three packets of `size` bytes, each with `before` in front of its sync byte."""
+    """Return three MPEG-TS packets of `size` bytes, each with the bytes `before` in front of its sync byte."""
     return b"".join(before + b"\x47" + NOISE[: size - 1 - len(before)] for _ in range(3))
 
 
@@ -52,7 +52,7 @@ KINDS: list[tuple[bytes, Kind]] = [
 
 
 @pytest.mark.parametrize(("first", "kind"), KINDS, ids=[f"{kind.name}-{n}" for n, (_, kind) in enumerate(KINDS)])
-def test_a_kind_is_recognised_by_the_first_bytes(first: bytes, kind: Kind) -> None:
+def test_the_format_of_a_segment_is_recognised_by_its_first_bytes(first: bytes, kind: Kind) -> None:
     assert kind_of(first) is kind
 
 
@@ -68,14 +68,14 @@ def test_a_kind_is_recognised_by_the_first_bytes(first: bytes, kind: Kind) -> No
         "Sídan fannst ekki".encode(),
     ],
 )
-def test_text_in_place_of_a_segment_is_an_error(first: bytes) -> None:
+def test_text_in_place_of_a_segment_raises_not_media(first: bytes) -> None:
     for text in (first, first * 100):
         with pytest.raises(NotMedia):
             kind_of(text)
 
 
 @given(st.binary(max_size=1500))
-def test_any_bytes_have_a_kind_or_are_text(first: bytes) -> None:
+def test_any_first_bytes_have_a_format_or_raise_not_media(first: bytes) -> None:
     try:
         kind = kind_of(first)
     except NotMedia:
@@ -104,7 +104,7 @@ TS, BOX, OTHER = packets(188), b"\x00\x00\x00\x18moofxxxx", NOISE[:500]
         ([b"ID3\x04\x00"], b"\xff\xf1\x50\x80", True, True),
     ],
 )
-def test_a_segment_must_have_the_kind_of_the_previous_ones(
+def test_a_segment_must_have_the_format_of_the_segments_before_it(
     before: list[bytes], first: bytes, strict: bool, fits: bool
 ) -> None:
     judge = Judge(strict=strict)
@@ -119,12 +119,12 @@ def test_a_segment_must_have_the_kind_of_the_previous_ones(
             judge.check(SEGMENT, each)
 
 
-def test_an_encrypted_segment_of_unknown_kind_was_not_decrypted() -> None:
+def test_an_encrypted_segment_of_unknown_format_raises_an_error_about_its_decryption() -> None:
     with pytest.raises(WrongKind, match="decrypted"):
         Judge(strict=True).check(SECRET, OTHER)
 
 
-def test_initialization_sections_must_need_the_same_decoders() -> None:
+def test_a_different_initialization_section_may_not_require_other_decoders() -> None:
     judge = Judge(strict=True)
     for section in (init_of(b"avc1", b"mp4a"), init_of(b"mp4a", b"avc1"), init_of()):
         judge.check(INITIAL, section)
@@ -132,7 +132,7 @@ def test_initialization_sections_must_need_the_same_decoders() -> None:
         judge.check(INITIAL, init_of(b"hvc1", b"mp4a"))
 
 
-def test_the_codecs_of_an_initialization_section_come_from_its_sample_entries() -> None:
+def test_the_codecs_of_an_initialization_section_are_those_of_its_sample_entries() -> None:
     section = init_of(b"avc1", b"mp4a")
     assert codecs_of(section) == {b"avc1", b"mp4a"}
     assert [len(codecs_of(section[:end])) for end in (0, 7, 40, len(section))] == [0, 0, 0, 2]

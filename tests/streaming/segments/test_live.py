@@ -1,5 +1,5 @@
-"""Live playlists: every segment arrives once and in order, from near the live edge to the end, or an error is raised.
-No segment is left out."""
+"""Tests of live playlists: the reader gets every segment once and in order, from near the live edge to the end, or an
+error. No segment is skipped silently."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def shelf() -> Iterator[Shelf]:
         yield shelf
 
 
-def test_every_segment_is_streamed_once_until_the_playlist_ends(shelf: Shelf) -> None:
+def test_every_segment_of_a_live_playlist_is_streamed_once_until_the_playlist_ends(shelf: Shelf) -> None:
     head, data = stream(shelf, Show(shelf).track())
     assert data == pieces(*range(12))
     assert (head.length, head.seekable) == (None, False)
 
 
-def test_a_client_begins_three_target_durations_before_the_end(shelf: Shelf) -> None:
+def test_a_live_stream_begins_three_target_durations_before_the_end_of_its_playlist(shelf: Shelf) -> None:
     assert stream(shelf, Show(shelf, window=20, total=25).track())[1] == pieces(*range(14, 25))
 
 
@@ -49,26 +49,26 @@ def test_a_client_begins_three_target_durations_before_the_end(shelf: Shelf) -> 
     [(0.0, 0), (0.25, 2), (-1.0, 10), (-100.0, 0), (-0.05, 14), (100.0, 14)],
     ids=["oldest", "after it", "back from the end", "before the oldest", "beyond the edge", "not published yet"],
 )
-def test_a_client_may_choose_where_to_begin(shelf: Shelf, start: float, first: int) -> None:
+def test_the_parameter_start_selects_the_first_segment_of_a_live_stream(shelf: Shelf, start: float, first: int) -> None:
     assert stream(shelf, Show(shelf, window=20, total=25).track(), start=start)[1] == pieces(*range(first, 25))
 
 
-def test_start_applies_also_to_a_live_playlist_that_has_ended(shelf: Shelf) -> None:
+def test_the_parameter_start_also_applies_to_a_live_playlist_that_has_ended(shelf: Shelf) -> None:
     head, data = stream(shelf, Show(shelf, window=20, total=20).track(), start=-1.0)
     assert data == pieces(*range(10, 20))
     assert (head.length, head.seekable) == (None, False)
 
 
-def test_start_is_refused_for_media_that_is_not_live(shelf: Shelf) -> None:
+def test_the_parameter_start_is_refused_for_media_that_is_not_live(shelf: Shelf) -> None:
     with pytest.raises(InvalidParameter):
         stream(shelf, hls(shelf, "#EXTINF:1,\n0.ts"), start=0.0)
 
 
-def test_a_playlist_that_has_ended_is_read_from_its_beginning(shelf: Shelf) -> None:
+def test_a_live_playlist_that_has_ended_is_streamed_from_its_beginning(shelf: Shelf) -> None:
     assert stream(shelf, Show(shelf, window=20, total=20).track())[1] == pieces(*range(20))
 
 
-def test_an_initialization_section_is_streamed_once(shelf: Shelf) -> None:
+def test_an_initialization_section_that_the_playlist_does_not_change_is_streamed_once(shelf: Shelf) -> None:
     shelf.files["/init.mp4"] = init = b"\x47\x40\x00\x10" + bytes(8)
     show = Show(shelf, window=20, total=23)
     show.before = '#EXT-X-MAP:URI="init.mp4"'
@@ -76,7 +76,7 @@ def test_an_initialization_section_is_streamed_once(shelf: Shelf) -> None:
     assert len(shelf.targets("/init.mp4")) == 1
 
 
-def test_the_sequence_number_is_the_iv_of_encrypted_segments(shelf: Shelf) -> None:
+def test_encrypted_live_segments_use_their_sequence_number_as_iv(shelf: Shelf) -> None:
     show = Show(shelf, before='#EXT-X-KEY:METHOD=AES-128,URI="key"')
     shelf.files["/key"] = key = b"0123456789abcdef"
     for number in range(show.total):
@@ -86,19 +86,19 @@ def test_the_sequence_number_is_the_iv_of_encrypted_segments(shelf: Shelf) -> No
     assert len(shelf.targets("/key")) == 1
 
 
-def test_a_playlist_that_moves_on_too_fast_is_an_error(shelf: Shelf) -> None:
+def test_a_live_stream_ends_in_an_error_if_its_playlist_advances_faster_than_segments_are_read(shelf: Shelf) -> None:
     with pytest.raises(UpstreamFailed, match="fell behind the live window"):
         stream(shelf, Show(shelf, window=2, pace=4).track())
 
 
-def test_a_segment_that_disappears_before_it_is_read_is_an_error(shelf: Shelf) -> None:
+def test_a_live_stream_ends_in_an_error_if_a_segment_is_removed_before_it_is_read(shelf: Shelf) -> None:
     show = Show(shelf)
     del shelf.files["/5.ts"]
     with pytest.raises(UpstreamFailed):
         stream(shelf, show.track())
 
 
-async def test_a_playlist_that_gets_no_new_segments_times_out(shelf: Shelf) -> None:
+async def test_a_live_stream_whose_playlist_gets_no_new_segments_times_out(shelf: Shelf) -> None:
     page = Page(lambda _: Show(shelf, ends=False).track())
     async with client_for(shelf, stall_timeout=3.0) as client:
         body = await opened(client, page)
@@ -106,7 +106,7 @@ async def test_a_playlist_that_gets_no_new_segments_times_out(shelf: Shelf) -> N
             await drained(body)
 
 
-def test_a_playlist_address_with_an_expired_token_is_renewed_from_the_page(shelf: Shelf) -> None:
+def test_a_playlist_url_with_an_expired_token_is_renewed_by_a_new_extraction(shelf: Shelf) -> None:
     show = Show(shelf)
     shelf.refuse = Tokens(good_for=3)
     page = Page(lambda visit: show.track(f"?{visit}"))
@@ -114,7 +114,7 @@ def test_a_playlist_address_with_an_expired_token_is_renewed_from_the_page(shelf
     assert page.visits >= 3
 
 
-async def test_a_reader_may_leave_while_it_waits_for_new_segments(shelf: Shelf) -> None:
+async def test_no_connection_is_left_if_a_reader_leaves_while_it_waits_for_new_segments(shelf: Shelf) -> None:
     show = Show(shelf, ends=False)
 
     async def whole(client: Client) -> bytes:
@@ -127,14 +127,14 @@ async def test_a_reader_may_leave_while_it_waits_for_new_segments(shelf: Shelf) 
         assert task.cancelled()
 
 
-def test_an_event_playlist_that_the_page_does_not_call_live_is_read_from_its_beginning(shelf: Shelf) -> None:
+def test_an_event_playlist_is_read_from_its_beginning_unless_the_page_says_that_it_is_live(shelf: Shelf) -> None:
     show = Show(shelf, window=20, total=22, before="#EXT-X-PLAYLIST-TYPE:EVENT")
     page = Page(lambda _: hls(shelf, path="/live.m3u8"))
     assert stream(shelf, page)[1] == pieces(*range(22))
     assert show.looks == 3
 
 
-# The cursor alone
+# The live cursor without a relay
 
 
 def manifest(*lines: str) -> HlsManifest:
@@ -159,7 +159,7 @@ def manifest(*lines: str) -> HlsManifest:
     )
 
 
-async def test_the_time_in_which_a_reader_is_busy_does_not_count_as_waiting() -> None:
+async def test_the_time_between_the_calls_of_a_reader_does_not_count_as_waiting_for_segments() -> None:
     now, looks = 0.0, 0
 
     async def load(*, renews: bool = True) -> HlsManifest:
@@ -176,7 +176,7 @@ async def test_the_time_in_which_a_reader_is_busy_does_not_count_as_waiting() ->
     assert (first.number, second.number, looks) == (0, 1, 1)
 
 
-async def test_segments_without_a_duration_are_read_from_the_oldest() -> None:
+async def test_a_live_playlist_whose_segments_have_no_duration_is_read_from_the_oldest_segment() -> None:
     async def load(*, renews: bool = True) -> HlsManifest:
         return manifest("0.ts", "#EXTINF:nothing,", "1.ts", "#EXT-X-ENDLIST")
 
@@ -185,19 +185,20 @@ async def test_segments_without_a_duration_are_read_from_the_oldest() -> None:
     assert [None if each is None else each.number for each in found] == [0, 1, None]
 
 
-# Playlists with wrong segment numbers
+# Live playlists with wrong media sequence numbers
 
 
 def of(first: int | None, *names: str, end: bool = False, seconds: int = 1) -> HlsManifest:
-    """Make a playlist of these segments. `first` is the number of the first one (None: no tag)."""
+    """Return a playlist of the segments `names`. `first` is its media sequence number, or None if the playlist does not
+    state it."""
     head = [] if first is None else [f"#EXT-X-MEDIA-SEQUENCE:{first}"]
     lines = [line if line.startswith("#") else f"#EXTINF:{seconds},\n{line}" for line in names]
     return manifest(*head, *lines, *(["#EXT-X-ENDLIST"] if end else []))
 
 
 async def followed(*versions: HlsManifest | UpstreamFailed) -> list[str]:
-    """Read the versions of a playlist one after the other, from the oldest segment. The last version stays. Returns the
-    names of the segments."""
+    """Read a live playlist from its oldest segment. Each load returns the next of `versions`, or raises it if it is an
+    error; further loads return the last version. Returns the names of the segments."""
     left = list(versions)
 
     async def load(*, renews: bool = True) -> HlsManifest:
@@ -243,7 +244,7 @@ FOLLOWED = ANEW + OLD + UNNUMBERED
 
 
 @pytest.mark.parametrize(("versions", "expected"), [row[1:] for row in FOLLOWED], ids=[row[0] for row in FOLLOWED])
-async def test_every_segment_is_read_once_with_any_numbering_of_the_playlist(
+async def test_every_segment_is_read_once_even_if_the_playlist_numbers_them_wrongly(
     versions: list[HlsManifest | UpstreamFailed], expected: list[str]
 ) -> None:
     assert await followed(*versions) == expected
@@ -258,7 +259,7 @@ async def test_every_segment_is_read_once_with_any_numbering_of_the_playlist(
     ],
     ids=["nothing in common", "rolled away", "numbers are missing"],
 )
-async def test_a_playlist_with_missing_segments_ends_in_an_error(versions: list[HlsManifest]) -> None:
+async def test_a_live_playlist_that_skips_unread_segments_raises_an_error(versions: list[HlsManifest]) -> None:
     with pytest.raises(UpstreamFailed, match=r"fell behind|none of the segments"):
         await followed(*versions)
 
@@ -278,18 +279,18 @@ MAP_A, MAP_B = '#EXT-X-MAP:URI="a.mp4"', '#EXT-X-MAP:URI="b.mp4"'
     ],
     ids=["an advert at the end", "there and back", "a fresh token", "anew"],
 )  # fmt: skip
-async def test_a_different_initialization_section_comes_before_its_first_segment(
+async def test_a_different_initialization_section_is_read_before_its_first_segment(
     versions: list[HlsManifest], expected: list[str]
 ) -> None:
     assert await followed(*versions) == expected
 
 
-async def test_a_gap_that_leaves_the_playlist_before_it_is_read_is_not_an_error() -> None:
+async def test_an_unread_gap_that_leaves_the_playlist_raises_no_error() -> None:
     gap = "#EXT-X-GAP"
     assert await followed(of(0, *A[:2]), of(1, A[1], gap, A[2]), of(3, A[3], end=True)) == list(A[:4])
 
 
-async def test_a_playlist_that_cannot_be_loaded_is_requested_until_the_patience_ends() -> None:
+async def test_a_playlist_that_cannot_be_loaded_is_requested_again_until_the_time_limit() -> None:
     loads = 0
 
     async def load(*, renews: bool = True) -> HlsManifest:
@@ -304,8 +305,8 @@ async def test_a_playlist_that_cannot_be_loaded_is_requested_until_the_patience_
     assert 2 < loads < 8
 
 
-def test_a_playlist_without_a_target_duration_is_not_loaded_too_often() -> None:
-    """An unchanged playlist is loaded at most once a second, and more often while each load brings new segments."""
+def test_a_playlist_without_a_target_duration_is_loaded_at_most_once_a_second_while_it_is_unchanged() -> None:
+    """A playlist without a target duration is loaded more often while each load returns new segments."""
     now = 0.0
     reloads = Reloads(lambda: now)
 
@@ -326,7 +327,7 @@ def test_a_playlist_without_a_target_duration_is_not_loaded_too_often() -> None:
     ("declared", "seconds", "target"),
     [(6.0, 2, 6.0), (None, 3, 3.0), (None, 0, 6.0), (0.0, 2, 0.2), (1e9, 2, 60.0), (0.5, 2, 0.5)],
 )
-def test_the_target_duration_comes_from_the_playlist_or_its_longest_segment(
+def test_the_target_duration_is_that_of_the_playlist_or_of_its_longest_segment(
     declared: float | None, seconds: int, target: float
 ) -> None:
     reloads = Reloads(lambda: 0.0)
@@ -335,7 +336,7 @@ def test_the_target_duration_comes_from_the_playlist_or_its_longest_segment(
     assert reloads.wait_seconds() == pytest.approx(max(target, 0.2))
 
 
-def test_a_failed_load_is_repeated_soon_and_the_page_is_rarely_extracted_again() -> None:
+def test_a_failed_load_is_repeated_soon_but_the_page_is_extracted_again_only_rarely() -> None:
     reloads, renewals, waits = Reloads(lambda: 0.0), [], []
     for number in range(12):
         renewals += [number] if reloads.may_renew else []
@@ -345,11 +346,11 @@ def test_a_failed_load_is_repeated_soon_and_the_page_is_rarely_extracted_again()
     assert waits[:5] == pytest.approx([0.4, 0.8, 1.6, 3.0, 3.0])
 
 
-# Live streams at the real server
+# Live streams from the real server
 
 
 @pytest.mark.parametrize("kind", ["ts", "fmp4", "aes"])
-def test_a_broadcast_is_streamed_to_its_end(server: Server, site: SampleSite, kind: str) -> None:
+def test_the_server_streams_a_broadcast_to_its_end(server: Server, site: SampleSite, kind: str) -> None:
     page = f"/page/live/clock=request,target=0,window=4,ends=12,kind={kind},quality=low,id=live-{kind}"
     answer = server.get(page)
     assert (answer.status, answer.complete) == (200, True)
@@ -363,7 +364,7 @@ def test_a_broadcast_is_streamed_to_its_end(server: Server, site: SampleSite, ki
 
 
 @pytest.mark.parametrize(("start", "first"), [(0, 0), (3, 1), (-4, 6)])
-def test_a_broadcast_may_be_streamed_from_a_given_start(
+def test_the_server_streams_a_broadcast_from_the_requested_start(
     server: Server, site: SampleSite, start: int, first: int
 ) -> None:
     page = f"/tube/live/clock=request,target=0,window=8,ends=10,quality=low,id=start{start}"
@@ -373,6 +374,6 @@ def test_a_broadcast_may_be_streamed_from_a_given_start(
 
 
 @pytest.mark.parametrize("asked", [{"start": 0, "method": "embedded"}, {"start": "nan"}, {"end": 5}], ids=str)
-def test_an_unsupported_start_or_end_of_a_broadcast_is_refused(server: Server, asked: dict[str, Any]) -> None:
+def test_the_server_refuses_an_unsupported_start_or_end_of_a_broadcast(server: Server, asked: dict[str, Any]) -> None:
     answer = server.get("/tube/live/clock=step,ends=3,quality=low,id=uncut", **asked)
     assert (answer.status, answer.code) == (400, "invalid_parameter")

@@ -1,4 +1,5 @@
-"""Opening the next segment ahead: over a second connection, if there is room for it, and without reordering bytes."""
+"""Tests of opening the next segment ahead of time: over a second connection, only if the budget has enough free bytes,
+and without reordering bytes."""
 
 from __future__ import annotations
 
@@ -25,12 +26,12 @@ PIECES = [b"\x47" + random.Random(number).randbytes(SIZE - 1) for number in rang
 FILE = b"".join(PIECES)
 PLAYLIST = "\n".join(f"#EXTINF:4,\n{number}.ts" for number in range(COUNT))
 BEFORE = AFTER_BYTES // SIZE + 1
-"""Number of segments that are read before the first one is opened ahead."""
+"""Number of segments that the relay reads before it opens a segment ahead of time for the first time."""
 
 
 @dataclass
 class Budget:
-    """Lender with `free` bytes left. `least` is the smallest value that `free` has had."""
+    """Lender that has `free` bytes left to lend. `least` is the smallest value that `free` has had."""
 
     free: int = AHEAD_BYTES
     least: int = AHEAD_BYTES
@@ -51,7 +52,7 @@ def shelf() -> Iterator[Shelf]:
         yield shelf
 
 
-def test_the_next_segment_is_opened_ahead_for_a_reader_that_would_wait(
+def test_the_next_segment_is_opened_ahead_of_time_for_a_reader_that_would_wait(
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = itertools.accumulate(itertools.cycle((2.0, 1.0)))  # each wait lasts 2 s, each time between two reads 1 s
@@ -62,12 +63,12 @@ def test_the_next_segment_is_opened_ahead_for_a_reader_that_would_wait(
     assert shelf.targets() == ["/high.m3u8", *(f"/{number}.ts" for number in range(COUNT))]
 
 
-def test_without_room_no_segment_is_opened_ahead(shelf: Shelf) -> None:
+def test_no_segment_is_opened_ahead_of_time_if_the_budget_has_too_few_free_bytes(shelf: Shelf) -> None:
     assert stream(shelf, hls(shelf, PLAYLIST), room=Budget(AHEAD_BYTES - 1))[1] == FILE
     assert shelf.connections == 1
 
 
-async def test_the_failure_of_a_segment_opened_ahead_is_raised_when_the_reader_reaches_the_segment(
+async def test_the_error_of_a_segment_opened_ahead_of_time_is_raised_when_the_reader_reaches_it(
     shelf: Shelf,
 ) -> None:
     missing = BEFORE + 2
@@ -77,12 +78,12 @@ async def test_the_failure_of_a_segment_opened_ahead_is_raised_when_the_reader_r
         given = bytearray()
         with pytest.raises(UpstreamFailed):
             await drain_into(given, body)
-        with pytest.raises(UpstreamFailed):  # a second read raises again instead of returning a clean EOF
+        with pytest.raises(UpstreamFailed):  # a second read raises again, and does not report a clean EOF
             await body.read()
         assert given == b"".join(PIECES[:missing])
 
 
-async def test_closing_also_closes_the_segment_opened_ahead(shelf: Shelf) -> None:
+async def test_closing_the_body_also_closes_the_segment_opened_ahead_of_time(shelf: Shelf) -> None:
     async with client_for(shelf) as client:
         body = await opened(client, Page(lambda _: hls(shelf, PLAYLIST)), room=Budget())
         given = 0
@@ -93,8 +94,8 @@ async def test_closing_also_closes_the_segment_opened_ahead(shelf: Shelf) -> Non
         assert client.open_connections == 0
 
 
-async def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:
-    """The reader is cancelled after 0 to 48 ms, and must leave no connection open."""
+async def test_no_connection_is_left_if_a_reader_leaves_at_any_moment(shelf: Shelf) -> None:
+    """The test cancels the reader after 0 to 48 ms."""
 
     async def whole(client: Client) -> bytes:
         return await drained(await opened(client, Page(lambda _: hls(shelf, PLAYLIST)), room=Budget()))
@@ -109,7 +110,7 @@ async def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("good_for", [1, 2, 3, 4, 5])
-def test_expired_addresses_are_renewed_from_the_playlist(shelf: Shelf, good_for: int) -> None:
+def test_expired_segment_urls_are_renewed_from_the_playlist(shelf: Shelf, good_for: int) -> None:
     readings = itertools.count(1)
 
     def playlist() -> bytes:
@@ -123,8 +124,8 @@ def test_expired_addresses_are_renewed_from_the_playlist(shelf: Shelf, good_for:
 
 
 @pytest.mark.parametrize("cut", range(3, COUNT))
-def test_expired_and_cut_fragments_are_renewed_from_the_page(shelf: Shelf, cut: int) -> None:
-    """The segment that is cut and the segment opened ahead request fresh addresses at the same time."""
+def test_urls_of_cut_and_expired_fragments_are_renewed_by_a_new_extraction(shelf: Shelf, cut: int) -> None:
+    """The URLs of the fragment that is cut, and of the fragment opened ahead of time, are renewed at the same time."""
 
     def track(visit: int) -> Track:
         fragments = tuple(Fragment(url=f"{shelf.url}/{number}.ts?{visit}") for number in range(COUNT))
@@ -137,7 +138,7 @@ def test_expired_and_cut_fragments_are_renewed_from_the_page(shelf: Shelf, cut: 
     assert stream(shelf, page, room=Budget())[1] == FILE
 
 
-def test_waits_tell_whether_the_reader_or_the_server_waited_longer() -> None:
+def test_the_waits_tell_whether_the_reader_has_waited_longer_than_the_media_server() -> None:
     now = 0.0
     waits = Waits(lambda: now)
     for reader, server, waited in ((1.0, 2.0, True), (2.0, 1.0, False), (0.0, 0.5, True)):

@@ -1,4 +1,5 @@
-"""Segments of a real server, streamed as one file: every byte once and in order, or an error."""
+"""Tests of segments from a real server that the relay streams as one file: the reader gets every byte once and in
+order, or an error."""
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ def encrypt(shelf: Shelf, first: int = 0) -> None:
 # Reading segments
 
 
-def test_the_segments_are_streamed_as_one_file_over_one_connection(shelf: Shelf) -> None:
+def test_all_segments_are_streamed_as_one_file_over_one_connection(shelf: Shelf) -> None:
     head, data = stream(shelf, hls(shelf, PLAYLIST))
     assert data == FILE
     assert (head.length, head.seekable, head.partial) == (None, False, False)
@@ -65,9 +66,9 @@ def test_the_segments_are_streamed_as_one_file_over_one_connection(shelf: Shelf)
     assert shelf.targets() == ["/high.m3u8", "/0.ts", "/1.ts", "/2.ts", "/3.ts"]
 
 
-async def test_no_more_bytes_are_read_from_the_socket_than_requested(shelf: Shelf) -> None:
-    """A chunk may be larger only by the rest of a cipher block. The first chunk of a segment may also be larger,
-    because that chunk arrives with the head."""
+async def test_a_read_takes_no_more_bytes_from_the_socket_than_its_caller_requests(shelf: Shelf) -> None:
+    """A chunk may be larger than requested only by the rest of a cipher block. The first chunk of a segment may also be
+    larger, because it arrives together with the response head."""
     encrypt(shelf)
     async with client_for(shelf) as client:
         track = hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{PLAYLIST}')
@@ -81,7 +82,7 @@ async def test_no_more_bytes_are_read_from_the_socket_than_requested(shelf: Shel
         assert sum(len(chunk) > 5000 + 16 for chunk in chunks) <= len(PIECES)
 
 
-async def test_a_cancelled_or_failed_open_leaves_nothing_open(shelf: Shelf) -> None:
+async def test_a_cancelled_or_failed_opening_of_a_body_leaves_no_connection_open(shelf: Shelf) -> None:
     async with client_for(shelf) as client:
         page = Page(lambda _: hls(shelf, PLAYLIST))
         for turns in range(200):
@@ -97,14 +98,14 @@ async def test_a_cancelled_or_failed_open_leaves_nothing_open(shelf: Shelf) -> N
             await opened(client, Page(lambda _: hls(shelf, "gone.ts")))
 
 
-def test_addresses_are_relative_to_the_playlist_after_its_redirects(shelf: Shelf) -> None:
+def test_segment_uris_are_relative_to_the_playlist_url_after_redirects(shelf: Shelf) -> None:
     shelf.redirects["/moved.m3u8"] = "/deep/down/high.m3u8"
     shelf.files |= {f"/deep/down/{number}.ts": piece for number, piece in enumerate(PIECES)}
     hls(shelf, PLAYLIST, path="/deep/down/high.m3u8")
     assert stream(shelf, hls(shelf, path="/moved.m3u8"))[1] == FILE
 
 
-def test_a_playlist_from_the_extraction_is_not_fetched(shelf: Shelf) -> None:
+def test_a_playlist_that_the_extraction_contains_is_not_requested(shelf: Shelf) -> None:
     track = hls(shelf, manifest_data=f"#EXTM3U\n{PLAYLIST}\n#EXT-X-ENDLIST")
     assert stream(shelf, track)[1] == FILE
     assert shelf.targets("/high") == []
@@ -117,7 +118,7 @@ def test_the_best_variant_of_a_master_playlist_is_streamed(shelf: Shelf) -> None
     assert stream(shelf, hls(shelf, variants))[1] == FILE
 
 
-def test_fragments_of_several_periods_are_streamed_as_one_file(shelf: Shelf) -> None:
+def test_the_fragments_of_several_dash_periods_are_streamed_as_one_file(shelf: Shelf) -> None:
     track = Track(
         id="v",
         url=f"{shelf.url}/film.mpd",
@@ -130,7 +131,7 @@ def test_fragments_of_several_periods_are_streamed_as_one_file(shelf: Shelf) -> 
     assert set(shelf.targets()) == {f"/{number}.ts?token=5" for number in (0, 1, 3)}
 
 
-def test_segments_that_the_playlist_marks_as_missing_are_not_requested(shelf: Shelf) -> None:
+def test_segments_marked_as_gaps_are_not_requested(shelf: Shelf) -> None:
     gaps = PLAYLIST.replace("2.ts", "2.ts\n#EXT-X-GAP\n#EXTINF:4,\ngone.ts")
     assert stream(shelf, hls(shelf, f"{gaps}\n#EXT-X-GAP\ngone.ts"))[1] == FILE
     assert shelf.targets("/gone") == []
@@ -141,14 +142,14 @@ def test_segments_that_the_playlist_marks_as_missing_are_not_requested(shelf: Sh
 # Encryption
 
 
-def test_segments_are_decrypted_with_the_key_of_the_playlist_and_the_key_is_fetched_once(shelf: Shelf) -> None:
+def test_segments_are_decrypted_and_their_key_is_requested_once(shelf: Shelf) -> None:
     encrypt(shelf, first=7)
     head = '#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-KEY:METHOD=AES-128,URI="/key"\n'
     assert stream(shelf, hls(shelf, head + PLAYLIST))[1] == FILE
     assert len(shelf.targets("/key")) == 1
 
 
-def test_keys_may_rotate_and_may_be_data_urls(shelf: Shelf) -> None:
+def test_segments_may_have_different_keys_and_keys_may_be_data_urls(shelf: Shelf) -> None:
     encrypt(shelf)
     other = b"another key, yes"
     shelf.files["/1.ts"], shelf.files["/key2"] = encrypted(PIECES[1], 1, other), other
@@ -159,7 +160,7 @@ def test_keys_may_rotate_and_may_be_data_urls(shelf: Shelf) -> None:
     assert stream(shelf, hls(shelf, "\n".join([*tags, "#EXT-X-KEY:METHOD=NONE", "3.ts"])))[1] == FILE
 
 
-def test_the_key_of_the_extraction_overrides_that_of_the_playlist(shelf: Shelf) -> None:
+def test_the_key_or_key_url_of_the_extraction_overrides_that_of_the_playlist(shelf: Shelf) -> None:
     encrypt(shelf)
     text = f'#EXT-X-KEY:METHOD=AES-128,URI="nowhere"\n{PLAYLIST}'
     assert stream(shelf, hls(shelf, text, aes=AesKey(key=KEY.hex())))[1] == FILE
@@ -179,13 +180,13 @@ def test_the_key_of_the_extraction_overrides_that_of_the_playlist(shelf: Shelf) 
         (None, encrypted(PIECES[0], 0)),
     ],
 )
-def test_a_segment_that_cannot_be_decrypted_is_an_error(shelf: Shelf, key: bytes | None, segment: bytes) -> None:
+def test_a_segment_that_cannot_be_decrypted_raises_an_error(shelf: Shelf, key: bytes | None, segment: bytes) -> None:
     shelf.files |= {"/0.ts": segment} | ({"/key": key} if key is not None else {})
     with pytest.raises((UpstreamFailed, NotMedia)):
         stream(shelf, hls(shelf, '#EXT-X-KEY:METHOD=AES-128,URI="key"\n0.ts'))
 
 
-# Ranges of a segmented stream
+# Range requests for a segmented stream
 
 
 INIT = b"\x47\x40\x00\x10" + bytes(8)
@@ -194,7 +195,8 @@ FILM = INIT + FILE
 
 @pytest.fixture
 def ranged(shelf: Shelf) -> Track:
-    """Make a track whose segments are ranges of one file. The initialization section comes last in the file."""
+    """Return a track whose segments are byte ranges of one file. The initialization section is at the end of the
+    file."""
     shelf.files["/all.mp4"] = FILE + INIT
     shelf.headers["/all.mp4"] = {"ETag": '"all"'}
     lines = [f'#EXT-X-MAP:URI="all.mp4",BYTERANGE="{len(INIT)}@{len(FILE)}"', "#EXT-X-BYTERANGE:70001@0", "all.mp4"]
@@ -202,13 +204,13 @@ def ranged(shelf: Shelf) -> Track:
     return hls(shelf, "\n".join(lines))
 
 
-def test_a_playlist_of_ranges_has_a_length(shelf: Shelf, ranged: Track) -> None:
+def test_a_stream_whose_segments_are_all_byte_ranges_has_a_length(shelf: Shelf, ranged: Track) -> None:
     head, data = stream(shelf, ranged)
     assert data == FILM
     assert (head.length, head.total, head.seekable, head.etag) == (len(data), len(data), True, None)
 
 
-def test_any_range_of_a_playlist_of_ranges_can_be_streamed(shelf: Shelf, ranged: Track) -> None:
+def test_any_range_of_a_stream_whose_segments_are_byte_ranges_can_be_requested(shelf: Shelf, ranged: Track) -> None:
     whole, dice = FILM, random.Random(5)
     for _ in range(15):
         first = dice.randrange(len(whole))
@@ -220,46 +222,51 @@ def test_any_range_of_a_playlist_of_ranges_can_be_streamed(shelf: Shelf, ranged:
     assert stream(shelf, ranged, ByteRange(70_013, None))[1] == whole[70_013:]
 
 
-def test_a_range_requests_only_the_bytes_that_it_needs(shelf: Shelf, ranged: Track) -> None:
-    """The relay also requests the first bytes of the file, which determine its type."""
+def test_a_range_request_reads_only_the_needed_bytes_from_the_media_server(shelf: Shelf, ranged: Track) -> None:
+    """Besides the requested range, the relay requests only the first bytes of the file, which determine its
+    Content-Type."""
     stream(shelf, ranged, ByteRange(100_012, 100_111))
     beginning = f"bytes={len(FILE)}-{len(FILE) + len(INIT) - 1}"
     assert [asked.headers["Range"] for asked in shelf.asked[1:]] == ["bytes=100000-100099", beginning]
 
 
-def test_a_range_inside_a_segment_may_look_like_text(shelf: Shelf) -> None:
-    """The range contains stuffing bytes (0xff)."""
+def test_a_range_inside_a_segment_is_streamed_although_its_bytes_look_like_text(shelf: Shelf) -> None:
+    """The requested range consists of MPEG-TS stuffing bytes (0xff)."""
     shelf.files["/0.ts"] = piece = PIECES[0] + b"\xff" * 400
     track = hls(shelf, f"#EXT-X-BYTERANGE:{len(piece)}@0\n0.ts")
     assert stream(shelf, track, ByteRange(len(piece) - 300, len(piece) - 201))[1] == b"\xff" * 100
 
 
-def test_a_range_beyond_the_end_is_an_error_with_the_total_length(shelf: Shelf, ranged: Track) -> None:
+def test_a_range_beyond_the_end_raises_range_not_satisfiable_with_the_total_length(shelf: Shelf, ranged: Track) -> None:
     with pytest.raises(RangeNotSatisfiable) as caught:
         stream(shelf, ranged, ByteRange(len(FILE) + 12, None))
     assert caught.value.size == len(FILE) + 12
 
 
-async def test_an_unknown_validator_in_if_range_returns_the_whole_file(shelf: Shelf, ranged: Track) -> None:
+async def test_a_range_with_an_unknown_validator_in_if_range_returns_the_whole_stream(
+    shelf: Shelf, ranged: Track
+) -> None:
     async with client_for(shelf) as client:
         body = await opened(client, Page(lambda _: ranged), ByteRange(5, 9), if_range='"x"')
         assert (body.head.partial, body.head.length) == (False, len(FILM))
         await body.aclose()
 
 
-def test_a_range_of_segments_of_unknown_length_returns_the_whole_file(shelf: Shelf) -> None:
+def test_a_range_of_segments_of_unknown_length_returns_the_whole_stream(shelf: Shelf) -> None:
     head, data = stream(shelf, hls(shelf, PLAYLIST), ByteRange(5, 9))
     assert (head.partial, data) == (False, FILE)
 
 
-def test_a_playlist_of_ranges_fails_on_a_server_without_range_support(shelf: Shelf, ranged: Track) -> None:
+def test_a_stream_of_byte_ranges_raises_an_error_if_the_media_server_ignores_ranges(
+    shelf: Shelf, ranged: Track
+) -> None:
     shelf.knows_ranges = False
     with pytest.raises(UpstreamFailed, match="ranges"):
         stream(shelf, ranged)
 
 
 @pytest.mark.parametrize("length", [0, 100])
-def test_a_file_that_is_shorter_than_the_ranges_of_its_playlist_is_an_error(
+def test_a_stream_of_byte_ranges_raises_an_error_if_the_file_is_shorter_than_the_ranges(
     shelf: Shelf, ranged: Track, length: int
 ) -> None:
     shelf.files["/all.mp4"] = FILE[:length]
@@ -267,10 +274,10 @@ def test_a_file_that_is_shorter_than_the_ranges_of_its_playlist_is_an_error(
         stream(shelf, ranged)
 
 
-# Requests for segments
+# Requests for playlists, segments and keys
 
 
-def test_every_request_has_the_headers_and_cookies_of_its_address(shelf: Shelf) -> None:
+def test_requests_carry_extraction_headers_and_only_the_cookies_that_match_their_url(shelf: Shelf) -> None:
     encrypt(shelf)
     track = hls(
         shelf,
@@ -305,12 +312,12 @@ PAGE_ADDRESS = "https://page.example/watch"
         '#EXT-X-KEY:METHOD=AES-128,URI="http://[::1]/key"\n0.ts',
     ],
 )
-def test_the_guard_checks_the_addresses_of_segments_keys_and_maps(shelf: Shelf, text: str) -> None:
+def test_the_guard_checks_the_urls_of_segments_keys_and_initialization_sections(shelf: Shelf, text: str) -> None:
     with pytest.raises(TargetForbidden):
         stream(shelf, hls(shelf, text))
 
 
-# Resuming segments
+# Resuming segments after a failure
 
 
 @pytest.mark.parametrize("place", ["/0.ts", "/1.ts", "/3.ts", "/high.m3u8"])
@@ -320,22 +327,22 @@ def test_a_segment_that_is_cut_is_resumed(shelf: Shelf, place: str) -> None:
     assert stream(shelf, track)[1] == FILE
 
 
-def test_a_cut_in_an_encrypted_segment_is_resumed(shelf: Shelf) -> None:
+def test_an_encrypted_segment_that_is_cut_is_resumed(shelf: Shelf) -> None:
     encrypt(shelf)
     shelf.cuts["/0.ts"] = 30_001
     assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{PLAYLIST}'))[1] == FILE
 
 
 @pytest.mark.parametrize("place", ["/2.ts", "/high.m3u8", "/key"])
-def test_a_temporary_refusal_is_retried(shelf: Shelf, place: str) -> None:
+def test_a_request_that_is_temporarily_refused_is_repeated(shelf: Shelf, place: str) -> None:
     encrypt(shelf)
     left = [503, 429]
     shelf.refuse = lambda target: left.pop() if target == place and left else None
     assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{PLAYLIST}'))[1] == FILE
 
 
-def test_an_expired_segment_address_is_renewed_from_the_playlist(shelf: Shelf) -> None:
-    """Each request for the playlist returns other segment addresses."""
+def test_an_expired_segment_url_is_renewed_from_the_playlist(shelf: Shelf) -> None:
+    """Each request for the playlist returns different segment URLs."""
     readings = itertools.count(1)
 
     def playlist() -> bytes:
@@ -349,8 +356,8 @@ def test_an_expired_segment_address_is_renewed_from_the_playlist(shelf: Shelf) -
     assert len(shelf.targets("/high.m3u8")) == 2
 
 
-def test_an_expired_playlist_address_is_renewed_from_the_page(shelf: Shelf) -> None:
-    """Each extraction of the page returns another playlist address, whose token the segments share."""
+def test_an_expired_playlist_url_is_renewed_by_a_new_extraction(shelf: Shelf) -> None:
+    """Each extraction of the page returns a different playlist URL, whose token the segment URLs share."""
 
     def track(visit: int) -> Track:
         return hls(shelf, PLAYLIST.replace(".ts", f".ts?{visit}"), path=f"/{visit}.m3u8", query=f"?{visit}")
@@ -361,14 +368,14 @@ def test_an_expired_playlist_address_is_renewed_from_the_page(shelf: Shelf) -> N
     assert page.visits == 2
 
 
-def test_the_segment_query_of_a_fresh_page_applies_to_its_playlist(shelf: Shelf) -> None:
+def test_segments_of_a_renewed_playlist_get_the_segment_query_of_the_new_extraction(shelf: Shelf) -> None:
     page = Page(lambda visit: hls(shelf, PLAYLIST, path=f"/{visit}.m3u8", segment_query=f"token={visit}"))
     shelf.refuse = lambda target: 403 if target == "/1.m3u8" else None
     assert stream(shelf, page)[1] == FILE
     assert shelf.targets("/0.ts") == ["/0.ts?token=2"]
 
 
-def test_expired_fragments_are_renewed_from_the_page(shelf: Shelf) -> None:
+def test_expired_fragment_urls_are_renewed_by_a_new_extraction(shelf: Shelf) -> None:
     def track(visit: int) -> Track:
         fragments = tuple(Fragment(url=f"{shelf.url}/{n}.ts?{visit}") for n in range(len(PIECES)))
         url = f"{shelf.url}/film.mpd"
@@ -380,7 +387,7 @@ def test_expired_fragments_are_renewed_from_the_page(shelf: Shelf) -> None:
     assert page.visits == 2
 
 
-def test_a_different_playlist_at_the_renewed_address_is_an_error(shelf: Shelf) -> None:
+def test_a_renewed_playlist_with_different_segments_raises_an_error(shelf: Shelf) -> None:
     page = Page(lambda visit: hls(shelf, PLAYLIST if visit == 1 else f"{PLAYLIST}\nmore.ts", path=f"/{visit}.m3u8"))
     shelf.refuse = lambda target: 403 if target in ("/2.ts", "/1.m3u8") and shelf.targets("/2") else None
     with pytest.raises(UpstreamFailed, match="changed"):
@@ -423,7 +430,7 @@ async def test_a_segment_that_cannot_be_fetched_ends_the_stream_with_an_error(
         ("#EXTM3U\npage.html\n#EXT-X-ENDLIST", NotMedia),
     ],
 )
-def test_an_invalid_playlist_is_an_error(shelf: Shelf, text: str, error: type[ServerPYError]) -> None:
+def test_an_invalid_playlist_raises_an_error(shelf: Shelf, text: str, error: type[ServerPYError]) -> None:
     shelf.files |= {"/high.m3u8": text.encode(), "/empty.ts": b"", "/page.html": b"<p>not media</p>"}
     with pytest.raises(error):
         stream(shelf, hls(shelf))
@@ -445,7 +452,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 @pytest.mark.parametrize("number", [1, 3])
-def test_a_single_wrong_response_in_place_of_a_segment_is_not_passed_on(
+def test_a_single_wrong_response_in_place_of_a_segment_is_not_sent_to_the_client(
     shelf: Shelf, number: int, wrong: bytes
 ) -> None:
     answers = [wrong]
@@ -463,7 +470,9 @@ def test_a_segment_that_is_refused_once_is_requested_again(shelf: Shelf, status:
 
 
 @pytest.mark.parametrize("wrong", [each for each in WRONG if each != "nothing"])
-async def test_repeated_wrong_responses_in_place_of_a_segment_end_the_stream(shelf: Shelf, wrong: str) -> None:
+async def test_repeated_wrong_responses_in_place_of_a_segment_end_the_stream_with_an_error(
+    shelf: Shelf, wrong: str
+) -> None:
     shelf.files["/1.ts"] = WRONG[wrong]
     given = bytearray()
     async with client_for(shelf) as client:
@@ -473,7 +482,7 @@ async def test_repeated_wrong_responses_in_place_of_a_segment_end_the_stream(she
     assert len(shelf.targets("/1.ts")) == 4
 
 
-def test_a_web_page_in_place_of_an_encrypted_segment_is_not_passed_on(shelf: Shelf) -> None:
+def test_a_web_page_in_place_of_an_encrypted_segment_is_not_sent_to_the_client(shelf: Shelf) -> None:
     encrypt(shelf)
     answers = [PAGE_BYTES + b" " * 5, PAGE_BYTES * 99]
     shelf.files["/0.ts"] = lambda: answers.pop() if len(answers) > 1 else encrypted(PIECES[0], 0)
@@ -482,7 +491,7 @@ def test_a_web_page_in_place_of_an_encrypted_segment_is_not_passed_on(shelf: She
 
 
 @pytest.mark.parametrize("wrong", [b"", PAGE_BYTES, b"a wrong key here", b"short"])
-def test_a_wrong_key_in_one_response_is_not_used(shelf: Shelf, wrong: bytes) -> None:
+def test_a_single_response_with_a_wrong_key_is_not_used_for_decryption(shelf: Shelf, wrong: bytes) -> None:
     encrypt(shelf)
     answers = [wrong]
     shelf.files["/key"] = lambda: answers.pop() if answers else KEY
@@ -490,27 +499,28 @@ def test_a_wrong_key_in_one_response_is_not_used(shelf: Shelf, wrong: bytes) -> 
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
-def test_a_segment_that_is_empty_twice_counts_as_empty(shelf: Shelf, number: int) -> None:
+def test_a_segment_whose_response_is_empty_twice_is_skipped(shelf: Shelf, number: int) -> None:
     shelf.files[f"/{number}.ts"] = b""
     assert stream(shelf, hls(shelf, PLAYLIST))[1] == b"".join(PIECES[:number] + PIECES[number + 1 :])
     assert len(shelf.targets(f"/{number}.ts")) == 2
 
 
-def test_an_encrypted_segment_that_is_empty_twice_counts_as_empty(shelf: Shelf) -> None:
+def test_an_encrypted_segment_whose_response_is_empty_twice_is_skipped(shelf: Shelf) -> None:
     encrypt(shelf)
     shelf.files |= {"/1.ts": b"", "/2.ts": encrypted(b"", 2)}
     assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{PLAYLIST}'))[1] == PIECES[0] + PIECES[3]
 
 
-def test_a_failed_reload_of_the_playlist_skips_no_segment(shelf: Shelf) -> None:
-    """The media server refuses one request for the segment, and one for the playlist."""
+def test_no_segment_is_skipped_if_the_playlist_cannot_be_loaded_again(shelf: Shelf) -> None:
+    """The media server refuses a request for the third segment, and then the request for the playlist that would renew
+    its URL."""
     left = [404, 404]
     shelf.refuse = lambda target: left.pop() if left and shelf.targets("/2") and target != "/0.ts" else None
     assert stream(shelf, hls(shelf, PLAYLIST))[1] == FILE
 
 
 def init_of(*entries: bytes, mark: bytes = b"") -> bytes:
-    """Make an initialization section with tracks of these sample entries."""
+    """Return an initialization section with a track for each of the given sample entries."""
 
     def box(kind: bytes, *content: bytes) -> bytes:
         data = b"".join(content)
@@ -539,7 +549,7 @@ def test_a_different_initialization_section_is_sent_before_its_segments(shelf: S
 
 
 @pytest.mark.parametrize("entries", [(b"hvc1", b"mp4a"), (b"avc1", b"ec-3"), (b"avc1",)])
-async def test_an_initialization_section_with_other_codecs_ends_the_stream(
+async def test_a_different_initialization_section_with_other_codecs_ends_the_stream_with_an_error(
     shelf: Shelf, entries: tuple[bytes, ...]
 ) -> None:
     first = init_of(b"avc1", b"mp4a")
@@ -552,30 +562,30 @@ async def test_an_initialization_section_with_other_codecs_ends_the_stream(
     assert len(shelf.targets("/b.mp4")) == 1
 
 
-# Playlists that are cut, and files that are shorter than expected
+# Playlists that are cut, and files that are shorter than the playlist states
 
 
 VOD = f"#EXTM3U\n#EXT-X-TARGETDURATION:0\n#EXT-X-PLAYLIST-TYPE:VOD\n{PLAYLIST}\n"
 
 
 def unframed(shelf: Shelf, playlist: str) -> Track:
-    """Make a track whose playlist ends with its connection, without a length."""
+    """Return a track whose playlist has no Content-Length: the response ends when its connection closes."""
     shelf.files["/high.m3u8"] = playlist.encode()
     shelf.headers["/high.m3u8"] = {"Content-Length": "", "Connection": "close"}
     return hls(shelf)
 
 
-def test_a_vod_playlist_without_an_end_tag_is_complete_if_its_response_has_a_length(shelf: Shelf) -> None:
+def test_a_vod_playlist_without_end_tag_is_complete_if_its_response_has_a_content_length(shelf: Shelf) -> None:
     shelf.files["/high.m3u8"] = VOD.encode()
     assert stream(shelf, hls(shelf))[1] == FILE
 
 
-def test_a_playlist_without_a_length_but_with_an_end_tag_is_complete(shelf: Shelf) -> None:
+def test_a_playlist_with_end_tag_is_complete_even_if_its_response_has_no_content_length(shelf: Shelf) -> None:
     assert stream(shelf, unframed(shelf, f"{VOD}#EXT-X-ENDLIST"))[1] == FILE
 
 
 @pytest.mark.parametrize("lines", [5, 8, None])
-async def test_a_vod_playlist_without_a_length_and_an_end_tag_is_never_complete(
+async def test_a_vod_playlist_with_neither_end_tag_nor_content_length_times_out(
     shelf: Shelf, lines: int | None
 ) -> None:
     track = unframed(shelf, "\n".join(VOD.splitlines()[:lines]) + "\n")
@@ -586,8 +596,8 @@ async def test_a_vod_playlist_without_a_length_and_an_end_tag_is_never_complete(
     assert FILE.startswith(given)
 
 
-def test_a_vod_playlist_that_was_cut_once_is_read_to_its_end(shelf: Shelf) -> None:
-    """The cut is inside the address of the second segment."""
+def test_a_vod_playlist_that_was_cut_is_loaded_again_and_read_to_its_end(shelf: Shelf) -> None:
+    """The cut is inside the URI of the second segment."""
     cut = VOD[: VOD.index("1.ts") + 1]
     answers = [cut]
     track = unframed(shelf, "")
@@ -597,7 +607,7 @@ def test_a_vod_playlist_that_was_cut_once_is_read_to_its_end(shelf: Shelf) -> No
 
 @pytest.mark.parametrize("beyond", [1, 500])
 @pytest.mark.parametrize("asked", [None, ByteRange(0, None), ByteRange(100_005, None), ByteRange(None, 700)])
-def test_a_last_range_beyond_the_end_gives_the_rest_of_the_file(
+def test_a_last_byte_range_beyond_the_end_of_the_file_is_read_up_to_the_end(
     shelf: Shelf, ranged: Track, beyond: int, asked: ByteRange | None
 ) -> None:
     file = FILE[:-beyond]
@@ -620,7 +630,8 @@ HOSTILE = {
 async def test_a_hostile_playlist_is_refused_in_bounded_memory(shelf: Shelf, name: str) -> None:
     shelf.files["/high.m3u8"] = HOSTILE[name]()
 
-    async with client_for(shelf, stall_timeout=60.0) as client:  # tracemalloc slows the test down
+    # the stall timeout is long, because tracemalloc slows the test down
+    async with client_for(shelf, stall_timeout=60.0) as client:
         tracemalloc.start()
         try:
             with pytest.raises((TooLarge, UpstreamFailed)):
@@ -630,11 +641,11 @@ async def test_a_hostile_playlist_is_refused_in_bounded_memory(shelf: Shelf, nam
             tracemalloc.stop()
 
 
-# Memory for playlists
+# Memory charged for playlists
 
 
 class _Room:
-    """Lender of `free` bytes. `grown` counts the bytes that it has lent."""
+    """Lender with `free` bytes to lend. `grown` is the number of bytes that it has lent."""
 
     def __init__(self, free: int) -> None:
         self.free = free
@@ -656,7 +667,7 @@ def long_playlist() -> str:
     return "\n".join(f"0.ts?{dice.randbytes(40).hex()}" for _ in range(5000))
 
 
-async def test_a_long_playlist_is_charged_to_the_room(shelf: Shelf) -> None:
+async def test_a_long_playlist_is_charged_to_the_lender_of_its_room(shelf: Shelf) -> None:
     room = _Room(10 << 20)
     async with client_for(shelf) as client:
         body = await opened(client, Page(lambda _: hls(shelf, long_playlist())), room=room)
@@ -665,7 +676,7 @@ async def test_a_long_playlist_is_charged_to_the_room(shelf: Shelf) -> None:
         assert room.grown == 0
 
 
-def test_a_long_playlist_without_room_is_busy(shelf: Shelf) -> None:
+def test_a_long_playlist_raises_busy_if_the_lender_has_too_few_bytes(shelf: Shelf) -> None:
     with pytest.raises(Busy):
         stream(shelf, hls(shelf, long_playlist()), room=_Room(100_000))
 
@@ -673,8 +684,8 @@ def test_a_long_playlist_without_room_is_busy(shelf: Shelf) -> None:
 # Readers that leave
 
 
-async def test_a_reader_may_leave_at_any_moment(shelf: Shelf) -> None:
-    """A reader that is cancelled at any time leaves no connection open."""
+async def test_no_connection_is_left_if_a_reader_leaves_at_any_moment(shelf: Shelf) -> None:
+    """The test cancels the reader after different numbers of iterations of the event loop."""
     encrypt(shelf)
     track = hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{PLAYLIST}')
 

@@ -1,5 +1,5 @@
-"""The relay with every shape of HLS and DASH that the sample site has: it sends the bytes that yt-dlp writes, and ends
-hostile playlists with an error."""
+"""Tests of the relay with every form of HLS and DASH that the sample site has: the relay sends the bytes that yt-dlp
+writes, and ends hostile playlists with an error."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ SHAPES = (
 )  # fmt: skip
 WITH_LENGTH = ("hls-byterange", "hls-byterange-fmp4", "dash-on-demand")
 HARMLESS = {"bad-duration", "zero-segment"}
-"""Hostile playlists that can be streamed: the declared duration of a segment does not matter, and an empty segment has
-no bytes."""
+"""Hostile playlists that can be streamed: one declares wrong segment durations, which the relay does not need, and one
+has an empty segment, which adds no bytes."""
 OTHER_HOSTILE = ("million", "endless", "long-line", "empty", "html", "binary")
 
 
 @pytest.fixture(scope="module")
 def written(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Let yt-dlp write all formats of all `SHAPES`. Returns the folder, with the files `<page>/<format>`."""
+    """Download all formats of all pages in SHAPES by yt-dlp. Returns the folder, which contains each format as
+    `<page>/<format>`."""
     return write_all(site, SHAPES, tmp_path_factory.mktemp("written"))
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_every_format_has_the_bytes_that_yt_dlp_writes(server: Server, written: Path, name: str) -> None:
+def test_every_hls_and_dash_format_has_the_bytes_that_yt_dlp_writes(server: Server, written: Path, name: str) -> None:
     formats = server.get(f"/page/{name}", path="/info").json()["formats"]
     assert {each["id"] for each in formats} == {path.name for path in (written / name).iterdir()}
     for each in formats:
@@ -46,7 +47,9 @@ def test_every_format_has_the_bytes_that_yt_dlp_writes(server: Server, written: 
 
 
 @pytest.mark.parametrize("name", WITH_LENGTH[:2])
-def test_a_range_has_the_bytes_and_the_type_of_the_whole_file(server: Server, site: SampleSite, name: str) -> None:
+def test_a_range_of_an_hls_stream_has_the_bytes_and_the_type_of_the_whole_stream(
+    server: Server, site: SampleSite, name: str
+) -> None:
     kind = name.removeprefix("hls-")
     whole = b"".join(site.path(f"hls/{part}").read_bytes() for part in parts_of(kind, "high"))
     first, last = len(whole) // 3, len(whole) - 1000
@@ -58,7 +61,7 @@ def test_a_range_has_the_bytes_and_the_type_of_the_whole_file(server: Server, si
 
 @pytest.mark.parametrize("method", ["relay", "embedded"])
 @pytest.mark.parametrize("variant", ["high", "low"])
-def test_a_gap_is_skipped(server: Server, site: SampleSite, variant: str, method: str) -> None:
+def test_a_gap_in_a_playlist_is_skipped(server: Server, site: SampleSite, variant: str, method: str) -> None:
     formats = server.get("/page/hls-gap", path="/info").json()["formats"]
     chosen = formats[-1 if variant == "high" else 0]["id"]
     answer = server.get("/page/hls-gap", method=method, format=chosen)
@@ -74,15 +77,15 @@ def test_a_second_initialization_section_is_streamed_before_its_segments(server:
 
 
 @pytest.mark.parametrize("name", sorted({*PLAYLISTS, *OTHER_HOSTILE} - HARMLESS))
-def test_a_hostile_playlist_ends_in_an_error_or_a_cut(server: Server, name: str) -> None:
-    """Either the extraction or the stream fails."""
+def test_a_hostile_playlist_is_answered_with_an_error_or_a_cut_stream(server: Server, name: str) -> None:
+    """Some hostile playlists make the extraction fail, others the stream."""
     answer = server.get(f"/page/hostile/{name}.m3u8", method="relay")
     assert has_failed(answer), (answer.status, answer.headers, len(answer.body))
     server.settled()
 
 
 @pytest.mark.parametrize("name", sorted(HARMLESS))
-def test_a_harmless_playlist_is_streamed(server: Server, name: str) -> None:
+def test_a_hostile_playlist_that_can_be_streamed_is_streamed(server: Server, name: str) -> None:
     answer = server.get(f"/page/hostile/{name}.m3u8", method="relay")
     assert (answer.status, answer.complete) == (200, True)
 

@@ -1,4 +1,5 @@
-"""Pure parts of segmented reads: packed lines, master playlists, DASH fragments, queries and decryption."""
+"""Tests of the parts of segmented reads that need no network: packed lines, master playlists, DASH fragments, queries
+and decryption."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ def write(packed: PackedLines, data: bytes, step: int) -> list[str]:
 
 @settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\ufeff"))), st.integers(1, 99))
-def test_packed_lines_are_returned_as_they_were_written(lines: list[str], step: int) -> None:
+def test_packed_lines_are_returned_as_they_were_written_except_for_empty_lines(lines: list[str], step: int) -> None:
     packed = PackedLines()
     expected = [line for line in lines if line]
     assert write(packed, "\r\n".join(lines).encode(), step) == expected
@@ -39,14 +40,14 @@ def test_packed_lines_are_returned_as_they_were_written(lines: list[str], step: 
     assert list(packed.lines()) == expected
 
 
-def test_packed_lines_take_little_memory() -> None:
+def test_packed_lines_take_less_than_an_eighth_of_the_memory_of_their_text() -> None:
     packed = PackedLines()
     text = "".join(f"#EXTINF:4.000,\nhttps://cdn.example/a/film-{n}.ts?token=0123456789abcdef\n" for n in range(5000))
     write(packed, text.encode(), 32768)
     assert packed.packed_bytes < len(text) / 8
 
 
-def test_a_byte_order_mark_and_invalid_utf_8_are_left_out() -> None:
+def test_a_byte_order_mark_and_invalid_utf_8_are_removed_from_lines() -> None:
     packed = PackedLines()
     assert write(packed, b"\xef\xbb\xbf#EXTM3U\n\xffone.ts", 100) == ["#EXTM3U", "one.ts"]
 
@@ -57,7 +58,7 @@ def test_a_line_that_is_too_long_is_refused(data: bytes) -> None:
         PackedLines().write(data)
 
 
-def test_a_text_that_is_too_long_is_refused_without_much_memory() -> None:
+def test_a_text_that_is_too_long_is_refused_with_little_memory() -> None:
     packed = PackedLines()
     for _ in range(MAX_TEXT_BYTES // 32768):
         packed.write(b"#\n" * 16384)
@@ -87,14 +88,14 @@ def best_of(text: str) -> str:
     return best_url(text.splitlines, MASTER_URL)
 
 
-def test_the_best_variant_is_the_highest_one_with_audio() -> None:
+def test_the_best_variant_has_the_highest_bandwidth_among_those_with_audio() -> None:
     assert best_of(MASTER) == "https://cdn.example/high.m3u8"
     assert best_of(MASTER.replace("BANDWIDTH=300", "BANDWIDTH=30")) == "https://media.example/a/low.m3u8"
     assert best_of("\n".join(MASTER.splitlines()[:2] + MASTER.splitlines()[5:7])).endswith("silent.m3u8")
 
 
-def test_the_variables_of_a_master_playlist_are_replaced_in_the_chosen_variant() -> None:
-    """A variant with a variable that has no value cannot be chosen."""
+def test_the_variables_in_the_uri_of_the_chosen_variant_are_replaced() -> None:
+    """A variant whose URI has an undefined variable is not chosen."""
     text = '#EXT-X-DEFINE:NAME="dir",VALUE="b"\n{}#EXT-X-STREAM-INF:BANDWIDTH={}\n{{$other}}/high.m3u8\n'
     low = "#EXT-X-STREAM-INF:BANDWIDTH=2\n{$dir}/low.m3u8\n"
     assert best_of(text.format(low, 9)) == "https://media.example/a/b/low.m3u8"
@@ -108,7 +109,7 @@ def test_a_master_playlist_without_variants_is_refused() -> None:
 
 
 def test_the_number_of_variants_in_a_master_playlist_is_limited() -> None:
-    """2000 variants are read; more than MAX_VARIANTS are refused."""
+    """A master playlist with 2000 variants is accepted, one with more than MAX_VARIANTS is refused."""
     variant = "#EXT-X-STREAM-INF:BANDWIDTH={}\nv{}.m3u8\n"
     assert best_of("".join(variant.format(n, n) for n in range(2000))).endswith("/v1999.m3u8")
     with pytest.raises(TooLarge):
@@ -124,24 +125,24 @@ def test_the_length_of_a_master_playlist_is_limited() -> None:
     "line", ["A" * 32_000, "A=" * 16_000 + '"', ',A="' * 8_000, "," + " " * 32_000, "A=B" * 10_000 + '"']
 )
 def test_a_malformed_line_is_parsed_in_linear_time(line: str) -> None:
-    """The test measures no time, but would exceed its timeout if parsing were quadratic."""
+    """The test measures no time, but would exceed its timeout if the time were quadratic in the length of the line."""
     for _ in range(200):
         attributes(line)
 
 
-def test_attributes_are_separated_by_commas() -> None:
+def test_attributes_of_a_tag_are_separated_by_commas_outside_quotes() -> None:
     found = attributes('METHOD=AES-128, URI="a,B=1,c",IV=0x1,,X="",Y=')
     assert found == {"METHOD": "AES-128", "URI": "a,B=1,c", "IV": "0x1", "X": "", "Y": ""}
 
 
-def test_a_manifest_yields_a_pause_after_each_stride_of_lines() -> None:
+def test_a_manifest_yields_none_after_each_stride_of_lines_so_that_its_reader_can_pause() -> None:
     packed = PackedLines()
     write(packed, b"  a.m4s\n" * 10 * STRIDE, 32768)
     found = list(DashManifest(packed, "https://media.example/", None, 1).segments())
     assert found.count(None) == 10
 
 
-def test_fragments_become_segments_with_the_segment_query() -> None:
+def test_dash_fragments_become_segments_whose_urls_contain_the_segment_query() -> None:
     fragments = (Fragment(url="https://m.example/init.mp4"), Fragment(url="https://m.example/1.m4s?a=1", duration=2.0))
     track = Track(
         id="v", url="https://m.example/x.mpd", protocol="http_dash_segments", ext="mp4", fragments=fragments,
@@ -156,14 +157,14 @@ def test_fragments_become_segments_with_the_segment_query() -> None:
 @given(
     st.sampled_from(["", "?a=1", "?a=1&b=2&a=3", "?blank=&c=%20+"]), st.sampled_from(["a=9", "x=1&x=2", "", "=", "é=ü"])
 )
-def test_query_parameters_are_replaced_as_in_yt_dlp(query: str, added: str) -> None:
+def test_query_parameters_of_a_url_are_replaced_as_in_yt_dlp(query: str, added: str) -> None:
     url = f"https://media.example/a.ts{query}"
     expected = update_url_query(url, parse_qs(added)) if parse_qs(added) else url
     assert with_query(url, added) == expected
 
 
 @given(st.binary(max_size=200), st.integers(1, 40))
-def test_decryption_returns_the_plain_bytes(plain: bytes, step: int) -> None:
+def test_decrypting_encrypted_bytes_returns_the_original_bytes(plain: bytes, step: int) -> None:
     secret = AES.new(KEY, AES.MODE_CBC, IV).encrypt(pad(plain, 16))
     decryption = Decryption(KEY, IV)
     given = b"".join(decryption.add(secret[at : at + step]) for at in range(0, len(secret), step))
@@ -179,6 +180,6 @@ def test_truncated_or_wrongly_padded_ciphertext_is_refused(secret: bytes) -> Non
 
 
 @pytest.mark.parametrize("key", [b"", b"k" * 15, b"k" * 17, b"k" * 33])
-def test_a_key_of_the_wrong_length_is_refused(key: bytes) -> None:
+def test_a_decryption_key_of_the_wrong_length_is_refused(key: bytes) -> None:
     with pytest.raises(UpstreamFailed, match="key"):
         Decryption(key, IV)

@@ -1,7 +1,7 @@
-"""Manifests in the style of the test suites of DASH players, three for each kind of manifest. Where mpd-parser or
-yt-dlp lists other segments, the case explains why, and which segments are right."""
+"""DASH manifests in the style of the test suites of DASH players, three for each kind of manifest. If mpd-parser or
+yt-dlp lists segments that differ from ServerPY's, the case explains why, and which segments are right."""
 
-# ruff: noqa: E501  # elements of manifests are easier to read on one line
+# ruff: noqa: E501  # elements of a manifest are easier to read on one long line
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.ytdlp.mpd.listed import AUDIO, VIDEO, mpd, video
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A manifest. `peer` and `ytdlp` explain why mpd-parser and yt-dlp list other segments, and are None if they list
-    the same. `right` contains the segments of each format if neither parser can be trusted."""
+    """A manifest. `peer` explains why mpd-parser, and `ytdlp` why yt-dlp, lists segments that differ from ServerPY's;
+    they are None if the segments are equal. `right` contains the segments of each format if both parsers are wrong."""
 
     text: str
     peer: str | None = None

@@ -1,4 +1,4 @@
-"""Helpers that parse the manifests of tests, and write lists of segments as short texts."""
+"""Helpers that parse DASH manifests of tests, and write lists of segments as short texts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def mpd(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', *, k
 
 
 def video(content: str, attributes: str = "", *, id: str = "v", bandwidth: int = 1000) -> str:
-    """Return an adaptation set with one video."""
+    """Return an adaptation set (XML) with one video representation."""
     return (
         f"<AdaptationSet {VIDEO} {attributes}>"
         f'<Representation id="{id}" bandwidth="{bandwidth}" width="160" height="90">{content}</Representation>'
@@ -35,12 +35,13 @@ def video(content: str, attributes: str = "", *, id: str = "v", bandwidth: int =
 
 
 def found(text: str, *, url: str = URL) -> list[Joined]:
-    """Return the formats of a manifest."""
+    """Return the formats that ServerPY's parser finds in a manifest."""
     return join(read(ElementTree.fromstring(text), url, NOW))
 
 
 def listed(text: str, *, url: str = URL) -> dict[str, str]:
-    """Return the segments of each format by its id, or the reason for which the format has none."""
+    """Return the segments of each format by the format's id. For a format without segments, the reason takes their
+    place."""
     return {
         each.seed.id or "": f"refused: {each.refusal}" if each.listing is None else short(each.listing)
         for each in found(text, url=url)
@@ -48,7 +49,8 @@ def listed(text: str, *, url: str = URL) -> dict[str, str]:
 
 
 def short(fragments: Iterable[Fragment]) -> str:
-    """Return the URLs relative to `BASE`, each with its range. A `!` precedes the URL of an initialization segment."""
+    """Return a text that lists the URL of each fragment relative to `BASE`, with its byte range. A `!` precedes the URL
+    of an initialization segment."""
     return " ".join(
         ("!" if each.initial else "")
         + each.url.removeprefix(BASE)

@@ -1,4 +1,5 @@
-"""The segments of DASH manifests, compared with those of two other parsers: mpd-parser (of video.js) and yt-dlp."""
+"""Tests that compare the segments found in DASH manifests with those of two other parsers: mpd-parser (of video.js) and
+yt-dlp."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ Segments = dict[str, list[tuple[str, list[int] | None, float | None, bool]]]
 
 @pytest.fixture(scope="module")
 def peer() -> dict[str, Any]:
-    """Return the segments that mpd-parser finds in each manifest."""
+    """Run mpd-parser. Returns the segments that it finds in each manifest."""
     if not (PACKAGES / "mpd-parser").is_dir():
         if os.environ.get("CI") == "true":
             pytest.fail("mpd-parser is missing: `make node` installs it")
@@ -57,7 +58,7 @@ def ours(name: str) -> Segments:
 
 
 def by_ytdlp(name: str) -> dict[str, list[tuple[str, float | None]]] | None:
-    """Return the URLs and durations that yt-dlp's parser finds. Returns None if the parser fails."""
+    """Return the URLs and durations that yt-dlp's own parser finds in a manifest, or None if the parser fails."""
     with YoutubeDL({"quiet": True, "logger": Silent(), "cachedir": False}, auto_init=False) as ydl:
         extractor = InfoExtractor(ydl)
         try:
@@ -82,12 +83,12 @@ class Silent:
 
 
 def rounded(found: Any) -> Any:
-    """Round numbers, so that the results of different calculations are comparable."""
+    """Round the numbers in the segments, so that the results of different calculations are equal."""
     return json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 6), parse_int=float)
 
 
 def without_last_duration(segments: Any) -> Any:
-    """Remove the durations of the last segments, because mpd-parser shortens them to the end of the period."""
+    """Remove the duration of each format's last segment, because mpd-parser shortens it to the end of the period."""
     found = rounded(segments)
     for parts in filter(None, found.values()):
         parts[-1][2] = None
@@ -95,7 +96,7 @@ def without_last_duration(segments: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_mpd_parser_finds_the_same_segments(name: str, peer: dict[str, Any]) -> None:
+def test_mpd_parser_finds_the_same_segments_as_serverpy(name: str, peer: dict[str, Any]) -> None:
     case, theirs = CORPUS[name], peer[name]
     if case.peer is None:
         assert not isinstance(theirs, str), theirs
@@ -105,7 +106,7 @@ def test_mpd_parser_finds_the_same_segments(name: str, peer: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize("name", CORPUS)
-def test_ytdlp_finds_the_same_segments(name: str) -> None:
+def test_yt_dlp_finds_the_same_segments_as_serverpy(name: str) -> None:
     theirs = by_ytdlp(name)
     mine = {id_: [(url, seconds) for url, _, seconds, _ in parts] for id_, parts in ours(name).items()}
     ranged = any(span for parts in ours(name).values() for _, span, _, _ in parts)
@@ -117,11 +118,11 @@ def test_ytdlp_finds_the_same_segments(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, case in CORPUS.items() if case.right])
-def test_the_segments_are_right_where_another_parser_is_wrong(name: str) -> None:
+def test_serverpy_finds_the_right_segments_where_both_other_parsers_are_wrong(name: str) -> None:
     assert listed(CORPUS[name].text) == CORPUS[name].right
 
 
-def test_every_disagreement_is_explained() -> None:
+def test_every_difference_from_another_parser_is_explained() -> None:
     for name, case in CORPUS.items():
         assert case.right is not None or case.peer is None, name
         assert all(re.match("(mpd-parser|yt-dlp) ", why) for why in (case.peer, case.ytdlp) if why)

@@ -1,6 +1,6 @@
-"""yt-dlp's formats of a DASH manifest, with the segments of the project's own parser."""
+"""Tests that the worker returns yt-dlp's formats of a DASH manifest, but with segments from ServerPY's own parser."""
 
-# ruff: noqa: E501  # elements of manifests are easier to read on one line
+# ruff: noqa: E501  # elements of a manifest are easier to read on one long line
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def formats(extractor: Any, text: str, mpd_url: str | None = URL, id: str | None
 
 
 @pytest.mark.parametrize("id", [None, "dash"])
-def test_all_fields_except_the_segments_equal_those_of_yt_dlp(extractor: Any, id: str | None) -> None:
+def test_all_fields_of_a_dash_format_except_its_segments_equal_those_of_yt_dlp(extractor: Any, id: str | None) -> None:
     text = mpd(f"<Period>{DETAILS}</Period>")
     stock, stock_subtitles = extractor._parse_mpd_formats_and_subtitles(ElementTree.fromstring(text), id, BASE, URL)
     found, subtitles = formats(extractor, text, id=id)
@@ -63,7 +63,7 @@ def test_all_fields_except_the_segments_equal_those_of_yt_dlp(extractor: Any, id
     assert subtitles == stock_subtitles
 
 
-def test_fragments_are_a_sequence_of_absolute_urls_with_ranges(extractor: Any) -> None:
+def test_the_fragments_of_a_dash_format_are_absolute_urls_with_byte_ranges(extractor: Any) -> None:
     ranged = (
         '<SegmentList duration="2"><Initialization sourceURL="f.mp4" range="0-9"/><SegmentURL media="f.mp4"'
         ' mediaRange="10-19"/><SegmentURL media="g.mp4"/></SegmentList>'
@@ -79,7 +79,7 @@ def test_fragments_are_a_sequence_of_absolute_urls_with_ranges(extractor: Any) -
     assert (len(fragments), fragments[1:2]) == (3, list(fragments)[1:2])
 
 
-def test_the_size_of_a_file_in_one_of_two_periods_is_not_the_size_of_the_format(extractor: Any) -> None:
+def test_the_size_of_a_file_in_one_of_two_periods_is_not_used_as_the_size_of_the_format(extractor: Any) -> None:
     sized = '<BaseURL xmlns:yt="http://youtube.com/yt/2012/10/10" yt:contentLength="500">f.mp4</BaseURL>'
     [one], _ = formats(extractor, mpd(f"<Period>{video(sized)}</Period>"))
     [two], _ = formats(extractor, mpd(f'<Period duration="PT2S">{video(sized)}</Period>' * 2, ""))
@@ -87,7 +87,7 @@ def test_the_size_of_a_file_in_one_of_two_periods_is_not_the_size_of_the_format(
     assert (two["filesize"], len(two["fragments"])) == (None, 2)
 
 
-def test_a_refused_format_has_no_segments(extractor: Any) -> None:
+def test_a_dash_format_with_a_refusal_has_no_segments(extractor: Any) -> None:
     periods = f'<Period duration="PT2S">{video(NUMBERED)}</Period><Period duration="PT2S"/>'
     other = video(NUMBERED).replace("avc1.4d401e", "av01.0.04M.08")
     found, _ = formats(extractor, mpd(f'{periods}<Period duration="PT2S">{other}</Period>', ""))
@@ -108,11 +108,13 @@ def test_a_refused_format_has_no_segments(extractor: Any) -> None:
         ("", None, ""),
     ],
 )
-def test_the_document_url_of_a_manifest_is_found(base: str, url: str | None, right: str) -> None:
+def test_the_document_url_of_a_manifest_is_derived_from_its_base_url_or_url(
+    base: str, url: str | None, right: str
+) -> None:
     assert document_url(base, url) == right
 
 
-# Manifests in a worker
+# Manifests extracted by a worker
 
 
 @pytest.fixture
@@ -122,13 +124,13 @@ def shelf() -> Iterator[Shelf]:
 
 
 def put(shelf: Shelf, text: str) -> str:
-    """Serve a manifest, and return its URL."""
+    """Serve a manifest from the media server `shelf`. Returns its URL."""
     shelf.files["/d/m.mpd"] = text.encode()
     shelf.headers["/d/m.mpd"] = {"Content-Type": "application/dash+xml"}
     return f"{shelf.url}/d/m.mpd"
 
 
-async def test_a_worker_requests_a_manifest_once_and_lists_its_segments(shelf: Shelf) -> None:
+async def test_a_worker_requests_a_dash_manifest_once_and_lists_its_segments(shelf: Shelf) -> None:
     numbered = f"<Period>{video(NUMBERED)}</Period>"
     ended = 'availabilityStartTime="2020-01-01T00:00:00Z" mediaPresentationDuration="PT6S"'
     async with running() as workers:
@@ -146,7 +148,7 @@ async def test_a_worker_requests_a_manifest_once_and_lists_its_segments(shelf: S
         assert len(track.fragments) == 2000 * 4
 
 
-async def test_a_worker_survives_hostile_manifests(shelf: Shelf) -> None:
+async def test_a_worker_continues_to_work_after_hostile_dash_manifests(shelf: Shelf) -> None:
     async with running() as workers:
         process = await process_of(workers)
         before = process.memory_info().rss
@@ -168,7 +170,7 @@ def repeated(times: int) -> str:
     )
 
 
-async def test_the_embedded_method_requests_ranges_and_refuses_formats_without_segments(shelf: Shelf) -> None:
+async def test_embedded_downloads_byte_ranges_and_refuses_formats_without_segments(shelf: Shelf) -> None:
     shelf.files["/d/f.mp4"] = bytes(range(100))
     ranged = '<SegmentList><SegmentURL media="f.mp4" mediaRange="0-9"/><SegmentURL media="f.mp4" mediaRange="50-99"/>'
     sets = video(f"{ranged}</SegmentList>", id="good"), video("", id="bad")

@@ -1,6 +1,6 @@
-"""Representations of several periods that make one format, and those that cannot."""
+"""Tests of which representations of several DASH periods are joined to one format, and which cannot be joined."""
 
-# ruff: noqa: E501  # elements of manifests are easier to read on one line
+# ruff: noqa: E501  # elements of a manifest are easier to read on one long line
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ PROTECTED = '<ContentProtection schemeIdUri="urn:mpeg:dash:mp4protection:2011" v
 
 
 def one(id: str, attributes: str = "", *, folder: str = "", inside: str = "", group: str = "") -> str:
-    """Return an adaptation set with one representation, whose segments lie in `folder`."""
+    """Return an adaptation set (XML) with one representation. The URLs of its segments begin with `folder`, or with
+    `id` if no folder is given."""
     where = folder or id
     return (
         f"<AdaptationSet {group}>{inside if inside.startswith('<Role') else ''}"
@@ -39,7 +40,8 @@ def period(*sets: str, seconds: int = 2, inside: str = "", attributes: str = "")
 
 
 def joined(*periods: str) -> dict[str, str]:
-    """Return the segments of each format. Refused formats have "refused" without the reason."""
+    """Return the segments of each format by its id, as a short text. The text is "refused" for a format that is
+    refused."""
     return {
         id: "refused" if text.startswith("refused") else text for id, text in listed(mpd("".join(periods), "")).items()
     }
@@ -53,7 +55,7 @@ def joined(*periods: str) -> dict[str, str]:
         ([video("a")], [video("b", codecs="avc1.640028")], {"a": "a-1 b-1"}),
         ([video("a", codecs="hvc1.1.6.L93")], [video("b", codecs="hev1.1.6.L93")], {"a": "a-1 b-1"}),
         ([audio("a", codecs="mp4a.40.2")], [audio("b", codecs="mp4a.40.5")], {"a": "a-1 b-1"}),
-        # matched by the height, then the id, then the bandwidth
+        # representations are matched by height, then by id, then by bandwidth
         ([video("s", 90), video("l", 720)], [video("L", 720), video("S", 90)], {"s": "s-1 S-1", "l": "l-1 L-1"}),
         ([video("s"), video("l", bandwidth=2000)],
          [video("s", bandwidth=2500, folder="s2"), video("l", bandwidth=5000, folder="l2")],
@@ -61,7 +63,7 @@ def joined(*periods: str) -> dict[str, str]:
         ([video("s"), video("l", bandwidth=2000)], [video("x", bandwidth=1900), video("y", bandwidth=900)],
          {"s": "s-1 y-1", "l": "l-1 x-1"}),
         ([video("s", 90), video("l", 720)], [video("only", 360)], {"s": "s-1 only-1", "l": "l-1 only-1"}),
-        # matched by languages and roles
+        # representations are matched by language and role
         ([audio("1", "en"), audio("2", "fr")], [audio("1", "fr", folder="f"), audio("2", "en", folder="e")],
          {"1": "1-1 e-1", "2": "2-1 f-1"}),
         ([audio("1", "en")], [audio("2", "en-US")], {"1": "1-1 2-1"}),
@@ -81,18 +83,18 @@ def joined(*periods: str) -> dict[str, str]:
         ([audio("1", codecs="ec-3"), audio("2")], [audio("3", codecs="mp4a.40.2")], {"1": "refused", "2": "2-1 3-1"}),
     ],
 )  # fmt: skip
-def test_the_representations_of_two_periods_are_joined(
+def test_representations_of_two_periods_are_joined_to_the_expected_formats(
     first: list[str], second: list[str], right: dict[str, str]
 ) -> None:
     assert joined(period(*first), period(*second)) == right
 
 
-def test_the_reason_of_a_refusal_names_the_period() -> None:
+def test_the_reason_for_refusing_a_format_names_the_period() -> None:
     text = mpd(period(video("a")) + period(video("a")) + period(video("b", codecs="av01.0.04M.08")), "")
     assert listed(text)["a"] == f"refused: {INTERRUPTED.format(3, 'video')}"
 
 
-def test_the_longest_period_determines_the_formats_and_the_others_are_matched_to_it() -> None:
+def test_the_representations_of_shorter_periods_are_matched_to_those_of_the_longest_period() -> None:
     advertisement = period(video("x", 90), video("y", 1080), audio("z"))
     film = period(video("s", 90), video("l", 720), audio("a", "en"), audio("b", "fr"), seconds=4)
     assert joined(advertisement, film, advertisement) == {
@@ -103,7 +105,7 @@ def test_the_longest_period_determines_the_formats_and_the_others_are_matched_to
     }
 
 
-def test_adaptation_sets_of_one_asset_are_distinguished_by_their_ids() -> None:
+def test_adaptation_sets_in_periods_of_one_asset_are_matched_by_their_ids() -> None:
     asset = '<AssetIdentifier schemeIdUri="urn:x" value="film"/>'
     front, back = (video(id, folder=f"{id}1", group=f'id="{id}"') for id in ("1", "2"))
     front2, back2 = (video(f"{id}x", folder=f"{id}2", group=f'id="{id}"') for id in ("1", "2"))
@@ -112,30 +114,30 @@ def test_adaptation_sets_of_one_asset_are_distinguished_by_their_ids() -> None:
 
 
 @pytest.mark.parametrize("protected", [0, 1, 2])
-def test_a_format_with_drm_in_any_period_has_drm(protected: int) -> None:
+def test_a_format_with_drm_in_any_of_its_periods_has_drm(protected: int) -> None:
     periods = [period(video(f"v{n}", inside=PROTECTED if n == protected else "")) for n in range(3)]
     (only,) = found(mpd("".join(periods), ""))
     assert only.has_drm
 
 
-def test_a_representation_without_drm_is_preferred() -> None:
+def test_a_representation_without_drm_is_preferred_to_one_with_drm() -> None:
     text = mpd(period(video("a")) + period(video("b", inside=PROTECTED), video("c")), "")
     (only,) = found(text)
     assert (only.has_drm, short(only.listing or ())) == (False, "a-1 c-1")
 
 
-def test_a_period_whose_segments_cannot_be_listed_refuses_the_format() -> None:
+def test_a_format_is_refused_if_the_segments_of_any_of_its_periods_cannot_be_listed() -> None:
     broken = video("b").replace('duration="2"/>', 'duration="x"/>')
     assert listed(mpd(period(video("a")) + period(broken), "")) == {
         "a": "refused: The DASH manifest contains an invalid number."
     }
 
 
-def test_periods_without_content_are_left_out() -> None:
+def test_periods_without_representations_are_skipped() -> None:
     assert joined(period(), period(video("a")), period(video("z"), seconds=0), period(video("b"))) == {"a": "a-1 b-1"}
 
 
-def test_a_timeline_that_covers_several_periods_is_divided_among_them() -> None:
+def test_a_timeline_that_covers_several_periods_is_divided_among_the_periods() -> None:
     def film(offset: int) -> str:
         entries = '<SegmentTimeline><S t="0" d="20" r="5"/></SegmentTimeline>'
         segments = f'<SegmentTemplate media="$Number$.m4s" timescale="10" presentationTimeOffset="{offset}">{entries}'
@@ -148,7 +150,7 @@ def test_a_timeline_that_covers_several_periods_is_divided_among_them() -> None:
     assert joined(*text) == {"v": " ".join(f"{number}.m4s" for number in range(1, 7))}
 
 
-# Files with an index
+# Single files with an index (SegmentBase)
 
 
 def file(name: str, offset: int = 0) -> str:
@@ -174,11 +176,11 @@ SHARED = {"v": "refused: This format cannot be streamed as a whole: periods of t
         ([file("ad.mp4"), file("a.mp4"), file("ad.mp4")], {"v": "ad.mp4 a.mp4 ad.mp4"}),
     ],
 )
-def test_files_of_several_periods_are_joined(periods: list[str], right: dict[str, str]) -> None:
+def test_single_files_in_several_periods_are_joined(periods: list[str], right: dict[str, str]) -> None:
     assert joined(*map(period, periods)) == {id: text.split(":")[0] for id, text in right.items()}
 
 
-def test_one_file_for_all_periods_is_a_plain_file() -> None:
+def test_a_representation_with_the_same_file_in_all_periods_is_a_plain_file() -> None:
     (only,) = found(mpd(period(file("a.mp4")) + period(file("a.mp4", 20)), ""))
     assert isinstance(only.listing, Listing)
     assert only.listing.file == f"{BASE}a.mp4"

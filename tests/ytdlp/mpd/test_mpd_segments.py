@@ -1,6 +1,6 @@
-"""The segments of a representation in one period, and the manifests whose segments cannot be listed."""
+"""Tests of the segments of a DASH representation in one period, and of manifests whose segments cannot be listed."""
 
-# ruff: noqa: E501  # elements of manifests are easier to read on one line
+# ruff: noqa: E501  # elements of a manifest are easier to read on one long line
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def template(attributes: str) -> str:
 
 
 def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', period: str = "") -> str:
-    """Return the segments of the only video in a manifest."""
+    """Return the segments of the only video representation in a manifest."""
     (segments,) = listed(mpd(f"<Period {period}>{video(content)}</Period>", attributes)).values()
     return segments
 
@@ -39,7 +39,7 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
 @pytest.mark.parametrize(
     ("content", "right"),
     [
-        # segments by number
+        # segments by number (SegmentTemplate with a duration)
         (template('media="$Number%03d$.m4s" duration="4" startNumber="9"'), "009.m4s 010.m4s"),
         (template('media="$Number%05X$.m4s" duration="4" startNumber="255"'), "000FF.m4s 00100.m4s"),
         (template('media="$$$Number$%.m4s" duration="4"'), "$1%.m4s $2%.m4s"),
@@ -62,7 +62,7 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
         (template('media="$Number$.m4s" duration="2" timescale="0"'), "refused: The DASH manifest has an invalid"
          " timescale."),
         (template('media="$Number$.m4s" duration="x"'), INVALID),
-        # segments by timeline
+        # segments by timeline (SegmentTimeline)
         (timeline('<S t="0" d="2" r="-1"/>'), "0.m4s 2.m4s 4.m4s"),
         (timeline('<S d="1" r="-1"/><S t="3" d="3"/>'), "0.m4s 1.m4s 2.m4s 3.m4s"),
         (timeline('<S d="4" r="-7"/>'), "0.m4s 4.m4s"),
@@ -78,7 +78,7 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
         (timeline('<S d="' + "9" * 5000 + '"/>'), INVALID),
         (timeline('<S d="2" k="4"/>'), "refused: The DASH manifest lists sequences of segments, which are not supported."),
         (timeline(""), "refused: The DASH manifest lists no segments."),
-        # lists of segments
+        # lists of segments (SegmentList)
         ('<SegmentList><Initialization sourceURL="i.mp4"/><SegmentURL media="a.m4s"/></SegmentList>', "!i.mp4 a.m4s"),
         ('<SegmentList><SegmentURL media="a" mediaRange=" 0 - 9 "/><SegmentURL media="b" mediaRange="0-"/></SegmentList>',
          "a@0-10 b"),
@@ -91,12 +91,12 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
         ("<SegmentList/>", "refused: The DASH manifest lists no segments."),
         ('<SegmentList xlink:href="https://x.example/l.xml" duration="2"/>', "refused: The DASH manifest has its segments"
          " in another document (xlink), which is not supported."),
-        # single files
+        # single files (SegmentBase)
         ('<BaseURL>f.mp4</BaseURL><SegmentBase indexRange="100-200"><Initialization range="0-99"/></SegmentBase>', "f.mp4"),
         ("<BaseURL> f.mp4 </BaseURL>", "f.mp4"),
         ("<BaseURL/><BaseURL>f.mp4</BaseURL><BaseURL>g.mp4</BaseURL>", "f.mp4"),
         ("", "refused: The DASH manifest lists no segments."),
-        # addresses of segments
+        # URLs of segments (BaseURL)
         ('<SegmentList><SegmentURL media="file:///etc/passwd"/></SegmentList>', "refused: The DASH manifest contains a URL"
          " that is not http or https."),
         ('<SegmentList><SegmentURL media="https://[x"/></SegmentList>', "refused: The DASH manifest contains an invalid"
@@ -124,11 +124,13 @@ def test_the_segments_of_a_representation_are_listed(content: str, right: str) -
         ('mediaPresentationDuration="six seconds"', "", UNKNOWN),
     ],
 )
-def test_the_number_of_segments_follows_from_the_duration(attributes: str, period: str, right: str) -> None:
+def test_the_number_of_segments_is_derived_from_the_duration_of_the_period(
+    attributes: str, period: str, right: str
+) -> None:
     assert of(NUMBERED, attributes, period) == right
 
 
-def test_without_a_duration_the_last_number_determines_the_number_of_segments() -> None:
+def test_the_end_number_of_a_template_determines_the_number_of_segments_if_the_duration_is_unknown() -> None:
     assert of(template('media="$Number$.m4s" duration="2" startNumber="0" endNumber="2"'), "") == "0.m4s 1.m4s 2.m4s"
 
 
@@ -146,11 +148,11 @@ ENDED = 'availabilityStartTime="2027-01-15T07:59:00Z" mediaPresentationDuration=
         ('availabilityStartTime="soon" mediaPresentationDuration="PT6S"', f"refused: {LIVE}"),
     ],
 )
-def test_a_dynamic_manifest_is_read_only_after_its_end(attributes: str, right: str) -> None:
+def test_the_segments_of_a_dynamic_manifest_are_listed_only_after_its_end(attributes: str, right: str) -> None:
     assert listed(mpd(f"<Period>{video(NUMBERED)}</Period>", attributes, kind="dynamic")) == {"v": right}
 
 
-def test_a_live_stream_that_has_ended_may_state_only_the_durations_of_its_periods() -> None:
+def test_a_dynamic_manifest_with_a_period_duration_may_omit_the_presentation_duration() -> None:
     text = mpd(
         f'<Period duration="PT6S">{video(NUMBERED)}</Period>',
         'availabilityStartTime="2027-01-15T07:00:00"',
@@ -159,7 +161,7 @@ def test_a_live_stream_that_has_ended_may_state_only_the_durations_of_its_period
     assert listed(text) == {"v": THREE}
 
 
-def test_content_in_another_document_is_not_fetched() -> None:
+def test_elements_of_a_manifest_that_refer_to_other_documents_are_not_requested() -> None:
     ours, href = video(NUMBERED), 'xlink:href="https://x.example/p.xml"'
     to_zero = 'xlink:href="urn:mpeg:dash:resolve-to-zero:2013"'
     assert listed(mpd(f"<Period>{ours}</Period><Period {href}/>")) == {"v": f"refused: {REMOTE}"}
@@ -169,7 +171,7 @@ def test_content_in_another_document_is_not_fetched() -> None:
 
 
 @pytest.mark.parametrize("namespace", ["", ' xmlns="urn:mpeg:DASH:schema:MPD:2011"', ' xmlns="urn:other"'])
-def test_a_manifest_may_have_any_namespace(namespace: str) -> None:
+def test_elements_of_a_manifest_are_found_in_any_xml_namespace(namespace: str) -> None:
     text = f'<MPD{namespace} type="static" mediaPresentationDuration="PT6S"><Period>{video(NUMBERED)}</Period></MPD>'
     assert listed(text) == {"v": THREE}
 
@@ -187,7 +189,7 @@ def test_a_manifest_may_have_any_namespace(namespace: str) -> None:
         ('mimeType="image/jpeg"', "image/jpeg"),
     ],
 )
-def test_the_kind_of_a_representation_follows_from_its_attributes(attributes: str, kind: str) -> None:
+def test_the_media_type_of_a_representation_is_derived_from_its_attributes(attributes: str, kind: str) -> None:
     element = f'<Representation id="v" bandwidth="1" {attributes}>{NUMBERED}</Representation>'
     (only,) = found(mpd(f"<Period><AdaptationSet>{element}</AdaptationSet></Period>"))
     assert only.seed.kind == kind
@@ -198,17 +200,17 @@ def test_the_kind_of_a_representation_follows_from_its_attributes(attributes: st
     [("$Number$.m4s", "avc1", "video/mp4"), ("$Number$.webm?x=1", "vp9", "video/webm"), ("$Number$", "vp8", "video/webm"),
      ("$Number$.ts", "avc1", "video/mp2t")],
 )  # fmt: skip
-def test_a_missing_container_follows_from_the_file_names_and_codecs(media: str, codecs: str, mime_type: str) -> None:
+def test_a_missing_container_is_derived_from_the_file_names_and_codecs(media: str, codecs: str, mime_type: str) -> None:
     segments = template(f'media="{media}" duration="2"')
     element = f'<Representation id="v" bandwidth="1" codecs="{codecs}">{segments}'
     (only,) = found(mpd(f"<Period><AdaptationSet>{element}</Representation></AdaptationSet></Period>"))
     assert only.seed.attributes["mimeType"] == mime_type
 
 
-# Limits of a manifest
+# Limits on the size of a manifest
 
 
-def test_a_representation_has_a_limited_number_of_segments() -> None:
+def test_the_number_of_segments_of_a_representation_is_limited() -> None:
     most = f'<S d="1" r="{MAX_SEGMENTS - 1}"/>'
     (one,) = found(mpd(f"<Period>{video(timeline(most))}</Period>", ""))
     assert one.listing is not None
@@ -217,7 +219,7 @@ def test_a_representation_has_a_limited_number_of_segments() -> None:
         assert of(timeline(entries), "") == "refused: The DASH manifest lists too many segments."
 
 
-def test_a_timeline_with_absurd_repetitions_takes_no_memory() -> None:
+def test_a_timeline_with_very_many_repetitions_is_refused_without_listing_its_segments() -> None:
     entries = '<S t="0" d="1" r="33688627"/>'
     assert (
         of(timeline(entries), 'mediaPresentationDuration="P2D"')
@@ -225,7 +227,7 @@ def test_a_timeline_with_absurd_repetitions_takes_no_memory() -> None:
     )
 
 
-def test_a_period_has_a_limited_number_of_representations() -> None:
+def test_the_number_of_representations_in_a_period_is_limited() -> None:
     def manifest(count: int) -> str:
         each = "".join(f'<Representation id="{number}" bandwidth="{number}"/>' for number in range(count))
         return mpd(f"<Period>{NUMBERED}<AdaptationSet {VIDEO}>{each}</AdaptationSet></Period>")
@@ -235,7 +237,7 @@ def test_a_period_has_a_limited_number_of_representations() -> None:
         listed(manifest(MAX_REPRESENTATIONS + 1))
 
 
-def test_many_periods_with_many_representations_are_refused() -> None:
+def test_a_manifest_with_too_many_representations_in_all_its_periods_is_refused() -> None:
     each = "".join(f'<Representation id="{number}" bandwidth="{number}"/>' for number in range(500))
     period = f'<Period duration="PT6S">{NUMBERED}<AdaptationSet {VIDEO}>{each}</AdaptationSet></Period>'
     with pytest.raises(TooLarge):
@@ -244,7 +246,7 @@ def test_many_periods_with_many_representations_are_refused() -> None:
         found(mpd(period * 50))
 
 
-def test_the_number_of_timeline_entries_is_limited_and_a_shared_timeline_counts_once() -> None:
+def test_the_number_of_timeline_entries_is_limited_and_a_timeline_is_parsed_once_for_each_clock() -> None:
     timelines = Timelines(most_entries=1000)
     timeline = ElementTree.fromstring("<SegmentTimeline>" + '<S d="1"/>' * 600 + "</SegmentTimeline>")
     clocks = [Clock(timescale, 0, None, 0, Window(None, None)) for timescale in (1, 2)]

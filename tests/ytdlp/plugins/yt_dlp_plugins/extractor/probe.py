@@ -1,4 +1,5 @@
-"""Extractors that misbehave as real ones may do, for the tests of the worker: `http://…/probe/<what>?to=<argument>`."""
+"""Plugin for yt-dlp with extractors that misbehave as real extractors may do, for tests of the worker. Their pages are
+`http://…/probe/<what>?to=<argument>`."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from yt_dlp.utils import ExtractorError, Popen
 Info = dict[str, Any]
 
 
-class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
+class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
     IE_NAME = "probe:one"
     _VALID_URL = r"https?://[^/]+/probe/(?P<id>\w+)"
 
@@ -35,21 +36,21 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         return {"id": what, "title": json.dumps(found), "url": "http://192.0.2.1/nothing.mp4", "ext": "mp4"}
 
     def _probe_child(self, argument: str) -> Any:
-        """Run a child for `argument` seconds, as a JavaScript runtime would."""
+        """Run a child process for `argument` seconds, as an extractor runs a JavaScript runtime."""
         started = time.time()
         Popen.run(["/bin/sleep", argument], stdout=subprocess.PIPE)
         return [started, time.time()]
 
     def _probe_orphan(self, argument: str) -> Any:
-        """Start a child without waiting for its end."""
+        """Start a child process, and do not wait for its end."""
         return Popen(["/bin/sleep", "3600"]).pid
 
     def _probe_hang(self, argument: str) -> Any:
-        """Hang for an hour and ignore cancellation, as a slow regular expression does."""
+        """Hang for an hour, and do not react to cancellation, as a slow regular expression does not."""
         threading.Event().wait(3600)
 
     def _probe_held(self, argument: str) -> Any:
-        """Wait until the test creates the file `argument`."""
+        """Wait until the test creates a file at the path `argument`."""
         pause = threading.Event()
         while not Path(argument).exists():
             pause.wait(0.01)
@@ -66,7 +67,8 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         return len(bytearray(int(argument)))
 
     def _probe_heap(self, argument: str) -> Any:
-        """Leave a heap of `argument` bytes that is free except for the block at its end."""
+        """Allocate `argument` bytes in small blocks, and free all of them except the last. The C library cannot return
+        this memory to the system by itself."""
         library = ctypes.CDLL(None)
         library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
         blocks = [library.malloc(2000) for _ in range(int(argument) // 2000)]
@@ -77,12 +79,13 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         return len(blocks)
 
     def _probe_full(self, argument: str) -> Any:
-        """Limit the memory of this process: small objects still fit, but not the stack of a thread."""
+        """Limit the memory of this process, so that it has room for small objects, but not for the stack of another
+        thread."""
         _leave(6)
 
     def _probe_fill(self, argument: str) -> Any:
-        """Fill the memory with small objects until a MemoryError occurs. Raises that error, or ExtractorError
-        if `argument` is "hidden"."""
+        """Fill the memory with small objects until a MemoryError occurs. Raises the MemoryError, or an ExtractorError
+        in its place if `argument` is "hidden"."""
         _leave(64)
         filling: list[Info] = []
         try:
@@ -91,10 +94,11 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         except MemoryError:
             if argument != "hidden":
                 raise
-            raise ExtractorError("The page could not be parsed.", expected=True)  # noqa: B904  # as extractors do
+            # extractors also replace errors without `from`
+            raise ExtractorError("The page could not be parsed.", expected=True)  # noqa: B904
 
     def _probe_run(self, argument: str) -> Any:
-        """Run a JavaScript runtime under the limits of the worker."""
+        """Run the JavaScript runtime named `argument` under the memory limits of the worker."""
         script = "console.log(Array.from({length: 300000}, (_, at) => ({at, text: 'x' + at})).length)"
         runtime = self._downloader._js_runtimes[argument]
         found = Popen.run([runtime.info.path, "eval", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -111,7 +115,7 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         return nothing["http://192.0.2.1/secret?token=1"]
 
     def _probe_cookies(self, argument: str) -> Any:
-        """Set a cookie. Returns the names of the cookies that existed at the start of this extraction."""
+        """Set a cookie. Returns the names of the cookies that the extraction had before that."""
         before = [cookie.name for cookie in self.cookiejar]
         self._set_cookie(urlsplit(argument).hostname, "probe", "left behind")
         return before
@@ -133,18 +137,20 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         return self._ask(Request(argument, extensions={"impersonate": ImpersonateTarget()}))
 
     def _probe_browser(self, argument: str) -> Any:
-        """Download a page that only browsers can read."""
+        """Download the page `argument`, which requires the impersonation of a browser."""
         return self._download_webpage(argument, "browser", impersonate=True, require_impersonation=True)
 
     def _probe_like_browser(self, argument: str) -> Any:
-        """Download a page as a browser does, if impersonation is possible."""
+        """Download the page `argument` as a browser does if the impersonation of a browser is possible, and without
+        impersonation otherwise."""
         return self._download_webpage(argument, "like_browser", impersonate="chrome")
 
     def _probe_plain(self, argument: str) -> Any:
         return self._ask(Request(argument))
 
     def _probe_ftp(self, argument: str) -> Any:
-        """Return the result of an ftp request, and whether a client connected to the port of its address."""
+        """Request an ftp URL. Returns the result of the request, and whether a client connected to the host and port of
+        the URL."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(0.5)
             try:
@@ -157,7 +163,7 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
     def _ask(self, request: Request) -> str:
         try:
             return f"{self._downloader.urlopen(request).status}"
-        except Exception as error:  # noqa: BLE001  # the test checks any error
+        except Exception as error:  # noqa: BLE001  # the test compares the text of any error
             return f"{type(error).__name__}: {error}"
 
     def _probe_swallow(self, argument: str) -> Any:
@@ -170,8 +176,9 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         return "done"
 
 
-class ProbeTwoIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
-    """Extractor of playlists: with a bad item, with only a bad item, with endless items, and with very large items."""
+class ProbeTwoIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
+    """Extractor of playlists that have a failing item, only a failing item, endlessly many items, or very large
+    items."""
 
     IE_NAME = "probe:two"
     _VALID_URL = r"https?://[^/]+/probe2/(?P<id>\w+)"
