@@ -57,7 +57,12 @@ class RangeRequests:
     addresses may be found in that time."""
 
     def __init__(
-        self, source: RangeSource, window_bytes: int | None, wait_seconds: float, renewals: int = len(BACK_OFF_SECONDS)
+        self,
+        source: RangeSource,
+        window_bytes: int | None,
+        wait_seconds: float,
+        renewals: int = len(BACK_OFF_SECONDS),
+        known: Representation | None = None,
     ) -> None:
         self._source = source
         self._wait_seconds = wait_seconds
@@ -67,8 +72,8 @@ class RangeRequests:
         self._tried_without = False
         self.window_bytes = window_bytes
         self.tries = 0
-        self.known = Representation()
-        """The facts about the file from the accepted responses."""
+        self.known = known or Representation()
+        """The facts about the file from the accepted responses, of this read and of earlier ones."""
         self.sent_range = False
         """Whether the last request had a Range."""
         self.without_range = False

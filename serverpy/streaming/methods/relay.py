@@ -122,9 +122,10 @@ class Relay:
             return await self._open_head(source, address, begun)
         try:
             container = plan.container or self._extractor.container_of(source.url, _media(source), track)
+            total = None
             if container is None and _needs_beginning(source, track):
-                container = await self._sniff(source, address)
-            read = await self._open_read(source, track, address, lender)
+                container, total = await self._sniff(source, address)
+            read = await self._open_read(source, track, address, lender, total)
             first = await first_chunks(read.read)
             container = await self._container(read, b"".join(first), container, source, address)
         except BaseException:
@@ -159,10 +160,11 @@ class Relay:
         whole = Extent(0, read.extent.total, read.extent.total)
         return HeadOnly(replace(_head(read, whole, container, source, address.track, begun), partial=False))
 
-    async def _sniff(self, source: Source, address: TrackSource) -> Container:
-        """Identify a file by its first bytes, with a request of their own."""
+    async def _sniff(self, source: Source, address: TrackSource) -> tuple[Container, int | None]:
+        """Identify a file by its first bytes, with a request of their own. Returns its length, too, if the response
+        states it."""
         read, first = await read_beginning(partial(self._open_file, address))
-        return self._identify(source, address.track, first, read.headers)
+        return self._identify(source, address.track, first, read.headers), read.extent.total
 
     async def _container(
         self, read: Read, first: bytes, known: Container | None, source: Source, address: TrackSource
@@ -176,7 +178,8 @@ class Relay:
             return known
         if isinstance(read, SegmentedRead):
             return self._identify(source, address.track, await read.beginning(), read.headers)
-        return await self._sniff(source, address)
+        container, _ = await self._sniff(source, address)
+        return container
 
     def _identify(self, source: Source, track: Track, first: bytes, headers: Headers) -> Container:
         """Identify a file by its first bytes, and keep the result with the extraction. Raises `NotMedia` if it is not
@@ -186,11 +189,13 @@ class Relay:
         self._extractor.keep_container(source.url, _media(source), track, container)
         return container
 
-    async def _open_read(self, source: Source, track: Track, address: TrackSource, lender: Lender) -> Read:
+    async def _open_read(
+        self, source: Source, track: Track, address: TrackSource, lender: Lender, total: int | None
+    ) -> Read:
         """Open a live stream at its edge together with all clients that watch it there, and any other stream for this
-        client alone."""
+        client alone. `total` is the length of a file, if it is known."""
         if source.start is not None or track.protocol not in HLS_PROTOCOLS:
-            return await self._open_own(source, track, address, lender)
+            return await self._open_own(source, track, address, lender, total)
         key = (source.url, source.item, _media(source).id, track.id, track.ext)
         async with self._fanout.turn(key) as turn:
             if (reader := self._fanout.join(key)) is not None:
@@ -230,7 +235,7 @@ class Relay:
         return reader
 
     async def _open_own(
-        self, source: Source, track: Track, address: TrackSource, lender: Lender
+        self, source: Source, track: Track, address: TrackSource, lender: Lender, total: int | None = None
     ) -> ResumingRead | SegmentedRead:
         """Open a read of the bytes that `source` asks for."""
         if _is_segmented(track):
@@ -243,10 +248,10 @@ class Relay:
                 patience=self._client.stall_timeout,
                 start=source.start,
             )
-        return await self._open_file(address, source.range, source.if_range)
+        return await self._open_file(address, source.range, source.if_range, total)
 
     async def _open_file(
-        self, address: TrackSource, asked: ByteRange | None, if_range: str | None = None
+        self, address: TrackSource, asked: ByteRange | None, if_range: str | None = None, total: int | None = None
     ) -> ResumingRead:
         track = address.track
         return await open_resuming(
@@ -257,6 +262,7 @@ class Relay:
             window_bytes=track.http_chunk_size,
             wait_seconds=self._wait_seconds,
             renewals=1,
+            total=total,
         )
 
     async def _until_available(self, track: Track) -> None:
