@@ -347,6 +347,7 @@ def _head(read: Read, extent: Extent, container: Container, source: Source, trac
         etag=read.headers.get("etag"),
         last_modified=read.headers.get("last-modified"),
         title=_media(source).title,
+        address=read.url if isinstance(read, ResumingRead) else None,
         timings={"connect": read.connect_seconds, "first-byte": time.monotonic() - begun},
     )
 
