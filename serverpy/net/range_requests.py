@@ -19,8 +19,8 @@ BACK_OFF_SECONDS = (0.2, 0.5, 1.0)
 _CARRY_MEDIA = frozenset({200, 203, 206})
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that a later request may not meet. Any other status without media may mean that the address is stale."""
-_RANGE_REFUSED = frozenset({400, 403, 405, 412, 416})
-"""Statuses below 500 with which servers refuse a Range that they do not support."""
+_NOT_BY_RANGE = frozenset({401, 402, 410, 451})
+"""Statuses that have a reason of their own. Servers refuse a Range that they do not support with nearly any other."""
 _FOR_EVERY_CLIENT = frozenset({404, 410, 429, 451})
 """Statuses that are about the media or this server's address: another HTTP client would get them, too."""
 
@@ -143,15 +143,17 @@ class RangeRequests:
         await asyncio.sleep(max(BACK_OFF_SECONDS[self.tries - 1], wait_seconds))
 
     def may_blame_range(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
-        """Return whether the same request without Range may succeed. A server error that may pass counts against Range
-        only if it occurs twice."""
+        """Return whether the same request without Range may succeed. A server error that may pass, a connection without
+        a response, and a response that cannot be read count against Range only if they occur twice."""
         if self.range_works or self._tried_without or not self.sent_range:
             return False
+        if isinstance(error, UpstreamTimeout | Mismatch | RedirectFailed):
+            return False
         if not isinstance(error, Refused):
-            return isinstance(error, Unusable)
+            return isinstance(error, Unusable) or self.tries > 1
         if error.is_passing:
             return error.status >= 500 and self.tries > 1 and not error.retry_after
-        return error.status in _RANGE_REFUSED or error.status >= 500
+        return error.status >= 400 and error.status not in _NOT_BY_RANGE
 
     def _may_be_stale(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
         """Return whether a fresh address may help. After a network failure, this is the last remedy."""
