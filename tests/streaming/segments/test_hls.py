@@ -259,6 +259,11 @@ def test_unsupported_encryption_is_refused_with_its_name(method: str) -> None:
     assert "<" not in str(caught.value)
 
 
+@pytest.mark.parametrize("padding", ["\0" * 100, " \0 ", "\0\n\0"])
+def test_padding_after_the_last_line_is_no_segment(padding: str) -> None:
+    assert paths(read("one.ts\n#EXT-X-ENDLIST\n" + padding)) == ["one.ts"]
+
+
 @pytest.mark.parametrize("line", ["<!DOCTYPE html>", "one.ts", '{"error": 404}', "EXTM3U"])
 def test_a_playlist_without_its_header_is_refused(line: str) -> None:
     with pytest.raises(UpstreamFailed, match="did not return an HLS playlist"):
