@@ -72,6 +72,8 @@ class Head:
     etag: str | None = None
     last_modified: str | None = None
     title: str | None = None
+    address: str | None = field(default=None, repr=False)
+    """The URL of a file, after redirects: for comparisons only, never to be shown."""
     timings: dict[str, float] = field(default_factory=dict)
     """Durations in seconds, by phase ("connect", "first-byte"), for the `Server-Timing` header."""
 

@@ -20,10 +20,9 @@ from serverpy.ranges import ByteRange
 BACK_OFF_SECONDS = (0.2, 0.5, 1.0)
 _CARRY_MEDIA = frozenset({200, 203, 206})
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses that may be temporary, so that a later request may succeed. Any other status of a response without media may
-mean that the URL has expired."""
-_RANGE_REFUSED = frozenset({400, 403, 405, 412, 416})
-"""Statuses below 500 with which servers refuse a Range header that they do not support."""
+"""Statuses that a later request may not meet. Any other status without media may mean that the address is stale."""
+_NOT_BY_RANGE = frozenset({401, 402, 410, 451})
+"""Statuses that have a reason of their own. Servers refuse a Range that they do not support with nearly any other."""
 _FOR_EVERY_CLIENT = frozenset({404, 410, 429, 451})
 """Statuses that depend on the media or on the IP address of this machine: another HTTP client would get the same
 status."""
@@ -61,7 +60,12 @@ class RangeRequests:
     maximum number of fresh URLs between two new bytes."""
 
     def __init__(
-        self, source: RangeSource, window_bytes: int | None, wait_seconds: float, renewals: int = len(BACK_OFF_SECONDS)
+        self,
+        source: RangeSource,
+        window_bytes: int | None,
+        wait_seconds: float,
+        renewals: int = len(BACK_OFF_SECONDS),
+        known: Representation | None = None,
     ) -> None:
         self._source = source
         self._wait_seconds = wait_seconds
@@ -71,8 +75,8 @@ class RangeRequests:
         self._tried_without = False
         self.window_bytes = window_bytes
         self.tries = 0
-        self.known = Representation()
-        """The facts about the file, as the accepted responses stated them."""
+        self.known = known or Representation()
+        """The facts about the file from the accepted responses, of this read and of earlier ones."""
         self.sent_range = False
         """Whether the last request had a Range header."""
         self.without_range = False
@@ -144,15 +148,17 @@ class RangeRequests:
         await asyncio.sleep(max(BACK_OFF_SECONDS[self.tries - 1], wait_seconds))
 
     def may_blame_range(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
-        """Return whether the same request without Range may succeed. If the server error may be temporary, it is blamed
-        on Range only when it occurs a second time."""
+        """Return whether the same request without Range may succeed. A server error that may pass, a connection without
+        a response, and a response that cannot be read count against Range only if they occur twice."""
         if self.range_works or self._tried_without or not self.sent_range:
             return False
+        if isinstance(error, UpstreamTimeout | Mismatch | RedirectFailed):
+            return False
         if not isinstance(error, Refused):
-            return isinstance(error, Unusable)
+            return isinstance(error, Unusable) or self.tries > 1
         if error.is_passing:
             return error.status >= 500 and self.tries > 1 and not error.retry_after
-        return error.status in _RANGE_REFUSED or error.status >= 500
+        return error.status >= 400 and error.status not in _NOT_BY_RANGE
 
     def _may_be_stale(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
         """Return whether a fresh URL may help. After a network failure, a fresh URL is the last remedy."""

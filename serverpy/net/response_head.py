@@ -31,9 +31,9 @@ _STATUS_LINE = re.compile(r"[\t ]*(?:HTTP/(1)(?:\.([0-9]))?|ICY)[\t ]+([1-9][0-9
 _FIELD = re.compile(r"^[\t ]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[\t ]*:(.*)$", re.MULTILINE)
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _BLANKED = bytes(byte if byte in b"\t\n" or (byte >= 32 and byte != 127) else 32 for byte in range(256))
-"""Translation table from control characters to blanks, because parsers that read the head later treat some control
-characters as the end of a line."""
-_ENDLESS = re.compile(r"\s*bytes\s+0-[0-9]{16,}/[0-9*]+\s*", re.IGNORECASE)  # matches numbers of LONGEST_BODY or more
+"""Translation of control characters to blanks: parsers behind us take some of them for the end of a line."""
+_ENDLESS = re.compile(r"\s*bytes\s+0-[0-9]{16,}/[0-9*]+\s*", re.IGNORECASE)  # of LONGEST_BODY or more
+_AROUND = " \t\"'"
 _LENGTH, _CODING, _CONNECTION = "content-length", "transfer-encoding", "connection"
 
 Field = tuple[str, str]
@@ -90,8 +90,9 @@ def parse_response(head: bytes) -> ResponseHead:
 
 
 def tokens(values: Iterable[str]) -> list[str]:
-    """Return the members of a list-valued field, in lower case and without parameters (RFC 9110 §5.6.1)."""
-    members = (member.partition(";")[0].strip().lower() for value in values for member in value.split(","))
+    """Return the members of a list-valued field, in lower case and without parameters (RFC 9110 §5.6.1). Quotes around
+    a member are dropped: `"gzip"` is compressed all the same."""
+    members = (member.partition(";")[0].strip(_AROUND).lower() for value in values for member in value.split(","))
     return [member for member in members if member]
 
 

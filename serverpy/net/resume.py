@@ -15,7 +15,7 @@ from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.opening import Extent, Opened, Opening
 from serverpy.net.range_requests import BACK_OFF_SECONDS, RangeRequests, RangeSource
-from serverpy.net.representation import Mismatch, Part, Unusable, part_of
+from serverpy.net.representation import Mismatch, Part, Representation, Unusable, part_of
 from serverpy.ranges import ByteRange, total_of
 from serverpy.tasks import Unlosable
 
@@ -40,19 +40,19 @@ async def open_resuming(
     wait_seconds: float,
     renewals: int = len(BACK_OFF_SECONDS),
     total: int | None = None,
+    known: Representation | None = None,
 ) -> ResumingRead:
-    """Open a read of the bytes `asked` (None: the whole file). The read covers the whole file if `ranges` is False, if
-    the server does not support ranges, or if the file no longer matches `if_range`.
-
-    No request asks for more than `window_bytes` bytes. If the server's Retry-After is longer than `wait_seconds`, the
-    read fails instead of waiting. The URL of `source` is renewed at most `renewals` times without a new byte. `total`
-    is the length of the file in bytes, if the caller knows it, so that a suffix range can be requested by its first
-    byte. It may be wrong, because the length in a response takes precedence.
+    """Open a read of the bytes `asked` (None: the whole file). The read is of the whole if `ranges` is False, if the
+    server does not support ranges, or if `if_range` no longer holds. No request asks for more than `window_bytes`; no
+    retry waits longer than `wait_seconds`, even if the server's Retry-After is longer. `source` is renewed at most
+    `renewals` times without a new byte. `total` is the length, if it is known from elsewhere: with it, a suffix range
+    is requested by its first byte. The response takes precedence, so `total` may be wrong. `known` is what earlier
+    reads of the same file have learned: the responses must not contradict it.
 
     Raises `RangeNotSatisfiable` if the range contains no byte of the file, `SourceError` if the media server fails, and
     the errors of `source`. Leaves nothing open when it raises or is cancelled.
     """
-    requests = RangeRequests(source, window_bytes, wait_seconds, renewals)
+    requests = RangeRequests(source, window_bytes, wait_seconds, renewals, known)
     opening = Opening(requests, asked, if_range, total, ranges=ranges)
     while True:
         try:

@@ -84,7 +84,9 @@ def test_a_random_range_request_returns_that_slice_of_the_file(server: Server, f
 
 
 @pytest.mark.parametrize("value", ["bytes=1190468-", "bytes=99999999-", "bytes=99999999-999999999", "bytes=-0"])
-def test_a_range_beyond_the_end_is_refused_with_the_length(server: Server, film: bytes, value: str) -> None:
+def test_a_range_beyond_the_end_raises_range_not_satisfiable_with_the_length(
+    server: Server, film: bytes, value: str
+) -> None:
     answer = ask_range(server, value)
     assert (answer.status, answer.code) == (416, "range_not_satisfiable")
     assert answer.headers["content-range"] == f"bytes */{len(film)}"

@@ -3,8 +3,12 @@ these players request two bytes first."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from serverpy.sample.catalogue import PAIRS, RENDITIONS
+from serverpy.sample.make import CAPTIONS, PHOTOS
 from serverpy.sample.site import SampleSite
 from tests.server import Server
 
@@ -53,3 +57,59 @@ def test_head_has_the_media_type_of_the_whole_file_for_embedded_and_subprocess(s
     for page in ("/media/audio.mp3", "/media/vp9.webm"):
         answer = server.get(page, verb="HEAD", method=method)
         assert (answer.status, answer.headers["content-type"]) == (200, SAMPLES[page])
+
+
+FILES = sorted(
+    {each.file for each in RENDITIONS.values() if each.protocol == "http" and not each.file.startswith("hostile/")}
+    | {"moov-last.mp4", "clip.mp4"}
+    | {f"photo-{number}.jpg" for number in range(1, PHOTOS + 1)}
+    | {f"subs.{language}.vtt" for language in CAPTIONS}
+)
+"""The files of the sample site that are not empty, without segments."""
+SEGMENTS = ["hls/ts/low-0.ts", "hls/audio/sound-0.ts", "hls/fmp4/low-init.mp4", "dash/video-180.mp4"]
+WOVEN = [f"/tube/watch/{pair}" for pair in PAIRS if pair not in ("pair-webm", "pair-muxed", "pair-mixed", "long-muxed")]
+SEEKABLE_PAGES = ["/page/hls-byterange", "/page/hls-byterange-fmp4", "/page/dash-on-demand", *WOVEN]
+TYPES = {
+    "mp4": ("video/mp4", "mp4"),
+    "m4a": ("audio/mp4", "m4a"),
+    "mp3": ("audio/mpeg", "mp3"),
+    "webm": ("video/webm", "webm"),
+    "jpg": ("image/jpeg", "jpg"),
+    "vtt": ("text/vtt", "vtt"),
+    "ts": ("video/mp2t", "ts"),
+}
+OF_AUDIO = {"mp4": ("audio/mp4", "m4a"), "webm": ("audio/webm", "weba")}
+"""Types of files of audio alone, which begin with "audio"."""
+
+
+def type_of(page: str) -> tuple[str, str]:
+    """Return the Content-Type and the extension that the media of a page must have."""
+    name = page.rpartition("/")[2]
+    ext = name.rpartition(".")[2] if "." in name else "ts" if name == "hls-byterange" else "mp4"
+    return (OF_AUDIO if name.startswith("audio") else TYPES).get(ext, TYPES[ext])
+
+
+@pytest.mark.parametrize("page", [*(f"/media/{file}" for file in FILES), *map("/{}".format, SEGMENTS), *SEEKABLE_PAGES])
+def test_every_sample_can_be_opened_as_apples_players_open_it(server: Server, page: str) -> None:
+    """These players request two bytes, and then all of them. Each response has the type of the whole."""
+    first = server.get(page, headers={"Range": "bytes=0-1"})
+    total = int(first.headers["content-range"].rpartition("/")[2])
+    rest = server.get(page, headers={"Range": "bytes=0-"})
+    with server.open(page) as exchange:
+        whole_status, whole_headers, beginning = exchange.status, exchange.headers, exchange.read(2)[:2]
+    assert (first.status, rest.status, whole_status) == (206, 206, 200)
+    assert first.headers["content-range"] == f"bytes 0-1/{total}"
+    assert rest.headers["content-range"] == f"bytes 0-{total - 1}/{total}"
+    assert first.body == rest.body[:2] == beginning
+    assert (len(rest.body), rest.complete, whole_headers["content-length"]) == (total, True, str(total))
+    content_type, ext = type_of(page)
+    for headers in (first.headers, rest.headers, whole_headers):
+        assert headers["content-type"] == content_type
+        assert headers["content-disposition"].endswith(f".{ext}")
+        assert headers["accept-ranges"] == "bytes"
+    if page.startswith("/media/"):
+        assert rest.body == server.site.path(page.removeprefix("/media/")).read_bytes()
+
+
+def test_no_sample_is_left_out(media: Path) -> None:
+    assert sorted(path.name for path in media.iterdir() if path.is_file() and path.stat().st_size) == FILES

@@ -176,6 +176,33 @@ async def test_a_source_that_changes_between_two_streams_gets_a_new_layout(shelf
         assert packets(film, "video") == packets((media / "video-180.mp4").read_bytes(), "video")
 
 
+DATES = ("Mon, 02 Nov 2026 10:00:00 GMT", "Tue, 03 Nov 2026 10:00:00 GMT")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_same"),
+    [(DATES[0], DATES[0], True), (DATES[0], DATES[1], False), (None, None, False)],
+    ids=["same date", "other date", "no date"],
+)
+async def test_at_another_server_the_date_decides_and_not_the_etag(
+    shelf: Shelf, media: Path, first: str | None, second: str | None, *, is_same: bool
+) -> None:
+    """The address of each source redirects to one of two servers, whose ETags differ."""
+    with Shelf() as one, Shelf() as other:
+        for server, etag, date in ((one, "1", first), (other, "2", second)):
+            put(server, media / "video-only.mp4", media / "audio-only.mp4", etag)
+            for name in server.headers:
+                server.headers[name] |= {"Last-Modified": date or ""}
+        async with loom(shelf) as weaving:
+            shelf.redirects |= {name: one.url + name for name in ("/video", "/audio")}
+            film = await weaving.read()
+            shelf.redirects |= {name: other.url + name for name in ("/video", "/audio")}
+            assert await weaving.read() == film
+            assert await weaving.read(ByteRange(1_000_000, 1_000_099)) == film[1_000_000:1_000_100]
+        has_probed = "bytes=0-65535" in ranges(other, "/video")
+        assert has_probed is not is_same
+
+
 async def test_a_source_that_changes_during_a_stream_raises_upstream_failed(shelf: Shelf, media: Path) -> None:
     async with loom(shelf) as weaving:
         await weaving.read()

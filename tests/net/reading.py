@@ -17,6 +17,7 @@ from serverpy.net.resume import ResumingRead, open_resuming
 from serverpy.net.session import Session
 from serverpy.options import Timeouts
 from serverpy.ranges import ByteRange
+from tests.aio import eventually
 
 FILE = random.Random(11).randbytes(300_000)
 OTHER_FILE = random.Random(12).randbytes(300_000)
@@ -158,12 +159,17 @@ def by_turns(*answers: Answer) -> Answer:
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, answer: Answer, asked: list[Ask]) -> None:
+    def __init__(self, answer: Answer, asked: list[Ask], open_ones: set[asyncio.Transport]) -> None:
         self._answer = answer
         self._asked = asked
+        self._open_ones = open_ones
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._open_ones.add(self._transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._open_ones.discard(self._transport)
 
     def data_received(self, data: bytes) -> None:
         text = data.decode("latin-1")
@@ -186,11 +192,16 @@ class _Connection(asyncio.Protocol):
 async def serving(answer: Answer) -> AsyncIterator[tuple[str, list[Ask]]]:
     """Run a media server that responds with `answer`. Yields its URL and the list of requests that it received."""
     asked: list[Ask] = []
-    server = await asyncio.get_running_loop().create_server(lambda: _Connection(answer, asked), "127.0.0.1", 0)
+    open_ones: set[asyncio.Transport] = set()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Connection(answer, asked, open_ones), "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/media", asked
     finally:
         server.close()
+        for transport in list(open_ones):  # a client in another thread may close its connections later
+            transport.abort()
+        await eventually(lambda: not open_ones)
 
 
 @asynccontextmanager

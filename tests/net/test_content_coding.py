@@ -40,6 +40,7 @@ ENCODERS: dict[str, Callable[[bytes], bytes]] = {
         (["gzip, br"], ("gzip", "br")),
         (["deflate", "gzip"], ("deflate", "gzip")),
         (["zstd;q=1"], ("zstd",)),
+        (['"gzip"', "'br';q=1"], ("gzip", "br")),
         *(([word], ()) for word in ("", " ", "identity", "Identity", "none", "UTF-8", "binary", "aws-chunked", "8bit")),
         (["aws-chunked,gzip"], ("gzip",)),
         (["utf-8, identity"], ()),

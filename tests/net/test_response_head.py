@@ -40,7 +40,10 @@ CHUNKED = b"Transfer-Encoding: chunked"
         ((b"Transfer-Encoding: identity, chunked",), True, None, False),
         ((b"Transfer-Encoding:", LENGTH), False, 5, False),
         ((b"Transfer-Encoding: Chunked ",), True, None, True),
-        # Invalid values of Content-Length
+        ((b'Transfer-Encoding: "chunked"', LENGTH), True, None, False),
+        ((b"Transfer-Encoding: 'Chunked';q=1",), True, None, False),
+        ((b'Content-Length: "5"',), False, 5, False),
+        # Invalid lengths
         ((b"Content-Length: -1",), False, None, False),
         ((b"Content-Length: 18446744073709551615",), False, None, False),
         ((b"Content-Length: 9223372036854775807",), False, None, False),

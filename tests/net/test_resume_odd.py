@@ -355,7 +355,8 @@ UNUSABLE: dict[str, Callable[[Ask], Reply]] = {
     },
     "multipart": named(None, "multipart/byteranges; boundary=x"),
     "multipart with a Content-Range": named(f"bytes 0-{SIZE - 1}/{SIZE}", "multipart/byteranges"),
-    **{str(status): partial(lambda status, _ask: refusal(status), status) for status in (400, 403, 405, 412, 416)},
+    **{str(status): partial(lambda status, _ask: refusal(status), status) for status in (400, 403, 404, 405, 406)},
+    **{str(status): partial(lambda status, _ask: refusal(status), status) for status in (409, 412, 416, 417, 422)},
     "416 with the total": lambda _ask: refusal(416, more={"Content-Range": f"bytes */{SIZE}"}),
     **{str(status): partial(lambda status, _ask: refusal(status), status) for status in (501, 505, 509)},
 }
@@ -377,6 +378,23 @@ async def test_a_request_is_sent_without_range_only_after_two_temporary_server_e
         assert ([ask.has_range for ask in asked], read.partial) == ([True, True, False], False)
     async with upstream(by_turns(lambda _ask: refusal(status), part)) as (source, _), reading(source) as read:
         assert read.partial
+
+
+@pytest.mark.parametrize("reply", [Reply(b"", "FIN"), Reply(b"", "RST"), Reply(b"?\r\n\r\n", "FIN")])
+async def test_range_is_dropped_if_it_gets_no_response_twice(reply: Reply) -> None:
+    async with upstream(range_harms(lambda _ask: reply)) as (source, asked), reading(source, TAIL) as read:
+        assert await rest_of(read) == FILE
+        assert ([ask.has_range for ask in asked], read.partial) == ([True, True, False], False)
+    async with upstream(by_turns(lambda _ask: reply, part)) as (source, _), reading(source, TAIL) as read:
+        assert read.partial
+
+
+@pytest.mark.parametrize("status", [401, 410, 451])
+async def test_a_status_that_is_not_about_range_is_asked_for_once(status: int) -> None:
+    async with upstream(lambda _ask: refusal(status)) as (source, asked):
+        with pytest.raises(UpstreamFailed, match=str(status)):
+            await open_resuming(source, wait_seconds=2.0)
+        assert len(asked) == 1
 
 
 async def test_a_read_that_was_opened_without_range_is_resumed_without_range() -> None:

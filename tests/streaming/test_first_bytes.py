@@ -138,6 +138,17 @@ async def test_the_first_bytes_of_a_file_are_requested_once_for_each_extraction(
         assert it.ranges == ["bytes=0-511", "bytes=5-9"]
 
 
+async def test_the_length_that_comes_with_the_first_bytes_replaces_a_suffix(shelf: Shelf) -> None:
+    data = written("adts", "aac")
+    async with rig(shelf, plain(shelf, data)) as it:
+        for asked in (ByteRange(None, 200), ByteRange(None, 2 * len(data))):
+            body = await it.open(asked)
+            assert await rest_of(body) == data[-(asked.last or 0) :]
+            await body.aclose()
+            await it.extractor.extract(PAGE, fresh=True)
+        assert it.ranges == ["bytes=0-511", f"bytes={len(data) - 200}-", "bytes=0-511", "bytes=0-"]
+
+
 async def test_a_requested_range_that_contains_the_first_bytes_needs_no_additional_request(shelf: Shelf) -> None:
     data = written("adts", "aac")
     for asked in (None, WHOLE, ByteRange(0, SNIFF_BYTES - 1)):

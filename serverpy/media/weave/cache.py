@@ -21,6 +21,7 @@ from functools import partial
 from serverpy.media.mp4.layout import Layout
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.memory.room import Room
+from serverpy.net.urls import Origin
 from serverpy.single_flight import LedFlights
 from serverpy.validators import strong_validator
 
@@ -33,12 +34,13 @@ FIXED_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class SourceVersion:
-    """The length, in bytes, and the validators of a source file. If they change, a layout that was made for the file is
-    no longer valid."""
+    """The length and validators of a source, and the server that stated them. If they change, a layout made for the
+    source no longer fits."""
 
     total: int
     etag: str | None
     last_modified: str | None
+    server: Origin | None = None
 
     @property
     def validator(self) -> str | None:

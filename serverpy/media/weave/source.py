@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from serverpy.body import Body, Opener, Source
+from serverpy.body import Body, Head, Opener, Source
 from serverpy.containers import MP4
 from serverpy.errors import RangeNotSatisfiable, UnsupportedConversion, UpstreamFailed
 from serverpy.media.weave.cache import SourceVersion
 from serverpy.memory.budget import Reservation
+from serverpy.net.urls import Origin, split
 from serverpy.plan import Plan
 from serverpy.ranges import ByteRange
 from serverpy.validators import dates_differ
@@ -39,23 +40,38 @@ class Ranged:
         self._source = source
 
     async def open(self, first: int, end: int, version: SourceVersion | None) -> Body:
-        """Open the bytes `first` to `end - 1` of the source file, or the bytes up to its end if the file is shorter.
-        Raises `UnsupportedConversion` if the media server does not support ranges, `Changed` if `version` is given and
-        the file has another version, and the errors of the streaming method."""
-        asked = ByteRange(first, end - 1)
-        # The first bytes of the source have already identified its container, so later ranges use `self._plan`, which
-        # states the container.
-        plan, validator = (self._first_plan, None) if version is None else (self._plan, version.validator)
-        source = replace(self._source, range=asked, if_range=validator, head_only=False)
+        """Open the bytes from `first` to before `end` (or the end of the source, if that comes first), of `version` if
+        one is given. Raises `UnsupportedConversion` if the server does not support ranges, `Changed` if the source has
+        another version, and the errors of the method."""
         try:
-            body = await self._method.open(plan, source, self._reservation)
-        except RangeNotSatisfiable as beyond:  # this server chose the range, so the client must not get status 416
+            body = await self._open(first, end, version, None if version is None else version.validator)
+            if version is not None and _has_moved(body, version):
+                await body.aclose()
+                body = await self._open(first, end, version, version.last_modified)
+        except RangeNotSatisfiable as beyond:  # this server chose the range, not the client
             raise (UpstreamFailed("The media is empty.") if version is None else Changed()) from beyond
         error = _mismatch(body, first, version)
         if error is not None:
             await body.aclose()
             raise error
         return body
+
+    async def _open(self, first: int, end: int, version: SourceVersion | None, validator: str | None) -> Body:
+        # The first bytes have identified the source: its ranges are not identified again.
+        plan = self._first_plan if version is None else self._plan
+        source = replace(self._source, range=ByteRange(first, end - 1), if_range=validator, head_only=False)
+        return await self._method.open(plan, source, self._reservation)
+
+
+def server_of(head: Head) -> Origin | None:
+    return None if head.address is None else split(head.address)[0]
+
+
+def _has_moved(body: Body, version: SourceVersion) -> bool:
+    """Return whether the ETag did not hold at another server than that of `version`. The servers of one file may have
+    an ETag each; its date, which is then the validator, and its length must be the same at all of them."""
+    head = body.head
+    return not head.partial and version.last_modified is not None and server_of(head) != version.server
 
 
 def _mismatch(body: Body, first: int, version: SourceVersion | None) -> UpstreamFailed | UnsupportedConversion | None:

@@ -29,7 +29,7 @@ from serverpy.media.mp4.locate import MAX_MOOF_BYTES, PROBE_BYTES, Located, Span
 from serverpy.media.mp4.woven import lay_out, peak_bytes
 from serverpy.media.weave.cache import Layouts, Lease, SourceVersion, Woven
 from serverpy.media.weave.fragments import read_block
-from serverpy.media.weave.source import Changed, Forward, Ranged
+from serverpy.media.weave.source import Changed, Forward, Ranged, server_of
 from serverpy.memory.budget import Reservation
 from serverpy.memory.room import Room
 from serverpy.net.connection import SMALL_STEP
@@ -262,7 +262,7 @@ async def _probe(ranged: Ranged) -> tuple[SourceVersion, bytes]:
         data = await _drain(body, min(PROBE_BYTES, head.total))
     finally:
         await body.aclose()
-    return SourceVersion(head.total, head.etag, head.last_modified), data
+    return SourceVersion(head.total, head.etag, head.last_modified, server_of(head)), data
 
 
 async def _fetch(ranged: Ranged, span: Span, version: SourceVersion, room: Room) -> bytes:

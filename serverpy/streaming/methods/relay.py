@@ -123,9 +123,10 @@ class Relay:
             return await self._open_head(source, address, begun)
         try:
             container = plan.container or self._extractor.container_of(source.url, _media(source), track)
+            total = None
             if container is None and _needs_beginning(source, track):
-                container = await self._sniff(source, address)
-            read = await self._open_read(source, track, address, lender)
+                container, total = await self._sniff(source, address)
+            read = await self._open_read(source, track, address, lender, total)
             first = await first_chunks(read.read)
             container = await self._container(read, b"".join(first), container, source, address)
         except BaseException:
@@ -161,11 +162,11 @@ class Relay:
         whole = Extent(0, read.extent.total, read.extent.total)
         return HeadOnly(replace(_head(read, whole, container, source, address.track, begun), partial=False))
 
-    async def _sniff(self, source: Source, address: TrackSource) -> Container:
-        """Request the first bytes of the file in a request of their own, and return the container that they
-        identify."""
+    async def _sniff(self, source: Source, address: TrackSource) -> tuple[Container, int | None]:
+        """Identify a file by its first bytes, with a request of their own. Returns its length, too, if the response
+        states it."""
         read, first = await read_beginning(partial(self._open_file, address))
-        return self._identify(source, address.track, first, read.headers)
+        return self._identify(source, address.track, first, read.headers), read.extent.total
 
     async def _container(
         self, read: Read, first: bytes, known: Container | None, source: Source, address: TrackSource
@@ -180,7 +181,8 @@ class Relay:
             return known
         if isinstance(read, SegmentedRead):
             return self._identify(source, address.track, await read.beginning(), read.headers)
-        return await self._sniff(source, address)
+        container, _ = await self._sniff(source, address)
+        return container
 
     def _identify(self, source: Source, track: Track, first: bytes, headers: Headers) -> Container:
         """Identify the container of a file by its first bytes, and store it in the cache with the extraction. Raises
@@ -190,11 +192,13 @@ class Relay:
         self._extractor.keep_container(source.url, _media(source), track, container)
         return container
 
-    async def _open_read(self, source: Source, track: Track, address: TrackSource, lender: Lender) -> Read:
-        """Open a read of the track. For a live stream from its live edge, this is a reader that shares the upstream
-        with other clients; any other stream is opened for this client alone."""
+    async def _open_read(
+        self, source: Source, track: Track, address: TrackSource, lender: Lender, total: int | None
+    ) -> Read:
+        """Open a live stream at its edge together with all clients that watch it there, and any other stream for this
+        client alone. `total` is the length of a file, if it is known."""
         if source.start is not None or track.protocol not in HLS_PROTOCOLS:
-            return await self._open_own(source, track, address, lender)
+            return await self._open_own(source, track, address, lender, total)
         key = (source.url, source.item, _media(source).id, track.id, track.ext)
         async with self._fanout.turn(key) as turn:
             if (reader := self._fanout.join(key)) is not None:
@@ -235,7 +239,7 @@ class Relay:
         return reader
 
     async def _open_own(
-        self, source: Source, track: Track, address: TrackSource, lender: Lender
+        self, source: Source, track: Track, address: TrackSource, lender: Lender, total: int | None = None
     ) -> ResumingRead | SegmentedRead:
         """Open a read, for this client alone, of the bytes that `source` asks for."""
         if _is_segmented(track):
@@ -249,10 +253,10 @@ class Relay:
                 patience=self._client.stall_timeout,
                 start=source.start,
             )
-        return await self._open_file(address, source.range, source.if_range)
+        return await self._open_file(address, source.range, source.if_range, total)
 
     async def _open_file(
-        self, address: TrackSource, asked: ByteRange | None, if_range: str | None = None
+        self, address: TrackSource, asked: ByteRange | None, if_range: str | None = None, total: int | None = None
     ) -> ResumingRead:
         track = address.track
         return await open_resuming(
@@ -263,6 +267,7 @@ class Relay:
             window_bytes=track.http_chunk_size,
             wait_seconds=self._wait_seconds,
             renewals=1,
+            total=total,
         )
 
     async def _until_available(self, track: Track) -> None:
@@ -349,6 +354,7 @@ def _head(read: Read, extent: Extent, container: Container, source: Source, trac
         etag=read.headers.get("etag"),
         last_modified=read.headers.get("last-modified"),
         title=_media(source).title,
+        address=read.url if isinstance(read, ResumingRead) else None,
         timings={"connect": read.connect_seconds, "first-byte": time.monotonic() - begun},
     )
 

@@ -104,7 +104,8 @@ class MediaPlaylist:
         if not line:
             return None
         if not line.startswith("#"):
-            return self._take_address(self._resolved(line))
+            line = line.strip("\0")  # padding of a fixed-size buffer
+            return self._take_address(self._resolved(line)) if line else None
         name, _, value = line.partition(":")
         take = _TAGS.get(name)
         if take is not None:

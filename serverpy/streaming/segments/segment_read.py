@@ -11,6 +11,7 @@ from serverpy.errors import RangeNotSatisfiable, SourceError, UpstreamFailed
 from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
+from serverpy.net.representation import Representation
 from serverpy.net.resume import ResumingRead, open_resuming
 from serverpy.ranges import ByteRange
 from serverpy.streaming.segments.keys import KEY_BYTES, Keys
@@ -24,6 +25,28 @@ Renew = Callable[[Segment, int], Awaitable[Segment | None]]
 counts the calls since the last new byte, from 1."""
 
 
+class RangedFile:
+    """What the responses have told of the file of which the latest segments are ranges: the ranges of one file must
+    not come from two versions of it. That of a live stream may grow, so nothing is kept of it."""
+
+    def __init__(self, *, grows: bool) -> None:
+        self._grows = grows
+        self._url = ""
+        self._known = Representation()
+
+    def at(self, url: str) -> Representation:
+        """Return what is known of the file at `url`: nothing, unless it is the latest one."""
+        if self._grows or url != self._url:
+            self._url, self._known = url, Representation()
+        return self._known
+
+    def move(self, url: str, fresh_url: str) -> None:
+        """Keep what is known of the file at `url` for `fresh_url`, where the same bytes may have another ETag."""
+        if url == self._url != fresh_url:
+            self._url = fresh_url
+            self._known.forget_etags()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
     """The arguments that are the same for opening any segment of a stream. `retry_seconds` returns the argument
@@ -34,14 +57,16 @@ class Opening:
     judge: Judge
     wait_seconds: float
     retry_seconds: Callable[[], float | None]
+    file: RangedFile
 
 
 class _Place:
     """The current URLs of a segment and of its key."""
 
-    def __init__(self, source: TrackSource, segment: Segment, renew: Renew) -> None:
-        self.source = source
+    def __init__(self, opening: Opening, segment: Segment, renew: Renew) -> None:
+        self.source = opening.source
         self.segment = segment
+        self._file = opening.file
         self.renewals = 0
         """Number of times that `renew` was called since the last new byte."""
         self._renew = renew
@@ -51,6 +76,7 @@ class _Place:
         fresh = await self._renew(self.segment, self.renewals)
         if fresh is None:
             return False
+        self._file.move(self.segment.url, fresh.url)
         self.segment = fresh
         return True
 
@@ -83,11 +109,11 @@ class KeySource:
 async def open_segment(
     opening: Opening, segment: Segment, renew: Renew, *, skip: int = 0, most_bytes: int | None = None
 ) -> SegmentRead:
-    """Open a read of at most `most_bytes` bytes of `segment`, without its first `skip` bytes. When the call returns,
-    the first bytes have arrived, and fit the earlier segments. Raises the errors of `open_resuming` and `Judge`, and
-    `UpstreamFailed` if the media server does not return the ranges that the playlist specifies or if the key is
-    invalid. If the call raises or is cancelled, it closes the connection."""
-    place = _Place(opening.source, segment, renew)
+    """Open a read of at most `most_bytes` of `segment`, from `skip` bytes on. Its first bytes have arrived and fit the
+    segments before it. Raises the errors of `open_resuming` and `Judge`, and `UpstreamFailed` if the server does not
+    return the ranges that the playlist specifies or if the key is invalid. Leaves nothing open when it raises or is
+    cancelled."""
+    place = _Place(opening, segment, renew)
     retries = Retries(opening.retry_seconds())
     while True:
         read = None
@@ -137,15 +163,15 @@ async def _open_once(
     else:
         first, end = segment.first + skip, segment.end
         end = end if most_bytes is None else min(end, first + most_bytes)
-        read = await _open_range(place, first, end, opening.wait_seconds)
+        read = await _open_range(opening, place, first, end)
     return SegmentRead(opening, segment, place, read, decryption)
 
 
-async def _open_range(place: _Place, first: int, end: int, wait_seconds: float) -> ResumingRead:
-    """Open the bytes `first` to `end - 1` of a file. If the file ends within the range, opens the bytes up to the end
-    of the file, as players do. Raises `ShortFile` if the file ends before the range."""
+async def _open_range(opening: Opening, place: _Place, first: int, end: int) -> ResumingRead:
+    """Open a range. If the file ends within it, open the rest of the file, as players do."""
+    asked, known = ByteRange(first, end - 1), opening.file.at(place.segment.url)
     try:
-        read = await open_resuming(SegmentSource(place), ByteRange(first, end - 1), wait_seconds=wait_seconds)
+        read = await open_resuming(SegmentSource(place), asked, wait_seconds=opening.wait_seconds, known=known)
     except RangeNotSatisfiable as error:
         raise ShortFile(place.segment.url, error.size) from error
     given = read.extent

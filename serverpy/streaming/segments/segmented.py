@@ -27,7 +27,7 @@ from serverpy.streaming.segments.manifest import HlsManifest, Manifest, load, pl
 from serverpy.streaming.segments.prefetch import AFTER_BYTES, Prefetch, Waits
 from serverpy.streaming.segments.retries import ShortFile
 from serverpy.streaming.segments.segment import Segment
-from serverpy.streaming.segments.segment_read import Opening, SegmentRead, open_segment
+from serverpy.streaming.segments.segment_read import Opening, RangedFile, SegmentRead, open_segment
 from serverpy.streaming.track_source import TrackSource
 from serverpy.tasks import Unlosable
 
@@ -198,6 +198,7 @@ class _Segments:
             judge=Judge(strict=source.track.protocol != DASH_PROTOCOL),
             wait_seconds=wait_seconds,
             retry_seconds=lambda: cursor.retry_seconds,
+            file=RangedFile(grows=not isinstance(cursor, FinishedCursor)),
         )
         self._has_skipped = False
         self.current: SegmentRead | None = None

@@ -28,7 +28,10 @@ from serverpy.errors import ServerPYError, TargetForbidden, TooLarge, UpstreamFa
 from serverpy.extraction.error_text import OF_MEDIA, refusal, refused_tunnel
 from serverpy.net.content_coding import codings_of
 from serverpy.net.heads import REFUSED_HEADER
+from serverpy.net.http1 import Headers
+from serverpy.net.representation import Mismatch, Part, Representation, Unusable, part_of
 from serverpy.net.response_head import is_endless
+from serverpy.net.urls import split
 from serverpy.ranges import ContentRange, parse_length
 from serverpy.ytdlp.download.sink import OneFile
 from serverpy.ytdlp.http_client import refuse_cut
@@ -53,6 +56,8 @@ def translate(error: BaseException) -> ServerPYError:
     """Return the ServerPYError for a network error of yt-dlp. Its message contains no URL and no IP address."""
     if isinstance(error, ServerPYError):
         return error
+    if isinstance(error, OddResponse):
+        return error.meaning
     if isinstance(error, HTTPError):
         refused = refusal(error.response.headers.get(REFUSED_HEADER), OF_MEDIA)
         return refused or UpstreamFailed(f"The media server responded with HTTP status {error.status}.")
@@ -67,6 +72,15 @@ def translate(error: BaseException) -> ServerPYError:
     if isinstance(error, RequestError):
         return UpstreamFailed("The connection to the media server failed.")
     return UpstreamFailed(f"Yt-dlp's downloader could not fetch the media ({type(error).__name__}).")
+
+
+class OddResponse(TransportError):  # type: ignore[misc]  # yt-dlp is untyped
+    """A response that does not continue the file. yt-dlp's retries treat it like a cut connection, because the next
+    response may come from another server. `meaning` is the error if it is the last one."""
+
+    def __init__(self, meaning: UpstreamFailed) -> None:
+        super().__init__(str(meaning))
+        self.meaning = meaning
 
 
 def _timed_out(error: BaseException) -> bool:
@@ -91,6 +105,7 @@ class MediaRequests:
         self._ydl = ydl
         self.stop = stop
         self.always_impersonates = bool(ydl.params.get("impersonate"))
+        self._file = "", Representation()
         self.small_was_framed = False
         """Whether the latest response to `urlopen` stated where its body ends (by its length or by chunks). If not, the
         body may have been cut."""
@@ -100,6 +115,12 @@ class MediaRequests:
 
     def impersonates(self, request: Request) -> bool:
         return self.always_impersonates or request.extensions.get("impersonate") is not None
+
+    def known(self, url: str) -> Representation:
+        """Return what the responses have told of the file at `url`. That of another file than the latest is dropped."""
+        if url != self._file[0]:
+            self._file = url, Representation()
+        return self._file[1]
 
     def stream(self, request: Request) -> Response:
         """Return an open response, which the caller closes. Raises `TargetForbidden` if the filtering proxy refuses the
@@ -154,17 +175,18 @@ class FileRequests:
     """The requests for one file, which yt-dlp's HttpFD fetches by one or more requests into `file`. Closes the
     responses that it returned, because HttpFD does not.
 
-    `window` is True if the file is itself a byte range of a larger file; the server must then honour Range. After
-    `resume`, the next request begins shortly before the position at which the last response broke off, and the repeated
-    bytes are compared. Raises `UpstreamFailed` if a response has different bytes, a different total length or a
-    different offset than expected, because HttpFD would join such responses.
+    `window` is True if the file is itself a range of a larger file; the server must then honour Range. After `resume`,
+    the next request begins shortly before the position where the last one broke off, and the bytes that arrive twice
+    are compared. Each response must belong to the file that is read, by the rules of `net/representation.py`. Raises
+    `OddResponse` if it does not, because HttpFD would join it with the others, and `UpstreamFailed` if no other
+    response would help.
     """
 
     def __init__(self, requests: MediaRequests, file: OneFile, *, window: bool) -> None:
         self._requests = requests
         self._file = file
         self._window = window
-        self._total: int | None = None
+        self._known: Representation | None = None
         self._response: Response | None = None
         self._resuming = False
         self._last_position = -1
@@ -175,8 +197,8 @@ class FileRequests:
 
     @property
     def total(self) -> int | None:
-        """The length of the file in bytes. None until a server has stated it."""
-        return None if self._window else self._total
+        """The length of the file, once a server has stated it."""
+        return None if self._window or self._known is None else self._known.total
 
     def resume(self) -> None:
         """Record that the last request failed, so that the next request resumes."""
@@ -195,8 +217,8 @@ class FileRequests:
             overlap = self._file.tail
             request.headers["Range"] = _moved(request.headers["Range"], asked - len(overlap))
         response = self._response = _prompt(self._requests.stream(request))
-        self._check(request, response, (asked or 0) - len(overlap))
-        if overlap and response.status == 206:
+        part = self._check(request, response, (asked or 0) - len(overlap))
+        if overlap and part.is_range:
             self._compare(response, overlap)
             _hide(response, len(overlap))
         self._resuming = False
@@ -207,7 +229,7 @@ class FileRequests:
         while len(seen) < len(overlap) and (piece := response.read(len(overlap) - len(seen))):
             seen += piece
         if seen != overlap:
-            raise UpstreamFailed("The media changed while it was being read.")
+            raise OddResponse(Mismatch())
 
     def _count_standstills(self) -> None:
         if self._file.position != self._last_position:
@@ -216,22 +238,27 @@ class FileRequests:
         if self._standstills > MAX_STANDSTILLS:
             raise UpstreamFailed("The media server repeatedly responds without sending any new byte.")
 
-    def _check(self, request: Request, response: Response, asked: int) -> None:
-        content_range = response.headers.get("Content-Range")
-        if response.status == 206 and not is_endless(content_range, response.headers.get("Content-Length")):
-            given = ContentRange.parse(content_range)
-            if given is None or given.first != asked:
-                raise UpstreamFailed("The media server sent a different range than requested.")
-            total = given.total
-        else:
-            total = _length(response)
-            if self._window and not _is_just_the_window(request, total):
-                raise UpstreamFailed("The media is a byte range of a file, and its server ignores Range requests.")
-            self._limit_impersonated(request, total)
-        if total is not None:
-            if self._total not in (None, total):
-                raise UpstreamFailed("The media changed its length while it was being read.")
-            self._total = total
+    def _check(self, request: Request, response: Response, asked: int) -> Part:
+        try:
+            part = _part_of(response)
+            if part.is_range and part.first != asked:
+                raise Unusable("The media server sent a different range than requested.")
+            if not part.is_range:
+                self._check_whole(request, part.total)
+            self._learn(request, response, part)
+        except (Unusable, Mismatch) as error:
+            raise OddResponse(error) from error
+        return part
+
+    def _check_whole(self, request: Request, total: int | None) -> None:
+        if self._window and not _is_just_the_window(request, total):
+            raise UpstreamFailed("The media is a byte range of a file, and its server ignores Range requests.")
+        self._limit_impersonated(request, total)
+
+    def _learn(self, request: Request, response: Response, part: Part) -> None:
+        if self._known is None:
+            self._known = self._requests.known(request.url) if self._window else Representation()
+        self._known.learn(part.total, Headers(response.headers.items()), split(response.url)[0])
 
     def _limit_impersonated(self, request: Request, total: int | None) -> None:
         if self._requests.impersonates(request) and (total is None or total > IMPERSONATED_WHOLE_BYTES):
@@ -268,10 +295,19 @@ def _hide(response: Response, count: int) -> None:
         response.headers.replace_header("Content-Length", str(length - count))
 
 
-def _length(response: Response) -> int | None:
-    # If the body has a content coding, Content-Length counts the encoded bytes.
-    is_coded = codings_of(response.headers.get_all("Content-Encoding") or ())
-    return None if is_coded else parse_length(response.headers.get("Content-Length"))
+def _part_of(response: Response) -> Part:
+    """Return the part of the file that a response carries. A range may leave the total out: a file that is a range of
+    another cannot be requested without Range. Raises `Unusable` if the head contradicts itself."""
+    status, fields = response.status, Headers(response.headers.items())
+    if codings_of(fields.all("content-encoding")):  # then the length is that of the encoded bytes
+        fields = Headers(field for field in fields if field[0] != "content-length")
+    content_range, length = fields.get("content-range"), fields.get("content-length")
+    if status == 206 and is_endless(content_range, length):
+        return Part(0, None, None, is_range=False)
+    given = ContentRange.parse(content_range)
+    if status == 206 and given is not None and given.total is None:
+        return Part(given.first, given.last + 1, None, is_range=True)
+    return part_of(200 if status == 203 else status, fields)
 
 
 def _is_just_the_window(request: Request, total: int | None) -> bool:

@@ -64,6 +64,7 @@ class Shelf:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = False
+    request_queue_size = 128
     block_on_close = True
 
     def __init__(self, shelf: Shelf) -> None:

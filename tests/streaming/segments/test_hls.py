@@ -261,6 +261,11 @@ def test_the_error_for_an_unsupported_encryption_method_contains_its_name(method
     assert "<" not in str(caught.value)
 
 
+@pytest.mark.parametrize("padding", ["\0" * 100, " \0 ", "\0\n\0"])
+def test_padding_after_the_last_line_is_no_segment(padding: str) -> None:
+    assert paths(read("one.ts\n#EXT-X-ENDLIST\n" + padding)) == ["one.ts"]
+
+
 @pytest.mark.parametrize("line", ["<!DOCTYPE html>", "one.ts", '{"error": 404}', "EXTM3U"])
 def test_a_playlist_without_the_extm3u_tag_is_refused(line: str) -> None:
     with pytest.raises(UpstreamFailed, match="did not return an HLS playlist"):

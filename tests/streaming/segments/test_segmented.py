@@ -30,6 +30,7 @@ from serverpy.net.client import Client
 from serverpy.net.connection import SMALL_STEP
 from serverpy.ranges import ByteRange
 from serverpy.tasks import cancel, spawn
+from tests.aio import run
 from tests.streaming.segments.relaying import Page, client_for, drain_into, drained, hls, opened, stream
 from tests.streaming.segments.shelf import Shelf, Tokens
 
@@ -53,6 +54,76 @@ def encrypt(shelf: Shelf, first: int = 0) -> None:
     for number, piece in enumerate(PIECES):
         shelf.files[f"/{number}.ts"] = encrypted(piece, first + number)
     shelf.files["/key"] = KEY
+
+
+# Ranges of one file
+
+
+def ranges_of_one_file(shelf: Shelf, versions: list[dict[str, str]], *, ends: bool = True) -> Track:
+    """List the pieces as ranges of one file. Each of its responses has the next headers of `versions`, and all further
+    ones have the last."""
+    asked = iter([*versions, *[versions[-1]] * 100])
+
+    def file() -> bytes:
+        shelf.headers["/all.ts"] = next(asked)
+        return FILE
+
+    shelf.files["/all.ts"] = file
+    lines = [line for piece in PIECES for line in ("#EXTINF:1,", f"#EXT-X-BYTERANGE:{len(piece)}", "all.ts")]
+    return hls(shelf, "\n".join(["#EXT-X-TARGETDURATION:1", *lines]))
+
+
+V1 = {"ETag": '"1"', "Last-Modified": "Mon, 02 Nov 2026 10:00:00 GMT"}
+V2 = {"ETag": '"2"', "Last-Modified": "Tue, 03 Nov 2026 10:00:00 GMT"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{**V1, "ETag": '"2"'}, {**V1, "Last-Modified": V2["Last-Modified"]}, {"Content-Range": "bytes {span}/999999"}],
+    ids=["ETag", "date", "total"],
+)
+def test_ranges_of_two_versions_of_a_file_are_not_joined(shelf: Shelf, changed: dict[str, str]) -> None:
+    first = len(PIECES[0])
+    span = f"{first}-{first + len(PIECES[1]) - 1}"
+    changed = {name: value.replace("{span}", span) for name, value in changed.items()}
+    given = bytearray()
+
+    async def read() -> None:
+        async with client_for(shelf) as client:
+            track = ranges_of_one_file(shelf, [V1, changed])
+            await drain_into(given, await opened(client, Page(lambda _visit: track)))
+
+    with pytest.raises(UpstreamFailed):
+        run(read)
+    assert bytes(given) == PIECES[0]
+
+
+@pytest.mark.parametrize(
+    "versions",
+    [
+        [V1, V2, V1],
+        [V1, {**V1, "ETag": 'W/"2"'}],
+        [V1, {}],
+        [{}, V1],
+        [V1, {**V1, "Last-Modified": "2 Nov 2026 10:00"}],
+    ],
+    ids=["one odd server", "weak", "without", "only later", "another form of the date"],
+)
+def test_ranges_of_one_version_of_a_file_are_joined(shelf: Shelf, versions: list[dict[str, str]]) -> None:
+    assert stream(shelf, ranges_of_one_file(shelf, versions))[1] == FILE
+
+
+def test_at_a_fresh_address_the_ranges_of_a_file_may_have_another_etag(shelf: Shelf) -> None:
+    shelf.refuse = Tokens(good_for=1)
+    shelf.headers["/all.ts"] = V1
+    shelf.files["/all.ts"] = FILE
+
+    def track(visit: int) -> Track:
+        shelf.headers["/all.ts"] = {**V1, "ETag": f'"{visit}"'}
+        lines = [line for piece in PIECES for line in (f"#EXT-X-BYTERANGE:{len(piece)}", f"all.ts?{visit}")]
+        return hls(shelf, manifest_data="\n".join(["#EXTM3U", *lines, "#EXT-X-ENDLIST"]))
+
+    assert stream(shelf, Page(track))[1] == FILE
 
 
 # Reading segments
