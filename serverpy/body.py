@@ -53,7 +53,8 @@ class Head:
 
     `length` is the exact number of bytes that `read` will return, or None. `start` is the offset of the first byte in
     the whole file, `total` is the length of the whole file, if known. `partial` means that a range was requested and is
-    honoured, `seekable` that ranges of these bytes can be requested, `is_live` that they exist only now.
+    honoured, `seekable` that ranges of these bytes can be requested, `is_live` that they exist only now. `duration` is
+    the seconds that the whole file plays; None if that is unknown, or if it is live.
     """
 
     content_type: str
@@ -64,6 +65,7 @@ class Head:
     partial: bool = False
     seekable: bool = False
     is_live: bool = False
+    duration: float | None = None
     estimate: int | None = None
     etag: str | None = None
     last_modified: str | None = None

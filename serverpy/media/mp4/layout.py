@@ -32,7 +32,7 @@ class Layout:
     """A virtual file of `total` bytes. Run r is at `starts[r]`, up to `starts[r + 1]`, and comes from `offsets[r]` of
     the source `sources[r]`. `sizes` are those of the sources that the layout was made for. Without `numbers`, runs are
     passed on unchanged. With `numbers`, the track numbers in the sources, each run is a block of fragments whose moofs
-    are patched while they are sent (`fragments.py`)."""
+    are patched while they are sent (`fragments.py`). `seconds` is the duration of the film, if it is known."""
 
     header: bytes
     starts: array[int]
@@ -40,6 +40,7 @@ class Layout:
     sources: bytes
     sizes: tuple[int, int]
     numbers: tuple[int, int] | None = None
+    seconds: float | None = None
 
     @property
     def total(self) -> int:

@@ -60,6 +60,8 @@ class MediaPlaylist:
         """The sum of the segments' lengths; None if one is unknown."""
         self.seconds = 0.0
         self.longest_seconds = 0.0
+        self._has_durations = True
+        self._end_seconds = 0.0
         self.first_number = 0
         self.has_sequence = False
         """Whether there was an EXT-X-MEDIA-SEQUENCE tag."""
@@ -80,6 +82,11 @@ class MediaPlaylist:
     def is_complete(self) -> bool:
         """Whether no segment will be added (ENDLIST, or playlist type VOD)."""
         return self.has_end or self.is_vod
+
+    @property
+    def duration(self) -> float | None:
+        """The end of the last segment that is not missing, in seconds; None if a segment has no duration."""
+        return self._end_seconds if self._has_durations else None
 
     @property
     def end_number(self) -> int:
@@ -158,7 +165,9 @@ class MediaPlaylist:
         self.last = segment
         self.seconds += segment.duration or 0.0
         self.longest_seconds = max(self.longest_seconds, segment.duration or 0.0)
+        self._has_durations = self._has_durations and (segment.initial or segment.duration is not None)
         if not segment.gap:
+            self._end_seconds = self.seconds
             self.length = None if self.length is None or segment.length is None else self.length + segment.length
 
     def _is_wanted(self) -> bool:

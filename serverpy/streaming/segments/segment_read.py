@@ -13,6 +13,7 @@ from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import ResumingRead, open_resuming
 from serverpy.ranges import ByteRange
+from serverpy.streaming.segments.completion import Completion
 from serverpy.streaming.segments.keys import KEY_BYTES, Keys
 from serverpy.streaming.segments.kinds import INITIAL_BYTES, JUDGED_BYTES, Judge, refuse_markup
 from serverpy.streaming.segments.retries import EmptySegment, InvalidKey, Retries, ShortFile
@@ -26,13 +27,15 @@ the current URL is known."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """The objects with which all segments of a stream are opened. `retry_seconds` is that of `retries.py::Retries`."""
+    """The objects with which all segments of a stream are opened. `retry_seconds` is that of `retries.py::Retries`.
+    `completion` is None if segments are passed on unchanged."""
 
     source: TrackSource
     keys: Keys
     judge: Judge
     wait_seconds: float
     retry_seconds: Callable[[], float | None]
+    completion: Completion | None = None
 
 
 class _Place:
@@ -87,6 +90,9 @@ async def open_segment(
     return the ranges that the playlist specifies or if the key is invalid. Leaves nothing open when it raises or is
     cancelled."""
     place = _Place(opening.source, segment, renew)
+    left_out = 0
+    if opening.completion is not None and opening.completion.needs_all_of(segment):
+        left_out, skip, most_bytes = skip, 0, None
     retries = Retries(opening.retry_seconds())
     while True:
         read = None
@@ -95,6 +101,8 @@ async def open_segment(
             # Of a part that is too short, nothing can be told.
             is_judged = skip == 0 and (most_bytes is None or most_bytes >= JUDGED_BYTES)
             await read.begin(opening.judge, is_judged=is_judged)
+            if opening.completion is not None and skip == 0:
+                read.complete(opening.completion, left_out)
         except SourceError as error:
             if read is not None:
                 read.close()
@@ -209,6 +217,10 @@ class SegmentRead:
         if is_judged:
             judge.check(self.segment, first)
         self._first = first
+
+    def complete(self, completion: Completion, left_out: int) -> None:
+        """Complete the bytes that `begin` has read, and leave out the first `left_out` bytes of the result."""
+        self._first = completion.apply(self.segment, self._first)[left_out:]
 
     async def _filled(self, first: bytes, wanted: int) -> bytes:
         """Return `first` and the bytes after it, up to `wanted` bytes in total."""
