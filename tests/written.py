@@ -1,4 +1,5 @@
-"""The files that yt-dlp's command line writes, to compare the output of the methods with."""
+"""The files that yt-dlp's command line writes, to compare the output of the methods with, and what `relay` changes in
+them."""
 
 from __future__ import annotations
 
@@ -8,6 +9,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from serverpy.media.mp4.durations import with_duration
+from serverpy.sample.boxes import boxes
+from serverpy.sample.encode import SECONDS
 from serverpy.sample.site import SampleSite
 
 
@@ -24,3 +28,19 @@ def write_all(site: SampleSite, pages: Iterable[str], folder: Path) -> Path:
         timeout=280,
     )
     return folder
+
+
+def relayed(film: bytes, *, has_length: bool) -> bytes:
+    """Return the bytes that `relay` sends for a film of the sample site whose segments form `film`: every moov states
+    the duration. If the length is not promised, it has an mehd box too, and the indexes of segments are `free`."""
+    if film[4:8] != b"ftyp":
+        return film
+    parts = []
+    for box in boxes(film):
+        part = film[box.start - 8 : box.stop]
+        if box.kind == b"moov":
+            part = with_duration(part, SECONDS, may_grow=not has_length)
+        elif box.kind == b"sidx" and not has_length:
+            part = part[:4] + b"free" + part[8:]
+        parts.append(part)
+    return b"".join(parts)
