@@ -8,6 +8,7 @@ if there is one; Firefox reads only mehd. None needs tkhd.
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 
 from serverpy.errors import NotMedia
 from serverpy.media.mp4.boxes import Box, box_at, by_kind, children, damaged, fields, need, write_full
@@ -39,14 +40,12 @@ def without_index(segment: bytes) -> bytes:
     index covers this segment, but players take its end for that of the file. Returns `segment` itself if there is
     none."""
     data, filled, at = memoryview(segment), bytearray(), 0
-    try:
-        while (box := box_at(data, at, _MAX_OFFSET)) is not None and box.kind in _BEFORE_FRAGMENT:
+    with suppress(NotMedia):  # the rest of `segment` is the beginning of a larger box
+        while (box := box_at(data, at, len(data))) is not None and box.kind in _BEFORE_FRAGMENT:
             if box.kind == b"sidx":
                 filled = filled or bytearray(segment)
                 filled[at + 4 : at + 8] = b"free"
             at = box.end
-    except NotMedia:
-        return segment
     return bytes(filled) if filled else segment
 
 

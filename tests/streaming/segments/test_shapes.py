@@ -1,5 +1,5 @@
-"""The relay with every shape of HLS and DASH that the sample site has: it sends the bytes that yt-dlp writes, but states
-the duration in MP4s, and it ends hostile playlists with an error."""
+"""The relay with every shape of HLS and DASH that the sample site has: it sends the bytes that yt-dlp writes,
+states the duration in MP4s, and ends hostile playlists with an error."""
 
 from __future__ import annotations
 
