@@ -1,9 +1,9 @@
-"""Compares HTTP clients: runs the same ASGI relay with each of them, from the sample site, over http and https.
+"""Comparison of HTTP clients: the same ASGI relay runs with each of them, from the sample site, over http and https.
 
     python scripts/compare_clients.py [--clients 100] [--mib 180]
 
-Prints, for each client that is installed (`aiohttp` and `httpx` are not dependencies of the project: install them
-yourself), the memory held by each slow stream and the CPU seconds per GB for one fast reader. One process runs the
+The script prints, for each client that is installed (`aiohttp` and `httpx` are not dependencies of the project: install
+them yourself), the memory held by each slow stream and the CPU seconds per GB for one fast reader. One process runs the
 relay, another the sample site, and this one reads. The measurements behind the choice of a client are in
 docs/decisions/0002-http-client.md.
 """
@@ -42,7 +42,7 @@ class AnyRoom:
 
 
 async def own(url: str, ca_file: str) -> AsyncIterator[bytes]:
-    """`serverpy.net.client`, read in paced steps as in the relay"""
+    """Yield the bytes of `url`, read by `serverpy.net.client` in paced steps as in the relay."""
     guard = Guard(allow=parse_networks(["127.0.0.0/8"]))
     client = _once("own", lambda: Client(guard, Network(ca_file=ca_file)))
     response = await client.open(Request(url=url))
@@ -56,7 +56,7 @@ async def own(url: str, ca_file: str) -> AsyncIterator[bytes]:
 
 
 async def aiohttp(url: str, ca_file: str) -> AsyncIterator[bytes]:
-    """aiohttp, unmodified"""
+    """Yield the bytes of `url`, read by an unmodified aiohttp."""
     import ssl
 
     import aiohttp
@@ -71,7 +71,7 @@ async def aiohttp(url: str, ca_file: str) -> AsyncIterator[bytes]:
 
 
 async def httpx(url: str, ca_file: str) -> AsyncIterator[bytes]:
-    """httpx (httpcore, h11), unmodified"""
+    """Yield the bytes of `url`, read by an unmodified httpx (httpcore, h11)."""
     import ssl
 
     import httpx
@@ -102,7 +102,7 @@ def serve(variant: str, url: str, ca_file: str) -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        async with contextlib.aclosing(VARIANTS[variant](url, ca_file)) as body:  # type: ignore[type-var]  # generators
+        async with contextlib.aclosing(VARIANTS[variant](url, ca_file)) as body:  # type: ignore[type-var]  # each body is a generator
             async for chunk in body:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 del chunk

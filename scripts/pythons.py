@@ -1,12 +1,12 @@
-"""Tests the wheel in every supported Python: installs it with all extras, runs the server and streams from it.
+"""Test of the wheel in every supported Python: an installation with all extras, a running server, and streams from it.
 
     python scripts/pythons.py [--wheel FILE] [--python PROGRAM]... [--tests PATH]...
 
-Looks for the versions that `pyproject.toml` names, on the PATH and among those of pyenv. For each version, creates an
-empty environment, installs the wheel with the versions of requirements-dev.lock, starts `serverpy serve --demo` and
-streams one page by each method. Prints a line for each version. Exits with 1 if a version fails or no interpreter is
-found; a missing version is only reported. `--tests` also installs the development dependencies into each environment,
-and runs these tests of the checkout there.
+The script looks for the versions that `pyproject.toml` names, on the PATH and among those of pyenv. For each version,
+it creates an empty environment, installs the wheel with the versions of requirements-dev.lock, starts `serverpy serve
+--demo` and streams one page by each method. It prints a line for each version, and exits with 1 if a version fails or
+no interpreter is found; a missing version is only reported. `--tests` also installs the development dependencies into
+each environment, and runs these tests of the checkout there.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def versions() -> list[str]:
 
 def find(program: str) -> str | None:
     """Return the path of an interpreter that runs and can create environments; a shim of pyenv may fail at both.
-    Returns None if there is none."""
+    Returns None if there is no such interpreter."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     version = Path(program).name.removeprefix("python")
     found = [shutil.which(program), *sorted(map(str, pyenv.glob(f"{version}.*/bin/python")), reverse=True)]

@@ -1,13 +1,14 @@
-"""Records what the server answers to every request for the sample site, or checks that it still answers the same.
+"""Recorder and checker of the server's answers to all requests for the sample site.
 
     python scripts/record_answers.py --output tests/record/answers.json
     python scripts/record_answers.py --check tests/record/answers.json [--only PATTERN] [--jobs N]
 
-Starts the sample site and a server on loopback. Requests each sample by `auto`, `relay` and `embedded`, with three
-ranges each (none, `bytes=1000-4999`, `bytes=-1000`), its `/info`, and the HEAD of its stream. A child of `subprocess`
-takes two to four seconds of CPU, so this method is used only for the pages of the sample site and a few media addresses
-without a range, and for three samples with ranges. Samples whose answers have no end or depend on the machine are left
-out; tests/record/samples.py lists them. Run it before and after a change that must not change any behaviour.
+The script starts the sample site and a server on loopback. It requests each sample by `auto`, `relay` and `embedded`,
+with three ranges each (none, `bytes=1000-4999`, `bytes=-1000`), its `/info`, and the HEAD of its stream. A child of
+`subprocess` takes two to four seconds of CPU, so this method is used only for the pages of the sample site and a few
+media addresses without a range, and for three samples with ranges. Samples whose answers have no end or depend on the
+machine are left out; tests/record/samples.py lists them. Run it before and after a change that must not change any
+behaviour.
 
 A record holds the status, the headers, the code of an error, and the body: the name of the sample's file, or length and
 SHA-256. If the sample media of this machine differ from those of the record, --check compares only what does not depend
@@ -45,7 +46,7 @@ def ask(asker: Asker, pattern: re.Pattern[str] | None, jobs: int) -> Record:
 
 
 def check(recorded: Record, found: Record, pattern: re.Pattern[str] | None) -> int:
-    """Print the differences. Returns the exit status: 1 if there are any."""
+    """Print the differences. Returns the exit status: 1 if there are differences, else 0."""
     if recorded.media != found.media:
         print("The sample media are not those of the record: lengths and hashes are not compared.")
     names = {name for name in (*recorded.answers, *found.answers) if pattern is None or pattern.search(name)}

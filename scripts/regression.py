@@ -1,13 +1,13 @@
-"""Compares the CPU, memory and latency of two checkouts under the same loads, beside nginx.
+"""Comparison of the CPU, memory and latency of two checkouts under the same loads, beside nginx.
 
     python scripts/regression.py BASE CHANGED [--output FILE] [--quick] [--rounds 5] [--only FIGURE]
 
-Starts `serverpy serve` of both checkouts (each with its own `.venv`, made by `make install`), nginx with its best
-buffers and one sample site, and puts the same loads on each of them, one after another. In the first five rounds, the
-A/A rounds, both sides are BASE, which shows the noise of the machine. Five rounds of BASE and CHANGED follow. A figure
-is worse if the median over the rounds of changed ÷ base exceeds 1 by more than max(5 %, A/A spread); for the time to
-the first byte, this limit is at least 25 %. The harness of one checkout works for both, because it uses only the
-command line, the settings, the HTTP endpoints and the addresses of the sample site.
+The script starts `serverpy serve` of both checkouts (each with its own `.venv`, made by `make install`), nginx with its
+best buffers and one sample site, and puts the same loads on each of them, one after another. In the first five rounds,
+the A/A rounds, both sides are BASE, which shows the noise of the machine. Five rounds of BASE and CHANGED follow. A
+figure is worse if the median over the rounds of changed ÷ base exceeds 1 by more than max(5 %, A/A spread); for the
+time to the first byte, this limit is at least 25 %. The harness of one checkout works for both, because it uses only
+the command line, the settings, the HTTP endpoints and the addresses of the sample site.
 
 Exit status: 0 if no figure is worse, 1 if one is worse or missing, 2 if the run failed. Run nothing else meanwhile:
 other work widens the A/A spread, and the run fails if a busy machine makes it exceed the deadline (15 minutes,
@@ -226,7 +226,7 @@ def _number(value: float | None) -> str:
 
 
 def overall(judged: Sequence[Judged]) -> str:
-    """Return the last line: which figures are worse or missing, or that none is."""
+    """Return the last line, which names the figures that are worse or missing."""
     bad = [f"{each.figure.name} {each.verdict.value}" for each in judged if each.verdict is not Verdict.OK]
     return f"overall: not ok: {', '.join(bad)}" if bad else f"overall: ok: {len(judged)} figures within their limits"
 
@@ -247,7 +247,7 @@ class Child:
         return self.process.pid
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until `condition` is true. Raises RunError if the process ends first, or after START_SECONDS."""
+        """Wait until `condition` is true. Raises RunError if the process ends first, or START_SECONDS pass."""
         deadline = time.monotonic() + START_SECONDS
         while not condition():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -308,7 +308,7 @@ def _clean_environment() -> dict[str, str]:
 
 
 def _end(process: subprocess.Popen[Any]) -> None:
-    """Send SIGTERM to the process, so that it ends its children; then SIGKILL to those that are left."""
+    """Send SIGTERM to the process, so that it ends its children; then send SIGKILL to all processes that are left."""
     family = _family(process.pid)
     try:
         process.terminate()
@@ -380,7 +380,8 @@ def free_ports(count: int) -> list[int]:
 
 
 def get(port: int, path: str) -> tuple[int, bytes]:
-    """Return status and body. Raises OSError, http.client.HTTPException."""
+    """Send a GET and return status and body. Raises OSError if the connection fails, http.client.HTTPException if the
+    response is malformed."""
     with contextlib.closing(http.client.HTTPConnection(HOST, port, timeout=10)) as connection:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -493,12 +494,12 @@ def nginx_command() -> str:
 
 @contextlib.contextmanager
 def serving(sides: Sequence[Path], *, threads: int = 4, site: Site | None = None) -> Iterator[list[Target]]:
-    """Run a server of each checkout, with default settings except those that the loads need. All are ready in the
-    block."""
+    """Run a server of each checkout, with default settings except those that the loads need. All servers are ready when
+    the block begins."""
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(_server(side, threads, site)) for side in sides]
         for server in servers:
-            server.child.until(lambda port=server.port: answers(port, "/ready"))  # type: ignore[misc]  # default
+            server.child.until(lambda port=server.port: answers(port, "/ready"))  # type: ignore[misc]  # mypy cannot type a lambda's default
             _raise_fd_limit(server.child.pid)
         yield servers
 
@@ -546,7 +547,7 @@ def python_of(checkout: Path) -> Path:
 
 
 def check_checkout(checkout: Path) -> None:
-    """Check that the checkout has a .venv whose `serverpy` is the checkout's own. Raises RunError otherwise."""
+    """Check that the checkout has a .venv whose `serverpy` is the checkout's own. Raises RunError if it has none."""
     if not python_of(checkout).exists():
         raise RunError(f"{checkout} has no .venv: run `make install` there.")
     command = [str(python_of(checkout)), "-c", "import serverpy; print(serverpy.__file__)"]
@@ -569,13 +570,13 @@ def cpu_seconds(child: Child, *, tree: bool) -> float:
 
 
 def pss_bytes(child: Child) -> tuple[int, int]:
-    """Return the PSS of the process, and of its tree."""
+    """Return the PSS of the process and of its tree, in bytes."""
     sizes = [each.memory_full_info().pss for each in child.tree()]
     return sizes[0], sum(sizes)
 
 
 def settled_pss(child: Child, seconds: float, readings: int = 5) -> tuple[float, float]:
-    """Return the medians of several readings over `seconds`."""
+    """Return the median PSS of the process and of its tree, in bytes, of several readings over `seconds`."""
     taken = []
     for _ in range(readings):
         time.sleep(seconds / readings)
@@ -616,7 +617,7 @@ class Media:
 
 
 def measure_media(site: Site) -> Media:
-    """Return the lengths of the media, from the site itself."""
+    """Return the lengths in bytes of the media that the site sends."""
     return Media(len(_fetch(site, "/media/clip.mp4")), sum(len(_fetch(site, part)) for part in _segments(site)))
 
 
@@ -650,7 +651,7 @@ def reading(order: Mapping[str, object]) -> Iterator[subprocess.Popen[str]]:
     with process:
         try:
             if process.stdin is None:
-                raise RunError("no stdin")
+                raise RunError("the process of the clients has no stdin")
             process.stdin.write(json.dumps(order) + "\n")
             process.stdin.flush()
             yield process
@@ -659,7 +660,7 @@ def reading(order: Mapping[str, object]) -> Iterator[subprocess.Popen[str]]:
 
 
 def outcome_of(process: subprocess.Popen[str], target: Target, load: str) -> dict[str, Any]:
-    """Return the output of the clients. Raises RunError if one of them got a wrong response, or after LOAD_SECONDS."""
+    """Return the output of the clients. Raises RunError if one of them got a wrong response, or LOAD_SECONDS pass."""
     try:
         said, reason = process.communicate(timeout=LOAD_SECONDS)
     except subprocess.TimeoutExpired:
@@ -756,7 +757,7 @@ def slow_streams(targets: Mapping[Target, str], site: Site, sizes: Sizes) -> lis
         time.sleep(sizes.slow_settle_seconds)
         peaks = [settled_pss(target.child, sizes.slow_watch_seconds / len(targets)) for target in targets]
         for crowd, (target, method) in zip(crowds, targets.items(), strict=True):
-            outcome = outcome_of(crowd, target, f"{method}, slow")  # closes stdin, so that the clients leave
+            outcome = outcome_of(crowd, target, f"{method}, slow")  # communicate() closes stdin, so the clients end
             _check_pace(target, method, outcome, sizes.slow_rate)
     return [
         {f"{method}-{part}": (peak[index] - base[index]) / sizes.slow_clients for index, part in enumerate(PARTS)}
@@ -901,7 +902,7 @@ def _say(text: str) -> None:
 
 
 def raw(base: Path, changed: Path, measured: Measured, judged: Sequence[Judged]) -> str:
-    """Return all measured values, in bytes and seconds, as JSON. It has no verdicts if the run failed."""
+    """Return all measured values, in bytes and seconds, as JSON. The JSON has no verdicts if the run failed."""
 
     def plain(rounds: Sequence[Round]) -> list[dict[str, Mapping[str, float]]]:
         return [{"base": each.base, "other": each.other, "nginx": each.nginx} for each in rounds]
@@ -937,14 +938,21 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("base", type=Path, help="checkout A, with a .venv")
     parser.add_argument("changed", type=Path, help="checkout B, with a .venv")
     parser.add_argument("--site", type=Path, default=ROOT, help="checkout of the sample site (default: this one)")
-    parser.add_argument("--rounds", type=int, default=None, help="A/A rounds, and A/B rounds (default: 5; quick: 2)")
+    parser.add_argument(
+        "--rounds", type=int, default=None, help="number of A/A rounds and of A/B rounds (default: 5; quick: 2)"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="small loads, to try the script; the verdict means nothing"
     )
     only = f"measure this figure only; may be repeated: {', '.join(NAMES)}"
     parser.add_argument("--only", action="append", choices=NAMES, metavar="FIGURE", help=only)
     parser.add_argument("--output", type=Path, help="write all measured values to this file, as JSON")
-    parser.add_argument("--deadline", type=float, default=DEADLINE_SECONDS, help="in seconds (default: %(default).0f)")
+    parser.add_argument(
+        "--deadline",
+        type=float,
+        default=DEADLINE_SECONDS,
+        help="seconds after which the run fails (default: %(default).0f)",
+    )
     return parser.parse_args(arguments)
 
 

@@ -1,8 +1,8 @@
 """The clients of `scripts/regression.py`: one process, raw sockets, one JSON object in and one out.
 
-Reads the order as a line from stdin, writes the outcome to stdout and exits with 0, or writes the reason to stderr and
-exits with 1. Counts every byte and follows the framing of every response, but neither keeps nor compares the bytes, so
-that the clients need less CPU than the server under load. Imports only the standard library.
+The process reads the order as a line from stdin, writes the outcome to stdout and exits with 0, or writes the reason to
+stderr and exits with 1. The clients count every byte and follow the framing of every response, but neither keep nor
+compare the bytes, so that they need less CPU than the server under load. The module imports only the standard library.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ SILENT_SECONDS = 30.0
 """Seconds without a byte from any connection after which the load has failed."""
 
 RECEIVE_BYTES = 64 * 1024
-"""Size of a slow client's kernel buffer. By default, it takes megabytes before the server notices a slow client."""
+"""Size of the kernel's receive buffer of a slow client. With the default size, the kernel accepts megabytes before the
+server notices that the client is slow."""
 SEGMENT_BYTES = 1448
 """TCP segment size of a slow client, as over Ethernet. With loopback's 64 KB, the kernel buffers 2.6 MB per client."""
 TICK_SECONDS = 0.025
@@ -71,7 +72,7 @@ class Framing:
         if len(data):
             raise ReadError("bytes follow the end of the body")
         if self.received > self._request.body_bytes:
-            raise ReadError(f"more than {self._request.body_bytes} bytes")
+            raise ReadError(f"the body has more than {self._request.body_bytes} bytes")
 
     def _feed_head(self, head: bytearray, data: memoryview) -> memoryview:
         """Return the bytes after the head: none until the head is complete."""
@@ -139,7 +140,7 @@ class Framing:
 class Connection:
     """One client: it sends requests one after the other, over one connection if `keep` is true.
 
-    Its owner closes it.
+    The owner closes the connection.
     """
 
     def __init__(self, port: int, *, keep: bool, slow: bool = False) -> None:
@@ -167,7 +168,7 @@ class Connection:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.settimeout(SILENT_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._slow:  # both options only take effect before the connection is made
+        if self._slow:  # both options take effect only if they are set before the connect
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
         self._socket.connect((HOST, self._port))

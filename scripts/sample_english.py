@@ -2,9 +2,9 @@
 
     python scripts/sample_english.py [--seed SEED] [--count 200]
 
-Prints a numbered list of docstrings, comments, error and log messages, help texts, descriptions of fields, and test
-names of `serverpy/`, `tests/` and `scripts/`. The same seed gives the same list as long as no file changes. The default
-seed is the current commit, so that each commit draws other texts.
+The script prints a numbered list of docstrings, comments, error and log messages, help texts, descriptions of fields,
+and test names of `serverpy/`, `tests/` and `scripts/`. The same seed gives the same list as long as no file changes.
+The default seed is the current commit, so that each commit draws other texts.
 """
 
 from __future__ import annotations
@@ -40,11 +40,13 @@ class Text:
 
 
 def collect(root: Path = ROOT) -> list[Text]:
-    """Return all texts below `root`, in order."""
+    """Return all texts below `root`, in order. Leaves out the errors that tests raise: they are inputs, not texts for
+    readers."""
     paths = [path for folder in FOLDERS for path in (root / folder).rglob("*.py")]
     sources = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
     errors = {name for source in sources.values() for name in raised_classes(source)}
-    return sorted(text for path, source in sources.items() for text in texts_of(path, source, errors))
+    texts = (text for path, source in sources.items() for text in texts_of(path, source, errors))
+    return sorted(text for text in texts if not (text.path.startswith("tests/") and text.kind == "error"))
 
 
 def draw(texts: list[Text], seed: str, count: int) -> list[Text]:
@@ -95,7 +97,7 @@ def texts_at(node: ast.AST, errors: Collection[str]) -> Iterator[Found]:
 
 
 def kind_of(function: str, errors: Collection[str]) -> str:
-    """Return the kind of the texts that `function` is called with, or "" if they are none."""
+    """Return the kind of the texts that `function` is called with, or "" if these texts are not collected."""
     if LOG_CALL.fullmatch(function):
         return "log"
     name = function.rpartition(".")[2]
@@ -122,7 +124,7 @@ def main() -> None:
     commit = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     seed = options.seed or subprocess.run(commit, check=True, capture_output=True, text=True).stdout.strip()
     for number, each in enumerate(draw(collect(), seed, options.count), 1):
-        text = each.text.encode(errors="backslashreplace").decode()  # a test has half of a surrogate pair
+        text = each.text.encode(errors="backslashreplace").decode()  # a test contains half of a surrogate pair
         print(f"{number}. {each.path}:{each.line} [{each.kind}] {text}")
 
 

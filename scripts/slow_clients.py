@@ -1,10 +1,10 @@
-"""Runs many slow clients on one server, checks every byte, and measures their memory.
+"""Many slow clients on one server: a check of every byte, and a measurement of the server's memory.
 
     python scripts/slow_clients.py [--clients 200] [--rate 65536] [--methods relay,embedded]
 
-Starts `serverpy serve --demo` with MAX_WORKERS = the number of clients. Each client reads the sample film at `--rate`
-bytes per second, and compares every byte with the file. Prints the peak memory (PSS) of server and worker, sampled
-twice a second. Exits with 1 if a client got anything but the whole film.
+The script starts `serverpy serve --demo` with MAX_WORKERS set to the number of clients. Each client reads the sample
+film at `--rate` bytes per second, and compares every byte with the file. The script prints the peak memory (PSS) of
+server and worker, sampled twice a second, and exits with 1 if a client got anything but the whole film.
 """
 
 from __future__ import annotations

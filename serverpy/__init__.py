@@ -30,7 +30,8 @@ _MODULES = {
     "StreamRequest": "plan",
     "create_app": "app",
 }
-"""The public names, each with its module, which is imported when the name is first used: `import serverpy` is cheap."""
+"""The public names, each with its module. A module is imported when its name is first used, so `import serverpy` is
+cheap."""
 
 __all__ = [
     "ByteRange",

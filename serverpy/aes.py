@@ -1,5 +1,5 @@
-"""AES-128 decryption of HLS segments (RFC 8216 §4.3.2.4): CBC with an IV for each segment, and PKCS #7 padding at its
-end. The decryptor decrypts data as it arrives, and holds one block back because it may be padding."""
+"""AES-128 decryption of HLS segments (RFC 8216 §4.3.2.4): CBC with an IV for each segment, and PKCS #7 padding at the
+segment's end. The decryptor decrypts data as it arrives, and holds one block back because it may be padding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Decryption:
         self._held = b""
 
     def add(self, data: bytes) -> bytes:
-        """Decrypt `data`. Returns the plaintext that is certain so far."""
+        """Decrypt `data`. Returns the plaintext so far, except a last block, which may be padding."""
         data = self._held + data
         end = max(0, (len(data) - 1) // BLOCK * BLOCK)
         self._held = data[end:]
@@ -39,7 +39,7 @@ class Decryption:
 
 
 def _cbc(key: bytes, iv: bytes) -> Any:
-    # Imported at the first encrypted segment: it takes 3.5 MB.
+    # The import takes 3.5 MB of memory, so it waits for the first encrypted segment.
     from Cryptodome.Cipher import AES
 
     return AES.new(key, AES.MODE_CBC, iv)

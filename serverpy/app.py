@@ -1,4 +1,5 @@
-"""Assembly only: `create_app` puts routes, middleware and handlers around a server, with its lifespan."""
+"""The assembly of the application: `create_app` puts routes, middleware and handlers around a server, and manages its
+lifespan."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from serverpy import SUMMARY, __version__
 from serverpy.api.errors import add_error_handlers
 from serverpy.api.middleware import EXPOSED_HEADERS, Checks, Frame
 from serverpy.api.openapi import openapi
-from serverpy.api.routes import router
+from serverpy.api.routes import add_routes
 from serverpy.engine import Engine, own_sockets
 from serverpy.errors import ConfigurationError
 from serverpy.server import Server
@@ -41,9 +42,9 @@ def create_app(
     checks_host: bool = False,
 ) -> Application:
     """Make the application. `settings` are by default those of `serverpy.toml` and the environment. The application
-    calls `on_refusal` in the event loop if the worker finds that a setting cannot work; by default it logs the error.
-    If `checks_host` is true or ALLOWED_HOSTS is set, the application refuses requests for unknown hosts
-    (`api/hosts.py`). Raises `ConfigurationError` for settings that cannot work together."""
+    calls `on_refusal` in the event loop if the worker finds that a setting cannot work; without `on_refusal`, it logs
+    the error. If `checks_host` is true or ALLOWED_HOSTS is set, the application refuses requests for unknown hosts
+    (`api/hosts.py`). Raises `ConfigurationError` if the settings cannot work together."""
     settings = settings or load_settings()
     own = own_sockets(settings)
     make_server = functools.partial(Server, on_refusal=on_refusal or _log_refusal)
@@ -68,7 +69,7 @@ def create_app(
         redirect_slashes=False,  # a redirect would go to the request's unchecked Host
     )
     app.state.server = make_server(Engine(settings, own))
-    app.include_router(router)
+    add_routes(app)
     app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it
     add_error_handlers(app)
     app.add_middleware(Checks, hosts=settings.served_hosts if checks_host or settings.allowed_hosts else None)

@@ -1,8 +1,8 @@
 """The contract of the openers: `open` turns a `Plan` into a `Body` whose head is known and whose first bytes have come.
 
 The reader pulls a body: `read` returns the next bytes, `b""` at the clean EOF, and raises a `SourceError` if the bytes
-stop before it. There is no other end. When `aclose` returns, the sockets, pipes, thread work and child processes that
-served this body are gone. tests/contract checks every opener against this contract.
+stop before EOF. A body has no other end. When `aclose` returns, the sockets, pipes, thread work and child processes
+that served this body are gone. tests/contract checks every opener against this contract.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Source:
     `url` is the page as the client gave it; `format` is the selector, if any. `media` is the result of the extraction;
     it is None only for an opener that extracts by itself. `item` is 1-based. `if_range` is the client's validator, as
     sent. `start` is the position in a live stream at which to begin, in seconds: from the oldest listed segment or, if
-    negative, back from the end of the playlist; None means the live edge. `head_only` means that nobody will read the
-    body: an opener then requests only the bytes that it needs to know the head.
+    negative, back from the end of the playlist; None means the live edge. `head_only` means that the body will not be
+    read: an opener then requests only the bytes from which it learns the head.
     """
 
     url: str
@@ -51,10 +51,11 @@ class Source:
 class Head:
     """The facts about a body that are known before its first byte is sent.
 
-    `length` is the exact number of bytes that `read` will return, or None. `start` is the offset of the first byte in
-    the whole file, `total` is the length of the whole file, if known. `partial` means that a range was requested and is
-    honoured, `seekable` that ranges of these bytes can be requested, `is_live` that they exist only now. `duration` is
-    the seconds that the whole file plays; None if that is unknown, or if it is live.
+    `length` is the exact number of bytes that `read` will return; None if unknown. `start` is the offset, in bytes, of
+    the first byte in the whole file. `total` is the length of the whole file in bytes, if known; `estimate` is an
+    approximate length. `partial` means that a range was requested and is honoured, `seekable` that ranges of these
+    bytes can be requested, `is_live` that the media is a live stream. `duration` is the number of seconds that the
+    whole file plays; None if it is unknown, or if the media is live.
     """
 
     content_type: str
@@ -81,10 +82,10 @@ class Body(Protocol):
     def head(self) -> Head: ...
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        """Read the next bytes; returns `b""` at the end. Reads at most `most` bytes (1 or more), and at most one chunk
-        of the method. `most` limits the bytes that are requested from the source. Bytes that have already arrived (the
-        first ones of the body, the rest of a record or block, those of a shared upstream) are returned at once, up to
-        one chunk. A merge requests a chunk from each of its sources, and returns `most` bytes of it."""
+        """Return the next bytes; `b""` at the end. `most` (1 or more) and the chunk size of the method limit the bytes
+        that a call requests from the source. Bytes that have already arrived (the first ones of the body, the rest of a
+        record or block, those of a shared upstream) are returned at once, up to one chunk, even if they exceed `most`.
+        A merge requests a chunk from each of its sources, and returns at most `most` bytes."""
         ...
 
     @property
@@ -93,12 +94,12 @@ class Body(Protocol):
         ...
 
     def when_lost(self, tell: Callable[[], None]) -> None:
-        """Call `tell` when the stream is lost. Otherwise a client that does not read would learn of the loss only at
-        its next read."""
+        """Call `tell` when the stream is lost. Without this call, the caller would learn of the loss only at its next
+        read."""
         ...
 
     async def aclose(self) -> None:
-        """Close the stream. Idempotent. May be called at any time; a read in progress raises `UpstreamFailed`."""
+        """Close the stream. Idempotent. May be called at any time: a read in progress then raises `UpstreamFailed`."""
         ...
 
 
@@ -109,7 +110,7 @@ class HeadOnly(Unlosable):
         self.head = head
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        """Raise `UpstreamFailed`: there are no bytes to read."""
+        """Raise `UpstreamFailed`, because the body has no bytes to read."""
         raise UpstreamFailed("Only the head of the media was requested.")
 
     async def aclose(self) -> None: ...
@@ -123,6 +124,6 @@ class Opener(Protocol):
 
     async def open(self, plan: Plan, source: Source, reservation: Reservation) -> Body:
         """Open `plan`, which `capability` made and for which `reservation` holds `plan.nbytes`. The body may borrow
-        more bytes from `reservation` until it is closed. Raises a `ServerPYError`. Leaves nothing behind if it raises
-        or is cancelled."""
+        more bytes from `reservation` until it is closed. Raises a `ServerPYError` if the plan cannot be opened. Leaves
+        nothing behind if it raises or is cancelled."""
         ...

@@ -45,8 +45,8 @@ class Stream:
         self._is_closed = False
 
     async def read(self) -> bytes:
-        """Return the next bytes, `b""` at the end. Raises what the body raises, `TooLarge` beyond MAX_BYTES, and
-        RuntimeError once the stream is closed."""
+        """Return the next bytes; `b""` at the end. Raises the errors of the body, `TooLarge` if the stream exceeds
+        MAX_BYTES, RuntimeError if the stream is closed."""
         if self._is_closed:
             raise RuntimeError("the stream is closed")
         chunk = await self._body.read()
@@ -65,15 +65,15 @@ class Stream:
 
     @property
     def loss(self) -> ServerPYError | None:
-        """See `Body.loss`."""
+        """The error that ended the stream between two reads, or None (`Body.loss`)."""
         return self._body.loss
 
     def when_lost(self, tell: Callable[[], None]) -> None:
-        """See `Body.when_lost`."""
+        """Call `tell` when the stream is lost (`Body.when_lost`)."""
         self._body.when_lost(tell)
 
     async def aclose(self) -> None:
-        """Idempotent."""
+        """Close the body, and release the reservation. Idempotent."""
         self._is_closed = True
         try:
             await self._body.aclose()
@@ -122,10 +122,12 @@ class Delivery:
         """Number of times that `auto` tried `embedded` because the transport of `relay` failed."""
 
     async def open(self, request: StreamRequest, record: Record | None = None) -> Stream:
-        """Open the stream that `request` asks for, read its first bytes, and describe it in `record`. Raises a
-        `ServerPYError`. Leaves nothing behind if it raises or is cancelled."""
+        """Open the stream that `request` asks for, read its first bytes, and describe the stream in `record`. Raises a
+        `ServerPYError` if the stream cannot be opened. Leaves nothing behind if it raises or is cancelled."""
         record, clock = record or unlisted(), Clock()
-        request = replace(request, url=check_url(request.url))
+        url = check_url(request.url)
+        if url != request.url:
+            request = replace(request, url=url)
         record.host = urlsplit(request.url).netloc
         check(request)
         allowed = self.capabilities.allowed_for(request)
@@ -133,7 +135,7 @@ class Delivery:
         try:
             record.is_admitted = True
             clock.lap("wait")
-            source = _source(request) if allowed.extracts else await self._locate(request)
+            source = _source(request, None, request.item) if allowed.extracts else await self._locate(request)
             request = await self._select(source.media, request)
             planned = plans_around(plans(source.media, request, allowed), request, self._hosts)
             record.site = None if source.media is None else source.media.extractor
@@ -150,25 +152,24 @@ class Delivery:
         return stream
 
     async def info(self, url: str) -> Media:
-        """Extract `url`."""
+        """Extract the page at `url`."""
         return await self._extractor.extract(check_url(url))
 
     async def _locate(self, request: StreamRequest) -> Source:
         """Find the page, or the item of a page, that has the tracks."""
-        source = replace(_source(request), item=None)
         media = await self._extractor.extract(request.url)
         entry = pick_entry(media, request.item)
         if entry is None:
-            return replace(source, media=media)
+            return _source(request, media, item=None)
         if entry.media is not None:
-            return replace(source, media=entry.media, item=request.item or 1)
+            return _source(request, entry.media, item=request.item or 1)
         url = entry.url or ""
-        if not url.startswith(("http://", "https://")):  # yt-dlp may smuggle data in an http(s) URL, but in no other
+        if not url.startswith(("http://", "https://")):  # also allows a URL into which yt-dlp smuggled data
             raise MediaNotFound("This item has no http(s) URL.")
         media = await self._extractor.extract(url)
         if media.entries:
             raise UnsupportedConversion("This item is a playlist itself: request its own URL.")
-        return replace(source, url=url, media=media)
+        return replace(_source(request, media, item=None), url=url)
 
     async def _select(self, media: Media | None, request: StreamRequest) -> StreamRequest:
         """Have yt-dlp evaluate the selector of `request`, if there is one."""
@@ -200,8 +201,8 @@ class Delivery:
     async def _fall_back(
         self, failed: Plan, left: tuple[Plan, ...], source: Source, reservation: Reservation, record: Record
     ) -> Body:
-        """Open the media of `failed` by another client. Uses the latest extraction, because the failed plan may have
-        renewed it. Remembers the media server."""
+        """Open the media of the plan `failed` by yt-dlp's HTTP client. Uses the latest extraction, because the failed
+        plan may have renewed it. Remembers the media server for later requests."""
         self.fallbacks += 1
         latest = item_of(await self._extractor.extract(source.url), source.item)
         body = await self._open_first(left, replace(source, media=latest), reservation, record)
@@ -214,11 +215,12 @@ class Delivery:
         return await self._openers[plan.opener].open(plan, source, reservation)
 
 
-def _source(request: StreamRequest) -> Source:
+def _source(request: StreamRequest, media: Media | None, item: int | None) -> Source:
     return Source(
         url=request.url,
+        media=media,
         format=request.format,
-        item=request.item,
+        item=item,
         range=None if request.head_only else request.range,
         if_range=None if request.head_only else request.if_range,
         start=request.start,

@@ -26,8 +26,8 @@ class PrivateDirectory:
         self.path, self._lock = _made_and_locked(prefix, parent)
 
     def remove(self) -> None:
-        """Remove the directory with its contents. Idempotent. The next sweep removes the files that this call
-        cannot."""
+        """Remove the directory with its contents. Idempotent. The next sweep removes the files that this call cannot
+        remove."""
         lock, self._lock = self._lock, -1
         if lock < 0:
             return
@@ -38,7 +38,7 @@ class PrivateDirectory:
 
 
 def sweep(prefix: str, parent: str | None = None) -> None:
-    """Remove this user's directories with that prefix whose processes are gone."""
+    """Remove this user's directories whose names begin with `prefix` and whose processes have ended."""
     for path in Path(parent or tempfile.gettempdir()).glob(f"{prefix}*"):
         try:
             lock = _opened(path)
@@ -57,13 +57,13 @@ def _made_and_locked(prefix: str, parent: str | None) -> tuple[Path, int]:
         try:
             lock = _opened(path)
         except FileNotFoundError:
-            continue  # another process removed it before this one opened it
+            continue  # another process removed the directory before this one opened it
         except BaseException:
             path.rmdir()
             raise
         if try_lock(lock) is not Lock.TAKEN and path.exists():
             return path, lock
-        os.close(lock)  # another process removed it before this one locked it
+        os.close(lock)  # another process removed the directory before this one locked it
 
 
 def _opened(path: Path) -> int:
@@ -73,4 +73,4 @@ def _opened(path: Path) -> int:
 def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)  # another process may be removing the same files
     if path.exists():
-        log.warning("%s cannot be removed", path)
+        log.warning("the directory %s cannot be removed", path)

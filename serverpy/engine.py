@@ -56,7 +56,7 @@ class Engine:
         self.client = Client(guard, network, timeouts, self.budget)
         self.egress = Egress(guard, network, EgressLimits.of(timeouts))
         self._loop: asyncio.AbstractEventLoop | None = None
-        """The event loop in which the engine listens; None before its start."""
+        """The event loop in which the engine runs; None before `start`."""
         self._is_closed = False
         self.running = Running()
         self.openers = self._make_openers(settings)
@@ -121,7 +121,8 @@ class Engine:
     async def open(self, request: StreamRequest) -> AsyncIterator[Stream]:
         """Open the stream that `request` asks for, and close it at the end of the block.
 
-        Waits for a place for at most WAIT_SECONDS. Raises a `ServerPYError`, here or while the stream is read."""
+        Waits for a place for at most WAIT_SECONDS. Raises a `ServerPYError` if the stream cannot be opened; reading may
+        raise one, too."""
         _check_range(request.range)
         stream = await self._started().open(request)
         try:
@@ -130,8 +131,8 @@ class Engine:
             await stream.aclose()
 
     async def info(self, url: str) -> Info:
-        """Extract the page at `url`; return its media, as `GET /info` does. Raises a `ServerPYError` if the extraction
-        fails."""
+        """Extract the page at `url`, and return its media as `GET /info` does. Raises a `ServerPYError` if the
+        extraction fails."""
         delivery = self._started()
         return info_of(await delivery.info(url), delivery.capabilities)
 
@@ -145,8 +146,8 @@ class Engine:
         return self.delivery
 
     async def start(self) -> None:
-        """Start the filtering proxy and the worker. Raises `ConfigurationError`, or `ExtractionFailed` if the worker
-        does not start. May be called again after a failure, but not after `aclose`."""
+        """Start the filtering proxy and the worker. Raises `ConfigurationError` if a setting cannot work,
+        `ExtractionFailed` if the worker does not start. May be called again after a failure, but not after `aclose`."""
         if self._is_closed:
             raise RuntimeError("the engine is closed: create a new one")
         if self._loop is None:
@@ -155,7 +156,8 @@ class Engine:
         await self.workers.start()
 
     async def aclose(self) -> None:
-        """End what waits and what runs. The callers of `Delivery.open` must have closed their streams before."""
+        """Refuse the waiting requests, and end the worker, all extractions and all connections. The callers of
+        `Delivery.open` must have closed their streams before."""
         self._is_closed = True
         self.budget.stop()
         self.client.close()
@@ -165,12 +167,13 @@ class Engine:
 
 
 def _check_range(asked: ByteRange | None) -> None:
-    """Raises `InvalidParameter` if `asked` is no range: HTTP requests cannot ask for such a range."""
+    """Check a range that a Python caller made, which may be invalid, unlike one from a header. Raises
+    `InvalidParameter` if `asked` is invalid."""
     if asked is None:
         return
     numbers = [number for number in (asked.first, asked.last) if number is not None]
     if not numbers or numbers[0] < 0 or numbers[0] > numbers[-1]:
-        raise InvalidParameter("A ByteRange needs 0 <= first <= last, or one of them alone.")
+        raise InvalidParameter("A ByteRange needs `first`, `last` or both, with 0 <= first <= last.")
 
 
 def worker_options(settings: Settings, targets: Targets) -> WorkerOptions:
@@ -186,7 +189,7 @@ def worker_options(settings: Settings, targets: Targets) -> WorkerOptions:
 
 
 def own_sockets(settings: Settings) -> Sockets:
-    """Return the sockets that HOST and PORT stand for. Returns none for port 0."""
+    """Return the sockets that HOST and PORT stand for. Returns () if PORT is 0."""
     if settings.port == 0:
         return ()
     found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -1,6 +1,6 @@
-"""The environment variables that the processes that run yt-dlp receive: those that an interpreter needs. These
-processes read hostile pages, so this is an allow list. The server keeps all other variables: keys of cloud providers,
-tokens, the server's settings, and proxies, which would bypass the filtering one.
+"""The environment variables for the processes that run yt-dlp: only those that an interpreter needs. These processes
+read hostile pages, so the module has an allow list. The server keeps all other variables to itself: keys of cloud
+providers, tokens, the server's settings, and proxies, which would bypass the filtering proxy.
 """
 
 from __future__ import annotations
@@ -26,5 +26,5 @@ PASSED_ON = frozenset(
 
 
 def passed_on(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return those of `variables` that a process that runs yt-dlp may have."""
+    """Return the variables in `variables` that a process with yt-dlp may receive."""
     return {name: value for name, value in variables.items() if name in PASSED_ON}

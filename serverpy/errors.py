@@ -1,4 +1,5 @@
-"""The one tree of errors. Parts raise these with facts; only `api/problems.py` turns them into HTTP.
+"""The one tree of errors. All modules raise these errors with facts; only `api/problems.py` turns them into HTTP
+responses.
 
 ServerPYError
 ├── RequestError: the request cannot be fulfilled
@@ -28,7 +29,8 @@ from typing import ClassVar
 
 
 class ServerPYError(Exception):
-    """`code` is the error's stable name in the HTTP API; `str(error)` is one sentence for the client."""
+    """The base of all errors. `code` is the error's stable name in the HTTP API; `str(error)` is one sentence for the
+    client."""
 
     code: ClassVar[str]
 
@@ -38,41 +40,41 @@ class ServerPYError(Exception):
 
 
 class RequestError(ServerPYError):
-    """The request cannot be fulfilled; repeating it will not help."""
+    """A request that cannot be fulfilled, even if the client repeats it."""
 
 
 class InvalidUrl(RequestError):
-    """The page's address is not an acceptable http(s) URL."""
+    """A page address that is not an acceptable http(s) URL."""
 
     code = "invalid_url"
 
 
 class InvalidParameter(RequestError):
-    """A parameter of the request is invalid, or does not apply to this media."""
+    """A parameter of the request that is invalid, or does not apply to this media."""
 
     code = "invalid_parameter"
 
 
 class UrlTooLong(RequestError):
-    """The request target is longer than the server reads (RFC 9110 §15.5.15)."""
+    """A request target that is longer than the server reads (RFC 9110 §15.5.15)."""
 
     code = "url_too_long"
 
 
 class HeadersTooLarge(RequestError):
-    """The header fields of the request are longer than the server reads (RFC 6585 §5)."""
+    """Header fields of a request that are longer than the server reads (RFC 6585 §5)."""
 
     code = "headers_too_large"
 
 
 class PreconditionFailed(RequestError):
-    """If-Match or If-Unmodified-Since does not hold for the current media (RFC 9110 §13.1)."""
+    """An If-Match or If-Unmodified-Since that does not hold for the current media (RFC 9110 §13.1)."""
 
     code = "precondition_failed"
 
 
 class RangeNotSatisfiable(RequestError):
-    """The range contains no byte of the file (RFC 9110 §15.5.17).
+    """A range that contains no byte of the file (RFC 9110 §15.5.17).
 
     `size` is the length of the whole file in bytes, if known, for `Content-Range: bytes */size`."""
 
@@ -84,116 +86,116 @@ class RangeNotSatisfiable(RequestError):
 
 
 class UnsupportedConversion(RequestError):
-    """This media cannot be converted to `to`, or its formats cannot be merged."""
+    """Media that cannot be converted to `to`, or whose formats cannot be merged."""
 
     code = "unsupported_conversion"
 
 
 class FormatNotFound(RequestError):
-    """No format of the page fits the selector, or none can be streamed as requested."""
+    """A page without a format that fits the selector, or that can be streamed as requested."""
 
     code = "format_not_found"
 
 
 class ItemNotFound(RequestError):
-    """`item` is beyond the end of the playlist or image post."""
+    """An `item` beyond the end of the playlist or image post."""
 
     code = "item_not_found"
 
 
 class RefusedError(ServerPYError):
-    """This server or the site refuses the request."""
+    """A request that this server or the site refuses."""
 
 
 class HostUnknown(RefusedError):
-    """The Host of the request names another server. An answer would allow DNS rebinding."""
+    """A Host header that names another server. A response would allow DNS rebinding."""
 
     code = "host_unknown"
 
 
 class TargetForbidden(RefusedError):
-    """This server does not connect to that address, port or scheme."""
+    """An address, port or scheme that this server does not connect to."""
 
     code = "target_forbidden"
 
 
 class SiteForbidden(RefusedError):
-    """ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR exclude the site's extractor."""
+    """A site whose extractor ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR excludes."""
 
     code = "site_forbidden"
 
 
 class GeoRestricted(RefusedError):
-    """The site refuses the server's country."""
+    """A site that refuses the server's country."""
 
     code = "geo_restricted"
 
 
 class LoginRequired(RefusedError):
-    """The site requires an account, a payment or a captcha."""
+    """A site that requires an account, a payment or a captcha."""
 
     code = "login_required"
 
 
 class DrmProtected(RefusedError):
-    """The media is encrypted with DRM."""
+    """Media that is encrypted with DRM."""
 
     code = "drm_protected"
 
 
 class SourceError(ServerPYError):
-    """The page or its media failed."""
+    """A failure of the page or of its media."""
 
     of_transport = False
     """Whether this server's own HTTP client could not get the media (connection, TLS, HTTP, a status that may be meant
-    for this client only), so that yt-dlp's client may succeed. `net/range_requests.py` sets it when a read gives up."""
+    for this client only), so that yt-dlp's client may succeed. `net/range_requests.py` sets this attribute when a read
+    gives up."""
 
 
 class MediaNotFound(SourceError):
-    """The page has no media, or no extractor supports it."""
+    """A page that has no media, or that no extractor supports."""
 
     code = "media_not_found"
 
 
 class NotMedia(SourceError):
-    """The media server returned bytes that are not media (HTML, JSON, text)."""
+    """Bytes from the media server that are not media (HTML, JSON, text)."""
 
     code = "not_media"
 
 
 class TooLarge(SourceError):
-    """The media is longer or larger than MAX_DURATION, MAX_BYTES or another limit of the server, or the body of the
-    request is too large."""
+    """Media beyond MAX_DURATION, MAX_BYTES or another limit of the server, or a request body that is too large."""
 
     code = "too_large"
 
 
 class ExtractionFailed(SourceError):
-    """yt-dlp could not read the page, for a reason that has no error code of its own."""
+    """A page that yt-dlp could not read, for a reason that has no error code of its own."""
 
     code = "extraction_failed"
 
 
 class ExtractionTimeout(SourceError):
-    """The extraction took longer than EXTRACT_TIMEOUT."""
+    """An extraction that took longer than EXTRACT_TIMEOUT."""
 
     code = "extraction_timeout"
 
 
 class UpstreamFailed(SourceError):
-    """The media server could not be reached, answered with an error, or cut the body and did not resume it."""
+    """A media server that could not be reached, answered with an error, or cut the body and did not resume it."""
 
     code = "upstream_failed"
 
 
 class UpstreamTimeout(SourceError):
-    """The media server did not answer in time, or stopped sending."""
+    """A media server that did not answer in time, or stopped sending."""
 
     code = "upstream_timeout"
 
 
 class CapacityError(ServerPYError):
-    """The server has no capacity now. `retry_after` is the number of seconds for the `Retry-After` header."""
+    """A lack of capacity at the moment. `retry_after` is the number of seconds for the `Retry-After` header."""
 
     def __init__(self, message: str, retry_after: int = 5) -> None:
         super().__init__(message)
@@ -201,24 +203,24 @@ class CapacityError(ServerPYError):
 
 
 class Busy(CapacityError):
-    """All slots, all memory or all places in the queue are taken."""
+    """A server whose slots, memory or places in the queue are all taken."""
 
     code = "busy"
 
 
 class Draining(CapacityError):
-    """The server is about to stop and accepts no new streams."""
+    """A server that is about to stop and accepts no new streams."""
 
     code = "draining"
 
 
 class NotInstalled(ServerPYError):
-    """The request needs an extra that this server lacks."""
+    """A request that needs an extra that this server lacks."""
 
     code = "not_installed"
 
 
 class ConfigurationError(ServerPYError):
-    """A setting cannot work, or requires something that this installation lacks. Raised only at start."""
+    """A setting that cannot work, or that requires a part that this installation lacks. Raised only at start."""
 
     code = "configuration"

@@ -1,5 +1,5 @@
-"""The extras of the distribution: the packages and the purpose of each. `serverpy doctor` lists them; a feature calls
-`require` before it imports a package that may be missing."""
+"""The extras of the distribution: the packages and the purpose of each. `serverpy doctor` lists the extras; a feature
+calls `require` before it imports a package that may be missing."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Extra:
         return f"pip install '{DISTRIBUTION}[{self.name}]'"
 
     def absence(self, feature: str) -> NotInstalled:
-        """Return the error of `feature`, which begins the sentence, if a package is missing."""
+        """Return the error for a `feature` whose packages are missing. The error's message begins with `feature`."""
         *others, last = self.missing or self.packages.values()
         packages = f"{', '.join(others)} and {last}" if others else last
         return NotInstalled(f"{feature} needs {packages}: install {DISTRIBUTION}[{self.name}].")
 
     def require(self, feature: str) -> None:
-        """Check that no package is missing. Raises NotInstalled, which names `feature`, if one is."""
+        """Raise `NotInstalled` if a package is missing. The error's message begins with `feature`."""
         if self.missing:
             raise self.absence(feature)
 

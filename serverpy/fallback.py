@@ -1,11 +1,11 @@
-"""The rules for a plan that fails before its first byte: whether to try another one, and which one to try first the
-next time. Pure, except for the clock of `Hosts`.
+"""The rules for a plan that fails before its first byte: whether to try another plan, and which plan to try first for
+later requests. Pure, except for the clock in `Hosts`.
 
     plans ─▶ plans_around() ─▶ plan fails ─▶ plans_after() ─▶ next plan …
 
-With `auto`, media servers that refuse the relay's HTTP client may accept yt-dlp's, so the same track is tried by
-`embedded`. `Hosts` remembers the media server, and for some minutes requests for a whole file begin with `embedded`: a
-*detour*.
+A media server that refuses the relay's HTTP client may accept yt-dlp's client, so `auto` tries the same track by
+`embedded`. If that works, `Hosts` remembers the media server, and for some minutes requests for a whole file begin with
+`embedded`: a *detour*.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HOST_SECONDS = 600.0
 MAX_HOSTS = 256
 """Maximum number of media servers that are remembered."""
 MAX_HOST_CHARACTERS = 253
-"""Maximum length of a server's name (RFC 1035 §2.3.4)."""
+"""Maximum length of a host name (RFC 1035 §2.3.4)."""
 _PORTS = {"http": 80, "https": 443}
 
 _UNOPENABLE = (UnsupportedConversion, DrmProtected, NotMedia, TooLarge)
@@ -43,7 +43,7 @@ _MISSED = (Busy, UpstreamFailed, UpstreamTimeout)
 
 
 def plans_after(error: ServerPYError, rest: tuple[Plan, ...]) -> tuple[Plan, ...]:
-    """Return the plans in `rest` that are worth trying after a plan failed with `error`. Returns none if `error` is
+    """Return the plans in `rest` that are worth trying after a plan failed with `error`. Returns () if `error` is
     final: a fact about the media, a forbidden address, a full or stopping server."""
     return tuple(dropwhile(lambda plan: not _leads_to(plan, error), rest))
 
@@ -70,7 +70,8 @@ def plans_around(plans: tuple[Plan, ...], request: StreamRequest, hosts: Hosts) 
 
 class Hosts:
     """The media servers (host and port) whose media only the fallback could open: at most MAX_HOSTS, each for
-    HOST_SECONDS. A new server replaces the oldest one. A pair comes from two servers, so neither is remembered."""
+    HOST_SECONDS. A new server replaces the oldest one. The servers of a pair are not remembered, because either may
+    have failed."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""Locks on open files (flock(2)), also on file systems that may not support them (NFS, SMB, FUSE)."""
+"""Locks on open files (flock(2)), including files on file systems that may not support locks (NFS, SMB, FUSE)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Lock(Enum):
 
 
 def try_lock(descriptor: int) -> Lock:
-    """Lock the file until `descriptor` is closed. Does not wait."""
+    """Try, without waiting, to lock the file until `descriptor` is closed."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return Lock.TAKEN
-    except OSError:  # ENOLCK, EOPNOTSUPP, ENOSYS, EINVAL, EIO; of a directory on NFS, EBADF
+    except OSError:  # ENOLCK, EOPNOTSUPP, ENOSYS, EINVAL, EIO; EBADF for a directory on NFS
         return Lock.UNSUPPORTED
     return Lock.HELD

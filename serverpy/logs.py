@@ -20,16 +20,17 @@ from typing import Any
 QUEUE_BYTES = 1024 * 1024
 """Maximum size of the lines that wait for stderr, in bytes, including LINE_BYTES for each line."""
 LINE_BYTES = 64
-"""Memory of a line beside its text, in bytes."""
+"""Memory of a line besides its text, in bytes."""
 WRITE_BYTES = select.PIPE_BUF
 """Maximum bytes of one write. A pipe takes that many atomically, so lines of several processes do not mix."""
 STUCK_SECONDS = 1.0
-"""Seconds without a written byte after which the end of the process no longer waits for stderr."""
+"""Seconds without a written byte after which `flush` and `close` no longer wait for stderr."""
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time (UTC, RFC 3339), level, logger, message, the `extra` fields, the exception."""
+    """Formatter of one JSON object per line: time (UTC, RFC 3339), level, logger, message, the `extra` fields, the
+    exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -54,7 +55,7 @@ class StderrHandler(logging.Handler):
         super().__init__()
         self._descriptor = _stderr()
         self._queue_bytes = queue_bytes
-        self._changed = threading.Condition(self.lock)  # `emit` holds it already
+        self._changed = threading.Condition(self.lock)  # `logging` holds this lock when it calls `emit`
         self._lines: deque[bytes] = deque()
         self._held_bytes = 0
         self._writes = 0
@@ -67,13 +68,13 @@ class StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self._line(record)
-        except Exception:  # noqa: BLE001  # arguments that do not fit the message are a bug of the caller's
+        except Exception:  # noqa: BLE001  # arguments that do not fit the message are the caller's bug
             line = f"a log line cannot be formatted: {record.msg!r}\n".encode()
         with self._changed:
             self._put(line)
 
     def flush(self) -> None:
-        """Wait until the thread has written everything. Gives up if stderr takes no byte for STUCK_SECONDS."""
+        """Wait until the thread has written all lines. Gives up if stderr takes no byte for STUCK_SECONDS."""
         with self._changed:
             while self._held_bytes and self._changed.wait_for(partial(self._has_written, self._writes), STUCK_SECONDS):
                 continue
@@ -133,7 +134,8 @@ class StderrHandler(logging.Handler):
                 self._changed.notify_all()
 
     def _next(self) -> list[bytes]:
-        """Wait for lines; return as many as fit into one write, or one that does not fit. Returns none once closed."""
+        """Wait for lines, and return as many as fit into one write, or a single longer line. Returns [] if the handler
+        is closed."""
         with self._changed:
             while not self._lines:
                 if self._closed:

@@ -1,6 +1,6 @@
 """The figures of the process: one frozen sample, for `/health` and for Prometheus (`exposition.py`).
 
-`server.py` takes the sample by asking each part for its figure; no figure is counted twice.
+`server.py` takes the sample by asking each part of the server for its figures; no figure is counted in two places.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ BEATS = 600
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Memory of one process in bytes: proportional and unique set size (`smaps_rollup`). 0 if there is no process."""
+    """Memory of one process in bytes: proportional and unique set size (`smaps_rollup`). Both are 0 if there is no
+    process."""
 
     pss: int
     uss: int

@@ -1,4 +1,4 @@
-"""The settings as the parts of the server receive them: frozen groups, one for each concern.
+"""The settings in the form in which the parts of the server receive them: frozen groups, one for each concern.
 
 `settings` builds them from the operator's settings. They are plain dataclasses, so that a part can use them without
 pydantic and the worker process can receive them as JSON. Their defaults are those of the settings, with the smallest
@@ -31,8 +31,8 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Targets:
-    """Addresses outside the public internet that the server may reach (`net/guard.py`), ports that it may not, and its
-    own listening sockets, which it never may."""
+    """Addresses outside the public internet that the server may reach (`net/guard.py`), ports that it must not reach,
+    and its own listening sockets, which it must never reach."""
 
     allow_networks: tuple[str, ...] = ()
     deny_ports: frozenset[int] = BAD_PORTS
@@ -61,7 +61,7 @@ class Identity:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Limits on concurrency and memory. `extract_workers` and `max_workers` are threads of the worker process;
-    `queue_chunks` × `chunk_bytes` bounds the hand-over of one stream."""
+    `memory_budget` is in bytes; `queue_chunks` × `chunk_bytes` bounds the bytes of one stream's pipe."""
 
     max_streams: int = 200
     memory_budget: int = 64 * 1024 * 1024

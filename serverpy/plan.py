@@ -2,10 +2,10 @@
 
     StreamRequest, Media, Capabilities ─▶ plans() ─▶ Plan, Plan, …   best first
 
-`delivery.py` tries the plans in order until one opens; `fallback.py` decides which errors lead from one to the next.
-Openers (`body.py::Opener`) state what they can do as a `Capability`, so every rule is tested as a table, without a
-server. yt-dlp lists tracks worst first; "best" follows its order, except that a seekable track, which may be video and
-audio merged, is preferred among the highest ones.
+`delivery.py` tries the plans in order until one opens; `fallback.py` decides which errors lead from one plan to the
+next. Openers (`body.py::Opener`) state what they can do as a `Capability`, so every rule is tested as a table, without
+a server. yt-dlp lists tracks worst first; "best" follows its order, except that a seekable track, which may be video
+and audio merged, is preferred among the highest ones.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _WHOLE = ByteRange(0, None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRequest:
-    """A client's request for `/stream`, with the names of its parameters. `method` None is the server's default.
-    `selection` holds the format ids that a yt-dlp selector in `format` chose; None until the worker has evaluated it,
-    or if `format` is a format id itself."""
+    """A client's request for `/stream`, with the names of its parameters. `method` None means the server's default.
+    `start` and `end` are in seconds. `selection` holds the format ids that a yt-dlp selector in `format` chose; None
+    until the worker has evaluated it, or if `format` is a format id itself."""
 
     url: str
     format: str | None = None
@@ -52,7 +52,7 @@ class StreamRequest:
     if_range: str | None = None
     selection: tuple[str, ...] | None = None
     head_only: bool = False
-    """Whether the client wants only the head (HTTP's HEAD): the stream may then not be read."""
+    """Whether the client wants only the head (HTTP's HEAD); the caller must then not read the stream."""
 
 
 class After(Enum):
@@ -65,10 +65,11 @@ class After(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One way to answer a request. `opener` opens `tracks`, and may hold `nbytes`; `method` is the name for the client.
+    """One way to answer a request. `opener` opens `tracks`, and may hold `nbytes`; `method` is the name that the client
+    sees.
 
     `container` is the container of the body; None if only its first bytes show it. `exact_length` and `ranges` are
-    promises: unconditional for a woven file, and for a plain file valid as far as its media server honours ranges."""
+    promises: unconditional for a woven file, and valid for a plain file if its media server honours ranges."""
 
     opener: str
     method: str
@@ -90,9 +91,10 @@ class Plan:
 class Capability:
     """The capability of one opener. `method` is the request's value that allows it, `automatic` whether `auto` does.
     `carries` returns whether the opener can open a track; with `merges`, whether a track may be one of a pair that it
-    merges. `stream_bytes` is the most that a stream of one file holds, reserved before the media is known; `bytes_for`
-    returns the same for known tracks. An opener that `extracts` gets no tracks: it reads the page itself. `seeks` is
-    whether it honours ranges, `starts_live` whether it can begin at a given position in a live stream."""
+    merges. `stream_bytes` is the maximum number of bytes that a stream of one file holds, which is reserved before the
+    media is known; `bytes_for` returns that number for known tracks. An opener that `extracts` gets no tracks: it reads
+    the page itself. `seeks` is whether the opener honours ranges, `starts_live` whether it can begin at a given
+    position in a live stream."""
 
     opener: str
     method: str
@@ -163,7 +165,7 @@ class Capabilities:
         return self._merger(track) is not None
 
     def plan(self, tracks: tuple[Track, ...]) -> Plan:
-        """Plan to open `tracks`. Raises `FormatNotFound` if no opener can."""
+        """Plan to open `tracks`. Raises `FormatNotFound` if no opener can open them."""
         capability = self._single(tracks[0]) if len(tracks) == 1 else self._merger(tracks[0])
         if capability is None:
             ids = "+".join(track.id for track in tracks)
@@ -171,7 +173,8 @@ class Capabilities:
         return capability.plan(tracks)
 
     def fallbacks(self, tracks: tuple[Track, ...]) -> tuple[Plan, ...]:
-        """Plan to open a single track by the second opener that can. Returns () if there is none, or for a pair."""
+        """Plan to open a single track by the second opener that carries it. Returns () if there is no second opener, or
+        if `tracks` are a pair."""
         able = [each for each in self.openers if not each.merges and each.carries(tracks[0])]
         return tuple(replace(each.plan(tracks), after=After.TRANSPORT) for each in able[1:2] if len(tracks) == 1)
 
@@ -209,7 +212,7 @@ def check(request: StreamRequest) -> None:
 
 def needs_selection(media: Media, request: StreamRequest, capabilities: Capabilities) -> bool:
     """Return whether `format` is a selector that yt-dlp must evaluate, not the id of a track of `media`. Raises
-    `TooLarge` or `InvalidParameter` if no track of `media` can be streamed."""
+    `TooLarge` if `media` is longer than MAX_DURATION, `InvalidParameter` if there is a `start` and no HLS track."""
     _check_media(media, request, capabilities.max_duration)
     return request.format is not None and request.selection is None and by_id(media.tracks, request.format) is None
 
@@ -219,9 +222,9 @@ def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) ->
     that has the tracks; None if the opener extracts by itself. `allowed` is the result of `allowed_for(request)`.
 
     Raises `UnsupportedConversion` if the media does not already have the format `to`, or if video and audio cannot be
-    merged; `TooLarge` beyond MAX_DURATION; `InvalidParameter` if there is a `start` but the media is not live;
-    `DrmProtected` if the tracks are encrypted; `FormatNotFound` if no track fits `format`; `MediaNotFound` if `media`
-    has no tracks."""
+    merged; `TooLarge` if the media is longer than MAX_DURATION; `InvalidParameter` if there is a `start` but the media
+    is not live; `DrmProtected` if the tracks are encrypted; `FormatNotFound` if no track fits `format`; `MediaNotFound`
+    if `media` has no tracks."""
     if media is None or allowed.extracts:
         if request.to != "source":
             raise UnsupportedConversion("The subprocess method cannot convert media: leave out `to`.")
@@ -262,11 +265,12 @@ def _default(media: Media, allowed: Capabilities) -> list[tuple[Track, ...]]:
     """Choose the best tracks of `media` that can be streamed, seekable if possible, and a fallback if they cannot be
     opened.
 
-    Separate video and audio are chosen if they can be merged and no single file is as good: if the video is higher than
-    the best single file, or as high and that file is not seekable.
+    Separate video and audio are chosen if they can be merged and the video's height exceeds that of the best single
+    file, or equals it and that file is not seekable.
 
-    Raises `DrmProtected`; `FormatNotFound` if nothing can be streamed; `UnsupportedConversion` if video and audio are
-    separate and cannot be merged, or if all of the video or audio is refused, because the client asked for both."""
+    Raises `DrmProtected` if all formats, all video or all audio are encrypted; `FormatNotFound` if nothing can be
+    streamed; `UnsupportedConversion` if video and audio are separate and cannot be merged, or if all of the video or
+    audio is refused, because the client asked for both."""
     tracks = [track for track in media.tracks if not _withheld(track)]
     _check_withheld(media, tracks)
     usable = [track for track in tracks if allowed.carries(track)]
@@ -297,7 +301,8 @@ def _withheld(track: Track) -> bool:
 
 
 def _check_withheld(media: Media, tracks: Sequence[Track]) -> None:
-    """Raise the reason if all formats of `media`, all its video or all its audio are missing from `tracks`."""
+    """Raise an error with the reason if all formats of `media`, all its video or all its audio are missing from
+    `tracks`."""
     if not media.tracks:
         raise _no_media()
     for name, has in _PARTS:
@@ -336,7 +341,7 @@ def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> 
 
 
 def _best_pair(videos: Sequence[Track], audios: Sequence[Track], allowed: Capabilities) -> tuple[Track, Track] | None:
-    """Return the last video and the last audio that can be merged. Returns None if no pair can."""
+    """Return the last video and the last audio that can be merged. Returns None if no pair can be merged."""
     video = next(filter(allowed.merges, reversed(videos)), None)
     audio = next(filter(allowed.merges, reversed(audios)), None)
     return None if video is None or audio is None else (video, audio)

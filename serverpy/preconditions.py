@@ -1,6 +1,7 @@
 """Preconditions of a GET or HEAD (RFC 9110 §13), evaluated against the validators of the media. Pure.
 
-If-Range is not among them: it is evaluated after them (§13.2.2), and decides only about the range.
+If-Range is not a precondition here: it is evaluated after the preconditions (§13.2.2), and decides only about the
+range.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from enum import Enum
 _MEMBER = re.compile(r'[ \t]*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")?[ \t]*(?:,|$)')
 """Pattern of an entity tag in a list, or an empty member of it (§8.8.3, §5.6.1)."""
 _DATE_FORMS = ("%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y")
-"""Pattern of an IMF-fixdate, and the two obsolete forms that a recipient must accept (§5.6.7)."""
+"""Formats of dates for `strptime`: an IMF-fixdate, and the two obsolete forms that a recipient must accept (§5.6.7)."""
 
 
 class Outcome(Enum):
@@ -41,8 +42,8 @@ _NONE = Preconditions()
 
 
 def conditional_fields(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the fields whose name begins with `if-`, by their names in lower case with `_`. Joins repeated fields into
-    a list (§5.3): a repeated field that allows no list then never matches."""
+    """Return the fields whose name begins with `if-`, by their names with `_` instead of `-`. Joins repeated fields
+    into a list (§5.3): a repeated field that allows no list then never matches."""
     found: dict[str, str] = {}
     for name, value in headers:
         if name.startswith(b"if-"):
@@ -52,7 +53,8 @@ def conditional_fields(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]
 
 
 def evaluate(asked: Preconditions, etag: str | None, last_modified: str | None) -> Outcome:
-    """Evaluate in the order of §13.2.2. Conditions on a date are ignored if either date is absent or invalid."""
+    """Evaluate the preconditions in the order of §13.2.2. A condition on a date is ignored if either date is absent or
+    invalid."""
     if asked.if_match is not None:
         if not _matches(asked.if_match, etag, strong=True):
             return Outcome.FAILED

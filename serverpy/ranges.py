@@ -1,6 +1,6 @@
 """Byte ranges (RFC 9110 §14): `Range` and `Content-Range` as values, and one range resolved against a length. Pure. The
-parser does not need the length of the file. It bounds numbers before it converts them, because headers come from
-clients and media servers.
+parser does not need the length of the file. It limits the number of digits before it converts them, because the headers
+come from untrusted clients and media servers.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from serverpy.errors import RangeNotSatisfiable
 _SPEC = re.compile(r"([0-9]{0,1000})-([0-9]{0,1000})")
 _CONTENT_RANGE = re.compile(r"\s*bytes\s+([0-9]+)-([0-9]+)/([0-9]+|\*)\s*", re.IGNORECASE)
 _LARGEST = 2**63 - 1
-"""Maximum of a position: larger numbers are clamped to it. They mean the same, and the media server might not accept
-them (§14.1.2 warns of overflow)."""
+"""Maximum of a position. Larger numbers are clamped to this value: no file is that long, and a media server might not
+accept them (§14.1.2 warns of overflow)."""
 _MAX_DIGITS = len(str(_LARGEST))
 NO_FILE_BYTES = 2**53 - 1
-"""A length that no file has. Internet radio reports 2^53-1, 2^63-1 or 2^64-1 instead of a length."""
+"""A length, in bytes, that no file has. Internet radio reports 2^53-1, 2^63-1 or 2^64-1 instead of a length."""
 _FAKED_DIGITS = 20
 
 
@@ -35,8 +35,8 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
-    """The part that a 206 response carries (§14.4): `first`–`last` inclusive, of `total` bytes; None if the server does
-    not state it. `str()` returns the header's value."""
+    """The part that a 206 response carries (§14.4): `first`–`last` inclusive, of `total` bytes. `total` is None if the
+    server does not state it. `str()` returns the header's value."""
 
     first: int
     last: int
@@ -48,7 +48,7 @@ class ContentRange:
     @classmethod
     def parse(cls, header: str | None) -> ContentRange | None:
         """Parse a Content-Range header. Returns None if it is absent or invalid. Accepts a `last` beyond `total`: some
-        servers count one too many, and the bytes that they send decide."""
+        servers state one byte too many, and the bytes that arrive decide."""
         match = _CONTENT_RANGE.fullmatch(header or "")
         if match is None:
             return None
@@ -59,7 +59,8 @@ class ContentRange:
 
 
 def is_endless(content_range: str | None) -> bool:
-    """Return whether a Content-Range means an endless stream: bytes from 0, more than any file has."""
+    """Return whether a Content-Range means an endless stream: whether it begins at byte 0, with a total that no file
+    has."""
     match = _CONTENT_RANGE.fullmatch(content_range or "")
     if match is None or match[1].strip("0") or match[3] == "*":
         return False
@@ -67,14 +68,15 @@ def is_endless(content_range: str | None) -> bool:
 
 
 def body_length(content_length: str | None) -> int | None:
-    """Read the Content-Length of a body. Returns None if it is absent, invalid, or more than any file has."""
+    """Read the Content-Length of a body. Returns None if the header is absent, invalid, or states more bytes than any
+    file has."""
     length = parse_length(content_length)
     return None if length is None or length >= NO_FILE_BYTES else length
 
 
 def total_of(content_range: str | None) -> int | None:
-    """Read the total length from a Content-Range, also from that of a 416 (`bytes */1000`). Returns None if it is
-    missing or invalid."""
+    """Read the total length, in bytes, from a Content-Range, including that of a 416 response (`bytes */1000`). Returns
+    None if the length is missing or invalid."""
     return parse_length((content_range or "").rpartition("/")[2].strip())
 
 
@@ -100,15 +102,15 @@ def resolve_range(asked: ByteRange | None, total: int) -> tuple[int, int]:
 
 
 def with_first(suffix: ByteRange, total: int) -> ByteRange:
-    """Return the range of the last bytes of a file of `total` bytes with an explicit first byte: some servers do not
-    support suffix ranges."""
+    """Return the suffix range of a file of `total` bytes as a range with an explicit first byte, because some servers
+    do not support suffix ranges."""
     return ByteRange(max(0, total - (suffix.last or 0)), None)
 
 
 def parse_range(header: str | None) -> ByteRange | None:
     """Parse the single requested range. Returns None, so that the response is the whole file, if the header is absent
     or names another unit, several ranges, or a malformed range such as `bytes=9-2` (§14.2 allows this for all of them).
-    An empty suffix (`bytes=-0`) is a range, which no file satisfies (§14.1.2)."""
+    An empty suffix (`bytes=-0`) is a valid range, which no file satisfies (§14.1.2)."""
     unit, separator, text = (header or "").partition("=")
     if unit.strip().lower() != "bytes" or not separator:
         return None

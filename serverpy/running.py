@@ -27,7 +27,7 @@ class Record:
         """The status of the response; None before the response."""
         self.sent_bytes = 0
         self.is_admitted = False
-        """Whether the stream runs or is being opened; otherwise it waits for a slot."""
+        """Whether the stream runs or is being opened. If not, the request waits for a slot."""
         self.end: str | None = None
         """The end of the stream: `complete`, `left`, `cancelled`, `stalled`, `shutdown`, or the code of an error."""
         self._started = time.monotonic()
@@ -44,18 +44,18 @@ class Record:
 
 
 def unlisted() -> Record:
-    """Make a record for a caller who does not observe the stream."""
+    """Make a record for a caller that does not observe the stream."""
     return Record("", "", lambda: None)
 
 
 class Running:
-    """The registry of one serving process."""
+    """The registry of the running streams of one serving process."""
 
     def __init__(self) -> None:
         self._records: dict[Record, None] = {}
 
     def __iter__(self) -> Iterator[Record]:
-        """Every record, oldest first."""
+        """Yield every record, oldest first."""
         return iter(list(self._records))
 
     @property
@@ -64,7 +64,7 @@ class Running:
         return sum(record.is_admitted for record in self._records)
 
     def begin(self, id: str, client: str, cancel: Callable[[], None]) -> Record:
-        """List a new record until `remove`. `cancel` must end its stream."""
+        """Add a new record, which is listed until `remove`. `cancel` must end the record's stream."""
         record = Record(id, client, cancel)
         self._records[record] = None
         return record

@@ -24,12 +24,12 @@ logger = logging.getLogger("serverpy")
 RETRY_SECONDS = 2.0
 """Seconds between attempts to start the worker."""
 CLOSE_SECONDS = 10.0
-"""Seconds for which closing waits for streams that are being closed."""
+"""Seconds for which `aclose` waits until all streams are closed."""
 
 
 class Server:
-    """The state behind the routes, as `app.state.server`. Runs between `start` and `aclose`, in one event loop. Calls
-    `on_refusal` if the worker finds a setting that cannot work; no stream can be opened then."""
+    """The state behind the routes, as `app.state.server`. The server runs between `start` and `aclose`, in one event
+    loop. It calls `on_refusal` if the worker finds a setting that cannot work; then no stream can be opened."""
 
     def __init__(self, engine: Engine, on_refusal: Callable[[ConfigurationError], None]) -> None:
         self._engine = engine
@@ -74,8 +74,8 @@ class Server:
         self._starting = spawn(self._start_engine(), name="start the worker")
 
     async def _start_engine(self) -> None:
-        """Retry until the worker starts, because the machine may be too slow or out of memory for a while. Stops if a
-        setting cannot work: a retry would not help."""
+        """Start the engine, and retry until the worker starts, because the machine may be too slow or out of memory for
+        a while. Stops if a setting cannot work, because a retry would not help."""
         while True:
             try:
                 await self._engine.start()
@@ -90,7 +90,7 @@ class Server:
         self.ytdlp_version = ready.yt_dlp if ready is not None else "unknown"
 
     def drain(self) -> None:
-        """Refuse new streams; running ones continue."""
+        """Refuse new streams. Running streams continue."""
         self._draining = True
         self._engine.budget.stop()
 

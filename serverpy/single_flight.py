@@ -4,12 +4,12 @@
                    └▶ otherwise start one with `make`
 
 The callers of a key share its run: each gets its result, or raises its error. Cancelling one caller does not affect the
-others. Nothing is kept once a run has ended. The two classes differ in the task that executes the run:
+others. The result is not kept after the run. The two classes differ in the task that executes the run:
 
 - `SharedFlights`: a task of its own. The run continues while any caller waits, and is cancelled when the last one
   leaves.
-- `LedFlights`: the task of the first caller, whose resources pay for the run. If that caller leaves, the run ends with
-  it, and the next caller starts again with its own `make`.
+- `LedFlights`: the task of the first caller, whose resources pay for the run. If that caller is cancelled, the run
+  ends, and the next caller starts a new run with its own `make`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Flight(Generic[T]):
 
 
 class SharedFlights(Generic[K, T]):
-    """Runs in tasks of their own, named `name`. Its owner closes it."""
+    """Runs in tasks of their own, named `name`. The owner calls `aclose`."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -48,8 +48,8 @@ class SharedFlights(Generic[K, T]):
         return key in self._flights
 
     async def run(self, key: K, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return the result of the run of `key`. Raises the error of the run, and `Draining` if `aclose` cancelled
-        it."""
+        """Return the result of the run of `key`. Raises the run's error if the run failed, `Draining` if `aclose`
+        cancelled the run."""
         flight = self._flights.get(key) or self._begin(key, make)
         flight.callers += 1
         try:
@@ -84,7 +84,8 @@ class SharedFlights(Generic[K, T]):
             flight.task.exception()  # retrieves the exception: the last caller may have left just before
 
     def _forget(self, key: K, flight: _Flight[T]) -> None:
-        """Forget `flight`, unless it has a successor: its last caller may leave before its task has ended."""
+        """Forget `flight`, unless a later flight has replaced it: the last caller may leave before the task has
+        ended."""
         if self._flights.get(key) is flight:
             del self._flights[key]
 
@@ -96,8 +97,8 @@ class LedFlights(Generic[K, T]):
         self._flights: dict[K, asyncio.Future[T]] = {}
 
     async def run(self, key: K, make: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of the run of `key`. Raises the error of the run. The first caller returns in the turn of
-        the event loop in which `make` ends, the others later."""
+        """Return the result of the run of `key`. Raises the run's error if the run failed. The first caller returns in
+        the turn of the event loop in which `make` ends, the others later."""
         while (led := self._flights.get(key)) is not None:
             with suppress(_LeaderLeft):
                 return await asyncio.shield(led)
@@ -118,4 +119,4 @@ class LedFlights(Generic[K, T]):
 
 
 class _LeaderLeft(Exception):
-    """The caller whose task executed the run was cancelled."""
+    """The cancellation of the caller whose task executed the run."""

@@ -55,7 +55,7 @@ class Stall:
             raise TimeoutError("a step took too long") from error
 
     def _look(self) -> None:
-        """Expire if a step is overdue; otherwise check again when the current step would be."""
+        """Expire if a step is overdue; otherwise check again when the current step would become overdue."""
         waited = 0.0 if self._begun is None else self._loop.time() - self._begun
         if waited >= self._seconds:
             self.expire()
@@ -97,8 +97,8 @@ class Unlosable:
 
 
 class Interruptible:
-    """Reads of a stream, one at a time, which closing the stream can interrupt. An interrupted read leaves the same
-    state behind as a cancelled one."""
+    """Reads of a stream, one at a time, which closing the stream can interrupt. An interrupted read has the same effect
+    on the stream as a cancelled read."""
 
     def __init__(self) -> None:
         self._reader: asyncio.Task[Any] | None = None
@@ -106,7 +106,7 @@ class Interruptible:
         self._over = asyncio.Event()
 
     async def run(self, read: Coroutine[Any, Any, T]) -> T:
-        """Await `read`. Raises `UpstreamFailed` if it is interrupted."""
+        """Await `read`. Raises `UpstreamFailed` if `read` is interrupted."""
         task = asyncio.current_task()
         assert task is not None
         cancelling, self._reader = task.cancelling(), task
@@ -133,9 +133,9 @@ class Interruptible:
 
 
 async def in_thread(work: Callable[[], T], *, name: str) -> T:
-    """Run `work` in a thread. Raises the error of `work`. A cancelled caller waits until `work` has ended, because a
-    thread cannot be cancelled and the caller will close the resources that `work` uses. An error of `work` is then the
-    cause of the CancelledError."""
+    """Run `work` in a thread. Raises the error of `work` if `work` fails. A cancelled caller waits until `work` has
+    ended, because a thread cannot be cancelled and the caller will close the resources that `work` uses. An error of
+    `work` is then the cause of the CancelledError."""
     task = spawn(asyncio.to_thread(work), name=name)
     try:
         return await asyncio.shield(task)

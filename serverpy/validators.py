@@ -16,7 +16,7 @@ _MAX_DATE = 64
 
 def strong_validator(etag: str | None, last_modified: str | None) -> str | None:
     """Return the value for If-Range: a strong ETag, otherwise the date. Returns None if there is neither. An ETag
-    without its quotes is left out: a server would read it as a date."""
+    without quotes is ignored, because a server would read it as a date."""
     is_quoted = etag is not None and len(etag) > 1 and etag[0] == etag[-1] == '"'
     return etag if is_quoted else last_modified
 
@@ -30,14 +30,14 @@ def same_validator(if_range: str, etag: str | None, last_modified: str | None) -
 
 
 def etags_differ(one: str | None, other: str | None) -> bool:
-    """Return whether two ETags of one server mean that the bytes differ: neither is missing or weak, and they are not
+    """Return whether two ETags of one server show that the bytes differ: both are present and strong, and they are not
     equal. Quotes are not required, because some servers forget them."""
     return is_strong(one) and is_strong(other) and one != other
 
 
 def dates_differ(one: str | None, other: str | None) -> bool:
-    """Return whether two Last-Modified dates mean different times; False if one is missing. Servers of one file may
-    write the same time in different formats (§5.6.7)."""
+    """Return whether two Last-Modified dates mean different times. Returns False if one is missing. Several servers of
+    one file may write the same time in different formats (§5.6.7)."""
     if not one or not other or one == other:
         return False
     return _seconds(one) is None or _seconds(one) != _seconds(other)
@@ -49,8 +49,8 @@ def is_strong(etag: str | None) -> TypeGuard[str]:
 
 
 def _seconds(date: str) -> int | None:
-    """Return the time that `date` means, in seconds since the epoch; without a zone it is GMT. Returns None if it is
-    invalid."""
+    """Return the time of `date`, in seconds since the epoch. A date without a zone counts as GMT. Returns None if
+    `date` is invalid."""
     try:
         parsed = parsedate_tz(date) if len(date) <= _MAX_DATE else None
         return None if parsed is None else timegm(parsed[:9]) - (parsed[9] or 0)

@@ -29,7 +29,7 @@ def run(test: Callable[[], Coroutine[Any, Any, T]]) -> T:
             try:
                 return await test()
             finally:
-                for _ in range(3):  # aborted transports call connection_lost before the loop closes
+                for _ in range(3):  # so that aborted transports call connection_lost
                     await asyncio.sleep(0)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -39,8 +39,8 @@ def run(test: Callable[[], Coroutine[Any, Any, T]]) -> T:
 async def eventually(
     condition: Callable[[], object], what: Callable[[], object] | None = None, *, seconds: float = PATIENCE_SECONDS
 ) -> None:
-    """Wait until `condition` holds. Raises AssertionError if it does not hold within `seconds`. The message is `what()`
-    if that is given, or the source of `condition`."""
+    """Wait until `condition` holds. Raises AssertionError if `condition` does not hold within `seconds`.
+    The message of the error is `what()`, or the source of `condition` if `what` is None."""
     for pause in _pauses(condition, what, seconds):
         await asyncio.sleep(pause)
 

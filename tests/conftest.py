@@ -22,7 +22,8 @@ for variable in [name for name in os.environ if name.upper().startswith("SERVERP
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run an `async def` test in an event loop of its own. Returns None if the test is not async: pytest calls it."""
+    """Run an `async def` test in an event loop of its own. Returns None if the test is not async, so
+    that pytest calls the test itself."""
     test = pyfuncitem.obj
     if not inspect.iscoroutinefunction(test):
         return None

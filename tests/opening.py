@@ -9,8 +9,7 @@ from serverpy.memory.room import NO_ROOM
 
 
 async def opened(opener: Any, source: Source, room: Any = NO_ROOM) -> Body:
-    """Open the best track of `source`, or its page if there is no extraction, with a plan of the opener's
-    capability."""
+    """Open the last track of `source`, which is the best one. Without an extraction, `opener` opens the page itself."""
     tracks = () if source.media is None else source.media.tracks[-1:]
     body: Body = await opener.open(opener.capability.plan(tracks), source, room)
     return body

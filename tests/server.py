@@ -26,15 +26,15 @@ from tests.wire import Answer, Exchange, request
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
 SETTLE_SECONDS = 15.0
-"""Seconds until a request must have left nothing behind: long enough for a busy machine, but shorter than the timeouts
-of `server`. A stream that only ends by these timeouts is a leak."""
+"""Seconds within which the server must release everything that a request held: long enough for a busy machine, but
+shorter than the timeouts of `server`. A stream that ends only by these timeouts is a leak."""
 WORKER_ALONE = 1
 """Number of child processes of an idle server."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server. An argument `page` is a path of the sample site, or an absolute URL."""
+    """A running server. The argument `page` of its methods is a path of the sample site, or an absolute URL."""
 
     process: subprocess.Popen[str]
     port: int
@@ -81,7 +81,7 @@ class Server:
             return exchange.rest()
 
     def ask(self, target: str, *, verb: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
-        """Request `target` as it is, and read the response to its end."""
+        """Request `target` unchanged, and read the response to its end."""
         with self.send(self._request(target, verb, headers)) as exchange:
             return exchange.rest()
 
@@ -104,7 +104,7 @@ class Server:
         return worker
 
     def settled(self) -> None:
-        """Wait until no request has left anything behind, in the server or at the site."""
+        """Wait until neither the server nor the site holds anything of an earlier request."""
         wait_for(lambda: not self._left(), lambda: f"still there: {self._left()}", seconds=SETTLE_SECONDS)
 
     def _left(self) -> dict[str, object]:
@@ -132,9 +132,8 @@ def serving(
 ) -> Iterator[Server]:
     """Run a server for the sample site, and yield it once it is ready. Send it SIGTERM at the end of the block.
 
-    Raises AssertionError if the server has logged an error or a traceback, unless `complaints` are expected.
-    `python` is the interpreter
-    that has ServerPY installed; `python_path` comes first in the server's import path."""
+    Raises AssertionError if the server has logged an error or a traceback, unless `complaints` is true.
+    `python` is an interpreter that has ServerPY installed; `python_path` comes first in the server's import path."""
     with tempfile.TemporaryDirectory(prefix="serverpy-test-") as directory:
         log_file = Path(directory, "log")
         with log_file.open("w") as log:

@@ -1,4 +1,5 @@
-"""Private directories: each is removed by the process that made it or, if that was killed, by the next sweep."""
+"""Private directories: each is removed by the process that made it, or by the next sweep if that process
+was killed."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_a_request_has_the_expected_fallback(case: Case) -> None:
     assert all(plan.nbytes == 300 for plan in fallbacks)
 
 
-def test_all_plans_of_a_request_but_the_last_follow_only_after_media_that_cannot_be_opened() -> None:
+def test_plans_other_than_the_fallback_follow_only_media_that_cannot_be_opened() -> None:
     for case in CASES:
         if isinstance(case.expected, list):
             found = planned(media(*case.tracks), StreamRequest(url="https://example.com", **case.request))
@@ -101,7 +101,7 @@ UNOPENABLE: list[ServerPYError] = [NotMedia("x"), DrmProtected("x"), TooLarge("x
         (FINAL, (FALLBACK,), ()),
     ],
 )
-def test_after_these_errors_these_plans_remain(
+def test_the_kind_of_an_error_determines_the_remaining_plans(
     errors: list[ServerPYError], rest: tuple[Plan, ...], left: tuple[Plan, ...]
 ) -> None:
     for error in errors:
@@ -109,7 +109,7 @@ def test_after_these_errors_these_plans_remain(
 
 
 class Silent:
-    """A source that no test reads, without another address."""
+    """A source that is never opened and has no other address."""
 
     async def open(self, headers: dict[str, str]) -> Response:
         raise NotImplementedError
@@ -128,7 +128,7 @@ class Silent:
         *((Refused(status, None), False) for status in (404, 410, 429, 451)),
     ],
 )
-async def test_a_read_that_fails_tells_whether_another_client_may_succeed(
+async def test_the_error_of_a_failed_read_tells_whether_another_http_client_may_succeed(
     error: UpstreamFailed | UpstreamTimeout, expected: bool
 ) -> None:
     assert not error.of_transport

@@ -50,7 +50,7 @@ def test_a_new_page_starts_a_worker(idle: Server) -> None:
 
 
 def test_embedded_extracts_a_known_page_again(idle: Server, site: SampleSite) -> None:
-    """The method needs the raw extraction, which was lost when the worker stopped."""
+    """`embedded` needs the raw extraction, which was lost when the worker stopped."""
     assert idle.get("/page/prog?again", path="/info").status == 200
     wait_for_worker_stop(idle)
     answer = idle.get("/page/prog?again", method="embedded")
@@ -62,4 +62,4 @@ def test_stopping_an_idle_worker_is_logged_without_a_warning(idle: Server) -> No
     wait_for_worker_stop(idle)
     assert "was idle and is stopped" in idle.log
     warnings = [line for line in idle.log.splitlines() if "WARNING" in line]
-    assert all("does not end by itself" in line for line in warnings), warnings  # if the machine is busy
+    assert all("does not end by itself" in line for line in warnings), warnings  # only on a busy machine

@@ -75,6 +75,6 @@ def test_the_development_lock_has_the_versions_of_the_runtime_lock() -> None:
         assert development.get(name) == pinned, f"{name} differs: run make lock"
 
 
-def test_rivals_use_the_same_version_of_ytdlp() -> None:
+def test_the_rivals_lock_has_the_ytdlp_version_of_the_runtime_lock() -> None:
     """With different versions, the bench would compare two versions of yt-dlp."""
     assert versions(LOCKS[2])["yt-dlp"] == versions(LOCKS[0])["yt-dlp"]

@@ -43,7 +43,7 @@ def warm_up(server: Server) -> None:
 
 
 def pss(server: Server) -> int:
-    """Return the bytes of PSS of the server and its worker."""
+    """Return the sum of the PSS of the server and its worker, in bytes."""
     return memory_of(server.process.pid).pss + memory_of(server.worker().pid).pss
 
 
@@ -55,7 +55,7 @@ def slow_clients(server: Server, count: int, method: str) -> Iterator[list[Excha
 
 
 def largest_pss_while_reading(server: Server, clients: list[Exchange]) -> int:
-    """Return the largest PSS that was measured while the clients read up to 400 kB, in steps of 100 kB."""
+    """Return the largest PSS in bytes. It is measured whenever all clients have read another 100 kB, up to 400 kB."""
     seen = []
     for length in range(100_000, 500_000, 100_000):
         for client in clients:

@@ -32,7 +32,7 @@ def printed(level: str) -> str:
     ).stdout
 
 
-def test_the_openapi_document_and_the_help_texts_stay_the_same() -> None:
+def test_optimisation_changes_neither_the_openapi_document_nor_the_help_texts() -> None:
     plain = printed("0")
     assert "One format. `bitrate` in kbit/s" in plain
     assert "@FILE reads URLs from a file" in plain

@@ -53,7 +53,8 @@ async def test_the_bot_in_the_docs_saves_a_file(
 
 @pytest.mark.parametrize("method", ["relay", "embedded"])
 async def test_the_bot_in_the_docs_stops_at_its_size_limit(site: SampleSite, settings: Settings, method: str) -> None:
-    """If the length is known, the bot stops before it writes anything; otherwise when too many bytes have arrived."""
+    """If the length is known, the bot stops before it writes anything. Otherwise it stops once too many
+    bytes have arrived."""
     bot, file = run_example(BOT), io.BytesIO()
     async with Engine(settings.model_copy(update={"method": method})) as engine:
         with pytest.raises(ValueError, match="larger than 100000 bytes"):
@@ -132,7 +133,9 @@ async def test_an_engine_runs_in_one_event_loop(site: SampleSite, settings: Sett
             await asyncio.to_thread(elsewhere)
 
 
-async def test_an_engine_that_does_not_run_says_so(site: SampleSite, settings: Settings) -> None:
+async def test_the_error_of_an_engine_that_is_not_running_names_the_reason(
+    site: SampleSite, settings: Settings
+) -> None:
     engine = Engine(settings)
     with pytest.raises(RuntimeError, match="async with Engine"):
         await engine.info(f"{site.http}{FILM}")

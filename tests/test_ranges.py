@@ -168,7 +168,7 @@ def test_a_formatted_range_can_be_parsed(one: int, other: int, total: int | None
 
 
 @given(st.text(st.sampled_from("bytes 0123456789-/*, \t"), max_size=60) | st.text(max_size=40))
-def test_any_text_is_a_valid_content_range_or_none(text: str) -> None:
+def test_parsing_any_text_gives_a_valid_content_range_or_none(text: str) -> None:
     for header in (text, f"bytes {text}"):
         found = ContentRange.parse(header)
         assert found is None or 0 <= found.first <= found.last
@@ -210,7 +210,7 @@ def test_parsing_a_content_length_returns_none_if_it_is_invalid(digits: str | No
         *((header, False) for header in (f"bytes 0-{ENDLESS}/{ENDLESS}", f"bytes {2**64 - 1}", f"0-9/{2**64 - 1}")),
     ],
 )
-def test_a_length_that_no_file_has_means_a_stream_without_an_end(header: str | None, *, endless: bool) -> None:
+def test_an_impossible_total_length_means_an_endless_stream(header: str | None, *, endless: bool) -> None:
     assert is_endless(header) is endless
 
 
@@ -221,12 +221,12 @@ def test_a_length_that_no_file_has_means_a_stream_without_an_end(header: str | N
         *((digits, None) for digits in (None, "", "x", str(2**53 - 1), str(LARGEST), str(2**64 - 1), ENDLESS)),
     ],
 )
-def test_a_body_is_no_longer_than_a_file(digits: str | None, expected: int | None) -> None:
+def test_a_content_length_that_no_file_can_have_is_ignored(digits: str | None, expected: int | None) -> None:
     assert body_length(digits) == expected
 
 
 @given(st.integers(1, 60), st.integers(0, 50))
-def test_a_suffix_with_a_first_byte_means_the_same(suffix_bytes: int, total: int) -> None:
+def test_a_suffix_range_and_its_absolute_form_select_the_same_bytes(suffix_bytes: int, total: int) -> None:
     suffix = ByteRange(None, suffix_bytes)
     absolute = with_first(suffix, total)
     assert absolute.first is not None
@@ -298,7 +298,7 @@ def test_if_range_matches_only_the_same_strong_validator(
         (None, None, False),
     ],
 )
-def test_etags_differ_only_by_strong_comparison(one: str | None, other: str | None, *, differ: bool) -> None:
+def test_etags_differ_only_if_both_are_strong_and_unequal(one: str | None, other: str | None, *, differ: bool) -> None:
     assert etags_differ(one, other) is etags_differ(other, one) is differ
 
 
@@ -324,6 +324,6 @@ def test_dates_differ_if_they_mean_different_times(one: str | None, other: str |
 
 
 @given(st.text(max_size=70), st.text(max_size=70))
-def test_any_two_texts_are_compared_as_dates(one: str, other: str) -> None:
+def test_comparing_any_two_texts_as_dates_is_symmetric(one: str, other: str) -> None:
     assert dates_differ(one, other) is dates_differ(other, one)
     assert not dates_differ(one, one)

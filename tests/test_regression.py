@@ -89,7 +89,7 @@ def test_the_table_shows_multiples_of_the_figures_of_nginx() -> None:
     assert overall([judged]) == "overall: not ok: cpu WORSE"
 
 
-def test_every_yardstick_is_a_figure() -> None:
+def test_every_yardstick_is_one_of_the_figures() -> None:
     names = {figure.name for figure in FIGURES}
     assert {figure.yardstick for figure in FIGURES} - {None} <= names
 
@@ -127,7 +127,7 @@ def test_a_complete_response_is_accepted_in_chunks_of_any_size(answer: bytes, st
         b"",
     ],
 )
-def test_any_other_response_is_refused(answer: bytes) -> None:
+def test_a_response_that_is_incomplete_malformed_or_not_200_is_refused(answer: bytes) -> None:
     framing = Framing(Request("/", 5))
 
     def read() -> None:

@@ -65,12 +65,12 @@ def test_the_profile_fills_the_settings_that_are_not_set() -> None:
 
 
 @pytest.mark.parametrize("text", ["0", "none", ""])
-def test_the_limit_of_idle_time_for_a_worker_can_be_off(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_idle_limit_of_a_worker_can_be_turned_off(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SERVERPY_WORKER_IDLE", text)
     assert load_settings().worker_idle == 0
 
 
-def test_the_profile_auto_is_resolved_in_other_settings_too() -> None:
+def test_the_profile_auto_allows_at_least_as_many_streams_as_the_small_profile() -> None:
     assert load_settings().max_streams >= SMALL.max_streams
 
 
@@ -213,7 +213,7 @@ def test_sizes_may_have_units(text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["64KB", "64K", "-1", "1e9", "", "KiB", "0.3KiB", "١"])
-def test_other_sizes_are_refused(text: str) -> None:
+def test_invalid_sizes_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be"):
         parse_size(text)
 

@@ -90,7 +90,7 @@ async def test_a_caller_that_waits_for_the_run_may_leave(kind: str) -> None:
     assert (runs.begun, runs.cancelled) == (1, 0)
 
 
-async def test_a_shared_run_goes_on_without_its_first_caller_and_ends_with_the_last() -> None:
+async def test_a_shared_run_goes_on_without_its_first_caller_and_ends_when_the_last_caller_leaves() -> None:
     tested, runs = SharedFlights[str, int]("a run"), Runs()
     first, second, third = await callers(tested, runs, 3)
     await cancel(first)
@@ -114,7 +114,7 @@ async def test_the_callers_of_a_shared_run_that_is_closed_get_an_error() -> None
     await tested.aclose()
 
 
-async def test_if_the_first_caller_of_a_led_run_leaves_the_next_one_starts_a_new_run() -> None:
+async def test_another_caller_starts_a_new_run_if_the_first_caller_of_a_led_run_leaves() -> None:
     tested, runs = LedFlights[str, int](), Runs()
     first, second, third = await callers(tested, runs, 3)
     await cancel(first)

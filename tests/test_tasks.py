@@ -30,7 +30,7 @@ async def test_a_step_that_takes_too_long_is_a_timeout() -> None:
     assert task.cancelling() == 0
 
 
-async def test_time_between_steps_does_not_count() -> None:
+async def test_time_between_steps_does_not_count_towards_the_timeout() -> None:
     with Stall(SHORT) as stall:
         stall.begin()
         stall.end()
@@ -46,7 +46,7 @@ async def test_each_step_has_the_full_timeout() -> None:
 
 
 async def test_a_step_is_timed_from_its_own_start() -> None:
-    """The timer runs since before the step, and must not end the step early."""
+    """The timer was started before the step, and must not end the step early."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
     with pytest.raises(TimeoutError):
@@ -88,7 +88,7 @@ async def test_an_error_in_the_block_propagates() -> None:
         await fail()
 
 
-async def test_interrupting_a_read_waits_for_its_end_and_makes_it_raise() -> None:
+async def test_interrupting_a_read_makes_the_read_raise_and_waits_for_its_end() -> None:
     reads, ended = Interruptible(), asyncio.Event()
 
     async def read() -> None:

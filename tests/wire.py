@@ -34,7 +34,7 @@ class Answer:
 
     @property
     def code(self) -> str | None:
-        """The `code` of a problem document. None for any other body."""
+        """The `code` of the problem document, or None if the body is not a problem document."""
         code = self.json()["code"] if self.headers.get("content-type") == "application/problem+json" else None
         return None if code is None else str(code)
 

@@ -1,5 +1,5 @@
-"""The files that yt-dlp's command line writes, to compare the output of the methods with, and what `relay` changes in
-them."""
+"""The files that yt-dlp's command line writes, with which tests compare the output of the methods, and what `relay`
+changes in them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Conditional and ranged requests for `/stream`, in the order of RFC 9110 §13.2.2: preconditions, If-Range, Range.
 
 Only an open stream has validators. So the server opens the stream for the range at once, and evaluates the
-preconditions on its head. If the range cannot be satisfied, the server opens the stream again, because the refusal has
-no validators and sometimes no length.
+preconditions against the validators of that stream. If the range cannot be satisfied, the server opens the stream
+again, because the refusal has no validators and sometimes no length.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _EMPTY = ByteRange(None, 0)
 
 
 def validators(head: Head) -> tuple[str | None, str | None]:
-    """Return the ETag and Last-Modified of a response. Only a response with stable bytes has them, because ranges need
-    stable bytes."""
+    """Return the ETag and Last-Modified of a response. Only a response with stable bytes has validators, because ranges
+    need stable bytes."""
     return (head.etag, head.last_modified) if head.seekable else (None, None)
 
 
@@ -51,21 +51,21 @@ class Conditional:
         return evaluate(self.preconditions, *validators(head))
 
     async def open(self, delivery: Delivery, request: StreamRequest, record: Record) -> Stream:
-        """Open the stream of the range, or of the whole file if the range is ignored. Raises `RangeNotSatisfiable`,
-        with the length, if the range is out of bounds, or another `ServerPYError` if the stream cannot be opened."""
-        request = replace(request, range=self.range, if_range=self.if_range)
-        if self.range == _EMPTY:  # an empty range: few media servers support it, so none is asked
+        """Open the stream of the range in `request`, or of the whole file if the range is ignored. Raises
+        `RangeNotSatisfiable`, with the length, if the range is out of bounds, or another `ServerPYError` if the stream
+        cannot be opened."""
+        if self.range == _EMPTY:  # few media servers support an empty range: the server requests the whole file
             return await self._open_whole(delivery, request, record)
         try:
             return await delivery.open(request, record)
         except RangeNotSatisfiable as error:
             if self.if_range is None and not self.preconditions.any and error.size is not None:
-                resolve_range(self.range, error.size)  # raises, unless the media server refused a valid range
+                resolve_range(self.range, error.size)  # raises unless the media server has refused a valid range
             return await self._open_whole(delivery, request, record)
 
     async def _open_whole(self, delivery: Delivery, request: StreamRequest, record: Record) -> Stream:
         """Open the whole file, to evaluate the conditions that precede the range. Raises `RangeNotSatisfiable` if the
-        range applies."""
+        preconditions and If-Range let the range apply."""
         stream = await delivery.open(replace(request, range=None, if_range=None), record)
         try:
             head = stream.head

@@ -47,11 +47,11 @@ COUNTERS = {
     "live_cuts": ("serverpy_live_cuts", "Clients that were cut because they fell behind a live stream."),
     "fallbacks": (
         "serverpy_fallbacks",
-        "Streams that `auto` tried by embedded because a media server refused the relay's HTTP client.",
+        "Streams that `auto` tried with the embedded method because a media server refused the relay's HTTP client.",
     ),
     "log_lines_dropped": ("serverpy_log_lines_dropped", "Lines of the log that stderr did not take in time."),
 }
-"""Counters, in the same form as `_GAUGES`."""
+"""Counters, in the same form as `HELP`."""
 
 
 def prometheus_text(sample: Sample) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from urllib.parse import quote
@@ -17,7 +18,7 @@ _EXTENSION = re.compile(r"[A-Za-z0-9]{1,16}")
 
 def file_name(title: str | None, ext: str) -> str:
     """Turn `title` into a name that every file system accepts: without path separators, control and direction
-    characters. `ext` comes from the page as well; an invalid one becomes `bin`."""
+    characters. `ext` also comes from the page; an invalid extension becomes `bin`."""
     return f"{_stem(title or '')}.{ext if _EXTENSION.fullmatch(ext) else 'bin'}"
 
 
@@ -39,11 +40,12 @@ def _stem(title: str) -> str:
     return f"media{stem}" if not stem.strip("_") or _RESERVED.fullmatch(stem) else stem
 
 
+@functools.lru_cache(maxsize=64)
 def content_disposition(name: str, *, attachment: bool) -> str:
     """Return the header's value for a safe `name`: `filename` in ASCII for old clients, `filename*` (RFC 8187) with the
     exact name.
 
-    The function sanitises the ASCII name again, because NFKD may produce forbidden characters: it turns U+FF02 into a
+    The function sanitises the ASCII name again, because NFKD may produce forbidden characters: NFKD turns U+FF02 into a
     quotation mark, and U+2105 into `c/o`."""
     stem, dot, ext = name.rpartition(".")
     ascii_name = _stem(_ascii(stem)) + dot + ext if dot and _EXTENSION.fullmatch(ext) else _stem(_ascii(name))

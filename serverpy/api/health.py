@@ -68,7 +68,7 @@ class Health(BaseModel):
     uptime: float = Field(description="Seconds since the start of the process.")
     memory: ProcessMemory
     worker: Literal["starting", "running", "stopped"] = Field(
-        description="The process that runs yt-dlp. `stopped`: it was idle; it is started again when it is needed."
+        description="The process that runs yt-dlp. `stopped`: the process was idle, and starts again when it is needed."
     )
     streams: int
     waiting: int

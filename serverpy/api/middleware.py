@@ -1,6 +1,6 @@
 """Middleware around every response. `Frame` adds the headers that all responses have; `Checks` refuses requests that
-are too long or name another host, and responds to an unexpected exception. CORS stands between the two, so that a page
-of an allowed origin can read every response.
+are too long or name an unknown host, and responds to an unexpected exception. CORS stands between the two, so that a
+page of an allowed origin can read every response.
 
 Both are plain ASGI wrappers: they change the head of a response and pass its body through unchanged.
 """
@@ -30,10 +30,10 @@ _STARTED = "serverpy.started"
 
 class Frame:
     """The outermost middleware: a request id, `nosniff`, Cross-Origin-Resource-Policy, and `no-store` for responses
-    without a Cache-Control of their own. `embeddable` is whether pages of other sites may embed media. The request of a
-    media element does not name the origin of its page, so the server allows all pages or none. For Chromium, two ports
-    of an IP address are one site in Sec-Fetch-Site, but not in Cross-Origin-Resource-Policy, so a request from the same
-    site gets `cross-origin`."""
+    without a Cache-Control of their own. `embeddable` states whether pages of other sites may embed media. The request
+    of a media element does not name the origin of its page, so the server allows all pages or none. Chromium treats two
+    ports of an IP address as one site in Sec-Fetch-Site, but not in Cross-Origin-Resource-Policy, so a request from the
+    same site gets `cross-origin`."""
 
     def __init__(self, app: ASGIApp, *, embeddable: bool) -> None:
         self._app = app
@@ -92,7 +92,7 @@ class Checks:
         if self._hosts is None:
             return None
         field = _field(scope, b"host")
-        if field is None:  # only HTTP/1.0 clients reach this: no browser
+        if field is None:  # only an HTTP/1.0 client may omit Host, and browsers use newer versions
             return None
         host = host_of(field)
         if host is not None and is_served(host, self._hosts):

@@ -1,4 +1,5 @@
-"""The parts of `/openapi.json` that the routes' signatures do not give: header fields, media types, and every error."""
+"""The parts of `/openapi.json` that FastAPI cannot derive from the routes' signatures: header fields, media types, and
+every error."""
 
 from __future__ import annotations
 
@@ -47,11 +48,11 @@ _ANSWER_FIELDS: dict[str, Any] = {
         "Content-Disposition": "The name of the file, in ASCII (`filename`) and exactly (`filename*`).",
         "Content-Length": "Number of bytes, if it is exact.",
         "ETag": "Validator of the media, if its server gives one and honours ranges.",
-        "Last-Modified": "As ETag.",
+        "Last-Modified": "Date of the last change of the media, if its server gives one and honours ranges.",
         "Server-Timing": "Milliseconds: wait, extract, connect, first-byte.",
         "X-Duration": "Seconds that the whole media plays, if they are known and it is not live.",
         "X-Estimated-Content-Length": "Estimated number of bytes, if there is no exact one.",
-        "X-Request-ID": "The request's own, or a new one.",
+        "X-Request-ID": "The X-Request-ID of the request, or a new id.",
         "X-ServerPY-Method": "`relay`, `embedded` or `subprocess`.",
     }.items()
 }
@@ -73,7 +74,7 @@ STREAM_RESPONSES: Responses = {
     **examples(*_STREAM_ERRORS),
 }
 HEAD_RESPONSES: Responses = {
-    200: {"description": "What `GET` would answer.", "headers": _ANSWER_FIELDS},
+    200: {"description": "The headers of the response to `GET`.", "headers": _ANSWER_FIELDS},
     **_NOT_MODIFIED,
     **examples(*(kind for kind in _STREAM_ERRORS if kind is not errors.RangeNotSatisfiable)),
 }

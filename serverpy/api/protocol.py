@@ -1,5 +1,6 @@
 """uvicorn's HTTP protocol with limits: at most one chunk waits for a slow client, and the size and time of requests are
-limited. It also extends ASGI: a response can cut its connection, and register a callback for when the client leaves.
+limited. The protocol also extends ASGI: a response can cut its connection, and register a callback that the protocol
+calls when the client leaves.
 """
 
 from __future__ import annotations
@@ -21,26 +22,30 @@ from serverpy.api.hosts import host_fault
 from serverpy.api.problems import MEDIA_TYPE, document
 
 TARGET_BYTES = 32 * 1024
-"""Maximum length of a request target: room for the longest accepted URL, percent-encoded, and the other parameters."""
+"""Maximum length of a request target, which has room for the longest accepted URL, percent-encoded, and the other
+parameters."""
 HEADER_BYTES = 32 * 1024
 BODY_BYTES = 1024 * 1024
 """Maximum size of a request body. The server discards the body of a GET or HEAD as it arrives."""
 REQUEST_SECONDS = 30.0
 """Time that a client has to send a request: its head and its body."""
 PIPELINED = 16
-"""Requests that may wait on one connection for the response to an earlier one; each holds some kilobytes."""
+"""Maximum number of requests that wait on one connection for the response to an earlier request; each holds some
+kilobytes."""
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 _LINGER_RESET, _LINGER_DEFAULT = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
-"""Values of SO_LINGER. With one, closing the socket resets the connection; with the other, it closes normally."""
+"""Values of SO_LINGER. Closing the socket resets the connection with the first value, and ends it normally with the
+second."""
 
 CUT = "serverpy.cut"
 """In `scope["extensions"]`: function that cuts the connection in mid-body. The caller may send or await nothing
 afterwards."""
 LEFT = "serverpy.left"
-"""In `scope["extensions"]`: function that sets a callback, or removes it if given None. The protocol calls the callback
-once when the client leaves. A response that sets one does not read the body of the request."""
+"""In `scope["extensions"]`: function that sets a callback, or removes the callback if its argument is None. The
+protocol calls the callback once when the client leaves. A response that sets a callback does not read the body of the
+request."""
 UNFRAMED = "serverpy.unframed"
 """In `scope["extensions"]` of an HTTP/1.0 request: function that the response calls before a body of unknown length. It
 returns a function that the response calls at the end of that body."""
@@ -55,7 +60,8 @@ def new_request_id() -> str:
 
 
 class BadRequest(Exception):
-    """An invalid request. A callback of the parser raises it; the parser then reports an error."""
+    """The error of an invalid request. A callback of the parser raises `BadRequest`, and the parser then reports an
+    error."""
 
 
 class StreamProtocol(HttpToolsProtocol):
@@ -151,7 +157,7 @@ class StreamProtocol(HttpToolsProtocol):
         self._check_head()
         super().on_headers_complete()
         cycle = self.cycle
-        cycle.transport = HeadFirst(self.transport, self.loop)  # type: ignore[assignment]  # a cycle uses no more
+        cycle.transport = HeadFirst(self.transport, self.loop)  # type: ignore[assignment]  # a cycle uses no other methods
         self._extensions |= {CUT: partial(self._cut, cycle), LEFT: partial(self._set_on_left, cycle)}
         if self._on_left:
             # uvicorn pauses reading while a request waits, and would not notice that a client leaves
@@ -160,7 +166,7 @@ class StreamProtocol(HttpToolsProtocol):
             self._extensions[UNFRAMED] = partial(_unframe, cycle, self.transport)
 
     def _check_head(self) -> None:
-        """Make the checks that the parser and uvicorn omit. Raises `BadRequest` if one fails."""
+        """Make the checks that the parser and uvicorn omit. Raises `BadRequest` if a check fails."""
         self._wants_body = self.parser.get_method() not in (b"GET", b"HEAD")
         if TOO_LONG in self._extensions:
             return  # the Host field may be among the dropped fields
@@ -194,7 +200,7 @@ class StreamProtocol(HttpToolsProtocol):
             self.loop.call_soon(self._call_on_left, cycle)
 
     def _call_on_left(self, cycle: RequestResponseCycle) -> None:
-        cycle.disconnected = True  # uvicorn sets it only for the last request
+        cycle.disconnected = True  # uvicorn sets this flag only for the last request
         left = self._on_left.pop(cycle, None)
         if left is not None:
             left()
@@ -213,16 +219,16 @@ class StreamProtocol(HttpToolsProtocol):
             self._request_timer = None
 
     def _cut(self, cycle: RequestResponseCycle) -> None:
-        """Cut the connection so that the client notices: before its Content-Length or its final chunk, or by a reset
-        (`_unframe`)."""
+        """Cut the connection so that the client notices the missing bytes: the body ends before its Content-Length or
+        its final chunk, or by a reset (`_unframe`)."""
         cycle.disconnected = True  # so that uvicorn does not report an incomplete response
         self.transport.abort()
 
 
 def _unframe(cycle: RequestResponseCycle, transport: asyncio.Transport) -> Callable[[], None]:
-    """Send the body without chunks, which HTTP/1.0 does not have (RFC 9112 §7.1): the end of the connection ends it.
-    uvicorn would send chunks unless it expects a length; the returned function tells uvicorn at the end that the whole
-    length was sent. Until then, closing the socket resets the connection, so that an exception or the end of the
+    """Send the body without chunks, which HTTP/1.0 does not have (RFC 9112 §7.1): the end of the connection ends the
+    body. uvicorn would send chunks unless it expects a length; the returned function tells uvicorn at the end that the
+    whole length was sent. Until then, closing the socket resets the connection, so that an exception or the end of the
     process never looks like a complete body."""
     cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
     _set_linger(transport, _LINGER_RESET)
@@ -241,8 +247,9 @@ def _set_linger(transport: asyncio.Transport, value: bytes) -> None:
 
 
 class HeadFirst:
-    """The transport as one response sees it. It sends the head with the first bytes of the body, in one system call.
-    The head waits no longer than the current turn of the event loop; a 100 (Continue) before it counts as a head."""
+    """The transport as one response sees it. `HeadFirst` sends the head with the first bytes of the body, in one system
+    call. The head waits no longer than the current turn of the event loop; a 100 (Continue) before it counts as a
+    head."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport

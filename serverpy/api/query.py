@@ -25,8 +25,8 @@ class StreamQuery(BaseModel):
     item: int | None = Field(None, ge=1, description="1-based item of a playlist or image post.")
     start: float | None = Field(
         None,
-        description="Only for live streams: the position at which to begin, in seconds from the oldest that is "
-        "available or, if negative, back from the end. Default: the live edge.",
+        description="Only for live streams: the position at which to begin, in seconds from the oldest available "
+        "position or, if negative, back from the end. Default: the live edge.",
     )
     end: float | None = Field(None, description="Position at which to end, in seconds. Not available in this version.")
     download: bool = Field(False, description="`1`: send as an attachment.")
@@ -37,7 +37,7 @@ class StreamQuery(BaseModel):
 
 def parse_query(query: bytes) -> StreamQuery:
     """Parse the query string of `/stream`. Raises `InvalidUrl` if the URL is invalid, otherwise `InvalidParameter` if
-    another parameter is."""
+    another parameter is invalid."""
     values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
     try:
         check_encoding(query)
@@ -51,8 +51,8 @@ def parse_query(query: bytes) -> StreamQuery:
 
 
 def check_encoding(query: bytes) -> None:
-    """Refuse values that are not UTF-8: with replacement characters they would name another page. Raises `InvalidUrl`
-    if the URL is not UTF-8, `InvalidParameter` if another value is not."""
+    """Refuse values that are not UTF-8, because a URL with replacement characters would name another page. Raises
+    `InvalidUrl` if the URL is not UTF-8, `InvalidParameter` if another value is not UTF-8."""
     bad = {name for name, _, value in (pair.partition(b"=") for pair in query.split(b"&")) if not _is_utf8(value)}
     if b"url" in bad:
         raise InvalidUrl("The URL is not UTF-8.")

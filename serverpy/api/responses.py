@@ -1,6 +1,6 @@
-"""The streaming response. Unlike Starlette's, the response owns its body: it opens, sends and closes the body exactly
-once, even if the client leaves, stops reading or is gone before the start. If a body stops short, the response cuts the
-connection.
+"""The streaming response. Unlike Starlette's streaming response, this response owns its body: it opens, sends and
+closes the body exactly once, even if the client leaves, stops reading or is gone before the start. If a body ends too
+early, the response cuts the connection.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ StatusAndHeaders = tuple[int, dict[str, str]]
 
 
 class StreamCut(Exception):
-    """Message that an ASGI server without our protocol gets in place of the rest of a body."""
+    """Exception that an ASGI server without `StreamProtocol` gets instead of the rest of a body."""
 
 
 class StreamResponse(Response):
@@ -53,7 +53,7 @@ class StreamResponse(Response):
         self._stall_timeout = stall_timeout
         self._started = False
         self._ending = False
-        """Whether the response sends its last bytes or closes its stream: nothing interrupts that."""
+        """Whether the response is sending its last bytes or closing its stream, which nothing may interrupt."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response, but stop at once when the client leaves or the stream is cancelled."""
@@ -76,7 +76,7 @@ class StreamResponse(Response):
                 record.end = "shutdown"
                 if CUT not in scope.get("extensions", {}):
                     raise
-            # uvicorn cancels what still runs when draining ends: raising would log a traceback for each stream.
+            # When draining ends, uvicorn cancels the streams that still run: raising would log a traceback for each.
             if record.end == "left":
                 pass
             elif self._started or CUT in scope.get("extensions", {}):
@@ -98,8 +98,8 @@ class StreamResponse(Response):
             _log(record)
 
     async def _serve(self, record: Record, scope: Scope, receive: Receive, send: Send) -> None:
-        """Open, send and close the stream. An error becomes a problem document or, once the answer has begun, cuts the
-        connection."""
+        """Open, send and close the stream. If an error occurs, send a problem document or, once the response has begun,
+        cut the connection."""
         try:
             stream = await self._open_stream(record)
             try:
@@ -151,8 +151,8 @@ class StreamResponse(Response):
                     stall.begin()
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                     del chunk
-                    # uvicorn waits for the client before it writes, not after: without this, the next chunk would be
-                    # read while this one still waits in the transport.
+                    # uvicorn waits for the client before it writes, not after: without this message, the response would
+                    # read the next chunk while the last one still waits in the transport.
                     await send(FLUSH)
                     stall.end()
                     record.sent_bytes += size
@@ -169,7 +169,8 @@ def _client(scope: Scope) -> str:
 
 
 def _log(record: Record) -> None:
-    """Log one line about a stream that has ended. It names the site by host and extractor: a URL may be secret."""
+    """Log one line about a stream that has ended. The line names the site by host and extractor, because a URL may be
+    secret."""
     values = {
         "request": record.id,
         "client": record.client,
@@ -200,8 +201,8 @@ def _nothing() -> None:
 
 
 def _watch(scope: Scope, receive: Receive, left: Callable[[], None]) -> Callable[[], None]:
-    """Call `left` when the client leaves, until the caller calls the returned function. A server without our protocol
-    reports the leaving client by a message."""
+    """Call `left` when the client leaves, until the caller calls the returned function. A server without
+    `StreamProtocol` reports by a message that the client has left."""
     watch = scope.get("extensions", {}).get(LEFT)
     if watch is not None:
         watch(left)
@@ -230,8 +231,8 @@ async def _wait_for_disconnect(receive: Receive, left: Callable[[], None]) -> No
 
 
 async def _cut(scope: Scope, send: Send) -> None:
-    """End the connection in mid-body, so that the client can tell. Raises `StreamCut` under a server without our
-    protocol, which then cuts the connection itself."""
+    """End the connection in mid-body, so that the client notices the missing bytes. Raises `StreamCut` under a server
+    without `StreamProtocol`, which then cuts the connection itself."""
     cut = scope.get("extensions", {}).get(CUT)
     if cut is not None:
         cut()
@@ -241,9 +242,10 @@ async def _cut(scope: Scope, send: Send) -> None:
 
 
 async def _spoil(scope: Scope, send: Send) -> None:
-    """Keep middleware of others from ending the body before it raises what this application raises, as Starlette's
-    BaseHTTPMiddleware does. It passes this message on as it is. Every server refuses it in mid-body; uvicorn first
-    waits for a client that reads nothing."""
+    """Make the server refuse the rest of the body. Otherwise middleware of another application, such as Starlette's
+    BaseHTTPMiddleware, would end the body before it raises the exception of this application. Middleware passes a
+    `pathsend` message on unchanged, and every server refuses that message in mid-body; uvicorn first waits for a client
+    that reads nothing."""
     if CUT not in scope.get("extensions", {}):
         with contextlib.suppress(Exception):
             async with asyncio.timeout(SPOIL_SECONDS):

@@ -1,1 +1,1 @@
-"""`serverpy bench`: measures on this machine the claims of the founding document, from outside and only over HTTP."""
+"""The benchmark `serverpy bench`, which tests the claims of the founding document on this machine, only over HTTP."""

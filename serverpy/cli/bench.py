@@ -1,4 +1,4 @@
-"""`serverpy bench`: measures the cost of streams on this machine."""
+"""The command `serverpy bench`, which measures the cost of streams on this machine."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _words(_context: click.Context, _option: click.Parameter, value: str | None)
         return None
     words = tuple(dict.fromkeys(value.replace(",", " ").split()))
     if not words:
-        raise click.BadParameter("is empty.")
+        raise click.BadParameter("must not be empty.")
     return words
 
 
@@ -42,8 +42,8 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
 HELP = """Measure what streams cost on this machine: memory, CPU and time, for our methods and their rivals, on the same
 bytes.
 
-Everything that is measured is started on loopback and stopped afterwards. Writes results.json, the report and its
-plots into the directory --out. Exits with 0 if all was measured, 1 if anything failed, 130 after Ctrl+C.
+The command starts everything that it measures on loopback, and stops it afterwards. Writes results.json, the report and
+its plots into the directory --out. Exits with 0 if all was measured, 1 if anything failed, 130 after Ctrl+C.
 """
 
 
@@ -55,7 +55,9 @@ plots into the directory --out. Exits with 0 if all was measured, 1 if anything 
 @click.option("--quick", "mode", flag_value="quick", help="Measure a little of everything, within 2 minutes.")
 @click.option("--full", "mode", flag_value="full", help="Measure everything, however long it takes.")
 @click.option(
-    "--docs", type=click.Path(file_okay=False, path_type=Path), help="Also write the repository's page there."
+    "--docs",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Also write the benchmark page into this docs directory.",
 )
 @click.option(
     "--from",
@@ -70,7 +72,7 @@ plots into the directory --out. Exits with 0 if all was measured, 1 if anything 
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="results.json",
-    help="Add the scenarios of this earlier run that are missing, or failed, in the other.",
+    help="Add from this earlier run the scenarios that are missing or failed in the new one.",
 )
 @click.option(
     "--against",
@@ -98,7 +100,7 @@ def command(
     if earlier is not None:
         _report(earlier, out, docs, more, against)
         return
-    from serverpy.bench.measure.progress import watching  # heavy imports, which `--help` does not need
+    from serverpy.bench.measure.progress import watching  # `--help` does not need these heavy imports
     from serverpy.bench.measure.run import INTERRUPTED, RESULTS, run
 
     order = _order(scenarios, methods, streams, out, mode or "default")

@@ -21,9 +21,10 @@ from serverpy.errors import ConfigurationError
 from serverpy.settings import Settings
 
 PLUGIN_PATH = Path(serverpy.__file__).parent / "sample" / "plugins"
-"""The same as `serverpy.sample.PLUGIN_PATH`, without importing the media generator into the server."""
+"""The path `serverpy.sample.PLUGIN_PATH`. Importing `serverpy.sample` would load the media generator into the
+server."""
 START_SECONDS = 120.0
-"""Time for the site to start: at its first start it generates its media."""
+"""Seconds that the site may take to start. At its first start, the site generates its media."""
 STOP_SECONDS = 5.0
 
 
@@ -51,7 +52,7 @@ def sample_site() -> Iterator[str]:
         _stop(child)
         if output.ident is not None:
             output.join()
-        with child:  # closes this process's ends of the child's pipes
+        with child:  # the exit closes this process's ends of the child's pipes
             pass
 
 
@@ -72,7 +73,8 @@ def _port() -> int:
 
 
 def _origin(child: subprocess.Popen[str]) -> str:
-    """Read the sample site's origin from its first line of output, which it prints once it listens."""
+    """Read the sample site's origin from its first line of output, which the site prints once it listens. Raises
+    ConfigurationError if there is no such line within START_SECONDS."""
     assert child.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)

@@ -1,6 +1,5 @@
-"""Writes docs/settings.md from the fields of `Settings`; `--check` only reports whether the file is up to date.
-
-Run as `python -m serverpy.cli.docs` in a checkout.
+"""The generator of docs/settings.md from the fields of `Settings`; `--check` only reports whether the file is up to
+date. Run it as `python -m serverpy.cli.docs` in a checkout.
 """
 
 from __future__ import annotations

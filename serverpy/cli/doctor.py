@@ -1,5 +1,5 @@
-"""`serverpy doctor`: shows the parts of this installation, those that are missing, and how to get them. Opens no
-connection."""
+"""The command `serverpy doctor`, which shows what this installation has, what is missing, and how to install it. The
+command opens no connection."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from serverpy.memory import profile as profiles
 from serverpy.settings import Settings, load_settings
 
 OLD = timedelta(days=90)
-"""Sites change: a yt-dlp older than this fails on many of them."""
+"""Age at which `doctor` advises to upgrade yt-dlp. Sites change, and an older yt-dlp fails on many of them."""
 FDS_PER_STREAM = 4
 PIPE_PAGES_ADVISED = 16384
 
@@ -123,7 +123,7 @@ def optional(extra: Extra) -> Finding:
 
 
 def _import_error(module: str) -> ImportError | None:
-    """Import a package, because an installed wheel for another platform cannot be imported. Return the error."""
+    """Import a package, and return the error or None. Only an import shows that a wheel is for another platform."""
     try:
         importlib.import_module(module)
     except ImportError as error:
@@ -145,7 +145,7 @@ def yt_dlp(today: date) -> Finding:
 
 
 def release_date(version: str) -> date | None:
-    """Parse the date in a version such as 2026.08.19 or 2026.8.19.1. Returns None if it has none."""
+    """Parse the date in a version such as 2026.08.19 or 2026.8.19.1. Returns None if the version has no date."""
     try:
         year, month, day = (int(part) for part in version.split(".")[:3])
         return date(year, month, day)
@@ -208,7 +208,7 @@ def files(streams: int, hard_limit: int) -> Finding:
 
 def pipes(folder: Path) -> Finding:
     """Check the limits of pipes. Each stream of the embedded method has a pipe; beyond the user's soft limit, the
-    kernel makes pipes tiny."""
+    kernel makes new pipes much smaller."""
     soft = (folder / "pipe-user-pages-soft").read_text().strip()
     largest = int((folder / "pipe-max-size").read_text())
     found = f"{soft} pages for each user, {size(largest)} for each pipe"

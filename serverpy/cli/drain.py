@@ -1,5 +1,5 @@
-"""The effect of SIGTERM and SIGINT in a serving process: it refuses new streams, lets running streams finish, then
-stops. uvicorn alone would close its sockets at once. So our handler stands in front of uvicorn's: it tells the
+"""The effect of SIGTERM and SIGINT in a serving process: the process refuses new streams, lets running streams finish,
+then stops. uvicorn alone would close its sockets at once. So our handler stands in front of uvicorn's: it tells the
 application, which then answers `/ready` and new streams with 503. It passes the signal on to uvicorn when no stream
 runs, or DRAIN_SECONDS later, and a second SIGINT (Ctrl+C twice) at once.
 """
@@ -26,8 +26,8 @@ class Drainable(Protocol):
 
 
 class Drain:
-    """Signal handler in front of uvicorn's. It remains until uvicorn restores the handlers from before its start. The
-    caller makes and uses it in the running loop of the main thread."""
+    """Signal handler in front of uvicorn's. The handler remains until uvicorn restores the handlers from before
+    uvicorn's start. The caller creates the object in the running loop of the main thread."""
 
     def __init__(self, server: Drainable, limit_seconds: float) -> None:
         self._server = server

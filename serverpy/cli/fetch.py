@@ -1,4 +1,4 @@
-"""One job of `get` in this process: writes an engine's stream to a file, resumed if possible, or to stdout."""
+"""One job of `get` in this process: the transfer of an engine's stream to stdout, or to a file, resumed if possible."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Fetcher:
                 return done
             stream = await self._delivery.open(self._wish.request(job))
             async with aclosing(stream):
-                if partial is not None:  # remove the old file only when the other stream is open
+                if partial is not None:  # the old part is removed only once the new stream is open
                     partial.discard()
                 return await self._begin(job, folder, stream)
 
@@ -133,7 +133,7 @@ class Fetcher:
         )
         try:
             stream = await self._delivery.open(asked)
-        # perhaps only the range failed: the caller requests the whole file
+        # Perhaps only the range failed, so the caller requests the whole file.
         except (RangeNotSatisfiable, UpstreamFailed):
             return None
         async with aclosing(stream):

@@ -1,4 +1,5 @@
-"""`serverpy get`: downloads the media of pages to files or stdout, with an engine in this process or in children."""
+"""The command `serverpy get`, which downloads the media of pages to files or stdout, with an engine in this process or
+in children."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ MAX_JOBS = 64
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """The parsed command line. `folder` is None for stdout. In a child, `report` is the descriptor for reports to its
-    parent, and `since` the time at which the parent began."""
+    parent, and `since` the time at which the parent began, in seconds since the epoch."""
 
     urls: tuple[str, ...]
     folder: Path | None
@@ -83,7 +84,9 @@ anything failed, 2 for wrong usage, 130 after Ctrl+C, 141 if stdout was closed.
     "--to", callback=_known_target, default="source", help="Format to convert the media to.  [default: source]"
 )
 @click.option("--item", type=click.IntRange(1), help="Only this item of a playlist or image post.  [default: all]")
-@click.option("-j", "--jobs", type=click.IntRange(1, MAX_JOBS), default=1, show_default=True, help="Downloads at once.")
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1, MAX_JOBS), default=1, show_default=True, help="Number of downloads at once."
+)
 @click.option("--isolate", is_flag=True, help="Download each page in a child process.")
 @click.option("--force", is_flag=True, help="Download existing files again, from the start.")
 @click.option("--report", type=click.IntRange(1, 2), hidden=True)
@@ -100,8 +103,8 @@ def command(urls: tuple[str, ...], output: Path | None, **options: Any) -> None:
 
 
 def expand(arguments: Iterable[str]) -> Iterator[str]:
-    """Yield the URLs, with each list replaced by its content. Raises `click.UsageError` for an argument that is not a
-    URL, and for a list that cannot be read; an invalid line of a list fails later, alone."""
+    """Yield the URLs, with each list replaced by its content. Raises `click.UsageError` if an argument is not a URL, or
+    a list cannot be read. An invalid line of a list is no error here: only its own job fails later."""
     for argument in arguments:
         if argument == "-":
             yield from _listed(sys.stdin.read())
@@ -121,8 +124,8 @@ def _listed(text: str) -> Iterator[str]:
 
 
 def adapted(settings: Settings, jobs: int) -> Settings:
-    """Raise the limits to `jobs`, so that no job waits for a slot as in a server. Log only warnings and errors, unless
-    LOG_LEVEL is set."""
+    """Return settings with limits of at least `jobs`, so that no job waits for another. Unless LOG_LEVEL is set, only
+    warnings and errors are logged."""
     changes: dict[str, Any] = {
         name: max(getattr(settings, name), jobs) for name in ("max_streams", "max_workers", "max_children")
     }

@@ -1,4 +1,5 @@
-"""`serverpy info`: shows the metadata and formats of a page, as `GET /info` answers them, for people or as JSON."""
+"""The command `serverpy info`, which shows the metadata and formats of a page, as `GET /info` answers them, for people
+or as JSON."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ def reading() -> AbstractContextManager[Any]:
 
 
 async def find(settings: Settings, url: str) -> Info:
-    """Extract `url` with an engine of its own."""
+    """Extract the page `url` with an engine that runs only for this call."""
     from serverpy.engine import Engine  # `--help` does not need this import
 
     async with Engine(settings) as engine:

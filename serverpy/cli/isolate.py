@@ -26,7 +26,7 @@ from serverpy.tasks import cancel, spawn
 
 LINE_BYTES = 1 << 20
 STOP_SECONDS = 10.0
-"""Time for a child to stop: it closes its worker, and writes its data to the disk."""
+"""Seconds that a child may take to stop, in which it closes its worker and writes its data to the disk."""
 
 
 class Isolated:
@@ -34,7 +34,7 @@ class Isolated:
 
     def __init__(self, options: Sequence[str], settings: Settings, folder: Path | None, watcher: Watcher) -> None:
         self._options = options
-        # on a command line, other users could read a secret
+        # Secrets are passed in the environment, because other users could read them on a command line.
         self._environment = {**os.environ, **settings.to_environment()}
         self._folder = folder
         self._watcher = watcher
@@ -97,7 +97,7 @@ def _read(line: bytes) -> Report:
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """Terminate the child, then kill it if it does not end. Returns when it is gone."""
+    """Terminate the child, and kill it if it has not ended after STOP_SECONDS. Returns once the child has ended."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.returncode is None:
             with suppress(ProcessLookupError):

@@ -101,7 +101,8 @@ class Runner(Protocol):
 
 
 class Announced:
-    """A runner that tells a watcher when another one begins to read a page, and when that turns out to have items."""
+    """A runner around another runner. It tells a watcher when the inner runner begins to read a page, and when the page
+    turns out to have items."""
 
     def __init__(self, runner: Runner, watcher: Watcher) -> None:
         self._runner = runner

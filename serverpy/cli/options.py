@@ -29,8 +29,8 @@ SHORT = {"method": "-m"}
 
 
 class SettingType(click.ParamType[Any]):
-    """The value of an option, validated like the field. It stays text, because `Settings` parses it again with the
-    others."""
+    """The type of an option, which validates the value like the field. The value stays text, because `Settings` parses
+    all values again."""
 
     def __init__(self, field: FieldInfo) -> None:
         self.name = unit_of(field) or "text"
@@ -97,7 +97,7 @@ def default_of(field: FieldInfo) -> str:
 
 
 def choices_of(field: FieldInfo) -> tuple[str, ...]:
-    """Return the words that the field accepts. Returns none if it accepts any value."""
+    """Return the words that the field accepts. The tuple is empty if the field accepts any value."""
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
 
 

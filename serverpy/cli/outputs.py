@@ -10,8 +10,8 @@ import stat
 class Standard:
     """A writer with back-pressure: `write` returns when the pipe has taken all bytes, and can be cancelled earlier.
 
-    The descriptor is shared with other processes, so its flags are left alone: the writer opens a pipe or terminal
-    again. `close` does not close the given descriptor.
+    Other processes share the descriptor, so the writer does not change its flags, but opens a pipe or terminal again.
+    `close` does not close the given descriptor.
     """
 
     def __init__(self, descriptor: int = 1) -> None:

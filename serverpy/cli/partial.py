@@ -29,7 +29,8 @@ STATE = ".part.json"
 _NEW = ".new"
 _SUFFIX_BYTES = len(STATE + _NEW)
 NAME_BYTES = (255, 143, 100, 64)
-"""Maximum lengths of a name to try, with PART and STATE: that of most file systems, of eCryptfs, and a shorter one."""
+"""Maximum lengths in bytes of a name with PART and STATE, which are tried in turn: that of most file systems, that of
+eCryptfs, and two shorter ones."""
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 
 
@@ -82,7 +83,7 @@ class Partial:
         return os.pread(self._descriptor, count, max(0, self.size - count))
 
     def append(self, data: bytes) -> None:
-        """Append `data`. If this raises OSError, the bytes written before the error count."""
+        """Append `data`. If this raises OSError, `size` includes the bytes written before the error."""
         assert self._descriptor is not None
         view = memoryview(data)
         while view:
@@ -151,8 +152,8 @@ class Folder:
         return self.path / f"{name}{STATE}"
 
     def find(self, asked: Asked) -> Partial | None:
-        """Find the part that an earlier run left of this download; discard it if `force` is set. Returns None if there
-        is none (any more). Raises `InUse` if it is locked."""
+        """Open the part that an earlier run left of this download, or discard it if `force` is set. Returns None if no
+        part is left. Raises `InUse` if the part is locked."""
         for path in sorted(self.path.glob(f"*{STATE}")):
             state = _read(path)
             if state is None or state.asked != asked:
@@ -162,7 +163,7 @@ class Folder:
             if descriptor is None:
                 if self.part(name).exists():
                     raise InUse
-                path.unlink(missing_ok=True)  # the part has become a file, or was deleted
+                path.unlink(missing_ok=True)  # another process has finished or deleted the part
                 continue
             partial = Partial(self, name, descriptor, state)
             if not self._force:
@@ -214,7 +215,7 @@ class Folder:
         )
 
     def sync(self) -> None:
-        """Write the directory to the disk, if the file system can."""
+        """Write the directory to the disk, if the file system supports that."""
         with contextlib.suppress(OSError):
             descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -241,7 +242,8 @@ class Folder:
 
 
 def numbered(name: str, most_bytes: int = NAME_BYTES[0]) -> Iterator[str]:
-    """`film.mp4`, `film (2).mp4`, `film (3).mp4` …, shortened before the number to `most_bytes` in UTF-8."""
+    """Yield `film.mp4`, `film (2).mp4`, `film (3).mp4` … A name longer than `most_bytes` in UTF-8 is shortened before
+    its number."""
     path = Path(name)
     for number in itertools.count(1):
         end = f" ({number}){path.suffix}" if number > 1 else path.suffix
@@ -284,7 +286,7 @@ def _lock(path: Path, *, create: bool) -> int | None:
             return None
         if _is_at(descriptor, path):
             return descriptor
-        os.close(descriptor)  # another process renamed or removed it between the two calls: try again
+        os.close(descriptor)  # another process has renamed or removed the file before the lock
     return None
 
 
@@ -315,7 +317,7 @@ def _read(path: Path) -> State | None:
 
 
 def _write(path: Path, state: State) -> None:
-    """Write the whole file or nothing."""
+    """Write a state atomically."""
     fresh = path.with_name(f"{path.name}.new")
     fresh.write_bytes(msgspec.json.encode(state))
     os.replace(fresh, path)

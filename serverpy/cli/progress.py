@@ -65,8 +65,8 @@ class Lines:
 
 
 class SizeColumn(ProgressColumn):
-    """Column of the bytes that exist, and of all bytes if the source reports their number. Empty while the page is
-    read."""
+    """Column of the bytes that exist, and of all bytes if the source reports their number. The column is empty while
+    the page is read."""
 
     def render(self, task: Task) -> Text:
         if task.total is not None:
@@ -125,7 +125,7 @@ class Reports:
 
     def _send(self, report: Report) -> None:
         line = memoryview(msgspec.json.encode(report) + b"\n")
-        # the parent is gone: this process's stdin is closed too, which ends the process
+        # If the parent is gone, this process's stdin is closed as well, which ends the process.
         with contextlib.suppress(BrokenPipeError):
             while line:
                 line = line[os.write(self._descriptor, line) :]

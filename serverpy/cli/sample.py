@@ -1,4 +1,4 @@
-"""`serverpy sample`: runs the sample media site alone."""
+"""The command `serverpy sample`, which runs the sample media site alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def command(port: int, https_port: int | None, with_parent: bool) -> None:
     if with_parent:
         threading.Thread(target=_end_with_parent, name="with-parent", daemon=True).start()
     SAMPLE.require("The sample site")
-    from serverpy.sample import site  # makes media with PyAV, a heavy import that `--help` does not need
+    from serverpy.sample import site  # `--help` does not need this heavy import
 
     try:
         site.main(port, https_port)
@@ -40,7 +40,7 @@ def command(port: int, https_port: int | None, with_parent: bool) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent, which holds the other end of our stdin, is gone for any reason."""
-    while os.read(0, 1024):  # not sys.stdin: the interpreter takes its lock at exit
+    """End this process when its parent, which holds the other end of stdin, is gone for any reason."""
+    while os.read(0, 1024):  # sys.stdin has a lock, which the interpreter needs at exit
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,5 @@
-"""`serverpy serve`: settings → a listening socket → uvicorn, in one process or several; with `--demo` the sample site.
+"""The command `serverpy serve`, which opens a listening socket and runs uvicorn in one or several processes, with
+`--demo` also the sample site.
 
 This module opens the socket, so that it can report a port in use in one line, and knows early which port the system
 chose for 0.
@@ -34,7 +35,7 @@ FDS_PER_STREAM = 4
 """Descriptors of a stream: the sockets of client and upstream, and both ends of a pipe."""
 SPARE_FDS = 256
 CUT_SECONDS = 1
-"""Time for the streams that are left after draining to end by themselves; then the server cuts them."""
+"""Seconds that the streams left after draining may still run before the server cuts them."""
 ANY_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -107,7 +108,8 @@ def _create_app(settings: Settings, on_refusal: Callable[[ConfigurationError], N
 
 
 def _import_fastapi() -> None:
-    """Import FastAPI without building its models of the OpenAPI schema (1.4 MB): the first request for it does that."""
+    """Import FastAPI without building its models of the OpenAPI schema (1.4 MB). The first request for the schema
+    builds them."""
     from pydantic import BaseModel
 
     before = BaseModel.model_config
@@ -120,7 +122,7 @@ def _import_fastapi() -> None:
 
 def _serve(settings: Settings, listener: socket.socket) -> None:
     """Run the server until a signal stops it. Raises ConfigurationError if the server cannot start."""
-    import uvicorn  # `--help` needs none of these imports
+    import uvicorn  # `--help` does not need these imports
 
     _raise_fd_limit(settings.max_streams)
     try:
@@ -133,7 +135,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
 
             try:
                 uvicorn.Server(_config(settings, lambda: _create_app(settings, refuse))).run(sockets=[listener])
-            finally:  # uvicorn raises its final signal again: print the reason first
+            finally:  # uvicorn raises its final signal again, which would hide the reason
                 if refusals:
                     raise refusals[0]
         else:
@@ -190,8 +192,9 @@ def _raise_fd_limit(streams: int) -> None:
 
 @contextlib.contextmanager
 def _exiting_on_signals() -> Iterator[None]:
-    """Let SIGTERM and SIGINT unwind the stack and end the process with 0. While uvicorn runs it handles them itself,
-    and raises them again once it has stopped: they would then kill the process before it has cleaned up."""
+    """Let SIGTERM and SIGINT unwind the stack and end the process with 0. While uvicorn runs, it handles these signals
+    itself, and raises them again once it has stopped. By default, they would then kill the process before its
+    clean-up."""
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         sys.exit(0)

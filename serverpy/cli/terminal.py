@@ -46,8 +46,8 @@ def size(count: float) -> str:
 
 
 def run(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
-    """Run `work` in an event loop of its own, and return its exit code. SIGINT and SIGTERM cancel it and wait until it
-    has cleaned up; the code is then 128 plus the signal's number. A second signal ends the process at once."""
+    """Run `work` in an event loop of its own, and return its exit code. SIGINT and SIGTERM cancel `work`, which may
+    still clean up; the code is then 128 plus the signal's number. A second signal ends the process at once."""
     return uvloop.run(_until_signalled(work))
 
 

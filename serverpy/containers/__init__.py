@@ -1,4 +1,4 @@
-"""Containers: recognised by the first bytes of a file, an extension or a Content-Type.
+"""Containers, which are recognised by the first bytes of a file, an extension or a Content-Type.
 
 `identify` decides whether bytes are media: it trusts the first bytes if they are conclusive, and rejects web pages,
 documents and text. `table` lists the containers, with the values of `to`; `magic` recognises bytes.

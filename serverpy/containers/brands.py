@@ -50,7 +50,8 @@ def by_brand(first: bytes) -> tuple[Container, bool] | None:
 
 def _without_brand(first: bytes, kind: bytes) -> tuple[Container, bool] | None:
     size = int.from_bytes(first[:4], "big")
-    # Text may have one of these words in this place. As a size, four characters mean hundreds of megabytes.
+    # Text may contain such a word at this position. The four characters before it would mean a size of hundreds of
+    # megabytes.
     if size not in (0, 1) and not 8 <= size < (1 << 40 if kind == b"mdat" else 1 << 29):
         return None
     if kind in _QUICKTIME_BOXES:

@@ -21,7 +21,7 @@ _HALVINGS = {3: 0, 2: 1, 0: 2}
 
 
 def elementary(first: bytes) -> Container | None:
-    """Return the stream whose frame `first` begins with, or None."""
+    """Return the kind of stream whose frame `first` begins with. Returns None if there is no such frame."""
     for look in (_transport, _program, _adts, _mpeg_audio, _dolby, _ac4, _dts):
         found = look(first)
         if found is not None:
@@ -30,8 +30,8 @@ def elementary(first: bytes) -> Container | None:
 
 
 def _transport(first: bytes) -> Container | None:
-    """Recognise MPEG-TS: 0x47 at the start of each packet (ISO/IEC 13818-1 §2.4.3.2), in at most three packets. A
-    packet has 188 bytes, with 16 more for error correction, or four before it (Blu-ray)."""
+    """Recognise MPEG-TS: 0x47 at the start of each packet (ISO/IEC 13818-1 §2.4.3.2), of which two or three are
+    checked. A packet has 188 bytes, with 16 more for error correction, or four before it (Blu-ray)."""
     for begin, size, container in ((0, 188, table.TS), (0, 204, table.TS), (4, 192, table.M2TS)):
         at = range(begin, len(first), size)[:3]
         if len(at) > 1 and all(first[each] == 0x47 for each in at):
@@ -110,8 +110,9 @@ def _dts(first: bytes) -> Container | None:
 
 
 def _goes_on(first: bytes, length: int | None, least: int, mask: int) -> bool:
-    """Return whether a similar frame follows the first frame, which has `length` bytes, at least `least`: the bits of
-    `mask` are the same in both. True if the length is unknown, or if `first` ends before the second frame."""
+    """Return whether a similar frame follows the first frame: the bits of `mask` are equal in the first two bytes of
+    both. `length` is the first frame's length in bytes; a length below `least` is invalid. Returns True if the length
+    is unknown, or if `first` ends before the second frame."""
     if length is None:
         return True
     if length < least:

@@ -1,4 +1,4 @@
-"""Identifies the container of a file, or rejects the file as not media."""
+"""The identification of a file's container, which rejects a file that is not media."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from serverpy.containers.table import BY_EXTENSION, UNKNOWN, Container, by_type,
 from serverpy.errors import NotMedia
 
 SNIFF_BYTES = 512
-"""Number of first bytes that `identify` reads, unless an ID3 tag comes first; it accepts fewer."""
+"""Number of first bytes that `identify` uses, unless an ID3 tag comes first. Fewer bytes are accepted."""
 MAX_TAG_BYTES = 32 * 1024 - SNIFF_BYTES
-"""The largest ID3 tag that `identify` skips."""
+"""Size of the largest ID3 tag that `identify` skips."""
 _FRAME_BYTES = 128
 """Number of bytes after an ID3 tag that `identify` needs."""
 
@@ -35,7 +35,7 @@ _SAYS_MORE: dict[Container, frozenset[Container]] = {
     table.RM: frozenset({table.RA}),
     table.OGG: frozenset({table.OPUS, table.OGA, table.SPX, table.OGV}),
 }
-"""Containers that bytes cannot identify, each with the containers that a declaration may turn it into."""
+"""Containers that bytes identify only roughly, each with the more specific containers that a declaration may name."""
 _BEHIND_ID3 = frozenset(
     {table.MP3, table.MP2, table.AAC, table.AC3, table.EAC3, table.AC4, table.DTS, table.FLAC, table.APE}
     | {table.WAVPACK, table.TTA, table.MUSEPACK}
@@ -52,7 +52,7 @@ def identify(
 
     The bytes take precedence; if they are inconclusive, `declared_type` (the upstream's Content-Type) and then
     `declared_ext` (the extractor's guess) decide. `is_audio` is whether the track has audio alone; None if the
-    extraction does not tell. Raises `NotMedia` for text, markup and documents.
+    extraction does not show that. Raises `NotMedia` if the file is text, markup or a document.
     """
     first = first[: enough_bytes(first)]
     if _is_id3(first):
@@ -69,7 +69,8 @@ def identify(
 
 def enough_bytes(first: bytes) -> int:
     """Return how many bytes `identify` needs of a file that begins with `first`: more than SNIFF_BYTES if an ID3 tag
-    comes first. Call this again with more bytes, because there may be another tag."""
+    comes first. If the result exceeds the length of `first`, call this again with more bytes, because another tag may
+    follow."""
     end = _id3_end(first)
     if end + _FRAME_BYTES <= SNIFF_BYTES or end > MAX_TAG_BYTES:
         return SNIFF_BYTES

@@ -1,7 +1,7 @@
-"""Recognises containers by the first bytes of a file. Pure; accepts any number of bytes.
+"""The recognition of containers by the first bytes of a file. Pure; the functions accept any number of bytes.
 
 Signatures of several bytes come first, then headers that are checked field by field, and frames of elementary streams
-(`frames.py`) last, because a few bits of those may occur by chance.
+(`frames.py`) last, because their few sync bits may occur by chance.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _SIGNATURES: tuple[tuple[bytes, Container], ...] = (
     (b"DTSHDHDR", table.DTS),
 )
 _TELLING_BYTES = 64
-"""Minimum number of bytes: fewer bytes of media may look like text by chance, and text may begin with a signature ("MAC
-")."""
+"""Minimum number of bytes that can be recognised as text although they begin with a signature ("MAC "). Fewer bytes of
+media may look like text by chance."""
 _CHUNKS: dict[tuple[bytes, bytes], Container] = {
     (b"RIFF", b"WAVE"): table.WAV,
     (b"RIFX", b"WAVE"): table.WAV,
@@ -63,8 +63,8 @@ _CHUNKS: dict[tuple[bytes, bytes], Container] = {
 
 
 def found(first: bytes) -> tuple[Container, bool] | None:
-    """Return the container, and whether it is certain. If not, the bytes show only the kind of container, and not
-    whether the file has video."""
+    """Return the container, and whether it is certain. If it is not, the bytes show only the kind of container, and not
+    whether the file has video. Returns None if the bytes show nothing."""
     certain = _by_signature(first)
     if certain is not None:
         return certain, True
@@ -95,7 +95,8 @@ _OGG_VIDEO = (b"\x80theora", b"BBCD\0", b"\x80daala", b"OVP80", b"\x01video")
 
 
 def _ogg(first: bytes) -> tuple[Container, bool] | None:
-    """Return the container by the codecs on the pages that begin the streams, which come first (RFC 3533 §4)."""
+    """Recognise Ogg, and choose the container by the codecs on the first pages, with which the streams begin (RFC 3533
+    §4)."""
     if not first.startswith(b"OggS"):
         return None
     audio = None
@@ -122,7 +123,8 @@ _ASF_VIDEO = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
 
 
 def _asf(first: bytes) -> tuple[Container, bool] | None:
-    """Return the container by the types of the streams (ASF §3.3). Their objects may come after the known bytes."""
+    """Recognise ASF, and choose the container by the types of the streams (ASF §3.3). The objects that contain the
+    types may come after the known bytes."""
     if not first.startswith(_ASF_HEADER):
         return None
     end, at, has_audio = int.from_bytes(first[16:24], "little"), 30, False

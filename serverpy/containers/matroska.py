@@ -1,4 +1,5 @@
-"""Recognises Matroska and WebM (RFC 9559, in EBML, RFC 8794): the document type, and whether there is a video track."""
+"""The recognition of Matroska and WebM (RFC 9559, in EBML, RFC 8794) by the document type and the types of the
+tracks."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """The containers and elementary formats: their extensions and media types (IANA's, or common ones where IANA has none),
-and the one list of targets of `to`."""
+and the one list of targets (values of `to`)."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ ALL = (
     AAC, AC3, EAC3, AC4, DTS, OGG, OPUS, OGA, SPX, OGV, FLAC, WAV, AIFF, AIFC, CAF, AU, AMR, AWB, APE, WAVPACK, TTA,
     MUSEPACK, DSF, DFF, MIDI, JPEG, PNG, GIF, WEBP, AVIF, HEIC, HEICS, HEIF, HEIFS, JXL, JP2, BMP, TIFF, ICO, VTT,
 )  # fmt: skip
-"""If several containers have the same media type, the one that a Content-Type means comes first."""
+"""All containers. If several have the same media type, a Content-Type of that type means the first one."""
 
 BY_EXTENSION = {container.ext: container for container in ALL} | {
     "jpeg": JPEG, "tif": TIFF, "avifs": AVIF, "m4v": MP4, "f4v": MP4, "ismv": MP4, "f4a": M4A, "m4r": M4A, "qt": MOV,
@@ -126,7 +126,7 @@ def essence_of(content_type: str | None) -> str:
 
 
 def by_type(content_type: str | None) -> Container | None:
-    """Return the container that a Content-Type names, or None if it does not name media."""
+    """Return the container that a Content-Type names. Returns None if the Content-Type does not name media."""
     essence = essence_of(content_type)
     if essence in _BY_TYPE:
         return _BY_TYPE[essence]

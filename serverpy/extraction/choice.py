@@ -1,4 +1,4 @@
-"""Pure helpers that choose among the values of an extraction; the rules of choice are in `plan.py`."""
+"""Pure helpers that choose among the values of an extraction. `plan.py` decides which of them applies."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def by_id(tracks: Sequence[Track], track_id: str) -> Track | None:
 
 
 def is_seekable(track: Track) -> bool:
-    """Whether the track is one plain file over http(s): nearly every server answers range requests for those."""
+    """Return whether the track is one plain file over http(s), for which nearly every server answers range requests."""
     return track.protocol in ("http", "https") and not track.is_live and not track.fragments
 
 

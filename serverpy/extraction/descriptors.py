@@ -1,4 +1,4 @@
-"""File descriptors whose owner changes, within a process or between two."""
+"""File descriptors whose owner changes, within a process or between two processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Descriptor:
 
 @contextmanager
 def closing(number: int) -> Iterator[Descriptor]:
-    """Close the descriptor at the end of the block, unless it was released."""
+    """Close the descriptor at the end of the block, unless the block has released it."""
     descriptor = Descriptor(number)
     try:
         yield descriptor

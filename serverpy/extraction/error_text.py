@@ -1,4 +1,4 @@
-"""Maps the error texts of yt-dlp and of the filtering proxy to this server's errors. `ytdlp/faults.py` and
+"""Mapping of the error texts of yt-dlp and of the filtering proxy to this server's errors. `ytdlp/faults.py` and
 `ytdlp/download/upstream.py` have yt-dlp's exceptions, and read a text only if it says more than the exception.
 `streaming/child/errors.py` has only a child's messages, so this module imports nothing from yt-dlp.
 """
@@ -40,7 +40,8 @@ OF_MEDIA: Sentences = {
     Busy: "Too many connections are open.",
     UpstreamTimeout: "The media server could not be reached in time.",
 }
-"""The errors for a refusal by the filtering proxy: of a page's address, and of a media address."""
+"""The error texts for a refusal by the filtering proxy: `OF_A_PAGE` for a page's address, `OF_MEDIA` for a media
+address."""
 
 # `net/egress.py` names the error by its code in a header, and by the status of its response to CONNECT.
 _BY_CODE = {kind.code: kind for kind in (TargetForbidden, UpstreamFailed, Busy, UpstreamTimeout)}
@@ -82,10 +83,10 @@ _WORDS: tuple[tuple[type[ServerPYError], re.Pattern[str]], ...] = tuple(
 )
 
 _ADDRESSES = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>]*|\bhost='[^']*'", re.IGNORECASE)
-"""Pattern of addresses. They are removed first, because the words in an address say nothing about the failure."""
+"""Pattern of addresses. `kind_of` removes them first, because the words in an address say nothing about the failure."""
 _REASON = re.compile(r"(HTTP ?Error \d{3}): [^()<>\[\];.,]*", re.IGNORECASE)
-"""Pattern of a status and its reason phrase. It is removed first: `503: Service Unavailable` does not mean that the
-media is unavailable."""
+"""Pattern of a status and its reason phrase. `kind_of` removes the phrase first: `503: Service Unavailable` does not
+mean that the media is unavailable."""
 
 
 def kind_of(text: str) -> type[ServerPYError] | None:
@@ -95,8 +96,8 @@ def kind_of(text: str) -> type[ServerPYError] | None:
 
 
 def no_impersonation(text: str) -> NotInstalled | None:
-    """Return the error that `text` means if yt-dlp lacks an impersonate target. Returns None for any other text, and if
-    curl-cffi is installed."""
+    """Return the error if `text` reports that yt-dlp lacks an impersonate target. Returns None for any other text, and
+    if curl-cffi is installed."""
     if IMPERSONATE.missing and "impersonate target" in text.lower():
         return IMPERSONATE.absence(IMPERSONATING)
     return None

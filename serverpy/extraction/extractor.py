@@ -3,8 +3,8 @@
     extract(url) ─▶ cached? ─▶ under way? join ─▶ queue full? Busy ─▶ Workers.extract
 
 Failures are not cached. An extraction is cached for `ttl` seconds (a live stream for at most `LIVE_SECONDS`), but not
-beyond the time at which its addresses expire. The cache keeps the containers of its tracks with it, once their first
-bytes have identified them.
+beyond the time at which its addresses expire. With an extraction, the cache also keeps the containers of those tracks
+whose first bytes have identified them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_CACHE_BYTES = 32 * 1024 * 1024
 MAX_QUEUE = 64
 LIVE_SECONDS = 5.0
 EXPIRY_MARGIN = 10.0
-"""Seconds before its addresses expire at which an extraction is no longer cached."""
+"""Minimum number of seconds between the end of an extraction's time in the cache and the expiry of its addresses."""
 CONTAINER_BYTES = 256
 """Bytes in the cache for the container of one track: an entry of a dictionary and its key."""
 
@@ -91,13 +91,14 @@ class Cache:
             self.bytes -= found.size
 
     def container(self, url: str, track: tuple[str, str]) -> Container | None:
-        """Return the container that `keep_container` kept for the page `url` and its `track`. Returns None if there is
-        none."""
+        """Return the container that `keep_container` has stored for `track` of the page `url`. Returns None if the
+        cache has no container for it."""
         found = self._entries.get(url)
         return None if found is None else found.containers.get(track)
 
     def keep_container(self, url: str, track: tuple[str, str], container: Container) -> None:
-        """Keep the container of `track` (the ids of extraction and track) as long as the extraction that found it."""
+        """Keep the container of `track` (the ids of extraction and track) for as long as the cache holds the extraction
+        that listed the track."""
         found = self._entries.get(url)
         raw_id, _, _item = track[0].partition(".")  # an item of a playlist has the id of the page and a number
         if found is None or found.media.raw_id != raw_id:
@@ -138,8 +139,8 @@ class Extractor:
 
     async def extract(self, url: str, *, fresh: bool = False) -> Media:
         """Return the media of the page `url`. `fresh` skips the cache and replaces the cached entry, but still joins an
-        extraction in progress. Raises a ServerPYError: `Busy` if the queue is full, `Draining` once closed. Cancels the
-        extraction when the last of its callers has left."""
+        extraction in progress. Raises `Busy` if the queue is full, `Draining` once closed, and the errors of the
+        extraction. Cancels the extraction when the last of its callers has left."""
         if not fresh and (media := self._cache.get(url)) is not None:
             return media
         if url not in self._flights and len(self._flights) >= self._max_queue:
@@ -147,8 +148,8 @@ class Extractor:
         return await self._flights.run(url, partial(self._extract, url))
 
     def container_of(self, url: str, media: Media, track: Track) -> Container | None:
-        """Return the container of `track` of `media`, which is on the page `url`. Returns None if it is not known from
-        its first bytes, or the extraction is no longer cached."""
+        """Return the container of `track` of `media`, which is on the page `url`. Returns None if no first bytes have
+        identified it, or if the extraction is no longer cached."""
         return self._cache.container(url, (media.raw_id, track.id))
 
     def keep_container(self, url: str, media: Media, track: Track, container: Container) -> None:
@@ -156,7 +157,7 @@ class Extractor:
         self._cache.keep_container(url, (media.raw_id, track.id), container)
 
     async def aclose(self) -> None:
-        """Cancel every extraction in progress; its callers raise `Draining`."""
+        """Cancel every extraction in progress. The callers of `extract` then get `Draining`."""
         await self._flights.aclose()
 
     async def _extract(self, url: str) -> Media:

@@ -1,4 +1,4 @@
-"""The messages between the server and its worker process: typed values, encoded as JSON, each after its length.
+"""The messages between the server and its worker process: typed values, encoded as JSON, each preceded by its length.
 
 The worker parses hostile pages, so the server decodes only these types: no pickle, and no message longer than
 `MAX_MESSAGE_BYTES`. The messages travel over a stream socketpair. A `StartDownload` carries one file descriptor
@@ -27,16 +27,16 @@ _LENGTH = struct.Struct("!I")
 
 
 class RawGone(ServerPYError):
-    """The worker does not have, or no longer has, the raw media of this extraction; the caller must extract again. No
-    client sees this error, because the caller of `Workers.download` catches it."""
+    """The worker does not have the raw media of this extraction (any more); the caller must extract again. No client
+    sees this error, because the caller of `Workers.download` catches it."""
 
     code = "raw_gone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """The groups of settings that the worker reads. It adds `plugin_paths` to its `sys.path`, where yt-dlp looks for
-    `yt_dlp_plugins`."""
+    """The groups of settings that the worker reads. The worker adds `plugin_paths` to its `sys.path`, where yt-dlp
+    looks for `yt_dlp_plugins`."""
 
     timeouts: Timeouts = Timeouts()
     targets: Targets = Targets()
@@ -49,7 +49,7 @@ class WorkerOptions:
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A message about one request. `id` is the server's number for the request; every reply repeats it."""
+    """A message about one request. `id` is the server's number for the request; every reply repeats the number."""
 
 
 # Server → worker
@@ -69,8 +69,8 @@ class Extract(Message, frozen=True, kw_only=True):
 
 
 class Format(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The fields of a track that a yt-dlp format selector can test. Codecs as in yt-dlp: "none" if the track has no
-    such stream, absent if unknown."""
+    """The fields of a track that a yt-dlp format selector can test. As in yt-dlp, a codec is "none" if the track has no
+    such stream, and absent if it is unknown."""
 
     format_id: str
     url: str = ""
@@ -114,7 +114,7 @@ def _codec(name: str | None) -> str | None:
 
 
 class Select(Message, frozen=True, kw_only=True):
-    """Apply a format selector. The worker replies with `Selected`."""
+    """A request to apply a format selector. The worker replies with `Selected`."""
 
     id: int
     selector: str
@@ -122,7 +122,7 @@ class Select(Message, frozen=True, kw_only=True):
 
 
 class StartDownload(Message, frozen=True, kw_only=True):
-    """Write a track's bytes into the descriptor that is sent with this message. The worker replies with
+    """A request to write a track's bytes into the descriptor that is sent with this message. The worker replies with
     `DownloadStarted`, then with `DownloadEnd` or `ErrorReply` when its thread has released the descriptor."""
 
     id: int
@@ -131,8 +131,8 @@ class StartDownload(Message, frozen=True, kw_only=True):
 
 
 class Cancel(Message, frozen=True, kw_only=True):
-    """Stop the request `id` in any state. The worker still replies to the request once its thread is free, usually with
-    `ErrorReply`."""
+    """A request to stop the request `id` in any state. The worker still replies to the request once its thread is free,
+    usually with `ErrorReply`."""
 
     id: int
 
@@ -144,7 +144,7 @@ Request = Configure | Extract | Select | StartDownload | Cancel
 
 
 class Ready(Message, frozen=True, kw_only=True):
-    """The worker takes requests. `js_runtimes` are those that yt-dlp can use, such as `deno-2.3.0`."""
+    """Notice that the worker takes requests. `js_runtimes` are those that yt-dlp can use, such as `deno-2.3.0`."""
 
     yt_dlp: str
     js_runtimes: tuple[str, ...] = ()
@@ -158,21 +158,21 @@ class Extracted(Message, frozen=True, kw_only=True):
 
 
 class Selected(Message, frozen=True, kw_only=True):
-    """One tuple of track ids for each stream that the selector asks for; more than one id is a merge."""
+    """One tuple of track ids for each stream that the selector asks for; a tuple with more than one id is a merge."""
 
     id: int
     choices: tuple[tuple[str, ...], ...]
 
 
 class DownloadStarted(Message, frozen=True, kw_only=True):
-    """The worker knows the extraction and has taken the descriptor; `DownloadEnd` or `ErrorReply` follows. If the
-    download cannot start, the worker replies with an `ErrorReply` instead, for example `raw_gone` or `busy`."""
+    """Notice that the worker knows the extraction and has taken the descriptor; `DownloadEnd` or `ErrorReply` follows.
+    If the download cannot start, the worker replies with an `ErrorReply` instead, for example `raw_gone` or `busy`."""
 
     id: int
 
 
 class DownloadEnd(Message, frozen=True, kw_only=True):
-    """The download is complete: `bytes` were written and the descriptor is closed."""
+    """Notice that the download is complete: the worker has written `bytes` bytes and closed the descriptor."""
 
     id: int
     bytes: int
@@ -211,7 +211,7 @@ def encode(message: Request | Reply, *, limit: int = MAX_MESSAGE_BYTES) -> bytes
 
 
 def _clean(value: Any) -> Any:
-    """Return the same plain values with strings that UTF-8 can encode."""
+    """Return `value` with every string changed to one that UTF-8 can encode."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, dict):
@@ -224,7 +224,7 @@ def decode_request(body: bytes) -> Request:
 
 
 def decode_reply(body: bytes) -> Reply:
-    """Decode a reply. Raises `msgspec.DecodeError` if it is invalid."""
+    """Decode a reply. Raises `msgspec.DecodeError` if the reply is invalid."""
     return _replies.decode(body)
 
 

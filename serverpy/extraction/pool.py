@@ -7,14 +7,14 @@ The states of a worker, and what changes them:
 
 - starting: `_renew` runs as one task for all requests that wait for it, and continues if they leave. If the start
   fails, those requests get its error, the worker is closed, and the next request starts another worker, after a pause
-  that doubles with each worker that dies young.
+  that doubles with each worker that dies soon after its start.
 - current: every new request goes to it. `_watch` waits for two events that need no request: the process dies (the
   worker is closed and replaced at once; `worker.py` has already answered its requests), or no request has needed the
-  worker for `idle` seconds (it is closed; the next request starts another).
+  worker for `idle` seconds (the worker is closed; the next request starts another).
 - retired, by `retire`: a request did not release its thread in time. Only the end of the process interrupts a regular
   expression, so one such request retires the worker but does not harm the other requests: they finish on the retired
-  worker, while a new worker starts for new requests. `_finish` kills the retired worker when they have ended, after
-  `retirement` seconds, or to make room for another retired worker.
+  worker, while a new worker starts for new requests. `_finish` kills the retired worker when these requests have ended,
+  after `retirement` seconds, or to make room for another retired worker.
 - closed: the process is reaped and its directory removed. `_all` holds every worker that is not closed yet, so that
   `aclose` finds those that are between two states.
 """
@@ -76,13 +76,15 @@ class WorkerPool:
         self._last_need = 0.0
         self._refused: str | None = None
         """The error if the first worker rejected its settings; the pool then starts no other worker. If a worker
-        rejects them after an earlier one was ready (COOKIES_FILE may change), the start is retried, with pauses."""
+        rejects its settings after an earlier worker was ready (COOKIES_FILE may change), the pool retries the start,
+        with pauses."""
         self._failures = 0
         self._not_before = 0.0
         self._closed = False
         self.restarts = 0
         self.ready: Ready | None = None
-        """The `Ready` of the last worker that started, or None. If there was one, the settings work."""
+        """The `Ready` of the last worker that started, or None if none has started. A `Ready` shows that the settings
+        work."""
 
     @property
     def current(self) -> Worker | None:
@@ -123,7 +125,7 @@ class WorkerPool:
 
     async def start(self) -> Worker:
         """Return the current worker; start one if there is none. Raises ConfigurationError if the worker rejects its
-        settings, ExtractionFailed if it does not start, Draining if the pool is closed."""
+        settings, ExtractionFailed if the worker does not start, Draining if the pool is closed."""
         if self._current is not None and not self._current.gone.is_set():
             return self._current
         if self._closed:
@@ -221,7 +223,7 @@ class WorkerPool:
         return idle if self._needs or worker.calls else self._last_need + idle - time.monotonic()
 
     async def _close_idle(self, worker: Worker) -> None:
-        self._current = None  # a request that arrives while this worker ends gets another one
+        self._current = None  # a request that arrives while this worker ends gets another worker
         log.info("Worker %s was idle and is stopped", worker.pid)
         await self._close(worker)
 

@@ -1,4 +1,4 @@
-"""Starts the process of a worker, and chooses its environment."""
+"""The start of a worker's process, and its environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from serverpy.tasks import spawn
 
 async def start_process(descriptor: int) -> asyncio.subprocess.Process:
     """Start `serverpy.ytdlp.main` with its end of the socketpair. If cancelled, wait until the process exists and kill
-    it, so that none is left."""
+    it, so that no process is left."""
     task = spawn(_start(descriptor), name="start worker")
     try:
         return await asyncio.shield(task)
@@ -28,8 +28,8 @@ async def start_process(descriptor: int) -> asyncio.subprocess.Process:
 
 
 async def _start(descriptor: int) -> asyncio.subprocess.Process:
-    """Start the process in a session of its own: the server can kill its children with it, and the terminal's Ctrl-C
-    does not reach it."""
+    """Start the process in a session of its own, so that the server can kill it together with its children, and Ctrl-C
+    in the terminal does not reach it."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "serverpy.ytdlp.main", str(descriptor)),
         stdin=asyncio.subprocess.DEVNULL,
@@ -41,7 +41,8 @@ async def _start(descriptor: int) -> asyncio.subprocess.Process:
 
 
 def _environment() -> dict[str, str]:
-    """Return the worker's part of the server's environment, with the directory of this package on PYTHONPATH."""
+    """Return the part of the server's environment that a worker gets, with the directory of this package on
+    PYTHONPATH."""
     environment = passed_on()
     paths = [str(Path(serverpy.__file__).parent.parent), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sites:
-    """ALLOW_SITES, DENY_SITES and GENERIC_EXTRACTOR. A name is that of an extractor (`youtube:tab`) or of the site
+    """ALLOW_SITES, DENY_SITES and GENERIC_EXTRACTOR. A name is the name of an extractor (`youtube:tab`) or its part
     before the colon (`youtube`); case does not matter. If `allow` names any site, the generic extractor runs only if
     `allow` also names `generic`."""
 
@@ -21,8 +21,8 @@ class Sites:
         return self.generic and not self.allow and not self.deny
 
     def may_run(self, extractor: str) -> bool:
-        """Whether the extractor with that `IE_NAME` may run. `html5` counts as generic, because it reads the plain
-        players that the generic extractor finds."""
+        """Return whether the extractor with that `IE_NAME` may run. `html5` counts as generic, because it reads the
+        plain players that the generic extractor finds."""
         own = extractor.lower()
         name = "generic" if own == "html5" else own
         if name == "generic" and not self.generic:

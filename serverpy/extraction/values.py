@@ -1,7 +1,7 @@
 """The result of an extraction, as frozen values. The worker sends them as JSON (`msgspec` checks each field against
 these types), so nothing here holds a yt-dlp object.
 
-A `Media` is one page. It has either `tracks` (which can be streamed), or `entries` (a playlist, an image post, a page
+A `Media` is one page, and has either `tracks` (which can be streamed), or `entries` (a playlist, an image post, a page
 with several videos). Each entry is either a URL to extract or a `Media` of its own.
 """
 
@@ -40,7 +40,8 @@ class Fragment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     """One fragment of a DASH (or similar) track: the file at `url`, which is absolute, or if `end` is given, its bytes
     from `first` to before `end`. `duration` is in seconds; `initial` marks an initialization segment.
 
-    Not a dataclass, because a page may list 100,000 of them: fields with a default are not sent."""
+    A msgspec.Struct and not a dataclass, because a page may list 100,000 fragments: a Struct can leave fields that have
+    their default value out of the message."""
 
     url: str
     duration: float | None = None
@@ -62,7 +63,7 @@ class AesKey:
 class Track:
     """One yt-dlp format, with all data for fetching it without yt-dlp.
 
-    `vcodec` and `acodec` are None if the format has no such stream, and "unknown" if yt-dlp cannot say.
+    `vcodec` and `acodec` are None if the format has no such stream, and "unknown" if yt-dlp does not know the codec.
     `bitrate` is in kbit/s, `size` in bytes; `size_exact` is False for yt-dlp's `filesize_approx`.
     """
 
@@ -93,7 +94,8 @@ class Track:
     impersonate: str | None = None
     """The curl_cffi target that the media request must imitate, for example `chrome-120`."""
     http_chunk_size: int | None = None
-    """Fetch the file by successive range requests of at most this many bytes."""
+    """Maximum number of bytes of each of the successive range requests that fetch the file. None if one request fetches
+    it."""
     manifest_url: str | None = None
     is_audio_apart: bool = False
     """Whether the track is a variant of unknown codecs whose master playlist has its audio in other playlists."""
@@ -103,7 +105,7 @@ class Track:
     fragments_dynamic: bool = False
     """Whether the fragments come from a generator that only yt-dlp's own downloader can run."""
     refusal: str | None = None
-    """Why no method can stream the track, as a sentence for the client. None if one can."""
+    """Why no method can stream the track, as a sentence for the client. None if a method can stream it."""
     segment_query: str | None = None
     """yt-dlp's `extra_param_to_segment_url`."""
     key_query: str | None = None
@@ -130,7 +132,7 @@ class Track:
 
     @property
     def is_audio(self) -> bool | None:
-        """Whether the format is audio alone. None if the extraction does not tell."""
+        """Whether the format is audio alone. None if the extraction does not state it."""
         if self.has_video:
             return None if self.vcodec == UNKNOWN_CODEC else False
         return True if self.has_audio else None

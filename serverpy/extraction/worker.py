@@ -1,7 +1,7 @@
 """The worker process as the server sees it: one process from its start to its end, and the calls to it. Any number of
-calls may be in progress at once, distinguished by their ids. Each gets exactly one answer: the worker's, or an error
-from `_lose` once the process no longer answers. A download has two steps: `started` is done when the worker has taken
-the descriptor, `reply` when the worker's thread has released it.
+calls may be in progress at once, distinguished by their ids. Each call gets exactly one answer: the worker's, or an
+error from `_lose` once the process no longer answers. A download has two steps: `started` is done when the worker has
+taken the descriptor, `reply` when the worker's thread has released it.
 
 Two tasks share the socket: `_send` writes what `_post` has queued, `_receive` reads replies. If either side fails,
 `_receive` kills the process and answers all calls. `pool.py` decides which worker gets a request, and replaces a worker
@@ -53,7 +53,8 @@ _RECEIVE_BYTES = 256 * 1024
 
 
 class Call:
-    """A request in progress. `reply` is done when the worker's thread is free again, or the worker is gone."""
+    """A request in progress. `reply` is done when the thread of the worker is free again, or when the worker is
+    gone."""
 
     def __init__(self, id_: int) -> None:
         self.id = id_
@@ -106,8 +107,8 @@ class Worker:
         return self.extractions | self.downloads
 
     async def start(self) -> None:
-        """Start the process and wait until it takes requests. Raises ConfigurationError if it rejects its settings,
-        ExtractionFailed if it does not start."""
+        """Start the process and wait until it takes requests. Raises ConfigurationError if the process rejects its
+        settings, ExtractionFailed if the process does not start."""
         sweep(DIRECTORY_PREFIX)
         self._directory = PrivateDirectory(DIRECTORY_PREFIX)
         self._sock, theirs = socket.socketpair()
@@ -152,8 +153,8 @@ class Worker:
         return call
 
     def download(self, raw_id: str, track_id: str, write_fd: int) -> Call:
-        """Start a download into `write_fd`. This worker owns `write_fd` from now on, and closes it once it has been
-        sent or cannot be sent."""
+        """Start a download into `write_fd`. This worker owns `write_fd` from now on, and closes the descriptor after
+        sending it, or if it cannot be sent."""
         request = StartDownload(id=next(self._ids), raw_id=raw_id, track_id=track_id)
         call = self._call(request, write_fd)
         self._track(call, self.downloads)
@@ -163,7 +164,7 @@ class Worker:
         return await asyncio.shield(self._call(Select(id=next(self._ids), selector=selector, formats=formats)).reply)
 
     def cancel(self, call: Call) -> None:
-        """Tell the worker to stop `call`; `call.reply` is done when it has stopped."""
+        """Tell the worker to stop `call`; `call.reply` is done when the call has stopped."""
         if not call.reply.done() and not call.cancelled:
             call.cancelled = True
             self._post(Cancel(id=call.id))
@@ -197,7 +198,7 @@ class Worker:
 
     async def _send(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        with suppress(ConnectionError):  # `_receive` notices the end
+        with suppress(ConnectionError):  # `_receive` notices the end of the connection
             while True:
                 frame, descriptor = await self._to_send.get()
                 if descriptor is not None:
@@ -245,7 +246,7 @@ class Worker:
             call.take(_died(call.id))
         if not self._ready.done():
             self._ready.set_exception(ExtractionFailed("The extraction process did not start."))
-            self._ready.exception()  # retrieves the exception: `start` may no longer wait for it
+            self._ready.exception()  # marks the exception as retrieved, because `start` may no longer wait for it
 
     async def _end_process(self) -> None:
         if self._process is None:

@@ -44,8 +44,8 @@ WorkerStatus = Literal["starting", "running", "stopped"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersState:
     """The state of the workers, for `/health`. `pids` begins with the worker that takes new requests. `stopped` means
-    that there is no worker (it was idle, or does not start) and that the next request starts one. `ready` is the
-    message of the last worker that started."""
+    that there is no worker (the last one was idle, or did not start) and that the next request starts a worker. `ready`
+    is the message of the last worker that started."""
 
     status: WorkerStatus = "stopped"
     pids: tuple[int, ...] = ()
@@ -66,7 +66,7 @@ class Download:
 
     async def wait(self) -> int:
         """Wait until all bytes are in the pipe, and return their number. Raises a ServerPYError if the download fails.
-        Cancelling this does not cancel the download."""
+        Cancelling the wait does not cancel the download."""
         return _expect(await asyncio.shield(self._call.reply), DownloadEnd).bytes
 
     async def cancel(self) -> None:
@@ -77,8 +77,8 @@ class Download:
 
 
 class Workers:
-    """The requests to the worker processes, and the queue of those that wait for a thread. Valid between `start` and
-    `aclose`, on one event loop."""
+    """The requests to the worker processes, and the queue of the requests that wait for a thread. Valid between `start`
+    and `aclose`, on one event loop."""
 
     def __init__(self, options: WorkerOptions, limits: WorkersLimits = DEFAULT_LIMITS) -> None:
         self.options = options
@@ -86,8 +86,8 @@ class Workers:
         self._pool = WorkerPool(options, limits, self._queue.wake)
 
     async def start(self) -> None:
-        """Start the first worker. Raises ConfigurationError if it rejects its settings, ExtractionFailed if it does not
-        start. Optional: otherwise the first request starts a worker."""
+        """Start the first worker. Raises ConfigurationError if the worker rejects its settings, ExtractionFailed if the
+        worker does not start. Optional: without this call, the first request starts a worker."""
         await self._pool.start()
 
     async def aclose(self) -> None:
@@ -96,8 +96,9 @@ class Workers:
         await self._pool.aclose()
 
     async def extract(self, url: str) -> Media:
-        """Extract the page `url`. Raises a ServerPYError: Busy if no thread becomes free in time, ExtractionTimeout
-        after EXTRACT_TIMEOUT seconds of work. Cancelling tells the worker to stop."""
+        """Extract the page `url`. Raises Busy if no thread becomes free in time, ExtractionTimeout if the extraction
+        takes more than EXTRACT_TIMEOUT seconds, and the errors of the extraction. If the caller is cancelled, the
+        worker stops the extraction."""
         with self._pool.need():
             worker = await self._free_worker()
             call = worker.extract(url)
@@ -115,7 +116,7 @@ class Workers:
     async def select(self, media: Media, selector: str) -> tuple[tuple[str, ...], ...]:
         """Return the ids of the tracks that yt-dlp's selector picks from `media`: one tuple for each stream that the
         selector asks for, with more than one id for a merge. Raises InvalidParameter if the selector is invalid,
-        FormatNotFound if no track fits it."""
+        FormatNotFound if no track matches the selector."""
         with self._pool.need():
             worker = await self._pool.get()
             formats = tuple(format_of(track) for track in media.tracks)
@@ -128,7 +129,7 @@ class Workers:
 
     async def download(self, raw_id: str, track_id: str, write_fd: int) -> Download:
         """Have yt-dlp write a track into the pipe `write_fd`. This method owns `write_fd` and always closes it. Raises
-        RawGone if the worker does not, or no longer, know `raw_id`: the caller must extract again, with `fresh`."""
+        RawGone if the worker does not know `raw_id`; the caller must then extract again, with `fresh`."""
         with closing(write_fd) as descriptor, self._pool.need():
             worker = await self._pool.get()
             call = worker.download(raw_id, track_id, descriptor.release())
@@ -155,7 +156,8 @@ class Workers:
     # A free thread
 
     async def _free_worker(self) -> Worker:
-        """Return a worker with a free extraction thread, first come, first served. Raises Busy if none becomes free."""
+        """Return a worker with a free extraction thread; requests are served in the order of their arrival. Raises Busy
+        if no thread becomes free in time."""
         try:
             async with asyncio.timeout(self.options.timeouts.wait):
                 if self._queue:
@@ -172,8 +174,8 @@ class Workers:
             raise Busy("All extraction threads are busy. Try again later.") from None
 
     async def _current_in_turn(self) -> Worker:
-        """Return the current worker. If there is none, pass the turn on, because perhaps no other event wakes the rest
-        of the queue."""
+        """Return the current worker. If there is none, pass the turn on, because no other event may wake the rest of
+        the queue."""
         try:
             return await self._pool.get()
         except BaseException:
@@ -182,8 +184,8 @@ class Workers:
 
 
 def _expect(reply: Reply, kind: type[R]) -> R:
-    """Return `reply` if it is a `kind`. Raises its error if it is an error, or ExtractionFailed if it is another
-    type."""
+    """Return `reply` if its type is `kind`. Raises the worker's error if `reply` is an `ErrorReply`, and
+    ExtractionFailed if it has another type."""
     if isinstance(reply, ErrorReply):
         error = to_error(reply)
         if isinstance(error, ConfigurationError):

@@ -2,7 +2,7 @@
 for both.
 
 `delivery` reserves the bytes that a stream may hold before any part of the stream exists, and releases them when all of
-the stream is gone. A budget belongs to one event loop; nothing here may be called from a thread.
+the stream is gone. A budget belongs to one event loop; nothing here may be called from another thread.
 
 There are two queues. A *newcomer* is a request that waits for a place and its bytes, first come, first served. A
 *grower* is a stream that needs more than it has reserved. Growers go before newcomers, because only a running stream
@@ -12,13 +12,14 @@ everything never exceeds `total_bytes`. Three rules keep the queues moving, what
 - A newcomer may join the queue only if each queued newcomer would still fit beside the others' charges when no stream
   runs.
 - If a grower would fit without the charges of the queue, newcomers at the end of the queue are refused.
-- If every stream waits to grow and none can, nothing would ever be freed: the last grower is refused.
+- If every stream waits to grow and none can, no bytes would ever be freed, so the last grower is refused.
 
 Memory that outlives the stream that made it (a cached index), or belongs to several streams (a ring), is *kept*: it
 counts like a stream's bytes until it is given back. Kept memory that is not in use is *spare*: it does not count as
-used, and it is reclaimed (`add_reclaimer`) before anyone has to wait.
+used, and it is reclaimed (`add_reclaimer`) before any request or stream has to wait.
 
-What a part of a stream holds beyond `reserve` is a `Room` (`room.py`), to which `Reservation` and `Budget` both lend.
+The bytes that a part of a stream holds beyond the reservation are a `Room` (`room.py`), to which `Reservation` and
+`Budget` both lend.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from dataclasses import dataclass
 from serverpy.errors import Busy, Draining, ServerPYError, TooLarge
 
 WAITER_BYTES = 24 * 1024
-"""Memory of a waiting FastAPI request, as measured."""
+"""Bytes of a waiting FastAPI request, as measured."""
 
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    """One place in a queue. A grant or a refusal resolves the future once, or it is cancelled with its task."""
+    """One place in a queue. A grant or a refusal resolves the future once, or the future is cancelled with its task."""
 
     nbytes: int
     future: asyncio.Future[None]
@@ -57,21 +58,21 @@ class Reservation:
         return 0 if self._released else self._nbytes
 
     async def grow(self, nbytes: int) -> None:
-        """Hold `nbytes` more, waiting for them ahead of all newcomers. Raises `Busy` after the budget's wait, or at
-        once if every other stream waits to grow, and `TooLarge` if the sum can never fit; the bytes held so far stay.
-        Only one call at a time is allowed."""
+        """Hold `nbytes` more, and wait for them ahead of all newcomers. Raises `Busy` if they do not become free within
+        the budget's wait, or at once if every other stream waits to grow; raises `TooLarge` if the sum can never fit.
+        The bytes held so far stay held. Only one call at a time is allowed."""
         if self._released or self._growing is not None:
             raise RuntimeError("a reservation cannot grow twice at once, or after its release")
         if nbytes:
             await self._budget._grow(self, nbytes)
 
     def try_grow(self, nbytes: int) -> bool:
-        """Hold `nbytes` more if nobody waits and half of the budget stays free for new streams. Returns whether it
-        does."""
+        """Hold `nbytes` more if no request or stream waits and half of the budget stays free for new streams. Returns
+        whether the bytes are now held."""
         return not self._released and self._budget._try_lend(self, nbytes)
 
     def shrink(self, nbytes: int) -> None:
-        """Give `nbytes` back; does nothing once released. Raises ValueError if the reservation holds fewer."""
+        """Give `nbytes` back. Does nothing after `release`. Raises ValueError if the reservation holds fewer."""
         if not 0 <= nbytes <= self._nbytes:
             raise ValueError("a reservation cannot give back more than it holds")
         if not self._released:
@@ -79,7 +80,8 @@ class Reservation:
             self._budget._take_back(nbytes)
 
     def keep(self, nbytes: int) -> None:
-        """Let `nbytes` outlive the stream: the budget holds them until `Budget.shrink`."""
+        """Let `nbytes` outlive the stream: the budget holds them until `Budget.shrink`. Raises ValueError if the
+        reservation holds fewer."""
         if self._released or nbytes > self._nbytes:
             raise ValueError("a reservation cannot keep more than it holds")
         self._nbytes -= nbytes
@@ -134,22 +136,23 @@ class Budget:
 
     @property
     def admitted(self) -> int:
-        """Streams admitted since the start."""
+        """Number of streams admitted since the start."""
         return self._admitted
 
     @property
     def waiting(self) -> int:
-        """Queued requests, without the streams that wait to grow."""
+        """Number of queued requests, without the streams that wait to grow."""
         return len(self._newcomers)
 
     def fits(self, nbytes: int) -> bool:
-        """Whether one stream of `nbytes` could ever be admitted. The engine checks this for each method at start."""
+        """Return whether one stream of `nbytes` could ever be admitted. The engine checks this for each method at
+        start."""
         return 0 <= nbytes <= self._total_bytes
 
     async def reserve(self, nbytes: int) -> Reservation:
         """Reserve a place and `nbytes`; the caller releases them. Waits in the queue. Raises `Busy` if the wait exceeds
-        the budget's time limit or the queue is full, `Draining` once stopped, and `TooLarge` if `nbytes` can never fit.
-        Leaves nothing behind if it is cancelled."""
+        the budget's time limit or the queue is full, `Draining` if `stop` was called, and `TooLarge` if `nbytes` can
+        never fit. Leaves nothing behind if it is cancelled."""
         if self._stopped:
             raise _draining()
         self._check_size(nbytes)
@@ -171,7 +174,8 @@ class Budget:
         return Reservation(self, nbytes)
 
     def try_grow(self, nbytes: int) -> bool:
-        """Keep `nbytes` that no stream has reserved, under the same conditions as `Reservation.try_grow`."""
+        """Keep `nbytes` that no stream has reserved, under the same conditions as `Reservation.try_grow`. Returns
+        whether the bytes are now kept."""
         if not self._can_spare(nbytes):
             return False
         self._kept_bytes += nbytes
@@ -183,9 +187,9 @@ class Budget:
         self._advance()
 
     def add_reclaimer(self, reclaim: Callable[[int], int]) -> None:
-        """Register `reclaim`, which the budget calls with the number of missing bytes. It frees spare bytes of its own
-        until that many are free or it has no more, and returns how many it freed. The budget calls reclaimers in the
-        order in which they were added, each for the bytes that are still missing."""
+        """Register `reclaim`, which the budget calls with the number of missing bytes. `reclaim` frees its own spare
+        bytes until that many are free or it has no more, and returns the number of freed bytes. The budget calls
+        reclaimers in the order in which they were added, each with the number of bytes that are still missing."""
         self._reclaimers.append(reclaim)
 
     def spare(self, nbytes: int) -> None:
@@ -257,7 +261,8 @@ class Budget:
         self._advance()
 
     async def _wait(self, waiter: _Waiter) -> None:
-        """Wait for a grant or a refusal. The timer refuses through the same future, so that both cannot happen."""
+        """Wait for a grant or a refusal. The timer refuses through the same future, so that a grant and a timeout
+        cannot both happen."""
         if not waiter.future.done() and self._wait_seconds <= 0:
             raise self._busy("No place is free.")
         timer = asyncio.get_running_loop().call_later(
@@ -305,8 +310,8 @@ class Budget:
         return True
 
     def _can_admit(self, nbytes: int, charged: int = 0) -> bool:
-        """Return whether a newcomer of `nbytes` can be admitted. `charged` is 1 if it is queued: admission ends its
-        charge."""
+        """Return whether a newcomer of `nbytes` can be admitted. `charged` is 1 if the newcomer is queued, because its
+        admission ends the charge for the queue."""
         freed = charged * self._waiter_bytes
         return self._streams < self._max_streams and self._has_room(nbytes - freed)
 

@@ -1,5 +1,5 @@
-"""Returns free memory of the C library to the system: in the worker after its last download, in the server after its
-last stream."""
+"""The return of the C library's free memory to the system: in the worker after its last download, in the server after
+its last stream."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Size of the server: three profiles, and the choice of one for this machine. `settings` uses it for values that the
-operator has not set; `serverpy doctor` shows it. The kernel's files are read below the parameter `root`, so that a test
-can simulate any machine. Imports nothing from ServerPY.
+"""Size of the server: three profiles, and the choice of one for this machine. `settings` takes the values that the
+operator has not set from the profile; `serverpy doctor` shows the profile. The kernel's files are read below the
+parameter `root`, so that a test can simulate any machine. Imports nothing from ServerPY.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ProfileName: TypeAlias = Literal["small", "medium", "large"]
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
-# Half a GiB below the round figure: a machine sold with 4 or 8 GB reports less than that.
+# These limits are half a GiB below the round figures, because a machine sold with 4 or 8 GB reports less than that.
 MEDIUM_BYTES = GIB * 7 // 2
 LARGE_BYTES = GIB * 15 // 2
 MEDIUM_CORES = 2
@@ -49,22 +49,23 @@ def choose(memory_bytes: int, cores: float) -> Profile:
 
 
 def resolve(name: str, root: Path = Path("/")) -> Profile:
-    """Return the profile `name`; `auto` chooses by the machine. Raises KeyError if there is none of that name."""
+    """Return the profile `name`; `auto` means the profile that fits this machine. Raises KeyError if no profile has
+    that name."""
     if name == "auto":
         return choose(machine_memory(root), machine_cores(root))
     return PROFILES[name]
 
 
 def machine_memory(root: Path = Path("/")) -> int:
-    """Return the bytes that this process may use: the tightest memory limit of its cgroups, or the machine's memory if
-    that is less."""
+    """Return the number of bytes that this process may use: the tightest memory limit of its cgroups, or the machine's
+    memory if that is less."""
     total = _meminfo_total(root)
     return min([total, *_memory_limits(root)])
 
 
 def machine_cores(root: Path = Path("/"), affinity: int | None = None) -> float:
-    """Return the cores that this process may use: its CPU affinity, or the tightest CPU quota of its cgroups if that is
-    less."""
+    """Return the number of cores that this process may use: its CPU affinity, or the tightest CPU quota of its cgroups
+    if that is less."""
     cores = affinity if affinity is not None else len(os.sched_getaffinity(0))
     return min([float(cores), *_cpu_quotas(root)])
 

@@ -1,10 +1,10 @@
-"""The ledger of the bytes that parts of a stream hold beyond the reservation from before the stream began.
+"""The ledger of the bytes that parts of a stream hold beyond the reservation that was made before the stream began.
 
     budget ◀── reservation (one stream) ◀── room (a part of it) ◀── room (a part of that)
        ▲
        └─────── room (what several streams share)
 
-A room has one owner, who reports how many bytes it holds: a reader in large steps, a playlist, a ring of chunks, a
+A room has one owner, which reports how many bytes it holds: a reader in large steps, a playlist, a ring of chunks, a
 layout that is being made. Two invariants hold:
 
 - Bytes are charged to the lender before they are held. The exception is a playlist, whose packed size is known only
@@ -13,7 +13,7 @@ layout that is being made. Two invariants hold:
 - Bytes are given back once: by `shrink`, or all together by `release`. A lender that is released also gives back the
   bytes of its rooms, and ignores what the rooms give back later.
 
-Nothing here may be called from a thread.
+Nothing here may be called from another thread.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Lender(Protocol):
     """The source of a room's bytes, which counts them: a `Reservation`, the `Budget`, or another `Room`."""
 
     def try_grow(self, nbytes: int) -> bool:
-        """Lend `nbytes` if that many are free. Returns whether it does."""
+        """Lend `nbytes` if that many are free. Returns whether the bytes are lent."""
         ...
 
     def shrink(self, nbytes: int) -> None:
-        """Take `nbytes` back; does nothing once released."""
+        """Take `nbytes` back. Does nothing after the lender's release."""
         ...
 
 
@@ -39,7 +39,7 @@ class PatientLender(Lender, Protocol):
     """A lender from which a borrower can wait for bytes."""
 
     async def grow(self, nbytes: int) -> None:
-        """Lend `nbytes` as soon as they are free. Lends nothing if cancelled."""
+        """Lend `nbytes` as soon as they are free. Lends nothing if the caller is cancelled."""
         ...
 
 
@@ -57,8 +57,8 @@ NO_ROOM: Lender = _Nothing()
 
 class Room:
     """Bytes that one owner holds, charged to `lender` except for the first `covered_bytes`, which the stream has
-    already reserved. `try_hold` grows by at least `step_bytes`. The owner releases the room, or the room's lender if it
-    owns that as well."""
+    already reserved. `try_hold` grows by at least `step_bytes`. The owner releases the room, or releases the room's
+    lender if the owner also owns the lender."""
 
     def __init__(self, lender: Lender, *, covered_bytes: int = 0, step_bytes: int = 1) -> None:
         self._lender = lender
@@ -74,14 +74,16 @@ class Room:
         return 0 if self._released else self._covered_bytes + self._charged_bytes
 
     def try_grow(self, nbytes: int) -> bool:
-        """Hold `nbytes` more if the lender can spare them. Returns whether it does; False once released."""
+        """Hold `nbytes` more if the lender can spare them. Returns whether the bytes are now held; always False after
+        `release`."""
         if self._released or not self._lender.try_grow(nbytes):
             return False
         self._charged_bytes += nbytes
         return True
 
     def try_hold(self, nbytes: int) -> bool:
-        """Hold `nbytes` or more in total, if the lender can spare the missing bytes. Returns whether it does."""
+        """Hold `nbytes` or more in total, if the lender can spare the missing bytes. Returns whether the room now holds
+        them."""
         missing = nbytes - self.nbytes
         return missing <= 0 or self.try_grow(max(missing, self._step_bytes))
 
@@ -92,7 +94,7 @@ class Room:
             await self._grow(nbytes)
 
     async def settle(self, nbytes: int) -> None:
-        """Hold exactly `nbytes` in total; waits like `grow`."""
+        """Hold exactly `nbytes` in total. Waits and raises like `grow`."""
         async with self._growing:
             missing = nbytes - self.nbytes
             if missing > 0:
@@ -101,7 +103,7 @@ class Room:
                 self.shrink(-missing)
 
     def shrink(self, nbytes: int) -> None:
-        """Give `nbytes` back; does nothing once released. Raises ValueError if fewer are charged."""
+        """Give `nbytes` back. Does nothing after `release`. Raises ValueError if fewer are charged."""
         if self._released:
             return
         if not 0 <= nbytes <= self._charged_bytes:
@@ -110,7 +112,8 @@ class Room:
         self._lender.shrink(nbytes)
 
     def move_to(self, lender: Lender) -> bool:
-        """Charge the bytes to `lender` from now on. Returns False, and changes nothing, if it cannot spare them."""
+        """Charge the bytes to `lender` from now on. Returns False, and changes nothing, if `lender` cannot spare
+        them."""
         if self._growing.locked():
             raise RuntimeError("a room cannot move while it grows")
         if self._charged_bytes and not lender.try_grow(self._charged_bytes):

@@ -1,5 +1,5 @@
 """The HTTP client for media. It connects only to addresses that the guard has allowed, keeps connections for later
-requests, and reads bodies by pull.
+requests, and reads from a body only when its reader asks.
 
 A `Response` buffers one step of its connection: as many bytes as its reader asks for, at first `SMALL_STEP`. The client
 follows no redirects and keeps no cookies: `net/session.py` does both.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 10.0
 IDLE_CONNECTIONS = 64
-"""Idle connections kept for later requests, over all servers."""
+"""Maximum number of idle connections that are kept for later requests, over all servers."""
 KEPT_SECONDS = 3.0
 """Seconds that a kept connection has for the first byte of its next response. Some servers and middleboxes forget
 connections without closing them."""
@@ -43,11 +43,11 @@ _OF_CODED_BYTES = frozenset({"content-encoding", "content-length", "content-rang
 
 
 class Response:
-    """A response whose head has arrived. Its owner reads it and closes it.
+    """A response whose head has arrived. The owner of the response reads and closes it.
 
     A body that was sent compressed is decoded. A decoded body has no exact length and no ranges: `headers` has none of
     the fields that describe the compressed bytes, and a 206 that carries all of them gets status 200. A 206 that
-    carries the endless whole of an Internet radio gets status 200 as well."""
+    carries the whole of an endless Internet radio stream also gets status 200."""
 
     def __init__(self, client: Client, url: str, origin: Origin, connection: Connection, exchange: Exchange) -> None:
         self.url = url
@@ -71,7 +71,7 @@ class Response:
     @property
     def is_decoded(self) -> bool:
         """Whether the body is decoded as it arrives. If the status is still 206, the body is a part of the compressed
-        bytes, and is useless."""
+        bytes, and cannot be decoded."""
         return self._decoding is not None
 
     def _decode(self, codings: tuple[str, ...]) -> None:
@@ -88,9 +88,9 @@ class Response:
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Read the next bytes of the body, `b""` at its clean end. Asks the socket for at most `most` bytes (1 to
-        `LARGE_STEP`), which is also the most that is buffered; returns bytes that have already arrived at once. Raises
-        `UpstreamFailed` if the body was cut or cannot be decoded, `UpstreamTimeout` if the server sends nothing in
-        time, `Busy` if there is no memory to decode it."""
+        `LARGE_STEP`) and buffers no more; bytes that have already arrived are returned at once. Raises `UpstreamFailed`
+        if the body was cut or cannot be decoded, `UpstreamTimeout` if the server sends nothing in time, `Busy` if there
+        is no memory to decode it."""
         if self._decoding is not None:
             return await self._decoding.read()
         if self.coding_problem is not None:
@@ -103,8 +103,8 @@ class Response:
         return await self._exchange.chunk(self._client.stall_timeout)
 
     def close(self) -> None:
-        """Give the connection back for reuse if the response was read to its end; close it otherwise. A read in
-        progress raises `UpstreamFailed`. Does not block."""
+        """Give the connection back for reuse if the response was read to its end; close the connection otherwise. A
+        read in progress raises `UpstreamFailed`. Does not block."""
         if not self._closed:
             self._closed = True
             self._client.release(
@@ -116,14 +116,14 @@ class Response:
 
 
 def _is_all(headers: Headers) -> bool:
-    """Return whether a partial response carries the whole file: `bytes 0-99/100`."""
+    """Return whether a partial response carries the whole file, as with `bytes 0-99/100`."""
     match = _WHOLE_RANGE.fullmatch(headers.get("content-range") or "")
     return match is not None and match[1] == str((total_of(match[0]) or 0) - 1)
 
 
 class Client:
-    """The HTTP client of one event loop. `close` closes the idle connections, not those in use. The memory of decoders
-    is charged to `lender` (None: not charged). `lookup` replaces the system's resolver."""
+    """The HTTP client of one event loop. `close` closes only the idle connections. The memory of decoders is charged to
+    `lender` (None: not charged). `lookup` replaces the system's resolver."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class Client:
     async def open(self, request: Request) -> Response:
         """Send `request` and wait for the head of its response. Raises `TargetForbidden` if the guard refuses the
         address, `UpstreamFailed` if the connection fails, `UpstreamTimeout` if the server does not answer in time.
-        Leaves nothing open when it raises or is cancelled."""
+        Leaves no connection open if it raises an error or is cancelled."""
         origin = request.origin
         kept = self._take(origin) if request.body is None else None  # a POST must not be sent twice (RFC 9110 §9.2.2)
         if kept is not None:
@@ -171,19 +171,20 @@ class Client:
         return response
 
     def room(self) -> Room | None:
-        """Make the room of a decoder. Returns None if the decoder's memory is not limited."""
+        """Make the `Room` to which a decoder's memory is charged. Returns None if the decoder's memory is not
+        limited."""
         return None if self._lender is None else Room(self._lender)
 
     async def _try_kept(self, origin: Origin, connection: Connection, request: Request) -> Response | None:
-        """Send `request` over a kept connection. Returns None if the server closed it meanwhile, or does not answer at
-        once; then the request can be sent again."""
+        """Send `request` over a kept connection. Returns None if the server has closed the connection, or sends no byte
+        within KEPT_SECONDS; the request can then be sent again."""
         exchange = Exchange(connection)
         try:
             return await self._exchange(origin, connection, request, exchange, patience=KEPT_SECONDS)
         except (UpstreamFailed, UpstreamTimeout) as error:
             if exchange.touched:
                 raise
-            if isinstance(error, UpstreamTimeout):  # the other kept connections are as old
+            if isinstance(error, UpstreamTimeout):  # the other kept connections have probably been forgotten too
                 self._drop_all(lambda kept_origin: kept_origin == origin)
             return None
 
@@ -224,8 +225,8 @@ class Client:
             raise UpstreamFailed("The media server could not be reached.") from error
 
     async def _connect_any(self, origin: Origin, addresses: list[str]) -> Connection:
-        """Connect to the address that accepts first. If its TLS handshake fails, try the others; the handshake with
-        each address but the last gets an equal share of the time."""
+        """Connect to the address that accepts first. If its TLS handshake fails, try the other addresses; the handshake
+        with each address but the last gets an equal share of the time."""
         delay = ATTEMPT_DELAY_SECONDS if self._proxy is None else PROXIED_DELAY_SECONDS
         share = self._connect_timeout / len(addresses)
         while True:
@@ -236,7 +237,7 @@ class Client:
                 if isinstance(connection, TlsConnection):
                     async with asyncio.timeout(share if addresses else None):
                         await connection.handshake()
-            except OSError:  # includes TimeoutError and SSLError
+            except OSError:  # OSError includes TimeoutError and SSLError
                 connection.abort()
                 if not addresses:
                     raise
@@ -273,7 +274,7 @@ class Client:
     def _make(self, origin: Origin) -> Connection:
         if origin.scheme == "http":
             return Connection(self._buffers)
-        if self._tls is None:  # costs 40 ms and 0.7 MB, so the client makes it at the first use
+        if self._tls is None:  # a context costs 40 ms and 0.7 MB, so the client makes it at the first use
             self._tls = ssl.create_default_context(cafile=certifi.where())
             if self._ca_file:
                 self._tls.load_verify_locations(self._ca_file)
@@ -290,7 +291,7 @@ class Client:
             return
         timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._drop, connection)
         self._idle[connection] = (origin, timer)
-        connection.resume()  # notices when the server closes the connection
+        connection.resume()  # so that the connection notices when the server closes it
 
     def _take(self, origin: Origin) -> Connection | None:
         for connection, (kept_origin, timer) in list(self._idle.items()):

@@ -1,4 +1,4 @@
-"""One socket to a media server, plain or TLS, read by pull: it never buffers more than one step.
+"""One socket to a media server, plain or TLS, which is read only on request: it never buffers more than one step.
 
 asyncio and uvloop push up to 256 KiB per read, and their TLS holds 0.9 MB per connection. Here a connection reads the
 socket straight into a buffer that all connections of a loop share (only within one callback), passes the bytes to an
@@ -21,14 +21,14 @@ SMALL_STEP = 32 * 1024
 LARGE_STEP = 1024 * 1024
 """Bytes per read for a fast reader: fewer system calls and event loop iterations for each byte."""
 CIPHER_STEP = 32 * 1024
-"""Ciphertext given to TLS at once, because a MemoryBIO never shrinks."""
+"""Maximum number of bytes of ciphertext that are given to TLS at once, because a MemoryBIO never shrinks."""
 TLS_RECORD = 16 * 1024
 """Maximum plaintext that one TLS record carries, in bytes (RFC 8446 §5.1)."""
 
 
 class Receiver(Protocol):
-    """Callbacks for the data that a connection receives. They run within the loop's callback: `data` is valid only
-    during the call."""
+    """Callbacks for the data that a connection receives. The callbacks run within the loop's own callback, so `data` is
+    valid only during the call."""
 
     def data_received(self, data: memoryview) -> None: ...
 
@@ -39,8 +39,8 @@ class Receiver(Protocol):
 
 
 class Buffers:
-    """The receive buffers that all connections of one loop share. They are memory-mapped, so only pages that were
-    written to take memory: few, until a reader takes large steps."""
+    """The receive buffers that all connections of one loop share. They are memory-mapped, so a page uses memory only
+    after a write to it, and few pages do until a reader takes large steps."""
 
     def __init__(self) -> None:
         self.raw = memoryview(mmap.mmap(-1, LARGE_STEP))
@@ -48,10 +48,10 @@ class Buffers:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """A connected socket. The caller passes it to `loop.create_connection`, owns it, and ends it by `abort`.
+    """A connected socket. The caller passes it to `loop.create_connection`, owns it, and ends it with `abort`.
 
     Reading pauses after each step until `resume`. A connection without a receiver expects no data, and is aborted if
-    the server sends any. `step` is the most bytes of one step, and may be changed at any time.
+    the server sends any. `step` is the maximum number of bytes of one step, and may be changed at any time.
     """
 
     def __init__(self, buffers: Buffers) -> None:
@@ -63,7 +63,7 @@ class Connection(asyncio.BufferedProtocol):
         self.step = SMALL_STEP
         self.closed = False
         self.absolute_form: AbsoluteForm | None = None
-        """The form of requests, if the connection ends at a proxy."""
+        """The form of requests if the connection ends at a proxy that takes them in absolute form, else None."""
 
     def attach(self, receiver: Receiver | None) -> None:
         self._receiver = receiver
@@ -174,7 +174,7 @@ class TlsConnection(Connection):
         if filled:
             self._deliver(plain[:filled])
         elif not self._ended_cleanly:
-            self.resume()  # a partial record or a session ticket: the reader still waits
+            self.resume()  # only a partial record or a session ticket has arrived, so the reader still waits
         if self._ended_cleanly:
             self.abort()
 

@@ -1,8 +1,8 @@
-"""Decodes bodies that a media server sends compressed although the client requested `identity`, in bounded steps as
-they arrive.
+"""Decoding of bodies that a media server sends compressed although the client requested `identity`, in bounded steps as
+the bytes arrive.
 
-A step of input may decode to a thousand times its bytes, so a decoder returns at most STEP bytes at once, and is given
-no more input before the reader has taken those. The memory of a decoder is charged to a `Room`.
+A step of input may decode to a thousand times its bytes, so a decoder returns at most STEP bytes at once, and gets no
+more input until the reader has taken those bytes. The memory of a decoder is charged to a `Room`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ STEP = 32 * 1024
 """Maximum number of decoded bytes that are returned at once."""
 MAX_CODINGS = 3
 _INFLATE_BYTES = 128 * 1024
-"""Bytes of a zlib decoder: a window of 32 KiB and its state, the waiting input, and the current output."""
+"""Memory of a zlib decoder in bytes: a window of 32 KiB and its state, the waiting input, and the current output."""
 _BROTLI_BYTES = 512 * 1024
-"""Bytes of a brotli decoder besides its window: state, input, output and code tables."""
+"""Memory of a brotli decoder in bytes, besides its window: state, input, output and code tables."""
 
 
 def codings_of(values: Iterable[str]) -> tuple[str, ...]:
@@ -31,8 +31,8 @@ def codings_of(values: Iterable[str]) -> tuple[str, ...]:
 
 
 class Decoder(Protocol):
-    """Decoder of one coding. `decode` takes the next input, or `b""` until `wants_input`, and returns at most STEP
-    bytes. `finish` raises `UpstreamFailed` if the input was cut."""
+    """Decoder of one coding. `decode` takes the next input (`b""` unless `wants_input` is True), and returns at most
+    STEP bytes. `finish` raises `UpstreamFailed` if the input was cut."""
 
     @property
     def wants_input(self) -> bool: ...
@@ -119,7 +119,7 @@ class _Inflate:
         return out
 
     def _begin(self, data: bytes) -> bool:
-        """Return whether a member has begun, now or before."""
+        """Begin a member with `data` if none has begun. Returns whether a member has begun."""
         if self._inflate is not None:
             return True
         self._is_over = self._ended and not (self._is_gzip and data.startswith(b"\x1f"))
@@ -162,7 +162,7 @@ class _Brotli:
         if self._decompressor.is_finished():
             return b""
         try:
-            # The decoder fills blocks of 32 KiB, and begins no other beyond the limit.
+            # The decoder fills blocks of 32 KiB, and begins no block beyond the limit.
             return bytes(self._decompressor.process(data, output_buffer_limit=STEP // 2))
         except self._error as error:
             raise _invalid() from error
@@ -173,7 +173,7 @@ class _Brotli:
 
 
 def window_of(first: int) -> int:
-    """Return the bytes of the window that a brotli stream needs, by its first byte (RFC 7932 §9.1)."""
+    """Return the window size of a brotli stream in bytes, which its first byte states (RFC 7932 §9.1)."""
     if not first & 1:
         return 1 << 16
     if bits := first >> 1 & 7:

@@ -1,13 +1,13 @@
 """The filtering forward proxy for code that opens its own sockets: yt-dlp (urllib, requests, curl_cffi) in the worker,
 and the child of the `subprocess` method.
 
-It listens on loopback, serves only clients that know its random token, and connects only to addresses that the guard
-has checked: it resolves a name once, and connects to the address that was checked. It supports CONNECT, and
+The proxy listens on loopback, serves only clients that know its random token, and connects only to addresses that the
+guard has checked: it resolves a name once, and connects to the address that was checked. It supports CONNECT, and
 absolute-form requests for http.
 
 A refusal has a status, and its error code in `X-ServerPY-Refused`: 403 `target_forbidden`, 502 `upstream_failed`, 503
 `busy`, 504 `upstream_timeout`. The proxy removes that header from a site's responses over http. Over https the proxy
-sees no responses, and only the response to CONNECT is its own: there a 403 never comes from the site.
+sees no responses, and only the response to CONNECT is its own, so a 403 to CONNECT never comes from the site.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ _STATUS: dict[type[ServerPYError], tuple[int, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EgressLimits:
-    """Limits of the proxy. `connections` counts set-ups and tunnels together; each holds at most 64 KiB while it is set
-    up, and 2 × 32 KiB as a tunnel. `connect_seconds` covers the DNS look-up, the connection and an upstream proxy's
-    handshake. A tunnel is idle if no byte passes in either direction for `idle_seconds` (or up to 1.5 times as long),
-    unless its client is not reading."""
+    """Limits of the proxy. `connections` counts set-ups and tunnels together; each connection holds at most 64 KiB
+    while it is set up, and 2 × 32 KiB as a tunnel. `connect_seconds` covers the DNS look-up, the connection and an
+    upstream proxy's handshake. A tunnel is idle if no byte passes in either direction for `idle_seconds` (or up to 1.5
+    times as long), unless its client is not reading."""
 
     connections: int = 1024
     head_seconds: float = 10.0
@@ -72,9 +72,9 @@ class EgressLimits:
 class Egress:
     """The proxy, on the event loop where `start` was awaited. Its owner calls `aclose` on the same loop.
 
-    The upstream proxy of `network` (http, socks4, socks5) is the operator's: this proxy connects to it unchecked, and
-    sends it the checked address, or (`proxies.py`) a request in absolute form. `lookup` replaces the system's resolver.
-    `routes` may be shared with other proxies of the loop.
+    The upstream proxy of `network` (http, socks4, socks5) is the operator's: this proxy connects to the upstream proxy
+    unchecked, and sends it the checked address, or (`proxies.py`) a request in absolute form. `lookup` replaces the
+    system's resolver. `routes` may be shared with other proxies of the loop.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Egress:
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Start to listen. From then on the guard also refuses the proxy's own port."""
+        """Start to listen, and make the guard refuse the proxy's own port."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._new_client, "127.0.0.1", 0)
         self._port = self._server.sockets[0].getsockname()[1]
@@ -115,11 +115,11 @@ class Egress:
 
     @property
     def held_bytes(self) -> int:
-        """The bytes that all connections in this process buffer now, except the one shared buffer."""
+        """The bytes that all connections in this process buffer now, except the shared buffer."""
         return sum(end.held_bytes for end in [*self._clients, *self._upstreams])
 
     async def aclose(self) -> None:
-        """Close every connection and wait until they are gone. Idempotent."""
+        """Close every connection and wait until all are gone. Idempotent."""
         if self._server is None:
             return
         server, self._server = self._server, None
@@ -210,8 +210,8 @@ class Egress:
         return UpstreamEnd(self._buffer)
 
     def _keep(self, upstream: UpstreamEnd) -> UpstreamEnd:
-        """Own `upstream` from now on, and not earlier: the loop itself closes a connection that is cancelled while it
-        is made, and uvloop then never calls `connection_lost`."""
+        """Own `upstream` once it is connected, and not earlier: if the connecting is cancelled, the loop itself closes
+        the socket, and uvloop never calls `connection_lost`."""
         self._upstreams.add(upstream)
         upstream.closed.add_done_callback(lambda _: self._upstreams.discard(upstream))
         return upstream

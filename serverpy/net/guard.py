@@ -1,5 +1,6 @@
-"""The policy for which addresses may be reached. Code in this process that opens a socket for a client's request first
-passes the numeric address to the guard: the connector of the media client, and the filtering proxy of yt-dlp.
+"""The policy that decides which addresses the server may reach. Code in this process that opens a socket for a client's
+request first passes the numeric address to the guard: the connector of the media client, and the filtering proxy of
+yt-dlp.
 
 Only public addresses are allowed, unless the operator's ALLOW_NETWORKS allows others. A name is resolved exactly once,
 all of its addresses are checked, and the caller connects to one of them: between the check and the connection there is
@@ -76,7 +77,7 @@ _ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})  # RFC 5214 §6.1, the upper hal
 
 @dataclass(frozen=True, slots=True)
 class AllowedNetwork:
-    """A network outside the public internet that the server may reach on one port, or (None) on all."""
+    """A network outside the public internet that the server may reach on one port, or on all ports (None)."""
 
     network: IpNetwork
     port: int | None = None
@@ -99,7 +100,7 @@ def _parse_network(text: str) -> AllowedNetwork:
     host, port_text = (match[1], match[2]) if match else (text, None)
     try:
         if "%" in host or (bracketed and ":" not in host):
-            raise ValueError("scope or brackets")
+            raise ValueError("scope id, or brackets around an IPv4 address")
         network = ip_network(host)
     except ValueError as error:
         hint = "host bits are set" if "host bits" in str(error) else "for example 10.0.0.0/8, 127.0.0.1:8001, [::1]:80"
@@ -112,12 +113,12 @@ def _parse_network(text: str) -> AllowedNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """An address policy, as an immutable value that parts, loops and threads may share.
+    """An address policy, as an immutable value that components, loops and threads may share.
 
     `own` holds the (address, port) pairs on which this server itself listens. The guard refuses them first, even if
     `allow` covers them, so that a page cannot make the server call itself. A pair bound to `0.0.0.0` or `::` means that
-    port on every address of this machine. Because a guard never changes, sockets are bound first, and parts that are
-    built afterwards get `guard.refusing(*socket.getsockname()[:2])`; an egress adds its own port in the same way.
+    port on every address of this machine. Because a guard never changes, sockets are bound first, and components that
+    are built afterwards get `guard.refusing(*socket.getsockname()[:2])`; an egress adds its own port in the same way.
     """
 
     allow: tuple[AllowedNetwork, ...] = ()
@@ -206,16 +207,16 @@ def is_public(address: Address) -> bool:
 
 
 def _embedded(address: IPv6Address) -> Iterable[IPv4Address]:
-    """Yield the IPv4 addresses that packets for `address` may be forwarded to. Leaves out embeddings that `is_public`
-    refuses as a whole (IPv4-compatible, 6to4, Teredo, NAT64's local prefix)."""
+    """Yield the IPv4 addresses that packets for `address` may be forwarded to. Leaves out ranges with embedded
+    addresses that `is_public` refuses as a whole (IPv4-compatible, 6to4, Teredo, NAT64's local prefix)."""
     last_32_bits = int(address) & 0xFFFF_FFFF
     if address in _NAT64 or (int(address) >> 32) & 0xFFFF_FFFF in _ISATAP:
         yield IPv4Address(last_32_bits)
 
 
 async def resolve_host(guard: Guard, host: str, port: int, *, lookup: Lookup | None = None) -> tuple[str, ...]:
-    """Resolve `host` to the numeric addresses to connect to, in order. All of them are checked: one forbidden address
-    forbids the name.
+    """Resolve `host` to the numeric addresses to connect to, in order. The guard checks all addresses: one forbidden
+    address forbids the name.
 
     `host` is a name or a bare address (no brackets). Names are looked up once, with `lookup` or the running loop's
     `getaddrinfo`; the caller limits the time. Raises TargetForbidden if an address is forbidden, UpstreamFailed if the
@@ -230,7 +231,8 @@ async def resolve_host(guard: Guard, host: str, port: int, *, lookup: Lookup | N
 
 def _literal(host: str) -> str | None:
     """Return `host` if it is a numeric address in its canonical form. Returns None if it is a name. Raises
-    TargetForbidden for `2130706433`, `0x7f.1` and `127.1`, because parsers disagree on their meaning."""
+    TargetForbidden if it is an address in another form (`2130706433`, `0x7f.1`, `127.1`), because parsers disagree on
+    its meaning."""
     if ":" in host:
         return host
     try:
@@ -260,14 +262,14 @@ async def system_lookup(host: str, port: int) -> list[str]:
 
 
 def _address_of(sockaddr: tuple[object, ...]) -> str:
-    """Return the address with its scope id, so that the check sees the scope id too."""
+    """Return the address with its scope id, so that the check also sees the scope id."""
     scoped = len(sockaddr) == 4 and sockaddr[3] != 0
     return f"{sockaddr[0]}%{sockaddr[3]}" if scoped and "%" not in str(sockaddr[0]) else str(sockaddr[0])
 
 
 def check_url(url: str) -> str:
-    """Check the URL of a page or a media file that a client sent. Return it with its host in ASCII and everything else
-    unchanged: nothing is stripped or repaired. Raises InvalidUrl if the API does not accept it."""
+    """Check the URL of a page or a media file that a client sent. Return the URL with its host in ASCII and everything
+    else unchanged: nothing is stripped or repaired. Raises InvalidUrl if the API does not accept it."""
     if len(url) > MAX_URL_CHARACTERS:
         raise InvalidUrl(f"The URL is longer than {MAX_URL_CHARACTERS} characters.")
     if "\\" in url or _has_blank(url):
@@ -320,20 +322,21 @@ def _check_authority(authority: str) -> str:
 
 def _encoded_host(host: str) -> str:
     """Return the host in ASCII: by RFC 5891 and UTS 46 for a name that is not ASCII, by RFC 3986 §3.2.2 for a literal
-    in brackets. Raises ValueError (or its subclass `idna.IDNAError`)."""
+    in brackets. Raises ValueError (or its subclass `idna.IDNAError`) if the host is invalid."""
     if host.startswith("["):
         if IPv6Address(host[1:-1]).scope_id is not None:
-            raise ValueError("scope id")
+            raise ValueError("the address has a scope id")
         return host
     encoded = host if host.isascii() else idna.encode(host, uts46=True).decode("ascii")
     labels = encoded.removesuffix(".").split(".")
     if len(encoded) > 254 or not all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", label) for label in labels):
-        raise ValueError("host name")
+        raise ValueError("invalid host name")
     return encoded
 
 
 def _check_reading(url: str) -> None:
-    """Refuse a URL whose host the standard library cannot parse: later parsers might read another host."""
+    """Raise InvalidUrl if the standard library cannot parse the host of the URL, because later parsers might read
+    another host."""
     try:
         parts = urlsplit(url)
         readable = bool(parts.hostname) and (parts.port or 1) > 0

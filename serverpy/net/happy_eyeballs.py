@@ -1,4 +1,5 @@
-"""Connects to the address of a host that answers first (Happy Eyeballs, RFC 8305), and remembers it."""
+"""Connections to the address of a host that answers first (Happy Eyeballs, RFC 8305), and the memory of that
+address."""
 
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ from typing import TypeVar
 from serverpy.tasks import spawn
 
 ATTEMPT_DELAY_SECONDS = 0.25
-"""Seconds that an attempt has before the next one starts beside it (RFC 8305 §5)."""
+"""Seconds that an attempt has before the next attempt starts beside it (RFC 8305 §5)."""
 PROXIED_DELAY_SECONDS = 2.0
-"""The same delay through a proxy, where an attempt takes several round trips."""
+"""The same delay in seconds through a proxy, where an attempt takes several round trips."""
 MAX_ADDRESSES = 8
 MAX_HOSTS = 512
 
@@ -21,8 +22,8 @@ T = TypeVar("T")
 
 
 class Routes:
-    """The address of each host that was connected to last, for the last MAX_HOSTS hosts. For one event loop. Only
-    orders addresses: the guard has checked them before, on every look-up."""
+    """The latest address that accepted a connection, for each of the last MAX_HOSTS hosts. Belongs to one event loop.
+    `Routes` only orders addresses: the guard checks the addresses after every look-up."""
 
     def __init__(self) -> None:
         self._last: OrderedDict[str, str] = OrderedDict()
@@ -39,8 +40,8 @@ class Routes:
 
 
 def in_order(addresses: Sequence[str], last: str | None) -> list[str]:
-    """Alternate the families (RFC 8305 §4), beginning with that of `last`, else of the first address. `last` itself
-    comes first if it is still among them."""
+    """Return `addresses` with alternating address families (RFC 8305 §4), beginning with the family of `last`, or else
+    of the first address. `last` itself comes first if it is still among the addresses."""
     begun_with = ":" in (last or addresses[0])
     one = sorted((each for each in addresses if (":" in each) is begun_with), key=lambda each: each != last)
     other = [each for each in addresses if (":" in each) is not begun_with]
@@ -50,9 +51,10 @@ def in_order(addresses: Sequence[str], last: str | None) -> list[str]:
 async def first_to_connect(
     attempts: Sequence[Callable[[], Awaitable[T]]], delay_seconds: float, discard: Callable[[T], None]
 ) -> tuple[int, T]:
-    """Start `attempts` one after the other: the next when one has failed, or after `delay_seconds`. Return the number
-    and the result of the first that succeeds; cancel the others, and `discard` their results if they finish anyway.
-    Raises the last OSError if all fail; any other error of an attempt is raised at once. The caller limits the time."""
+    """Start `attempts` one after the other: the next starts when an attempt has failed, or after `delay_seconds`.
+    Return the index and the result of the first attempt that succeeds; cancel the others, and `discard` their results
+    if they finish anyway. Raises the last OSError if all fail; any other error of an attempt is raised at once. The
+    caller limits the time."""
     if len(attempts) == 1:
         return 0, await attempts[0]()
     waiting, running = deque(enumerate(attempts)), dict[asyncio.Task[T], int]()

@@ -1,6 +1,6 @@
 """Heads of HTTP/1 messages in a forward proxy: this module parses requests strictly, responses leniently
 (`response_head.py`), and rewrites both for the next hop (RFC 9112 §3.2, RFC 9110 §7.6.1). Pure: bytes in, values out.
-It does not handle bodies."""
+This module does not handle bodies."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from serverpy.net.response_head import END, BadResponse, ResponseHead, parse_res
 MAX_HEAD_BYTES = 65536
 REFUSED_HEADER = "X-ServerPY-Refused"
 FORBIDDEN_REASON = "Forbidden Target"
-"""The reason phrase of a refused address. If a program reports only the phrase, it distinguishes this refusal from a
-site's own 403."""
+"""The reason phrase of a refused address. Where a program reports only the phrase, the phrase distinguishes this
+refusal from a site's own 403."""
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(%s) ([\x21-\x7e]+) (HTTP/1\.[01])" % _TOKEN)
@@ -62,14 +62,14 @@ class ProxyRequest:
 
 
 def find_end(data: bytearray, searched: int) -> int | None:
-    """Return the length of the head in `data`, whose first `searched` bytes were searched before. Returns None if it is
-    incomplete."""
+    """Return the length of the head in `data`, whose first `searched` bytes were searched before. Returns None if the
+    head is incomplete."""
     match = END.search(data, max(0, searched - 3))
     return match.end() if match else None
 
 
 def parse_request(head: bytes) -> ProxyRequest:
-    """Parse the head of a proxy request, CONNECT or absolute-form. Raises BadHead if it is malformed."""
+    """Parse the head of a proxy request, CONNECT or absolute-form. Raises BadHead if the head is malformed."""
     line, *lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
@@ -116,7 +116,7 @@ def _split_authority(authority: bytes, default_port: int | None) -> tuple[str, i
 
 def _origin_fields(fields: list[Field]) -> Iterator[Field]:
     """Return the fields for the origin. The proxy writes its own Host field (RFC 9112 §3.2.2), and refuses a request
-    that gives its length in two ways (§6.1)."""
+    that states the length of its body in two ways (§6.1)."""
     names = [name.lower() for name, _ in fields]
     if sum(names.count(name) for name in _FRAMING) > 1:
         raise BadHead("The length of the request body is ambiguous.")
@@ -133,9 +133,9 @@ def _end_to_end(fields: Iterable[Field]) -> Iterator[Field]:
 
 
 def rewrite_response(head: bytes) -> tuple[int, bytes]:
-    """Return the status of an origin's response, and its head for our client: repaired, with one framing, without
-    hop-by-hop fields, and (unless it is interim) with `Connection: close`, because the proxy never reads a second
-    request on this connection. Raises BadHead if the head is malformed."""
+    """Return the status of an origin's response, and its head for the proxy's client: repaired, with one framing,
+    without hop-by-hop fields, and (unless it is interim) with `Connection: close`, because the proxy never reads a
+    second request on this connection. Raises BadHead if the head is malformed."""
     parsed = _parsed(head)
     fields = (field for field in _end_to_end(_encoded(parsed)) if field[0].lower() not in _OURS)
     return parsed.status, _join(parsed.line.encode("latin-1"), fields, closing=parsed.status >= 200)
@@ -143,7 +143,7 @@ def rewrite_response(head: bytes) -> tuple[int, bytes]:
 
 def repair_response(head: bytes) -> tuple[int, bytes]:
     """Return the status and the head of a response, with one framing and without the errors that strict parsers reject.
-    Raises BadHead if it is malformed."""
+    Raises BadHead if the head is malformed."""
     parsed = _parsed(head)
     return parsed.status, _join(parsed.line.encode("latin-1"), _encoded(parsed), closing=False)
 

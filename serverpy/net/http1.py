@@ -1,12 +1,13 @@
 """The client side of HTTP/1.1 (RFC 9112): encodes a request, and parses the response as it arrives.
 
 `response_head.py` parses heads, `httptools` the chunked coding. This module adds the bound: it buffers one step of the
-connection, and asks for no more before the reader has taken that.
+connection, and asks for no more until the reader has taken that step.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ HEAD_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A GET, or a POST if there is a `body`. Headers come from web pages: those that are invalid (control characters)
-    are left out."""
+    """A GET, or a POST if there is a `body`. Headers come from web pages: invalid headers (with control characters) are
+    left out."""
 
     url: str
     headers: tuple[tuple[str, str], ...] = ()
@@ -51,35 +52,37 @@ class Request:
 
 
 def _is_sendable(name: str, value: str) -> bool:
-    """Return whether the header is valid (RFC 9110 §5.5), and not one of those that this module writes itself (framing,
+    """Return whether the header is valid (RFC 9110 §5.5), and is not a header that this module itself writes (framing,
     host)."""
     return (
         name.isascii()
         and name.replace("-", "").replace("_", "").isalnum()
         and name.lower() not in _OURS
-        and not any(character in value for character in "\r\n\0")
+        and not _BREAK.search(value)
     )
 
 
+_BREAK = re.compile(r"[\r\n\0]")
 _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "te", "trailer", "upgrade", "expect"})
 
 
 class Headers:
     """The fields of a response, by lower-case name: `get` returns the first value, `all` every value."""
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_fields", "_first")
 
     def __init__(self, fields: Iterable[tuple[str, str]]) -> None:
-        self._fields = tuple((name.lower(), value) for name, value in fields)
+        self._fields = [(name.lower(), value) for name, value in fields]
+        self._first = dict(reversed(self._fields))
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self._fields)
 
     def get(self, name: str) -> str | None:
-        return next((value for field, value in self._fields if field == name), None)
+        return self._first.get(name)
 
     def all(self, name: str) -> list[str]:
-        return [value for field, value in self._fields if field == name]
+        return [value for field, value in self._fields if field == name] if name in self._first else []
 
 
 class Exchange:
@@ -110,8 +113,9 @@ class Exchange:
         return self._chunked is not None
 
     async def head(self, timeout: float, patience: float | None = None) -> None:
-        """Wait for status and headers, but no longer than `patience` for the first byte. Raises `UpstreamFailed` if the
-        head is malformed or the connection ends, `UpstreamTimeout` if the server does not answer in time."""
+        """Wait for status and headers: at most `timeout` seconds for each read, and `patience` seconds for the first
+        byte. Raises `UpstreamFailed` if the head is malformed or the connection ends, `UpstreamTimeout` if the server
+        does not answer in time."""
         while not self.status:
             if self._error is not None:
                 raise self._error
@@ -124,7 +128,7 @@ class Exchange:
 
     async def chunk(self, timeout: float) -> bytes:
         """Return the next bytes of the body, `b""` at its end. Raises `UpstreamFailed` if the body was cut,
-        `UpstreamTimeout` if the server sends nothing in time."""
+        `UpstreamTimeout` if the server sends nothing for `timeout` seconds."""
         while not self._chunks:
             if self._error is not None:
                 raise self._error
@@ -180,7 +184,7 @@ class Exchange:
         if self._chunks or self.complete or self._error is not None or self.status:
             self._wake()
         if not self._chunks and not self.complete and self._error is None:
-            self._connection.resume()  # only part of the head, or only framing: the reader still waits
+            self._connection.resume()  # only a part of the head, or framing, has arrived, so the reader still waits
 
     def _take(self, data: memoryview) -> None:
         if not self.status:
@@ -196,8 +200,8 @@ class Exchange:
             self._take_body(data)
 
     def _take_head(self, data: bytes) -> bytes | None:
-        """Parse a head, and interim ones before it (RFC 9110 §15.2). Returns the bytes after it, or None if it is
-        incomplete."""
+        """Parse the final head, and the interim heads before it (RFC 9110 §15.2). Returns the bytes after the final
+        head, or None if that head is incomplete."""
         searched = max(0, len(self._head) - 3)
         self._head = self._head + data if self._head else data.lstrip(b"\r\n")
         while match := END.search(self._head, searched):
@@ -267,7 +271,7 @@ class Exchange:
 
 
 def _dechunker(exchange: Exchange) -> httptools.HttpResponseParser:
-    """Make a parser that expects the first chunk of a body. It accepts the same as browsers and curl: blanks after the
+    """Make a parser that expects the first chunk of a body. Like browsers and curl, the parser accepts blanks after the
     size of a chunk, and LF for CRLF."""
     parser = httptools.HttpResponseParser(exchange)
     parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True)

@@ -1,6 +1,6 @@
 """The first response of a ranged read: which bytes it carries, and whether they are the requested ones. If a server
-does not support a suffix range, or does not state that it has honoured it, the same bytes are requested by their first
-byte as soon as the length is known: from the response, or from a request for one byte.
+does not support a suffix range, or does not state that it has honoured the range, `Opening` requests the same bytes by
+the position of their first byte. It learns the length from the response, or from a request for one byte.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ WHOLE = ByteRange(0, None)
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The bytes that a read returns: from `first` to before `end`, of `total`; None where that is unknown."""
+    """The bytes that a read returns: from `first` to before `end`, of a file of `total` bytes. `end` and `total` are
+    None if unknown."""
 
     first: int
     end: int | None
@@ -29,8 +30,9 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A response that begins with the first byte of `extent`, and carries bytes to before `end` (None: to its end).
-    `partial` is whether the server honours ranges, `honoured` whether `extent` is the requested range."""
+    """A response that begins with the first byte of `extent`, and carries bytes to before `end` (None: to the end of
+    the response). `partial` is whether the server honours ranges, `honoured` whether `extent` is the requested
+    range."""
 
     response: Response
     extent: Extent
@@ -40,9 +42,9 @@ class Opened:
 
 
 class Opening:
-    """The opener of the bytes `asked` (None: the whole file), or of the whole if `if_range` no longer holds. `total` is
-    the length of the file as far as it is known from elsewhere; the response takes precedence. Keeps the facts that
-    failed attempts have reported."""
+    """Opener of the bytes `asked` (None: the whole file), or of the whole file if `if_range` no longer holds. `total`
+    is the length of the file in bytes if it is known from elsewhere; the response takes precedence. Keeps the facts
+    that failed attempts have reported."""
 
     def __init__(
         self, requests: RangeRequests, asked: ByteRange | None, if_range: str | None, total: int | None, *, ranges: bool
@@ -54,8 +56,8 @@ class Opening:
         self._ranges = ranges
 
     async def once(self) -> Opened:
-        """Try once. Raises `RangeNotSatisfiable` if the range contains no byte of the file, `Unusable` if the response
-        carries other bytes, and the errors of sending."""
+        """Try to open the bytes once. Raises `RangeNotSatisfiable` if the range contains no byte of the file,
+        `Unusable` if the response carries other bytes, and the errors of `RangeRequests.send`."""
         asked = self._asked
         if not _is_suffix(asked) or not self._ranges or self._requests.without_range:
             return await self._open(asked)
@@ -71,7 +73,8 @@ class Opening:
         return await self._open(with_first(asked, self._total))
 
     async def _ask_total(self) -> int:
-        """Learn the length by a request for one byte."""
+        """Return the length of the file, from the response to a request for one byte. Raises `Unusable` if the response
+        does not state it."""
         probe = await self._requests.send(ByteRange(0, 0))
         probe.close()
         if probe.status in (206, 416):
@@ -95,7 +98,7 @@ class Opening:
         except BaseException:
             response.close()
             raise
-        response.close()  # `if_range` no longer holds: read the whole, still by ranges if necessary
+        response.close()  # `if_range` no longer holds: read the whole file, still by ranges if necessary
         self._asked = self._if_range = None
         return await self._open(None)
 
@@ -105,8 +108,8 @@ class Opening:
         return response.status == 206 and is_same
 
     def _opened(self, response: Response, part: Part, asked: ByteRange | None) -> Opened:
-        """Return the read of `part`, the response to `asked`. Raises `Unusable` if the part does not begin with the
-        requested bytes."""
+        """Return the result for `part`, which `response` carries in answer to `asked`. Raises `Unusable` if the part
+        does not begin with the requested bytes."""
         requests, is_ranged = self._requests, part.is_range and self._requests.sent_range
         if is_ranged and (requests.window_bytes is not None or not _ignores_range(part, asked)):
             if _is_suffix(self._asked) and self._total not in (None, part.total):
@@ -126,8 +129,8 @@ _BEYOND = "The range lies beyond the end."
 
 
 def _beyond(response: Response, asked: ByteRange | None) -> RangeNotSatisfiable | Unusable:
-    """Return the error that a 416 means. It is a `RangeNotSatisfiable` only if it names a length that `asked`
-    exceeds."""
+    """Return the error for a response with status 416. The error is a `RangeNotSatisfiable` only if the response states
+    a length that `asked` exceeds."""
     total = total_of(response.headers.get("content-range"))
     if _is_beyond(asked, total):
         return RangeNotSatisfiable(_BEYOND, total)
@@ -139,7 +142,7 @@ def _is_suffix(asked: ByteRange | None) -> TypeGuard[ByteRange]:
 
 
 def _is_beyond(asked: ByteRange | None, total: int | None) -> bool:
-    """Return whether no byte of a file of `total` bytes is in `asked`; an empty one has none for any range."""
+    """Return whether no byte of a file of `total` bytes is in `asked`. No range contains a byte of an empty file."""
     if asked is None or total is None:
         return False
     return total == 0 or (asked.first is not None and asked.first >= total)
@@ -154,8 +157,8 @@ def _may_be_translated(asked: ByteRange | None, part: Part, response: Response) 
 
 
 def _ignores_range(part: Part, asked: ByteRange | None) -> bool:
-    """Return whether a 206 carries the whole file although a part was requested: the server ignores ranges, but answers
-    206."""
+    """Return whether a 206 carries the whole file although a part was requested. Such a server ignores ranges, but
+    answers 206."""
     if asked is None or part.total is None or not part.is_whole:
         return False
     if asked.first is None:
@@ -164,7 +167,7 @@ def _ignores_range(part: Part, asked: ByteRange | None) -> bool:
 
 
 def _requested(part: Part, asked: ByteRange | None) -> Extent:
-    """Return the requested extent. Raises `Unusable` if the response does not begin with it."""
+    """Return the requested extent. Raises `Unusable` if the response does not begin with that extent."""
     assert part.total is not None
     try:
         first, end = resolve_range(asked or WHOLE, part.total)

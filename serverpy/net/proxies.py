@@ -3,8 +3,9 @@
 
 The guard does not check the proxy itself, because the operator has set it. The proxy receives the address, not a name,
 so that it does not resolve the name again. The exception is an http proxy that allows no CONNECT to the port of an
-`http://` URL (Squid allows it to 443 only): it gets the request itself, in absolute form (RFC 9112 §3.2.2), which must
-contain the name of the host. The guard has checked the addresses to which this machine resolves the name.
+`http://` URL (Squid allows CONNECT to port 443 only): such a proxy gets the request itself, in absolute form (RFC 9112
+§3.2.2), which must contain the name of the host. The guard has checked the addresses to which this machine resolves the
+name.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from serverpy.net.response_head import BadResponse, parse_response
 
 _MAX_HEAD_BYTES = 16384
 _NO_CONNECT = frozenset({400, 403, 405, 501})
-"""Statuses of a proxy's response to a CONNECT that it does not allow."""
+"""Statuses with which proxies refuse a CONNECT that they do not allow."""
 _ALIASES = {"socks4a": "socks4", "socks5h": "socks5"}
 
 
 class _ConnectRefused(ConnectionError):
-    """An http proxy that answered CONNECT with `status`."""
+    """The refusal of CONNECT by an http proxy, which answered with `status`."""
 
     def __init__(self, status: int) -> None:
         super().__init__("the proxy refused the connection")
@@ -40,8 +41,9 @@ class _ConnectRefused(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class AbsoluteForm:
-    """How an http proxy is sent requests to `port`, to which it refuses tunnels with status `refused`: in absolute
-    form, with `headers`. `answered` are the ports for which it has answered such requests."""
+    """The form of requests to `port` through an http proxy that refuses tunnels to that port with status `refused`:
+    absolute form, with `headers` for the proxy. `answered` holds the ports for which the proxy has answered such
+    requests."""
 
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     refused: int
@@ -49,8 +51,8 @@ class AbsoluteForm:
     answered: set[int]
 
     def is_refusal(self, status: int) -> bool:
-        """Return whether a response with `status` comes from the proxy, and not from the site: it refuses the target,
-        not only the tunnel."""
+        """Return whether a response with `status` comes from the proxy, which then refuses the target and not only the
+        tunnel, or from the site."""
         if status == 407 or (status == self.refused and self.port not in self.answered):
             return True
         self.answered.add(self.port)
@@ -112,8 +114,9 @@ class UpstreamProxy:
         return (self.source_address, 0) if self.source_address else None
 
     async def _open_http(self, address: str, port: int) -> socket.socket:
-        """Connect by CONNECT (RFC 9110 §9.3.6), without python-socks, which treats the first received bytes as the
-        whole response: if a head arrived in two parts, it would read the second part as the origin's bytes."""
+        """Connect with a CONNECT request (RFC 9110 §9.3.6), without python-socks, which treats the first received bytes
+        as the whole response: if a head arrived in two parts, python-socks would treat the second part as the origin's
+        bytes."""
         _, host, proxy_port, user, password = parse_proxy_url(self.url)
         sock = await self._dial(host, proxy_port)
         try:
@@ -162,7 +165,7 @@ def _connect_request(address: str, port: int, user: str | None, password: str | 
 
 
 async def _read_consent(sock: socket.socket) -> None:
-    """Read the head of the final response. Raises ConnectionError if it is not 2xx."""
+    """Read the head of the final response. Raises ConnectionError if its status is not 2xx."""
     while (status := await _read_status(sock)) < 200:
         if status == 101:
             break
@@ -171,8 +174,8 @@ async def _read_consent(sock: socket.socket) -> None:
 
 
 async def _read_status(sock: socket.socket) -> int:
-    """Read a response head byte by byte, and not beyond its end, because the bytes after it are the origin's. Return
-    its status. Raises ConnectionError if the head is incomplete or malformed."""
+    """Read a response head byte by byte, and not beyond its end, because the bytes after the head are the origin's.
+    Return the status. Raises ConnectionError if the head is incomplete or malformed."""
     loop = asyncio.get_running_loop()
     head = bytearray()
     while not head.endswith((b"\r\n\r\n", b"\n\n")):

@@ -1,7 +1,7 @@
 """The requests of one ranged read: their ranges, the responses that carry media, and the remedies for a failure. There
-are four remedies: repeat the request after a pause; repeat it once without Range, if the server may have failed because
-of it; repeat it at a fresh address, if the current one may be stale; or fail the read. `RangeRequests` chooses one by
-the kind of the failure and by the remedies tried since the last new byte.
+are four remedies: repeat the request after a pause; repeat it once without Range, if Range may have made the server
+fail; repeat it at a fresh address, if the current address may be stale; or fail the read. `RangeRequests` chooses a
+remedy by the kind of the failure and by the remedies tried since the last new byte.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from serverpy.ranges import ByteRange
 BACK_OFF_SECONDS = (0.2, 0.5, 1.0)
 _CARRY_MEDIA = frozenset({200, 203, 206})
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses that a later request may not meet. Any other status without media may mean that the address is stale."""
+"""Statuses that may be temporary, so that a later request may succeed. Any other status without media may mean that the
+address is stale."""
 _RANGE_REFUSED = frozenset({400, 403, 405, 412, 416})
 """Statuses below 500 with which servers refuse a Range that they do not support."""
 _FOR_EVERY_CLIENT = frozenset({404, 410, 429, 451})
-"""Statuses that are about the media or this server's address: another HTTP client would get them, too."""
+"""Statuses that are about the media or this server's address: another HTTP client would get the same status."""
 
 
 class RangeSource(Protocol):
@@ -53,8 +54,8 @@ class Refused(UpstreamFailed):
 
 
 class RangeRequests:
-    """The requests of one read. `tries` counts failed requests since the last new byte; `renewals` is how many fresh
-    addresses may be found in that time."""
+    """The requests of one read. `tries` counts failed requests since the last new byte; `renewals` is the maximum
+    number of fresh addresses in that time."""
 
     def __init__(
         self, source: RangeSource, window_bytes: int | None, wait_seconds: float, renewals: int = len(BACK_OFF_SECONDS)
@@ -72,13 +73,14 @@ class RangeRequests:
         self.sent_range = False
         """Whether the last request had a Range."""
         self.without_range = False
-        """Whether requests leave Range out, because the server fails if they do not."""
+        """Whether requests leave Range out, because the server fails if a request has a Range."""
         self.range_works = False
         """Whether the server at the current address has answered a range as requested."""
 
     async def send(self, asked: ByteRange | None, if_range: str | None = None) -> Response:
-        """Request the range `asked`, or the whole file if it is None. Returns a response that carries media, or a 416
-        to a Range. Raises `Refused` for any other status, `Unhealable` for a content coding that cannot be decoded."""
+        """Request the range `asked`, or the whole file if `asked` is None. Returns a response that carries media, or a
+        416 in answer to a Range. Raises `Refused` for any other status, `Unhealable` for a content coding that cannot
+        be decoded."""
         headers = {} if asked is None or self.without_range else {"Range": str(self._within_window(asked))}
         self.sent_range = bool(headers)
         if headers and if_range is not None:
@@ -113,7 +115,7 @@ class RangeRequests:
         self.range_works = self.range_works or part.is_range
 
     def progress(self) -> None:
-        """Record that a new byte has come after a failure: all remedies may be tried again."""
+        """Record that a new byte has arrived after a failure, so that all remedies may be tried again."""
         self.tries = 0
         self._renewals_left = self._renewals
         self._tried_without = self.without_range
@@ -138,8 +140,8 @@ class RangeRequests:
         await asyncio.sleep(max(BACK_OFF_SECONDS[self.tries - 1], wait_seconds))
 
     def may_blame_range(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
-        """Return whether the same request without Range may succeed. A server error that may pass counts against Range
-        only if it occurs twice."""
+        """Return whether the same request without Range may succeed. A server error that may be temporary counts
+        against Range only if it occurs twice."""
         if self.range_works or self._tried_without or not self.sent_range:
             return False
         if not isinstance(error, Refused):
@@ -149,7 +151,7 @@ class RangeRequests:
         return error.status in _RANGE_REFUSED or error.status >= 500
 
     def _may_be_stale(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
-        """Return whether a fresh address may help. After a network failure, this is the last remedy."""
+        """Return whether a fresh address may help. After a network failure, a fresh address is the last remedy."""
         if isinstance(error, Mismatch) and error.by_etag:
             self._renewals_left = 0
         if not self._renewals_left:

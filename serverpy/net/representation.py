@@ -1,4 +1,4 @@
-"""Reads from the head of a response which bytes it carries, and whether they belong to the file that is being read.
+"""The bytes that a response carries according to its head, and whether they belong to the file that is being read.
 `resume.py` checks both for every response.
 
 Two responses are never joined if they differ in their total length or Last-Modified date, or, from the same server and
@@ -32,8 +32,8 @@ class Unusable(UpstreamFailed):
 
 
 class Mismatch(UpstreamFailed):
-    """A response that carries bytes of another file than the one that is being read. `by_etag` is whether only the ETag
-    differs: a new address would have another ETag in any case, and prove nothing."""
+    """A response that carries bytes of a file other than the file that is being read. `by_etag` is True if only the
+    ETag differs. A fresh address does not help then, because its ETag may differ in any case."""
 
     def __init__(self, message: str = "The media changed while it was read.", *, by_etag: bool = False) -> None:
         super().__init__(message)
@@ -57,8 +57,8 @@ class Part:
 
 
 def part_of(status: int, headers: Headers) -> Part:
-    """Return the part that a response with a status of 200, 203 or 206 carries. Raises `Unusable` if its head does not
-    state it or contradicts itself."""
+    """Return the part that a response with a status of 200, 203 or 206 carries. Raises `Unusable` if the head does not
+    state the part, or contradicts itself."""
     text = _content_range(headers)
     length = None if headers.get("transfer-encoding") is not None else body_length(headers.get("content-length"))
     given = ContentRange.parse(text)
@@ -72,8 +72,9 @@ def part_of(status: int, headers: Headers) -> Part:
 
 
 def _ranged(status: int, given: ContentRange, total: int, length: int | None) -> Part:
-    """Return the part that `given` names, if the body's length agrees. A `last` beyond the total is one too many. With
-    a status of 200, a body as long as the file is the whole, and any other must be exactly as long as the range."""
+    """Return the part that `given` names, if the body's length agrees. A `last` beyond the end of the file counts as
+    the last byte of the file. With a status of 200, a body as long as the file is the whole, and any other must be
+    exactly as long as the range."""
     end = min(given.last + 1, total)
     if status != 206 and (length == total or (length is None and (given.first, end) == (0, total))):
         return Part(0, total, total, is_range=False)
@@ -85,14 +86,14 @@ def _ranged(status: int, given: ContentRange, total: int, length: int | None) ->
 
 def _whole(length: int | None, total: int | None) -> Part:
     """Return the whole file as a part. Raises `Unusable` if the total in an invalid Content-Range differs from the
-    length of the body: such a server sends a range with a status other than 206."""
+    length of the body, because such a server has sent a range with a status other than 206."""
     if total is not None and total != length:
         raise Unusable("The media server sent a missing or invalid Content-Range.", total)
     return Part(0, length, length, is_range=False)
 
 
 def _content_range(headers: Headers) -> str | None:
-    """Return the Content-Range. Several different ones are returned as one that is invalid."""
+    """Return the value of Content-Range. Returns an invalid value if the response has several different ones."""
     values = set(headers.all("content-range"))
     return ", ".join(values) if values else None
 
@@ -112,11 +113,12 @@ class Representation:
 
     @property
     def if_range(self) -> str | None:
-        """The validator for If-Range: the latest strong ETag, otherwise the date."""
+        """The validator for If-Range: the latest strong ETag, otherwise the Last-Modified date."""
         return strong_validator(self._etag, self._modified)
 
     def learn(self, total: int | None, headers: Headers, origin: Origin) -> None:
-        """Add the facts from a response from `origin`. Raises `Mismatch` if the response contradicts them."""
+        """Add the facts from a response from `origin`. Raises `Mismatch` if the response contradicts the known
+        facts."""
         modified, etag = _kept(headers.get("last-modified")), _kept(headers.get("etag"))
         known = self._etags.get(origin)
         if total is not None and self.total is not None and total != self.total:
@@ -132,11 +134,12 @@ class Representation:
             self._etags[origin] = etag
 
     def forget_etags(self) -> None:
-        """Continue at the addresses of another extraction, whose servers may have other ETags for the same bytes."""
+        """Forget the ETags, because the servers of another extraction may have other ETags for the same bytes."""
         self._etag = None
         self._etags.clear()
 
 
 def _kept(validator: str | None) -> str | None:
-    """Return `validator` if it may be kept. Returns None for a longer one, because no reservation covers its memory."""
+    """Return `validator` if it has at most MAX_VALIDATOR characters. Returns None otherwise, because no reservation
+    covers the memory of a longer validator."""
     return None if validator is None or len(validator) > MAX_VALIDATOR else validator

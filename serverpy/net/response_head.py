@@ -2,7 +2,7 @@
 way (RFC 9112 §6.3). Pure: bytes in, values out. Never used for requests.
 
 Accepted: LF for CRLF, folded lines, blanks before a colon, control characters in a value, lines that are not fields
-(which are dropped), `ICY 200 OK`. A head that tells the length of its body in several ways is read by the rules of RFC
+(which are dropped), `ICY 200 OK`. A head that states the length of its body in several ways is read by the rules of RFC
 9112, and its connection serves no other request.
 """
 
@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from serverpy.ranges import parse_length
 
 MAX_FIELDS = 200
-"""Maximum number of fields: each is held as an object, which takes far more memory than its bytes. Media servers send
-fewer than 40."""
+"""Maximum number of fields: each field is held as an object, which takes far more memory than its bytes. Media servers
+send fewer than 40."""
 LONGEST_BODY = 10**15
-"""Larger lengths are invalid: Internet radio claims 2^63-1 or 2^64-1 bytes to mean that the length is unknown."""
+"""Maximum valid length of a body in bytes. Internet radio claims 2^63-1 or 2^64-1 bytes to mean that the length is
+unknown."""
 END = re.compile(rb"\r?\n\r?\n")
 REAL_CODINGS = frozenset(
     {"aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"}
@@ -29,8 +30,9 @@ _STATUS_LINE = re.compile(r"[\t ]*(?:HTTP/(1)(?:\.([0-9]))?|ICY)[\t ]+([1-9][0-9
 _FIELD = re.compile(r"^[\t ]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[\t ]*:(.*)$", re.MULTILINE)
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _BLANKED = bytes(byte if byte in b"\t\n" or (byte >= 32 and byte != 127) else 32 for byte in range(256))
-"""Translation of control characters to blanks: parsers behind us take some of them for the end of a line."""
-_ENDLESS = re.compile(r"\s*bytes\s+0-[0-9]{16,}/[0-9*]+\s*", re.IGNORECASE)  # of LONGEST_BODY or more
+"""Translation of control characters to blanks: parsers that read the head later treat some control characters as the
+end of a line."""
+_ENDLESS = re.compile(r"\s*bytes\s+0-[0-9]{16,}/[0-9*]+\s*", re.IGNORECASE)  # LONGEST_BODY bytes or more
 _LENGTH, _CODING, _CONNECTION = "content-length", "transfer-encoding", "connection"
 
 Field = tuple[str, str]
@@ -42,7 +44,8 @@ class BadResponse(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseHead:
-    """The head of a response, decoded as Latin-1. `fields` has at most one field for the framing, the one that counts.
+    """The head of a response, decoded as Latin-1. `fields` has at most one field for the framing, which is the field
+    that determines the framing.
 
     `length` is that of the body; None if the head does not state it. A body that is neither chunked nor has a length
     ends with its connection. `reusable` is whether another request may follow on the connection."""
@@ -94,14 +97,14 @@ def tokens(values: Iterable[str]) -> list[str]:
 
 def is_endless(content_range: str | None, content_length: str | None) -> bool:
     """Return whether a partial response without a length claims more bytes than any body has (`bytes
-    0-18446744073709551614/*`): it is the whole of an Internet radio."""
+    0-18446744073709551614/*`), which means that it carries a whole Internet radio stream."""
     return content_length is None and _ENDLESS.fullmatch(content_range or "") is not None
 
 
 def _framing(codings: list[str], lengths: list[str]) -> tuple[bool, int | None]:
-    """Return whether the body is chunked, and its length otherwise (RFC 9112 §6.3). Ignores `identity` and words that
-    are not codings. Returns None for a length that is not a number, or too large for any body. Raises BadResponse if
-    the body has a coding that was not requested, or if there are different lengths: each of them might cut the body
+    """Return whether the body is chunked, and its length if it is not (RFC 9112 §6.3). Ignores `identity` and words
+    that are not codings. Returns None for a length that is not a number, or too large for any body. Raises BadResponse
+    if the body has a coding that was not requested, or if there are different lengths: each of them might cut the body
     short."""
     found = [token.removeprefix("x-") for token in tokens(codings)]
     if any(coding in REAL_CODINGS for coding in found):
@@ -115,8 +118,8 @@ def _framing(codings: list[str], lengths: list[str]) -> tuple[bool, int | None]:
 
 
 def _is_plain(codings: list[str], lengths: list[str], length: int | None) -> bool:
-    """Return whether the framing is given once, and in the usual way. Otherwise another parser on the path might see
-    another end, and treat the following bytes as the next response (RFC 9112 §11.1, §11.2)."""
+    """Return whether the head states the framing once, and in the usual way. Otherwise another parser on the path might
+    see another end of the body, and treat the following bytes as the next response (RFC 9112 §11.1, §11.2)."""
     if codings:
         return not lengths and len(codings) == 1 and codings[0].lower() == "chunked"
     return not lengths or lengths == [str(length)]

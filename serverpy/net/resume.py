@@ -1,5 +1,5 @@
-"""A ranged read that heals: it returns the bytes of one resource, in order, across cut connections, stalls and expired
-addresses.
+"""A ranged read that recovers from failures: it returns the bytes of one resource, in order, across cut connections,
+stalls and expired addresses.
 
 Each further request begins a little before the current position, whether the previous response failed or only covered
 less than requested. The read compares the repeated bytes with those already returned, and each response with all known
@@ -23,8 +23,9 @@ __all__ = ["OVERLAP_BYTES", "Extent", "ResumingRead", "open_resuming"]
 OVERLAP_BYTES = 4096
 """Maximum number of bytes already returned that are requested again and compared."""
 START_BYTES = 64
-"""How many of the first bytes of a file, at most, are compared if a server sends it again from its beginning. Internet
-radio does not repeat itself, so this tells it apart before all that was played has been dropped."""
+"""Maximum number of first bytes of a file that are compared if a server sends the file again from its beginning.
+Internet radio does not repeat itself, so the comparison detects it before the read drops as many bytes as it has
+returned."""
 _SHORTER = "The media became shorter while it was read."
 
 
@@ -39,11 +40,11 @@ async def open_resuming(
     renewals: int = len(BACK_OFF_SECONDS),
     total: int | None = None,
 ) -> ResumingRead:
-    """Open a read of the bytes `asked` (None: the whole file). The read is of the whole if `ranges` is False, if the
-    server does not support ranges, or if `if_range` no longer holds. No request asks for more than `window_bytes`; no
-    retry waits longer than `wait_seconds`, even if the server's Retry-After is longer. `source` is renewed at most
-    `renewals` times without a new byte. `total` is the length, if it is known from elsewhere: with it, a suffix range
-    is requested by its first byte. The response takes precedence, so `total` may be wrong.
+    """Open a read of the bytes `asked` (None: the whole file). The read covers the whole file if `ranges` is False, if
+    the server does not support ranges, or if `if_range` no longer holds. No request asks for more than `window_bytes`;
+    no retry waits longer than `wait_seconds`, even if the server's Retry-After is longer. `source` is renewed at most
+    `renewals` times without a new byte. `total` is the length of the file in bytes if it is known from elsewhere, so
+    that a suffix range can be requested by its first byte. The response takes precedence, so `total` may be wrong.
 
     Raises `RangeNotSatisfiable` if the range contains no byte of the file, `SourceError` if the media server fails, and
     the errors of `source`. Leaves nothing open when it raises or is cancelled.
@@ -58,8 +59,8 @@ async def open_resuming(
 
 
 class ResumingRead(Unlosable):
-    """An open read of `extent`. Holds OVERLAP_BYTES beyond the memory of its response. Its owner closes it, after
-    cancelling any read in progress."""
+    """An open read of `extent`. Holds OVERLAP_BYTES beyond the memory of its response. The owner closes the read, after
+    cancelling any `read` in progress."""
 
     is_live = False
     takes_large_steps = True
@@ -89,8 +90,8 @@ class ResumingRead(Unlosable):
         self.connect_seconds = response.connect_seconds
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Read the next bytes, `b""` when the extent is complete. `most` is the number of bytes to request from the
-        socket at once. Raises `UpstreamFailed` or `UpstreamTimeout` if all retries failed, and the errors of an
+        """Read the next bytes, `b""` when the extent is complete. `most` is the maximum number of bytes to request from
+        the socket at once. Raises `UpstreamFailed` or `UpstreamTimeout` if all retries failed, and the errors of an
         extraction if the address expired."""
         while True:
             try:
@@ -109,13 +110,13 @@ class ResumingRead(Unlosable):
             response.close()
 
     async def aclose(self) -> None:
-        """Do the same as `close`, for owners that await the closing of other kinds of read."""
+        """Close the response, for owners that await the closing of a read. Idempotent."""
         self.close()
 
     # Reading
 
     async def _read_once(self, most: int) -> bytes | None:
-        """Read once. Returns bytes for the reader, `b""` at the end, or None if this step brought no new bytes."""
+        """Read one chunk. Returns bytes for the reader, `b""` at the end, or None if the chunk brought no new bytes."""
         if self._position == self._promised and not self._compares:
             return self._end_response()
         if self._response is None:
@@ -124,7 +125,7 @@ class ResumingRead(Unlosable):
         return self._accept(chunk) if chunk else self._end_response()
 
     def _end_response(self) -> bytes | None:
-        """Go on after the clean end of a response: it may cover less than its request (RFC 9110 §15.3.7)."""
+        """Continue after the clean end of a response, which may cover less than its request (RFC 9110 §15.3.7)."""
         if self._compares:
             raise Mismatch(_SHORTER)
         if self.extent.end is None or self._position == self.extent.end:
@@ -162,8 +163,9 @@ class ResumingRead(Unlosable):
         self._requests.progress()
 
     def _compare(self, chunk: bytes) -> bytes:
-        """Return the new bytes of `chunk`. Raises `Mismatch` if its other bytes differ from those returned before."""
-        if self._discard == self._begun and not self.extent.first:  # `chunk` is the first of the whole file
+        """Return the new bytes of `chunk`. Raises `Mismatch` if the other bytes differ from the bytes that the read has
+        already returned."""
+        if self._discard == self._begun and not self.extent.first:  # `chunk` is the beginning of the whole file
             _check_same(chunk, self._start)
         dropped = min(self._discard, len(chunk))
         self._discard -= dropped
@@ -182,7 +184,7 @@ class ResumingRead(Unlosable):
         self._begun, self._discard = begin, begin - part.first
         self._expected = self._tail[len(self._tail) - overlap :]
         self._compares = bool(self._discard or self._expected)
-        if end is None and part.total is not None:  # the first response did not tell the total
+        if end is None and part.total is not None:  # the first response did not state the total
             self.extent = Extent(self.extent.first, part.total, part.total)
         self._promised = _lesser(part.end, self.extent.end)
         self._gained = False
@@ -190,7 +192,7 @@ class ResumingRead(Unlosable):
 
     async def _ask_again(self, asked: ByteRange, begin: int) -> tuple[Response, Part]:
         """Send a request that continues the read. If a redirect leads to another server of the file, whose ETag differs
-        from that of If-Range, send the request again with its own ETag."""
+        from that of If-Range, send the request again with the ETag of that server."""
         known = self._requests.known
         for is_last in (False, True):
             validator = known.if_range

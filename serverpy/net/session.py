@@ -1,9 +1,9 @@
-"""The session of an extraction at media servers: sends the extraction's headers with every request and its cookies to
-their domains, and follows redirects hop by hop.
+"""The session of an extraction at media servers, which sends the extraction's headers with every request and its
+cookies to their domains, and follows redirects hop by hop.
 
-Cookies are scoped by domain and path for each hop (RFC 6265 §5.4; a leak here was yt-dlp's GHSA-v8mc-9377-rwjj), and
-those that media servers set are kept as long as the session. The guard checks the address of each hop, because each hop
-is a request of the client.
+Cookies are scoped by domain and path for each hop (RFC 6265 §5.4; a leak here was yt-dlp's GHSA-v8mc-9377-rwjj). The
+session also keeps the cookies that media servers set. The guard checks the address of each hop, because each hop is a
+request of the client.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Session:
     async def open(self, url: str, extra: Mapping[str, str], body: bytes | None = None) -> Response:
         """Open `url`, follow redirects, and return the final response with any status. A user name and password in a
         URL become Basic authorization, for all requests to that origin; the URL of the response has none. Raises the
-        errors of `Client.open`; `RedirectFailed` if there are too many redirects, or if one leads back to the same
-        request or to an invalid URL; `UpstreamFailed` if one leads to a URL that is not http or https."""
+        errors of `Client.open`; `RedirectFailed` if there are too many redirects, or if a redirect leads back to the
+        same request or to an invalid URL; `UpstreamFailed` if a redirect leads to a URL that is not http or https."""
         url, origin = self._locate(url)
         begun_at, seen = origin, set[Request]()
         for _ in range(MAX_REDIRECTS + 1):
@@ -66,7 +66,7 @@ class Session:
         raise RedirectFailed("The media server redirects too many times.")
 
     def _locate(self, url: str) -> tuple[str, Origin]:
-        """Return the URL without user name, and its origin, whose credentials are kept."""
+        """Return the URL without user name, and its origin. Keeps the credentials in `url` for that origin."""
         url, credentials = without_user_info(url)
         origin = split(url)[0]
         if credentials is not None and (origin in self._credentials or len(self._credentials) < MAX_CREDENTIALS):
@@ -106,8 +106,8 @@ class Session:
 
 
 def _is_same(first: Origin, then: Origin) -> bool:
-    """Return whether the request may carry credentials: to the same origin, or to the same host from http to https on
-    their default ports."""
+    """Return whether a request to `then` may carry the credentials for `first`: both are the same origin, or `then` is
+    the https version of `first` on the same host and the default ports."""
     upgraded = (first.scheme, first.port, then.scheme, then.port) == ("http", 80, "https", 443)
     return first == then or (upgraded and first.host == then.host)
 

@@ -1,5 +1,5 @@
-"""The two ends of a connection through the egress. Once they are joined, each end sends the bytes that the other
-receives.
+"""The two ends of a connection through the egress. Once the ends are joined, each end sends the bytes that the other
+end receives.
 
     client ──▶ ClientEnd ═ UpstreamEnd ◀── media server
 
@@ -8,10 +8,9 @@ No task runs while bytes flow. An end reads into one buffer that all ends of a l
 transport. Until the kernel has taken all the bytes, that transport pauses reading on this side, so a tunnel holds at
 most `CHUNK_BYTES` in each direction.
 
-How a tunnel ends:
-- The client leaves (we see its FIN, even while it is not reading): the upstream connection is closed at once.
-- The upstream ends cleanly: the client gets the remaining bytes, then a clean end, too.
-- The upstream is cut: the client is cut (RST), so that a body which ends with its connection does not look complete.
+How a tunnel ends: - The client leaves (its FIN arrives even while it is not reading): the upstream connection is closed
+at once. - The upstream ends cleanly: the client gets the remaining bytes, then also a clean end. - The upstream is cut:
+the client is cut (RST), so that a body which ends with its connection does not look complete.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ _QUIET_TICKS = 2
 
 
 class End(asyncio.BufferedProtocol):
-    """The common base of both ends. `buffer` is the one that the loop's ends share. `closed` is done when the socket is
-    gone."""
+    """The common base of both ends. `buffer` is the buffer that all ends of the loop share. `closed` is done when the
+    socket is gone."""
 
     def __init__(self, buffer: memoryview) -> None:
         self._buffer = buffer
@@ -70,10 +69,10 @@ class End(asyncio.BufferedProtocol):
 
 
 class ClientEnd(End):
-    """The end towards our own client. It collects the head of the connection's only request, waits while the proxy
-    (`opened`) connects, and then joins an `UpstreamEnd`, or sends a response of the proxy itself.
+    """The end towards the proxy's client. `ClientEnd` collects the head of the connection's only request, waits while
+    the proxy (`opened`) connects, and then joins an `UpstreamEnd`, or sends a response of the proxy itself.
 
-    Until it is joined it holds at most MAX_HEAD_BYTES (the head and the beginning of the body).
+    Before `join`, it holds at most MAX_HEAD_BYTES (the head and the beginning of the body).
     """
 
     def __init__(
@@ -91,7 +90,8 @@ class ClientEnd(End):
         self.upstream: UpstreamEnd | None = None
 
     async def head(self) -> bytes:
-        """Wait for the request head. Raises BadHead if it is too long. If the client leaves, the wait is cancelled."""
+        """Wait for the request head. Raises BadHead if the head is too long. If the client leaves, the wait is
+        cancelled."""
         return await self._head
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -157,13 +157,13 @@ class ClientEnd(End):
         self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.abort)
 
     def finish(self) -> None:
-        """Send the remaining bytes, then close: the upstream has ended cleanly."""
+        """Send the remaining bytes, then close, because the upstream has ended cleanly."""
         self._detach()
         self.transport.close()
 
     def tick(self) -> None:
-        """End the tunnel at the second call in a row without a byte in between. Called at equal intervals. A client
-        that reads slowly is not idle: a paused player may stay paused."""
+        """End the tunnel if no byte has passed since the last call but one. The proxy calls this method at equal
+        intervals. A client that reads slowly is not idle: a paused player may stay paused."""
         self._quiet_ticks = 0 if self._moved or self.congested else self._quiet_ticks + 1
         self._moved = False
         if self._quiet_ticks < _QUIET_TICKS or self.upstream is None:
@@ -205,19 +205,19 @@ class ClientEnd(End):
 
 
 class UpstreamEnd(End):
-    """The end towards the media server. `client` is None before it is joined, and after the client has gone."""
+    """The end towards the media server. `client` is None before `join`, and after the client has gone."""
 
     def __init__(self, buffer: memoryview) -> None:
         super().__init__(buffer)
         self.client: ClientEnd | None = None
         self.absolute_form: AbsoluteForm | None = None
-        """The form of the request, if the connection ends at another proxy."""
+        """The form of the request if the connection ends at another proxy that takes it in absolute form, else None."""
         self._head: bytearray | None = None
         self._head_bytes = 0
         self._early = b""
 
     def join(self, client: ClientEnd, *, expecting_head: bool) -> None:
-        """Forward all bytes to `client`: those that have already arrived, and later ones."""
+        """Forward all bytes to `client`: the bytes that have already arrived, and all later bytes."""
         self.client = client
         self._head = bytearray() if expecting_head else None
         early, self._early = self._early, b""

@@ -4,6 +4,7 @@ Pure."""
 from __future__ import annotations
 
 import base64
+import functools
 import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urljoin, urlsplit
@@ -34,6 +35,7 @@ class Origin:
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
+@functools.lru_cache(maxsize=64)
 def split(url: str) -> tuple[Origin, str]:
     """Split an http(s) URL into origin and request target. Characters that a target cannot contain are percent-encoded,
     and dot segments are removed. Raises `UpstreamFailed` if the URL is invalid, or contains a user name."""
@@ -95,7 +97,7 @@ class RedirectFailed(UpstreamFailed):
 
 
 def redirected(url: str, location: str) -> str:
-    """Return the target URL of a redirect. Takes bytes that are not ASCII as UTF-8, like browsers. Raises
+    """Return the target URL of a redirect. Decodes bytes that are not ASCII as UTF-8, like browsers. Raises
     `RedirectFailed` if the URL is invalid."""
     try:
         return urljoin(url, location.encode("latin-1").decode("utf-8", "replace"))

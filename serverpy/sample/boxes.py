@@ -1,4 +1,4 @@
-"""Rewrites MP4s into layouts that muxers seldom produce but readers must support."""
+"""Rewriting of MP4 files into layouts that muxers seldom produce but readers must support."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BASE_DATA_OFFSET = 0x000001
 DATA_OFFSET, FIRST_SAMPLE_FLAGS, SAMPLE_DURATIONS, SAMPLE_SIZES = 0x000001, 0x000004, 0x000100, 0x000200
 RUN_HEAD_BYTES = 20
 SIDX_ENTRIES = 32
-"""Offset of the references in the content of a version 1 `sidx` (§8.16.3)."""
+"""Offset in bytes of the references in the content of a version 1 `sidx` (§8.16.3)."""
 WIDE_HEAD_BYTES = 16
 
 
@@ -26,7 +26,7 @@ class Box:
 
 
 def boxes(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[Box]:
-    """Iterate over the boxes between `start` and `stop`, without those inside them."""
+    """Yield the outermost boxes between the offsets `start` and `stop`."""
     end = len(film) if stop is None else stop
     while start < end:
         size, kind = struct.unpack_from(">I4s", film, start)
@@ -86,7 +86,8 @@ def in_two_runs(film: bytes) -> bytes:
 
 
 def _two_runs(film: bytes, moof: Box) -> bytes:
-    """Return two `trun`s that replace the only `trun` (§8.8.8) of a `moof`, which grows by the head of the second."""
+    """Return two `trun` boxes that replace the only `trun` (§8.8.8) of a `moof`. The `moof` grows by the header of the
+    second."""
     (run,) = (box for box in within(film, moof.start, moof.stop) if box.kind == b"trun")
     flags, count, offset = struct.unpack_from(">IIi", film, run.start)
     assert flags & DATA_OFFSET
@@ -127,7 +128,7 @@ def _sample_sizes(film: bytes) -> tuple[int, ...]:
 
 
 def within(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[Box]:
-    """Iterate over the boxes between `start` and `stop`, each followed by those inside it."""
+    """Yield all boxes between the offsets `start` and `stop`, each before the boxes inside it."""
     for box in boxes(film, start, stop):
         yield box
         if box.kind in CONTAINERS:

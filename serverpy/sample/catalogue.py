@@ -1,4 +1,4 @@
-"""The films of SampleTube and the formats that it offers for each. Pure tables."""
+"""Tables of SampleTube's films and of the formats that SampleTube offers for each film."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ TRAPS = {
     **{f"hostile-{name}": (f"hostile-{name}", "audio") for name in FILMS},
     **{f"hostile-{name}": (f"hostile-{name}", "audio-sidx") for name in INDEXED_FILMS},
 }
-"""Films whose video is hostile."""
+"""Films whose video comes from `hostile.py`."""
 ERRORS = frozenset({"geo", "login", "gone"})
 LONG = frozenset({"long", "long-sidx", "long-muxed", "pair-cut", "pair-late"})
 

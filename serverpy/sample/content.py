@@ -16,7 +16,7 @@ from serverpy.sample.make import ensure_media
 PIECE_BYTES = 64 * 1024
 MIB = 1 << 20
 BOX_HEAD_BYTES = 16
-# A prime, so that a lost or repeated chunk of a round size shifts the pattern and changes the hash.
+# The number is prime, so that a lost or repeated chunk of a round size shifts the pattern and changes the hash.
 PATTERN_BYTES = 1_048_573
 
 TYPES = {

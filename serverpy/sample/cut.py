@@ -1,5 +1,5 @@
-"""Remuxes the encoded films into the forms that sites deliver: single tracks, HLS, DASH. Copies packets, never
-re-encodes them."""
+"""Remuxing of the encoded films into the forms that sites deliver: single tracks, HLS, DASH. Packets are copied, never
+encoded again."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def aes_128(plain: bytes, key: bytes, iv: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """One track of a DASH presentation. `attributes` are further attributes of its element, as XML."""
+    """One track of a DASH presentation. `attributes` are further attributes of its XML element, as text."""
 
     name: str
     film: Path

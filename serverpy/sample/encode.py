@@ -1,4 +1,5 @@
-"""Encodes the sample's video and audio with PyAV into files. Deterministic: the same bytes each time."""
+"""Encoding of the sample's video and audio with PyAV into files. The encoding is deterministic: it gives the same bytes
+each time."""
 
 from __future__ import annotations
 
@@ -119,7 +120,7 @@ def _encode(out: OutputContainer, video: VideoStream | None, audio: AudioStream 
 
 
 def picture(width: int, height: int, frames: int) -> Iterator[av.VideoFrame]:
-    """Generate a moving ramp above a band of noise, which makes the files as large as real ones."""
+    """Generate a moving ramp above a band of noise. The noise makes the files as large as real ones."""
     grain = random.Random(0).randbytes(1 << 20).translate(bytes(96 + (value >> 2) for value in range(256)))
     ramp = bytes(column * 255 // width for column in range(width)) * 2
     for number in range(frames):

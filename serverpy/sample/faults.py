@@ -1,4 +1,5 @@
-"""Misbehaviour on request: parses the specification between `/fault/` and `/media/` in an address, and carries it out.
+"""Misbehaviour on request: the parser of the specification between `/fault/` and `/media/` in an address, and the code
+that makes a response misbehave.
 
 `cut=1000,norange` means: send FIN after 1,000 bytes of each body, and do not support ranges.
 """
@@ -40,8 +41,8 @@ class Faults:
     malformed: bool = False
     """Answer with a line that is not HTTP, and close the connection."""
     spares_alpn: bool = False
-    """Misbehave only on https connections whose client offers no protocol by ALPN (RFC 7301). Real servers recognise
-    clients by their TLS handshake, too."""
+    """Misbehave only on https connections whose client offers no protocol by ALPN (RFC 7301). Some real servers, too,
+    recognise clients by the TLS handshake."""
     delay: float = 0.0
     """Seconds to wait before the response headers."""
     fresh_etag: bool = False
@@ -66,7 +67,7 @@ def _setting(name: str, convert: Callable[[str], object]) -> Callable[[Faults, s
 
 
 def _flag(**changes: object) -> Callable[[Faults, str], Faults]:
-    return lambda faults, _value: replace(faults, **changes)  # type: ignore[arg-type]  # see _setting
+    return lambda faults, _value: replace(faults, **changes)  # type: ignore[arg-type]  # `_setting` says why
 
 
 def _status(text: str) -> int:
@@ -80,7 +81,7 @@ def _choice(name: str, **choices: object) -> Callable[[Faults, str], Faults]:
     def read(faults: Faults, value: str) -> Faults:
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}: {value!r}")
-        return replace(faults, **{name: choices[value]})  # type: ignore[arg-type]  # see _setting
+        return replace(faults, **{name: choices[value]})  # type: ignore[arg-type]  # `_setting` says why
 
     return read
 
@@ -142,14 +143,15 @@ class Tokens:
 
 
 async def pour(exchange: Exchange, pieces: Generator[bytes], faults: Faults, purse: tuple[Tokens, str] | None) -> None:
-    """Send a body, with its faults, after its head. Closes `pieces`. Returns early if the client disconnects."""
+    """Send the body of a response with its faults; the head has already been sent. Closes `pieces`. Returns early if
+    the client disconnects."""
     sent = 0
     begin = asyncio.get_running_loop().time()
     with closing(pieces):
         for piece in _sliced(pieces, faults.throttle):
             part = piece[: _room(faults, purse, sent)]
             sent += len(part)
-            if purse:  # before the write: other responses with the same token run during it
+            if purse:  # during the write, other responses may spend the same token
                 purse[0].spend(purse[1], len(part))
             if part:
                 await exchange.write(part)
@@ -174,7 +176,7 @@ def _sliced(pieces: Generator[bytes], throttle: int | None) -> Generator[bytes]:
 
 
 def _room(faults: Faults, purse: tuple[Tokens, str] | None, sent: int) -> int | None:
-    """Return how many more bytes to send before cutting the body. Returns None for all."""
+    """Return how many more bytes may be sent before the body is cut. Returns None if it is not cut."""
     limits = [limit - sent for limit in (faults.cut, faults.rst, faults.stall) if limit is not None]
     if purse:
         limits.append(purse[0].left(purse[1]))

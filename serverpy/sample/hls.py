@@ -146,8 +146,8 @@ def _aes_fmp4(folder: Path) -> None:
 
 
 def _discontinuity(folder: Path) -> None:
-    """Change the encoding: once in the high variant, twice in the low one. yt-dlp's `format_index` counts these tags;
-    it is 0 before the first."""
+    """Change the encoding once in the high variant and twice in the low one, each time after EXT-X-DISCONTINUITY.
+    yt-dlp's `format_index` is the number of these tags before a segment."""
     _like(folder, "ts")
     once = [*_ts("high", 0, 1, 2), DISCONTINUITY, *_ts("low", 3, 4)]
     twice = [*_ts("low", 0, 1), DISCONTINUITY, *_ts("high", 2), DISCONTINUITY, *_ts("low", 3, 4)]

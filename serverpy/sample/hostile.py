@@ -29,7 +29,7 @@ IV = bytes(16)
 
 @dataclass(frozen=True, slots=True)
 class RepeatedContent:
-    """`head`, then `unit` repeated, then `tail`, `size` bytes in all."""
+    """Content of `size` bytes: `head`, then `unit` repeated, then `tail`."""
 
     head: bytes
     unit: bytes
@@ -58,7 +58,7 @@ class RepeatedContent:
 
 
 def hostile(name: str, media: Path) -> Content | None:
-    """Return the content of `/hostile/<name>`. Returns None if there is none."""
+    """Return the content of `/hostile/<name>`. Returns None if there is no such file."""
     stem, _, suffix = name.rpartition(".")
     if name in FILES:
         return _held(name, FILES[name](media))
@@ -241,7 +241,7 @@ FILMS: dict[str, Callable[[bytes], bytes]] = {
     "no-timescale": _patched(b"mdhd", 20, bytes(4)),
     "encrypted": _patched(b"stsd", 20, b"encv"),
 }
-"""Maps each name to the function that makes it from a plain film."""
+"""Maps each name to the function that makes the hostile film from a plain one."""
 INDEXED_FILMS: dict[str, Callable[[bytes], bytes]] = {
     "sidx-none": _patched(b"sidx", 38, bytes(2)),
     "sidx-many": _patched(b"sidx", 38, b"\xff\xff"),
@@ -250,8 +250,8 @@ INDEXED_FILMS: dict[str, Callable[[bytes], bytes]] = {
     "sidx-far": _patched(b"sidx", 40, b"\x7f\xff\xff\xff"),
     "trun-many": _patched(b"trun", 12, _MAX_UINT32),
 }
-"""Maps each name to the function that makes it from a fragmented film with an index, whose fragments begin right after
-it."""
+"""Maps each name to the function that makes the hostile film from a fragmented one, whose fragments begin right after
+its index."""
 
 HOSTILE = tuple(
     sorted(

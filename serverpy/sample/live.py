@@ -70,7 +70,7 @@ class Show:
 def _choice(*choices: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in choices:
-            raise ValueError(f"must be one of {', '.join(choices)}: {text!r}")
+            raise ValueError(f"value must be one of {', '.join(choices)}: {text!r}")
         return text
 
     return read
@@ -110,7 +110,7 @@ def parse_show(spec: str) -> Show:
     for part in spec.split(","):
         match = re.fullmatch(r"([a-z]+)[=-](.+)", part)
         name, value = (match[1], match[2]) if match and match[1] in _READERS else ("id", part)
-        show = replace(show, **{name: _READERS[name](value)})  # type: ignore[arg-type]  # see _READERS
+        show = replace(show, **{name: _READERS[name](value)})  # type: ignore[arg-type]  # _READERS returns the field's type
     return show
 
 

@@ -1,7 +1,7 @@
 """The sample media, made with PyAV at first use and kept in a cache directory; the project stores none of them.
 
 A few films and a tone are encoded (`encode.py`); everything else (TS, fragments, playlists, single tracks) is cut from
-them without encoding again. That takes about three seconds of CPU, once per version of these files.
+them without encoding again. Encoding and cutting take about three seconds of CPU, once per version of the code.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ CAPTIONS = {
 
 
 def default_directory() -> Path:
-    """Return the directory of this version of the media. Another recipe or libav has another directory."""
+    """Return the directory of this version of the media. Its name depends on the code that makes the media and on the
+    version of libav."""
     recipe = b"".join((Path(__file__).parent / name).read_bytes() for name in RECIPE)
     version = hashlib.sha256(recipe + av.__version__.encode()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

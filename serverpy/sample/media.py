@@ -1,4 +1,4 @@
-"""Answers a request for a media file, with ranges, validators and faults."""
+"""The response to a request for a media file, with ranges, validators and faults."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Span:
 
 def asked_span(range_header: str | None, size: int) -> Span | None:
     """Return the span of `size` bytes that a `Range` header requests. Returns None if the header is absent, malformed,
-    or names several ranges: a server may ignore it then (§14.2)."""
+    or names several ranges: a server may ignore such a header (§14.2)."""
     match = _SINGLE.fullmatch(range_header or "")
     if not match or not (match[1] or match[2]):
         return None
@@ -39,5 +39,6 @@ def asked_span(range_header: str | None, size: int) -> Span | None:
 
 
 def still_valid(if_range: str | None, etag: str, last_modified: str) -> bool:
-    """Return whether the range may be honoured: `If-Range` is absent or matches. Dates match exactly (§13.1.5)."""
+    """Return whether the range may be honoured: `If-Range` is absent or matches. A date matches only if it is equal
+    (§13.1.5)."""
     return if_range is None or if_range in (etag, last_modified)

@@ -86,8 +86,8 @@ class Shelf:
 
 
 def _rendered(content: Content, name: str, request: Request, faults: Faults) -> Content:
-    """Fill in `{origin}` and `{host}` in playlists and manifests. If the address of a playlist expires, put its token
-    into the addresses in it, so that they expire too."""
+    """Fill in `{origin}` and `{host}` in playlists and manifests. If the address of a playlist expires, copy its token
+    into the addresses in the playlist, so that these expire as well."""
     if not isinstance(content, FileContent) or not name.endswith((".m3u8", ".mpd")):
         return content
     text = content.path.read_text(encoding="utf-8")

@@ -174,8 +174,8 @@ async def _see(exchange: Exchange, location: str) -> None:
 class SampleSite:
     """The site in a thread of its own, from `__enter__` to `__exit__`.
 
-    Use it once. With port 0 the system chooses one; with `https_port` None there is no https. On exit all connections
-    are aborted, the thread is joined and `ca_file` is removed. The media stay in the cache directory.
+    Use it once. With port 0 the system chooses a port; with `https_port` None there is no https. On exit all
+    connections are aborted, the thread is joined and `ca_file` is removed. The media stay in the cache directory.
     """
 
     def __init__(self, port: int = 0, https_port: int | None = None, host: str = LOOPBACK) -> None:
@@ -237,7 +237,8 @@ class SampleSite:
 
     @property
     def connections(self) -> list[Connection]:
-        """A copy of the list of open connections. They belong to the site's thread, so other threads may only look."""
+        """A copy of the list of open connections. The connections belong to the site's thread, so other threads may
+        only read their state."""
         return [each for each in list(self._state.connections) if isinstance(each, Connection)]
 
     @property
@@ -290,7 +291,7 @@ class SampleSite:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._serve())
-        except BaseException as error:  # noqa: BLE001  # the thread that waits in __enter__ receives it
+        except BaseException as error:  # noqa: BLE001  # the thread that waits in __enter__ receives the error
             self._failure = error
         finally:
             self._started.set()

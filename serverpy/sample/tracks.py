@@ -19,11 +19,12 @@ INDEX = "+global_sidx"
 AUDIO_FRAGMENTS = {"frag_duration": "2000000"}
 """Every audio frame is a key frame, so audio needs an explicit fragment duration (in microseconds)."""
 CUT_VIDEO, CUT_AUDIO, LATE_AUDIO = 2.72, 2.51, -0.4
-"""Seconds by which tracks are moved earlier. The file contains samples before zero, but players do not show them."""
+"""Seconds by which a track is moved earlier (if negative, later). The file contains samples before zero, but players do
+not show them."""
 
 
 def make_tracks(directory: Path, low: tuple[int, int]) -> None:
-    """Make all of these files from the films that are already in `directory`."""
+    """Make all files of this module from the films that are already in `directory`."""
     _make_plain(directory)
     _make_fragmented(directory)
     _make_edited(directory, low)

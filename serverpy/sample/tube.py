@@ -217,19 +217,19 @@ class Tube:
 
 
 def _is_signed(exchange: Exchange) -> bool:
-    """Return whether the request has the signature. Playlists need none; the files that they list do."""
+    """Return whether the request has the signature. Playlists need no signature; the files that they list do."""
     return exchange.request.path.endswith(".m3u8") or exchange.request.query.get("sig") == SIGNATURE
 
 
 def _is_small_range(exchange: Exchange) -> bool:
     header = exchange.request.headers.get("range", "")
-    # Resolved against a huge file, so that a range without an end counts as long.
+    # The file size is set to a huge value, so that a range without an end counts as long.
     span = asked_span(header, 1 << 62)
     return exchange.request.method == "HEAD" or (span is not None and span.length <= CHUNK_BYTES)
 
 
 def _playlist(name: str, page: int) -> Json | None:
-    """Return one page of `list-<n>`."""
+    """Return page `page` of the playlist `list-<n>`. Returns None if `name` has another form."""
     match = re.fullmatch(r"list-(\d+)", name)
     if not match:
         return None

@@ -23,9 +23,9 @@ SEND_QUEUE_POLL_SECONDS = 0.002
 
 
 class Connection(HttpToolsProtocol):
-    """A connection of the site. `closed` is set once it is closed, by either side."""
+    """A connection of the site. `closed` is set once either side has closed the connection."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # like uvicorn's
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # the signature is uvicorn's
         self.closed = asyncio.Event()
         super().connection_made(transport)
 
@@ -63,8 +63,8 @@ class Connection(HttpToolsProtocol):
         await self.closed.wait()
 
     async def reset(self) -> None:
-        """Send RST once the client's kernel has all written bytes, because a reset discards the bytes that are still
-        queued here."""
+        """Send RST once the client's kernel has all written bytes, because a reset discards the bytes that are still in
+        this side's queue."""
         # If the client closes first, the transport closes one turn of the loop before `closed` is set, and then there
         # is no descriptor.
         while not self.transport.is_closing() and self._unsent_bytes():

@@ -1,9 +1,7 @@
-"""Every setting of ServerPY, as one typed, frozen value. It is the source of the options of `serve` and of
-docs/settings.md.
-
-A field is the only source of a setting's name, type, default and description. The parts of the server receive groups of
-settings (`serverpy/options.py`). There is no global value: `load_settings` returns the settings, and their owner passes
-them on.
+"""Every setting of ServerPY, as one typed, frozen value. The options of `serve` and docs/settings.md are made from it.
+A field is the only source of a setting's name, type, default and description. The components of the server receive
+groups of settings (`serverpy/options.py`). There is no global value: `load_settings` returns the settings, and their
+owner passes them on.
 """
 
 from __future__ import annotations
@@ -58,13 +56,14 @@ logger = logging.getLogger(__name__)
 
 
 def _by_profile(attribute: str) -> Callable[[dict[str, Any]], int]:
-    """Make a default from the profile, which is already validated, because pydantic keeps the order of fields."""
+    """Return a factory of defaults from the profile. The profile is already validated, because pydantic validates
+    fields in order."""
     return lambda data: int(getattr(profiles.resolve(data["profile"]), attribute))
 
 
 class Settings(SourcedSettings):
-    """All settings, validated. Those that depend on the profile already have their numbers. Durations are in seconds,
-    sizes in bytes."""
+    """All settings, validated. Settings that depend on the profile already have their numbers. Durations are in
+    seconds, sizes in bytes."""
 
     host: Word = setting("Address to listen on.", default="127.0.0.1")
     port: Port = setting("Port to listen on; 0 picks a free one.", default=8000)
@@ -76,7 +75,9 @@ class Settings(SourcedSettings):
         default="auto",
     )
     extract_workers: Count = setting(
-        "Extractions at once. They hold the interpreter lock: more of them only add lag.", default=2, unit="threads"
+        "Extractions at once. Extractions hold the interpreter lock: more of them only add lag.",
+        default=2,
+        unit="threads",
     )
     worker_idle: SecondsOrNever = setting(
         "How long the process that runs yt-dlp (about 55 MB) is kept while idle; starting another takes a second or "
@@ -186,10 +187,10 @@ class Settings(SourcedSettings):
         unit="list",
     )
     public_url: OptionalUrl = setting(
-        "Address at which clients reach this server, if it is another one than HOST and PORT: `https://media.example`.",
+        "Address at which clients reach this server, if it differs from HOST and PORT: `https://media.example`.",
         default=None,
     )
-    open: bool = setting("Answer for every Host: turns the check of ALLOWED_HOSTS off.", default=False)
+    open: bool = setting("Answer for every Host, which turns the check of ALLOWED_HOSTS off.", default=False)
 
     proxy: OptionalProxy = setting(
         "Proxy for extractions and media requests: http, socks4, socks4a, socks5 or socks5h, with its port. "
@@ -212,7 +213,7 @@ class Settings(SourcedSettings):
     @model_validator(mode="after")
     def _check_together(self) -> Settings:
         """Refuse settings that contradict each other. Also refuse unavailable settings that promise safety or sharing:
-        the server must not accept and then ignore them."""
+        the server must not accept such a setting and then ignore it."""
         faults = {
             "QUEUE_CHUNKS × CHUNK_BYTES is more than MEMORY_BUDGET: no stream would ever fit": (
                 self.queue_chunks * self.chunk_bytes > self.memory_budget
@@ -237,7 +238,7 @@ class Settings(SourcedSettings):
         )
 
     def targets(self, own: Sockets = ()) -> Targets:
-        """Return the addresses that the server may reach. `own` are the sockets that it listens on."""
+        """Return the addresses that the server may reach. `own` are the sockets on which the server listens."""
         return Targets(allow_networks=self.allow_networks, deny_ports=self.deny_ports, own=own)
 
     @property

@@ -1,4 +1,5 @@
-"""The sources of the settings, weakest first: the file, the environment, keyword arguments; and the error messages.
+"""The sources of the settings, weakest first: the file, the environment, keyword arguments. Also the messages of their
+errors.
 
 An error message is one line that names the setting and its source, but not the value.
 """
@@ -22,23 +23,23 @@ PREFIX = "SERVERPY_"
 CONFIG_VARIABLE = "SERVERPY_CONFIG"
 CONFIG_FILE = "serverpy.toml"
 _URLS = ("proxy", "state_url")
-"""Settings that may carry a password. LINK_SECRET masks itself."""
+"""Settings whose URL may contain a password. LINK_SECRET needs no masking, because it is a SecretStr."""
 
 
 def environment_name(name: str) -> str:
-    """The environment variable of the field `name`."""
+    """Return the environment variable of the field `name`."""
     return PREFIX + name.upper()
 
 
 class SourcedSettings(BaseSettings):
-    """Base class of `Settings`: everything except its fields. The constructor reads the file and the environment. It
-    raises `ConfigurationError` if a setting is invalid."""
+    """Base class of `Settings`, with everything except its fields. The constructor reads the file and the environment,
+    and raises `ConfigurationError` if a setting is invalid."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         frozen=True,
         extra="forbid",
-        enable_decoding=False,  # lists are words, not JSON
+        enable_decoding=False,  # lists are written as words, not as JSON
         hide_input_in_errors=True,  # an error must not show the input, which may be a secret
         str_strip_whitespace=True,
         validate_default=True,
@@ -49,7 +50,7 @@ class SourcedSettings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             faults = [_fault(details, values) for details in error.errors(include_input=False, include_url=False)]
-            # `from None`: the original shows its inputs, which may be secrets.
+            # `from None`: pydantic's error shows its inputs, which may be secrets.
             raise ConfigurationError("\n".join(fault for fault in faults if fault)) from None
 
     @classmethod
@@ -120,7 +121,7 @@ def _known_keys(content: Mapping[str, Any], known: Collection[str], path: Path) 
 
 
 def _fault(details: ErrorDetails, given: Mapping[str, Any]) -> str | None:
-    """Describe an error in one line, without the value. Returns None if it only follows from another error."""
+    """Describe an error in one line, without the value. Returns None if the error only follows from another error."""
     if details["type"] == "default_factory_not_called":
         return None
     message = details["msg"].removeprefix("Value error, ").replace("Input should be", "must be")

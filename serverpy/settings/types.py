@@ -1,4 +1,4 @@
-"""The types of the settings: the text that each accepts, and its error message for other text.
+"""The types of the settings: the text that each type accepts, and the error message for other text.
 
 A message never repeats the value, which may be a secret.
 """
@@ -25,7 +25,7 @@ _PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h")
 
 
 def setting(description: str, *, unit: str = "", shown: str | None = None, **more: Any) -> Any:
-    """Define a field with its `unit` for `--help` and the docs, and `shown`, the text of a default that is not a plain
+    """Define a field. `unit` is its unit in `--help` and the docs, `shown` the text of a default that is not a plain
     value."""
     return Field(description=description, json_schema_extra={"unit": unit, "shown": shown}, **more)
 
@@ -52,7 +52,7 @@ def format_size(size: int) -> str:
 
 
 def mask_password(url: str) -> str:
-    """Replace the password in the user info of `url`, if any, by asterisks."""
+    """Replace the password in the user info of `url`, if any, with asterisks."""
     parts = urlsplit(url)
     user, separator, _ = parts.netloc.rpartition("@")[0].partition(":")
     if not separator:
@@ -77,7 +77,7 @@ def host_name(text: str) -> str:
 
 
 def _split(value: object) -> object:
-    """Split a list that is written as one string, by commas or spaces."""
+    """Split a list that is written as one string with commas or spaces."""
     if not isinstance(value, str):
         return value
     words = re.split(r"[\s,]+", value.strip(" \t\r\n,"))
@@ -97,7 +97,7 @@ def _unset(value: object) -> object:
 
 
 def _never(value: object) -> object:
-    """Return 0 for an empty value or the word `none`: for a duration whose 0 means that it never ends."""
+    """Return 0 for an empty value or the word `none`: for a duration of which 0 means that it never ends."""
     return 0.0 if _unset(value) is None else value
 
 
@@ -177,7 +177,7 @@ def _proxy(value: str) -> str:
 
 def _rate(value: str) -> str:
     if not all(_RATE.fullmatch(part) for part in _RATE_SEPARATOR.split(value)):
-        raise ValueError("must be as in 60/minute or 10/second;1000/day")
+        raise ValueError("must be a rate such as 60/minute or 10/second;1000/day")
     return value
 
 

@@ -13,9 +13,9 @@ A broadcast is in one of four states:
 
 - *Resting*: no reader wants more than the ring has.
 - *Reading*: a reader waits, and the broadcast reads one chunk from the upstream. If that chunk would push a reader that
-  is not stalled (`READS_SECONDS`) out of the ring, the broadcast waits for that reader, for half a segment in total at
-  most: segments arrive in bursts, which do not depend on a client's bandwidth, and with this limit the broadcast
-  always keeps up with the live edge.
+  is not stalled (`READS_SECONDS`) out of the ring, the broadcast waits for that reader to read. The waits for one
+  segment last at most half the segment's duration in total. The broadcast waits at all because segments arrive in
+  bursts, faster than a client's bandwidth; the limit keeps the broadcast at the live edge.
 - *Over*: the upstream has ended or failed. No further reader can join. Readers get the chunks of the ring, then the
   end or the error.
 - *Closed*: the last reader has left, in any state. The upstream is closed, and all bytes are given back.
@@ -27,14 +27,14 @@ A reader is in one of four states, too:
 
 - *Beginning*: the reader first gets the latest initialization section, if there is one, then begins with the latest
   segment whose beginning the ring has, or else with the next one.
-- *Following*: the reader takes chunk after chunk, and waits when it has taken all there is.
-- *Ended*: the broadcast is over, and the reader has had every byte before that.
+- *Following*: the reader takes chunk after chunk, and waits when the ring has no further one.
+- *Ended*: the broadcast is over, and the reader has taken its last chunk.
 - *Lost*: the ring has dropped the chunk that the reader needs next. Every read raises `TooSlow`; no other reader
   notices.
 
-A reader's own reservation covers what it holds, and the upstream, too, no matter who began it: each client has reserved
-as if it were alone. The ring, the initialization section and a long playlist are charged to the budget once, as far as
-it can spare them.
+A reader's own reservation covers the bytes that the reader and the upstream hold, because each client reserves as if it
+were alone. The ring, the initialization section and a long playlist are charged to the budget once, as far as the
+budget can spare the bytes.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ from serverpy.streaming.segments.segment import Segment
 from serverpy.tasks import Closing, cancel, spawn
 
 JOIN_BYTES = 1024 * 1024
-"""Bytes that a ring must be able to hold before a second reader may join. With fewer, that reader would be cut at its
-first pause, and an upstream of its own would serve it better."""
+"""Bytes that a ring must be able to hold before a second reader may join. With fewer, the second reader would be cut at
+its first pause, and an upstream of its own would serve it better."""
 READS_SECONDS = 1.0
 """Seconds without a read after which a reader counts as stalled."""
 
 
 class TooSlow(Busy):
-    """The client fell behind the live stream that it shares. Raised only in mid-body, so only the log shows its
-    code."""
+    """A client that fell behind the live stream that it shares. The error is raised only in mid-body, so only the log
+    shows its code."""
 
     code = "too_slow"
 
@@ -83,8 +83,8 @@ class SharedRead(Protocol):
 
 class Broadcast:
     """A live upstream and the readers that share it. The broadcast owns the upstream, and has at least one reader until
-    it is closed; closing it releases `room`. Calls `on_over` when no further reader can join, and `on_cut` for
-    each reader that is lost."""
+    it is closed; closing the broadcast releases `room`. The broadcast calls `on_over` when no further reader can join,
+    and `on_cut` for each reader that is lost."""
 
     def __init__(
         self, upstream: SharedRead, room: Room, *, on_over: Callable[[], None], on_cut: Callable[[], None]
@@ -127,7 +127,8 @@ class Broadcast:
             await self._closing()
 
     async def wait(self) -> bool:
-        """Wait until there is more to read. Returns False at the end. Raises the error of the upstream."""
+        """Wait until the ring has a new chunk. Returns False at the end. Raises the upstream's error if the upstream
+        failed."""
         if not self._is_over:
             news = self._news
             self._wanted.set()
@@ -170,9 +171,9 @@ class Broadcast:
         self._trim()
 
     def _take_initial(self) -> bool:
-        """Make room for the chunks of the current initialization section. Returns whether it is the first section,
-        which readers get before all other bytes. A later section follows in the ring; readers that join from now on
-        begin with it and the segment after it."""
+        """Make room for the chunks of the current initialization section. Returns whether that section is the stream's
+        first one, which readers get before all other bytes. A later section goes into the ring; readers that join from
+        now on begin with that section and the segment after it."""
         is_first = self.ring.end == 0
         if not is_first and self._initial_of != self._segment:
             self._room.shrink(sum(len(chunk) + CHUNK_BYTES for chunk in self.initial))
@@ -248,7 +249,7 @@ class Reader:
         self.headers = broadcast.upstream.headers
         self.connect_seconds = broadcast.upstream.connect_seconds if ring.end == 0 else 0.0
         self.took_at = asyncio.get_running_loop().time()
-        """Time at which the reader last took a chunk."""
+        """Time, in seconds of the event loop's clock, at which the reader last took a chunk."""
         self.loss: TooSlow | None = None
         """The error of a lost reader; None if the reader is not lost."""
         self._tell: Callable[[], None] | None = None
@@ -272,13 +273,13 @@ class Reader:
         return True
 
     def follow(self) -> None:
-        """Stop waiting for the beginning of a segment: an initialization section comes next."""
+        """Stop waiting for the beginning of a segment, because an initialization section comes next."""
         if self._next is None:
             self._next = self._broadcast.ring.end
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Read the next bytes, `b""` at the end. `most` has no effect, because the upstream is read for all readers.
-        Raises the error of the upstream, and `TooSlow` once the reader is lost."""
+        """Return the next bytes; `b""` at the end. `most` has no effect, because the upstream is read for all readers.
+        Raises the upstream's error if the upstream failed, `TooSlow` if the reader is lost."""
         while True:
             chunk = self._take()
             if chunk is not None:
@@ -292,7 +293,8 @@ class Reader:
         await self._broadcast.leave(self)
 
     def _take(self) -> bytes | None:
-        """Return the next chunk. Returns None if there is none yet. Raises `TooSlow` if the reader is lost."""
+        """Return the next chunk. Returns None if that chunk has not arrived yet. Raises `TooSlow` if the reader is
+        lost."""
         ring = self._broadcast.ring
         if self.loss is not None:
             raise self.loss

@@ -11,8 +11,7 @@ from serverpy.errors import UpstreamTimeout
 
 @asynccontextmanager
 async def first_byte_within(seconds: float) -> AsyncIterator[None]:
-    """Limit the time of the block. At the end of that time, cancel the block, let it clean up, and raise
-    `UpstreamTimeout`."""
+    """Limit the block to `seconds`. A block that takes longer is cancelled, cleans up, and raises `UpstreamTimeout`."""
     try:
         async with asyncio.timeout(seconds):
             yield

@@ -1,4 +1,5 @@
-"""Decides which clients share a live upstream: all that watch the same live stream from its edge (`broadcast.py`)."""
+"""The choice of the clients that share a live upstream (`broadcast.py`): all that watch the same live stream from its
+edge."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from serverpy.streaming.broadcast import Broadcast, Reader, SharedRead
 
 @dataclass(slots=True)
 class Turn:
-    """The callers that would open the same upstream. `is_unshared` means that one of them has opened it and it cannot
-    be shared, so that no caller needs to wait for another."""
+    """The callers that would open the same upstream. `is_unshared` means that one caller's upstream failed to open or
+    cannot be shared, so no caller needs to wait for another."""
 
     is_unshared: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -22,8 +23,8 @@ class Turn:
 
 
 class Fanout:
-    """The live upstreams that are shared, by key. `budget` lends the bytes that they hold beyond the reservations of
-    their readers."""
+    """The live upstreams that are shared, by key. `budget` lends the bytes that the upstreams hold beyond the
+    reservations of their readers."""
 
     def __init__(self, budget: Lender) -> None:
         self._budget = budget
@@ -38,11 +39,11 @@ class Fanout:
 
     @asynccontextmanager
     async def turn(self, key: Hashable) -> AsyncIterator[Turn]:
-        """Admit one caller of `key` at a time, so that the first opens an upstream and the others find it. If the first
-        leaves before that, the next one opens it."""
-        # A lock, not a flight (`single_flight.py`), because the callers cannot share a result. If the upstream of the
-        # first caller cannot be shared, or fails, that is its own. The others wait only to learn whether they can join
-        # an upstream.
+        """Admit one caller of `key` at a time, so that the first caller opens an upstream and the others find it. If a
+        caller leaves before its upstream is open, the next caller opens one."""
+        # This is a lock, not a flight (`single_flight.py`), because the callers do not always share the result: an
+        # error, or an upstream that cannot be shared, belongs to the first caller alone. The other callers wait only to
+        # learn whether they can join.
         turn = self._turns.setdefault(key, Turn())
         turn.callers += 1
         try:
@@ -59,8 +60,8 @@ class Fanout:
         return None if broadcast is None or not broadcast.has_room() else broadcast.join()
 
     def share(self, key: Hashable, upstream: SharedRead) -> Reader | None:
-        """Give `upstream` to its readers, and return the first. Returns None, and the caller keeps `upstream`, if there
-        is already one of that key, or if the budget cannot spare its bytes."""
+        """Share `upstream` from now on, and return its first reader. Returns None, and leaves `upstream` to the caller,
+        if `key` already has an upstream or if the budget cannot spare the bytes."""
         room = Room(self._budget)
         if key in self._broadcasts or not upstream.move_to(room):
             return None

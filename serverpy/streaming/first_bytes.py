@@ -1,5 +1,5 @@
-"""The first bytes of a file, which decide its container: read once for each address, regardless of the requested
-range."""
+"""The first bytes of a file, which identify its container. They are read once for each address, regardless of the
+requested range."""
 
 from __future__ import annotations
 
@@ -38,14 +38,15 @@ async def first_chunks(read: Callable[[], Awaitable[bytes]]) -> list[bytes]:
 
 
 def brings_beginning(asked: ByteRange | None) -> bool:
-    """Return whether a range contains enough of the first bytes, as far as that is known before they come."""
+    """Return whether a range contains the first SNIFF_BYTES of a file, which usually suffice to identify its
+    container."""
     return asked is None or (asked.first == 0 and (asked.last is None or asked.last >= SNIFF_BYTES - 1))
 
 
 async def read_beginning(open_range: OpenRange) -> tuple[ResumingRead, bytes]:
-    """Read the first bytes of a file, enough to identify it, and no more of it than that if the server honours ranges.
-    Returns the closed read as well, for its headers and extent. Raises the errors of opening and reading;
-    `RangeNotSatisfiable` means that the file is empty."""
+    """Read enough of the first bytes of a file to identify its container, and no more if the media server honours
+    ranges. Also returns the read, already closed, for its headers and extent. Raises `RangeNotSatisfiable` if the file
+    is empty, and the errors of opening and reading."""
     wanted = SNIFF_BYTES
     while True:
         read = await _open(open_range, wanted)

@@ -42,9 +42,9 @@ class HandOver:
 
 
 def hand_over(limits: Limits, largest: int = _DEFAULT_MAX_BYTES) -> HandOver:
-    """Choose the sizes of pipe and chunk. The pipe is the largest power of two (the kernel makes no others) within
-    QUEUE_CHUNKS × CHUNK_BYTES, within a worker's equal share of half the budget, and within `largest`; at least a
-    page."""
+    """Choose the sizes of pipe and chunk. The pipe has at least one page. Beyond that, it has the largest power of two
+    bytes (the kernel makes no other sizes) within QUEUE_CHUNKS × CHUNK_BYTES, within an equal share of half the budget
+    for each of `max_workers`, and within `largest`."""
     bound = min(limits.queue_chunks * limits.chunk_bytes, limits.memory_budget // 2 // limits.max_workers, largest)
     return HandOver(max(SMALLEST_BYTES, 1 << max(bound, 1).bit_length() - 1), limits.chunk_bytes)
 
@@ -52,8 +52,8 @@ def hand_over(limits: Limits, largest: int = _DEFAULT_MAX_BYTES) -> HandOver:
 def open_pipe(size: int) -> tuple[int, int]:
     """Open a pipe of `size` bytes, and return (reading end, writing end), which the caller closes.
 
-    Beyond a user's share of all pipes (pipe-user-pages-soft) the kernel makes pipes small and refuses to enlarge them:
-    then the pipe stays small.
+    If the pipes of this user exceed the kernel's limit (pipe-user-pages-soft), the kernel makes a small pipe and
+    refuses to enlarge it; the pipe then stays small.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
@@ -75,8 +75,8 @@ def buffered_bytes() -> int:
 
 
 class PipeReader:
-    """Reader of the reading end `fd`, which it owns from now on. One task reads at a time. The end of a pipe shows only
-    that all writers have closed it, not that they had finished: the caller must ask them.
+    """Reader of a pipe, which owns the pipe's reading end `fd`. Only one task may read at a time. EOF shows only that
+    all writers have closed the pipe, not that they have written everything: the caller must ask the writers.
     """
 
     def __init__(self, fd: int, chunk_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Chooses how many bytes to read at once from a media server, by the speed of the client."""
+"""The choice of how many bytes to read at once from a media server, by the speed of the client."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ EXTRA_BYTES = LARGE_STEP - SMALL_STEP
 
 
 class Pace:
-    """The step for one reader: the number of bytes to read at once. Large steps cost less CPU and more memory. A reader
-    gets them if it keeps coming back at once (its first bytes do not count, because they only fill the kernel's
-    buffers), and if `lender` can spare the bytes. The pace gives the bytes back when the reader falls behind, and at
-    `release`. Times are in seconds, of any one clock."""
+    """The step for one reader: the number of bytes to read at once. A large step costs less CPU and more memory than a
+    small one. A reader gets large steps if it has taken FAST_BYTES without a pause of more than FAST_GAP_SECONDS (fewer
+    bytes may only fill the kernel's buffers), and if `lender` can spare the bytes. The pace gives the bytes back after
+    a longer pause, and at `release`. Times are in seconds of one clock."""
 
     def __init__(self, lender: Lender) -> None:
         self._room = Room(lender)
@@ -24,7 +24,7 @@ class Pace:
         self._is_large = False
 
     def step(self, now: float) -> int:
-        """Return the step for a read that begins now, when no bytes of an earlier read are held."""
+        """Return the step for a read that begins at `now`. The caller must not hold bytes of an earlier read."""
         if now - self._handed_at > FAST_GAP_SECONDS:
             self._swift_bytes = 0
         if self._swift_bytes > FAST_BYTES:
@@ -35,7 +35,7 @@ class Pace:
         return LARGE_STEP if self._is_large else SMALL_STEP
 
     def hand(self, nbytes: int, now: float) -> None:
-        """Record that `nbytes` are handed to the reader now."""
+        """Record that the reader got `nbytes` at `now`."""
         self._swift_bytes += nbytes
         self._handed_at = now
 

@@ -1,4 +1,5 @@
-"""The latest bytes of a stream that several clients read, bounded in bytes; `broadcast.py` fills it. Does no I/O.
+"""A bounded buffer of the latest bytes of a stream that several clients read; `broadcast.py` fills the buffer. Does no
+I/O.
 
 Chunks are numbered from the beginning of the stream. Chunks that every reader has had are dropped, except the latest
 segment, with which a new reader would begin. Chunks beyond the bound are dropped, too, the oldest first: a reader that
@@ -14,15 +15,15 @@ from serverpy.memory.room import Lender, Room
 RING_BYTES = 8 * 1024 * 1024
 """Maximum bytes of one ring: 13 seconds at 5 Mbit/s."""
 STEP_BYTES = 256 * 1024
-"""The step, in bytes, in which a ring grows, if its lender can spare that, and shrinks."""
+"""Bytes by which a ring grows or shrinks at once."""
 CHUNK_BYTES = 128
-"""Bytes of a chunk besides its data. They are charged, so that a source that sends byte by byte pays for its
+"""Bytes of a chunk besides its data. These bytes are charged, so that a source that sends byte by byte pays for its
 overhead."""
 
 
 class Ring:
-    """A queue of chunks. It always holds the newest chunk, because the stream holds that one anyway, and as many more
-    as `lender` can spare, up to `most_bytes`. Its owner closes it."""
+    """A queue of chunks. The ring always holds the newest chunk, because the stream holds that one anyway. It holds
+    older chunks, up to `most_bytes`, if `lender` can spare the bytes. The owner of the ring closes it."""
 
     def __init__(self, lender: Lender, most_bytes: int = RING_BYTES) -> None:
         self._room = Room(lender)
@@ -41,7 +42,7 @@ class Ring:
         return self.first + len(self._chunks)
 
     def hold(self, nbytes: int) -> bool:
-        """Reserve `nbytes` from now on. Returns False if the lender cannot spare that many."""
+        """Reserve `nbytes` until `close`. Returns False if the lender cannot spare them."""
         while self._room.nbytes < nbytes:
             if not self._grow():
                 return False
@@ -49,8 +50,8 @@ class Ring:
         return True
 
     def add(self, chunk: bytes, *, begins: bool) -> None:
-        """Append `chunk`; `begins` is whether a segment begins with it. Drops the oldest chunks if there is no room for
-        all."""
+        """Append `chunk`; `begins` is whether a segment begins with it. Drops the oldest chunks if the ring has no room
+        for all."""
         first = self.first_beside(len(chunk))
         while self.first < first:
             self._drop()
@@ -60,8 +61,8 @@ class Ring:
         self._bytes += _cost(len(chunk))
 
     def first_beside(self, nbytes: int) -> int:
-        """Return the number of the oldest chunk that still fits beside a new one of `nbytes`. Grows the ring if it
-        can."""
+        """Return the number of the oldest chunk that still fits beside a new one of `nbytes`. Grows the ring if
+        necessary and possible."""
         while self._bytes + _cost(nbytes) > self._room.nbytes and self._grow():
             pass
         excess, first = self._bytes + _cost(nbytes) - self._room.nbytes, self.first

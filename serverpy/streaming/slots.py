@@ -8,7 +8,8 @@ from serverpy.errors import Busy
 
 
 class Slots:
-    """A limited number of slots. A caller that finds none waits up to `wait_seconds`, first come, first served."""
+    """Slots for at most `count` streams. A caller waits up to `wait_seconds` for a free slot; callers that wait are
+    served in order."""
 
     def __init__(self, count: int, wait_seconds: float, what: str) -> None:
         self._count = count
@@ -26,7 +27,7 @@ class Slots:
         return self._waiting
 
     async def take(self) -> Slot:
-        """Take a slot. Raises `Busy` if none became free in time."""
+        """Take a slot. Raises `Busy` if no slot became free in time."""
         self._waiting += 1
         try:
             async with asyncio.timeout(self._wait_seconds):
@@ -44,7 +45,7 @@ class Slots:
 
 
 class Slot:
-    """A slot that is taken. `release` gives it back. Idempotent."""
+    """A slot that is taken. `release` gives the slot back, and is idempotent."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots: Slots | None = slots

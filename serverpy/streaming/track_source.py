@@ -1,4 +1,4 @@
-"""The current addresses of a track's bytes, in the extraction's own session, and how to renew them."""
+"""The current addresses of a track's bytes, which are requested in the extraction's session and can be renewed."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class TrackSource:
         self._session = Session(self._client, track.headers, cookies)
         self._fingerprint = _fingerprint(track, cookies)
         self._listed: Track | None = track
-        self.track = replace(track, fragments=(), manifest_data=None)
-        """The track without its fragments and manifest data."""
         self.brings_list = bool(track.fragments) or track.manifest_data is not None
         """Whether the extraction itself lists the segments."""
+        self.track = replace(track, fragments=(), manifest_data=None) if self.brings_list else track
+        """The track without its fragments and manifest data."""
 
     def take_listed(self) -> Track:
-        """Return the track with its fragments and manifest data, and drop them here. Callers can take them once after
-        each extraction that lists them."""
+        """Return the track with its fragments and manifest data, and forget both. After each extraction, only the first
+        call returns them."""
         listed, self._listed = self._listed or self.track, None
         return listed
 
@@ -50,8 +50,9 @@ class TrackSource:
         return await self._session.open(url, headers, None if body is None else body.encode("latin-1"))
 
     async def renew(self) -> bool:
-        """Extract again, and find the same format of the same item. Returns False if its requests have not changed.
-        Raises `ExtractionFailed` if the page no longer offers that format, and the errors of an extraction."""
+        """Extract the page again, and find the same format of the same item. Returns False if the requests for that
+        format have not changed. Raises `ExtractionFailed` if the page no longer offers that format, and the errors of
+        an extraction."""
         media, track = await extract_anew(self._extractor, self._page, self._item, self.track)
         if _fingerprint(track, media.cookies) == self._fingerprint:
             return False

@@ -1,4 +1,4 @@
-"""The worker's end of its socket to the server: requests arrive, replies leave."""
+"""The worker's end of the socket to the server, which receives requests and sends replies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_DESCRIPTORS = 16
 
 
 class Inbox(Iterator[Request]):
-    """Iterator over the requests, which also holds the descriptors that came with them. Ends at EOF."""
+    """Iterator over the server's requests, up to EOF. Also holds the file descriptors that came with them."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -42,14 +42,15 @@ class Inbox(Iterator[Request]):
         return self._requests.popleft()
 
     def descriptor(self) -> int:
-        """Return the descriptor of the `StartDownload` that `next` has just returned; the caller closes it."""
+        """Return the descriptor of the `StartDownload` that `next` has just returned; the caller closes the
+        descriptor."""
         descriptor = self._descriptors.popleft()
         os.set_inheritable(descriptor, False)
         return descriptor
 
 
 class Outbox:
-    """Sender of replies, for any thread. Ignores that the server has gone, because the inbox notices it."""
+    """Thread-safe sender of replies. Ignores a closed connection, because `Inbox` then ends."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock

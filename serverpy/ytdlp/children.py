@@ -1,4 +1,5 @@
-"""The child processes that yt-dlp starts: JavaScript runtimes, 35–45 MB each and outside every memory budget.
+"""The child processes that yt-dlp starts: JavaScript runtimes, which take 35–45 MB each and count towards no memory
+budget.
 
 All modules of yt-dlp start them through its own `Popen` class. `install` puts a gate into that class, once per process.
 The gate allows at most `limit` children at once, and records each under the ticket of the thread that started it, so
@@ -16,13 +17,13 @@ from typing import Any
 
 
 class Stopped(BaseException):
-    """The extraction or download was cancelled. A `BaseException`, because extractors catch every `Exception` and
-    continue."""
+    """The error of an extraction or download that was cancelled. It is a `BaseException`, because extractors catch
+    every `Exception` and continue."""
 
 
 class Ticket(threading.Event):
-    """One extraction or download, with the flag that tells it to stop. `set` also runs the hooks, which end anything
-    that the thread may be waiting for. The working thread adds hooks; any other thread may call `set`."""
+    """The flag that tells one extraction or download to stop. `set` also runs the hooks, which end any wait of the
+    thread. The working thread adds hooks; any other thread may call `set`."""
 
     def __init__(self, event: threading.Event | None = None) -> None:
         super().__init__()
@@ -32,7 +33,7 @@ class Ticket(threading.Event):
 
     @classmethod
     def of(cls, event: threading.Event | None) -> Ticket:
-        """Return `event` itself if it is a ticket, else a ticket that also counts as set when `event` is."""
+        """Return `event` itself if it is a ticket, else a new ticket that also counts as set while `event` is set."""
         return event if isinstance(event, Ticket) else cls(event)
 
     def is_set(self) -> bool:
@@ -52,8 +53,8 @@ class Ticket(threading.Event):
 
     @contextmanager
     def hook(self, stop: Callable[[], None]) -> Iterator[None]:
-        """Let `set` call `stop` once, in its own thread, while the block runs. Raises Stopped if the flag is already
-        set."""
+        """While the block runs, let `set` call `stop` once, in the thread that calls `set`. Raises Stopped if the flag
+        is already set."""
         with self._lock:
             self.check()
             self._hooks.append(stop)
@@ -66,7 +67,8 @@ class Ticket(threading.Event):
 
 
 class Gate:
-    """Counter and limit of the children. Thread-safe. The code of yt-dlp that started a child also waits for it."""
+    """Thread-safe limit on the number of children that run at once. The code of yt-dlp that started a child also waits
+    for its end."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -87,7 +89,7 @@ class Gate:
 
     @contextmanager
     def on_behalf_of(self, ticket: Ticket) -> Iterator[None]:
-        """Assign children that this thread starts in the block to `ticket`. Kills them at the end of the block."""
+        """Assign the children that the calling thread starts in the block to `ticket`, and kill them at its end."""
         self._local.ticket = ticket
         try:
             yield
@@ -101,16 +103,16 @@ class Gate:
         self.kill()
 
     def kill(self, ticket: Ticket | None = None) -> None:
-        """Kill the children of `ticket`, or all if `ticket` is None. Their pipes close, which wakes the threads that
-        read them."""
+        """Kill the children of `ticket`, or all if `ticket` is None. The pipes of the killed children close, which
+        wakes the threads that read from those pipes."""
         with self._free:
             doomed = [child for child, owner in self._running.items() if ticket is None or owner is ticket]
         for child in doomed:
             subprocess.Popen.kill(child)
 
     def start(self, child: subprocess.Popen[Any], launch: Callable[[], None]) -> None:
-        """Wait until fewer than `limit` children run, then `launch` the child. Raises Stopped if the ticket is set
-        first."""
+        """Wait until fewer than `limit` children run, then `launch` the child. Raises Stopped if the ticket of the
+        calling thread is set first."""
         ticket: Ticket | None = getattr(self._local, "ticket", None)
         self._enter(ticket)
         try:
@@ -134,7 +136,7 @@ class Gate:
                 if len(self._running) + self._starting < self._limit:
                     self._starting += 1
                     return
-                # A child's end does not notify this condition: poll.
+                # Nothing notifies this condition when a child ends, so the loop polls.
                 self._free.wait(0.05)
 
     def _sweep(self) -> None:

@@ -1,10 +1,11 @@
 """The command line of yt-dlp as the children of the `subprocess` method run it: `python -m serverpy.ytdlp.commandline
 SITES …`, where SITES is `all` or an `extraction.sites.Sites` as JSON, and the arguments after it are yt-dlp's.
 
-It is yt-dlp's own command line with two changes. Its HTTP client is tolerant, and treats a cut TLS connection as an
-error once the download has begun (`http_client.py`). And if ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR exclude
-extractors, those refuse their pages. yt-dlp's own option `--use-extractors` does not suffice: without the extractor of
-a denied site, yt-dlp would pass its pages to the next extractor that accepts them, and finally to the generic one.
+This module runs yt-dlp's own command line with two changes. Its HTTP client is tolerant, and treats a cut TLS
+connection as an error once the download has begun (`http_client.py`). And if ALLOW_SITES, DENY_SITES or
+GENERIC_EXTRACTOR exclude an extractor, that extractor refuses its pages. yt-dlp's own option `--use-extractors` does
+not suffice: without the extractor of a denied site, yt-dlp would pass the pages of the site to the next extractor that
+accepts them, and finally to the generic extractor.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def _limited(allowed: str) -> type[Downloading]:
                 super().add_info_extractor(refusing(type(ie))())
 
         def get_info_extractor(self, ie_key: str) -> Any:
-            """Do the same as yt-dlp, but return only extractors that were added: otherwise one extractor could use
-            another that may not run."""
+            """Return an extractor as yt-dlp does, but only one that was added: otherwise an allowed extractor could use
+            a denied one."""
             if ie_key not in self._ies_instances and isinstance(self._ies.get(ie_key), type):
                 self._ies_instances[ie_key] = ie = self._ies[ie_key]()
                 ie.set_downloader(self)

@@ -1,8 +1,8 @@
 """The threads of the worker, and which of them handles which request: extractions run on a fixed number of threads,
 each download on a thread of its own, selectors on one more thread.
 
-An extraction or download has a ticket from its arrival to its reply; `Cancel` and the end of the worker set it. This
-module imports yt-dlp, so `main` imports it only after hiding the modules that yt-dlp must not find.
+An extraction or download has a ticket from its arrival to its reply; `Cancel` and the end of the worker set the ticket.
+This module imports yt-dlp, so `main` imports it only after hiding the modules that yt-dlp must not find.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Dispatcher:
         def make_egress() -> Egress:
             return Egress(guard, options.network, EgressLimits.of(options.timeouts), routes=routes)
 
-        make_egress()  # raises ConfigurationError if PROXY or SOURCE_ADDRESS is invalid
+        make_egress()  # this call raises ConfigurationError if PROXY or SOURCE_ADDRESS is invalid
         self._options = options
         self._outbox = outbox
         self._proxies = SessionProxies(make_egress)
@@ -84,7 +84,7 @@ class Dispatcher:
         return describe()
 
     def take(self, request: Request, inbox: Inbox) -> None:
-        """Pass `request` to a thread, without waiting for its end."""
+        """Pass `request` to a thread, and return without waiting for the reply."""
         match request:
             case Extract():
                 self._open(request.id)
@@ -193,7 +193,7 @@ def _select(request: Select) -> Selected:
 
 
 def _reply_of(id_: int, work: Callable[[], R]) -> R | ErrorReply:
-    """Return the result of `work`, or a reply with the error that it raises."""
+    """Return the result of `work`, or an `ErrorReply` if `work` raises an error."""
     try:
         return _outcome(id_, work)
     except MemoryError:
@@ -204,8 +204,8 @@ def _reply_of(id_: int, work: Callable[[], R]) -> R | ErrorReply:
 
 
 def _outcome(id_: int, work: Callable[[], R]) -> R | ErrorReply:
-    """Return the result of `work`, or a reply with its error. Raises MemoryError if the memory was full, even if `work`
-    translated that error."""
+    """Return the result of `work`, or an `ErrorReply` if `work` raises an error. Raises MemoryError if the memory was
+    full, even if `work` translated that error."""
     try:
         return work()
     except Exception as error:  # noqa: BLE001  # `_reply_to` translates or logs the error
@@ -224,8 +224,8 @@ def _reply_to(id_: int, error: Exception) -> ErrorReply:
 
 
 def _thread(name: str, target: Callable[[], None]) -> None:
-    """Start a daemon thread, because the process must not wait for it when it exits. If the thread raises an exception,
-    the process exits: the thread's requests would otherwise wait for ever, but the server answers the requests of a
+    """Start a daemon thread, for which the process does not wait when it exits. If `target` raises an exception, the
+    process exits: otherwise the thread's requests would wait for ever, whereas the server answers the requests of a
     dead worker at once."""
 
     def run() -> None:

@@ -1,9 +1,9 @@
-"""Translates yt-dlp's failures to this server's errors, with one clean sentence each.
+"""Translation of yt-dlp's failures to this server's errors, with one clean sentence each.
 
-yt-dlp wraps an exception several times (DownloadError, ExtractorError, RequestError, those of the HTTP library), so the
-whole chain is searched: first for a refusal by the filtering proxy, then for known types, then for known messages. The
-client sees the message of the site or the extractor, without escape codes, advice about yt-dlp's options, query
-strings, or addresses of internal networks.
+yt-dlp wraps an exception several times (DownloadError, ExtractorError, RequestError, those of the HTTP library), so
+`translate` searches the whole chain: first for a refusal by the filtering proxy, then for known types, then for known
+messages. The client sees the message of the site or the extractor, without escape codes, advice about yt-dlp's options,
+query strings, or addresses of internal networks.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def _refused(chain: list[BaseException]) -> ServerPYError | None:
 
 
 def _not_installed(chain: list[BaseException]) -> ServerPYError | None:
-    """Return the error for a page that needs curl-cffi where it is missing: an extractor requires it, or the site
-    refuses other requests."""
+    """Return the error for a page that needs curl-cffi, if that is not installed: an extractor requires it, or the site
+    refuses requests without impersonation."""
     for link in chain:
         if isinstance(link, HTTPError) and link.status == 403 and getattr(link, "lacks_impersonation", False):
             return IMPERSONATE.absence(IMPERSONATING)
@@ -122,7 +122,7 @@ def _by_type(chain: list[BaseException]) -> ServerPYError | None:
 
 
 def _by_words(chain: list[BaseException]) -> ServerPYError | None:
-    """Return the error for an extractor's message, if it matches a known pattern."""
+    """Return the error for an extractor's message. Returns None if the message matches no known pattern."""
     for link in chain:
         if isinstance(link, ExtractorError):
             whole = f"{link.orig_msg} {link.cause or ''}"

@@ -1,6 +1,6 @@
-"""Makes Python's `http.client`, which yt-dlp's requests use, as tolerant as the server's own client. Over http, the
-filtering proxy repairs the heads of responses. Over https the proxy cannot see them, so this module repairs them, by
-the same code. The worker and the children of the `subprocess` method use it.
+"""A patch that makes Python's `http.client`, which yt-dlp's requests use, as tolerant as the server's own client. Over
+http, the filtering proxy repairs the heads of responses. Over https the proxy cannot see them, so this module repairs
+them with the same code. The worker and the children of the `subprocess` method use it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from serverpy.net.heads import MAX_HEAD_BYTES, BadHead, repair_response
 
 
 class TolerantResponse(http.client.HTTPResponse):
-    """A response that skips interim responses (`http.client` skips only 100), and repairs its head before `http.client`
-    parses it."""
+    """A response that skips interim responses (`http.client` skips only those with status 100), and repairs its head
+    before `http.client` parses it."""
 
     cut_is_an_error = False
     """Whether the end of a TLS connection without close_notify is an error for all responses of this process."""
@@ -38,7 +38,8 @@ class TolerantResponse(http.client.HTTPResponse):
             refuse_cut(self)
 
     def _final_head(self) -> bytes:
-        """Read up to the body, and return the head of the final response. Returns `b""` if the server has sent none."""
+        """Read up to the body, and return the head of the final response. Returns `b""` if the server has sent no
+        head."""
         try:
             head, left = _read_head(self.fp, MAX_HEAD_BYTES)
             while head:
@@ -52,8 +53,8 @@ class TolerantResponse(http.client.HTTPResponse):
 
 
 def _read_head(stream: io.BufferedIOBase, left: int) -> tuple[bytes, int]:
-    """Read one head of at most `left` bytes, and skip empty lines before it. Returns the head, and how many bytes are
-    left. Raises BadHead if the head is longer."""
+    """Read one head of at most `left` bytes, and skip empty lines before it. Returns the head, and `left` minus the
+    number of bytes read. Raises BadHead if the head is longer."""
     head = b""
     while line := stream.readline(left + 1):
         left -= len(line)
@@ -73,8 +74,8 @@ def install() -> None:
 
 def refuse_cut(response: object) -> None:
     """If `response` is a `TolerantResponse`, make reading raise `ssl.SSLEOFError` if its TLS connection ends without
-    close_notify (RFC 8446 §6.1). Python otherwise treats that as the end of the body, so that a cut body of unknown
-    length would look complete."""
+    close_notify (RFC 8446 §6.1). Python otherwise treats such an end as the end of the body, so that a cut body of
+    unknown length would look complete."""
     sock = getattr(response, "sock", None)
     if isinstance(sock, ssl.SSLSocket):
-        sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]  # typeshed lacks it
+        sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]  # typeshed lacks this attribute

@@ -10,12 +10,12 @@ MIB = 1024 * 1024
 DATA_BYTES = 1024 * MIB
 """Memory for extractions: a page of 8 MiB needs up to 750 MB."""
 STACK_BYTES = 8 * MIB
-"""Bytes of a thread's stack that count towards the limit, used or not."""
+"""Bytes of a thread's stack that count towards the limit, whether they are used or not."""
 
 
 def set_data_limit(limits: Limits) -> None:
     """Limit the data segment, so that a runaway extraction ends in a MemoryError or kills this process, but does not
-    exhaust the machine. Each child inherits the limit for itself. A lower hard limit stays in force."""
+    exhaust the machine. Each child process inherits the same limit. A lower hard limit stays in force."""
     threads = limits.max_workers + limits.extract_workers
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     ours = DATA_BYTES + threads * STACK_BYTES

@@ -1,8 +1,8 @@
-"""Mends HLS playlists before yt-dlp reads them, for every extractor of the process and without another request.
+"""Repair of HLS playlists before yt-dlp reads them, for every extractor of the process and without another request.
 
-yt-dlp is stricter than players: it treats a playlist without a target duration as a master, ignores a rendition without
-a name (so that a variant without audio seems to have some), leaves variables in addresses, and fails at a duration that
-is not a number. The functions on texts are pure.
+yt-dlp is stricter than players: it treats a playlist without a target duration as a master playlist, ignores a
+rendition without a name (so that a variant without audio seems to have some), leaves variables in addresses, and fails
+at a duration that is not a number. The functions on texts are pure.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from yt_dlp.extractor.common import InfoExtractor
 from yt_dlp.utils import parse_m3u8_attributes
 
 AUDIO_APART = "_serverpy_audio_apart"
-"""The field that marks a format as a variant without CODECS, whose audio is in playlists of its own."""
+"""The field that marks a format as a variant without CODECS, whose audio is in separate playlists."""
 _HEADER = b"#EXTM3U"
 _BEFORE_HEADER = b"\xef\xbb\xbf \t\r\n"
 _SEGMENT = re.compile(r"^#EXT(?:INF:(?![ \t]*-)|-X-(?:ENDLIST|MEDIA-SEQUENCE|BYTERANGE|KEY|MAP)\b)", re.MULTILINE)
-"""A tag of media playlists. Lists of channels (IPTV) have durations below 0."""
+"""Matches a tag of a media playlist. A list of channels (IPTV), whose durations are negative, does not match."""
 _VARIABLE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
 _MAX_DOCUMENT = 8 * 1024 * 1024
 _NAMELESS = re.compile(r'(?<=[:,])NAME=""')
@@ -62,8 +62,8 @@ def mended(text: str, url: str) -> str:
 
 
 def addresses_without_audio(text: str) -> Iterable[str]:
-    """Yield the addresses, as written, of the variants whose CODECS are unknown and whose audio is only in playlists of
-    its own (RFC 8216 §4.3.4.2 requires CODECS wherever a group is named)."""
+    """Yield the addresses, as written, of the variants whose CODECS are unknown and whose audio is only in separate
+    playlists (RFC 8216 §4.3.4.2 requires CODECS wherever a group is named)."""
     groups: dict[str, bool] = {}
     pending: dict[str, str] = {}
     lines = text.splitlines() if "#EXT-X-MEDIA:" in text else []
@@ -98,7 +98,7 @@ def _seconds(text: str) -> float:
 
 
 def _with_values(lines: Iterable[str], url: str) -> Iterable[str]:
-    """Replace variables by their values (RFC 8216bis §4.3). Leaves variables without a value, because players may not
+    """Replace variables with their values (RFC 8216bis §4.3). Leaves variables without a value, because players may not
     need them."""
     values: dict[str, str] = {}
     query = parse_qs(urlsplit(url).query)

@@ -2,8 +2,8 @@
 
 `fd` is the worker's end of a socketpair. The main thread reads requests from it and passes them to other threads
 (`dispatch.py`). Every request gets a reply. When the server's end closes, because the server has gone or stops this
-worker, the process kills its children and exits at once. It joins no thread, because one may hang in a regular
-expression.
+worker, the process kills its children and exits at once. The process joins no thread, because a thread may hang in a
+regular expression.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from serverpy.ytdlp.channel import Inbox, Outbox
 from serverpy.ytdlp.session import impersonation, strip_tests
 
 # Modules that yt-dlp finds "not installed": those for tags, browsers' cookie stores, file attributes, web sockets
-# (which cannot go through the egress), and the charset detection of requests, which yt-dlp does itself. This saves
-# 7 MB and 100 modules. cffi with its C parser is another 1.3 MB; without it, Cryptodome calls its library through
-# ctypes, which is as fast, and curl_cffi does not need it.
+# (which cannot go through the egress), and the charset detection of requests, which yt-dlp does itself. This saves 7 MB
+# and 100 modules. cffi with its C parser is another 1.3 MB; without it, Cryptodome calls its library through ctypes,
+# which is as fast, and curl_cffi does not need cffi.
 UNUSED = ("mutagen", "sqlite3", "secretstorage", "xattr", "websockets", "charset_normalizer", "chardet", "cffi")
 
 
@@ -51,15 +51,16 @@ def main() -> None:
 
 
 def _close_inherited(kept: int) -> None:
-    """Close every descriptor except the standard ones and `kept`. The event loop of a server does not do this, and one
-    of several serving processes has an inheritable listening socket."""
+    """Close every descriptor except the standard ones and `kept`. The server's event loop does not close them when it
+    starts the worker, and one of several serving processes has an inheritable listening socket."""
     soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     os.closerange(3, kept)
     os.closerange(kept + 1, soft_limit)
 
 
 def serve(sock: socket.socket) -> int:
-    """Answer requests until the other end closes; return the exit code. Raises if a message is invalid."""
+    """Answer requests until the other end closes; return the exit code. Raises `MessageTooLarge` or
+    `msgspec.DecodeError` if a message is invalid."""
     inbox = Inbox(sock)
     first = next(inbox, None)
     if not isinstance(first, Configure):
@@ -67,7 +68,7 @@ def serve(sock: socket.socket) -> int:
     outbox = Outbox(sock)
     limits.set_data_limit(first.options.limits)
 
-    # imports yt-dlp: after UNUSED is hidden, and within the memory limit
+    # This imports yt-dlp, so it comes after UNUSED is hidden and the memory limit is set.
     from serverpy.ytdlp.dispatch import Dispatcher
 
     try:

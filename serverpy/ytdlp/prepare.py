@@ -1,8 +1,9 @@
-"""Prepares the worker process once, before the first session: removes the features of yt-dlp that it must not use.
+"""Preparation of the worker process before the first session: removal of the features of yt-dlp that the worker must
+not use.
 
 yt-dlp gets no proxy from the environment, no programs from PATH (no ffmpeg), no configuration files, no plugins but the
-server's, and no disk but a private directory. Then it tries every setting that can be invalid, so that the server does
-not start with an invalid one.
+server's, and no disk but a private directory. `prepare` also tries every setting that can be invalid, so that the
+server does not start with an invalid setting.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def describe() -> Ready:
 
 
 def _find_js_runtimes() -> dict[str, Any]:
-    """Return the runtimes that yt-dlp finds. yt-dlp looks beside the interpreter by itself; a runtime elsewhere on PATH
+    """Return the runtimes that yt-dlp finds. yt-dlp itself looks beside the interpreter. A runtime elsewhere on PATH
     must be named before PATH is emptied."""
     path = shutil.which("deno")
     params = {"deno": {"path": path} if path and not _beside_interpreter("deno") else {}}

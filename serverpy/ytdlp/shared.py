@@ -15,7 +15,7 @@ from serverpy.ytdlp.session.proxies import SessionProxies
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The shared values; one per process. `directory` is private to the process; the server removes it."""
+    """The shared values; one per process. `directory` is private to the process; the server removes the directory."""
 
     options: WorkerOptions
     proxies: SessionProxies

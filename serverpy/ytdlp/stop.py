@@ -1,7 +1,7 @@
-"""Stops a running download during any wait of its thread. The thread can wait for a socket, pause before a retry, or
-wait for room in its pipe. The session's ticket ends the wait for a socket, because it cuts the connection. `Stop` ends
-the other two waits, and also sets the ticket when the pipe's reader has gone. One thread per process watches the
-tickets and pipes of all downloads; it lives while there are downloads.
+"""Stop signals, which end a running download during any wait of its thread. The thread can wait for a socket, pause
+before a retry, or wait for room in its pipe. The session's ticket ends the wait for a socket, because it cuts the
+connection. `Stop` ends the other two waits, and also sets the ticket when the pipe's reader has gone. One thread per
+process watches the tickets and pipes of all downloads, and ends when no download is left.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def stopped() -> UpstreamFailed:
 
 
 class Stop:
-    """Stop signal of one download, as a context around the thread's work. Sets `cancelled` when the reader of `pipe`
-    leaves. The caller still owns the pipe's descriptor, and must not close it inside the block."""
+    """Stop signal of one download, and a context manager around the work of its thread. Sets `cancelled` when the
+    reader of `pipe` leaves. The caller still owns the pipe's descriptor, and must not close it inside the block."""
 
     def __init__(self, cancelled: threading.Event, pipe: int) -> None:
         self._cancelled = cancelled
@@ -101,7 +101,7 @@ class _Watch:
                 waiting = {stop.pipe: stop for stop in self._running if not stop.is_signalled}
             poller = select.poll()
             for fd in waiting:
-                # Even if no events are requested, `poll` reports POLLERR: the reading end is closed.
+                # `poll` reports POLLERR when the reading end is closed, even if no events are requested.
                 poller.register(fd, 0)
             poller.register(self._changed, select.POLLIN)
             gone = {fd for fd, what in poller.poll(POLL_MS) if what & select.POLLERR}

@@ -26,7 +26,7 @@ parent.mount("/media", _child)
 @parent.middleware("http")
 @parent.middleware("http")
 async def _pass_through(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Pass a request on. Starlette puts its own `receive` and `send` around the mounted application for this
+    """Pass on a request, so that the mounted application gets the `receive` and `send` that Starlette makes for a
     middleware."""
     response = await call_next(request)
     response.headers["X-Parent"] = "seen"

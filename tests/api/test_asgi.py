@@ -112,7 +112,7 @@ def other(
         yield running
 
 
-def test_another_server_gives_the_same_bytes(other: Foreign, site: SampleSite) -> None:
+def test_another_asgi_server_sends_the_bytes_of_the_media(other: Foreign, site: SampleSite) -> None:
     whole = site.path("prog.mp4").read_bytes()
     answer = other.server.get(FILM, path=other.stream)
     assert (answer.status, answer.complete) == (200, True)
@@ -121,27 +121,27 @@ def test_another_server_gives_the_same_bytes(other: Foreign, site: SampleSite) -
     assert (part.status, part.body) == (206, whole[1000:2000])
 
 
-def test_another_server_sends_problem_documents(other: Foreign) -> None:
+def test_another_asgi_server_sends_problem_documents(other: Foreign) -> None:
     assert other.server.get("/page/nothing", path=other.stream).code == "media_not_found"
     assert other.server.get("ftp://x/", path=other.stream).code == "invalid_url"
 
 
 @pytest.mark.parametrize("page", [CUT, CUT_OF_UNKNOWN_LENGTH])
-def test_another_server_cuts_a_stream_whose_media_is_cut(other: Foreign, page: str) -> None:
+def test_another_asgi_server_cuts_a_stream_whose_media_is_cut(other: Foreign, page: str) -> None:
     answer = other.server.get(page, path=other.stream)
     assert answer.status == 200
     assert 0 < len(answer.body) <= 700_000
     assert not answer.complete
 
 
-def test_a_client_that_leaves_another_server_ends_its_own_stream(other: Foreign) -> None:
+def test_a_client_that_leaves_another_asgi_server_ends_its_stream(other: Foreign) -> None:
     with other.server.open("/media/large-64.mp4", path=other.stream, receive_bytes=4096) as exchange:
         exchange.read(1)
         assert streams(other) == 1
     wait_for(lambda: streams(other) == 0)
 
 
-def test_the_worker_ends_when_another_server_stops(site: SampleSite, tmp_path: Path) -> None:
+def test_the_worker_ends_when_another_asgi_server_stops(site: SampleSite, tmp_path: Path) -> None:
     with foreign(site, tmp_path, "uvicorn", "parent") as running:
         assert running.server.get(FILM, path=running.stream).status == 200
         worker = psutil.Process(running.server.worker().pid)

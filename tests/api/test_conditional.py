@@ -51,7 +51,7 @@ def test_dates_are_compared_if_the_request_has_no_tag(server: Server) -> None:
 
 @pytest.mark.parametrize("page", [FILM, PAIR])
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
-def test_a_failed_precondition_is_412(server: Server, page: str, verb: str) -> None:
+def test_a_failed_precondition_is_answered_with_412(server: Server, page: str, verb: str) -> None:
     etag = ask(server, page, "HEAD").headers["etag"]
     for value in (OTHER, f"W/{etag}"):
         answer = ask(server, page, verb, If_Match=value, Range="bytes=0-9")
@@ -65,7 +65,7 @@ def test_a_failed_precondition_is_412(server: Server, page: str, verb: str) -> N
 
 
 def test_a_changed_film_is_sent_again(server: Server, site: SampleSite) -> None:
-    """A cache revalidates its copy; the second request to this address gets other bytes."""
+    """A cache revalidates its copy. The media at this address changes between the two requests."""
     page = "/page/fault/changes=told,id=revalidate/prog-180.mp4"
     first = ask(server, page)
     second = ask(server, page, If_None_Match=first.headers["etag"], If_Modified_Since=first.headers["last-modified"])
@@ -121,7 +121,7 @@ def test_a_method_without_ranges_ignores_invalid_ranges_and_if_range(server: Ser
         assert not {"etag", "last-modified", "content-range"} & answer.headers.keys()
 
 
-def test_without_validators_only_if_match_with_an_asterisk_holds(server: Server) -> None:
+def test_an_asterisk_is_the_only_if_match_that_holds_without_validators(server: Server) -> None:
     """Responses of `embedded` have no ETag, so no listed tag matches (RFC 9110 §13.1.1)."""
     assert ask(server, method="embedded", If_Match=OTHER).status == 412
     assert ask(server, method="embedded", If_Match="*", If_None_Match=OTHER, If_Unmodified_Since=OLD).status == 200

@@ -52,7 +52,7 @@ def test_embedded_returns_the_whole_file_if_the_transport_of_relay_fails(
     server.settled()
 
 
-def test_segmented_media_falls_back_too(server: Server, site: SampleSite) -> None:
+def test_segmented_media_falls_back_to_embedded(server: Server, site: SampleSite) -> None:
     answer = server.get(f"{site.https}/fault/noalpn,status=403/hls/ts/high.m3u8", headers=WHOLE)
     # yt-dlp's generic extractor can read the playlist: the fault spares yt-dlp's client.
     assert (answer.status, answer.headers["x-serverpy-method"]) == (200, "embedded")
@@ -70,7 +70,7 @@ def test_segmented_media_falls_back_too(server: Server, site: SampleSite) -> Non
         ("noalpn,status=410", WHOLE, {}, 502, "upstream_failed"),
     ],
 )
-def test_range_requests_and_failures_of_other_kinds_do_not_fall_back(
+def test_requests_that_may_not_fall_back_get_the_error_of_relay(
     server: Server,
     site: SampleSite,
     fault: str,

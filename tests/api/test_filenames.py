@@ -86,7 +86,7 @@ def decompositions() -> dict[str, str]:
 
 @pytest.mark.parametrize("special", [*sorted(DANGEROUS), ".", "%", ";", "=", " "])
 def test_no_form_of_a_special_character_ends_the_ascii_name(special: str) -> None:
-    """Full-width characters, and others such as U+2105 (c/o), U+2026 (three dots) and U+2A74 (::=)."""
+    """The forms are full-width characters, and others such as U+2105 (c/o), U+2026 (three dots) and U+2A74 (::=)."""
     forms = [each for each, text in decompositions().items() if special in text]
     assert forms
     for form in forms:

@@ -110,7 +110,7 @@ def test_a_client_may_leave_while_the_server_waits_for_it_to_read(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_client_may_leave_with_the_last_byte(server: Server, site: SampleSite, method: str) -> None:
+def test_a_client_may_leave_right_after_the_last_byte(server: Server, site: SampleSite, method: str) -> None:
     length = site.path("vp9.webm").stat().st_size
     with server.open("/page/webm", method=method) as exchange:
         exchange.read(length)
@@ -124,7 +124,7 @@ def test_a_client_may_leave_a_segmented_stream(server: Server, method: str) -> N
     server.settled()
 
 
-def test_a_client_that_leaves_does_not_end_the_extraction_of_another(server: Server, site: SampleSite) -> None:
+def test_a_client_that_leaves_does_not_end_the_extraction_of_another_client(server: Server, site: SampleSite) -> None:
     before = len(site.requests)
     page = "/page/slow?seconds=4&for=two"
     with server.open(page) as other:
@@ -205,7 +205,7 @@ def test_a_request_beyond_max_streams_waits_and_is_refused_with_retry_after(hurr
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_waiting_client_is_served_once_another_leaves(narrow: Server, method: str) -> None:
+def test_a_waiting_client_is_served_when_another_client_leaves(narrow: Server, method: str) -> None:
     with full(narrow, 1) as streams, narrow.open("/page/webm", method=method) as waiting:
         until_health(narrow, waiting=1)
         streams[0].leave()
@@ -226,7 +226,7 @@ def test_a_second_child_is_refused_while_the_first_runs(site: SampleSite) -> Non
 # Processes that stop or die
 
 
-def test_after_sigterm_running_streams_finish_and_no_stream_starts(site: SampleSite) -> None:
+def test_running_streams_finish_and_no_stream_starts_after_sigterm(site: SampleSite) -> None:
     with serving(site, drain_seconds=120) as server, contextlib.ExitStack() as stack:
         streams = [
             stack.enter_context(server.open("/media/large-16.mp4", method=method, receive_bytes=SMALL_BUFFER))

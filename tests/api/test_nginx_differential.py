@@ -272,7 +272,7 @@ def test_the_server_answers_500_random_requests_as_nginx_does(relaying: Server, 
             asked = random_request(chance, len(origin.content), origin.etag)
             found, expected = answer(ours, target, asked), answer(nginx, origin.path, asked)
             if expected.status == 412:
-                nginx.close()  # nginx closes the connection as well, although its answer says keep-alive
+                nginx.close()  # after a 412, nginx closes the connection although it promised keep-alive
             if found != expected:
                 allowed = [each.name for each in ALLOWED if each.holds(asked, found, expected)]
                 assert allowed, f"{asked}\n{brief(found)}\n{brief(expected)}"

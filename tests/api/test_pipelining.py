@@ -44,7 +44,9 @@ def test_the_server_notices_a_client_that_leaves_during_the_first_response(verbo
     verbose.settled()
 
 
-def test_the_server_notices_a_client_that_leaves_after_one_more_request(verbose: Server, site: SampleSite) -> None:
+def test_the_server_notices_a_client_that_leaves_after_pipelining_a_second_request(
+    verbose: Server, site: SampleSite
+) -> None:
     before = len(site.requests)
     with verbose.open("/page/slow?seconds=60&for=more") as exchange:
         until_asked(site, "/page/slow", before)

@@ -17,13 +17,13 @@ from serverpy.api.protocol import BODY_BYTES, CUT, LEFT, TOO_LONG, StreamProtoco
 from tests.server import Server
 
 SECONDS = 0.3
-"""Seconds in which these tests must complete a request."""
+"""Seconds within which a client must complete a request in these tests."""
 HEAD = b"GET /%s HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer at once. The body tells whether the request was too long, and which header fields it has."""
+    """Answer at once. The body tells whether the request was too long, and names its header fields."""
     names = b" ".join(name for name, _ in scope["headers"])
     body = str(scope["extensions"].get(TOO_LONG)).encode() + b" " + names
     headers = [(b"content-length", str(len(body)).encode())]
@@ -162,7 +162,8 @@ UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Setting
 
 @pytest.mark.parametrize("rest", [b"\r\n", UPGRADE, b"Content-Length: 1\r\n\r\nx"])
 async def test_a_complete_request_has_no_time_limit(rest: bytes) -> None:
-    """An offer to upgrade, as curl sends with --http2, does not matter: that request has no body."""
+    """The time limit of a body does not apply to an offer to upgrade, as curl sends with --http2: that request has no
+    body."""
     async with connected(stream) as (reader, writer, made):
         writer.write(HEAD % b"" + rest)
         await reader.readuntil(b"x\r\n")

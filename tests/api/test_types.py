@@ -24,8 +24,8 @@ SAME = ("content-type", "content-disposition", "etag", "last-modified", "accept-
 
 
 @pytest.mark.parametrize("page", SAMPLES)
-def test_the_first_two_bytes_the_rest_and_head_have_the_headers_of_the_whole_file(server: Server, page: str) -> None:
-    """The requests come in the order of a player that has not seen the address before. HEAD also has the length."""
+def test_ranges_and_head_have_the_headers_of_the_whole_file(server: Server, page: str) -> None:
+    """A player sends the first two requests in this order. The response to HEAD also states the length."""
     first = server.get(page, headers={"Range": "bytes=0-1"})
     rest = server.get(page, headers={"Range": "bytes=0-"})
     middle = server.get(page, headers={"Range": "bytes=100-149"})
@@ -49,7 +49,7 @@ def test_head_requests_512_bytes_upstream(server: Server, site: SampleSite) -> N
 
 
 @pytest.mark.parametrize("method", ["embedded", "subprocess"])
-def test_head_by_other_methods_has_the_type_of_the_whole_file(server: Server, method: str) -> None:
+def test_head_by_embedded_and_subprocess_has_the_type_of_the_whole_file(server: Server, method: str) -> None:
     for page in ("/media/audio.mp3", "/media/vp9.webm"):
         answer = server.get(page, verb="HEAD", method=method)
         assert (answer.status, answer.headers["content-type"]) == (200, SAMPLES[page])

@@ -1,4 +1,4 @@
-"""Sets the signals that a test's child ignores at its start, independent of the parent."""
+"""The signals that a test's child process ignores from its start, independent of those that the test run ignores."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import signal
 
 
 def as_from_a_terminal() -> None:
-    """Let SIGINT and SIGHUP end the child, although the test run itself may ignore them. Passed as `preexec_fn`."""
+    """Let SIGINT and SIGHUP end the child, although the test run itself may ignore them. Pass the function as
+    `preexec_fn`."""
     _both(signal.SIG_DFL)
 
 
 def as_by_nohup() -> None:
-    """Let the child ignore SIGINT and SIGHUP from the start. Passed as `preexec_fn`."""
+    """Let the child ignore SIGINT and SIGHUP from the start. Pass the function as `preexec_fn`."""
     _both(signal.SIG_IGN)
 
 

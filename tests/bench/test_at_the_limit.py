@@ -52,7 +52,7 @@ def test_the_server_respects_its_memory_budget(bench: Bench, name: str, limited:
 
 
 def outcome(end: str, status: int | None, **more: object) -> Outcome:
-    return Outcome(end, status, 0, None, 1.0, **more)  # type: ignore[arg-type]  # types checked above
+    return Outcome(end, status, 0, None, 1.0, **more)  # type: ignore[arg-type]  # the callers pass valid types
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_every_outcome_has_its_kind(ended: Outcome, kind: str) -> None:
     assert kind_of(ended) == kind
 
 
-def test_a_failed_memory_limit_or_client_is_a_problem() -> None:
+def test_an_exceeded_memory_limit_or_a_failed_client_is_a_problem() -> None:
     kept = {"held": True, "wrong": 0, "failed": 0, "served": 9, "highest_pss": 5, "allowed_pss": 9.0}
     assert not list(problems(kept, []))
     for change in ({"held": False}, {"wrong": 1}, {"failed": 2}, {"served": 0}):

@@ -162,7 +162,7 @@ def test_a_reference_has_the_bytes_that_the_site_serves() -> None:
     assert digest.hexdigest() == large_sha256(32)
 
 
-def test_a_reference_compares_across_blocks_and_only_up_to_its_end() -> None:
+def test_a_reference_matches_bytes_across_blocks_but_none_beyond_its_end() -> None:
     large = reference("large-32.mp4")
     block = bytes(large._block(1)) + bytes(large._block(2))
     assert large.matches(BLOCK_BYTES, block)

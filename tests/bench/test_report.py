@@ -258,7 +258,7 @@ def test_an_empty_run_shows_no_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [each["name"] for each in RAW["scenarios"]])
-def test_without_a_scenario_only_its_claims_are_not_measured(name: str) -> None:
+def test_a_missing_scenario_affects_only_its_own_claims(name: str) -> None:
     whole, partly = parse(RAW), parse(changed(name))
     for each in CLAIMS:
         before, after = judge(each, whole), judge(each, partly)

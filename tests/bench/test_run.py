@@ -207,7 +207,7 @@ def scenario(name: str, *measures: Callable[[Bench], Findings]) -> Scenario:
 
 
 def fails(_bench: Bench) -> Findings:
-    raise BenchError("it broke")
+    raise BenchError("the cell broke")
 
 
 def finds(_bench: Bench) -> Findings:
@@ -224,7 +224,7 @@ def test_a_failed_cell_does_not_prevent_the_others_from_being_measured(tmp_path:
     assert run(Order(asked, "quick", tmp_path, ("relay",)), watcher) == FAILED
     bad, good, none = results(tmp_path)["scenarios"]
     assert (bad["status"], bad["rows"]) == ("failed", [{"clients": 1}, {"clients": 2}])
-    assert bad["reason"] == "cell 0: it broke; cell 2: 3 of 5 had no stream"
+    assert bad["reason"] == "cell 0: the cell broke; cell 2: 3 of 5 had no stream"
     assert (good["status"], good["reason"]) == ("done", None)
     assert (none["status"], none["rows"]) == ("skipped", [])
     assert none["reason"]
@@ -270,7 +270,7 @@ def reading(t: float, pss: int, cpu: float) -> Reading:
     return Reading(t, pss, pss, pss, cpu, 1, 1, 1, 0)
 
 
-def test_memory_that_is_stable_counts_as_a_plateau_only_without_full_speed() -> None:
+def test_stable_memory_is_a_plateau_only_if_the_target_works_below_full_speed() -> None:
     times = [number / 5 for number in range(20)]
     flat = [reading(t, 100_000_000, 0.05 * t) for t in times]
     rising = [reading(t, int(100_000_000 + 5_000_000 * t), 0.05 * t) for t in times]

@@ -30,7 +30,7 @@ SECONDS = 60.0
 
 each_target = pytest.mark.parametrize("target", INSTALLED, ids=[target.name for target in INSTALLED])
 
-# Program that starts the target, prints the pids of all its descendants, and waits for its stdin to end.
+# The program starts the target, prints the pids of all its descendants, and waits until its stdin ends.
 STARTER = """
 import contextlib, psutil, sys
 from serverpy.bench.measure.children import terminated_like_interrupted
@@ -144,7 +144,7 @@ def test_a_server_gets_its_settings_and_not_those_of_the_environment(
 
 def test_an_unknown_setting_and_unsupported_media_are_refused(origin: Origin) -> None:
     with pytest.raises(BenchError, match="COLOUR"), TARGETS["seed"].start(origin, settings={"COLOUR": "red"}):
-        pytest.fail("it has started")
+        pytest.fail("the target has started")
     with TARGETS["seed"].start(origin) as running_, pytest.raises(BenchError, match="hls/ts"):
         running_.path("hls/ts")
 

@@ -1,4 +1,4 @@
-"""Runs the real command in a child process that may reach only the sample site on loopback."""
+"""Helpers that run the real command in a child process, which may reach only the sample site on loopback."""
 
 from __future__ import annotations
 

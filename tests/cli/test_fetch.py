@@ -76,7 +76,7 @@ class Faulty:
 
     @property
     def firsts(self) -> list[int]:
-        """Return the first byte of each range that the site was asked for, except those for the first bytes alone."""
+        """The first byte of each range that the site was asked for, except for `bytes=0-511`."""
         asked = [each for each in self.site.requests if each.path == self.path and each.method == "GET"]
         ranges = [each.headers["range"].removeprefix("bytes=") for each in asked]
         return [int(each.rstrip("-")) for each in ranges if each != "0-511"]

@@ -33,7 +33,7 @@ def sha256(path: Path) -> str:
 
 
 def ranges(site: SampleSite, path: str) -> list[tuple[int, str | None]]:
-    """Return the first byte and the If-Range of each request for `path`, but for those for its first bytes alone."""
+    """Return the first byte and the If-Range of each request for `path`, except requests for `bytes=0-511`."""
     asked = [request.headers for request in site.requests if request.path == path]
     asked = [each for each in asked if each["range"] != "bytes=0-511"]
     return [(int(each["range"].removeprefix("bytes=").rstrip("-")), each.get("if-range")) for each in asked]

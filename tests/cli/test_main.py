@@ -110,7 +110,7 @@ def test_each_invalid_setting_is_one_line_and_the_exit_code_is_1() -> None:
     ]
 
 
-def test_main_exits_with_0_when_done(capsys: pytest.CaptureFixture[str]) -> None:
+def test_main_exits_with_0_if_the_command_succeeds(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert not caught.value.code

@@ -124,7 +124,7 @@ def test_a_stream_may_finish_after_sigterm_while_nothing_new_starts(
         assert ended(server.process) == 0
 
 
-def test_after_drain_seconds_a_stream_is_cut(tmp_path: Path, site: SampleSite) -> None:
+def test_a_stream_is_cut_after_the_drain_seconds(tmp_path: Path, site: SampleSite) -> None:
     allowed = site.http.removeprefix("http://")
     url = f"/stream?url={quote(site.http + '/media/large-64.mp4', safe='')}"
     arguments = ("--allow-networks", allowed, "--drain-seconds", "0.2")

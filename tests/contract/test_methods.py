@@ -90,12 +90,14 @@ def test_a_stream_by_subprocess_has_the_bytes_of_the_file(server: Server, site: 
 
 @pytest.mark.parametrize("method", IN_PROCESS)
 @pytest.mark.parametrize("sample", SECURE, ids=str)
-def test_https_gives_the_same_bytes(server: Server, site: SampleSite, sample: Sample, method: str) -> None:
+def test_a_stream_from_https_has_the_bytes_of_the_file(
+    server: Server, site: SampleSite, sample: Sample, method: str
+) -> None:
     answer = server.get(f"{site.https}{sample.page}", method=method, **sample.params)
     check(answer, site.path(sample.file).read_bytes(), sample.content_type, method)
 
 
-def test_https_gives_the_same_bytes_by_subprocess(server: Server, site: SampleSite) -> None:
+def test_a_stream_from_https_by_subprocess_has_the_bytes_of_the_file(server: Server, site: SampleSite) -> None:
     answer = server.get(f"{site.https}/page/webm", method="subprocess")
     check(answer, site.path("vp9.webm").read_bytes(), "video/webm", "subprocess")
 
@@ -111,7 +113,7 @@ def written(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", SEGMENTED)
 def test_every_segmented_format_has_the_bytes_that_yt_dlp_writes(server: Server, written: Path, name: str) -> None:
-    """`/info` lists the methods of each format; each method gives these bytes."""
+    """`/info` lists the methods of each format, and each of these methods sends the bytes."""
     formats = server.get(f"/page/{name}", path="/info").json()["formats"]
     assert {each["id"] for each in formats} == {path.name for path in (written / name).iterdir()}
     for each in formats:

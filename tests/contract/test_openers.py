@@ -63,7 +63,7 @@ SAMPLES = (
 
 @dataclass(frozen=True)
 class Bench:
-    """An engine, whose openers the tests use as its delivery does."""
+    """An engine. The tests use its openers in the same way as the engine's delivery."""
 
     engine: Engine
     site: SampleSite

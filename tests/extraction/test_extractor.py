@@ -115,7 +115,7 @@ def test_the_containers_of_tracks_count_towards_the_bytes_of_the_cache() -> None
 
 
 @pytest.mark.parametrize("cache", [{"ttl": 0}, {"size": 0}])
-def test_the_cache_can_be_off(cache: dict[str, int]) -> None:
+def test_the_cache_can_be_turned_off(cache: dict[str, int]) -> None:
     off = Cache(**({"ttl": 60, "size": 10, "max_bytes": 10**6} | cache), clock=Clock())
     off.put("film", MEDIA)
     assert off.get("film") is None
@@ -132,7 +132,7 @@ async def test_concurrent_callers_share_one_extraction() -> None:
     assert source.asked == ["film"]
 
 
-async def test_fresh_replaces_the_cached_entry_and_fresh_callers_share_an_extraction() -> None:
+async def test_callers_with_fresh_share_an_extraction_that_replaces_the_cached_entry() -> None:
     source = Source()
     source.go.set()
     extractor = Extractor(source)

@@ -83,7 +83,7 @@ async def test_a_worker_is_kept_during_a_download(site: SampleSite) -> None:
         await until_stopped(workers)
 
 
-async def test_a_selector_starts_a_new_worker(site: SampleSite) -> None:
+async def test_a_selector_starts_a_new_worker_after_the_idle_stop(site: SampleSite) -> None:
     async with running(SOON) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         await until_stopped(workers)
@@ -142,7 +142,7 @@ async def test_closing_during_the_idle_stop_leaves_no_process() -> None:
                 await workers.start()
 
 
-async def test_an_idle_worker_that_dies_is_replaced_by_one_that_ends_when_idle() -> None:
+async def test_the_replacement_of_an_idle_worker_that_dies_also_stops_when_idle() -> None:
     async with running(WorkersLimits(idle=1.0)) as workers:
         (await process_of(workers)).kill()
         await eventually(lambda: workers.state().restarts == 1)
@@ -151,7 +151,7 @@ async def test_an_idle_worker_that_dies_is_replaced_by_one_that_ends_when_idle()
         assert workers.state().restarts == 1
 
 
-async def test_without_start_the_first_request_starts_a_worker_that_stops_when_idle(site: SampleSite) -> None:
+async def test_the_first_request_starts_a_worker_if_start_was_not_called(site: SampleSite) -> None:
     workers = Workers(OPTIONS, SOON)
     try:
         assert workers.state().status == "stopped"

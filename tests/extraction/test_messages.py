@@ -145,7 +145,7 @@ def test_retry_after_arrives_unchanged() -> None:
     assert crossed.retry_after == 42
 
 
-def test_an_unknown_code_is_a_failed_extraction() -> None:
+def test_an_unknown_error_code_becomes_a_failed_extraction() -> None:
     assert type(messages.to_error(ErrorReply(id=1, code="nonsense", message="x"))) is ExtractionFailed
 
 

@@ -206,7 +206,7 @@ async def test_https_needs_the_authority_of_ca_file(site: SampleSite) -> None:
         assert json.loads(answer.title) == "200"
 
 
-async def test_impersonation_reaches_the_tracks(site: SampleSite) -> None:
+async def test_tracks_name_the_browser_to_impersonate(site: SampleSite) -> None:
     async with running(impersonate="chrome") as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         assert film.tracks[0].impersonate is not None
@@ -231,7 +231,7 @@ async def test_invalid_settings_are_rejected_at_start(options: dict[str, Any]) -
             pass
 
 
-async def test_selectors_work_as_in_yt_dlp(site: SampleSite) -> None:
+async def test_a_worker_applies_selectors_as_yt_dlp_does(site: SampleSite) -> None:
     async with running() as workers:
         film = await workers.extract(f"{site.http}/tube/watch/full")
         assert await workers.select(film, "bv+ba") == (("video", "audio"),)

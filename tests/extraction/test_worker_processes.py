@@ -1,4 +1,4 @@
-"""The child processes of an extraction end with it, and extractions leave nothing behind."""
+"""The child processes of an extraction end with the extraction, and extractions leave nothing behind."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_a_child_of_one_extraction_outlives_the_deadline_of_another(site: 
         assert ended - started >= 2
 
 
-async def test_a_child_that_the_extractor_does_not_wait_for_ends_with_its_extraction(site: SampleSite) -> None:
+async def test_a_child_that_is_left_running_ends_with_its_extraction(site: SampleSite) -> None:
     async with running() as workers:
         child = psutil.Process(int(json.loads((await workers.extract(f"{site.http}/probe/orphan")).title)))
         await eventually(lambda: gone(child))

@@ -43,7 +43,7 @@ async def test_a_stalled_page_times_out_and_frees_its_thread(site: SampleSite) -
         assert workers.state().restarts == 0
 
 
-async def test_an_extractor_that_swallows_exceptions_is_stopped_too(site: SampleSite) -> None:
+async def test_an_extractor_that_swallows_exceptions_is_stopped_at_its_timeout(site: SampleSite) -> None:
     async with running(extract_timeout=0.5, extract_workers=1) as workers:
         pid = (await process_of(workers)).pid
         url = f"{site.http}/probe/swallow?to={site.http}/page/slow"
@@ -228,7 +228,7 @@ async def test_a_cookie_file_that_becomes_invalid_may_be_repaired(site: SampleSi
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
 
 
-async def test_closing_ends_everything_promptly(site: SampleSite) -> None:
+async def test_closing_fails_running_extractions_and_ends_their_children(site: SampleSite) -> None:
     async with running() as workers:
         process = await process_of(workers)
         hanging = [

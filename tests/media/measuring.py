@@ -80,8 +80,8 @@ def _sent(answer: Answer, expected: bytes | None, sample: Sample, method: str) -
 
 
 def _wrong(answer: Answer, expected: bytes | None, sample: Sample, method: str, site: SampleSite) -> str | None:
-    """Return why the answer is not what yt-dlp writes, or if it writes nothing, not what the site has. Returns None if
-    it is."""
+    """Return why the answer is refused or cut, or None if it is complete. Raises AssertionError if its bytes are not
+    `expected` or, if yt-dlp refuses the sample, those that the method sends for the segments of the site."""
     if answer.status != 200:
         return _refusal(answer)
     if expected is None:
@@ -143,7 +143,8 @@ def _unwoven_facts(server: Server, sample: Sample, method: str) -> Facts:
 
 
 def _live_facts(server: Server, sample: Sample, method: str) -> Facts:
-    """Return the facts of a live stream. Checks that it has each segment once, from near the live edge to the end."""
+    """Return the facts of a live stream. Checks that the stream has each segment once, from near the live
+    edge to the end."""
     answer = server.get(_own_broadcast(sample, method), method=method)
     if answer.status != 200:
         return Facts(_refusal(answer))

@@ -53,7 +53,7 @@ Written = dict[str, dict[str, bytes]]
 
 
 def written(site: SampleSite, folder: Path, samples: tuple[Sample, ...]) -> Written:
-    """Return the bytes that yt-dlp's command line writes for each format. Formats that it refuses are missing."""
+    """Return the bytes that yt-dlp's command line writes for each format. Formats that yt-dlp refuses are missing."""
     output = f"{folder}/%(webpage_url_basename)s/%(format_id)s"
     subprocess.run(
         [

@@ -1,5 +1,5 @@
-"""Short files: of every container that PyAV can write, made in memory; and boxes, web pages and tags of others, built
-by hand."""
+"""Short files in memory: PyAV writes those of the containers that it supports; the other files, boxes and tags are
+built by hand."""
 
 from __future__ import annotations
 

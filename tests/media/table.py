@@ -1,5 +1,5 @@
-"""Generates docs/media.md: how a real server streams each sample by each method. Run as `make media-doc`, which takes
-some minutes. tests/media/test_table.py checks the document."""
+"""Generator of docs/media.md, which shows how a real server streams each sample by each method. `make media-doc` runs
+the generator for some minutes. tests/media/test_table.py checks the document."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ How the server streams each sample of [the sample site](sample.md), by each meth
 
 - **Exact**: whether the stream has the bytes that yt-dlp's own command line writes (with `--fixup never`), for every
   format of the page; by `subprocess` for the best format only. By `relay`, MP4s in segments differ from these files in
-  the durations that they state. A woven film has the packets of both its sources, byte
-  for byte and with the same times. A "no" has its reason: for an error response the status, code and text, and then
-  the other columns are empty (–).
+  the durations that they state. A woven film has the packets of both its sources, byte for byte and with the same
+  times. A "no" has its reason: for an error response the status, code and text, and then the other columns are
+  empty (–).
 - **Length**: whether the response has a `Content-Length`. Playlists do not tell how long their segments are, unless
   they name a byte range for each. What `embedded` and `subprocess` write has no known length.
 - **Range**: whether a range request is answered with 206 and that part of the file. This takes a known length, and an

@@ -367,7 +367,7 @@ def test_unknown_bytes_are_identified_by_the_content_type_and_then_by_the_extens
         ASF_HEADER[:15] + bytes(100),
     ],
 )
-def test_bytes_that_only_resemble_a_format_identify_none(first: bytes) -> None:
+def test_bytes_that_only_resemble_a_format_are_not_recognised(first: bytes) -> None:
     assert sniff(first) is None
 
 

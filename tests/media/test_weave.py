@@ -99,7 +99,7 @@ def test_a_pair_that_cannot_be_woven_is_refused(server: Server, page: str, forma
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
 
 
-def test_the_film_is_streamed_if_a_pair_turns_out_to_be_unweavable(server: Server, media: Path) -> None:
+def test_the_muxed_film_is_streamed_if_the_pair_cannot_be_woven(server: Server, media: Path) -> None:
     answer = server.get("/tube/watch/pair-or-film")
     assert (answer.status, answer.body) == (200, (media / "prog-180.mp4").read_bytes())
     server.settled()
@@ -141,8 +141,8 @@ def test_a_woven_film_decodes_to_the_frames_of_its_sources(server: Server, media
 @pytest.mark.parametrize("page", ["long", "long-sidx"])
 @pytest.mark.parametrize("seconds", [7.3, 31.0, 55.9])
 def test_a_seek_finds_a_key_frame_just_before_its_target(server: Server, page: str, seconds: float) -> None:
-    """A seek needs few jumps. With an index for only one track, or without an index, a player needs 730 in a fragmented
-    film."""
+    """A player needs few jumps in the file for a seek. Without an index for each track, it would need 730 jumps in a
+    fragmented film."""
     time, is_key, jumps = sought(server.get(f"/tube/watch/{page}").body, seconds)
     assert is_key
     assert seconds - 5 <= time <= seconds

@@ -133,7 +133,7 @@ async def test_a_range_requests_only_its_own_bytes_from_the_source(shelf: Shelf)
         assert last - first == 99
 
 
-async def test_the_header_needs_no_bytes_of_a_source(shelf: Shelf) -> None:
+async def test_a_range_inside_the_header_requests_no_bytes_of_the_sources(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         shelf.asked.clear()

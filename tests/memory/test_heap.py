@@ -10,7 +10,7 @@ from tests.aio import eventually
 from tests.memory.budgets import admitted
 
 
-async def test_memory_is_returned_after_the_last_stream_and_not_again_before_another() -> None:
+async def test_memory_is_returned_once_after_the_last_stream_has_ended() -> None:
     budget = Budget(1000, 10, 1.0)
     given: list[int] = []
     looks = 0

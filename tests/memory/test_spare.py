@@ -113,7 +113,7 @@ async def test_bytes_that_are_in_use_again_are_not_reclaimed() -> None:
     first.release()
 
 
-async def test_a_growing_stream_gets_spare_bytes_too() -> None:
+async def test_a_growing_stream_gets_spare_bytes() -> None:
     budget = budget_of(100)
     cache = SpareCache(budget, 50)
     await cache.put(1)

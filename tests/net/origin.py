@@ -21,8 +21,8 @@ Handler = Callable[[socket.socket, bytes], None]
 
 
 class Origin:
-    """Server and context manager. Leaving it closes all connections and joins the threads. `heads` holds the request
-    heads received."""
+    """Server and context manager. Leaving the context closes all connections and joins the threads.
+    `heads` contains the request heads that the server has received."""
 
     def __init__(self, handler: Handler, tls: ssl.SSLContext | None = None) -> None:
         self._handler = handler

@@ -1,4 +1,4 @@
-"""Connections: the address that is connected to, and when a request is sent on a fresh connection."""
+"""Connections: the address to which the client connects, and the requests that it sends on a fresh connection."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_address_families_alternate_and_the_address_that_worked_comes_first(
     assert in_order(addresses, last) == order
 
 
-def test_the_memory_for_addresses_is_bounded() -> None:
+def test_the_number_of_remembered_addresses_is_bounded() -> None:
     routes = Routes()
     for number in range(MAX_HOSTS + 1):
         routes.remember(f"{number}.example", "1.1.1.1")

@@ -45,7 +45,7 @@ ENCODERS: dict[str, Callable[[bytes], bytes]] = {
         (["utf-8, identity"], ()),
     ],
 )
-def test_words_that_name_no_coding_are_ignored(values: list[str], codings: tuple[str, ...]) -> None:
+def test_words_in_content_encoding_that_name_no_coding_are_ignored(values: list[str], codings: tuple[str, ...]) -> None:
     assert codings_of(values) == codings
 
 
@@ -115,7 +115,7 @@ def test_the_number_of_codings_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("coding", ENCODERS)
-async def test_a_decompression_bomb_is_decoded_in_bounded_steps_and_only_as_far_as_it_is_read(coding: str) -> None:
+async def test_a_decompression_bomb_is_decoded_on_demand_in_bounded_steps(coding: str) -> None:
     taken = 0
     bomb = ENCODERS[coding](bytes(8 * 1024 * 1024))
     read = pieces_of(bomb, 4096)

@@ -214,7 +214,7 @@ def test_the_servers_own_socket_is_refused_inside_an_allowed_network() -> None:
     assert passes("127.0.0.2", 8000, guard)
 
 
-def test_the_servers_own_socket_is_refused_at_a_public_address_too() -> None:
+def test_the_servers_own_socket_is_refused_at_a_public_address() -> None:
     assert not passes("8.8.8.8", 8000, Guard().refusing("8.8.8.8", 8000))
 
 
@@ -230,7 +230,7 @@ def test_a_socket_bound_to_every_address_is_refused_at_every_interface(wildcard:
     assert passes("8.8.8.8", 8000, guard)
 
 
-def test_an_own_socket_must_have_a_numeric_address() -> None:
+def test_the_address_of_an_own_socket_must_be_numeric() -> None:
     with pytest.raises(ValueError, match="localhost"):
         Guard().refusing("localhost", 80)
 

@@ -62,7 +62,7 @@ async def test_a_target_that_the_proxy_refuses_in_both_forms_is_an_upstream_fail
 
 
 @pytest.mark.parametrize("kept", [True, False])
-async def test_a_403_of_the_site_is_passed_on_once_the_proxy_has_answered_requests(kept: bool) -> None:
+async def test_a_403_of_the_site_is_passed_on_if_the_proxy_has_answered_an_earlier_request(kept: bool) -> None:
     answers = [HELLO, DENIED]
 
     def handle(connection: socket.socket, head: bytes) -> None:
@@ -79,7 +79,7 @@ async def test_a_403_of_the_site_is_passed_on_once_the_proxy_has_answered_reques
 
 
 @pytest.mark.parametrize("refusal", [b"HTTP/1.1 407 No\r\n\r\n", b"HTTP/1.1 503 No\r\n\r\n", b"", b"nonsense\r\n\r\n"])
-async def test_other_refusals_cause_no_second_request(refusal: bytes) -> None:
+async def test_a_tunnel_that_fails_without_a_refusal_causes_no_second_request(refusal: bytes) -> None:
     with Origin(squid(refusal=refusal)) as proxy:
         made = through(proxy)
         with pytest.raises(UpstreamFailed):
@@ -107,7 +107,7 @@ async def test_the_guard_checks_the_address_before_the_proxy_gets_it() -> None:
     assert (reply.refused, proxy.heads) == ("target_forbidden", [])
 
 
-def test_the_filtering_proxy_uses_the_absolute_form_in_the_same_way() -> None:
+def test_the_filtering_proxy_also_sends_requests_in_absolute_form() -> None:
     with (
         Origin(squid()) as proxy,
         EgressThread(LOOPBACK, network=Network(proxy=f"http://u:p@127.0.0.1:{proxy.port}"), lookup=found) as egress,

@@ -160,7 +160,7 @@ def test_responses_that_contradict_each_other_belong_to_different_files(told: li
 
 
 @pytest.mark.parametrize("told", [(6, None, None, OTHER), (5, None, LATER, ONE)])
-def test_after_a_new_extraction_total_and_date_count_and_the_etag_does_not(told: Told) -> None:
+def test_total_and_date_but_not_the_etag_are_compared_after_a_new_extraction(told: Told) -> None:
     known = Representation()
     learn(known, (5, '"a"', DATE, ONE))
     known.forget_etags()

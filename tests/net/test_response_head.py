@@ -61,7 +61,7 @@ CHUNKED = b"Transfer-Encoding: chunked"
         ((LENGTH, b"Connection: x, Close"), False, 5, False),
     ],
 )
-def test_the_body_ends_where_it_ends_for_browsers_and_curl(
+def test_the_body_ends_where_browsers_and_curl_see_its_end(
     lines: tuple[bytes, ...], chunked: bool, length: int | None, reusable: bool
 ) -> None:
     head = parsed(*lines)
@@ -108,7 +108,7 @@ def test_a_sloppy_status_line_is_repaired(line: bytes, status: int, rewritten: s
 
 
 @pytest.mark.parametrize("line", [b"", b"ICY OK", b"HTTP/2 200", b"HTTP/1.1 20", b"HTTP/1.1 2000", b"SSH-2.0-x", b"OK"])
-def test_another_protocol_is_an_error(line: bytes) -> None:
+def test_a_response_of_another_protocol_is_an_error(line: bytes) -> None:
     with pytest.raises(BadResponse):
         parsed(first=line)
 

@@ -166,7 +166,7 @@ async def test_a_cancelled_open_leaves_nothing_open() -> None:
         await cancel(opening)
 
 
-async def test_the_reader_takes_no_more_from_the_socket_than_it_is_asked_for(site: SampleSite) -> None:
+async def test_no_more_bytes_are_read_from_the_socket_than_requested(site: SampleSite) -> None:
     """Only the first read may return more, because bytes arrive with the head."""
     source = site.path("prog.mp4").read_bytes()
     async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream) as read:

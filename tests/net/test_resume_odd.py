@@ -39,7 +39,7 @@ SIZE = len(FILE)
 TAIL, SUFFIX = ByteRange(100_000, None), ByteRange(None, 100)
 DATE, LATER = "Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT"
 HALF = FILE[: SIZE // 2] + OTHER_FILE[SIZE // 2 :]
-"""Another file, whose first half is the same."""
+"""Another file, whose first half equals that of FILE."""
 
 
 async def outcomes(cases: Mapping[str, Callable[[], Awaitable[str]]]) -> dict[str, str]:
@@ -71,7 +71,7 @@ async def outcome(
         return "all"
 
 
-# §1.1: a 200 with a Content-Range
+# A 200 with a Content-Range
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ async def outcome(
         (lambda ask: whole(more={"Content-Range": f"bytes {ask.first}-{SIZE - 1}/{SIZE}"}), TAIL, 0, False),
     ],
 )
-async def test_a_200_with_a_content_range_is_the_range_that_it_names(
+async def test_a_200_with_a_content_range_counts_as_the_named_range(
     answer: Answer, asked: ByteRange | None, first: int, *, honoured: bool
 ) -> None:
     async with upstream(answer) as (source, _), reading(source, asked) as read:
@@ -106,7 +106,7 @@ def chunked(ask: Ask, content_range: str | None) -> Reply:
 )
 @pytest.mark.parametrize("length", [None, SIZE - 100_000])
 async def test_a_200_that_may_be_a_part_is_never_taken_for_the_whole(content_range: str, length: int | None) -> None:
-    """The server is asked again without Range, and the answer to that counts."""
+    """The reader asks the server again without Range, and uses only the second answer."""
 
     def odd(ask: Ask) -> Reply:
         if length is None:
@@ -126,7 +126,7 @@ async def test_a_200_that_may_be_a_part_is_never_taken_for_the_whole(content_ran
         assert [ask.has_range for ask in asked] == [True, False]
 
 
-# §1.2: responses that may be joined
+# Responses that may be joined
 
 
 def told(etag: str | None = None, modified: str | None = None) -> Headers:
@@ -267,7 +267,7 @@ async def elsewhere(first: Answer, second: Answer) -> str:
         return found
 
 
-async def test_at_another_server_the_etag_does_not_count_but_everything_else_does() -> None:
+async def test_responses_of_another_server_must_agree_in_everything_but_the_etag() -> None:
     def case(after: Headers, file: bytes = FILE) -> Awaitable[str]:
         return elsewhere(partial(cut_part, more=A), lambda ask: part(ask, file, more=after))
 
@@ -301,7 +301,7 @@ async def renewed(after: Headers, file: bytes = FILE) -> str:
         return await outcome(answer, renewed=(url.replace("/media", "/fresh"),))
 
 
-async def test_at_a_renewed_address_the_etag_does_not_count_but_everything_else_does() -> None:
+async def test_responses_at_a_renewed_address_must_agree_in_everything_but_the_etag() -> None:
     changed = "The media changed while it was read."
     found = await outcomes(
         {
@@ -322,7 +322,7 @@ async def test_a_renewal_does_not_hide_a_changed_etag() -> None:
         assert asked == []
 
 
-# §1.3: servers that fail because of Range
+# Servers that fail because of Range
 
 
 def range_harms(unusable: Callable[[Ask], Reply]) -> Answer:
@@ -351,7 +351,7 @@ UNUSABLE: dict[str, Callable[[Ask], Reply]] = {
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
-async def test_a_server_that_fails_because_of_range_is_asked_without_it(name: str) -> None:
+async def test_a_range_request_that_fails_is_repeated_without_range(name: str) -> None:
     for asked_for in (None, ByteRange(100, 199)):
         async with upstream(range_harms(UNUSABLE[name])) as (source, asked), reading(source, asked_for) as read:
             assert [ask.has_range for ask in asked] == [True, False]
@@ -360,7 +360,7 @@ async def test_a_server_that_fails_because_of_range_is_asked_without_it(name: st
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-async def test_range_is_dropped_only_if_a_temporary_server_error_comes_twice(status: int) -> None:
+async def test_range_is_dropped_only_after_two_temporary_server_errors(status: int) -> None:
     async with upstream(range_harms(lambda _ask: refusal(status))) as (source, asked), reading(source) as read:
         assert await rest_of(read) == FILE
         assert ([ask.has_range for ask in asked], read.partial) == ([True, True, False], False)
@@ -375,7 +375,7 @@ async def test_a_read_without_range_is_resumed_without_range() -> None:
         assert [ask.has_range for ask in asked] == [True, False, False]
 
 
-async def test_a_range_that_is_refused_later_is_dropped_if_it_never_worked() -> None:
+async def test_range_is_dropped_after_a_refusal_if_no_range_request_has_worked() -> None:
     answers = by_turns(lambda _ask: cut_whole(), lambda ask: refusal(416) if ask.has_range else whole())
     async with upstream(answers) as (source, asked), reading(source) as read:
         assert await rest_of(read) == FILE
@@ -411,14 +411,14 @@ async def test_an_ordinary_read_takes_one_request() -> None:
     for answer in (part, lambda _ask: whole(), partial(part, more=A)):
         for asked_for in (None, TAIL, ByteRange(None, 10)):
             if answer is not part and asked_for == ByteRange(None, 10):
-                continue  # the tests of §1.8 cover this case
+                continue  # the tests of suffix ranges cover this case
             async with upstream(answer) as (source, asked), reading(source, asked_for) as read:
                 assert await rest_of(read)
                 assert len(asked) == 1
 
 
-async def test_a_read_that_is_cancelled_while_it_asks_again_leaves_nothing_open() -> None:
-    """The test cancels at any moment: while Range is left out, while a suffix is replaced, and between responses."""
+async def test_a_read_that_is_cancelled_during_a_repeated_request_leaves_nothing_open() -> None:
+    """The test cancels the read while Range is left out, while a suffix is replaced, and between responses."""
 
     async def read_all(source: At, asked: ByteRange | None) -> None:
         await all_of(source, asked)
@@ -432,7 +432,7 @@ async def test_a_read_that_is_cancelled_while_it_asks_again_leaves_nothing_open(
                 await cancel(task)
 
 
-# §1.6: addresses that have expired
+# Addresses that have expired
 
 
 STALE_STATUSES = (204, 205, 300, 304, 400, 401, 402, 403, 404, 406, 409, 410, 412, 418, 419, 440, 451, 474, 509)
@@ -475,7 +475,7 @@ async def test_during_a_read_any_response_without_media_leads_to_one_renewal(ans
 
 
 @pytest.mark.parametrize("answer", [reset, loop])
-async def test_an_address_without_a_response_is_renewed_at_the_start_too(answer: Answer) -> None:
+async def test_an_address_that_gives_no_response_at_the_start_is_renewed(answer: Answer) -> None:
     async with serving(part) as (fresh, _), upstream(answer, fresh) as (source, _), reading(source) as read:
         assert await rest_of(read) == FILE
 
@@ -493,7 +493,7 @@ async def test_a_renewed_address_is_asked_with_range_again() -> None:
         assert [ask.has_range for ask in stale + asked] == [True, False, True]
 
 
-# §1.8: suffix ranges
+# Suffix ranges
 
 
 def absolute_only(other: Callable[[Ask], Reply]) -> Answer:
@@ -549,7 +549,7 @@ async def test_a_server_without_ranges_returns_the_whole_file_for_a_suffix() -> 
 
 
 @pytest.mark.parametrize(("total", "requests"), [(SIZE, 1), (SIZE + 7, 2), (SIZE - 7, 2), (50, 2), (2 * SIZE, 2)])
-async def test_a_known_length_avoids_the_suffix_range_even_if_it_is_wrong(total: int, requests: int) -> None:
+async def test_a_known_length_replaces_the_suffix_range_even_if_the_length_is_wrong(total: int, requests: int) -> None:
     async with upstream(part) as (source, asked):
         read = await open_resuming(source, SUFFIX, wait_seconds=2.0, total=total)
         assert await rest_of(read) == FILE[-100:]
@@ -558,7 +558,7 @@ async def test_a_known_length_avoids_the_suffix_range_even_if_it_is_wrong(total:
         assert all(ask.first is not None for ask in asked)
 
 
-# §6.6: internet radio
+# Internet radio
 
 
 @pytest.mark.parametrize("size", [2**64 - 1, 2**63 - 1, 2**53 - 1])
@@ -586,7 +586,7 @@ async def test_a_range_of_a_radio_stream_is_the_stream_from_its_beginning(size: 
 
 
 async def test_a_radio_stream_that_is_cut_is_not_joined_with_later_bytes() -> None:
-    """The reader compares the first bytes: to skip as many bytes as it has read would take as long as before."""
+    """The reader compares the first bytes, because skipping all bytes that it has read would take too long."""
 
     def later(_ask: Ask) -> Reply:
         return Reply(head(200, {}) + OTHER_FILE[:100])  # the stream goes on too slowly to wait for more bytes

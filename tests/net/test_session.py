@@ -70,7 +70,7 @@ async def test_a_redirect_may_have_characters_that_are_not_allowed_in_urls() -> 
 
 
 @pytest.mark.parametrize("status", [200, 304, 305])
-async def test_another_status_is_not_a_redirect(status: int) -> None:
+async def test_a_location_is_followed_only_with_a_redirect_status(status: int) -> None:
     with Origin(serving({}, to("/to", status))) as origin:
         async with client() as made:
             await opened(made, origin.url)

@@ -146,7 +146,7 @@ NEXT = OK + b"Content-Length: 5\r\n\r\nwrong"
     ],
 )
 async def test_an_ambiguous_response_does_not_share_its_connection(answer: bytes, shares: bool) -> None:
-    """The second answer on the same connection would be another one."""
+    """The second answer on a connection differs from the first, so a shared connection is noticed."""
     second = OK + b"Content-Length: 6\r\n\r\nshared"
     with Origin(saying(answer, second)) as origin:
         async with client() as made:
@@ -227,7 +227,7 @@ async def test_a_compressed_body_that_is_cut_is_resumed_from_its_beginning() -> 
     assert len(origin.heads) >= 3
 
 
-async def test_a_part_of_a_compressed_body_without_a_range_is_an_error() -> None:
+async def test_a_206_with_a_part_of_a_compressed_body_is_an_error() -> None:
     part = b"HTTP/1.1 206 OK\r\nContent-Range: bytes 0-9/100\r\nContent-Length: 10\r\nContent-Encoding: gzip\r\n\r\n"
     with Origin(saying(part + CODED[:10])) as origin:
         async with client() as made:

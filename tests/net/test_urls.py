@@ -60,7 +60,7 @@ def test_an_invalid_url_is_an_upstream_failure(url: str) -> None:
 
 
 @given(st.text(max_size=80))
-def test_any_target_is_plain_and_normalising_it_again_changes_nothing(text: str) -> None:
+def test_any_normalised_target_is_plain_and_normalising_is_idempotent(text: str) -> None:
     try:
         target = split(f"http://host.example/{text}")[1]
     except UpstreamFailed:

@@ -53,7 +53,7 @@ def test_the_wheel_contains_only_the_package(distributions: tuple[Path, Path]) -
         assert f"serverpy_stream-{serverpy.__version__}/tests/conftest.py" in archive.getnames()
 
 
-def test_each_extra_is_named_with_its_packages() -> None:
+def test_the_declared_extras_are_those_that_the_code_knows() -> None:
     declared = PROJECT["project"]["optional-dependencies"]
     assert NAME == DISTRIBUTION
     assert {*declared} == {*(each.name for each in EXTRAS), "all"}
@@ -89,7 +89,7 @@ def test_the_installed_wheel_streams_by_a_child(bare: Server, media: Path) -> No
     assert bare.get("/page/prog", method="subprocess").body == (media / "prog.mp4").read_bytes()
 
 
-def test_the_installed_wheel_weaves(bare: Server, server: Server) -> None:
+def test_the_installed_wheel_weaves_video_and_audio(bare: Server, server: Server) -> None:
     answer = bare.get("/tube/watch/pair")
     assert answer.status == 200
     assert answer.body == server.get("/tube/watch/pair").body

@@ -126,7 +126,7 @@ def firefox() -> Iterator[Browser]:
 
 
 def _address(log_file: Path) -> str:
-    """Wait until Firefox prints the address of its WebSocket, and return that."""
+    """Wait until Firefox prints the address of its WebSocket, and return the address."""
     pattern = re.compile(r"WebDriver BiDi listening on (ws://\S+)")
 
     def found() -> re.Match[str] | None:

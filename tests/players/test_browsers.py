@@ -62,8 +62,8 @@ def test_a_browser_plays_a_stream_in_a_tab(server: Server, browser: Browser, kin
         assert page.run(IN_A_TAB) > 0.3
 
 
-def test_a_browser_fetches_a_file_anew_once_it_has_changed(server: Server, site: SampleSite, browser: Browser) -> None:
-    """It asks before it uses what it has kept, and gets the new bytes."""
+def test_a_browser_fetches_a_changed_file_again(server: Server, site: SampleSite, browser: Browser) -> None:
+    """The browser revalidates its cached copy, and gets the new bytes."""
     path = f"/page/fault/changes=told,id={type(browser).__module__}/clip.mp4"
     with browser.page() as page:
         page.go(f"{server.url}/docs")

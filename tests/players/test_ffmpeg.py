@@ -39,14 +39,14 @@ def test_a_woven_film_decodes_without_errors_to_the_streams_of_its_sources(serve
 
 
 def landing(media: str | Path, seconds: float) -> tuple[float, str]:
-    """Return the time and the flags of the first video packet that is read after a seek."""
+    """Return the time in seconds and the flags of the first video packet that is read after a seek."""
     wanted = ("-read_intervals", f"{seconds}%+#1", "-select_streams", "v", "-show_entries", "packet=pts_time,flags")
     time, flags = said("ffprobe", "-v", "error", *wanted, "-of", "csv=p=0", str(media)).strip().split(",")[:2]
     return float(time), flags
 
 
 def key_frames(media: Path) -> list[float]:
-    """Return the times of all key frames."""
+    """Return the times of all key frames in seconds."""
     wanted = ("-select_streams", "v", "-show_entries", "packet=pts_time,flags")
     rows = said("ffprobe", "-v", "error", *wanted, "-of", "csv=p=0", str(media)).split()
     return [float(time) for time, flags, *_ in (row.split(",") for row in rows) if flags.startswith("K")]

@@ -36,7 +36,7 @@ def film_of(name: str) -> Film:
 
 
 def end_of(file: Path) -> float:
-    """Return the time at which the last packet of `file` ends."""
+    """Return the time in seconds at which the last packet of `file` ends."""
     with av.open(str(file)) as container:
         (stream,) = container.streams
         assert stream.time_base is not None

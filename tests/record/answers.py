@@ -3,12 +3,13 @@
 Port numbers are replaced by names. A validator is recorded as `site` if it is that of a file of the sample site, and as
 `present` otherwise, because both contain the time at which the file was made. A body that is a file of the sample site,
 or a range of one, is recorded by the file's name; any other by its length and SHA-256. A body that was cut is recorded
-as `cut`, because the number of bytes before a cut depends on timing. Of an error only the status, the headers and the
-`code` are recorded, not the text.
+as `cut`, because the number of bytes before a cut depends on timing. The status, the headers and the `code` of an error
+are recorded, but not its text.
 
 The sample media are made by encoders, whose output may differ between versions and processors. `Record.media` is a
-fingerprint of them; `relaxed` removes from an answer what depends on their bytes. The bytes of photos differ with the
-number of processors, so they are not part of the fingerprint, and their lengths are not recorded.
+fingerprint of the media; `relaxed` removes from an answer the parts that depend on the media's bytes. The bytes of
+photos differ with the number of processors, so the photos are not part of the fingerprint, and their lengths are not
+recorded.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ COMMON = {
         "content-security-policy": "script-src 'none'; object-src 'none'",
     },
 }
-"""Headers that nearly all answers of a kind have. The record contains only other headers, and these headers if they are
-missing."""
+"""Headers that nearly all answers of a kind have. The record contains only the other headers of an answer, and the
+common headers that the answer lacks."""
 MISSING, PRESENT, SITE, CUT = "(missing)", "present", "site", "cut"
 LARGE_MIB = 6
 PHOTO_SUFFIX, PHOTO_TYPE = ".jpg", "image/jpeg"
@@ -86,8 +87,8 @@ class Files:
         self.fingerprint = digest.hexdigest()
 
     def name(self, body: bytes) -> str:
-        """Return the name of the file, or range of a file, that consists of these bytes. Returns their length and
-        SHA-256 if there is none."""
+        """Return the name of the file, or range of a file, that consists of these bytes. Returns the length and SHA-256
+        of the bytes if there is no such file."""
         digest = hashlib.sha256(body).hexdigest()
         return self._names.get(digest) or f"{len(body)} bytes {digest}"
 
@@ -237,7 +238,7 @@ class Record:
 
     def text(self) -> str:
         """Return JSON with one line for each request. If an answer equals an earlier one for the same sample, its line
-        is the name of that one: `relay` stands for the answer to `relay` without a range. `"as":"relay"` means that the
+        only names the earlier request: `relay` is the request by `relay` without a range. `"as":"relay"` means that the
         answer equals the one to `relay`, except for the fields in the line."""
         seen: dict[str, dict[str, str]] = {}
         lines = {}

@@ -69,7 +69,7 @@ class Case:
 
 
 def cases(sample: Sample) -> Iterator[Case]:
-    """Yield all requests for one sample. The first are those whose answers are most often repeated by others."""
+    """Yield all requests for one sample. Requests whose answers other requests often repeat come first."""
     yield from (Case(sample, method="relay", range=span) for span in RANGES)
     yield from (Case(sample, method=method, range=span) for method in ("auto", "embedded") for span in RANGES)
     yield Case(sample, verb="HEAD")
@@ -102,7 +102,8 @@ _FAULTS = (
 )
 _HLS_FAULTS = ("nolength", "closelength", "status=404", "etag=flip")
 _LIVE = "clock=request,window=6,begin=3,ends=6,target=1,quality=low,id=record"
-"""Broadcasts whose segments stay in the playlist to the end, so their bytes from `start=0` do not depend on time."""
+"""A broadcast whose segments stay in the playlist to the end, so that its bytes from `start=0` do not depend on
+time."""
 _PARAMS = (
     ("/page/prog", {"download": "1"}),
     ("/page/prog", {"download": "1", "filename": "ein Film – größer.mp4"}),
@@ -157,7 +158,7 @@ def _tube() -> Iterator[Sample]:
 
 
 def _addresses() -> Iterator[Sample]:
-    """Media and manifests without a page."""
+    """Yield media and manifests without a page."""
     yield from (Sample(f"/media/{name}", child=name in _MEDIA_BY_CHILD) for name in _MEDIA)
     yield from (Sample(f"/hls/{kind}/master.m3u8") for kind in ("ts", "fmp4", "aes", "audio", *HLS))
     yield from (Sample(f"/hls/ts/{variant}.m3u8") for variant in ("high", "low"))

@@ -2,7 +2,7 @@
 
 To save time, these tests ask for a part of the record: each sample by `relay` with three ranges, and by HEAD, which is
 `auto`; the groups in MORE also by `embedded` and for their `/info`; hostile media by `relay` without a range; two pages
-by `subprocess`. `scripts/record_answers.py --check` asks for all of it.
+by `subprocess`. `scripts/record_answers.py --check` asks for the whole record.
 """
 
 from __future__ import annotations

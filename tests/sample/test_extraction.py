@@ -191,7 +191,9 @@ def test_sampletube_serves_segments_to_its_session(site: SampleSite, ytdlp: YtDl
         ("unheard-of", "HTTPError", "404"),
     ],
 )
-def test_an_unavailable_film_tells_the_reason(site: SampleSite, ytdlp: YtDlp, name: str, kind: str, words: str) -> None:
+def test_the_error_for_an_unavailable_film_gives_the_reason(
+    site: SampleSite, ytdlp: YtDlp, name: str, kind: str, words: str
+) -> None:
     answer = ytdlp.error(tube(site, f"watch/{name}"))
     assert answer["kind"] == kind
     assert words in answer["error"]
@@ -204,7 +206,7 @@ def test_a_slow_film_stalls_until_yt_dlp_gives_up(site: SampleSite, ytdlp: YtDlp
     assert "timed out" in answer["error"]
 
 
-def test_media_that_is_available_later_has_its_time_two_seconds_ahead(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_media_that_is_available_later_states_a_time_two_seconds_ahead(site: SampleSite, ytdlp: YtDlp) -> None:
     begun = time.time()
     (found,) = formats(ytdlp.info(tube(site, "watch/later")), "available_at")
     assert begun + 1 < found[0] <= time.time() + 3

@@ -35,7 +35,7 @@ def test_an_invalid_fault_is_refused(site: SampleSite, spec: str) -> None:
     assert fault(site, spec).status == 400
 
 
-def test_a_cut_ends_each_body_with_fin_after_exactly_its_bytes(site: SampleSite) -> None:
+def test_a_cut_ends_each_body_with_fin_after_the_given_number_of_bytes(site: SampleSite) -> None:
     whole = site.path("audio.mp3").read_bytes()
     first = fault(site, "cut=70000")
     second = fault(site, "cut=70000", "Range: bytes=70000-")
@@ -44,7 +44,7 @@ def test_a_cut_ends_each_body_with_fin_after_exactly_its_bytes(site: SampleSite)
     assert fault(site, "cut=70000", "Range: bytes=140000-").end == "length"
 
 
-def test_a_reset_ends_the_body_with_rst_after_exactly_its_bytes(site: SampleSite) -> None:
+def test_a_reset_ends_the_body_with_rst_after_the_given_number_of_bytes(site: SampleSite) -> None:
     answer = fault(site, "rst=100000")
     assert answer.end == "rst"
     assert answer.body == site.path("audio.mp3").read_bytes()[:100_000]
@@ -158,7 +158,7 @@ def test_a_throttled_body_arrives_at_the_given_rate(site: SampleSite) -> None:
     assert answer.seconds > len(answer.body) / 400_000 * 0.8
 
 
-def test_faults_apply_to_segments_and_manifests_too(site: SampleSite) -> None:
+def test_faults_apply_to_segments_and_manifests(site: SampleSite) -> None:
     assert len(ask(f"{site.http}/fault/cut=1000/hls/ts/high-0.ts").body) == 1000
     assert ask(f"{site.http}/fault/delay=0/dash/manifest.mpd").status == 200
 

@@ -1,4 +1,4 @@
-"""Hostile media: each file is broken in the way that its name states, and costs the site little."""
+"""Hostile media: each file is broken in the way that its name states, and costs the site little memory."""
 
 from __future__ import annotations
 

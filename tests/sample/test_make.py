@@ -161,7 +161,7 @@ def test_two_processes_may_make_the_media_at_once(tmp_path: Path) -> None:
     assert (target / "prog.mp4").stat().st_size
 
 
-def test_the_large_file_has_its_size_and_its_hash_from_any_start(media: Path) -> None:
+def test_the_large_file_has_its_size_and_hash_and_can_be_read_from_any_start(media: Path) -> None:
     film = media / "prog.mp4"
     content = large_content(8, film)
     assert content

@@ -116,7 +116,7 @@ def test_frames_may_be_reordered_and_have_uneven_durations(media: Path) -> None:
 
 
 def edits(film: Path) -> list[tuple[int, int]]:
-    """Return the duration and media time of each edit (ISO/IEC 14496-12 §8.6.6), version 0."""
+    """Return the duration and media time of each edit in a version 0 edit list (ISO/IEC 14496-12 §8.6.6)."""
     count, *entries = numbers(first(film.read_bytes(), b"elst"))
     assert len(entries) == count * 3
     return [(entries[n], entries[n + 1]) for n in range(0, len(entries), 3)]

@@ -1,5 +1,5 @@
-"""Runs stock yt-dlp with the sample site's plugin: one JSON request per line on stdin, one JSON answer per line on
-stdout.
+"""A process that runs stock yt-dlp with the sample site's plugin: it reads one JSON request per line from stdin, and
+writes one JSON answer per line to stdout.
 
 The process is separate because plugins are global to a process and stay loaded.
 """

@@ -67,7 +67,7 @@ async def test_a_compressed_file_is_decoded_and_has_neither_length_nor_ranges(
             assert await drained(body) == FILM
 
 
-async def test_a_word_that_names_no_coding_changes_nothing() -> None:
+async def test_a_word_in_content_encoding_that_names_no_coding_is_ignored() -> None:
     with Origin(compressing("aws-chunked")) as origin:
         async with client() as made:
             body = await opened(made, Page(lambda _visit: track(origin, "/film")))

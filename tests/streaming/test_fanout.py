@@ -145,7 +145,7 @@ async def test_a_reader_that_joins_too_late_for_a_segment_waits_for_the_next_one
     await second.aclose()
 
 
-async def test_a_different_initialization_section_reaches_every_reader_once_and_in_its_place() -> None:
+async def test_a_different_initialization_section_reaches_every_reader_once_before_its_segments() -> None:
     """Of four readers, the first has read everything, the second nothing; the third joins while the section arrives,
     and the fourth after it."""
     budget = budget_of()

@@ -257,7 +257,7 @@ async def test_a_range_of_an_empty_file_is_beyond_its_end(shelf: Shelf) -> None:
                 await it.open(asked)
 
 
-async def test_a_server_that_refuses_the_range_of_the_first_bytes_is_asked_for_the_whole_file(shelf: Shelf) -> None:
+async def test_the_whole_file_is_requested_if_a_server_refuses_the_range_of_the_first_bytes(shelf: Shelf) -> None:
     data = written("flac", "flac")
     shelf.refuse = lambda _target: 416 if shelf.asked[-1].headers.get("Range") == "bytes=0-511" else None
     async with rig(shelf, plain(shelf, data)) as it:
@@ -299,7 +299,7 @@ async def test_head_closes_the_connection_of_a_server_without_ranges(shelf: Shel
             assert head.length == (9_000_000_000 if "Length" in framing else None)
             await eventually(origin.left.is_set)
     assert len(origin.heads) == 1
-    assert sent < 16 << 20  # the buffers of both kernels hold no more
+    assert sent < 16 << 20  # the kernel buffers of the two sockets hold no more
 
 
 # Segmented media

@@ -44,8 +44,8 @@ class Packager:
         self.shelf.files[path] = lambda: self._answer(path, make if isinstance(make, bytes) else make())
 
     def refuse(self, target: str) -> int | None:
-        """Decide how a request fails. Returns a status, or None if the body is right, wrong or cut: `_answer` makes
-        wrong bodies."""
+        """Choose whether and how a request fails. Returns the status of a refusal, or None if the request gets a body,
+        which may be wrong or cut."""
         count = self.failed[target] = self.failed.get(target, 0) + 1
         fails = count % 2 == 0 if target.endswith(".m3u8") else count == 1
         self._now = next(self.kinds) if fails else ""

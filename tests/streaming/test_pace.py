@@ -1,4 +1,4 @@
-"""Large steps: they are for readers that stay fast, and only while the budget has room for them."""
+"""Large steps: readers get them while they stay fast and the budget has room."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Room:
 
 
 def read(pace: Pace, nbytes: int, at: float, gap: float = 0.0) -> tuple[int, float]:
-    """Read `nbytes` in steps, each `gap` seconds after the previous one. Returns the size of the last step and the
-    time."""
+    """Read `nbytes` in steps, each `gap` seconds after the previous one. Returns the size of the last step in
+    bytes, and the time of that step in seconds."""
     step = 0
     while nbytes > 0:
         at += gap
@@ -62,7 +62,7 @@ def test_a_reader_that_pauses_after_each_step_never_gets_large_steps() -> None:
     assert read(pace, 2 * FAST_BYTES, 0.0, gap=2 * FAST_GAP_SECONDS)[0] == SMALL_STEP
 
 
-def test_steps_stay_small_until_there_is_room() -> None:
+def test_steps_stay_small_until_the_budget_has_room() -> None:
     room = Room(0)
     pace = Pace(room)
     _, at = read(pace, FAST_BYTES + LARGE_STEP, 0.0)

@@ -67,12 +67,12 @@ def test_the_latest_segment_stays_for_readers_that_may_join() -> None:
     assert (ring.first, ring.boundary) == (12, 12)
 
 
-def test_no_reader_can_join_at_a_segment_that_does_not_fit() -> None:
+def test_no_reader_can_join_at_a_segment_that_does_not_fit_in_the_ring() -> None:
     ring = filled(Ring(Purse(2 * STEP_BYTES)), 20, begins=(12,))
     assert (ring.first, ring.boundary) == (16, None)
 
 
-def test_room_that_is_held_is_not_returned() -> None:
+def test_held_room_is_not_returned_when_chunks_are_dropped() -> None:
     purse = Purse(4 * STEP_BYTES)
     ring = Ring(purse)
     assert ring.hold(3 * STEP_BYTES)

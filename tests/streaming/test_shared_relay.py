@@ -54,7 +54,7 @@ def page_of(show: Show) -> Page:
     return Page(lambda _visit: show.track())
 
 
-async def test_if_the_client_that_opens_a_stream_is_cancelled_the_next_one_opens_it() -> None:
+async def test_the_next_client_opens_a_stream_if_the_first_client_is_cancelled() -> None:
     shelf, held = Shelf(), threading.Event()
     show = Show(shelf)
 

@@ -226,8 +226,8 @@ async def test_an_address_that_the_guard_refuses_is_forbidden(site: SampleSite) 
 async def test_forbidden_http_addresses_on_a_page_are_refused(
     site: SampleSite, path: str, impersonate: str | None
 ) -> None:
-    """The address is in a redirect, a media address of the page, or a segment. None goes through a tunnel, whose
-    refusal would have its own status."""
+    """The forbidden address is in a redirect, in the page, or in a playlist. yt-dlp requests http addresses without
+    a tunnel, whose refusal would have another status."""
     inside = f"http://127.0.0.1:{site.closed_port}/media/prog.mp4"
 
     def playlist(connection: socket.socket, head: bytes) -> None:

@@ -28,7 +28,7 @@ from serverpy.ytdlp.session.proxies import SessionProxies
 from tests.extraction.workers import OPTIONS
 
 DROPPED = {"fragment_base_url", AUDIO_APART}
-"""Fields that only one of both extractions has."""
+"""Fields that only one of the two extractions has."""
 
 
 class Silent:

@@ -103,7 +103,7 @@ def test_a_ticket_runs_only_the_hooks_that_are_active() -> None:
         pass
 
 
-def test_a_ticket_of_an_event_is_set_with_the_event() -> None:
+def test_setting_an_event_stops_the_ticket_that_was_made_from_the_event() -> None:
     event = threading.Event()
     ticket = Ticket.of(event)
     assert Ticket.of(ticket) is ticket

@@ -326,14 +326,14 @@ def test_a_fragment_at_a_forbidden_address_is_forbidden(site: SampleSite) -> Non
 
 
 @pytest.mark.parametrize("target", [None, "chrome"], ids=["requests", "curl_cffi"])
-def test_over_https_the_bytes_are_the_same(site: SampleSite, target: str | None) -> None:
+def test_a_download_over_https_gives_the_bytes_of_the_file(site: SampleSite, target: str | None) -> None:
     info = progressive(f"{site.https}/media/prog.mp4", impersonate=target)
     with Running(info, nocheckcertificate=True) as download:
         assert download.read_all() == site.path("prog.mp4").read_bytes()
     assert download.error is None
 
 
-def test_cancelling_cuts_an_impersonated_request_too(site: SampleSite) -> None:
+def test_cancelling_cuts_an_impersonated_request(site: SampleSite) -> None:
     before = len(site.requests)
     info = progressive(f"{site.http}/fault/stall=100000/media/prog.mp4", impersonate="chrome")
     with Running(info) as download:

@@ -135,7 +135,7 @@ def request_absent_page(site: SampleSite) -> None:
         RequestError('Impersonate target "chrome" is not available. See --list-impersonate-targets'),
     ],
 )
-def test_an_extraction_that_needs_curl_cffi_names_the_extra_if_it_is_missing(
+def test_the_error_of_an_extraction_that_needs_curl_cffi_names_the_missing_extra(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert type(translate(reported(error))) is ExtractionFailed

@@ -123,7 +123,7 @@ def ending(cleanly: bool, head: bytes = OK, at: int = len(BODY)) -> Handler:
 
 @pytest.fixture
 def trusting(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let yt-dlp's sessions trust the test's certificate authority, in place of the system's, by the environment."""
+    """Set the environment so that yt-dlp trusts the test's certificate authority instead of those of the system."""
     monkeypatch.setenv("SSL_CERT_FILE", tls.ca)
 
 

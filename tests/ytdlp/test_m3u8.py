@@ -20,7 +20,7 @@ def test_bytes_before_the_header_of_a_playlist_are_removed(before: bytes) -> Non
 
 
 @pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf<html>", b"\n\n{}", b"\xef\xbb", b"#EXTM3U", b"  #EXT"])
-def test_other_responses_stay_unchanged(data: bytes) -> None:
+def test_responses_that_are_no_playlists_stay_unchanged(data: bytes) -> None:
     assert begin_with_header(data) == data
 
 
@@ -36,7 +36,7 @@ def test_a_playlist_of_segments_gets_a_target_duration(text: str) -> None:
 @pytest.mark.parametrize(
     "text", [CHANNELS, f"#EXTM3U\n{BANDWIDTH}\nv.m3u8", f"{MEDIA}#EXT-X-TARGETDURATION:2", "#EXTM3U\nv.m3u8"]
 )
-def test_other_playlists_stay_unchanged(text: str) -> None:
+def test_playlists_that_need_no_target_duration_stay_unchanged(text: str) -> None:
     assert mended(text, URL) == text
 
 

@@ -115,7 +115,7 @@ def test_every_field_that_the_server_needs_is_mapped() -> None:
     )
 
 
-def test_fragments_are_absolute_or_left_to_yt_dlp() -> None:
+def test_fragments_get_absolute_addresses_or_are_left_to_yt_dlp() -> None:
     listed = track(
         {"fragments": [{"path": "1.m4s", "duration": 2}, {"url": URL}], "fragment_base_url": "https://x.example/d/"}
     )
@@ -179,7 +179,7 @@ def test_a_live_title_has_no_date_and_time() -> None:
     assert (media.kind, media.title) == ("live", "News")
 
 
-def test_entries_are_addresses_or_media() -> None:
+def test_an_entry_of_a_playlist_has_an_address_or_media() -> None:
     playlist = found(
         {
             "_type": "playlist",

@@ -46,7 +46,7 @@ FORMATS = (
         ("b[ext$=m]", (("x",),)),
     ],
 )
-def test_selectors_mean_the_same_as_in_yt_dlp(selector: str, picked: tuple[tuple[str, ...], ...]) -> None:
+def test_selectors_pick_the_tracks_that_yt_dlp_picks(selector: str, picked: tuple[tuple[str, ...], ...]) -> None:
     assert select(selector, FORMATS) == picked
 
 

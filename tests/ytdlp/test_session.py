@@ -1,4 +1,4 @@
-"""A slim session, which finds the same as stock yt-dlp."""
+"""A slim session, which extracts the same media as stock yt-dlp."""
 
 from __future__ import annotations
 

@@ -1,1 +1,2 @@
-"""Runs the benchmark: scenarios start targets, clients load the targets, and samplers read their memory and CPU."""
+"""The measurements: scenarios start targets, clients load the targets, and samplers read the targets' memory and
+CPU."""

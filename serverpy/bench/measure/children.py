@@ -1,6 +1,7 @@
 """Child processes of the bench: each has its own session and a log file for its output, and is always ended.
 
-The session keeps a Ctrl-C in the terminal from reaching them: only the bench receives it, and ends them in order.
+The session keeps a Ctrl-C in the terminal from the children: only the bench receives the signal, and then ends the
+children in order.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Child:
-    """A child process. `directory` is its working directory; `running` makes it and removes it at the end."""
+    """A child process. `directory` is its working directory, which the function `running` creates and removes."""
 
     process: subprocess.Popen[bytes]
     title: str
@@ -55,13 +56,13 @@ class Child:
             raise TargetDied(f"{self.title} has ended unexpectedly ({self.process.returncode}). {self._tail()}")
 
     def said(self, pattern: str, seconds: float) -> re.Match[str]:
-        """Wait until the child's output matches `pattern`. Raises TargetFailed if the child ends first, or does not
-        print it in time."""
+        """Wait until the child's output matches `pattern`, and return the match. Raises TargetFailed if the child ends
+        first, or prints no match within `seconds`."""
         return self.until(lambda: re.search(pattern, self.log), seconds)
 
     def until(self, condition: Callable[[], T | None], seconds: float) -> T:
         """Call `condition` until it returns a true value, and return that value. Raises TargetFailed if the child ends
-        first, or after `seconds`."""
+        first, or `seconds` pass."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             if self.process.poll() is not None:
@@ -86,9 +87,9 @@ def running(
 ) -> Iterator[Child]:
     """Run `command` as a child for the duration of the block, then end it and all its descendants and wait for them.
 
-    `env` is added to a clean environment. `files` (name → text) are written into its directory before it starts.
-    `{directory}` in an argument or in a file stands for that directory. With `hold_stdin` the child reads EOF on its
-    stdin when the bench ends for any reason."""
+    `env` is added to a clean environment. `files` (name → text) are written into the child's working directory before
+    the start. `{directory}` in an argument or in a file stands for that directory. With `hold_stdin` the child reads
+    EOF on its stdin when the bench ends for any reason."""
     with tempfile.TemporaryDirectory(prefix="serverpy-bench-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         for file, text in (files or {}).items():
@@ -126,7 +127,7 @@ def clean_environment() -> dict[str, str]:
 
 def _raise_fd_limit(pid: int) -> None:
     """Raise the limit on open files, so that a target does not fail because of a shell's limit of 1024."""
-    # the process has ended already, which the caller notices when it waits for it
+    # If the process has already ended, the caller notices that when it waits for output.
     with contextlib.suppress(ProcessLookupError):
         _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
         wanted = MAX_FDS if hard == resource.RLIM_INFINITY else min(hard, MAX_FDS)
@@ -134,14 +135,15 @@ def _raise_fd_limit(pid: int) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Send SIGTERM to the first process, so that it can end its children itself; after STOP_SECONDS, SIGKILL to all."""
+    """Send SIGTERM to `process`, so that it can end its children. Once it has ended, or after STOP_SECONDS, send
+    SIGKILL to all that are left."""
     family = _family(process.pid)
     try:
         process.terminate()
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        pass  # `_kill` below ends it
-    finally:  # also when Ctrl-C is pressed again
+        pass  # `process.kill` below ends it
+    finally:  # this also runs if Ctrl-C is pressed again
         family |= _family(process.pid)
         for each in family:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -152,7 +154,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _family(pid: int) -> set[psutil.Process]:
-    """Return all descendants of `pid` and all members of its process group, since an orphan has another parent."""
+    """Return all descendants of `pid` and all members of its process group, which include orphans."""
     found = set[psutil.Process]()
     with contextlib.suppress(psutil.NoSuchProcess):
         found.update(psutil.Process(pid).children(recursive=True))
@@ -165,11 +167,12 @@ def _family(pid: int) -> set[psutil.Process]:
 
 @contextlib.contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, so that the children are ended. Main thread only.
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, so that the children are ended. Call it in the
+    main thread.
 
     A SIGHUP or SIGINT that is ignored (`nohup`, a background job of a script) stays ignored; SIGTERM always ends the
-    bench. SIGINT needs no handler here: Python's own raises KeyboardInterrupt, and Python does not install it if SIGINT
-    is ignored."""
+    bench. SIGINT needs no handler here: Python's own handler raises KeyboardInterrupt, and Python does not install that
+    handler if SIGINT is ignored."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

@@ -3,7 +3,7 @@ server that they load, and they compare every byte with the media.
 
 Slow readers belong to a `Crowd`, which one task paces. `whole`, `first_byte`, `leaving` and `for_a_while` send one
 request each on a connection of its own; `many` and `Visitor` repeat requests on connections that stay open. None of
-them raises because of what the server does: the `Outcome` says how a request ended, and the scenario decides.
+them raises an error if a request fails: the `Outcome` says how the request ended, and the scenario decides.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from serverpy.bench.measure.exchange import GOOD, Answer, Ask, End, Outcome
 from serverpy.tasks import cancel, spawn
 
 RECEIVE_BYTES = 64 * 1024
-"""The kernel's receive buffer of a slow client. With the default size the kernel takes in megabytes before the server
-notices that the client is slow; the server holds the same bytes for a client, but later."""
+"""Size of the kernel's receive buffer of a slow client. With the default size, the kernel accepts megabytes before the
+server notices that the client is slow, so the server's own buffers fill later."""
 SEGMENT_BYTES = 1448
 """TCP segment size of a slow client, as over Ethernet. With loopback's 64 KB, the server's kernel buffers 2.6 MB for
 each client, which would leave the server idle for the first half minute."""
 READ_BYTES = 256 * 1024
 SLOTS = 10
 TICK_SECONDS = 0.025
-"""In one tick the clients of one slot, a tenth of them, have their turn: each client every quarter of a second."""
+"""Seconds between two ticks. On each tick, the clients of one slot, a tenth of all, have their turn, so each client
+reads every quarter of a second."""
 OPENING_AT_ONCE = 64
 HOPELESS_AFTER = 50
 
@@ -212,8 +213,9 @@ class Tally:
 async def many(
     ask: Callable[[], Ask], connections: int, *, count: int | None = None, seconds: float | None = None
 ) -> Tally:
-    """Send the requests that `ask` returns, one after the other, over `connections` that stay open if the server keeps
-    them: `count` in all, or for `seconds`. Stops early if over a tenth of at least 50 requests failed."""
+    """Send the requests that `ask` returns over `connections` connections, one after the other on each: `count`
+    requests in all, or for `seconds`. A connection stays open if the server keeps it. Stops early if more than a tenth
+    of at least 50 requests have failed."""
     tally, begun = Tally(), time.monotonic()
     left = iter(range(count)) if count is not None else None
 
@@ -234,7 +236,7 @@ async def many(
 
 class Visitor:
     """One client that sends one request after the other, over a connection that stays open if the server keeps it.
-    `opened` counts connections. The owner closes it."""
+    `opened` counts connections. The owner closes the visitor."""
 
     def __init__(self) -> None:
         self._connection: socket.socket | None = None
@@ -316,7 +318,7 @@ async def _send(connection: socket.socket, ask: Ask, *, fresh: bool = True) -> N
 
 
 def _socket(*, slow: bool = False) -> socket.socket:
-    """Return a non-blocking socket. The sizes must be set before it connects."""
+    """Return a non-blocking socket, if `slow` with small kernel buffers. Their sizes must be set before the connect."""
     connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     connection.setblocking(False)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

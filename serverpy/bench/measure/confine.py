@@ -1,6 +1,6 @@
-"""Limits the memory of a running process: with a memory cgroup if one can be made, else with a limit on its data.
+"""A limit on the memory of a running process: a memory cgroup if the bench may create one, else RLIMIT_DATA.
 
-A server that keeps to its memory bound does not notice either of them.
+A server that keeps to its memory bound does not notice the limit.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def confined(pid: int, more_bytes: int, used_bytes: int) -> Iterator[How]:
     try:
         yield "prlimit"
     finally:
-        # the process has ended, which the caller notices when it waits for it
+        # If the process has ended, there is no limit to restore.
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(pid, resource.RLIMIT_DATA, before)
 

@@ -1,6 +1,6 @@
 """One request of a bench client and its response, which is parsed, counted and compared byte by byte.
 
-Pure: bytes go in, an `Outcome` comes out. `clients` has the sockets.
+The module does no I/O: bytes go in, an `Outcome` comes out. The sockets are in `clients`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ REASON_BYTES = 300
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request and its expected body: `reference` (None: any bytes), or the part of it in `span`, which is the first
-    byte and the one after the last."""
+    """One request and its expected body: the whole `reference`, or its bytes in `span` (first byte, byte after the
+    last). If `reference` is None, any body is right."""
 
     host: str
     port: int
@@ -47,9 +47,9 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of one request. `received` counts bytes of the body. `first_byte` and `seconds` are measured from before
-    the connect. `stall` is the longest time in which a slow client found nothing to read (None for other clients).
-    `retry_after` is the value of that header."""
+    """The end of one request. `received` counts bytes of the body. `first_byte` and `seconds` are seconds since just
+    before the connect. `stall` is the longest time in seconds in which a slow client found nothing to read (None for
+    other clients). `retry_after` is the value of the Retry-After header."""
 
     end: End
     status: int | None
@@ -92,8 +92,8 @@ class Answer:
             self.wrong = self.wrong or f"not HTTP: {error}"
 
     def outcome(self, *, left: bool = False, failure: str = "", stall: float | None = None) -> Outcome:
-        """Return how the request ended. The framing decides, or the client's `left`, or a `failure`, or else the end of
-        the connection."""
+        """Return how the request ended. If the response is incomplete, `left` says that the client disconnected as
+        planned, and `failure` why the connection ended."""
         end, reason = self._end(left, failure)
         return Outcome(end, self.status, self.received, self.first_byte, self.age, stall, reason, self._retry_after)
 
@@ -101,7 +101,8 @@ class Answer:
         if self.wrong:
             return "wrong", self.wrong
         if self.status is None:
-            return "failed", failure or "the connection ended before a response"
+            silent = "silent until the client disconnected" if left else "the connection ended before a response"
+            return "failed", failure or silent
         if self.status not in (200, 206):
             return "refused", f"{self.status} {self._error.decode('utf-8', 'replace')}".strip()
         size = self._size()
@@ -114,8 +115,8 @@ class Answer:
         return "cut", failure or f"cut after {self.received} bytes{'' if size is None else f' of {size}'}"
 
     def _first(self) -> int:
-        """Return the offset of the body's first byte: a server may answer a range request with the whole file (RFC 9110
-        §14.2)."""
+        """Return the offset in the media of the body's first byte. It is 0 for a 200, because a server may answer a
+        range request with the whole file (RFC 9110 §14.2)."""
         return self._ask.span[0] if self._ask.span and self.status == 206 else 0
 
     def _size(self) -> int | None:
@@ -158,4 +159,4 @@ class Answer:
 
     def _framed(self) -> None:
         self.framed_end = self.status is not None and self.status >= 200
-        self.keeps_alive = bool(self.framed_end and self._parser.should_keep_alive())  # the parser discards it later
+        self.keeps_alive = bool(self.framed_end and self._parser.should_keep_alive())  # the parser resets this later

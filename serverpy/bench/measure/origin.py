@@ -14,13 +14,13 @@ from serverpy.bench.measure.children import running
 Scheme = Literal["http", "https"]
 
 START_SECONDS = 120.0
-"""Time for the site to start: at the first start it generates its media."""
+"""Seconds that the site may take to start. At its first start, the site generates its media."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """The running site. A medium is named by its file or playlist on the site: a file (`prog.mp4`, `large-180.mp4`) or
-    a playlist (`hls/ts`)."""
+    """The running site. The name of a medium is that of its file (`prog.mp4`, `large-180.mp4`) or of its playlist
+    (`hls/ts`) on the site."""
 
     pid: int
     http: str

@@ -1,7 +1,7 @@
 """Progress of a run: a bar with the remaining time on a terminal, otherwise lines.
 
-The remaining time is the sum of the estimates of the remaining cells, scaled by how long past cells took compared with
-theirs. Cells take from 5 seconds to 5 minutes, so other estimates jump.
+The remaining time is the sum of the estimates of the remaining cells, multiplied by the ratio of elapsed to estimated
+time of the past cells. Cells take from 5 seconds to 5 minutes, so an estimate by the number of cells would jump.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class Bar(Progress):
         return super().get_renderables()
 
     def _pace(self) -> float:
-        """Return how many seconds an estimated second has taken so far; 1 until enough time has passed."""
+        """Return elapsed ÷ estimated seconds of the past cells; 1 while their estimates sum to less than
+        ENOUGH_SECONDS."""
         return (self._cell_begun - self._begun) / self._behind if self._behind >= ENOUGH_SECONDS else 1.0
 
 

@@ -1,4 +1,4 @@
-"""A run of the bench: measures the chosen scenarios one after the other and writes the results to `results.json`. It
+"""A run of the bench: it measures the chosen scenarios one after the other and writes the results to `results.json`. It
 rewrites the file after each scenario, so that no result is lost. It records a failed scenario with its reason and still
 runs the others; it marks an interrupted scenario as incomplete. When `run` returns or raises, every process that it
 started has ended.
@@ -44,8 +44,8 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The measurements to make. `methods` None means every target that can run here; `streams` None, as many as the
-    mode says."""
+    """The measurements to make. If `methods` is None, every target that can run here is measured; if `streams` is None,
+    the mode determines the numbers of clients."""
 
     scenarios: Sequence[Scenario]
     mode: Mode
@@ -87,7 +87,7 @@ def run(order: Order, watcher: Watcher) -> int:
                 if result.status == "incomplete":
                     return INTERRUPTED
     except KeyboardInterrupt:
-        return INTERRUPTED  # a stop between two scenarios
+        return INTERRUPTED  # the user has interrupted the run between two scenarios
     record.finish()
     return DONE if all(result.status in ("done", "skipped") for result in record.results) else FAILED
 

@@ -47,7 +47,7 @@ def read(pid: int, *, alone: bool = False) -> Reading:
         root = psutil.Process(pid)
         parts = [_part(root)]
         family = [] if alone else root.children(recursive=True)
-    except psutil.NoSuchProcess:  # includes ZombieProcess
+    except psutil.NoSuchProcess:  # NoSuchProcess includes ZombieProcess
         raise TargetDied(f"The process {pid} under test has ended.") from None
     if parts[0].zombies:
         raise TargetDied(f"The process {pid} under test has ended.")
@@ -78,7 +78,7 @@ class Sampler:
 
     Use a sampler once. `stop` takes a last reading and joins the thread; it is idempotent. It raises the error that
     ended the sampling early, usually TargetDied; before that, `check` raises the same error in any thread. The sampler
-    keeps the readings until then."""
+    keeps the readings from before the error."""
 
     def __init__(self, pid: int, hz: float = 5.0, *, alone: bool = False) -> None:
         self._pid, self._period, self._alone = pid, 1 / hz, alone
@@ -120,12 +120,12 @@ class Sampler:
         due = time.monotonic()
         try:
             while True:
-                due = max(due + self._period, time.monotonic())  # avoids a burst of readings after a late one
+                due = max(due + self._period, time.monotonic())  # this avoids a burst of readings after a late one
                 stopped = self._stopped.wait(max(0.0, due - time.monotonic()))
                 self._readings.append(read(self._pid, alone=self._alone))
                 if stopped:
                     return
-        except Exception as error:  # noqa: BLE001  # `check` raises it
+        except Exception as error:  # noqa: BLE001  # `check` raises this error
             self._failure = error
 
     def __enter__(self) -> Self:

@@ -35,7 +35,7 @@ QUEUE, CHUNK = 20, 8192
 EMPTY_SECONDS = 0.01
 """Seconds between polls of an empty queue: a thread cannot wake the loop through a queue.Queue."""
 FULL_SECONDS = 0.5
-"""Seconds between checks, by a thread with a full queue, that its client is still connected."""
+"""Seconds for which a thread waits at a full queue before it checks whether its client is still connected."""
 REQUEST_SECONDS = 60
 
 OPTIONS = {
@@ -66,7 +66,7 @@ def download(url: str, chunks: Chunks, left: threading.Event) -> None:
         for chunk in fetch(address, headers):
             if not put(chunks, chunk, left):
                 return
-    except Exception as error:  # noqa: BLE001  # the loop receives it and cuts the connection
+    except Exception as error:  # noqa: BLE001  # the loop receives the error and cuts the connection
         end = error
     put(chunks, end, left)
 
@@ -124,7 +124,7 @@ def shared_client() -> httpx.AsyncClient:
 
     import httpx
 
-    context = ssl.create_default_context()  # obeys SSL_CERT_FILE
+    context = ssl.create_default_context()  # this context obeys SSL_CERT_FILE
     return httpx.AsyncClient(
         verify=context, timeout=REQUEST_SECONDS, follow_redirects=True, limits=httpx.Limits(max_connections=None)
     )

@@ -1,1 +1,1 @@
-"""Reads results and shows them: verdicts on claims and limits, tables, charts, Markdown and HTML. Measures nothing."""
+"""The report on results: verdicts on claims and limits, tables, charts, Markdown and HTML. It measures nothing."""

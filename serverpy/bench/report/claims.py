@@ -2,8 +2,8 @@
 
 A claim is a range. If the figure that the bench measured is inside it (widened by a tenth on both sides, because two
 runs differ by that much), the claim *held*. If the figure is below, the claim was *too high*; if above, *too low*. A
-claim without a figure of its own ("X needs less than Y") is stored as the ratio that it implies, and *held* or was
-*wrong*. Without a figure there is no verdict, only *not measured* and the reason.
+claim without a figure of its own ("X needs less than Y") is stored as the ratio that it implies; its verdict is *held*
+or *wrong*. Without a measured figure there is no verdict, only *not measured* and the reason.
 """
 
 from __future__ import annotations

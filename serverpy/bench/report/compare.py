@@ -1,5 +1,5 @@
-"""Comparison of two runs of the bench, figure by figure: before and after a change, or the same twice to see the
-noise."""
+"""Comparison of two runs of the bench, figure by figure: before and after a change, or of the same version twice to see
+the noise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serverpy.bench.report.styles import style_of
 from serverpy.bench.report.units import digits, figure
 
 AGAINST = "against"
-"""The key in `results.json` for the figures of the earlier run, once two runs were compared."""
+"""The key in `results.json` for the figures of the earlier run with which this run was compared."""
 
 COMPARED = {
     "steps": ("pss",),
@@ -69,7 +69,7 @@ def compared(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, An
 
 
 def comparison(kept: Mapping[str, Any] | None) -> Iterator[Block]:
-    """Yield the blocks of the report's comparison section. Yields none without an earlier run."""
+    """Yield the blocks of the report's comparison section. Yields none if there was no earlier run."""
     if kept is None:
         return
     yield Heading("Compared with an earlier run")

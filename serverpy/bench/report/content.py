@@ -165,7 +165,8 @@ def _server_cells(row: Row | NotMeasured) -> tuple[str, ...]:
 
 
 def _of(row: Row, name: str, asked: str) -> str:
-    """Return how many of the connected clients were served, which may be fewer than there is room for."""
+    """Return how many clients were served and how many were connected. The number of connected clients may be below the
+    profile's limit."""
     text, all_of_them = show(number(row, name), "count"), number(row, asked)
     return f"{text} of {show(all_of_them, 'count')}" if isinstance(all_of_them, Figure) else text
 

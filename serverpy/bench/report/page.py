@@ -45,7 +45,7 @@ class Table:
 class Code:
     text: str
     folded: str = ""
-    """The summary line to click on. HTML folds the block below it, Markdown leaves it out."""
+    """The summary line to click on. HTML folds the block below this line, Markdown leaves the block out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ _SHAPE = re.compile(rf"(at most |at least |about |)([\d.]+) ?{_UNIT}(?: (to|±) 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A range in the base unit. `low` and `high` may be None (open). `about` is the figure of a range given as
-    `about`."""
+    """A range in the base unit. `low` and `high` may be None (open). `about` is the middle of a range that is written
+    as `about …`."""
 
     unit: Unit
     low: float | None = None

@@ -208,7 +208,7 @@ def unsound(row: Row) -> NotMeasured | None:
     if "clients" not in row:
         return None
     clients = row["clients"]
-    turns_away = "timed_out" in row  # `promise` has more clients than there is room for
+    turns_away = "timed_out" in row  # in `promise`, more clients connect than the budget has room for
     phrases = {"wrong": "got wrong bytes", "failed": "failed", **({} if turns_away else {"refused": "were refused"})}
     for name, phrase in phrases.items():
         if row.get(name):

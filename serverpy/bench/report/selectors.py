@@ -22,7 +22,7 @@ from serverpy.bench.report.units import digits
 
 NONE = "none: "
 MIXED_REQUESTS = 10_000
-"""The number of requests that the limit names."""
+"""The number of requests in the limit for `mixed`."""
 METER_SECONDS = 60
 """The server's own loop-lag meter covers the last minute."""
 _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
@@ -65,7 +65,7 @@ class _Evaluation:
         self.notes: list[str] = []
 
     def value(self, node: ast.expr, row: Row | None = None) -> float:
-        """Evaluate a node. Inside the brackets of a `row`, names are its fields."""
+        """Evaluate a node. If there is a `row`, a name in the node is a field of the row."""
         match node:
             case ast.Constant(value=int() | float() as constant):
                 return float(constant)
@@ -119,8 +119,8 @@ class _Evaluation:
 
     def peak(self, arguments: list[ast.expr], _row: Row | None) -> float:
         """Return the memory of the whole process tree with that many slow readers. If the run did not measure that many
-        children, extrapolate from the largest number that it measured, and add a note: each child is a process of its
-        own."""
+        children, extrapolate from the largest measured number, and add a note: each further child is one more
+        process."""
         target, clients = self._word(arguments[0]), self.value(arguments[1])
         found = self._results.row("crowd", target=target, clients=clients, scheme="http")
         if target == "subprocess" and isinstance(found, NotMeasured) and not found.failed:
@@ -142,8 +142,8 @@ class _Evaluation:
         return ours
 
     def carried_of(self, arguments: list[ast.expr], row: Row | None) -> float:
-        """Return how many clients were served. If all were, and fewer connected than the third argument, the run has
-        not found the limit."""
+        """Return how many clients were served. Raises _MissingError if all were served but fewer connected than the
+        third argument, because the run has not found the limit then."""
         carried, least = self.value(arguments[0], row), self.value(arguments[2])
         asked = None if row is None else row.get(ast.unparse(arguments[1]))
         if asked is not None and carried >= asked:

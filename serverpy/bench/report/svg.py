@@ -1,4 +1,4 @@
-"""Adapts matplotlib's SVG for a page: themes, unique ids, no external references.
+"""Adaptation of matplotlib's SVG for a page: themes, unique ids, no external references.
 
 A drawing uses two placeholder colours, INK for text and lines and PAPER for the background. This module replaces them
 by CSS, `currentColor` and a class whose fill follows the reader's preference, so that one file suits light and dark

@@ -32,7 +32,7 @@ def figure(value: float, unit: Unit) -> str:
 
 
 def span(low: float | None, high: float | None, unit: Unit) -> str:
-    """Format the range from `low` to `high`; one of them may be None (open). Raises ValueError if both are."""
+    """Format the range from `low` to `high`; one of them may be None (open). Raises ValueError if both are None."""
     if low is None and high is None:
         raise ValueError("a range has at least one end")
     if low is None:

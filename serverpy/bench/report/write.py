@@ -1,4 +1,4 @@
-"""Writes the files of the report from `results.json`: Markdown, one HTML page, and the charts.
+"""The writer of the report's files from `results.json`: Markdown, one HTML page, and the charts.
 
 `serverpy bench` calls `write` at the end of a run, whether it is complete or not.
 """
@@ -24,9 +24,9 @@ def write(
     """Write `report.md`, `report.html` and `img/*.svg` into `out`, and `benchmark.md`, `benchmark.json` and `img/*.svg`
     into `docs` (the repository's). Returns the path of the HTML page.
 
-    Adds scenarios that are missing or failed in the run from `more` runs. Shows the figures of the run `against` beside
-    those of this one. Replaces each file atomically. Raises OSError if a file cannot be read or written, ValueError if
-    one does not hold results.
+    Adds from the runs `more` the scenarios that are missing or failed in this run. Shows the figures of the run
+    `against` beside those of this run. Replaces each file atomically. Raises OSError if a file cannot be read or
+    written, ValueError if one does not hold results.
     """
     raw = load(results_path)
     for path in more:
@@ -48,8 +48,8 @@ def write(
 
 
 def together(first: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Return the first run with the scenarios that are missing or failed in it taken from the other. Its `meta` says
-    which those are, and how and when the other was made."""
+    """Return the first run with the scenarios that are missing or failed in it taken from the other. The `meta` of the
+    result names the added scenarios, and the command and start of the other run."""
     sound = {scenario["name"] for scenario in first["scenarios"] if scenario["status"] in ("done", "skipped")}
     added = [scenario for scenario in other["scenarios"] if scenario["name"] not in sound]
     names = [scenario["name"] for scenario in added]

@@ -1,8 +1,8 @@
-"""Boxes of the ISO base media file format (ISO/IEC 14496-12 §4.2): finds them in a buffer, one level at a time, and
-writes them.
+"""Boxes of the ISO base media file format (ISO/IEC 14496-12 §4.2): functions that find them in a buffer, one level at a
+time, and functions that write them.
 
 The buffers are untrusted. No function here recurses, allocates more than the buffer holds, or reads beyond the given
-box. Raises `NotMedia` if a box does not fit.
+box. The functions raise `NotMedia` if a box does not fit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from serverpy.errors import NotMedia
 
 MAX_CHILDREN = 4096
-"""Maximum number of boxes side by side inside one box; a moov has a handful."""
+"""Maximum number of boxes side by side inside one box; a moov usually has a handful."""
 HEADER_BYTES = 16
 """Maximum size of a box's header: size, type and a 64-bit size."""
 
@@ -81,7 +81,7 @@ def children(data: memoryview, box: Box, skip: int = 0) -> Iterator[Box]:
 
 
 def by_kind(data: memoryview, box: Box, skip: int = 0) -> dict[bytes, Box]:
-    """Return the children by kind; the first one if a kind occurs twice."""
+    """Return the children by kind. If several children have the same kind, the first one counts."""
     found: dict[bytes, Box] = {}
     for child in children(data, box, skip):
         found.setdefault(child.kind, child)
@@ -96,15 +96,16 @@ def need(found: dict[bytes, Box], kind: bytes) -> Box:
 
 
 def fields(layout: str, data: memoryview, box: Box, at: int = 0) -> tuple[int, ...]:
-    """Read big-endian numbers (in `struct`'s format) at `at` of the box's content."""
+    """Read big-endian numbers, in `struct`'s format `layout`, at offset `at` of the box's content. Raises `NotMedia` if
+    the box is too short."""
     if box.body + at + struct.calcsize(f">{layout}") > box.end:
         raise damaged(f"its {box.name} box is too short")
     return struct.unpack_from(f">{layout}", data, box.body + at)
 
 
 def table(code: str, data: memoryview, box: Box, at: int, count: int) -> array[int]:
-    """Read `count` big-endian numbers of `array`'s type `code` at `at` of the box's content. Raises `NotMedia`, before
-    it allocates memory, if the box is too short for `count`."""
+    """Read `count` big-endian numbers of `array`'s type `code` at offset `at` of the box's content. Raises `NotMedia`,
+    before it allocates memory, if the box is too short for `count`."""
     values = array(code)
     start = box.body + at
     if count * values.itemsize > box.end - start:
@@ -114,7 +115,7 @@ def table(code: str, data: memoryview, box: Box, at: int, count: int) -> array[i
 
 
 def swapped(values: array[int]) -> array[int]:
-    """Convert from or to big-endian, in place."""
+    """Convert the numbers from or to big-endian, in place."""
     if sys.byteorder == "little":
         values.byteswap()
     return values

@@ -5,8 +5,8 @@ A fragment keeps its length when its numbers change, so the index of each source
 that change are patched while a fragment is sent (`patch_moof`): its sequence number, its track number, and offsets that
 count from the beginning of the file.
 
-Each track has its own sidx. Measured: browsers seek as fast with them as without, players built on libav need no scan
-of all fragments, and a single sidx for both tracks made Chromium's seeks slow.
+Each track has its own sidx. According to measurements, browsers seek as fast with two sidx boxes as with none, players
+built on libav need not scan all fragments, and a single sidx for both tracks makes Chromium's seeks slow.
 """
 
 from __future__ import annotations
@@ -101,9 +101,10 @@ def _write_trex(number: int, track: Track) -> bytes:
 
 
 def patch_moof(moof: bytes, old_number: int, new_number: int, sequence: int, shift: int) -> bytes:
-    """Return the moof for another file: with the number `sequence`, its track `old_number` as `new_number`, moved by
-    `shift` bytes. Raises `NotMedia` if it is damaged or has other tracks, `DrmProtected` if it is encrypted,
-    `UnsupportedConversion` if a fragment's base depends on another's."""
+    """Return `moof` for another file, with three changes: its sequence number becomes `sequence`, its track number
+    `old_number` becomes `new_number`, and its offsets are moved by `shift` bytes. Raises `NotMedia` if the moof is
+    damaged or has other tracks, `DrmProtected` if it is encrypted, `UnsupportedConversion` if the offsets of one track
+    fragment depend on another."""
     data, patched = memoryview(moof), bytearray(moof)
     box = box_at(data, 0, len(data))
     if box is None:

@@ -1,5 +1,5 @@
-"""Writes the header of the woven file: ftyp and a moov with both tracks. It copies the boxes that describe the samples
-unchanged; only the samples' positions, the track numbers and values in the movie's time scale are new."""
+"""The writer of the woven file's header: ftyp and a moov with both tracks. It copies the boxes that describe the
+samples unchanged; only the samples' positions, the track numbers and values in the movie's time scale are new."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _times(data: memoryview, box: Box, between: str) -> tuple[int, int, int, int
 
 
 def _duration(track: Track, scale: int) -> int:
-    """Return the track's duration in units of `scale`, or all ones if it is unknown."""
+    """Return the track's duration in units of `scale`, or a number of 64 set bits if the duration is unknown."""
     duration = _times(track.data, track.tkhd, between="4x")[3]
     unknown = _UNKNOWN_64 if fields("B", track.data, track.tkhd)[0] else _UNKNOWN_32
     return _UNKNOWN_64 if duration == unknown else _rescale(duration, track.movie_scale, scale)

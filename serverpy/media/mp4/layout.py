@@ -1,4 +1,4 @@
-"""The virtual file: maps each of its bytes to a byte of its header or to a byte of a source.
+"""The layout of a virtual file, which maps each byte to a byte of the layout's own header or of a source.
 
 All requests for the same pair share one layout: a header, and a plan of runs in packed columns. A bisection and a walk
 find the bytes of a range.
@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 VIDEO, AUDIO, HEADER = 0, 1, 2
-"""Sources of bytes: the two files of a pair, by index, and the layout's own header."""
+"""Numbers of the sources of bytes: the two files of a pair, and the layout's own header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Contiguous bytes: `length` bytes at `offset` of `source`. Bytes of a track belong to run number `run`, and begin
-    `skip` bytes after the run's first byte."""
+    """Contiguous bytes: `length` bytes at `offset` of `source`. A piece of a track belongs to run number `run`, and
+    begins `skip` bytes after the run's first byte."""
 
     source: int
     offset: int
@@ -30,9 +30,10 @@ class Piece:
 @dataclass(frozen=True, slots=True)
 class Layout:
     """A virtual file of `total` bytes. Run r is at `starts[r]`, up to `starts[r + 1]`, and comes from `offsets[r]` of
-    the source `sources[r]`. `sizes` are those of the sources that the layout was made for. Without `numbers`, runs are
-    passed on unchanged. With `numbers`, the track numbers in the sources, each run is a block of fragments whose moofs
-    are patched while they are sent (`fragments.py`). `seconds` is the duration of the film, if it is known."""
+    the source `sources[r]`. `sizes` are the lengths, in bytes, of the sources that the layout was made for. Without
+    `numbers`, runs are passed on unchanged. With `numbers`, the track numbers in the sources, each run is a block of
+    fragments whose moofs are patched while they are sent (`fragments.py`). `seconds` is the duration of the film; None
+    if it is unknown."""
 
     header: bytes
     starts: array[int]
@@ -66,8 +67,8 @@ class Layout:
             run += 1
 
     def bounds(self, source: int, first: int, end: int) -> tuple[int, int] | None:
-        """Return the first byte of `source` that the range needs, and the byte after its last. Returns None if the
-        range needs none. A range needs a block of fragments from the block's beginning."""
+        """Return the offset of the first byte of `source` that the range needs, and the offset after the last. Returns
+        None if the range needs no byte of `source`. A block of fragments must be read from its beginning."""
         first = max(first, len(self.header))
         if first >= end:
             return None

@@ -1,5 +1,5 @@
-"""Finds the parts that describe an MP4 (its moov, and the index of its fragments) with few ranged reads. Pure: a
-generator that yields the ranges it needs and is sent their bytes, so that its caller does the reading.
+"""The search for the parts that describe an MP4 (its moov, and the index of its fragments), with few ranged reads.
+Pure: `locate` is a generator that yields the ranges that it needs; its caller reads their bytes and sends them in.
 
 The first 64 KiB hold the moov of most files, or at least the size of the boxes before it; one more read then gets the
 moov.
@@ -38,8 +38,9 @@ class Span:
 @dataclass(frozen=True, slots=True)
 class Located:
     """The boxes found in a file of `total` bytes: the moov, and, if the file is fragmented, the first moof and the
-    index of the fragments. The index is the sidx if a single one before the first moof covers all fragments (it counts
-    from `sidx_end`, the offset after it), else the mfra if there is one at the end."""
+    index of the fragments. The index is the sidx if a single one before the first moof covers all fragments; otherwise
+    the index is the mfra at the end of the file, if any. The offsets in the sidx count from `sidx_end`, the offset
+    after the box."""
 
     total: int
     moov: bytes
@@ -61,7 +62,8 @@ class _Window:
         self.data = memoryview(b"")
 
     def box(self, at: int) -> Box | None:
-        """Return the top-level box at `at`, in the file's offsets. Returns None if its header has not been read."""
+        """Return the top-level box at `at`; all offsets are those of the file. Returns None if the window does not
+        contain the header of the box."""
         if not self.first <= at < self.first + len(self.data):
             return None
         found = box_at(self.data, at - self.first, self._total - self.first, may_be_open=True)
@@ -70,7 +72,8 @@ class _Window:
         return Box(found.kind, at, found.body + self.first, found.end + self.first)
 
     def reach(self, at: int) -> Generator[Span, bytes, Box | None]:
-        """Return the box at `at`, and read it if necessary. Returns None at the end of the file."""
+        """Return the box at `at`. Yields a read if the window does not contain the header. Returns None at the end of
+        the file."""
         box = self.box(at)
         if box is None and at + 8 <= self._total:
             yield from self.fetch(at, PROBE_BYTES)
@@ -88,7 +91,7 @@ class _Window:
             raise damaged("the file is shorter than its boxes state")
 
     def whole(self, box: Box) -> Generator[Span, bytes, bytes]:
-        """Return all of `box`. Yields a read if necessary."""
+        """Return all bytes of `box`. Yields a read if the window does not contain them."""
         if box.end - box.start > MAX_INDEX_BYTES:
             raise TooLarge("The index of this MP4 is larger than this server allows.")
         if not self.first <= box.start <= box.end <= self.first + len(self.data):
@@ -97,7 +100,7 @@ class _Window:
 
 
 def locate(total: int) -> Generator[Span, bytes, Located]:
-    """Find the boxes that describe the MP4 of `total` bytes. Raises `UnsupportedConversion` if it is not an MP4,
+    """Find the boxes that describe the MP4 of `total` bytes. Raises `UnsupportedConversion` if the file is not an MP4,
     `NotMedia` if it is damaged, `TooLarge` if its index exceeds MAX_INDEX_BYTES."""
     if total > _MAX_TOTAL:
         raise damaged("its length is out of range")
@@ -146,7 +149,8 @@ def _whole_moof(window: _Window, box: Box) -> Generator[Span, bytes, bytes]:
 
 
 def _mfra(window: _Window, total: int) -> Generator[Span, bytes, bytes]:
-    """Return the mfra at the end of the file; its last 16 bytes give its length. Returns b"" if there is none."""
+    """Return the mfra at the end of the file; the last 16 bytes of the file give its length. Returns b"" if there is
+    none."""
     yield from window.fetch(max(0, total - MFRO_BYTES), MFRO_BYTES)
     length = mfra_bytes(bytes(window.data))
     if not 8 <= length <= total:
@@ -165,7 +169,7 @@ def is_fragmented(moov: bytes) -> bool:
 
 
 def _check_first(data: memoryview) -> None:
-    """Check that the bytes look like boxes, before trusting a size in them."""
+    """Check that the bytes look like boxes, because the search trusts the sizes in them."""
     kind = bytes(data[4:8])
     if len(kind) < 4 or not all(32 <= byte < 127 for byte in kind):
         raise UnsupportedConversion("One of the two formats is not an MP4: they cannot be merged without a muxer.")

@@ -1,5 +1,6 @@
 """The index of a fragmented track in files that have no sidx: the list of random access points at the end of the file
-(ISO/IEC 14496-12 §8.8.9 to §8.8.11, mfra). It gives the times and positions of moofs; a block extends to the next moof.
+(ISO/IEC 14496-12 §8.8.9 to §8.8.11, mfra). The list gives the times and positions of moofs; a block extends to the next
+listed moof.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ _SYNC = 0x90000000
 
 
 def mfra_bytes(mfro: bytes) -> int:
-    """Return the length of the mfra that ends with `mfro`. Returns 0 if `mfro` is not an mfro box."""
+    """Return the length, in bytes, of the mfra that ends with `mfro`. Returns 0 if `mfro` is not an mfro box."""
     size, kind, _, whole = struct.unpack(">I4sII", mfro)
     return whole if (size, kind) == (MFRO_BYTES, b"mfro") else 0
 
 
 def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -> Index:
-    """Parse the index of the track `number`, with times in units of `scale`, from an mfra box that begins at `end` of
-    the file. Raises `NotMedia` if it is damaged, `UnsupportedConversion` if it leaves out the first fragment."""
+    """Parse the index of the track `number`, with times in units of `scale`, from an mfra box that begins at offset
+    `end` of the file. Raises `NotMedia` if the box is damaged, `UnsupportedConversion` if the box leaves out the first
+    fragment."""
     data = memoryview(mfra)
     box = box_at(data, 0, len(data))
     if box is None:
@@ -41,7 +43,7 @@ def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -
     if any(end <= place for place, end in zip(places, ends, strict=True)) or later != sorted(later):
         raise damaged("its index is out of order")
     durations = [max(0, after - before) for before, after in zip(times, later, strict=False)]
-    durations.append(durations[-1] if durations else scale)  # only the last block's own boxes contain its duration
+    durations.append(durations[-1] if durations else scale)  # an mfra does not contain the last block's duration
     if max(durations) > MAX_DURATION:
         raise damaged("its index is out of order")
     return Index(

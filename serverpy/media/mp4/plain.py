@@ -14,7 +14,8 @@ from serverpy.media.mp4.samples import Cuts, cut, read_samples
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, Track, find_track
 
 _WIDE_FROM = 0xF0000000
-"""Size of the media above which offsets have 64 bits; the rest of the 32-bit range is more than any header needs."""
+"""Size of the media, in bytes, above which offsets have 64 bits. The rest of the 32-bit range suffices for any
+header."""
 
 
 def lay_out_plain(video: Located, audio: Located) -> Layout:
@@ -41,13 +42,13 @@ def lay_out_plain(video: Located, audio: Located) -> Layout:
 
 
 def _cut(track: Track, total: int) -> Cuts:
-    """Cut a track, so that its samples, which take most of the memory, are freed before those of the other track are
-    read."""
+    """Read the samples of a track, and cut it. The samples take most of the memory, and are freed before those of the
+    other track are read."""
     return cut(track, read_samples(track, total))
 
 
 def _in_order(video: Cuts, audio: Cuts) -> Iterator[tuple[int, int]]:
-    """Yield source and number of each cut, in the order of their times; each track keeps its own order."""
+    """Yield the source and the number of each cut, in the order of the cuts' times; each track keeps its own order."""
     number = 0
     for mine, time in enumerate(video.times):
         while number < len(audio) and audio.times[number] < time:
@@ -63,7 +64,7 @@ def _write_header(
     tracks: tuple[Track, Track], cuts: tuple[Cuts, Cuts], places: tuple[array[int], array[int]], media_bytes: int
 ) -> bytes:
     """Return ftyp, moov and the header of mdat. The length of a moov does not depend on the offsets in it, so this
-    writes the moov twice: once to learn its length, then with the resulting offsets."""
+    function writes the moov twice: first to learn its length, then with the offsets that result from that length."""
     wide = media_bytes > _WIDE_FROM
     mdat = struct.pack(">I4sQ", 1, b"mdat", media_bytes + 16) if wide else struct.pack(">I4s", media_bytes + 8, b"mdat")
     ftyp = write_ftyp()

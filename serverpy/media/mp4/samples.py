@@ -1,7 +1,8 @@
-"""Reads the positions of a track's samples (ISO/IEC 14496-12 §8.6, §8.7), and cuts the track into chunks of a second.
+"""The positions of a track's samples (ISO/IEC 14496-12 §8.6, §8.7), and the cutting of a track into chunks of one
+second.
 
-A source's own chunks may hold one sample or the whole track. Two tracks that are cut by time can be interleaved without
-look-ahead. Tables are packed arrays, checked against the file's size.
+The chunks of the source file may hold one sample or the whole track. Two tracks that are cut by time can be interleaved
+without look-ahead. Tables are packed arrays, checked against the file's size.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ MAX_CUT_BYTES = 1 << 20
 MAX_MICROSECONDS = 1 << 62
 _SAMPLE_BYTES, _CUT_BYTES = 16, 80
 MAX_EXTENTS = 1 << 20
-"""Maximum number of extents of one track: 20 MB of plan. A film of 12 hours has this many if no two of its frames are
-adjacent."""
+"""Maximum number of extents of one track; they take 20 MB of the layout. A film of 12 hours has this many if no two of
+its frames are adjacent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """The samples of a track, as packed columns. `ends[i]` is where sample i begins if the track's samples are laid end
-    to end. `first[c]` is the first sample of chunk c; the last item of `first` is the number of samples. Chunk c is at
-    `chunks[c]` of the file. `described` has the samples at which another sample description begins, with its number."""
+    """The samples of a track, as packed columns. `ends[i]` is the offset, in bytes, at which sample i begins if the
+    track's samples are laid end to end. `first[c]` is the number of the first sample of chunk c; the last item of
+    `first` is the number of samples. Chunk c begins at offset `chunks[c]` of the file. `described` lists each sample at
+    which another sample description begins, with the number of that description."""
 
     ends: array[int]
     first: array[int]
@@ -45,8 +47,8 @@ class Samples:
 @dataclass(slots=True)
 class Cuts:
     """A track cut into chunks, as packed columns. Cut k has `counts[k]` samples of the description `descriptions[k]`,
-    and is read from `times[k]` microseconds on; its bytes are the extents from `extents[k]` to before `extents[k + 1]`,
-    each with `lengths` bytes at `offsets` of the file."""
+    and begins at the time `times[k]`, in microseconds; its bytes are the extents that begin with number `extents[k]`
+    and end before number `extents[k+1]`. Extent e has `lengths[e]` bytes at `offsets[e]` of the file."""
 
     times: array[int] = field(default_factory=lambda: array("q"))
     counts: array[int] = field(default_factory=lambda: array("I"))
@@ -74,8 +76,9 @@ def read_samples(track: Track, total: int) -> Samples:
 
 
 def unlisted_bytes(track: Track, total: int) -> int:
-    """Estimate the bytes of the samples and cuts of `track` beyond a multiple of their tables, because one number in a
-    table may stand for the sizes of all samples, and another for durations of a second each."""
+    """Estimate the memory, in bytes, that the samples and cuts of `track` take beyond a multiple of the size of their
+    tables. A short table may describe many samples, because one number may stand for the size or duration of all of
+    them."""
     size, count = _uniform(track)
     seconds = sum(samples * delta for samples, delta in _time_runs(track)) // track.scale
     cuts = min(count, seconds + total // MAX_CUT_BYTES + 1)
@@ -83,7 +86,7 @@ def unlisted_bytes(track: Track, total: int) -> int:
 
 
 def _uniform(track: Track) -> tuple[int, int]:
-    """Return the size that all samples have, or 0 if they differ, and the number of samples."""
+    """Return the size in bytes that all samples have, or 0 if their sizes differ, and the number of samples."""
     box = track.samples.get(b"stsz") or need(track.samples, b"stz2")
     size, count = fields("II", track.data, box, 4)
     _check_count(count)
@@ -175,15 +178,15 @@ def _bounded(microseconds: int) -> int:
 
 
 def _fitting(ends: array[int], begin: int, end: int) -> int:
-    """Return the end of the samples from `begin` that fit into one cut. At least one sample counts as fitting."""
+    """Return the end of the samples from `begin` that fit into one cut, which has at least one sample."""
     if ends[end] - ends[begin] <= MAX_CUT_BYTES:
         return end
     return max(begin + 1, bisect_right(ends, ends[begin] + MAX_CUT_BYTES, begin, end) - 1)
 
 
 def _add_extents(cuts: Cuts, samples: Samples, chunk: int, begin: int, stop: int) -> int:
-    """Add the extents of the samples from `begin` to before `stop`. `chunk` is the chunk of `begin`, or one before it.
-    Return the chunk of the last sample."""
+    """Add the extents of the samples from `begin` to before `stop`. `chunk` is the chunk of `begin`, or an earlier one.
+    Returns the chunk of the last sample."""
     ends, first, offsets, lengths = samples.ends, samples.first, cuts.offsets, cuts.lengths
     before = len(offsets)
     while begin < stop:

@@ -1,4 +1,5 @@
-"""The index of a fragmented track, which maps times to bytes (ISO/IEC 14496-12 §8.16.3, sidx): reads and writes it."""
+"""The index of a fragmented track (ISO/IEC 14496-12 §8.16.3, sidx), which maps times to bytes, with its parser and
+writer."""
 
 from __future__ import annotations
 
@@ -72,8 +73,8 @@ def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
 
 
 def indexed_end(sidx: bytes, anchor: int) -> int:
-    """Return the end of the bytes that a sidx box describes, whose offsets count from `anchor`. Raises `NotMedia` if
-    the box is invalid."""
+    """Return the end of the bytes that a sidx box describes. The offsets in the box count from `anchor`. Raises
+    `NotMedia` if the box is invalid."""
     data = memoryview(sidx)
     box = _whole(data)
     at, _, _, ahead, count = _head(data, box)
@@ -88,26 +89,26 @@ def _whole(data: memoryview) -> Box:
 
 
 def _head(data: memoryview, box: Box) -> tuple[int, int, int, int, int]:
-    """Return the offset of the references in the box, the scale, the first time, the bytes before the first block, and
-    the number of references."""
+    """Return the offset of the references in the box, the scale, the first time, the number of bytes before the first
+    block, and the number of references."""
     (version,) = fields("B", data, box)
     scale, time, ahead, count = fields("IQQ2xH" if version else "III2xH", data, box, 8)
     return 32 if version else 24, scale, time, ahead, count
 
 
 def too_many_blocks() -> TooLarge:
-    return TooLarge("One of the two formats has too many fragments, or too large ones, for an index (sidx).")
+    return TooLarge("The fragments of one of the two formats are too many or too large for an index (sidx).")
 
 
 def sidx_bytes(count: int) -> int:
-    """Return the length of the result of `write_sidx`."""
+    """Return the length, in bytes, of a sidx box with `count` references."""
     return 40 + 12 * count
 
 
 def write_sidx(number: int, index: Index, places: Sequence[int], end: int, ahead: int) -> bytes:
-    """Return the index of the track `number` whose blocks are at `places`. Each reference extends to the next block of
-    the track, the last reference to `end`: the bytes in between belong to the other track. `ahead` is the number of
-    bytes from the end of this box to the first block."""
+    """Return the sidx of the track `number`, whose blocks are at `places`. Each reference extends to the next block of
+    the track, the last one to `end`, and so includes bytes of the other track. `ahead` is the number of bytes from the
+    end of this box to the first block."""
     sizes = [after - before for before, after in zip(places, [*places[1:], end], strict=True)]
     if max(sizes) > MAX_REFERENCE_BYTES or len(sizes) > MAX_REFERENCES:
         raise too_many_blocks()

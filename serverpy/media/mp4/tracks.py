@@ -1,7 +1,7 @@
 """One track of a moov: the boxes that describe it, and the few fields that a new moov has to change.
 
-Refuses a track that cannot be copied into another file: an encrypted track (`DrmProtected`), or one whose media is in
-another file.
+The module refuses a track that cannot be copied into another file: an encrypted track (`DrmProtected`), or one whose
+media is in another file (`UnsupportedConversion`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Edit:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
     """A track in its moov (`data`). `samples` are the boxes of its sample table by kind; `media` and `information` are
-    the boxes beside that, in mdia and minf."""
+    the boxes beside the sample table, in mdia and minf."""
 
     data: memoryview
     number: int
@@ -161,8 +161,8 @@ def _refuse_encrypted(data: memoryview, stsd: Box, samples: dict[bytes, Box], ha
 
 
 def _refuse_quicktime(data: memoryview, stsd: Box) -> None:
-    """Refuse QuickTime's later audio descriptions, which MP4 does not have. MP4 also has a version 1, but marks it in
-    stsd."""
+    """Refuse QuickTime's later versions of audio descriptions, which MP4 does not have. MP4 has a version 1 of its own,
+    and marks that version in stsd."""
     if _version(data, stsd) == 0:
         for entry in children(data, stsd, skip=8):
             if fields("H", data, entry, 8)[0]:

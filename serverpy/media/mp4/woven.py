@@ -13,7 +13,7 @@ from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, find_track
 
 def lay_out(video: Located, audio: Located) -> Layout:
     """Return the layout of both files. Raises `NotMedia` if one is damaged, `UnsupportedConversion` if a track cannot
-    be woven, `DrmProtected` if one is encrypted, `TooLarge` if the index exceeds MAX_INDEX_BYTES."""
+    be woven, `DrmProtected` if a track is encrypted, `TooLarge` if the layout exceeds MAX_INDEX_BYTES."""
     if video.fragmented != audio.fragmented:
         raise UnsupportedConversion("One of the two formats is fragmented, the other is not: they cannot be merged.")
     layout = lay_out_fragments(video, audio) if video.fragmented else lay_out_plain(video, audio)
@@ -23,8 +23,8 @@ def lay_out(video: Located, audio: Located) -> Layout:
 
 
 def peak_bytes(video: Located, audio: Located) -> int:
-    """Return the most bytes that `lay_out` holds beyond `video` and `audio`: measured, plus a margin. Raises the errors
-    of `lay_out`."""
+    """Return the maximum number of bytes that `lay_out` holds beyond `video` and `audio`. The factors are measured,
+    plus a margin. Raises the errors of `lay_out`."""
     tables = len(video.moov) + len(audio.moov)
     video_track, audio_track = find_track(video.moov, VIDEO_HANDLER), find_track(audio.moov, AUDIO_HANDLER)
     unlisted = unlisted_bytes(video_track, video.total) + unlisted_bytes(audio_track, audio.total)

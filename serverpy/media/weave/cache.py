@@ -24,14 +24,15 @@ from serverpy.validators import strong_validator
 
 Key = tuple[str, ...]
 IDLE_SHARE = 8
-"""Divisor of the budget: idle layouts may hold this part of it."""
+"""Divisor of the budget: idle layouts may hold at most the budget divided by this number."""
 FIXED_BYTES = 4096
 """Bytes of the objects around a layout."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceVersion:
-    """The length and validators of a source. If they change, a layout made for the source no longer fits."""
+    """The length (in bytes) and the validators of a source. If they change, a layout made for the source no longer
+    fits."""
 
     total: int
     etag: str | None
@@ -91,9 +92,9 @@ class Layouts:
         budget.add_reclaimer(self._reclaim)
 
     async def lease(self, key: Key, reservation: Reservation, make: Callable[[Room], Awaitable[Woven]]) -> Lease:
-        """Lease the layout of `key`. If there is none, `make` makes it, and charges its memory meanwhile to its room,
-        to which `reservation` lends. Other callers wait, and get the same layout or raise the same error; if the caller
-        that makes the layout is cancelled, the next one makes it."""
+        """Lease the layout of `key`. If the cache has none, `make` makes one, and charges the memory that this takes to
+        the room that it is given, to which `reservation` lends. Other callers wait meanwhile, and get the same layout
+        or raise the same error. If the caller that makes the layout is cancelled, the next caller makes one."""
         while (entry := self._entries.get(key)) is None:
             await self._making.run(key, partial(self._make, key, reservation, make))
         return self._lend(entry)
@@ -148,7 +149,7 @@ class Layouts:
             self.discard(oldest.key, oldest.woven)
 
     def _reclaim(self, nbytes: int) -> int:
-        """Drop idle layouts until `nbytes` are free. Returns how many bytes were freed."""
+        """Drop idle layouts until `nbytes` are free. Returns the number of bytes that were freed."""
         freed = 0
         for entry in [each for each in self._entries.values() if each.is_idle]:
             if freed >= nbytes:

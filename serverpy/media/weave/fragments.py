@@ -1,5 +1,4 @@
-"""Reads a block of fragments from its source, box by box: it reads and patches each moof as a whole, and passes all
-other bytes on."""
+"""The reader of a block of fragments, which reads and patches each moof as a whole, and passes all other bytes on."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from serverpy.ranges import ByteRange
 from serverpy.validators import dates_differ
 
 GAP_BYTES = 256 * 1024
-"""The largest gap, in bytes, that is read through instead of sending a new request, which costs about as much."""
+"""Size, in bytes, of the largest gap that is read and discarded. A new request would cost about as much."""
 _LEAST_BYTES = 4096
-"""Bytes of one read if only a few bytes are needed."""
+"""Minimum number of bytes that one read requests, even if fewer are needed."""
 
 
 class Changed(UpstreamFailed):
@@ -67,8 +67,9 @@ def _mismatch(body: Body, first: int, version: SourceVersion | None) -> Upstream
 
 
 class Forward:
-    """A reader of one source at rising offsets, which should stay below `end`. It opens the source at the first read,
-    and again for an offset behind or far ahead. It holds the bytes of its body, and one chunk. Its owner closes it."""
+    """A reader of one source at rising offsets, which should stay below `end`. The reader opens the source at the first
+    read, and again for an offset that lies behind or far ahead. It holds the bytes of an open body and one chunk. Its
+    owner closes it."""
 
     def __init__(self, ranged: Ranged, version: SourceVersion, end: int) -> None:
         self._ranged = ranged

@@ -1,9 +1,10 @@
-"""Weaves video and audio, two MP4s at their servers, into one seekable MP4, without a muxer and without a disk.
+"""The weaver, which merges video and audio, two MP4s at their media servers, into one seekable MP4, without a muxer and
+without a disk.
 
     heads of both (ranged reads) → layout (`mp4/`, in a thread, cached) → ranges of the sources, in the layout's order
 
 Each source is read over one connection that only moves forward; meanwhile the other connection waits. The method
-`relay` opens the sources, with all its abilities: sessions, windows, healing. The weaver compares their validators with
+`relay` opens the sources, and so provides sessions, windows and resumption. The weaver compares their validators with
 those of the layout: if a source has changed, the stream fails, or gets another layout if nothing was sent yet.
 """
 
@@ -52,7 +53,7 @@ class Weaver:
         2 * (SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP + CHUNK_BYTES) + ENOUGH_BYTES + 2 * MAX_MOOF_BYTES
     )
     """Bytes of two reads of a plain file, the current chunk of each, the joined chunks, and a moof that is patched. The
-    layout is charged in addition: while it is made, and then once for all streams that share it."""
+    layout is charged separately: while it is made, and then once for all streams that share it."""
 
     def __init__(self, method: Opener, layouts: Layouts) -> None:
         self._method = method
@@ -69,8 +70,8 @@ class Weaver:
         )
 
     def weaves(self, track: Track) -> bool:
-        """Return whether `track` may be one of a pair, as far as the extraction tells: an MP4 that can be read by
-        ranges."""
+        """Return whether `track` may be one of a pair, as far as the extraction shows: whether it is an MP4 that can be
+        read by ranges."""
         return (
             track.ext in EXTENSIONS
             and is_seekable(track)
@@ -280,7 +281,7 @@ async def _drain(body: Body, length: int) -> bytes:
 
 
 def _etag(layout: Layout, versions: tuple[SourceVersion, SourceVersion]) -> str:
-    """Return the ETag: the same layout of the same sources has the same bytes."""
+    """Return the ETag of the woven file. Equal layouts of equal sources have equal bytes, and get the same ETag."""
     digest = hashlib.sha256(layout.header)
     for version in versions:
         digest.update(repr((version.total, version.etag, version.last_modified)).encode())
@@ -288,7 +289,8 @@ def _etag(layout: Layout, versions: tuple[SourceVersion, SourceVersion]) -> str:
 
 
 async def _together(*coroutines: Coroutine[Any, Any, T]) -> list[T]:
-    """Run all at once. The first error cancels the others, and is raised without a group."""
+    """Run the coroutines concurrently. The first error cancels the others, and is raised by itself, not in an
+    ExceptionGroup."""
     tasks = [spawn(each, name="weave") for each in coroutines]
     try:
         return await asyncio.gather(*tasks)

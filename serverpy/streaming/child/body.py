@@ -53,9 +53,9 @@ class SubprocessBody(Unlosable):
 
 
 async def open_body(child: Child, source: Source, options: ChildOptions, began: float) -> SubprocessBody:
-    """Wait for the first bytes, and return the body. Raises the child's own error, or `ExtractionTimeout` if the first
-    bytes do not come in time; closes the child when it raises or is cancelled. `began` is the time at which the child
-    started, by the monotonic clock."""
+    """Wait for the first bytes, and return the body. Raises the child's error if the child failed, `ExtractionTimeout`
+    if the first bytes do not come in time. Closes the child if it raises or is cancelled. `began` is the time, in
+    seconds of the monotonic clock, at which the child started."""
     try:
         async with asyncio.timeout(options.timeouts.extract):
             found = await _found(child, source)

@@ -1,8 +1,9 @@
 """The command of a child: argument vector and environment, as pure functions.
 
 No text from a client can become an option: the URL and the selector are single arguments. The environment has the
-variables that an interpreter needs (`environment.py`), no configuration, no cache and no program on the PATH. It
-carries the URL of the filtering proxy, because other users could read its token in the arguments.
+variables that an interpreter needs (`environment.py`), no configuration, no cache and no program on the PATH. The
+environment carries the URL of the filtering proxy, which contains a token: other users could read the token in the
+arguments.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from serverpy.streaming.child.files import ChildFiles
 from serverpy.streaming.child.options import ChildOptions
 
 DEFAULT_FORMAT = "b/bv*+ba/bv*/ba/all"
-"""Default selector. If video and audio are separate formats, it asks for both, which is refused as a merge: the client
-wants both. `all`, best first, finds images, which have neither codec."""
+"""Default selector. If video and audio are separate formats, the selector asks for both, and the method refuses the
+merge instead of sending only one of them. `all`, best first, finds images, which have neither codec."""
 PROGRAM = "serverpy.ytdlp.commandline"
 """Module to run: yt-dlp's command line, which notices a cut TLS connection, and refuses the sites that are not
 allowed."""
@@ -83,8 +84,8 @@ def _impersonation(identity: Identity) -> list[str]:
 
 
 def environment(options: ChildOptions, files: ChildFiles) -> dict[str, str]:
-    """Return the whole environment. It has no NO_PROXY, and its PATH is empty, because yt-dlp would otherwise download
-    with ffmpeg, which ignores the proxy."""
+    """Return the whole environment of a child. NO_PROXY is absent. PATH leads to an empty directory, because yt-dlp
+    would otherwise download with ffmpeg, which ignores the proxy."""
     proxy = options.proxy_url()
     empty = str(files.empty)
     values = {

@@ -1,5 +1,5 @@
-"""Translates the messages of a failed yt-dlp command line into our own errors. The client never sees the messages,
-because they may contain URLs, queries and paths."""
+"""The translation of a failed yt-dlp command line's messages into ServerPY's errors. The client never sees the
+messages, because they may contain URLs, queries and paths."""
 
 from __future__ import annotations
 
@@ -41,11 +41,16 @@ _SENTENCES: dict[type[ServerPYError], str] = {
     MediaNotFound: "The media is not available.",
 }
 _LAST: tuple[tuple[str, type[ServerPYError], str], ...] = (
-    (r"HTTP Error \d+|bytes read|more expected|connection|certificate|SSL", UpstreamFailed, "The site failed."),
+    (
+        r"HTTP Error \d+|bytes read|more expected|connection|certificate|SSL",
+        UpstreamFailed,
+        "The site answered with an error, or the connection failed.",
+    ),
 )
 _SITE_FORBIDDEN = re.compile(r"^serverpy\.errors\.SiteForbidden: ", re.MULTILINE)
 _EXTRACTOR = re.compile(r"ERROR: \[[^\]]*\]")
-"""Pattern of an extractor's name, which says nothing about the error: `nrkno:subscription`."""
+"""Pattern of an extractor's name. The name may contain words of `kind_of` that say nothing about the error:
+`nrkno:subscription`."""
 
 
 def page_error(messages: str) -> ServerPYError:
@@ -55,8 +60,8 @@ def page_error(messages: str) -> ServerPYError:
 
 
 def media_error(messages: str) -> ServerPYError:
-    """Return the error of a child that ended while it downloaded. The page existed, so the media is missing or
-    forbidden."""
+    """Return the error of a child that ended while it downloaded. The child has already read the page, so an error such
+    as 404 or 403 concerns the media."""
     error = translate(messages, UpstreamFailed("Yt-dlp could not download the media."))
     if isinstance(error, MediaNotFound | LoginRequired | GeoRestricted):
         return UpstreamFailed("The media server refused the request.")

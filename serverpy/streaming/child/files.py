@@ -1,7 +1,7 @@
 """The files in a child's private directory.
 
-The directory is removed with the child. It is in memory (`IN_MEMORY`) if the machine has a file system in memory, as
-Linux does. yt-dlp needs files for cookies, and for one fragment at a time.
+The directory is removed with the child. It is in memory, in the folder IN_MEMORY, if this user may write there, as on
+Linux. yt-dlp writes files for cookies, and for one fragment at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DIRECTORY_PREFIX = "serverpy-child-"
 
 
 class ChildFiles:
-    """The paths, below `root`, that a child's arguments and environment name. They do not exist before `write`."""
+    """The paths, below `root`, that a child's arguments and environment name. The files do not exist before `write`."""
 
     def __init__(self, root: Path) -> None:
         self.work = root / "work"
@@ -52,5 +52,6 @@ def sweep_directories() -> None:
 
 
 def _parent() -> str | None:
-    """Return the parent folder in memory. Returns None, for the system's default, if it is not writable."""
+    """Return the parent folder in memory. Returns None, which means the system's default, if that folder is not
+    writable."""
     return IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None

@@ -29,7 +29,7 @@ class Found:
     is_merge: bool = False
     is_in_playlist: bool = False
     is_audio: bool | None = None
-    """Whether the format is audio alone; None if yt-dlp does not know."""
+    """Whether the format has audio alone; None if yt-dlp does not know."""
 
 
 class ChildMessages:
@@ -84,15 +84,16 @@ def _found(value: Mapping[str, Any]) -> Found:
 
 
 def _is_audio(vcodec: str | None, acodec: str | None) -> bool | None:
-    """Return a codec as text. yt-dlp writes "none" if there is no stream of that type, and nothing if it does not
-    know."""
+    """Return whether a format has audio alone. Returns None if that is unknown. yt-dlp writes the codec "none" for a
+    type of stream that the format lacks, and no codec if yt-dlp does not know."""
     if vcodec == "none":
         return None if acodec == "none" else True
     return None if vcodec is None else False
 
 
 def _text(value: object) -> str | None:
-    """Return a text. Returns None if it is missing: yt-dlp then writes an empty list for a slice of it."""
+    """Return `value` if it is a text. Returns None otherwise: if a text is missing, yt-dlp writes an empty list for the
+    slice of it that FOUND asks for."""
     return value if isinstance(value, str) else None
 
 

@@ -1,8 +1,9 @@
-"""`subprocess`: one child for each request, which runs yt-dlp's stock command line with a pipe as its standard output.
+"""The method `subprocess`: one child for each request, which runs yt-dlp's stock command line with a pipe as its
+standard output.
 
 This method isolates a stream from the server, and is the reference of the memory analysis: a child costs about 55 MB
-and 2–4 s of CPU. The child does its own extraction, downloads only media that is one file, and does not heal: yt-dlp
-resumes into standard output by sending everything again, so a cut upstream ends the stream with an error.
+and 2–4 s of CPU. The child does its own extraction, downloads only media that is one file, and does not resume: to
+resume into standard output, yt-dlp sends everything again, so a cut upstream ends the stream with an error.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _FULL = frozenset((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno
 
 
 class Subprocess:
-    """The method, with at most `max_children` at once. A request waits up to `timeouts.wait` for a free slot, then gets
-    `Busy`."""
+    """The opener of the method `subprocess`, with at most `max_children` children at once. `open` waits up to
+    `timeouts.wait` seconds for a free slot, then raises `Busy`."""
 
     def __init__(self, options: ChildOptions, hand_over: HandOver, *, max_children: int) -> None:
         self._options = options

@@ -11,8 +11,8 @@ from serverpy.options import Identity, Network, Timeouts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildOptions:
-    """Options of the children. The method calls `proxy_url` at each start; it returns the URL of the filtering proxy,
-    with its token. Of `network`, a child uses only the CA file."""
+    """The options of the children. `proxy_url`, which the method calls at each start, returns the URL of the filtering
+    proxy with the proxy's token. A child uses only the CA file of `network`. `max_duration` is in seconds."""
 
     proxy_url: Callable[[], str]
     timeouts: Timeouts = Timeouts()

@@ -37,7 +37,8 @@ class Child:
     """
 
     def __init__(self, options: ChildOptions, source: Source, slot: Slot, hand_over: HandOver) -> None:
-        """Start the child. If this raises OSError, it has cleaned up, and the caller still owns `slot`."""
+        """Start the child. Raises OSError if the child cannot be started; the caller then still owns `slot`, and
+        nothing else is left behind."""
         marker = secrets.token_hex(8)
         with ExitStack() as failed, ExitStack() as theirs:
             reading_end, out = open_pipe(SMALLEST_BYTES if source.head_only else hand_over.pipe_bytes)
@@ -64,8 +65,8 @@ class Child:
         self.aclose = Closing(self._close, "close a yt-dlp child")
 
     async def found(self) -> Found | None:
-        """Wait until the child announces what it will stream, and return that. Returns None if the child ended
-        first."""
+        """Wait until the child announces the format that it will stream, and return that format. Returns None if the
+        child ended first."""
         waiting = spawn(self.messages.found.wait(), name="what a yt-dlp child found")
         try:
             await asyncio.wait((waiting, self._listening), return_when=asyncio.FIRST_COMPLETED)
@@ -125,7 +126,8 @@ class Child:
 def _start(
     options: ChildOptions, source: Source, marker: str, files: ChildFiles, out: int, err: int
 ) -> subprocess.Popen[bytes]:
-    # `Popen` rather than the loop's API, because it can reap in any loop or thread. It returns in 1–2 ms.
+    # `Popen` is used instead of the loop's API, because `Popen` can reap the child in any loop or thread. The call
+    # returns in 1–2 ms.
     return subprocess.Popen(
         arguments(options, source, marker, files),
         stdin=subprocess.DEVNULL,

@@ -1,8 +1,8 @@
-"""`embedded`: yt-dlp's own downloader in a thread of the worker, whose bytes come through a pipe of the operating
+"""The method `embedded`: yt-dlp's own downloader in a thread of the worker, which writes into a pipe of the operating
 system.
 
-It serves the protocols that only yt-dlp supports, and clients that ask for yt-dlp's own transfer. It does not honour a
-range: the response is the whole file (RFC 9110 §14.2 lets a server ignore Range).
+The method serves the protocols that only yt-dlp supports, and clients that ask for yt-dlp's own transfer. It does not
+honour ranges: the response is the whole file (RFC 9110 §14.2 lets a server ignore Range).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WORKER_BLOCK_BYTES = 2 * 64 * 1024
 """Bytes of the block that the worker's thread is writing, and of the part of the next one that its HTTP library has
 already read."""
 EGRESS_BYTES = 2 * 32 * 1024
-"""Bytes of both directions of the worker's filtering proxy."""
+"""Bytes that the filtering proxy holds for one download, in both directions."""
 CLOSE_SECONDS = 1.0
 
 PROTOCOLS = frozenset(
@@ -47,8 +47,8 @@ class RunningDownload(Protocol):
     """A download that runs in the worker."""
 
     async def wait(self) -> int:
-        """Wait until the download has ended, and return how many bytes it has written. Raises its error. Callers may
-        call this again."""
+        """Wait until the download has ended, and return how many bytes it has written. Raises the download's error if
+        the download failed. May be called more than once."""
         ...
 
     async def cancel(self) -> None:
@@ -59,8 +59,8 @@ class RunningDownload(Protocol):
 
 class Downloading(Protocol):
     async def download(self, raw_id: str, track_id: str, write_fd: int) -> RunningDownload:
-        """Start a download into `write_fd`, and always close `write_fd` here. Raises `RawGone` if the worker no longer
-        has that extraction."""
+        """Start a download into `write_fd`, and always close `write_fd` in this process. Raises `RawGone` if the worker
+        no longer has that extraction."""
         ...
 
 
@@ -69,8 +69,8 @@ class Extracting(Protocol):
 
 
 class Embedded:
-    """The method, with at most `max_workers` streams at once. A stream waits up to `timeouts.wait` for a free slot,
-    then gets `Busy`."""
+    """The opener of the method `embedded`, with at most `max_workers` streams at once. `open` waits up to
+    `timeouts.wait` seconds for a free slot, then raises `Busy`."""
 
     def __init__(
         self,
@@ -162,7 +162,7 @@ def _seconds_until(track: Track) -> float:
 
 
 class _Stream:
-    """A pipe and the download that fills it. Its owner closes it; a second task that closes it waits for the first."""
+    """A pipe and the download that fills it. The owner of both calls `aclose`; a second call waits for the first."""
 
     def __init__(self, reader: PipeReader, download: RunningDownload) -> None:
         self._reader = reader
@@ -170,15 +170,17 @@ class _Stream:
         self.aclose = Closing(self._close, "close embedded stream")
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        """Read the next bytes; `b""` only if the worker also reports the end, and the same number of bytes. Raises the
-        download's error."""
+        """Return the next bytes; `b""` only if the worker reports the end of the download and wrote as many bytes as
+        have arrived. Raises the download's error if the download failed, `UpstreamFailed` if the numbers of bytes
+        differ."""
         data = await self._reader.read(most)
         if not data and (written := await self._download.wait()) != self._reader.received:
             raise UpstreamFailed(f"The worker wrote {written} bytes, but {self._reader.received} arrived.")
         return data
 
     async def _close(self) -> None:
-        """Close within CLOSE_SECONDS. If the worker has not stopped the download by then, the closed pipe stops it."""
+        """Close the pipe, and wait up to CLOSE_SECONDS until the worker has stopped the download. A download that still
+        runs then is stopped by the closed pipe."""
         self._reader.close()
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
@@ -188,7 +190,7 @@ class _Stream:
 
 
 class EmbeddedBody(Unlosable):
-    """An open stream of the method. Holds its slot until it is closed."""
+    """An open stream of the method `embedded`, which holds a slot until it is closed."""
 
     def __init__(self, head: Head, first: list[bytes], stream: _Stream, slot: Slot) -> None:
         self.head = head

@@ -1,4 +1,4 @@
-"""`relay`: carries the media's bytes from its server to the client, on the event loop, in the extraction's own
+"""The method `relay`, which carries bytes from the media server to the client, on the event loop, in the extraction's
 session."""
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Read(Protocol):
 
 
 class Relay:
-    """The opener of media over http(s): plain files, HLS and DASH. Supports ranges wherever the source does, and heals
-    (`net/resume.py`)."""
+    """The opener of media over http(s): plain files, HLS and DASH. Supports ranges wherever the media server does, and
+    resumes a read that was cut (`net/resume.py`)."""
 
     stream_bytes = SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP
 
@@ -151,7 +151,7 @@ class Relay:
         return replace(source, media=media), fresh
 
     async def _open_head(self, source: Source, address: TrackSource, begun: float) -> HeadOnly:
-        """Return the head of a whole file. Reads its first bytes for that."""
+        """Read the first bytes of a whole file, and return its head."""
         try:
             read, first = await read_beginning(partial(self._open_file, address))
         except RangeNotSatisfiable:  # this server chose the range, not the client
@@ -161,15 +161,16 @@ class Relay:
         return HeadOnly(replace(_head(read, whole, container, source, address.track, begun), partial=False))
 
     async def _sniff(self, source: Source, address: TrackSource) -> Container:
-        """Identify a file by its first bytes, with a request of their own."""
+        """Request the first bytes of a file separately, and identify its container."""
         read, first = await read_beginning(partial(self._open_file, address))
         return self._identify(source, address.track, first, read.headers)
 
     async def _container(
         self, read: Read, first: bytes, known: Container | None, source: Source, address: TrackSource
     ) -> Container:
-        """Return the container of the file whose bytes `read` returns, beginning with `first`. If `first` has enough of
-        the file's first bytes, they decide; otherwise return `known`, or request the first bytes."""
+        """Return the container of the file whose bytes `read` returns, beginning with `first`. If `first` contains
+        enough of the file's first bytes, these bytes decide. Otherwise returns `known`, or requests the first bytes if
+        `known` is None."""
         extent = read.extent
         if extent.first == 0 and (len(first) >= containers.enough_bytes(first) or extent.end == extent.total):
             return self._identify(source, address.track, first, read.headers)
@@ -180,15 +181,15 @@ class Relay:
         return await self._sniff(source, address)
 
     def _identify(self, source: Source, track: Track, first: bytes, headers: Headers) -> Container:
-        """Identify a file by its first bytes, and keep the result with the extraction. Raises `NotMedia` if it is not
-        media."""
+        """Identify a file's container by its first bytes, and keep the result with the extraction. Raises `NotMedia` if
+        the file is not media."""
         declared_type = headers.get("content-type")
         container = containers.identify(first, declared_type, track.file_ext, is_audio=track.is_audio)
         self._extractor.keep_container(source.url, _media(source), track, container)
         return container
 
     async def _open_read(self, source: Source, track: Track, address: TrackSource, lender: Lender) -> Read:
-        """Open a live stream at its edge together with all clients that watch it there, and any other stream for this
+        """Open a live stream at its edge as one of the clients that share the upstream, and any other stream for this
         client alone."""
         if source.start is not None or track.protocol not in HLS_PROTOCOLS:
             return await self._open_own(source, track, address, lender)
@@ -238,7 +239,7 @@ class Relay:
             return await open_segmented(
                 address,
                 lender,
-                # Segments have no common validator to compare with an If-Range, so the read is of the whole.
+                # Segments have no common validator to compare with an If-Range, so such a request gets the whole file.
                 source.range if source.if_range is None else None,
                 wait_seconds=self._wait_seconds,
                 patience=self._client.stall_timeout,
@@ -271,7 +272,7 @@ class Relay:
 
 
 class RelayBody:
-    """An open relay. The caller must not call `read` after `aclose`."""
+    """An open stream of the method `relay`. The caller must not call `read` after `aclose`."""
 
     def __init__(self, read: Read, head: Head, first: list[bytes], pace: Pace) -> None:
         self.head = head
@@ -315,7 +316,7 @@ def _has_ranges(track: Track) -> bool:
 
 
 def _needs_beginning(source: Source, track: Track) -> bool:
-    """Return whether the requested range of a file lacks its first bytes, and a request of their own can get them."""
+    """Return whether the requested range lacks the file's first bytes, and a separate request can fetch them."""
     return _is_plain(track) and _has_ranges(track) and not brings_beginning(source.range)
 
 

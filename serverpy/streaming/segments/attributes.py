@@ -1,4 +1,4 @@
-"""Parses the attribute lists and numbers of playlist tags (RFC 8216 §4.2), leniently where an error is harmless."""
+"""Parsers of the attribute lists and numbers of playlist tags (RFC 8216 §4.2), which accept harmless errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def integer(text: str) -> int:
 
 
 def seconds(text: str) -> float | None:
-    """Parse a duration, as in EXTINF before the comma, or before attributes. Returns None if it is invalid."""
+    """Parse a duration in seconds, which a comma (in EXTINF) or a space and attributes may follow. Returns None if it
+    is invalid."""
     try:
         found = float(text.partition(",")[0].strip().partition(" ")[0])
     except ValueError:
@@ -37,7 +38,8 @@ def seconds(text: str) -> float | None:
 
 
 def byte_range(text: str, default_first: int) -> tuple[int, int]:
-    """Parse `<n>[@<o>]` (§4.3.2.2) into first byte and end. Raises `UpstreamFailed` if it is invalid or empty."""
+    """Parse `<n>[@<o>]` (§4.3.2.2) into the first byte and the end, which is exclusive. Raises `UpstreamFailed` if it
+    is invalid or empty."""
     length, at, offset = text.partition("@")
     first = integer(offset) if at else default_first
     count = integer(length)

@@ -1,4 +1,4 @@
-"""Finds the next segment, in a playlist that is finished or in one that still grows (`live.py`)."""
+"""Cursors, which find the next segment: here in a finished playlist, in `live.py` in one that still grows."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from serverpy.streaming.segments.segment import Segment
 
 class Load(Protocol):
     """Function that loads the manifest again, from its current address. `renews` says whether the page may be extracted
-    again if that address has expired."""
+    again if the address has expired."""
 
     def __call__(self, *, renews: bool = True) -> Awaitable[Manifest]: ...
 
 
 class PlaylistChanged(UpstreamFailed):
-    """The manifest no longer lists the segments that it listed when the stream began."""
+    """A manifest that no longer lists the segments that it listed when the stream began."""
 
 
 class Cursor(Protocol):
@@ -35,12 +35,13 @@ class Cursor(Protocol):
         ...
 
     async def again(self, segment: Segment) -> Segment:
-        """Load the manifest again and find `segment` in it; `next` continues after it. Raises `PlaylistChanged` if the
-        segment has changed."""
+        """Load the manifest again, and find `segment` in it; `next` then continues after that segment. Raises
+        `PlaylistChanged` if the segment has changed."""
         ...
 
     async def back(self, segment: Segment) -> Segment | None:
-        """Find `segment` in the current manifest, if there is one; `next` continues after it."""
+        """Find `segment` in the current manifest, so that `next` continues after that segment. Returns None if the
+        current manifest is missing or does not list the segment."""
         ...
 
 
@@ -63,7 +64,7 @@ class FinishedCursor:
         return await upcoming(self._segments)
 
     async def first(self) -> Segment | None:
-        """Return the first segment of the current manifest; `next` continues where it was."""
+        """Return the first segment of the current manifest, without moving the cursor."""
         return None if self._manifest is None else await upcoming(self._manifest.segments())
 
     async def again(self, segment: Segment) -> Segment:
@@ -95,7 +96,8 @@ async def upcoming(segments: Iterator[Segment | None]) -> Segment | None:
 
 
 async def find(segments: Iterator[Segment | None], segment: Segment) -> Segment | None:
-    """Return the segment of the same number; `segments` continues after it."""
+    """Return the segment with the number of `segment`, and leave `segments` behind it. Returns None if there is
+    none."""
     while (found := await upcoming(segments)) is not None:
         if (found.number, found.initial) == (segment.number, segment.initial):
             return found

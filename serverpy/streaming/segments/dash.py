@@ -1,4 +1,4 @@
-"""DASH as values: segments from the fragments of an extraction (`ytdlp/mpd/`). Pure.
+"""The segments of DASH media, from the fragments of an extraction (`ytdlp/mpd/`). Pure.
 
 Several periods form one list. Each begins with its own initialization segment, which stands in the file before the
 period's segments, as in yt-dlp's output. The list is kept as packed lines (`packed_lines.py`), which take far less
@@ -17,8 +17,8 @@ _INITIAL = "i"
 
 
 def line_of(fragment: Fragment) -> bytes:
-    """Encode a fragment as a line: its seconds, its range or kind, and its URL. Removes line breaks in a URL, which
-    have no meaning (WHATWG URL §4.4)."""
+    """Encode a fragment as a line: its duration in seconds, its byte range, a mark if it is initial, and its URL.
+    Removes the line breaks in the URL, which have no meaning (WHATWG URL §4.4)."""
     url = fragment.url.replace("\r", "").replace("\n", "")
     span = "" if fragment.end is None else f"{fragment.first}-{fragment.end}"
     seconds = "" if fragment.duration is None else fragment.duration
@@ -26,8 +26,8 @@ def line_of(fragment: Fragment) -> bytes:
 
 
 def segments_of(lines: Iterable[str], base: str, query: str | None) -> Iterator[Segment]:
-    """Yield the segments of lines from `encode`, in order; `query` is yt-dlp's `extra_param_to_segment_url`. Raises
-    `UpstreamFailed` if a URL is invalid."""
+    """Yield the segments of lines that `line_of` made, in order; `query` is yt-dlp's `extra_param_to_segment_url`.
+    Raises `UpstreamFailed` if a URL is invalid."""
     for number, line in enumerate(lines):
         duration, span, url = line.split(" ", 2)
         first, _, end = span.removeprefix(_INITIAL).partition("-")

@@ -1,11 +1,13 @@
-"""Parses HLS media playlists (RFC 8216, and its second edition) into segments. Pure: the parser is fed line by line and
-keeps only the state that the next line may need, so its memory does not depend on the length of the playlist.
+"""Parser of HLS media playlists (RFC 8216, and its second edition), which yields segments. Pure: the parser is fed line
+by line and keeps only the state that the next line may need, so its memory does not depend on the length of the
+playlist.
 
-Conflicting tags are resolved as yt-dlp does, with four exceptions, where yt-dlp's file would not play: media sequence
-numbers (which are used to decrypt) count segments that are left out and do not count initialization sections; a byte
-range applies only to the next URL; a repeated initialization section is not a new one; another section is inserted
-where it appears. The parser accepts the errors that players accept: a byte order mark, blank lines and attributes
-around EXTM3U, durations that are missing or invalid. Values that change bytes (numbers, ranges, keys) must be valid.
+The parser resolves conflicting tags as yt-dlp does, with four exceptions, in which yt-dlp's file would not play: media
+sequence numbers (which are used to decrypt) count segments that are left out and do not count initialization sections;
+a byte range applies only to the next URL; a repeated initialization section is not a new one; another section is
+inserted where it appears. The parser accepts the errors that players accept: a byte order mark, blank lines and
+attributes around EXTM3U, durations that are missing or invalid. Values that change bytes (numbers, ranges, keys) must
+be valid.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ class _Key:
 
 
 class MediaPlaylist:
-    """The parser of one media playlist. `url` is the playlist's own, after redirects."""
+    """The parser of one media playlist. `url` is the playlist's URL after redirects."""
 
     def __init__(self, url: str, rules: Rules) -> None:
         self.url = url
@@ -57,7 +59,7 @@ class MediaPlaylist:
         self.count = 0
         """Number of segments so far, initialization sections included."""
         self.length: int | None = 0
-        """The sum of the segments' lengths; None if one is unknown."""
+        """The sum of the segments' lengths in bytes; None if one is unknown."""
         self.seconds = 0.0
         self.longest_seconds = 0.0
         self._has_durations = True
@@ -94,8 +96,8 @@ class MediaPlaylist:
         return self._next_number
 
     def feed(self, line: str) -> Segment | None:
-        """Parse the next line. Returns the segment that it completes, if any. Raises `UpstreamFailed` if the line is
-        invalid, `DrmProtected` if the media is encrypted with DRM, `TooLarge` if there are too many segments."""
+        """Parse the next line. Returns the segment that the line completes, if any. Raises `UpstreamFailed` if the line
+        is invalid, `DrmProtected` if the media is encrypted with DRM, `TooLarge` if there are too many segments."""
         line = line.strip()
         if not self.is_playlist:
             self._take_header(line.lstrip("\ufeff \t"))
@@ -113,14 +115,14 @@ class MediaPlaylist:
         return None
 
     def _resolved(self, text: str) -> str:
-        """Replace variables. Leaves those of a master to `master.py`, which needs only those of the variant that it
-        chooses."""
+        """Replace variables, but not in a master playlist: there, `master.py` replaces only the variables of the
+        variant that it chooses."""
         if self._variables is None or "{$" not in text or self.is_master:
             return text
         return self._variables.resolve(text)
 
     def _take_header(self, line: str) -> None:
-        """Handle a line before EXTM3U, or that tag, to which IPTV lists add attributes (`#EXTM3U url-tvg="…"`)."""
+        """Handle a line up to the EXTM3U tag, to which IPTV lists add attributes (`#EXTM3U url-tvg="…"`)."""
         self.is_playlist = line.startswith("#EXTM3U")
         if line and not line.startswith("#"):
             raise NoMedia("The URL of the media's playlist did not return an HLS playlist.")
@@ -224,7 +226,7 @@ class MediaPlaylist:
             _refuse_method(method)
 
     def _key_of(self, given: dict[str, str]) -> _Key:
-        """Return the key that the playlist gives, or that the extraction overrides it with (yt-dlp's `hls_aes`)."""
+        """Return the key of the playlist, with the values of the extraction (yt-dlp's `hls_aes`) where it has any."""
         aes = self._rules.aes
         iv_text = aes.iv if aes is not None and aes.iv else given.get("IV")
         iv = attributes.initialization_vector(iv_text) if iv_text else None
@@ -280,7 +282,7 @@ class MediaPlaylist:
         self.has_end = True
 
     def _take_marker(self, line: str) -> None:
-        """Handle the markers by which Anvato and Uplynk mark segments as adverts."""
+        """Handle the tags by which Anvato and Uplynk mark segments as adverts."""
         anvato = line.startswith("#ANVATO")
         if ("type=ad" in line) if anvato else line.endswith(",ad"):
             self._in_advert = True

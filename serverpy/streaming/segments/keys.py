@@ -39,7 +39,7 @@ class Keys:
         return key
 
     def forget(self, encryption: Encryption | None) -> None:
-        """Forget the key, so that the next use fetches it again: a failing server may have sent a wrong one."""
+        """Forget the key, so that the next use fetches it again, because a failing server may have sent a wrong key."""
         if encryption is not None:
             self._keys.pop(encryption.uri, None)
 

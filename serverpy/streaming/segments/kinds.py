@@ -1,6 +1,6 @@
-"""Identifies the kind of a segment by its first bytes, and checks that it fits the segments before it. Pure. Media
-servers sometimes answer requests for segments with web pages and images, and with status 200 (PlexIPTV#38). Those bytes
-must not become a part of the file.
+"""Identification of a segment's kind by its first bytes, and the check that the kind fits the segments before it. Pure.
+Media servers sometimes answer requests for segments with web pages and images, and with status 200 (PlexIPTV#38). The
+bytes of such pages must not become a part of the file.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from serverpy.errors import NotMedia, UpstreamFailed
 from serverpy.streaming.segments.segment import Segment
 
 JUDGED_BYTES = 1024
-"""Number of first bytes of a segment that suffice: three packets of MPEG-TS, and the bytes that some packagers put
-before them."""
+"""Number of first bytes of a segment that suffice to identify its kind: three packets of MPEG-TS, and the bytes that
+some packagers put before them."""
 INITIAL_BYTES = 32 * 1024
 """Number of first bytes of an initialization section that suffice to find its codecs."""
 
@@ -40,7 +40,7 @@ class CodecChange(UpstreamFailed):
 
 class Judge:
     """The known properties of one stream's segments so far. `strict` means that a segment of an unknown kind does not
-    fit one of a known kind. For DASH it is False, because some lists cut a file at any byte."""
+    fit one of a known kind. For DASH, `strict` is False, because some lists cut a file at any byte."""
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
@@ -48,8 +48,8 @@ class Judge:
         self._codecs: frozenset[bytes] = frozenset()
 
     def check(self, segment: Segment, first: bytes) -> None:
-        """Accept a segment that begins with `first`. Raises `NotMedia` if `first` is text or markup, `WrongKind` if it
-        does not fit the segments before it, `CodecChange` if its codecs differ from theirs."""
+        """Accept a segment that begins with `first`. Raises `NotMedia` if `first` is text or markup, `WrongKind` if the
+        segment does not fit the segments before it, `CodecChange` if its codecs differ from theirs."""
         found = kind_of(first)
         if found is Kind.OTHER and segment.encryption is not None:
             raise WrongKind("An encrypted segment of the media cannot be decrypted with its key.")
@@ -58,7 +58,7 @@ class Judge:
         if segment.initial:
             codecs = codecs_of(first)
             if self._codecs and codecs and codecs != self._codecs:
-                raise CodecChange("The media changes its codecs (EXT-X-MAP) where one file cannot.")
+                raise CodecChange("The media changes its codecs (EXT-X-MAP), which one file cannot express.")
             self._codecs = codecs or self._codecs
         self._kind = self._kind or found
 
@@ -71,7 +71,7 @@ _WEAK = (Kind.OTHER, Kind.AUDIO)
 
 
 def kind_of(first: bytes) -> Kind:
-    """Return the kind of a segment that begins with `first`. Raises `NotMedia` if it is text or markup."""
+    """Return the kind of a segment that begins with `first`. Raises `NotMedia` if `first` is text or markup."""
     for test, kind in _SIGNS:
         if test(first):
             return kind
@@ -125,9 +125,10 @@ def _kinds_of_boxes(data: bytes, begin: int, end: int) -> list[bytes]:
 
 
 def _is_ts(first: bytes) -> bool:
-    """Find a sync byte at the beginning of three packets or more (ISO/IEC 13818-1 §2.4.3.2): also with a time stamp
-    before each packet, or parity after it. Some packagers put other bytes before the first packet, which players skip.
-    A segment of fewer packets begins with the sync byte, but so does GIF."""
+    """Recognise MPEG-TS by the sync byte at the beginning of at least three packets (ISO/IEC 13818-1 §2.4.3.2), each of
+    which may have a time stamp before it or parity after it. Some packagers put other bytes before the first packet;
+    players skip these bytes. A segment of fewer packets must begin with the sync byte. GIF, which begins with the same
+    byte, is excluded."""
     if first.startswith(b"GIF8"):
         return False
     at = first.find(0x47)
@@ -172,7 +173,7 @@ def _starts(*prefixes: bytes) -> Callable[[bytes], bool]:
 
 
 _CERTAIN_BYTES = 64
-"""Minimum number of bytes: fewer encrypted bytes may look like text by chance."""
+"""Minimum number of bytes that can be recognised as markup: fewer encrypted bytes may look like text by chance."""
 _BOXES = frozenset(
     (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"emsg", b"prft", b"free", b"skip", b"uuid")
 )

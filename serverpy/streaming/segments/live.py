@@ -1,18 +1,19 @@
-"""A playlist that grows: read from near its edge, or from a requested position, and loaded again until it says that it
-has ended.
+"""A playlist that grows. It is read from near its edge, or from a requested position, and loaded again until it has
+ended.
 
     loaded ──▶ segments after the last one given ──▶ none left: ended? ──▶ over
        ▲                                                    │ not yet
        └──────────── a target duration later, or half ──────┘
 
-The cursor counts in *positions*, which only rise. The position of a segment is its media sequence number, shifted where
-a playlist does not number as it should:
+The cursor counts in *positions*, which only rise. The position of a segment is its media sequence number, shifted if
+the playlist's numbering is wrong:
 
-- A playlist that goes back, and lists none of the segments that were passed, has begun anew (an encoder was restarted):
-  all its segments follow the last one given. If it lists some of them, it is an old copy, and brings nothing new.
-- A playlist that rolls without EXT-X-MEDIA-SEQUENCE is followed by the addresses of its segments.
+- If the numbers go back and the playlist lists none of the passed segments, the playlist has begun anew (an encoder was
+  restarted): all its segments follow the last one returned. If the playlist lists some of the passed segments, it is an
+  old copy, and adds nothing.
+- If a rolling playlist has no EXT-X-MEDIA-SEQUENCE, the addresses of its segments give the cursor's place.
 
-If a segment leaves the playlist before it was read, that is an error: there are no holes.
+A segment that leaves the playlist before it was read is an error, because the stream must have no holes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ EDGE_TARGETS = 3
 
 class LiveCursor:
     """A cursor along a live playlist. `start` is the position to begin at: seconds from the oldest listed segment or,
-    if negative, back from the end of the playlist; None is the edge. A reader waits `patience` seconds for a new
+    if negative, back from the end of the playlist; None means the edge. A reader waits `patience` seconds for a new
     segment (at least three target durations), even while the playlist cannot be loaded; then the cursor raises
     `UpstreamTimeout`, or the error of the last load."""
 
@@ -60,7 +61,7 @@ class LiveCursor:
         """The position of the last segment that the cursor passed."""
         self._has_sequence = False
         self._first = self._end = 0
-        """The positions of the first segment of the current playlist, and of the one after its last."""
+        """The position of the current playlist's first segment, and the position after its last segment."""
         self._initial: Segment | None = None
         """The initialization section of the segment that is listed next."""
         self._initial_given: tuple[str, int, int | None] | None = None
@@ -108,7 +109,8 @@ class LiveCursor:
     # The listed segments
 
     async def _next_listed(self) -> Segment | None:
-        """Return the next segment of the current playlist, or first the initialization section that it needs."""
+        """Return the next segment of the current playlist or, before that segment, the initialization section that it
+        needs."""
         if self._held is not None:
             held, self._held = self._held, None
             return held
@@ -120,7 +122,7 @@ class LiveCursor:
         return None
 
     def _pass(self, segment: Segment) -> bool:
-        """Return whether the cursor returns `segment`: it is new, and not before the position to begin at."""
+        """Return whether the cursor returns `segment`, because it is new and not before the position to begin at."""
         position = segment.number + self._shift
         if self._last is not None and position <= self._last:
             return False
@@ -132,8 +134,9 @@ class LiveCursor:
         return self._passed_seconds < 0
 
     def _with_initial(self, segment: Segment) -> Segment:
-        """Return the initialization section of `segment` if it differs from that of the segment before, and hold the
-        segment back. Each load lists the section again, perhaps with a fresh token."""
+        """Return the initialization section that `segment` needs, and hold `segment` back; return `segment` if the
+        cursor has already returned that section. Sections are compared without their queries, because each load may
+        list the section with a fresh token."""
         initial = self._initial
         if initial is None or _place(initial) == self._initial_given:
             return segment
@@ -144,8 +147,8 @@ class LiveCursor:
     # Loading again
 
     async def _reload(self) -> SourceError | None:
-        """Load the playlist again when that is due. Returns the error of a failed load: a packager may fail for a
-        moment, so the next load is tried."""
+        """Wait until the playlist is due, and load it again. Returns the error of a failed load instead of raising it:
+        a packager may fail for a moment, so the caller tries the next load."""
         await asyncio.sleep(self._reloads.wait_seconds())
         try:
             await self._load_now(renews=self._reloads.may_renew)
@@ -169,7 +172,7 @@ class LiveCursor:
         return manifest
 
     def _hold_back(self) -> None:
-        """Forget the segment that is held back: the playlist will list it again, at its fresh address."""
+        """Forget the segment that is held back: the new playlist will list the segment again, at its fresh address."""
         if self._held is not None and self._last is not None:
             self._last -= 1
         self._held = None
@@ -191,8 +194,8 @@ class LiveCursor:
             raise FellBehind("The client fell behind the live window.")
 
     async def _shift_by_addresses(self, manifest: HlsManifest) -> int | None:
-        """Return the shift by which the latest passed segment has its position again. Returns None if the playlist
-        lists none of the passed segments."""
+        """Return the shift that gives the latest passed segment its former position. Returns None if the playlist lists
+        none of the passed segments."""
         latest, shift = -1, None
         listed = manifest.segments()
         while (segment := await upcoming(listed)) is not None:

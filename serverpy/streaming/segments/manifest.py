@@ -24,9 +24,9 @@ from serverpy.streaming.track_source import TrackSource
 PLAYLIST_BYTES = 48 * 1024
 """Bytes of the packed playlist, and its one unpacked block, that a stream may hold before it asks for more room."""
 STRIDE = 500
-"""Lines of a playlist that are read at once, before other streams get a turn."""
+"""Number of lines of a playlist that are read at once, before other streams get a turn."""
 _TEXT_STEP = SMALL_STEP // 4
-"""Maximum length of a playlist in characters, of at most four bytes each."""
+"""Characters of a playlist that are parsed at once; each takes at most four bytes."""
 
 
 class Manifest(Protocol):
@@ -64,8 +64,8 @@ class DashManifest:
 
 @dataclass(frozen=True, slots=True)
 class HlsManifest:
-    """A media playlist that has been read once, and is therefore valid. `is_complete` means that no segment will be
-    added to it."""
+    """A media playlist that has been read once, and is therefore known to be valid. `is_complete` means that no segment
+    will be added to it."""
 
     lines: PackedLines
     url: str
@@ -102,7 +102,7 @@ def _with_pauses(lines: Iterable[Segment | None]) -> Iterator[Segment | None]:
 
 def playlist_room(lender: Lender) -> Room:
     """Make the room of the one playlist that a stream holds. Releasing `lender`, the room of the stream's read,
-    releases it."""
+    releases this room."""
     return Room(lender, covered_bytes=PLAYLIST_BYTES, step_bytes=PLAYLIST_BYTES)
 
 
@@ -177,7 +177,7 @@ class _Fetching:
         self._renews = renews
         self.rules = Rules.of(address.track)
         self.is_whole = True
-        """Whether the latest playlist is complete: its response stated where it ends."""
+        """Whether the latest playlist is known to be whole, because the response stated where it ends."""
 
     async def first(self) -> tuple[MediaPlaylist, PackedLines]:
         """Return the track's own playlist, which the extraction may already have fetched."""
@@ -191,7 +191,7 @@ class _Fetching:
         return reader.finish()
 
     async def fetch(self, url: str | None) -> tuple[MediaPlaylist, PackedLines]:
-        """Fetch the playlist at `url`, or (None) at the track's own URL, which may be renewed."""
+        """Fetch the playlist at `url` or, if `url` is None, at the track's own URL, which may be renewed."""
         source = PlaylistSource(self._address, url, renews=self._renews)
         read = await open_resuming(source, ranges=False, wait_seconds=self._wait_seconds)
         try:
@@ -221,14 +221,14 @@ class PlaylistSource:
 
 
 def _is_framed(headers: Headers) -> bool:
-    """Return whether the head states where the body ends. If not, a body that was cut looks like a whole one (RFC 9112
-    §6.3)."""
+    """Return whether the head states where the body ends. If it does not, a body that was cut looks like a whole one
+    (RFC 9112 §6.3)."""
     coding = headers.get("transfer-encoding")
     return "chunked" in coding.lower() if coding is not None else headers.get("content-length") is not None
 
 
 class _Reader:
-    """Parser of a playlist's first reading, which keeps its lines packed."""
+    """Parser of a playlist that is read for the first time, which also packs the lines."""
 
     def __init__(self, url: str, rules: Rules, room: Room) -> None:
         self._playlist = MediaPlaylist(url, rules)

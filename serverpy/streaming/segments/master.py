@@ -1,6 +1,6 @@
-"""HLS master playlists (RFC 8216 §4.3.4): chooses the variant to read if the extraction gives a master as a format.
-Pure. Usually yt-dlp has read the master, and each of its variants is a format; this module serves extractors that
-return the master itself.
+"""HLS master playlists (RFC 8216 §4.3.4), and the choice of the variant to read if an extraction gives a master
+playlist as a format. Pure. Usually yt-dlp has read the master playlist, and each of its variants is a format; this
+module serves extractors that return the master playlist itself.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from serverpy.streaming.segments.variables import Variables
 
 MAX_VARIANTS = 5000
 MAX_LENGTH = 2 << 20
-"""Maximum length of all lines, in characters: they are read without a pause."""
+"""Maximum length of all lines together, in characters, because the lines are read without a pause."""
 
 
 def best_url(lines: Callable[[], Iterable[str]], url: str) -> str:
     """Return the URL of the variant of the highest bandwidth of the master at `url`, preferring those that include
-    audio. Calls `lines` twice: a variant may name a group before its definition. Raises `UpstreamFailed` if there is no
-    variant whose URL is complete, `TooLarge` if there are too many variants."""
+    audio. Calls `lines` twice, because a variant may name a group before its definition. Raises `UpstreamFailed` if
+    there is no variant whose URL can be resolved, `TooLarge` if there are too many variants."""
     apart, variables = _definitions(lines(), url)
     best: tuple[tuple[bool, int], str] | None = None
     for address, given in _variants(lines()):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from serverpy.errors import TooLarge
 
 BLOCK_BYTES = 16 * 1024
-"""Bytes of text in one compressed block; its last line may exceed this."""
+"""Bytes of text in one compressed block. The last line of a block may exceed this limit."""
 MAX_LINE_BYTES = 32 * 1024
 MAX_TEXT_BYTES = 16 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
@@ -43,15 +43,15 @@ class PackedLines:
         return [self._keep(line) for line in lines if line]
 
     def finish(self, *, is_whole: bool = True) -> list[str]:
-        """End the text, and return its last line if that had no line break. Drops that line if it is not a tag and the
-        text may have been cut: it may be a part of an address."""
+        """End the text, and return its last line if that had no line break. Drops that line if it is not a tag and
+        `is_whole` is false: the line may then be a part of an address."""
         rest, self._rest = self._rest, b""
         lines = [self._keep(rest)] if rest and (is_whole or rest.startswith(b"#")) else []
         self._pack()
         return lines
 
     def lines(self) -> Iterator[str]:
-        """Yield all lines that are not empty, from the first. Callers may call this again."""
+        """Yield all lines that are not empty, from the first. May be called more than once."""
         for block in self._blocks:
             yield from (_text(line.removesuffix(b"\n")) for line in io.BytesIO(zlib.decompress(block)))
 

@@ -1,5 +1,5 @@
-"""The latest segments of a live playlist that a cursor has passed, by address. If the numbers of another version of the
-playlist are wrong, they give the cursor's position in it. Pure."""
+"""The latest segments of a live playlist that a cursor has passed, by address. The addresses give the cursor's position
+in a later version of the playlist if the numbers in that version are wrong. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ KEPT = 32
 
 
 class Passed:
-    """Addresses and positions of the latest segments. An address is compared with its query. It is compared without the
-    query only if no other segment has the same path, because a query may be a changing token or the name of the
-    segment."""
+    """Addresses and positions of the latest segments. Addresses are compared with their queries first, and without them
+    only if no other segment has the same path, because a query may be a changing token or the name of the segment."""
 
     def __init__(self) -> None:
         self._by_url: OrderedDict[int, int] = OrderedDict()

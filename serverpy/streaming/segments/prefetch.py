@@ -1,8 +1,9 @@
-"""Opens the next segment while the current one is still being read. With a long round trip to the media server,
-requesting each segment only after the previous one costs a fast reader a third of its speed.
+"""Prefetching: the opening of the next segment while the current one is still being read. If the round trip to the
+media server is long, a fast reader loses a third of its speed when each segment is requested only after the previous
+one.
 
-Prefetching holds one step of one more connection, `AHEAD_BYTES`, so it happens only if it pays and the budget can spare
-those bytes.
+A prefetch holds `AHEAD_BYTES` for one more connection, so the stream prefetches only if the reader would wait and the
+budget can spare these bytes.
 """
 
 from __future__ import annotations
@@ -29,14 +30,16 @@ Open = Callable[[], Coroutine[Any, Any, SegmentRead | None]]
 
 
 class Prefetch:
-    """One task that opens the next segment; the caller that takes the read owns it. `drop` ends both."""
+    """One task that opens the next segment. A caller that takes the resulting read owns it; `drop` ends the task and
+    closes a read that was not taken."""
 
     def __init__(self, lender: Lender) -> None:
         self._room = Room(lender)  # releasing `lender`, the room of the stream's read, releases this room
         self._task: asyncio.Task[SegmentRead | None] | None = None
 
     def begin(self, open_next: Open) -> None:
-        """Begin to open the next segment, if there is room. The caller must have taken or dropped the last one."""
+        """Begin to open the next segment if the lender can spare AHEAD_BYTES. The caller must have taken or dropped the
+        previous read."""
         if self._room.try_hold(AHEAD_BYTES):
             self._task = spawn(open_next(), name="segment ahead")
 
@@ -46,7 +49,7 @@ class Prefetch:
 
     async def take(self) -> SegmentRead | None:
         """Wait for the read that `begin` started. Returns None after the last segment. Raises the errors of opening.
-        Call it only if `is_under_way`."""
+        The caller must check `is_under_way` before."""
         assert self._task is not None
         read = await self._task
         self._task = None
@@ -80,13 +83,13 @@ class Waits:
         self._server_seconds = 0.0
 
     def asked(self) -> None:
-        """Record that the reader asks for more: until now it was busy."""
+        """Record that the reader asks for more bytes: until now, the reader was busy."""
         now = self._clock()
         self._reader_seconds += now - self._turned_at
         self._turned_at = now
 
     def given(self) -> None:
-        """Record that the reader has more: until now it waited for the server."""
+        """Record that the reader got more bytes: until now, the reader waited for the server."""
         now = self._clock()
         self._server_seconds += now - self._turned_at
         self._turned_at = now

@@ -1,4 +1,4 @@
-"""Decides when a live playlist is due to be loaded again (RFC 8216 §6.3.4). Does no I/O."""
+"""The choice of the time at which a live playlist is loaded again (RFC 8216 §6.3.4). Does no I/O."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Reloads:
 
     @property
     def may_renew(self) -> bool:
-        """Whether the page may be extracted again for the next load: not after a single failure, which may be the
-        packager's, and rarely after many."""
+        """Whether the next load may extract the page again: only the load after the first failure in a row may, and
+        then every RENEWAL_EVERY-th one."""
         return self._failures % RENEWAL_EVERY == 1
 
     def wait_seconds(self) -> float:
@@ -53,7 +53,8 @@ class Reloads:
         self._due = self._clock() + min(FAILED_SECONDS * 2 ** min(self._failures, 10), longest)
 
     def _short_wait(self, *, has_changed: bool) -> float:
-        """Approach the rate at which the playlist changes: a target duration of 0 does not state it."""
+        """Return a wait, in seconds, that approaches the time between two changes of the playlist, which a target
+        duration of 0 does not state."""
         if has_changed:
             return max(self._short_seconds / 2, self.target_seconds)
         return min(self._short_seconds * 2, RARE_SECONDS)

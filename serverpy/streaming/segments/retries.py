@@ -1,7 +1,7 @@
-"""Decides which failures of a segment are worth another request, and when to send it. A film's segment is requested
-four times in two seconds, because a client should not wait longer. A live segment is requested for a target duration:
-players that are that far behind still play, and the clients that share a broadcast must not be cut because its packager
-failed once.
+"""The choice of the failures after which a segment is requested again, and of the time of each request. A segment of a
+finished playlist is requested four times in two seconds, because a client should not wait longer. A live segment is
+requested for a target duration: a player that is so far behind still plays, and one failure of a packager must not cut
+all clients of a broadcast.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _FINAL = (CodecChange, PlaylistChanged, TooLarge)
 
 
 class EmptySegment(UpstreamFailed):
-    """A segment without bytes. If it still has none later, it is an empty segment."""
+    """A response for a segment that has no bytes. If the next response is empty, too, the segment itself is empty."""
 
 
 class ShortFile(UpstreamFailed):
-    """A file at `url` that ends before the range of it that is a segment. `total` is its length, if the server states
-    it."""
+    """A file at `url` that ends before the byte range of a segment. `total` is the file's length in bytes, if the
+    server states it."""
 
     def __init__(self, url: str, total: int | None) -> None:
         super().__init__("The media is shorter than its playlist says.")
@@ -35,15 +35,15 @@ class ShortFile(UpstreamFailed):
 
 
 class InvalidKey(UpstreamFailed):
-    """A response to the request for a key that is not a key."""
+    """A response to a request for a key, with a length that no key has."""
 
     def __init__(self) -> None:
         super().__init__("The media has an invalid decryption key.")
 
 
 class Retries:
-    """The requests for one segment since its last new byte. `seconds` is how long a live segment is requested again;
-    None for any other."""
+    """The requests for one segment since its last new byte. `seconds` is the time for which a live segment is requested
+    again; None for any other segment."""
 
     def __init__(self, seconds: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = None if seconds is None else max(seconds, LIVE_SECONDS)
@@ -72,8 +72,8 @@ class Retries:
 
 
 def _may_pass(error: SourceError) -> bool:
-    """Return whether another request may bring a different result, and has not been sent yet: `net/range_requests.py`
-    sends it after failures of the transport and 5xx, but not after errors that it considers final."""
+    """Return whether another request may succeed and was not yet sent by `net/range_requests.py`, which repeats
+    requests after failures of the transport and 5xx, but not after errors that it considers final."""
     if isinstance(error, Refused):
         return 400 <= error.status < 500 and error.status not in (408, 425, 429)
     return isinstance(error, NotMedia | WrongKind | ShortFile | InvalidKey | Unhealable)

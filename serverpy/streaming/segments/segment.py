@@ -18,7 +18,7 @@ MAX_SEGMENTS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Encryption:
-    """Encryption by AES-128 (RFC 8216 §4.3.2.4). The key is `key`, or is fetched from `uri`; `iv` has 16 bytes."""
+    """Encryption by AES-128 (RFC 8216 §4.3.2.4). If `key` is None, the key is fetched from `uri`. `iv` has 16 bytes."""
 
     uri: str
     key: bytes | None
@@ -27,9 +27,10 @@ class Encryption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """One segment of the file. `url` is absolute; the segment is the bytes from `first` to before `end` there, or to
-    the last one if `end` is None. `number` is the media sequence number, which an initialization section shares with
-    the segment that follows it. `discontinuity` counts the discontinuities before it."""
+    """One segment of the file. The segment consists of the bytes at the absolute URL `url` from `first` to before
+    `end`, or to the last byte if `end` is None. `number` is the media sequence number, which an initialization section
+    shares with the segment that follows it. `duration` is in seconds. `discontinuity` counts the discontinuities before
+    the segment."""
 
     url: str
     number: int
@@ -49,7 +50,7 @@ class Segment:
         return None if self.end is None or self.encryption is not None else self.end - self.first
 
     def replaces(self, other: Segment) -> bool:
-        """Return whether this is the same segment as `other`, which may have had another URL."""
+        """Return whether this segment is the same as `other`, which may have another URL."""
         return (self.number, self.first, self.end, self.duration, self.initial) == (
             other.number,
             other.first,
@@ -98,7 +99,7 @@ def joined(base: str, reference: str) -> str:
 
 
 def with_query(url: str, query: str | None) -> str:
-    """Return `url` with the parameters of `query`, which replace its own of the same names, as yt-dlp's
+    """Return `url` with the parameters of `query`, which replace parameters of the same names in `url`, as yt-dlp's
     `update_url_query` does."""
     added = parse_qs(query) if query else {}
     if not added:

@@ -1,4 +1,4 @@
-"""A read of one segment: locates, fetches, decrypts, and judges it by its first bytes. It heals like any read
+"""A read of one segment, which is fetched, decrypted, and checked by its first bytes. The read resumes like any other
 (`net/resume.py`), and requests the segment again after the failures that `retries.py` lists."""
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.track_source import TrackSource
 
 Renew = Callable[[Segment, int], Awaitable[Segment | None]]
-"""Function that finds the same segment at a fresh URL, at the n-th call since the last new byte. Returns None if only
-the current URL is known."""
+"""Function that finds a segment at a fresh URL. The second argument is the number of the call since the last new byte.
+Returns None if no other URL is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """The objects with which all segments of a stream are opened. `retry_seconds` is that of `retries.py::Retries`.
-    `completion` is None if segments are passed on unchanged."""
+    """The objects with which all segments of a stream are opened. `retry_seconds` returns the argument `seconds` of
+    `retries.py::Retries`. `completion` is None if segments are passed on unchanged."""
 
     source: TrackSource
     keys: Keys
@@ -85,10 +85,10 @@ class KeySource:
 async def open_segment(
     opening: Opening, segment: Segment, renew: Renew, *, skip: int = 0, most_bytes: int | None = None
 ) -> SegmentRead:
-    """Open a read of at most `most_bytes` of `segment`, from `skip` bytes on. Its first bytes have arrived and fit the
-    segments before it. Raises the errors of `open_resuming` and `Judge`, and `UpstreamFailed` if the server does not
-    return the ranges that the playlist specifies or if the key is invalid. Leaves nothing open when it raises or is
-    cancelled."""
+    """Open a read of at most `most_bytes` of `segment`, from `skip` bytes on. The first bytes of the read have arrived,
+    and fit the segments before. Raises the errors of `open_resuming` and `Judge`, and `UpstreamFailed` if the server
+    does not return the ranges that the playlist specifies or if the key is invalid. Leaves nothing open if it raises or
+    is cancelled."""
     place = _Place(opening.source, segment, renew)
     left_out = 0
     if opening.completion is not None and opening.completion.needs_all_of(segment):
@@ -98,7 +98,7 @@ async def open_segment(
         read = None
         try:
             read = await _open_once(opening, segment, place, skip, most_bytes)
-            # Of a part that is too short, nothing can be told.
+            # The kind of a part that is too short cannot be identified.
             is_judged = skip == 0 and (most_bytes is None or most_bytes >= JUDGED_BYTES)
             await read.begin(opening.judge, is_judged=is_judged)
             if opening.completion is not None and skip == 0:
@@ -119,8 +119,8 @@ async def open_segment(
 
 
 async def _is_empty(error: SourceError, retries: Retries, place: _Place) -> bool:
-    """Wait until the segment may be requested again. Returns True if it is known to be empty. Raises `error` if no
-    request is left."""
+    """Wait until the segment may be requested again. Returns True if the segment is known to be empty. Raises `error`
+    if no attempt is left."""
     try:
         await retries.wait(error)
     except EmptySegment:
@@ -147,7 +147,8 @@ async def _open_once(
 
 
 async def _open_range(place: _Place, first: int, end: int, wait_seconds: float) -> ResumingRead:
-    """Open a range. If the file ends within it, open the rest of the file, as players do."""
+    """Open the range from `first` to before `end`. If the file ends within the range, opens the rest of the file, as
+    players do. Raises `ShortFile` if the file ends before the range."""
     try:
         read = await open_resuming(SegmentSource(place), ByteRange(first, end - 1), wait_seconds=wait_seconds)
     except RangeNotSatisfiable as error:
@@ -174,13 +175,13 @@ async def _fetch_key(place: _Place, wait_seconds: float) -> bytes:
 
 
 class SegmentRead:
-    """An open read of a segment. Holds the bytes of a `ResumingRead`. Its owner closes it."""
+    """An open read of a segment, which holds as many bytes as a `ResumingRead`. Its owner closes it."""
 
     def __init__(
         self, opening: Opening, segment: Segment, place: _Place, read: ResumingRead, decryption: Decryption | None
     ) -> None:
         self.segment = segment
-        """The segment as it was first listed."""
+        """The segment as the playlist first listed it."""
         self._opening = opening
         self._place = place
         self._read = read
@@ -199,15 +200,15 @@ class SegmentRead:
 
     @property
     def total(self) -> int | None:
-        """The length of the file that the segment is a range of, if the server states it."""
+        """The length in bytes of the file that contains the segment, if the media server states it."""
         return self._read.extent.total
 
     def is_of(self, segment: Segment) -> bool:
         return self._place.segment is segment
 
     async def begin(self, judge: Judge, *, is_judged: bool) -> None:
-        """Read enough bytes to judge the segment by, which `read` then returns first. Raises what reading and, if
-        `is_judged`, `judge` raise, and `EmptySegment`."""
+        """Read enough bytes to identify the segment's kind; `read` later returns these bytes first. Raises
+        `EmptySegment` if the segment has no bytes, and the errors of `read` and, if `is_judged` is true, of `judge`."""
         wanted = INITIAL_BYTES if self.segment.initial else JUDGED_BYTES
         first = await self._next(SMALL_STEP)
         if 0 < len(first) < wanted:
@@ -230,7 +231,7 @@ class SegmentRead:
         return bytes(filled)
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Read the next bytes, `b""` at the end; `most` is the number of bytes to request from the socket at once.
+        """Return the next bytes; `b""` at the end. `most` is the number of bytes to request from the socket at once.
         Raises `UpstreamFailed` if the read fails, `UpstreamTimeout` if the server sends nothing in time."""
         if self._first:
             first, self._first = self._first, b""
@@ -238,7 +239,8 @@ class SegmentRead:
         return await self._next(most)
 
     async def _next(self, most: int) -> bytes:
-        """Read from the media server. A failure between two bytes is retried as one before the first is."""
+        """Read from the media server. A failure after the first byte is retried like a failure before the first
+        byte."""
         retries = None
         while not self._is_over:
             try:

@@ -1,6 +1,6 @@
-"""A track's segments as one file: fetched in order, over the connection that the previous segment has left. If the
-reader would have to wait, the read opens the next segment ahead. A segment that cannot be fetched ends the read: there
-are no holes except those that the playlist itself declares (EXT-X-GAP)."""
+"""A track's segments as one file. They are fetched in order, each over the connection of the previous one. If the
+reader would have to wait, the read opens the next segment in advance. A segment that cannot be fetched ends the read:
+the file has no holes except those that the playlist itself declares (EXT-X-GAP)."""
 
 from __future__ import annotations
 
@@ -46,11 +46,12 @@ async def open_segmented(
     start: float | None = None,
     duration: float | None = None,
 ) -> SegmentedRead:
-    """Open a read of the bytes `asked`, or of the whole if `asked` is None or not all lengths are known. `start` is the
-    position in a live stream to begin at (`live.py`), `patience` the seconds that it may list no new segment, and
-    `duration` the seconds of media whose playlist does not state them. Raises the errors of reading and of `load`,
-    `RangeNotSatisfiable` if the range contains no byte of the file, and `InvalidParameter` if there is a `start` and
-    the track is not live. Leaves nothing open when it raises or is cancelled.
+    """Open a read of the bytes `asked`, or of the whole file if `asked` is None or a segment's length is unknown.
+    `start` is the position in a live stream, in seconds, at which to begin (`live.py`). `patience` is the number of
+    seconds for which a live playlist may list no new segment. `duration` is the number of seconds that the media plays
+    if its playlist does not state it. Raises the errors of reading and of `load`, `RangeNotSatisfiable` if the range
+    contains no byte of the file, and `InvalidParameter` if there is a `start` and the track is not live. Leaves nothing
+    open if it raises or is cancelled.
     """
     room = Room(lender)
     try:
@@ -81,7 +82,7 @@ async def _open(
         completion = None if seconds is None else Completion(seconds, keeps_places=total is not None)
         follows_edge = start is None and _is_growing(manifest) and manifest.begins_at_edge
         last = manifest.last if isinstance(manifest, HlsManifest) and total is not None and not excess else None
-        del manifest  # the cursor holds the manifest, and never two at once
+        del manifest  # the cursor holds the manifest, and must never hold two
         segments = _Segments(
             source, cursor, Prefetch(room), skip=first, wait_seconds=wait_seconds, completion=completion
         )
@@ -108,8 +109,8 @@ async def _open(
 
 
 def _excess(last: Segment | None, url: str | None, total: int | None) -> int:
-    """Return by how many bytes the last segment exceeds the file at `url`, of which `total` is the length. The promised
-    length leaves these bytes out."""
+    """Return the number of bytes by which the last segment exceeds the file at `url`, which has `total` bytes. The
+    length that the client is promised excludes these bytes."""
     if last is None or last.end is None or total is None or last.url != url or last.first >= total:
         return 0
     return max(0, last.end - total)
@@ -144,7 +145,7 @@ class SegmentedRead(Unlosable):
         self.honoured = honoured
         """Whether `extent` is the requested range."""
         self.headers = _type_of(first)
-        """The content type of the first response; its validators are not those of the whole."""
+        """The Content-Type of the first response, without the validators, which do not apply to the whole file."""
         self.connect_seconds = 0.0 if first is None else first.connect_seconds
         self.is_live = is_live
         """Whether the playlist was still growing when the read was opened."""
@@ -156,7 +157,7 @@ class SegmentedRead(Unlosable):
         """The segment of the bytes that `read` last returned."""
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Read the next bytes, `b""` when the extent is complete; `most` is the number of bytes to request from the
+        """Return the next bytes; `b""` if the extent is complete. `most` is the number of bytes to request from the
         socket at once. Raises `UpstreamFailed` if the read fails, `UpstreamTimeout` if the server sends nothing in
         time, and the errors of an extraction."""
         self._waits.asked()
@@ -179,8 +180,8 @@ class SegmentedRead(Unlosable):
         return await self._segments.beginning()
 
     def move_to(self, lender: Lender) -> bool:
-        """Charge the bytes that the stream holds beyond its reservation to `lender` from now on. Returns False if it
-        cannot spare them."""
+        """Charge the bytes that the stream holds beyond its reservation to `lender` from now on. Returns False if
+        `lender` cannot spare them."""
         return self._room.move_to(lender)
 
     async def aclose(self) -> None:
@@ -197,8 +198,8 @@ class SegmentedRead(Unlosable):
         return chunk
 
     async def _advance(self) -> None:
-        """Go to the next segment, and open the one after it ahead if the reader would otherwise wait for it. Opens no
-        segment ahead for a range, because a range needs only parts of its segments."""
+        """Go to the next segment. If the reader would otherwise wait for the segment after that, open it in advance,
+        but not for a range, which needs only parts of its segments."""
         self._is_over = not await self._segments.advance(self._left)
         if self._is_over or not self._waits.reader_waited_more():
             return
@@ -207,9 +208,9 @@ class SegmentedRead(Unlosable):
 
 
 class _Segments:
-    """The opener of the segments, one after the other. `current` is the open one; None before the first, after the
-    last, and if the next one could not be opened. If a segment's URL has expired, it loads the playlist again, and if
-    that does not help, it extracts the page again; both must then list the same segments."""
+    """The opener of the segments, one after the other. `current` is the open segment; None before the first, after the
+    last, and if the next one could not be opened. If a segment's URL has expired, the opener loads the playlist again
+    and, if that does not help, extracts the page again. The new playlist must list the same segments."""
 
     def __init__(
         self,
@@ -238,7 +239,7 @@ class _Segments:
 
     @property
     def file(self) -> tuple[str | None, int | None]:
-        """The URL and, if the server states it, the length of the file that the current segment is a range of."""
+        """The URL and, if the server states it, the length in bytes of the file that contains the current segment."""
         return (None, None) if self.current is None else (self.current.segment.url, self.current.total)
 
     async def advance(self, most_bytes: int | None) -> bool:
@@ -296,11 +297,11 @@ class _Segments:
     def _log_gap(self) -> None:
         if not self._has_skipped:
             self._has_skipped = True
-            log.info("The playlist marks segments as missing (EXT-X-GAP): they are skipped, as by players.")
+            log.info("The playlist marks segments as missing (EXT-X-GAP): the server skips them, as players do.")
 
     async def _renew(self, segment: Segment, nth: int) -> Segment | None:
-        """Find a segment again: in the playlist the first time, on the page the second time, and then not again.
-        Ignores failures meanwhile: the segment is requested again at its current address."""
+        """Find a segment at a fresh address: the first call loads the playlist again, the second extracts the page
+        again. Returns None, so that the segment is requested at its current address, if a call fails or comes later."""
         if self.current is not None and self.current.is_of(segment):
             await self._prefetch.drop()
             # The cursor continues after this segment, whose URL may already be new.
@@ -332,7 +333,7 @@ def _cursor_along(manifest: Manifest, reload: Load, patience: float, start: floa
         return FinishedCursor(manifest, reload)
     if not (isinstance(manifest, HlsManifest) and is_live):
         raise InvalidParameter(UNCUT)
-    return LiveCursor(manifest, reload, patience=patience, start=start)  # the task has just ended
+    return LiveCursor(manifest, reload, patience=patience, start=start)  # the live stream has just ended
 
 
 def _is_growing(manifest: Manifest) -> TypeGuard[HlsManifest]:

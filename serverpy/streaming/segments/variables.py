@@ -11,7 +11,7 @@ from serverpy.streaming.segments.attributes import attributes
 MAX_VALUES_LENGTH = 8 * 1024
 """Maximum length of all variables of a playlist together, in characters."""
 MAX_LINE_LENGTH = 32 * 1024
-"""Maximum length of a line with the values in it, in characters."""
+"""Maximum length of a line after its variables are replaced, in characters."""
 _REFERENCE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
 
 
@@ -24,8 +24,8 @@ class Variables:
         self._length = 0
 
     def define(self, text: str) -> None:
-        """Parse an EXT-X-DEFINE. A variable without a value is an error only if it is used. Raises `TooLarge` if there
-        are too many variables."""
+        """Parse an EXT-X-DEFINE tag. A variable without a value is an error only if it is used. Raises `TooLarge` if
+        there are too many variables."""
         given = attributes(text)
         if "NAME" in given and "VALUE" in given:
             name, value = given["NAME"], given["VALUE"]

@@ -1,8 +1,8 @@
-"""yt-dlp's own downloaders, changed to write into a stream. They use no file, no child process and not the process's
+"""yt-dlp's own downloaders, changed to write into a stream. The downloaders use no file, no child process and no
 standard output, hold a bounded number of bytes in memory, and raise an error if bytes are missing.
 
-Each class here is one of yt-dlp's with its input and output replaced; yt-dlp's code still handles the protocols. They
-raise a `ServerPYError`, or yt-dlp's exceptions, which `track.py` translates.
+Each class here is one of yt-dlp's with its input and output replaced; yt-dlp's code still handles the protocols. The
+classes raise a `ServerPYError`, or yt-dlp's exceptions, which `track.py` translates.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from serverpy.ytdlp.download.upstream import (
 )
 
 STDOUT = "-"
-"""The file name for which downloaders neither rename a file nor look for a partial one."""
+"""The file name with which yt-dlp's downloaders neither rename a file nor look for a partial file."""
 
 
 def params(ydl: Any) -> dict[str, Any]:
@@ -36,13 +36,13 @@ def params(ydl: Any) -> dict[str, Any]:
         "concurrent_fragment_downloads": 1,
         "continuedl": False,
         "external_downloader": None,
-        "fragment_retries": 0,  # HttpFD fetches a fragment like any file, with its retries, which count progress
+        "fragment_retries": 0,  # `FileDownloader` retries a fragment as it retries a file
         "keep_fragments": False,
         "max_filesize": None,
         "min_filesize": None,
         "nopart": True,
         "noprogress": True,
-        "noresizebuffer": True,  # otherwise blocks of up to 4 MiB: 6.2 MB per stream, measured
+        "noresizebuffer": True,  # otherwise HttpFD reads blocks of up to 4 MiB: 6.2 MB per stream, measured
         "quiet": True,
         "ratelimit": None,
         "retries": float("inf"),  # `report_retry` bounds the retries
@@ -56,7 +56,7 @@ def params(ydl: Any) -> dict[str, Any]:
 
 
 class Quiet:
-    """The output and error methods that all downloaders replace."""
+    """Mixin that discards the output of a downloader and raises its errors."""
 
     def to_screen(self, *args: Any, **kwargs: Any) -> None: ...
 
@@ -77,12 +77,12 @@ class Quiet:
     def _hook_progress(self, status: Any, info_dict: Any) -> None: ...
 
     def report_error(self, message: str, *args: Any, **kwargs: Any) -> None:
-        # yt-dlp's message may contain addresses; it always means that the bytes cannot be fetched.
+        # yt-dlp's message may contain addresses, and every message means that the bytes cannot be fetched.
         raise UpstreamFailed("Yt-dlp's downloader failed.")
 
 
 class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
-    """Downloader of one file over http into `file`. It resumes where a connection broke off."""
+    """Downloader of one file over HTTP into `file`, which resumes where a connection broke off."""
 
     def __init__(self, requests: MediaRequests, options: dict[str, Any], file: OneFile, info: dict[str, Any]) -> None:
         self._file = file
@@ -98,8 +98,8 @@ class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
         self._info = info
 
     def run(self) -> None:
-        """Download the file. Returns when its last byte is written. Raises `UpstreamFailed` if its length differs from
-        the one that the server stated."""
+        """Download the file. Returns when the last byte is written. Raises `UpstreamFailed` if yt-dlp gives up, or if
+        the length differs from the length that the server stated."""
         try:
             if self.real_download(STDOUT, self._info) is False:
                 raise UpstreamFailed("Yt-dlp's downloader gave up.")
@@ -115,7 +115,7 @@ class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
     def report_retry(
         self, err: Exception, count: int, retries: float, frag_index: Any = NO_DEFAULT, fatal: bool = True
     ) -> None:
-        """Allow three retries without a new byte, then raise the error."""
+        """Allow three retries in a row that bring no new byte, then raise the error."""
         self._stop.check()
         if self._file.given > self._given:
             self._given, self._tries = self._file.given, 0

@@ -1,8 +1,8 @@
 """yt-dlp's downloaders of fragmented media (HLS, DASH and rarer protocols), writing into a stream.
 
-They fetch a fragment like any file, with the same retries, and pass its bytes on as they arrive, decrypted if
-necessary. They hold a fragment in memory, up to `FRAGMENT_BYTES`, only if yt-dlp's code needs all of it at once
-(subtitles, Smooth Streaming, F4M, MHTML) or if the HTTP client cannot be slowed down (impersonation).
+The downloaders fetch a fragment as `FileDownloader` fetches a file, with the same retries, and pass on its bytes as
+they arrive, decrypted if necessary. They hold a fragment in memory, up to `FRAGMENT_BYTES`, only if yt-dlp's code needs
+all of it at once (subtitles, Smooth Streaming, F4M, MHTML) or if the HTTP client cannot be slowed down (impersonation).
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from serverpy.ytdlp.mpd.formats import Fragments
 
 FRAGMENT_BYTES = 32 * 1024 * 1024
 _TELLING_BYTES = 64
-"""Minimum length of the first bytes that are checked for a web page: fewer may look like text by chance."""
+"""Minimum number of bytes in which `_judging` looks for a web page: fewer bytes may look like text by chance."""
 _GIVEN = b"given"
 """Placeholder for the content of a fragment whose bytes are already in the pipe; recognised by identity."""
 
 
 class Fragmented(Quiet):
-    """Mixin of the methods that all downloaders of fragments override. It precedes yt-dlp's class."""
+    """Mixin of the methods that all downloaders of fragments override. Precedes yt-dlp's class in the list of bases."""
 
     def __init__(self, requests: MediaRequests, options: dict[str, Any], out: PipeWriter) -> None:
         self._requests = requests
@@ -49,7 +49,8 @@ class Fragmented(Quiet):
         super().__init__(requests, options)  # type: ignore[call-arg]  # yt-dlp's class, which comes next
 
     def run(self, info: dict[str, Any]) -> None:
-        """Download all fragments. Returns when the last one is written."""
+        """Download all fragments. Returns when the last fragment is written. Raises `UpstreamFailed` if yt-dlp gives
+        up."""
         if self.real_download(STDOUT, info) is False:  # type: ignore[attr-defined]
             raise UpstreamFailed("Yt-dlp's downloader gave up.")
 
@@ -85,7 +86,7 @@ class Fragmented(Quiet):
         return parent.download_and_append_fragments(ctx, noted(), info_dict, **how)
 
     def _accept(self, fragment: dict[str, Any]) -> bool:
-        """Correct yt-dlp's values for `fragment`. Returns whether to download it."""
+        """Correct yt-dlp's values for `fragment`. Returns whether the fragment is to be downloaded."""
         return True
 
     def _destination(self, fragment: dict[str, Any], info: dict[str, Any]) -> Plain | Decrypted:
@@ -161,7 +162,8 @@ class _Whole:
 
 
 def _judging(give: Callable[[bytes], None]) -> Callable[[bytes], None]:
-    """Return a function that returns the bytes of one fragment, and raises NotMedia if they begin like a web page."""
+    """Return a function that passes the bytes of one fragment to `give`, and raises NotMedia if the fragment begins
+    like a web page."""
     is_first = True
 
     def judge(data: bytes) -> None:
@@ -200,12 +202,13 @@ class Decrypted:
 
 
 class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
-    """Downloader of a finished playlist. Raises an error where yt-dlp would start ffmpeg."""
+    """Downloader of a finished HLS playlist. Raises an error for a playlist that yt-dlp would pass to ffmpeg."""
 
     _numbered: list[Numbered]
 
     def can_download(self, manifest: str, info_dict: dict[str, Any], allow_unplayable_formats: bool = False) -> bool:
-        """Refuse a playlist that cannot be downloaded. yt-dlp calls this once, with the whole playlist."""
+        """Raise an error if the playlist cannot be downloaded. yt-dlp calls this method once, with the whole
+        playlist."""
         if self._has_drm(manifest):
             raise DrmProtected("The media is encrypted with DRM.")
         for line in re.findall(r"(?m)^#EXT-X-KEY:.*", manifest):
@@ -221,7 +224,7 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
         return True
 
     def _is_whole_vod(self, manifest: str, info: dict[str, Any]) -> bool:
-        """Return whether the playlist states that no segment will be added, and cannot have been cut."""
+        """Return whether the playlist states that no segment will be added, and is known to have arrived as a whole."""
         given = bool(info.get("hls_media_playlist_data"))
         return "#EXT-X-PLAYLIST-TYPE:VOD" in manifest and (given or self._requests.small_was_framed)
 
@@ -235,11 +238,11 @@ def _refuse_method(method: str) -> None:
     if method.startswith("SAMPLE-AES"):
         raise DrmProtected("The media is encrypted with SAMPLE-AES, as for DRM: only AES-128 can be decrypted.")
     if method not in ("NONE", "AES-128"):
-        raise UnsupportedConversion("The media is encrypted in a way that cannot be decrypted: only AES-128 can be.")
+        raise UnsupportedConversion("The encryption of the media is unsupported: only AES-128 can be decrypted.")
 
 
 class Dash(Fragmented, DashSegmentsFD):  # type: ignore[misc]
-    """Downloader of DASH that requests the byte ranges of the segments, which yt-dlp's ignores."""
+    """Downloader of DASH that requests the byte ranges of segments. yt-dlp's own class ignores the ranges."""
 
     def _get_fragments(self, fmt: dict[str, Any], ctx: Any, extra_query: Any) -> Iterator[dict[str, Any]]:
         parent: Any = super()
@@ -265,8 +268,8 @@ class AdobeHds(Fragmented, F4mFD):  # type: ignore[misc]
 
 class _Accompanied(Quiet):
     """Downloader of HLS that needs additional requests during the download. yt-dlp's classes make a plain HlsFD inside
-    `real_download`, which would write to the process's standard output. So this class replaces `real_download`, and
-    uses yt-dlp's code only for the additional requests."""
+    `real_download`, which would write to the process's standard output. So `run` replaces `real_download`, and yt-dlp's
+    code makes only the additional requests."""
 
     def __init__(self, requests: MediaRequests, options: dict[str, Any], out: PipeWriter) -> None:
         self._requests = requests
@@ -287,8 +290,8 @@ class _Accompanied(Quiet):
         try:
             self.accompany(done, info)
         except (ServerPYError, Stopped):
-            # Either the download is stopped, or the site refuses the request. The site will then refuse the media too,
-            # and the download raises that error.
+            # Either the download was stopped, or the site refused the request. A site that refuses the request also
+            # refuses the media, so the download itself raises the error.
             return
 
     def accompany(self, done: threading.Event, info: dict[str, Any]) -> None:
@@ -316,5 +319,5 @@ BY_PROTOCOL: dict[str, Callable[[MediaRequests, dict[str, Any], PipeWriter], Fra
     "bunnycdn": BunnyCdn,
     "soopvod": SoopVod,
 }
-"""All protocols except http that yt-dlp downloads without another program. Not included: rtmp (rtmpdump), web sockets,
-niconico_live and fc2_live (ffmpeg), live chats (no media)."""
+"""Downloaders of all protocols except http that yt-dlp downloads without another program. Not included: rtmp
+(rtmpdump), web sockets, niconico_live and fc2_live (ffmpeg), live chats (no media)."""

@@ -1,6 +1,6 @@
-"""The media sequence numbers of the fragments that yt-dlp makes of an HLS playlist. Pure. Without an IV in the
-playlist, the number is a segment's IV (RFC 8216 §5.2). yt-dlp counts initialization sections, which have no number, and
-does not count the segments that it leaves out; both give a wrong IV to all later segments.
+"""The media sequence numbers of the fragments that yt-dlp makes of an HLS playlist. Pure. If the playlist states no IV,
+a segment's number is its IV (RFC 8216 §5.2). yt-dlp counts initialization sections, which have no number, and does not
+count the segments that it leaves out; either error would give a wrong IV to all later segments.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Numbered:
-    """A fragment of yt-dlp's: its media sequence number, whether the playlist marks it as missing (EXT-X-GAP), and
+    """One of yt-dlp's fragments: its media sequence number, whether the playlist marks it as missing (EXT-X-GAP), and
     whether it is an initialization section."""
 
     number: int
@@ -44,7 +44,7 @@ def numbered(manifest: str, discontinuity: int | None) -> list[Numbered]:
 
 
 def _advert(line: str, in_advert: bool) -> bool:
-    """Return whether the fragments after `line` are adverts, by the marks of Anvato and Uplynk."""
+    """Return whether the fragments after `line` are adverts, according to the tags of Anvato and Uplynk."""
     if line.startswith("#ANVATO-SEGMENT-INFO"):
         return "type=ad" in line or (in_advert and "type=master" not in line)
     if line.startswith("#UPLYNK-SEGMENT"):

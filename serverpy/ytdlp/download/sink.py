@@ -1,5 +1,5 @@
-"""The outputs of downloaders. `PipeWriter` blocks until the reader has made room, which is the back-pressure. `OneFile`
-drops the bytes that yt-dlp's retries send again, because a stream cannot be rewound.
+"""The outputs of downloaders. `PipeWriter` blocks until the reader has made room, which slows the upstream down.
+`OneFile` drops the bytes that yt-dlp's retries send again, because a stream cannot be rewound.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from serverpy.errors import UpstreamFailed
 from serverpy.ytdlp.stop import Stop, stopped
 
 TAIL_BYTES = 4096
-"""Number of last bytes that are kept, for comparison if a retry sends them again."""
+"""Number of bytes at the end of the output that are kept, for comparison if a retry sends them again."""
 
 
 class PipeWriter:
-    """Writer to the pipe `stop.pipe`, which it makes non-blocking and does not close. `given` counts the bytes."""
+    """Writer to the pipe `stop.pipe`, which it makes non-blocking and does not close. `given` counts the written
+    bytes."""
 
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
@@ -51,9 +52,9 @@ class PipeWriter:
 class OneFile:
     """The output file of yt-dlp's HttpFD.
 
-    HttpFD opens it with a mode: `wb` starts at byte 0, `ab` continues. A second `wb` means that the server did not
-    resume and sends everything again. `OneFile` then compares the bytes that were already passed on, as far as it still
-    has them, and drops them.
+    HttpFD opens the file with a mode: `wb` starts at byte 0, `ab` continues. A second `wb` means that the server did
+    not resume and sends everything again. `OneFile` then compares the repeated bytes with those that it has passed on
+    and still has, and drops the repeated bytes.
     """
 
     def __init__(self, give: Callable[[bytes], None]) -> None:
@@ -80,7 +81,7 @@ class OneFile:
 
     @property
     def tail(self) -> bytes:
-        """The last bytes before `position` if the next byte is a new one, else `b""`."""
+        """The last bytes before `position` if the next byte has not been written before, else `b""`."""
         return self._tail if self.position == self.given else b""
 
     def flush(self) -> None: ...

@@ -26,7 +26,7 @@ from serverpy.ytdlp.stop import Stop, stopped
 log = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 60
-"""The longest wait before the first byte that a site may demand (yt-dlp's `available_at`; YouTube demands 5 s)."""
+"""Maximum wait before the first byte that a site may demand (yt-dlp's `available_at`; YouTube demands 5 s)."""
 
 HTTP = frozenset({"http", "https"})
 OpenSession = Callable[[], AbstractContextManager[Any]]
@@ -44,7 +44,7 @@ def run(raw: RawMedia, track_id: str, fd: int, cancelled: threading.Event, optio
 
 def transfer(open_session: OpenSession, info: dict[str, Any], fd: int, cancelled: threading.Event) -> int:
     """Write the media of `info` (a format's fields over those of its page) to the pipe `fd` in the calling thread, and
-    always close `fd`. Returns the number of bytes when the last one is in the pipe. Raises a `ServerPYError` if the
+    always close `fd`. Returns the number of bytes when the last byte is in the pipe. Raises a `ServerPYError` if the
     download fails, if `cancelled` is set, or if the pipe's reader has gone (which sets `cancelled`). If `cancelled` is
     the session's ticket, setting it ends any wait of the thread within about 0.1 s.
     """
@@ -70,13 +70,13 @@ def _transfer(open_session: OpenSession, info: dict[str, Any], stop: Stop) -> in
     except Exception as error:  # yt-dlp may raise any exception if a server is hostile
         stop.check()
         log.info("yt-dlp's downloader failed: %s", type(error).__name__)
-        log.debug("Its traceback:", exc_info=True)  # the traceback contains addresses
+        log.debug("Traceback of the failed download:", exc_info=True)  # the traceback contains addresses
         raise translate(error) from error
     return out.given
 
 
 def _for_downloaders(info: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy that downloaders may change, without the fields that would make yt-dlp choose ffmpeg."""
+    """Return a copy of `info` that downloaders may change, without the fields that would make yt-dlp choose ffmpeg."""
     kept = {name: value for name, value in info.items() if name not in _NOT_FOR_DOWNLOADERS}
     return {**kept, "protocol": determine_protocol(kept)}
 

@@ -1,8 +1,8 @@
-"""The replacement for the YoutubeDL of yt-dlp's downloaders: the same requests, but bounded, checked and stoppable.
+"""A replacement for the YoutubeDL that yt-dlp's downloaders use: the same requests, but bounded, checked and stoppable.
 
 `MediaRequests` belongs to one download: `urlopen` returns a small body as a whole (a playlist, a key), `stream` an open
 response. `FileRequests` belongs to one file or fragment of the download, and checks that all responses contain the same
-file. They raise yt-dlp's own errors only where its retries must see them.
+file. Both raise yt-dlp's own errors only where yt-dlp's retries must see them.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ from serverpy.ytdlp.stop import Stop
 log = logging.getLogger(__name__)
 
 SMALL_BYTES = 8 * 1024 * 1024
-"""Maximum size of a playlist or key. The playlist of a 24 h stream has about 2 MiB; a larger one than this is an attack
-or an error."""
+"""Maximum size of a playlist or key. The playlist of a stream of 24 hours has about 2 MiB, so a playlist above the
+maximum is an attack or an error."""
 IMPERSONATED_BYTES = 1024 * 1024
-"""Size of the ranges that curl_cffi requests, because it queues a body without a limit, even if the reader is slow."""
+"""Size of the ranges that curl_cffi requests, because curl_cffi buffers a body without a limit, even if the reader is
+slow."""
 IMPERSONATED_WHOLE_BYTES = 4 * IMPERSONATED_BYTES
 """Maximum size of a file that curl_cffi fetches if the server ignores Range."""
 PIECE_BYTES = 65536
@@ -48,7 +49,8 @@ MAX_STANDSTILLS = 8
 
 
 def translate(error: BaseException) -> ServerPYError:
-    """Return the ServerPYError for a network error of yt-dlp's. Its message contains no address and no query."""
+    """Return the ServerPYError for a network error of yt-dlp's, with a message that contains no address and no
+    query."""
     if isinstance(error, ServerPYError):
         return error
     if isinstance(error, HTTPError):
@@ -68,8 +70,8 @@ def translate(error: BaseException) -> ServerPYError:
 
 
 def _timed_out(error: BaseException) -> bool:
-    """Return whether the error or one of its causes is a timeout. urllib3 and curl_cffi report it by type name and
-    text; yt-dlp keeps their error as `cause`."""
+    """Return whether the error or one of its causes is a timeout. urllib3 and curl_cffi report a timeout by type name
+    and text; yt-dlp keeps their error as `cause`."""
     seen: BaseException | None = error
     for _ in range(8):
         if seen is None:
@@ -82,14 +84,14 @@ def _timed_out(error: BaseException) -> bool:
 
 
 class MediaRequests:
-    """The requests of one download. All other attributes are those of its YoutubeDL."""
+    """The requests of one download. All attributes that are not defined here are those of the download's YoutubeDL."""
 
     def __init__(self, ydl: Any, stop: Stop) -> None:
         self._ydl = ydl
         self.stop = stop
         self.always_impersonates = bool(ydl.params.get("impersonate"))
         self.small_was_framed = False
-        """Whether the latest response to `urlopen` stated where it ends. If not, it may have been cut."""
+        """Whether the latest response to `urlopen` stated where its body ends. If not, the body may have been cut."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ydl, name)
@@ -98,8 +100,8 @@ class MediaRequests:
         return self.always_impersonates or request.extensions.get("impersonate") is not None
 
     def stream(self, request: Request) -> Response:
-        """Return an open response, which the caller closes. Raises yt-dlp's errors if a retry can help, or
-        `TargetForbidden` if none can."""
+        """Return an open response, which the caller closes. Raises `TargetForbidden` if the proxy refuses the target,
+        which no retry can change, and yt-dlp's own error if the request fails for another reason."""
         self.stop.check()
         try:
             response = self._ydl.urlopen(request)
@@ -118,7 +120,7 @@ class MediaRequests:
 
     def urlopen(self, request: Request | str) -> Response:
         """Return a response whose small body is already read: downloaders fetch playlists and keys in this way. Tries
-        three times."""
+        at most three times."""
         request = Request(request) if isinstance(request, str) else request
         for delay in (*BACK_OFF[:2], None):
             try:
@@ -152,8 +154,8 @@ class FileRequests:
 
     `window` is True if the file is itself a range of a larger file; the server must then honour Range. After `resume`,
     the next request begins shortly before the position where the last one broke off, and the bytes that arrive twice
-    are compared. Raises `UpstreamFailed` if a response has other bytes, another total length or another offset, because
-    HttpFD would join such parts.
+    are compared. Raises `UpstreamFailed` if a response has different bytes, a different total length or a different
+    offset than expected, because HttpFD would join such parts.
     """
 
     def __init__(self, requests: MediaRequests, file: OneFile, *, window: bool) -> None:
@@ -235,9 +237,9 @@ class FileRequests:
 
 
 def _prompt(response: Response) -> Response:
-    """Make `read` return the bytes that have arrived so far, as `read1` does. Otherwise it waits for the whole block,
-    which delays the bytes of a slow connection. If a connection breaks, the bytes of the unfinished block are lost, so
-    a download from a server that cuts early would never make progress.
+    """Make `read` return the bytes that have arrived so far, as `read1` does. Otherwise `read` waits for the whole
+    block, which delays the bytes of a slow connection. If a connection breaks, the bytes of the unfinished block are
+    lost, so a download from a server that cuts early would never make progress.
     """
     fp = response.fp
     if hasattr(response, "_real_read") and hasattr(fp, "read1"):
@@ -265,12 +267,13 @@ def _hide(response: Response, count: int) -> None:
 
 
 def _length(response: Response) -> int | None:
-    # With a content coding, the length is that of the encoded bytes.
+    # With a content coding, Content-Length counts the encoded bytes.
     is_coded = codings_of(response.headers.get_all("Content-Encoding") or ())
     return None if is_coded else parse_length(response.headers.get("Content-Length"))
 
 
 def _is_just_the_window(request: Request, total: int | None) -> bool:
-    """Return whether the range was the whole file, so that a server may ignore Range: `bytes=0-99` of 100 bytes."""
+    """Return whether the requested range is the whole file (`bytes=0-99` of 100 bytes), so that a server may ignore
+    Range."""
     found = re.fullmatch(r"bytes=0-(\d+)", request.headers.get("Range") or "")
     return bool(found) and total == int(found[1]) + 1 if found else False

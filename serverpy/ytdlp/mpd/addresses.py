@@ -20,7 +20,7 @@ _IDENTIFIER = re.compile(r"\$(?:(RepresentationID|Number|Bandwidth|Time|SubNumbe
 
 def base_url(document: str, levels: Iterable[Element]) -> str:
     """Return the base URL below `levels`, from the MPD element to the representation (§5.6.4). Each level's BaseURL is
-    resolved against the one above it; the first of several at one level counts."""
+    resolved against the base URL of the level above. If a level has several BaseURLs, the first one counts."""
     base = document
     for level in levels:
         texts = (each.text.strip() for each in children(level, "BaseURL") if each.text)
@@ -33,7 +33,7 @@ def folder(url: str) -> str:
 
 
 def absolute(base: str, reference: str) -> str:
-    """Return the http(s) URL of `reference`. Raises `Unreadable` if it is invalid."""
+    """Return the http(s) URL of `reference`, resolved against `base`. Raises `Unreadable` if the URL is invalid."""
     return _checked(_joined(base, reference.strip()))
 
 
@@ -47,7 +47,7 @@ def _joined(base: str, reference: str) -> str:
 def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises ValueError if the URL is invalid
+        _ = parts.port  # reading the port raises ValueError if it is invalid
     except ValueError as error:
         raise Unreadable("The DASH manifest contains an invalid URL.") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -58,8 +58,8 @@ def _checked(url: str) -> str:
 
 
 def ranged(url: str, text: str | None, *, initial: bool = False, seconds: float | None = None) -> Fragment:
-    """Return the fragment at `url`, or the bytes `text` of it (`first-last`, RFC 9110 §14.1.2). Raises `Unreadable` if
-    `text` is invalid."""
+    """Return the fragment at `url`, limited to the byte range `text` (`first-last`, RFC 9110 §14.1.2) if there is one.
+    Raises `Unreadable` if `text` is invalid."""
     if text is None or _FROM_START.fullmatch(text):
         return Fragment(url=url, duration=seconds, initial=initial)
     found = _RANGE.fullmatch(text)
@@ -80,8 +80,9 @@ class Pattern:
 
 
 def pattern(template: str, base: str, representation: Element) -> Pattern:
-    """Compile a template (§5.3.9.4.4) and resolve it against `base`. Raises `Unreadable` if it is invalid. Resolves the
-    URL once and not for each segment: the template inserts only digits, which cannot change the parts of the URL."""
+    """Compile a template (§5.3.9.4.4) and resolve it against `base`. Raises `Unreadable` if the template is invalid.
+    Resolves the URL once and not for each segment, because the template inserts only digits, which cannot change the
+    parts of the URL."""
     text, names, at = "", [], 0
     for found in _IDENTIFIER.finditer(template):
         text += template[at : found.start()].replace("%", "%%")

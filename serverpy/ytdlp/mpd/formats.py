@@ -1,9 +1,9 @@
-"""Replaces yt-dlp's parser of DASH manifests for every extractor of the process, without another request.
+"""A replacement for yt-dlp's parser of DASH manifests, for every extractor of the process, without another request.
 
 yt-dlp's own parser still makes the formats, with all the fields that extractors expect, but from a copy of the manifest
 that has no segments: yt-dlp ignores byte ranges, open-ended timelines and more, splits a presentation whose periods
-differ, and builds lists of any length. The segments are ours (`listing.py`). A format whose segments cannot be listed
-is kept, with the reason.
+differ, and builds lists of any length. The segments come from `listing.py`. A format whose segments cannot be listed is
+kept, with the reason.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Parse = Callable[..., Any]
 
 class Fragments(Sequence[dict[str, Any]]):
     """The segments of a listing in yt-dlp's form, made on demand. yt-dlp's downloader of DASH ignores `byte_range`, so
-    ours (`download/fragments.py`) adds it."""
+    `download/fragments.py` requests it."""
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
@@ -95,8 +95,8 @@ def _without_entities(parse: Parse) -> Parse:
 
 
 def document_url(base: str | None, url: str | None) -> str:
-    """Return the base of the relative URLs of a manifest. yt-dlp passes the folder of the manifest, after redirects,
-    and a URL that may be the one before them, or unknown."""
+    """Return the base of the relative URLs of a manifest. yt-dlp passes the folder of the manifest after redirects
+    (`base`), and a URL that may be the one before the redirects, or None."""
     if not base:
         return url or ""
     folder = base.rstrip("/") + "/"
@@ -133,7 +133,7 @@ def _entry(mpd: Element, period: Period, mpd_url: str | None, parse: Parse) -> d
 
 
 def _copy(mpd: Element, representation: Representation) -> Element:
-    """Return a manifest of this one representation, without its segments."""
+    """Return a manifest that has only `representation`, without its segments."""
     copy = Element("MPD", {"type": mpd.get("type", "static")})
     group = SubElement(SubElement(copy, "Period"), "AdaptationSet")
     element = SubElement(group, "Representation", dict(representation.attributes))
@@ -144,7 +144,7 @@ def _copy(mpd: Element, representation: Representation) -> Element:
 
 
 def merged(periods: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the formats and subtitles of the periods, joined, in yt-dlp's form."""
+    """Join the formats and subtitles of the periods, and return them in yt-dlp's form."""
     subtitles: dict[str, Any] = {}
     for period in periods:
         for language, files in period["subtitles"].items():
@@ -163,7 +163,7 @@ def merged(periods: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dic
 def _format(fmt: dict[str, Any], joined: Joined, mpd_url: str | None, *, several: bool) -> dict[str, Any]:
     fmt["is_dash_periods"] = True
     if several and (joined.listing is None or len(joined.listing.parts) > 1):
-        fmt["filesize"] = None  # the fragments of that one period
+        fmt["filesize"] = None  # yt-dlp's value covers only that one period
     if joined.has_drm:
         fmt["has_drm"] = True
     _describe(fmt, joined.seed, joined.listing, mpd_url)
@@ -173,7 +173,8 @@ def _format(fmt: dict[str, Any], joined: Joined, mpd_url: str | None, *, several
 
 
 def _describe(fmt: dict[str, Any], seed: Representation, listing: Listing | Part | None, mpd_url: str | None) -> None:
-    """Set the fields that locate the bytes. As in yt-dlp, the URL of segments is that of the manifest."""
+    """Set the fields that locate the bytes. As in yt-dlp, a format that consists of segments has the URL of the
+    manifest."""
     if isinstance(listing, Listing) and (url := listing.file) is not None:
         fmt["url"] = url
         return

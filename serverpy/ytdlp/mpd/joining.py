@@ -1,9 +1,9 @@
-"""Joins the representations of a DASH manifest's periods, so that each result covers the whole presentation. Pure.
+"""Joining of the representations of a DASH manifest's periods, so that each result covers the whole presentation. Pure.
 
-Periods are separate presentations in one manifest: a film and the advertisements in it, or a film that was cut. The
+Periods are separate presentations in one manifest: a film and the advertisements in it, or a film that was split. The
 manifest does not state which representations continue each other, so this module takes the most similar one, as players
-do. It must have the same media type, container and codecs, because one decoder plays the result, and the same language
-and role.
+do. The most similar one must have the same media type, container and codecs, because one decoder plays the result, and
+the same language and role.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from serverpy.ytdlp.mpd.representations import Period, Representation
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A format of the page: `seed` in its own period (`period` is its place among the periods), and the representations
-    that continue it in the others. `listing` has all segments; it is None if they cannot be listed, for the reason
-    `refusal`."""
+    """A format of the page: `seed` in its own period (`period` is the index of that period), and the representations
+    that continue it in the other periods. `listing` has all segments. If they cannot be listed, `listing` is None, and
+    `refusal` is the reason."""
 
     period: int
     seed: Representation
@@ -32,9 +32,9 @@ class Joined:
 def join(periods: Sequence[Period]) -> list[Joined]:
     """Return the formats of the presentation, in document order.
 
-    They are those of the longest period, to which the others are fitted: usually, that is the film. A representation
-    that only another period has is a format, too, but cannot be streamed; it is left out if it is only one more bitrate
-    or size."""
+    The formats are the representations of the longest period (usually the film), continued in the other periods. A
+    representation without a counterpart in the longest period is a format that cannot be streamed; it is left out if it
+    differs from another one only in quality."""
     if not periods:
         return []
     main = max(range(len(periods)), key=lambda index: periods[index].seconds)
@@ -48,19 +48,19 @@ def join(periods: Sequence[Period]) -> list[Joined]:
 
 
 def _media(period: Period) -> list[Representation]:
-    """Return the representations that are formats: subtitles are not."""
+    """Return the representations that are formats, which subtitles are not."""
     return [each for each in period.representations if each.kind != "text"]
 
 
 def _is_variant(one: Representation, other: Representation) -> bool:
-    """Return whether they differ only in quality."""
+    """Return whether the two representations differ only in quality."""
     return is_compatible(one, other) and one.role == other.role and _language_distance(one, other) < _OTHER
 
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """The representations that continue `seed`, which belongs to the period `home`, in each period, up to the first
-    period that has none (`interrupted`)."""
+    """The representation of each period that continues `seed`, up to the first period without one (`interrupted`).
+    `home` is the index of the period of `seed`."""
 
     home: int
     seed: Representation
@@ -116,7 +116,8 @@ def continuation(seed: Representation, home: Period, period: Period) -> Represen
     """Return the representation of `period` that continues `seed`, which belongs to `home`. Returns None if there is
     none.
 
-    Another language or role continues it only where neither period offers a choice: an advertisement in a film."""
+    A representation with another language or role continues `seed` only if neither period offers a choice, such as an
+    advertisement in a film."""
     candidates = [each for each in period.representations if is_compatible(seed, each)]
     alike = [each for each in candidates if each.role == seed.role and _language_distance(seed, each) < _OTHER]
     if not alike and not _has_choice(home, seed) and not _has_choice(period, seed):
@@ -145,8 +146,8 @@ def _distance(seed: Representation, other: Representation) -> tuple[float, ...]:
 
 def _without_repeated_files(parts: tuple[Part, ...], periods: Sequence[Period]) -> tuple[tuple[Part, ...], str | None]:
     """Return the parts to stream, and None or the reason why they cannot be streamed. If all periods play one file in
-    order, whose parts only its index (`sidx`) delimits, return that file once. Periods may also repeat a part, but not
-    play different parts of one file."""
+    order, return that file once, because only its index (`sidx`) delimits the parts. Periods may also repeat a part,
+    but not play different parts of one file."""
     files = [next(iter(part)).url if part.is_file else None for part in parts]
     if len(set(files)) == 1 and files[0] is not None and _is_continuous(parts, periods):
         return parts[:1], None
@@ -159,6 +160,6 @@ def _without_repeated_files(parts: tuple[Part, ...], periods: Sequence[Period]) 
 
 
 def _is_continuous(parts: Sequence[Part], periods: Sequence[Period]) -> bool:
-    """Return whether each part begins where the one before it ends, to a tenth of a second."""
+    """Return whether each part begins where the one before it ends, to within 0.1 s."""
     ends = [part.begin_seconds + period.seconds for part, period in zip(parts, periods, strict=True)]
     return all(abs(part.begin_seconds - end) < 0.1 for part, end in zip(parts[1:], ends, strict=False))

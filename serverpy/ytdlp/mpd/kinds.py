@@ -32,7 +32,7 @@ _FAMILIES = {
     **dict.fromkeys(("mp4a", "aac"), "aac"),
     **dict.fromkeys(("dtsc", "dtse", "dtsh", "dtsl"), "dts"),
 }
-"""Codecs (RFC 6381) that one decoder decodes, by the longest prefix."""
+"""Families of codecs (RFC 6381) that one decoder handles, by the longest matching prefix."""
 _VIDEO = frozenset({"avc", "hevc", "dolby-hevc", "dolby-avc", "vvc", "vp8", "vp9", "av1", "mp4v", "theora", "h263"})
 _AUDIO = frozenset({"ec-3", "ac-3", "ac-4", "mp3", "aac", "dts", "opus", "vorbis", "flac", "mha1", "mhm1", "alac"})
 _TEXT = frozenset({"stpp", "wvtt"})
@@ -45,8 +45,8 @@ class Typed(NamedTuple):
 
 
 def typed(attributes: Mapping[str, str], levels: Sequence[Element]) -> Typed | None:
-    """Return the type of a representation. The attribute `mimeType` is mandatory (§5.3.7.2), but often missing: then
-    `contentType`, the codecs or other attributes decide. Returns None if none of them does."""
+    """Return the type of a representation. The attribute `mimeType` is mandatory (§5.3.7.2), but often missing. In that
+    case, `contentType`, the codecs or other attributes determine the type. Returns None if no attribute does."""
     mime_type = attributes.get("mimeType", "").strip().lower()
     content_type = attributes.get("contentType", "").strip().lower() or _component(levels)
     top, _, container = mime_type.partition("/")
@@ -65,7 +65,7 @@ def typed(attributes: Mapping[str, str], levels: Sequence[Element]) -> Typed | N
 
 
 def _component(levels: Sequence[Element]) -> str:
-    """Return the content type of the adaptation set's components, if they agree."""
+    """Return the content type of the adaptation set's components if they agree, else "" (unknown)."""
     found = {each.get("contentType", "") for each in children(levels[1], "ContentComponent")}
     return next(iter(found)) if len(found) == 1 else ""
 
@@ -82,7 +82,8 @@ def _by_attributes(attributes: Mapping[str, str], levels: Sequence[Element]) -> 
 
 
 def _container(codecs: str, levels: Sequence[Element]) -> str:
-    """Return the container that the segments' names, or the codecs, indicate. Most of DASH is MP4."""
+    """Return the container that the segments' names, or the codecs, indicate. The default is MP4, which most of DASH
+    uses."""
     described = segment_description(levels)
     listed = described.children("SegmentURL")[:1]
     named = [described.get("media"), *(each.get("media") for each in listed)]
@@ -132,6 +133,6 @@ def channels(levels: Sequence[Element]) -> str:
 
 
 def whole(value: str | None) -> int:
-    """Return a number for comparison. Returns 0 if it is missing or malformed."""
+    """Return `value` as a number for comparison. Returns 0 if `value` is missing or malformed."""
     found = re.fullmatch(r"\s*(\d{1,15})\s*", value or "", re.ASCII)
     return int(found[1]) if found else 0

@@ -1,6 +1,6 @@
 """The segments of a DASH representation in one period, and those of a joined representation in all periods. Pure.
 
-They are made on iteration, so that a page with many long representations stays small.
+The segments are made on iteration, so that a page with many long representations needs little memory.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ Body = Templated | tuple[Fragment, ...]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The segments in one period, after the initialization segment if there is one. `is_file` means that they are one
-    file that also contains the initialization and an index (`SegmentBase`); `begin_seconds` is the beginning of the
-    period in the time of that file."""
+    """The segments in one period, after the initialization segment if there is one. `is_file` means that the segments
+    are one file, which also contains the initialization and an index (`SegmentBase`); `begin_seconds` is the time in
+    that file at which the period begins."""
 
     initial: Fragment | None
     body: Body
@@ -76,7 +76,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The segments of one representation after the other, in all periods."""
+    """The segments of a joined representation in all periods, in order."""
 
     parts: tuple[Part, ...]
 
@@ -95,8 +95,9 @@ class Listing:
 
 
 def part_of(levels: Sequence[Element], base: str, window: Window, timelines: Timelines) -> Part:
-    """Return the segments of a representation; `levels` are its element and those around it, `base` its base URL.
-    Raises `Unreadable` if they cannot be listed, and the errors of `timelines`."""
+    """Return the segments of a representation; `levels` are its element and the elements that enclose it, `base` its
+    base URL. Raises `Unreadable` if the segments cannot be listed, and `TooLarge` if the manifest has too many S
+    elements."""
     if levels[0].get("dependencyId"):
         raise Unreadable("This format is only a part of another format of the DASH manifest.")
     described = segment_description(levels)
@@ -118,7 +119,8 @@ def part_of(levels: Sequence[Element], base: str, window: Window, timelines: Tim
 
 
 def _initial(described: Inherited, base: str, representation: Element) -> Fragment | None:
-    """Return the initialization segment. Without a URL, it is a range of the file at the base URL (§5.3.9.2.2)."""
+    """Return the initialization segment. An initialization segment without a URL is a range of the file at the base URL
+    (§5.3.9.2.2)."""
     if (template := described.get("initialization")) and described.kind == "SegmentTemplate":
         made = addresses.pattern(template, base, representation)
         if made.names:
@@ -133,8 +135,8 @@ def _initial(described: Inherited, base: str, representation: Element) -> Fragme
 
 
 def _listed(described: Inherited, base: str, clock: Clock, timelines: Timelines) -> tuple[Fragment, ...]:
-    """Return the segments of a SegmentList (§5.3.9.3). Its times, which may be missing, do not affect which segments
-    there are."""
+    """Return the segments of a SegmentList (§5.3.9.3). The times of the list may be missing, and do not affect which
+    segments there are."""
     urls = described.children("SegmentURL")
     if len(urls) > MAX_SEGMENTS:
         raise Unreadable("The DASH manifest lists too many segments.")
@@ -166,7 +168,7 @@ def _templated(
     if timeline is not None and (last := described.get("endNumber")) is not None:
         runs = _first_of(runs, integer(last, 0) - start + 1)
     if timeline is None and described.get("duration") is None:
-        # exactly one of these attributes (§5.3.9.2.1)
+        # Without a timeline and a duration, there is exactly one segment (§5.3.9.2.1).
         runs = (Run(0, clock.begin, (clock.window.seconds or 0) * clock.timescale, 1),)
     if sum(run.count for run in runs) > 1 and not made.names:
         raise Unreadable("The DASH manifest has the same URL for all segments.")

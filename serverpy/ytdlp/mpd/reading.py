@@ -1,4 +1,4 @@
-"""Reads values from the elements of a DASH manifest (MPD, ISO/IEC 23009-1). Pure.
+"""Readers of the values in the elements of a DASH manifest (MPD, ISO/IEC 23009-1). Pure.
 
 Manifests are hostile: any attribute may be missing or malformed, and numbers may be as long as the document. Times are
 exact (`Fraction`), because rounding would add or lose a segment.
@@ -45,14 +45,16 @@ def _tag(element: Element, name: str) -> str:
 
 def without(element: Element, name: str) -> Element:
     """Return a copy of `element` without its children called `name`. Each representation searches the elements that
-    enclose it: if they kept all their representations, the time would be quadratic in the number of those."""
+    enclose it: if those elements kept all their representations, the time would be quadratic in the number of
+    representations."""
     copy = Element(element.tag, element.attrib)
     copy.extend(child for child in element if child.tag != _tag(element, name))
     return copy
 
 
 def duration(element: Element, name: str) -> Fraction | None:
-    """Return an xs:duration in seconds. Returns None if it is missing or malformed. A year has 365 days, a month 30."""
+    """Return the xs:duration in the attribute `name`, in seconds. Returns None if it is missing or malformed. A year
+    has 365 days, a month 30."""
     found = _DURATION.fullmatch(element.get(name, "").strip())
     if found is None or not any(found.groups()):
         return None
@@ -88,8 +90,8 @@ def is_nothing(element: Element) -> bool:
 
 
 class Inherited:
-    """A segment description (SegmentTemplate, SegmentList, SegmentBase) and those of the same kind above it, whose
-    attributes and children it inherits (§5.3.9.1). `chain` begins with the lowest level."""
+    """A segment description (SegmentTemplate, SegmentList, SegmentBase) and the descriptions of the same kind above it,
+    whose attributes and children it inherits (§5.3.9.1). `chain` begins with the lowest level."""
 
     def __init__(self, kind: str, chain: Sequence[Element]) -> None:
         self.kind = kind
@@ -106,8 +108,8 @@ class Inherited:
 
 
 def segment_description(levels: Sequence[Element]) -> Inherited:
-    """Return the description that applies to a representation; `levels` are the representation and the elements around
-    it. A representation without a description is one file, like one with a SegmentBase (§5.3.9.1)."""
+    """Return the description that applies to a representation; `levels` are the representation and the elements that
+    enclose it. A representation without a description is one file, like one with a SegmentBase (§5.3.9.1)."""
     for level in levels:
         for kind in ("SegmentTemplate", "SegmentList", "SegmentBase"):
             if child(level, kind) is not None:

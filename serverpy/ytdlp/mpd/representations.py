@@ -26,8 +26,8 @@ REMOTE = "The DASH manifest has a part in another document (xlink), which is not
 class Representation:
     """One representation in one period. Its segments are `part`, or cannot be listed for the reason `refusal`.
 
-    `attributes` are those of the adaptation set and, over them, its own, as yt-dlp reads them; `base` is its base URL
-    and `base_attributes` are those of its own BaseURL element."""
+    `attributes` are those of the adaptation set, overridden by those of the representation, as in yt-dlp. `base` is the
+    base URL, and `base_attributes` are the attributes of the representation's own BaseURL element."""
 
     kind: str
     """The type: `video`, `audio`, `text`, or the MIME type of images."""
@@ -54,7 +54,8 @@ class Representation:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A period with its representations, in document order. `index` counts the periods of the manifest."""
+    """A period with its representations, in document order. `index` is its 0-based position among the periods of the
+    manifest."""
 
     id: str
     index: int
@@ -63,8 +64,8 @@ class Period:
 
 
 def read(mpd: Element, document: str, now: float) -> tuple[Period, ...]:
-    """Return the periods of the manifest `mpd`, which was found at the URL `document`, that have any content. `now` is
-    the time in seconds since the epoch. Raises `TooLarge` if there are too many representations."""
+    """Return the periods with content of the manifest `mpd`, which was fetched from the URL `document`. `now` is the
+    time in seconds since the epoch. Raises `TooLarge` if there are too many representations."""
     listed = [each for each in children(mpd, "Period") if not is_nothing(each)]
     _check_count(listed)
     around, timelines, found = without(mpd, "Period"), Timelines(), []
@@ -89,7 +90,8 @@ def _check_count(periods: Sequence[Element]) -> None:
 
 
 class _Reader:
-    """Reader of one period. `reason` is why no segment of the manifest can be listed; None if they can."""
+    """Reader of one period. `reason` says why no segment of the manifest can be listed. It is None if segments can be
+    listed."""
 
     def __init__(
         self, mpd: Element, document: str, period: Element, window: Window, timelines: Timelines, reason: str | None

@@ -1,7 +1,7 @@
 """The times of the segments of a DASH representation, as runs of segments of equal length. Pure.
 
-A run takes the same memory for any number of repetitions: `S@r` and `@duration` can describe millions of segments in a
-line.
+A run takes the same memory for any number of repetitions: `S@r` and `@duration` can describe millions of segments in
+one line of XML.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ MAX_ENTRIES = 300_000
 MAX_SEGMENTS = 100_000
 """Maximum number of segments of one representation: more than a day, at one second each."""
 ROUNDING = Fraction(1, 1000)
-"""Tolerance in seconds: durations are rounded to milliseconds, so a smaller excess over a whole number of segments is
-not another segment."""
+"""Tolerance in seconds: durations are rounded to milliseconds, so an excess below this tolerance over a whole number of
+segments is not another segment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`count` segments, each `length` long. `first` is the index of the first one among all that the manifest lists,
-    `time` its start. Times are in units of the timescale, in the media's own time."""
+    """`count` segments, each `length` long. `first` is the index of the first of these segments among all segments that
+    the manifest lists, `time` is its start. Times are in units of the timescale, in the media's own time."""
 
     first: int
     time: int
@@ -39,7 +39,7 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class Clock:
     """The timescale of a representation, and the place of its period in the media's own time: from `begin` to before
-    `end`, which is None if it is not known."""
+    `end`, which is None if unknown."""
 
     timescale: int
     begin: int
@@ -73,7 +73,7 @@ def ceil_divided(dividend: int, divisor: int | Fraction) -> int:
 
 
 class Timelines:
-    """Reader of the SegmentTimelines of one manifest. It caches those that many representations share."""
+    """Reader of the SegmentTimelines of one manifest. It caches the timelines that several representations share."""
 
     def __init__(self, most_entries: int = MAX_ENTRIES) -> None:
         self._most_entries = most_entries
@@ -124,8 +124,8 @@ def _repeated(time: int, length: int, after: Element | None, clock: Clock) -> in
 
 def _within(runs: Iterable[Run], clock: Clock) -> Iterator[Run]:
     """Yield the parts of `runs` that belong to the period. A list may cover several periods, so segments that lie
-    wholly outside of a period belong to another. After the last or only period no segment is left out, because the
-    media may be longer than stated, unless an absurd number of repetitions stands for "up to the end"."""
+    wholly outside this period belong to another period. After the last or only period no segment is left out, because
+    the media may be longer than stated, unless an absurd number of repetitions stands for "up to the end"."""
     for run in runs:
         skipped, kept = 0, run.count
         if not clock.window.is_only:
@@ -138,9 +138,9 @@ def _within(runs: Iterable[Run], clock: Clock) -> Iterator[Run]:
 
 
 def by_duration(described: Inherited, clock: Clock, *, count: int | None = None) -> tuple[Run, ...]:
-    """Return the segments that have the length `@duration`; the last one may be shorter. `count` is their number if it
-    is known; otherwise it follows from the duration of the period. Returns no run without `@duration`. Raises
-    `Unreadable` if the length is not positive or the number is unknown."""
+    """Return the runs of the segments, which have the length `@duration`; the last segment may be shorter. `count` is
+    their number if it is known; otherwise it follows from the duration of the period. Returns no run without
+    `@duration`. Raises `Unreadable` if the length is not positive or the number is unknown."""
     length = decimal(described.get("duration"))
     if length is None:
         return ()

@@ -1,4 +1,4 @@
-"""Finds when the periods of a DASH manifest begin and end, and whether the presentation has ended. Pure."""
+"""The times at which the periods of a DASH manifest begin and end, and whether the presentation has ended. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from serverpy.ytdlp.mpd.reading import children, duration
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The part of the presentation that a period covers. `start` and `seconds` are None if the manifest does not state
-    them. `is_only` is whether there is no other period, `is_last` whether no other follows."""
+    """The part of the presentation that a period covers. `start` (in seconds) and `seconds` are None if the manifest
+    does not state them. `is_only` is True if there is no other period, `is_last` if no other period follows."""
 
     start: Fraction | None
     seconds: Fraction | None
@@ -23,8 +23,9 @@ class Window:
 
 
 def windows(mpd: Element, periods: Sequence[Element]) -> list[Window]:
-    """Return the window of each period (§5.3.2.1). Where a period's duration and the next one's start disagree, the
-    earlier end counts, because the next period begins there; a start that is not after the previous one is ignored."""
+    """Return the window of each period (§5.3.2.1). If a period's duration contradicts the start of the next period, the
+    earlier end counts, because the next period begins there. A start that is not after the previous period's start is
+    ignored."""
     found: list[Window] = []
     total = duration(mpd, "mediaPresentationDuration") or None
     for period, after in zip(periods, [*periods[1:], None], strict=False):

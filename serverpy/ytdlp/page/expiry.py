@@ -1,4 +1,4 @@
-"""Finds when the address of a media file stops working, if the address itself states it."""
+"""The time at which the address of a media file stops working, if the address itself states that time."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _IN_TOKEN = re.compile(r"(?:^|[~*])exp=(\d{10,13})")
 
 
 def expires_at(url: str, now: float) -> float | None:
-    """Return the earliest time that `url` states, in seconds since the epoch. Returns None if it states none. Only a
-    time between a day before `now` and a year after it counts, because a number called `e` may mean anything."""
+    """Return the earliest expiry that `url` states, in seconds since the epoch. Returns None if `url` states no expiry.
+    Only a time between a day before `now` and a year after it counts, because a number called `e` may mean anything."""
     try:
         parts = urlsplit(url)
         query = parse_qsl(parts.query, max_num_fields=100)
@@ -42,7 +42,7 @@ def _unix_time(text: str) -> float | None:
 
 
 def _iso_time(text: str) -> float | None:
-    """Parse a time as in Azure's `se=2026-11-22T12:00:00Z`."""
+    """Parse a time such as that in Azure's `se=2026-11-22T12:00:00Z`. Returns None if `text` is no such time."""
     if not re.fullmatch(r"\d{4}-\d\d-\d\d(?:T[\d:.]+Z)?", text):
         return None
     try:
@@ -52,7 +52,8 @@ def _iso_time(text: str) -> float | None:
 
 
 def _signed(query: dict[str, str], prefix: str) -> float | None:
-    """Return the expiry of a version 4 signature of AWS or Google: the time of signing plus a number of seconds."""
+    """Return the expiry of a version 4 signature of AWS or Google: the time of signing plus a number of seconds.
+    Returns None if `query` has none."""
     date, seconds = query.get(f"{prefix}date", ""), query.get(f"{prefix}expires", "")
     if not re.fullmatch(r"\d{8}T\d{6}Z", date) or not re.fullmatch(r"\d{1,7}", seconds):
         return None

@@ -33,7 +33,7 @@ def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tu
             _check_found(media, ydl)
             return media, RawMedia(info, copy_cookies(ydl.cookiejar), options)
     except MemoryError:
-        raise  # the caller replies to it when the memory is free
+        raise  # the caller sends an error reply once the memory is free
     except Exception as error:  # yt-dlp and its extractors may raise any exception
         close_responses(error)
         ticket.check()
@@ -41,7 +41,7 @@ def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tu
 
 
 def _cut(info: InfoDict) -> None:
-    """Drop the entries beyond MAX_ENTRIES, and record in `info` whether there were any."""
+    """Drop the entries beyond MAX_ENTRIES, and record in `info` whether there were more."""
     if is_playlist(info):
         entries = list(info.get("entries") or ())
         info["_serverpy_cut"] = len(entries) > instance.MAX_ENTRIES
@@ -58,8 +58,8 @@ def _check_found(media: Media, ydl: instance.Instance) -> None:
 
 def within_bounds(media: Media) -> Media:
     """Return `media` with an encoded size of at most MAX_MEDIA_BYTES. If it is larger, drop the lists of fragments,
-    beginning with the worst track, because yt-dlp's own downloader still has them. Raises TooLarge if the rest is still
-    too large."""
+    beginning with the worst track, because yt-dlp's own downloader still has the fragments. Raises TooLarge if the rest
+    is still too large."""
     excess = len(_encoder.encode(media)) - MAX_MEDIA_BYTES
     tracks = list(media.tracks)
     for index, track in enumerate(tracks):

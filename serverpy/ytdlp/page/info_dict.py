@@ -36,8 +36,8 @@ def formats_of(info: InfoDict) -> list[InfoDict]:
 
 
 def text(value: Any, limit: int) -> str | None:
-    """Return a string that JSON can carry, cut to `limit` characters. Returns None if it is empty, or if it is too long
-    and `limit` is that of a URL."""
+    """Return a string that JSON can carry, cut to `limit` characters. Returns None if the string is empty, or if it is
+    too long and `limit` is that of a URL."""
     if value is None or isinstance(value, dict | list | tuple | set):
         return None
     clean = str(value).encode("utf-8", "replace").decode()
@@ -47,19 +47,20 @@ def text(value: Any, limit: int) -> str | None:
 
 
 def address(value: Any) -> str | None:
-    """Return a URL that `urlsplit` accepts. Returns None for any other: its parsing would fail later, and with it the
+    """Return a URL that `urlsplit` accepts. Returns None for any other value, because parsing it later would fail the
     whole page."""
     url = text(value, MAX_URL)
     try:
         parts = urlsplit(url or "")
-        _ = parts.hostname, parts.port  # raise ValueError if invalid
+        _ = parts.hostname, parts.port  # reading both raises ValueError if the URL is invalid
     except ValueError:
         return None
     return url
 
 
 def extension(value: Any, default: str) -> str:
-    """Return a file extension that is safe in file names and headers. Returns `default` for any other."""
+    """Return a file extension that is safe in file names and headers. Returns `default` if `value` is not such an
+    extension."""
     found = text(value, 20)
     return found if found and _EXTENSION.fullmatch(found) else default
 

@@ -1,7 +1,7 @@
-"""Converts yt-dlp's dictionary of a page to a `Media`, the frozen values of `extraction/values.py`.
+"""Conversion of yt-dlp's dictionary of a page to a `Media`, the frozen values of `extraction/values.py`.
 
-It leaves out generators and objects of yt-dlp, which cannot be sent to the server, and sets `fragments_dynamic` or
-`needs_ytdlp`. A field that cannot be read is None; a format without an address is left out.
+The conversion leaves out generators and objects of yt-dlp, which cannot be sent to the server, and sets
+`fragments_dynamic` or `needs_ytdlp`. A field that cannot be read is None; a format without an address is left out.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def media_of(info: InfoDict, raw_id: str, jar: http.cookiejar.CookieJar, imperso
 
 
 def _title(info: InfoDict) -> str:
-    """Return the title. yt-dlp appends date and time to that of a live stream; `fulltitle` is without them."""
+    """Return the title. yt-dlp appends date and time to that of a live stream; `fulltitle` has neither."""
     title = info.get("fulltitle") if info.get("is_live") else info.get("title")
     title = title or info.get("title")
     if isinstance(title, str) and _is_alone_on_its_page(info):
@@ -53,8 +53,9 @@ def _title(info: InfoDict) -> str:
 
 
 def _is_alone_on_its_page(info: InfoDict) -> bool:
-    """Return whether yt-dlp found this medium, and no other, in the HTML of a page. It numbers the media of a page in
-    their ids and titles even if there is one, which then has an older id without the number (`HTML5MediaEmbedIE`)."""
+    """Return whether yt-dlp found this medium, and no other, in the HTML of a page. yt-dlp numbers the media of a page
+    in their ids and titles even if there is only one, which then also has an older id without the number
+    (`HTML5MediaEmbedIE`)."""
     numbered = info.get("id")
     if not isinstance(numbered, str) or not numbered.endswith("-1"):
         return False

@@ -14,7 +14,8 @@ from serverpy.ytdlp.mpd.formats import REFUSAL, Fragments
 from serverpy.ytdlp.page.info_dict import InfoDict, formats_of, is_complete
 
 _OF_FORMATS = frozenset({"formats", "requested_formats", "fragments", REFUSAL})
-"""Fields that the page has from the format that yt-dlp selected. Other formats must not inherit them."""
+"""Fields that yt-dlp copies to the page from the format that it selected. Other formats must not inherit these
+fields."""
 MAX_RAWS = 256
 MAX_RAW_BYTES = 64 * 1024 * 1024
 
@@ -29,8 +30,8 @@ class RawMedia:
     options: WorkerOptions = field(repr=False)
 
     def item(self, number: int) -> RawMedia:
-        """Return the item `number` (1-based) of a playlist or post. Raises ItemNotFound if there is none, or if only
-        its address is known."""
+        """Return the item `number` (1-based) of a playlist or post. Raises ItemNotFound if there is no such item, or if
+        only its address is known."""
         entries = self.info.get("entries") or []
         found = entries[number - 1] if 0 < number <= len(entries) else None
         if not isinstance(found, dict) or not is_complete(found):
@@ -59,7 +60,7 @@ class RawStore:
 
     def put(self, raw_id: str, raw: RawMedia) -> None:
         """Keep `raw`, and drop the least recently used extractions that exceed a bound. Does not keep a `raw` that
-        exceeds the bound by itself."""
+        alone exceeds the bound."""
         size = estimate(raw.info)
         if size > self._limit:
             return
@@ -72,8 +73,8 @@ class RawStore:
                 self._bytes -= gone
 
     def get(self, raw_id: str) -> RawMedia | None:
-        """Return the extraction `raw_id`; `abc.3` is the third item of `abc`. Returns None if it is not kept. Raises
-        ItemNotFound if it has no such item."""
+        """Return the extraction `raw_id`; `abc.3` is the third item of `abc`. Returns None if the store does not hold
+        the extraction. Raises ItemNotFound if the extraction has no such item."""
         base, *items = raw_id.split(".")
         with self._lock:
             found = self._raws.get(base)

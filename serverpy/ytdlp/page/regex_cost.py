@@ -1,15 +1,15 @@
 """An upper bound for the work of a client's regular expression, computed before it runs.
 
 `re` backtracks if a pattern can match in several ways, and holds the interpreter lock while it does, so that nothing
-else in the process runs. Its own parser returns the parts of a pattern, from which this module counts the ways to try
-the pattern at one position of a text. It accepts a pattern only if it can count the ways of all parts.
+else in the process runs. The parser of `re` returns the parts of a pattern, from which this module counts the ways to
+try the pattern at one position of a text. The module accepts a pattern only if it can count the ways of all parts.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from re import _parser  # type: ignore[attr-defined]  # the stubs lack it; parts with new names are refused
+from re import _parser  # type: ignore[attr-defined]  # the stubs lack this module; unknown parts are refused
 from typing import Any
 
 MAX_CHARACTERS = 64
@@ -33,10 +33,10 @@ def ways(pattern: str, longest: int) -> int:
     part that cannot be counted: back references, lookaround, repeated groups, flags other than `i`.
     """
     if len(pattern) > MAX_CHARACTERS:
-        raise TooMuch("It is too long.")
+        raise TooMuch("The expression is too long.")
     parsed = _parser.parse(pattern)
     if parsed.state.flags & ~_FLAGS:
-        raise TooMuch("It has flags that are not allowed.")
+        raise TooMuch("The expression has flags that are not allowed.")
     return _of_sequence(parsed, longest)
 
 
@@ -52,12 +52,12 @@ def _of_part(kind: Any, value: Any, longest: int) -> int:
         return 1
     if counted := _COUNTED.get(str(kind)):
         return counted(value, longest)
-    raise TooMuch(f"It has parts that are not allowed ({kind}).")
+    raise TooMuch(f"The expression has parts that are not allowed ({kind}).")
 
 
 def _of_edge(value: Any, longest: int) -> int:
     if str(value) not in _EDGES:
-        raise TooMuch(f"It has parts that are not allowed ({value}).")
+        raise TooMuch(f"The expression has parts that are not allowed ({value}).")
     return 1
 
 
@@ -68,7 +68,7 @@ def _of_choice(value: Any, longest: int) -> int:
 def _of_group(value: Any, longest: int) -> int:
     _, flags_on, flags_off, inner = value
     if (flags_on | flags_off) & ~_FLAGS:
-        raise TooMuch("It has flags that are not allowed.")
+        raise TooMuch("The expression has flags that are not allowed.")
     return _of_sequence(inner, longest)
 
 
@@ -79,7 +79,7 @@ def _of_repeat(value: Any, longest: int) -> int:
         return max(1, min(int(most), longest) - min(int(fewest), longest) + 1)
     if (fewest, most) == (0, 1):
         return 1 + _of_sequence(inner, longest)
-    raise TooMuch("It repeats a group.")
+    raise TooMuch("The expression repeats a group.")
 
 
 _COUNTED: dict[str, Callable[[Any, int], int]] = {

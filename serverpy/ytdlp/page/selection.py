@@ -1,4 +1,4 @@
-"""Applies yt-dlp's format selectors, by yt-dlp itself, to the server's data about the tracks.
+"""yt-dlp's format selectors, which yt-dlp itself applies to the server's data about the tracks.
 
 The selector comes from the client. yt-dlp's language has two ways to keep a CPU busy for ever, and this module blocks
 both: products of whole lists (`all+all`), and regular expressions that can match in too many ways (`regex_cost.py`
@@ -30,8 +30,8 @@ _MAX_ID_CHARACTERS = 200
 """Maximum length of a track's id in `tracks.py`. Ids are not shortened, unlike other values."""
 _MAX_PARTS = 10
 _MAX_WAYS = 5000
-"""Maximum number of ways for all regular expressions of a selector: at most 3 ms for a value of 64 characters. Two `.*`
-have 4225 ways."""
+"""Maximum number of ways for all regular expressions of a selector. This many ways take at most 3 ms for a value of 64
+characters. Two `.*` have 4225 ways."""
 _SECONDS = 0.5
 """CPU time for all filters of a selector."""
 _REFUSED = "The format selector has a regular expression that could take too long. "
@@ -39,9 +39,9 @@ _HELP = "Use literals, classes, `.*`, `^`, `$`, `|`, or `*=`, `^=`, `$=`."
 
 
 def select(selector: str, formats: Sequence[Format]) -> tuple[tuple[str, ...], ...]:
-    """Return the track ids of each stream that `selector` asks for, more than one for a merge. `formats` are in
-    yt-dlp's order, worst first. Raises InvalidParameter if the selector is invalid or could take too long,
-    FormatNotFound if no format matches."""
+    """Return the track ids of each stream that `selector` asks for: a stream that is a merge has more than one id.
+    `formats` are in yt-dlp's order, worst first. Raises InvalidParameter if the selector is invalid or could take too
+    long, FormatNotFound if no format matches."""
     _check(selector)
     with _Selecting({"logger": Log(), "check_formats": False, "cachedir": False}, auto_init=False) as ydl:
         try:
@@ -64,12 +64,12 @@ def _check(selector: str) -> None:
     if "+" in selector and max(selector.count(","), selector.count("+")) > _MAX_PARTS:
         raise InvalidParameter("The format selector merges too many formats.")
     if _closes_too_much(selector):
-        raise InvalidParameter("The format selector cannot be read.")
+        raise InvalidParameter("The format selector has a closing bracket without an opening one.")
 
 
 def _closes_too_much(selector: str) -> bool:
-    """Return whether a bracket closes that none has opened. Since Python 3.12 yt-dlp's tokenizer leaves that to yt-dlp,
-    which reads `b)` as `b`."""
+    """Return whether there is a closing bracket without an opening one. Since Python 3.12, the tokenizer that yt-dlp
+    uses does not check this, and yt-dlp reads `b)` as `b`."""
     depth = 0
     try:
         for token in tokenize.generate_tokens(io.StringIO(selector).readline):
@@ -83,8 +83,8 @@ def _closes_too_much(selector: str) -> bool:
 
 
 class _Selecting(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
-    """A YoutubeDL that limits the filters of one selector. yt-dlp passes each filter to it in the form in which it will
-    parse the filter, so that no filter is missed."""
+    """A YoutubeDL that limits the filters of one selector. yt-dlp calls `_build_format_filter` for each filter, in the
+    form in which yt-dlp parses the filter, so that no filter escapes the limits."""
 
     _ways = 0
     _deadline: float | None = None
@@ -96,7 +96,8 @@ class _Selecting(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         return self._in_time(build(filter_spec))
 
     def _by_regex(self, found: re.Match[str]) -> Callable[[dict[str, Any]], Any]:
-        """Return the same filter as yt-dlp, but search each value only once for all formats that have it."""
+        """Return a filter like yt-dlp's, but one that searches each value only once for all formats that have the
+        value."""
         key, negated, or_unknown = found["key"], bool(found["negation"]), bool(found["none"])
         longest = _MAX_ID_CHARACTERS if key == "format_id" else _MAX_VALUE_CHARACTERS
         pattern = re.compile(self._affordable(found["quoted"] or found["bare"], longest))
@@ -114,7 +115,7 @@ class _Selecting(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         except regex_cost.TooMuch as error:
             raise InvalidParameter(f"{_REFUSED}{error} {_HELP}") from error
         if self._ways > _MAX_WAYS:
-            raise InvalidParameter(f"{_REFUSED}It can match in too many ways. {_HELP}")
+            raise InvalidParameter(f"{_REFUSED}The expression can match in too many ways. {_HELP}")
         return pattern
 
     def _in_time(self, ask: Callable[[Any], Any]) -> Callable[[Any], Any]:

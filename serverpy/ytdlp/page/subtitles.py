@@ -37,7 +37,8 @@ def _subtitle(language: str, file: InfoDict, automatic: bool) -> Subtitle | None
 
 
 def _inline(data: Any) -> str | None:
-    """Return subtitles that came with the page as a `data:` URL (RFC 2397)."""
+    """Return a `data:` URL (RFC 2397) with subtitles that the page itself contains. Returns None if there are none, or
+    if they are longer than _MAX_INLINE characters."""
     if not isinstance(data, str) or len(data) > _MAX_INLINE:
         return None
     return "data:text/plain;charset=utf-8;base64," + base64.b64encode(data.encode("utf-8", "replace")).decode()

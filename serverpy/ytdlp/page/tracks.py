@@ -18,8 +18,8 @@ Impersonation = Callable[[Any], str | None]
 _AUDIO_EXTENSIONS = frozenset({"aac", "m4a", "mp3", "oga", "ogg", "opus", "flac", "wav", "wma", "aiff", "ac3", "weba"})
 _OWN_PROTOCOLS = frozenset({"http", "https", "m3u8", "m3u8_native", "http_dash_segments"})
 _MAX_LISTED = 200_000
-"""Maximum number of segments of a page that are listed as values; the size of a message allows fewer. The best formats
-come first."""
+"""Maximum number of segments of a page that are listed as values. The limit on the size of a message allows fewer. The
+best formats have precedence."""
 _ONLY_YTDLP = ("_bunnycdn_ping_data", "_cookie_refresh_params", "_download_params", "ws")
 
 
@@ -138,8 +138,8 @@ def _needs_ytdlp(fmt: InfoDict, info: InfoDict, protocol: str, options: Mapping[
 
 
 def _fragments(fmt: InfoDict, *, listed: bool) -> tuple[tuple[Fragment, ...], bool]:
-    """Return the fragments with absolute addresses, or no fragments and True if only yt-dlp can list them, or if not
-    `listed`."""
+    """Return the fragments with absolute addresses, and whether they are left to yt-dlp, because only yt-dlp can list
+    them or because `listed` is False."""
     fragments = fmt.get("fragments")
     if fragments is None:
         return (), "_generator" in str(fmt.get("protocol"))

@@ -14,7 +14,7 @@ _MAX_FILES = 24
 
 
 class SectionCache(Cache):  # type: ignore[misc]  # yt-dlp is untyped
-    """yt-dlp's disk cache, limited to the sections above and to a number of files."""
+    """yt-dlp's disk cache, limited to the sections that match `_SECTIONS` and to `_MAX_FILES` files."""
 
     def store(self, section: str, key: str, data: Any, dtype: str = "json") -> None:
         if _SECTIONS.fullmatch(section):

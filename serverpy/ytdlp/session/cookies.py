@@ -1,4 +1,4 @@
-"""Cookie jars: each session has its own, which begins with copies of other cookies."""
+"""Cookie jars: each session has its own jar, which starts with copies of other cookies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def cookies_of_file(path: str | None) -> YoutubeDLCookieJar | None:
 
 @functools.lru_cache(maxsize=1)
 def _read_cookies(path: str, changed: int) -> YoutubeDLCookieJar:
-    """Read the file; `changed`, its modification time, is part of the cache's key."""
+    """Read the file at `path`. `changed`, its modification time, is only a part of the cache's key."""
     jar = YoutubeDLCookieJar(path)
     jar.load()
     return jar

@@ -1,8 +1,8 @@
-"""Finds the extractors that can find their players inside a page of another site. yt-dlp's generic extractor asks every
-extractor that it knows, and asking one imports its module: about 960 modules take a second of CPU and 28 MB, which are
-never freed. Only a tenth of the extractors can find a player. This module reads their names from the source files
-without importing them (0.2 s): the classes that set `_EMBED_REGEX` or override one of the three methods, and their
-subclasses. A superfluous name costs one import; `tests/ytdlp/test_embeds.py` shows that none is missing.
+"""The names of the extractors that can find their players inside a page of another site. yt-dlp's generic extractor
+asks every extractor that it knows, and asking one imports its module: about 960 modules take a second of CPU and 28 MB,
+which are never freed. Only a tenth of the extractors can find a player. This module reads their names from the source
+files without importing them (0.2 s): the classes that set `_EMBED_REGEX` or override one of the three methods, and
+their subclasses. A superfluous name costs one import; `tests/ytdlp/test_embeds.py` shows that none is missing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""yt-dlp's extractors: loads them once per process, and replaces those that may not run.
+"""yt-dlp's extractors, loaded once per process, with replacements for those that may not run.
 
-Each stock instance of yt-dlp lists the extractors anew, which takes 50–150 ms, and at its first page of an unknown site
-imports all 960 of them, 28 MB. This module makes the dictionary of their classes once and copies it, and its generic
-extractor asks only those that can find embedded players (`embeds.py`).
+Each stock instance of yt-dlp lists the extractors again, which takes 50–150 ms, and at its first page of an unknown
+site imports all 960 of them (28 MB). This module makes the dictionary of their classes once and copies it, and its
+generic extractor asks only those that can find embedded players (`embeds.py`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def _is_stock(ie: Any) -> bool:
 
 @functools.cache
 def permitted(sites: Sites) -> Extractors:
-    """Return the extractors. Replaces those that may not run by one that refuses, and leaves them out of `embeds`."""
+    """Return all extractors, but replace each that `sites` excludes with one that refuses its pages, and leave it out
+    of `embeds`."""
     everything = known()
     classes = {key: ie if sites.may_run(ie.IE_NAME) else refusing(ie) for key, ie in everything.classes.items()}
     embeds = {key: ie for key, ie in everything.embeds.items() if key != "Generic" and sites.may_run(ie.IE_NAME)}

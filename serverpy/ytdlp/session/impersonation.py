@@ -1,7 +1,7 @@
 """Requests that look like a browser's: curl_cffi, loaded when the first request needs it.
 
-It takes 3 MB, and most pages do not need it. `hide` keeps yt-dlp from loading it at its import; `handler` loads it
-later, once per process.
+curl_cffi takes 3 MB, and most pages do not need it. `hide` keeps yt-dlp from loading curl_cffi when yt-dlp is imported;
+`handler` loads curl_cffi later, once per process.
 """
 
 from __future__ import annotations

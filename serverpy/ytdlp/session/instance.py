@@ -1,4 +1,4 @@
-"""Slim yt-dlp instances: one for each extraction or download, cheap to make, always closed.
+"""Slim yt-dlp instances: one for each extraction or download, which is cheap to make and always closed.
 
 A stock instance costs 50–150 ms. Here all instances of the process share the classes of extractors (`extractors.py`),
 the TLS context (`handlers.py`) and the other values that `prepare.py` made. Parameters, cookie jar and request handlers
@@ -47,11 +47,12 @@ from serverpy.ytdlp.shared import shared
 MAX_ENTRIES = 1000
 MAX_PAGE_BYTES = 8 * 1024 * 1024
 """Maximum decompressed size of a response that an extractor reads into memory. A page that consists only of links takes
-ninety times its length, and holds the interpreter lock while yt-dlp searches it. Players are 3 MB, manifests 2 MB."""
+ninety times its length in memory, and yt-dlp holds the interpreter lock while it searches the page. JavaScript players
+have 3 MB, manifests 2 MB."""
 MAX_FAILED_ENTRIES = 25
 _READ_BYTES = 64 * 1024
 
-# `all` is last, so that a post with only images is a result too. Without this selector, yt-dlp would start ffmpeg to
+# `all` is last, so that a post with only images is also a result. Without this selector, yt-dlp would start ffmpeg to
 # query its features.
 FORMAT = "bestvideo*+bestaudio/best/all"
 
@@ -75,11 +76,11 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         self._classes = extractors.classes
         self._ies = dict(extractors.classes)
         if sites.may_run(GenericIE.IE_NAME):
-            self.add_info_extractor(GenericIE())  # replaces the stock one
+            self.add_info_extractor(GenericIE())  # replaces yt-dlp's own class
 
     def get_info_extractor(self, ie_key: str) -> Any:
-        """Do the same as yt-dlp, but only with the permitted classes, and without changing `_ies`, which may be
-        iterated over."""
+        """Return an extractor as yt-dlp does, but only of a permitted class, and without changing `_ies`, over which
+        yt-dlp may be iterating."""
         if ie_key not in self._ies_instances:
             kind = self._classes.get(ie_key) or yt_dlp.extractor.get_info_extractor(ie_key)
             self._ies_instances[ie_key] = ie = kind()
@@ -110,14 +111,14 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
 
     def _parse_impersonate_targets(self, impersonate: Any) -> Any:
         """Return the available and the requested targets. An extractor calls this before each of its requests. Without
-        curl-cffi, it sends the request without impersonation."""
+        curl-cffi, the extractor sends the request without impersonation."""
         available, requested = super()._parse_impersonate_targets(impersonate)
         self._lacks_impersonation = bool(requested) and available is None and bool(IMPERSONATE.missing)
         return available, requested
 
     def impersonation_name(self, wish: Any) -> str | None:
-        """Return curl_cffi's name for the target that a format asks for, else for IMPERSONATE. Returns None if there is
-        no target, or if curl_cffi lacks it."""
+        """Return curl_cffi's name for the target that a format asks for, or else for the target IMPERSONATE. Returns
+        None if there is no target, or if curl_cffi lacks it."""
         target = self._parse_impersonate_targets(wish)[0] if wish is not None else self.params.get("impersonate")
         if target is None:
             return None
@@ -193,7 +194,7 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
 
     def _forceprint(self, key: str, info_dict: Any) -> None:
         """Print nothing, and set the one field that yt-dlp sets here. yt-dlp would first make the tables of formats and
-        subtitles, which takes half of the time of a page with many formats."""
+        subtitles, which takes half of the time for a page with many formats."""
         if info_dict is not None:
             info_dict.setdefault("epoch", int(time.time()))
 
@@ -211,7 +212,7 @@ def open(
     """Open a session: an instance with its own parameters, proxy and jar, until the end of the context. The jar is a
     copy of `cookies`, else of COOKIES_FILE (which is never written). If `cancelled` is a `Ticket`, setting it also cuts
     the session's connections; a plain event is only checked between operations. Raises `Stopped` (a BaseException) once
-    it is set."""
+    `cancelled` is set."""
     ticket = Ticket.of(cancelled)
     jar = copy_cookies(cookies_of_file(options.identity.cookies_file), cookies)
     gate = shared().gate

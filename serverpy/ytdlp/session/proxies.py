@@ -1,7 +1,8 @@
 """One filtering proxy for each session. All proxies run on one event loop in a thread of its own.
 
-A session has its own proxy so that it can be cut off: closing the proxy ends all of the session's connections, and
-wakes a thread that waits for a silent server. A proxy is a listening socket and a token (about 1 ms, 40 KB).
+A session has its own proxy so that the session can be cut off: closing the proxy ends all of the session's connections,
+and wakes a thread that waits for a silent server. A proxy is a listening socket and a token, which takes about 1 ms and
+40 KB.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import uvloop
 
 from serverpy.net.egress import Egress
+from serverpy.tasks import spawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,12 @@ class _Cut:
     def __init__(self, loop: asyncio.AbstractEventLoop, egress: Egress) -> None:
         self._loop = loop
         self._egress = egress
+        self._closing: asyncio.Task[None] | None = None
 
     def __call__(self) -> None:
-        closing = self._egress.aclose()
-        try:
-            asyncio.run_coroutine_threadsafe(closing, self._loop)
-        except RuntimeError:  # the loop has closed, and the connections with it
-            closing.close()
+        with suppress(RuntimeError):  # the loop has closed, and the connections with it
+            self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        if self._closing is None:
+            self._closing = spawn(self._egress.aclose(), name="close the proxy of a session")

@@ -61,7 +61,7 @@ def own_boxes(film: bytes) -> list[Box]:
 
 
 class CountedReads(io.BytesIO):
-    """A file that counts the seeks to another position. Over HTTP, each of them would be a request."""
+    """A file that counts the seeks to another position. Over HTTP, each such seek would be a request."""
 
     jumps = 0
 
@@ -81,8 +81,8 @@ def decoded(film: bytes, kind: str) -> list[float]:
 
 
 def sought(film: bytes, seconds: float) -> tuple[float, bool, int]:
-    """Seek in a newly opened film as a player does. Returns the time of the first video packet after the seek, whether
-    that packet is a key frame, and the number of jumps in the file."""
+    """Seek to `seconds` in a newly opened film, as a player does. Returns the time in seconds of the first video packet
+    after the seek, whether that packet is a key frame, and the number of jumps in the file."""
     file = CountedReads(film)
     with av.open(file, "r") as container:
         video = container.streams.video[0]

@@ -123,7 +123,7 @@ def test_a_server_may_send_before_the_client_through_a_tunnel(egress: EgressThre
 
 def test_fifty_paused_tunnels_hold_a_bounded_number_of_bytes(egress: EgressThread) -> None:
     """The transports buffer 0.4 to 0.8 MB, as measured; tracemalloc counts 1.1 to 2.1 MB, including the sockets and
-    threads of the test. The limit is one chunk per tunnel, because its client sends nothing."""
+    threads of the test. Each tunnel may hold one chunk, because its client sends nothing."""
     count = 50
     with Origin(send_sized) as origin, contextlib.ExitStack() as stack:
         by_requests(origin.url, egress.url)

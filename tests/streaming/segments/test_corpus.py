@@ -35,7 +35,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Playlist:
-    """A playlist. `why` explains why the relay's list is right where `m3u8` has another; None if both agree."""
+    """A playlist. `why` explains why the relay's list is right where `m3u8` has another, and is None if both agree."""
 
     kind: str
     text: str
@@ -132,7 +132,8 @@ def ours(text: str) -> list[Listed]:
     packed, playlist = PackedLines(), MediaPlaylist(BASE, Rules())
     lines = packed.write(text.encode()) + packed.finish()
     found = [segment for line in lines if (segment := playlist.feed(line)) is not None]
-    before, listed = int("#EXT-X-DISCONTINUITY-SEQUENCE" in text), []  # as in yt-dlp, this tag itself counts as 1
+    # In yt-dlp, this tag itself counts as a discontinuity.
+    before, listed = int("#EXT-X-DISCONTINUITY-SEQUENCE" in text), []
     for segment in (each for each in found if not each.gap):
         listed.append(_listed(segment, has_jumped=not segment.initial and segment.discontinuity > before))
         before = before if segment.initial else segment.discontinuity

@@ -47,7 +47,7 @@ def numbered(name: str, start: int) -> str:
 
 
 async def relayed(shelf: Shelf, text: bytes, range_: ByteRange | None = None) -> tuple[Track, bytes]:
-    """Extract the manifest. Returns its only format, and the bytes that the relay sends of it."""
+    """Extract the manifest. Returns its only format, and the bytes that the relay sends for that format."""
     shelf.files["/d/m.mpd"] = text
     shelf.headers["/d/m.mpd"] = {"Content-Type": "application/dash+xml"}
     async with running() as workers:
@@ -71,7 +71,7 @@ async def test_periods_that_differ_in_id_bandwidth_and_size_are_one_stream(
     assert float(seconds) == pytest.approx(SECONDS, abs=0.1)
 
 
-async def test_byte_ranges_of_one_file_have_a_length_and_support_ranges(shelf: Shelf, media: Path) -> None:
+async def test_a_format_of_byte_ranges_of_one_file_supports_ranges(shelf: Shelf, media: Path) -> None:
     pieces = [(media / "dash" / name).read_bytes() for name in FIRST]
     film = b"".join(pieces)
     shelf.files["/d/film.mp4"] = b"before" + film + b"after"

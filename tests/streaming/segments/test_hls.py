@@ -172,7 +172,7 @@ def test_variables_are_replaced_by_their_values() -> None:
     assert paths(found) == ["a/b/i.mp4", "a/b/one.ts?1&{other}"]
 
 
-def test_without_definitions_references_to_variables_stay_unchanged() -> None:
+def test_references_to_variables_stay_unchanged_without_definitions() -> None:
     assert paths(read("{$dir}/one.ts")) == ["{$dir}/one.ts"]
 
 
@@ -192,7 +192,7 @@ def test_a_variable_without_a_value_is_refused_where_it_is_used(text: str) -> No
             read(f"{text}\n{use}\none.ts")
 
 
-def test_a_master_playlist_needs_no_values_for_its_variables_here() -> None:
+def test_reading_a_master_playlist_needs_no_values_for_its_variables() -> None:
     """`master.py` replaces the variables of the variant that it chooses."""
     playlist = MediaPlaylist(BASE, Rules())
     define, variant = '#EXT-X-DEFINE:NAME="a",VALUE="1"', '#EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO="{$x}"'

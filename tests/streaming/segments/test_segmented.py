@@ -65,9 +65,9 @@ def test_the_segments_are_streamed_as_one_file_over_one_connection(shelf: Shelf)
     assert shelf.targets() == ["/high.m3u8", "/0.ts", "/1.ts", "/2.ts", "/3.ts"]
 
 
-async def test_the_reader_takes_no_more_from_the_socket_than_it_is_asked_for(shelf: Shelf) -> None:
-    """A chunk may be larger only by the rest of a cipher block, or if it is the first step of a segment, which arrives
-    with the head."""
+async def test_no_more_bytes_are_read_from_the_socket_than_requested(shelf: Shelf) -> None:
+    """A chunk may be larger only by the rest of a cipher block. The first chunk of a segment may also be larger,
+    because that chunk arrives with the head."""
     encrypt(shelf)
     async with client_for(shelf) as client:
         track = hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{PLAYLIST}')
@@ -194,7 +194,7 @@ FILM = INIT + FILE
 
 @pytest.fixture
 def ranged(shelf: Shelf) -> Track:
-    """A track whose segments are ranges of one file. The initialization section comes after the segments."""
+    """Make a track whose segments are ranges of one file. The initialization section comes last in the file."""
     shelf.files["/all.mp4"] = FILE + INIT
     shelf.headers["/all.mp4"] = {"ETag": '"all"'}
     lines = [f'#EXT-X-MAP:URI="all.mp4",BYTERANGE="{len(INIT)}@{len(FILE)}"', "#EXT-X-BYTERANGE:70001@0", "all.mp4"]
@@ -445,7 +445,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 @pytest.mark.parametrize("number", [1, 3])
-def test_a_wrong_response_that_comes_once_in_place_of_a_segment_is_not_passed_on(
+def test_a_single_wrong_response_in_place_of_a_segment_is_not_passed_on(
     shelf: Shelf, number: int, wrong: bytes
 ) -> None:
     answers = [wrong]
@@ -463,9 +463,7 @@ def test_a_segment_that_is_refused_once_is_requested_again(shelf: Shelf, status:
 
 
 @pytest.mark.parametrize("wrong", [each for each in WRONG if each != "nothing"])
-async def test_a_wrong_response_that_always_comes_in_place_of_a_segment_ends_the_stream(
-    shelf: Shelf, wrong: str
-) -> None:
+async def test_repeated_wrong_responses_in_place_of_a_segment_end_the_stream(shelf: Shelf, wrong: str) -> None:
     shelf.files["/1.ts"] = WRONG[wrong]
     given = bytearray()
     async with client_for(shelf) as client:
@@ -484,7 +482,7 @@ def test_a_web_page_in_place_of_an_encrypted_segment_is_not_passed_on(shelf: She
 
 
 @pytest.mark.parametrize("wrong", [b"", PAGE_BYTES, b"a wrong key here", b"short"])
-def test_a_wrong_key_that_comes_once_is_not_used(shelf: Shelf, wrong: bytes) -> None:
+def test_a_wrong_key_in_one_response_is_not_used(shelf: Shelf, wrong: bytes) -> None:
     encrypt(shelf)
     answers = [wrong]
     shelf.files["/key"] = lambda: answers.pop() if answers else KEY
@@ -505,7 +503,7 @@ def test_an_encrypted_segment_that_is_empty_twice_counts_as_empty(shelf: Shelf) 
 
 
 def test_a_failed_reload_of_the_playlist_skips_no_segment(shelf: Shelf) -> None:
-    """The segment is refused once, and so is the playlist."""
+    """The media server refuses one request for the segment, and one for the playlist."""
     left = [404, 404]
     shelf.refuse = lambda target: left.pop() if left and shelf.targets("/2") and target != "/0.ts" else None
     assert stream(shelf, hls(shelf, PLAYLIST))[1] == FILE
@@ -534,7 +532,7 @@ MAPS = '#EXT-X-MAP:URI="a.mp4"\n0.m4s\n#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI="b.m
     [init_of(b"avc1", b"mp4a"), init_of(b"avc1", b"mp4a", mark=b"other"), init_of(b"mp4a", b"avc1"), init_of()],
     ids=["the same bytes", "other bytes", "another order", "no tracks"],
 )
-def test_a_different_initialization_section_is_sent_in_its_place(shelf: Shelf, second: bytes) -> None:
+def test_a_different_initialization_section_is_sent_before_its_segments(shelf: Shelf, second: bytes) -> None:
     first = init_of(b"avc1", b"mp4a")
     shelf.files |= {"/a.mp4": first, "/b.mp4": second, "/0.m4s": FRAGMENT + b"0", "/1.m4s": FRAGMENT + b"1"}
     assert stream(shelf, hls(shelf, MAPS))[1] == first + FRAGMENT + b"0" + second + FRAGMENT + b"1"

@@ -49,7 +49,7 @@ def test_every_format_has_the_bytes_that_yt_dlp_writes(server: Server, written: 
 
 
 @pytest.mark.parametrize("name", WITH_LENGTH[:2])
-def test_a_range_has_the_same_bytes_and_the_same_type(server: Server, site: SampleSite, name: str) -> None:
+def test_a_range_has_the_bytes_and_the_type_of_the_whole_file(server: Server, site: SampleSite, name: str) -> None:
     kind = name.removeprefix("hls-")
     whole = relayed(b"".join(site.path(f"hls/{part}").read_bytes() for part in parts_of(kind, "high")), has_length=True)
     first, last = len(whole) // 3, len(whole) - 1000
@@ -69,7 +69,7 @@ def test_a_gap_is_skipped(server: Server, site: SampleSite, variant: str, method
     assert answer.body == b"".join(site.path(f"hls/{part}").read_bytes() for part in parts_of("gap", variant))
 
 
-def test_a_second_initialization_section_is_streamed_in_its_place(server: Server, site: SampleSite) -> None:
+def test_a_second_initialization_section_is_streamed_before_its_segments(server: Server, site: SampleSite) -> None:
     answer = server.get("/page/hls-discontinuity-fmp4", method="relay")
     parts = parts_of("discontinuity-fmp4", "high")
     assert (answer.status, answer.complete) == (200, True)

@@ -13,7 +13,7 @@ from tests.ytdlp.mpd.listed import AUDIO, VIDEO, mpd, video
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """A manifest. `peer` and `ytdlp` explain why mpd-parser and yt-dlp list other segments, and are None if they list
-    the same. `right` contains the segments of each format if neither of them can be trusted."""
+    the same. `right` contains the segments of each format if neither parser can be trusted."""
 
     text: str
     peer: str | None = None

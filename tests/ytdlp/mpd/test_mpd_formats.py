@@ -52,7 +52,7 @@ def formats(extractor: Any, text: str, mpd_url: str | None = URL, id: str | None
 
 
 @pytest.mark.parametrize("id", [None, "dash"])
-def test_all_fields_but_the_segments_are_those_of_yt_dlp(extractor: Any, id: str | None) -> None:
+def test_all_fields_except_the_segments_equal_those_of_yt_dlp(extractor: Any, id: str | None) -> None:
     text = mpd(f"<Period>{DETAILS}</Period>")
     stock, stock_subtitles = extractor._parse_mpd_formats_and_subtitles(ElementTree.fromstring(text), id, BASE, URL)
     found, subtitles = formats(extractor, text, id=id)
@@ -185,7 +185,7 @@ async def test_the_embedded_method_requests_ranges_and_refuses_formats_without_s
         os.close(reading)
 
 
-def test_the_best_formats_keep_their_segments_if_there_are_too_many() -> None:
+def test_the_best_formats_keep_their_segments_if_a_page_has_too_many_segments() -> None:
     part = Part(None, Templated(Pattern("https://m.example/%d", ("Number",)), 1, 1, (Run(0, 0, 1, 90_000),)))
     fmt = {"url": URL, "protocol": "http_dash_segments", "fragments": Fragments(Listing((part,)))}
     tracks = list(

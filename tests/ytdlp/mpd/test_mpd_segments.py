@@ -169,7 +169,7 @@ ENDED = 'availabilityStartTime="2027-01-15T07:59:00Z" mediaPresentationDuration=
         ('availabilityStartTime="soon" mediaPresentationDuration="PT6S"', f"refused: {LIVE}"),
     ],
 )
-def test_a_dynamic_manifest_is_read_once_it_has_ended(attributes: str, right: str) -> None:
+def test_a_dynamic_manifest_is_read_only_after_its_end(attributes: str, right: str) -> None:
     assert listed(mpd(f"<Period>{video(NUMBERED)}</Period>", attributes, kind="dynamic")) == {"v": right}
 
 
@@ -192,7 +192,7 @@ def test_content_in_another_document_is_not_fetched() -> None:
 
 
 @pytest.mark.parametrize("namespace", ["", ' xmlns="urn:mpeg:DASH:schema:MPD:2011"', ' xmlns="urn:other"'])
-def test_any_namespace_is_read(namespace: str) -> None:
+def test_a_manifest_may_have_any_namespace(namespace: str) -> None:
     text = f'<MPD{namespace} type="static" mediaPresentationDuration="PT6S"><Period>{video(NUMBERED)}</Period></MPD>'
     assert listed(text) == {"v": THREE}
 

@@ -44,14 +44,15 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The request of this run. `targets` are chosen and can run here; `streams` overrides the numbers of clients."""
+    """The choices for this run. `targets` are requested and can run here; `streams` overrides the numbers of
+    clients."""
 
     mode: Mode
     targets: Mapping[str, Target]
     streams: tuple[int, ...] | None = None
 
     def those(self, *names: str) -> list[Target]:
-        """Return the targets among `names` that this run measures, in that order."""
+        """Return the targets that this run measures among `names`, in the order of `names`."""
         return [self.targets[name] for name in names if name in self.targets]
 
     def by_mode(self, quick: T, default: T, full: T) -> T:

@@ -68,7 +68,7 @@ async def _hand_over(queue: int, chunk: int, clients: int, bench: Bench, running
     await warm_up(running, ask)
     fast = await for_a_while(ask, bench.by_mode(1.0, 3.0, 10.0))
     firsts = [await first_byte(ask) for _ in range(FIRST_BYTES)]
-    count([fast, *firsts])  # `run` raises if bytes are wrong
+    count([fast, *firsts])  # `count` raises if bytes are wrong
     times = [outcome.first_byte for outcome in firsts if outcome.first_byte is not None]
     require(len(times) == FIRST_BYTES, f"no first byte: {why(firsts)}")
     base = await base_of(running)

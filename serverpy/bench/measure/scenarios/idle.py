@@ -15,7 +15,7 @@ from serverpy.bench.measure.targets import TARGETS, Running
 
 NAME = "relay"
 WORKER_IDLE = 2
-"""WORKER_IDLE, the seconds that an idle worker is kept: short, but longer than a pause between two requests."""
+"""The setting WORKER_IDLE, in seconds: short, but longer than the pause between two requests of this scenario."""
 LONGEST_SECONDS = 30.0
 
 

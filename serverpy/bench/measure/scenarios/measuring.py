@@ -79,7 +79,8 @@ def sampler_of(running: Running, hz: float = SAMPLES_A_SECOND) -> Sampler:
 
 
 async def base_of(running: Running, seconds: float = 1.0) -> Reading:
-    """Take readings for `seconds`, while ending processes end, and return the reading with the median PSS."""
+    """Take readings over `seconds`, in which processes that are shutting down end, and return the reading with the
+    median PSS."""
     readings = []
     for _ in range(BASE_READINGS):
         await asyncio.sleep(seconds / BASE_READINGS)
@@ -89,7 +90,8 @@ async def base_of(running: Running, seconds: float = 1.0) -> Reading:
 
 @dataclass(frozen=True, slots=True)
 class Plateau:
-    """The readings after memory has settled. `settled` is False if memory did not settle in time."""
+    """The readings after memory has settled, which took `settling` seconds. `settled` is False if memory did not settle
+    in time."""
 
     readings: tuple[Reading, ...]
     settled: bool
@@ -181,28 +183,30 @@ class Held:
     highest_pss: int
     outcomes: tuple[Outcome, ...]
     lag_p99: float | None
-    """The lag of the target's event loop in seconds, as the target reports it; None if it reports none."""
+    """The 99th percentile of the lag of the target's event loop, in seconds. None if the target does not report its
+    lag."""
     pipe_bytes: int
     """Bytes in the target's pipes at the end; no PSS includes them."""
 
     @property
     def each_pss(self) -> float | None:
-        """PSS that each client added. None unless all had their stream, because the figure is for a crowd of that
-        size."""
+        """Bytes of PSS that each client added. None unless all clients had their stream, because the figure is for a
+        crowd of that size."""
         complete, _, _ = count(self.outcomes)
         return (self.flat.peak_pss - self.base.pss) / self.clients if complete == self.clients else None
 
     @property
     def each_uss(self) -> float | None:
-        """USS that each client added: memory that no other process shares. Other processes on the machine that start or
-        end change the target's PSS, but not its USS. USS excludes memory that the target's own processes share."""
+        """Bytes of USS that each client added: memory that no other process shares. Other processes on the machine that
+        start or end change the target's PSS, but not its USS. USS excludes memory that the target's own processes
+        share."""
         if self.each_pss is None:
             return None
         return (self.flat.peak("uss") - self.base.uss) / self.clients
 
 
 async def hold(bench: Bench, running: Running, ask: Ask, clients: int, *, rate: int = RATE) -> Held:
-    """Connect a crowd to a warm target, until its memory has been stable for some seconds."""
+    """Connect a crowd to a warm target, and let it read until the target's memory has been stable for some seconds."""
     base = await base_of(running, seconds=bench.by_mode(0.5, 1.0, 1.0))
     with sampler_of(running) as sampler:
         async with Crowd(ask, rate) as crowd:

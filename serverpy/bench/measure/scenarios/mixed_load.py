@@ -42,7 +42,7 @@ KEPT_SECONDS = 12.0
 """Seconds to wait after the warm-up. ServerPY keeps a connection to a media server for 10 s; a kept connection would
 hide a leak."""
 POOLED = 64
-"""Concurrent requests; more than the pool has threads."""
+"""Number of concurrent requests that fill the target's thread pool: more than the pool has threads."""
 REST_SECONDS = 15.0
 SLOW = 20
 SOAK_HZ = 1.0
@@ -194,7 +194,7 @@ async def _soaked(
             crowd.leave()
             readings = sampler.readings
     after = await at_rest(running, goal=before, seconds=REST_SECONDS)
-    complete, _, _ = count(crowd.outcomes)  # `run` raises if bytes are wrong
+    complete, _, _ = count(crowd.outcomes)  # `count` raises if bytes are wrong
     lost = len(crowd.outcomes) - complete
     row: Row = {
         "target": target.name,

@@ -62,7 +62,7 @@ async def _measure(target: Target, clients: int, seconds: float, _bench: Bench, 
             finally:
                 for helper in helpers:
                     await cancel(helper)
-    count(crowd.outcomes)  # `run` raises if bytes are wrong
+    count(crowd.outcomes)  # `count` raises if bytes are wrong
     there = sum(outcome.end in GOOD for outcome in crowd.outcomes)
     problems = (
         () if there == clients else (f"{clients - there} of {clients} clients had no stream: {why(crowd.outcomes)}",)

@@ -43,7 +43,7 @@ MARGIN = 64 * MIB
 """
 SLOW_RATE = 16 * 1024
 READ_BYTES = 32 * 1024
-"""Read size of a fast client: small, because the bench has a thousand of them."""
+"""Bytes that a fast client reads at once: few, because the bench has a thousand fast clients."""
 MAX_WORKERS = 100
 HZ = 20.0
 

@@ -29,8 +29,8 @@ REASONS = 5
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of request, sent `times` in each round of 200. Its expected end is `ends`, with `status` unless that is
-    None."""
+    """A kind of request, of which each round of 200 requests has `times`. The request must end with `ends` and, unless
+    `status` is None, with that status. The client leaves after `leaves_after` bytes."""
 
     name: str
     times: int
@@ -76,7 +76,7 @@ def kinds(method: str, bench: Bench, running: Running, refusing_port: int) -> tu
     def ask(url: str, expected: Reference | None, route: str = "stream", **more: object) -> Ask:
         query = {"url": url, **({"method": method} if route == "stream" else {})}
         path = f"/{route}?{urlencode(query, quote_via=quote)}"
-        return Ask(running.host, running.port, path, expected, **more)  # type: ignore[arg-type]  # see the calls
+        return Ask(running.host, running.port, path, expected, **more)  # type: ignore[arg-type]  # the calls below pass valid types
 
     small, clip = reference(SMALL), reference(CLIP)
     page, film = origin.page(SMALL), origin.page(CLIP)
@@ -101,8 +101,8 @@ def kinds(method: str, bench: Bench, running: Running, refusing_port: int) -> tu
 async def ask_all(
     mixture: tuple[Kind, ...], connections: int, *, count: int | None = None, seconds: float | None = None
 ) -> Mixed:
-    """Send `count` requests in all, or requests for `seconds`, over `connections`. The order is the same in every
-    run."""
+    """Send `count` requests in all, or requests for `seconds`, over `connections` connections. The order is the same in
+    every run."""
     mixed, begun = Mixed(), time.monotonic()
     left = iter(range(count)) if count is not None else None
     order = _order(mixture)

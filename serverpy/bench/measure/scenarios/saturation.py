@@ -1,8 +1,8 @@
-"""`saturation`: whether streams stall while extractions take all the CPU that they can get. Slow readers, and streams
-from a slow source, run while the server extracts as many heavy pages at once as it allows, and before that for
-comparison. The kernel buffers seconds of a slow reader's stream, which hides delays of the server. A stream from a
-source that sends 64 KB per second, to a client that reads at once, has no buffered bytes: each chunk is as late as the
-server is. The longest time without bytes counts.
+"""`saturation`: whether streams stall while extractions take all the CPU that they can get. The scenario observes slow
+readers and streams from a slow source, first without extractions, then while the server extracts as many heavy pages at
+once as it allows. The kernel buffers seconds of a slow reader's stream, which hides delays of the server. A stream from
+a source that sends 64 KB per second, to a client that reads at once, has no buffered bytes: each chunk is as late as
+the server is. The longest time without bytes counts.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TARGETS = ("relay", "seed")
 STREAMS = 50
 LIVE = 5
 LIVE_RATE = 16 * RATE
-"""Read rate of a client of a slow source: higher than the source's rate."""
+"""Bytes per second that a client of a slow source may read: more than the source sends."""
 PROBES_A_SECOND = 20.0
 METER_SECONDS = 60.0
 """The server's own loop-lag meter covers the last minute."""

@@ -1,4 +1,4 @@
-"""`steps`: where the memory of a server goes. Each step is measured by the difference that it makes."""
+"""`steps`: where the memory of a server goes. The figure of a step is the memory that the step adds."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _imports(bench: Bench) -> Findings:
 
 
 def _loaded(code: str) -> int:
-    """Return the PSS of an interpreter that has run `code`."""
+    """Return the PSS in bytes of an interpreter that has run `code`."""
     command = [sys.executable, "-c", f"{code}\nprint('loaded', flush=True)\nimport sys; sys.stdin.read()"]
     with child_of("An interpreter", command, hold_stdin=True) as child:
         child.said("loaded", START_SECONDS)
@@ -151,7 +151,7 @@ def _idle(running: Running) -> socket.socket:
 
 
 def _alone(pid: int) -> int:
-    """Return the PSS of one process without its descendants."""
+    """Return the PSS in bytes of one process without its descendants."""
     return read(pid, alone=True).pss
 
 

@@ -23,7 +23,7 @@ START_SECONDS = 60.0
 HEALTH_SECONDS = 10.0
 LOOPBACK = "127.0.0.1"
 ADMIN_PATHS = "/usr/sbin:/usr/local/sbin:/sbin"
-"""Directory where Debian installs servers; often not on a user's PATH."""
+"""Directories where Debian installs servers. A user's PATH often lacks them."""
 
 
 RequestPath = Callable[[str, Scheme, str], str]

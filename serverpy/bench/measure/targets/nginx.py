@@ -63,7 +63,7 @@ class Nginx(Target):
 
     def _configuration(self, origin: Origin, port: int) -> str:
         return CONFIGURATION.format(
-            # otherwise an unprivileged worker could not use the directory
+            # Without this line, nginx's worker would be unprivileged and could not use the directory.
             user="user root;" if os.geteuid() == 0 else "",
             files=4 * MAX_CONNECTIONS,
             connections=2 * MAX_CONNECTIONS,

@@ -1,6 +1,6 @@
 """A yt-dlp plugin for the made-up site that `serverpy.sample` serves on loopback, for tests and demonstrations.
 
-Processes that load yt-dlp find it when `serverpy.sample.PLUGIN_PATH` is on their PYTHONPATH.
+Processes that load yt-dlp find the plugin if `serverpy.sample.PLUGIN_PATH` is on their PYTHONPATH.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         return Popen(["/bin/sleep", "3600"]).pid
 
     def _probe_hang(self, argument: str) -> Any:
-        """Hang without reacting to anything, as a regular expression can."""
+        """Hang for an hour and ignore cancellation, as a slow regular expression does."""
         threading.Event().wait(3600)
 
     def _probe_held(self, argument: str) -> Any:
@@ -81,8 +81,8 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         _leave(6)
 
     def _probe_fill(self, argument: str) -> Any:
-        """Fill the memory with small objects until a MemoryError occurs. Raises that, or an ExtractorError if
-        `argument` is "hidden"."""
+        """Fill the memory with small objects until a MemoryError occurs. Raises that error, or ExtractorError
+        if `argument` is "hidden"."""
         _leave(64)
         filling: list[Info] = []
         try:
