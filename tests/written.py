@@ -30,16 +30,16 @@ def write_all(site: SampleSite, pages: Iterable[str], folder: Path) -> Path:
     return folder
 
 
-def relayed(film: bytes, *, has_length: bool) -> bytes:
-    """Return the bytes that `relay` sends for a film of the sample site whose segments form `film`: every moov states
-    the duration. If the length is not promised, it has an mehd box too, and the indexes of segments are `free`."""
+def as_relayed(film: bytes, *, has_length: bool, seconds: float = SECONDS) -> bytes:
+    """Return the bytes that `relay` sends if segments of `seconds` in total form `film`: every moov of it states the
+    duration. If the length is not promised, it has an mehd box too, and the indexes of segments are `free`."""
     if film[4:8] != b"ftyp":
         return film
     parts = []
     for box in boxes(film):
         part = film[box.start - 8 : box.stop]
         if box.kind == b"moov":
-            part = with_duration(part, SECONDS, may_grow=not has_length)
+            part = with_duration(part, seconds, may_grow=not has_length)
         elif box.kind == b"sidx" and not has_length:
             part = part[:4] + b"free" + part[8:]
         parts.append(part)

@@ -16,7 +16,7 @@ from serverpy.sample.site import SampleSite
 from tests.aio import wait_for
 from tests.server import Server, answers_under_way
 from tests.wire import Answer
-from tests.written import relayed, write_all
+from tests.written import as_relayed, write_all
 
 METHODS = ("relay", "embedded", "subprocess")
 IN_PROCESS = ("relay", "embedded")
@@ -121,7 +121,7 @@ def test_every_segmented_format_has_the_bytes_that_yt_dlp_writes(server: Server,
         assert set(each["methods"]) == set(METHODS)
         for method in each["methods"]:
             answer = server.get(f"/page/{name}", method=method, format=each["id"])
-            sent = relayed(expected, has_length=False) if method == "relay" else expected
+            sent = as_relayed(expected, has_length=False) if method == "relay" else expected
             check(answer, sent, segmented_type(each["vcodec"], expected), method)
 
 

@@ -15,7 +15,7 @@ from tests.media.samples import CUTS, DASH, HLS, LIVE, PAIRS, Sample, unwritten
 from tests.players.films import FILMS, sources
 from tests.server import Server
 from tests.wire import Answer
-from tests.written import relayed
+from tests.written import as_relayed
 
 WOVEN = "woven"
 METHODS = ("relay", "embedded", "subprocess")
@@ -76,7 +76,7 @@ def _sent(answer: Answer, expected: bytes | None, sample: Sample, method: str) -
     """Return the bytes that `method` sends where yt-dlp writes `expected`."""
     if expected is None or method != "relay" or sample not in (*HLS, *DASH) or sample.title == "dash-on-demand":
         return expected
-    return relayed(expected, has_length="content-length" in answer.headers)
+    return as_relayed(expected, has_length="content-length" in answer.headers)
 
 
 def _wrong(answer: Answer, expected: bytes | None, sample: Sample, method: str, site: SampleSite) -> str | None:

@@ -12,7 +12,7 @@ from serverpy.sample.hostile import PLAYLISTS
 from serverpy.sample.site import SampleSite
 from tests.server import Server
 from tests.wire import Answer
-from tests.written import relayed, write_all
+from tests.written import as_relayed, write_all
 
 SHAPES = (
     "hls-byterange", "hls-byterange-fmp4", "hls-keys", "hls-aes-fmp4", "hls-discontinuity", "hls-anvato", "hls-uplynk",
@@ -43,7 +43,7 @@ def test_every_format_has_the_bytes_that_yt_dlp_writes(server: Server, written: 
         assert (answer.status, answer.complete) == (200, True)
         assert answer.headers["x-serverpy-method"] == "relay"
         expected = (written / name / each["id"]).read_bytes()
-        assert answer.body == (expected if name in FILES else relayed(expected, has_length=name in WITH_LENGTH))
+        assert answer.body == (expected if name in FILES else as_relayed(expected, has_length=name in WITH_LENGTH))
         assert ("content-length" in answer.headers) == (name in WITH_LENGTH)
         assert answer.headers["accept-ranges"] == ("bytes" if name in WITH_LENGTH else "none")
 
@@ -51,7 +51,9 @@ def test_every_format_has_the_bytes_that_yt_dlp_writes(server: Server, written: 
 @pytest.mark.parametrize("name", WITH_LENGTH[:2])
 def test_a_range_has_the_bytes_and_the_type_of_the_whole_file(server: Server, site: SampleSite, name: str) -> None:
     kind = name.removeprefix("hls-")
-    whole = relayed(b"".join(site.path(f"hls/{part}").read_bytes() for part in parts_of(kind, "high")), has_length=True)
+    whole = as_relayed(
+        b"".join(site.path(f"hls/{part}").read_bytes() for part in parts_of(kind, "high")), has_length=True
+    )
     first, last = len(whole) // 3, len(whole) - 1000
     answer = server.get(f"/page/{name}", headers={"Range": f"bytes={first}-{last}"})
     assert (answer.status, answer.body) == (206, whole[first : last + 1])
@@ -74,7 +76,7 @@ def test_a_second_initialization_section_is_streamed_before_its_segments(server:
     parts = parts_of("discontinuity-fmp4", "high")
     assert (answer.status, answer.complete) == (200, True)
     whole = b"".join(site.path(f"hls/{part}").read_bytes() for part in parts)
-    assert answer.body == relayed(whole, has_length=False)
+    assert answer.body == as_relayed(whole, has_length=False)
 
 
 @pytest.mark.parametrize("name", sorted({*PLAYLISTS, *OTHER_HOSTILE} - HARMLESS))
