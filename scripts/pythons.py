@@ -167,9 +167,15 @@ def segments(server: str, site: str) -> int:
     two methods differ."""
     for page in SEGMENT_PAGES:
         relayed, embedded = (stream(server, f"{site}{page}", method) for method in ("relay", "embedded"))
-        if not relayed or relayed != embedded:
-            raise Failure(f"{page}: the bytes streamed by relay and by embedded differ")
+        if not relayed or fragments(relayed) != fragments(embedded):
+            raise Failure(f"{page}: relay and embedded differ")
     return 2 * len(SEGMENT_PAGES)
+
+
+def fragments(film: bytes) -> bytes:
+    """Return a film from its first MP4 segment on, without the indexes of segments; `relay` states the duration in the
+    bytes that this leaves out."""
+    return film[max(0, film.find(b"styp")) :].replace(b"sidx", b"free")
 
 
 def stream(server: str, page: str, method: str) -> bytes:

@@ -57,7 +57,8 @@ class Head:
     `length` is the exact number of bytes that `read` will return; None if unknown. `start` is the offset, in the whole
     file, of the first byte of the body. `total` is the length of the whole file in bytes, if known; `estimate` is an
     approximate length. `partial` means that a range was requested and is honoured, `seekable` that ranges of these
-    bytes can be requested, `is_live` that the media is a live stream.
+    bytes can be requested, `is_live` that the media is a live stream. `duration` is the number of seconds that the
+    whole file plays; None if it is unknown, or if the media is live.
     """
 
     content_type: str
@@ -68,6 +69,7 @@ class Head:
     partial: bool = False
     seekable: bool = False
     is_live: bool = False
+    duration: float | None = None
     estimate: int | None = None
     etag: str | None = None
     last_modified: str | None = None

@@ -1,5 +1,5 @@
-"""Helper that returns the files which yt-dlp's command line writes. Tests compare the output of the methods with these
-files."""
+"""The files that yt-dlp's command line writes, with which tests compare the output of the methods, and what `relay`
+changes in them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from serverpy.media.mp4.durations import with_duration
+from serverpy.sample.boxes import boxes
+from serverpy.sample.encode import SECONDS
 from serverpy.sample.site import SampleSite
 
 
@@ -25,3 +28,19 @@ def write_all(site: SampleSite, pages: Iterable[str], folder: Path) -> Path:
         timeout=280,
     )
     return folder
+
+
+def as_relayed(film: bytes, *, has_length: bool, seconds: float = SECONDS) -> bytes:
+    """Return the bytes that `relay` sends if segments of `seconds` in total form `film`: every moov of it states the
+    duration. If the length is not promised, it has an mehd box too, and the indexes of segments are `free`."""
+    if film[4:8] != b"ftyp":
+        return film
+    parts = []
+    for box in boxes(film):
+        part = film[box.start - 8 : box.stop]
+        if box.kind == b"moov":
+            part = with_duration(part, seconds, may_grow=not has_length)
+        elif box.kind == b"sidx" and not has_length:
+            part = part[:4] + b"free" + part[8:]
+        parts.append(part)
+    return b"".join(parts)

@@ -21,7 +21,7 @@ from serverpy.errors import HeadersTooLarge, HostUnknown, ServerPYError, TooLarg
 REQUEST_ID = "request_id"
 EXPOSED_HEADERS = [
     "Accept-Ranges", "Content-Disposition", "Content-Length", "Content-Range", "ETag", "Retry-After", "Server-Timing",
-    "X-Estimated-Content-Length", "X-Request-ID", "X-ServerPY-Method",
+    "X-Duration", "X-Estimated-Content-Length", "X-Request-ID", "X-ServerPY-Method",
 ]  # fmt: skip
 """Headers that scripts of an allowed origin may read (CORS)."""
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")

@@ -50,6 +50,7 @@ _ANSWER_FIELDS: dict[str, Any] = {
         "ETag": "Validator of the media, if its server gives one and honours ranges.",
         "Last-Modified": "Date of the last change of the media, if its server gives one and honours ranges.",
         "Server-Timing": "Milliseconds: wait, extract, connect, first-byte.",
+        "X-Duration": "Seconds that the whole media plays, if they are known and it is not live.",
         "X-Estimated-Content-Length": "Estimated number of bytes, if there is no exact one.",
         "X-Request-ID": "The X-Request-ID of the request, or a new id.",
         "X-ServerPY-Method": "`relay`, `embedded` or `subprocess`.",

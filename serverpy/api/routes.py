@@ -120,6 +120,8 @@ def stream_head(
         headers["Content-Length"] = str(head.length)
     elif head.estimate is not None:
         headers["X-Estimated-Content-Length"] = str(head.estimate)
+    if head.duration is not None:
+        headers["X-Duration"] = f"{head.duration:.3f}".rstrip("0").rstrip(".")
     etag, last_modified = validators(head)
     headers |= {"ETag": etag} if etag else {}
     headers |= {"Last-Modified": last_modified} if last_modified else {}

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from serverpy.errors import ItemNotFound, MediaNotFound
 from serverpy.extraction.values import Entry, Media, Track
 
+MAX_DURATION_SECONDS = 366 * 86400.0
+"""Maximum duration that is believed: a page or a playlist may state any number."""
+
 
 def pick_entry(media: Media, item: int | None) -> Entry | None:
     """Return the entry number `item` (1-based), or the first entry if `item` is None. Returns None if the page itself
@@ -39,3 +42,16 @@ def is_seekable(track: Track) -> bool:
     """Return whether the track is one file over http(s) and not a live stream or a list of fragments. Nearly every
     media server answers range requests for such a file."""
     return track.protocol in ("http", "https") and not track.is_live and not track.fragments
+
+
+def duration_of(media: Media, track: Track) -> float | None:
+    """Return the duration of `track` in seconds. Returns None if the page does not state it, or if the track is live, a
+    part of the media, or an image."""
+    is_whole = track.discontinuity is None and not track.is_image
+    return believed_duration(media.duration) if is_whole and not track.is_live and media.kind != "live" else None
+
+
+def believed_duration(*stated: float | None) -> float | None:
+    """Return the first of these durations in seconds that is positive and at most MAX_DURATION_SECONDS. Returns None if
+    there is none."""
+    return next((each for each in stated if each is not None and 0 < each <= MAX_DURATION_SECONDS), None)

@@ -27,9 +27,10 @@ HEAD = """\
 How the server streams each sample of [the sample site](sample.md), by each method:
 
 - **Exact**: whether the stream has the bytes that yt-dlp's own command line writes (with `--fixup never`), for every
-  format of the page; by `subprocess` for the best format only. A woven film has the packets of both its sources, byte
-  for byte and with the same times. A "no" has its reason: for an error response the status, code and text, and then
-  the other columns are empty (–).
+  format of the page; by `subprocess` for the best format only. By `relay`, MP4s in segments differ from these files in
+  the durations that they state. A woven film has the packets of both its sources, byte for byte and with the same
+  times. A "no" has its reason: for an error response the status, code and text, and then the other columns are
+  empty (–).
 - **Length**: whether the response has a `Content-Length`. Playlists do not tell how long their segments are, unless
   they name a byte range for each. What `embedded` and `subprocess` write has no known length.
 - **Range**: whether a range request is answered with 206 and that part of the file. This takes a known length, and an

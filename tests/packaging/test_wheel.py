@@ -82,7 +82,7 @@ def test_the_installed_wheel_streams_hls_and_dash(bare: Server, server: Server, 
     track = "bv" if page.endswith("dash") else "b"
     answer = bare.get(page, method=method, format=track)
     assert answer.status == 200
-    assert answer.body == server.get(page, method="relay", format=track).body
+    assert answer.body == server.get(page, method=method, format=track).body
 
 
 def test_the_installed_wheel_streams_by_subprocess(bare: Server, media: Path) -> None:

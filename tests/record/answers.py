@@ -34,6 +34,7 @@ from serverpy.sample.make import ensure_media
 from serverpy.sample.media import etag_of
 from tests.record.samples import SECURE, Case, Sample, cases
 from tests.server import Server, serving
+from tests.written import as_relayed
 
 Answer = dict[str, Any]
 """An answer as a JSON object with the keys `status`, `headers` (only those that differ from COMMON), and `code`, `body`
@@ -105,11 +106,13 @@ class Files:
         return digest
 
     def _learn_hls(self, directory: Path) -> None:
-        """Add the hash of the concatenated segments of each HLS variant to the index."""
+        """Store the hashes of the concatenated segments of each variant, as they are and as the relay sends them."""
         for kind in ("ts", "fmp4", "audio", *SHAPES):
             for variant in VARIANTS:
                 content = b"".join((directory / part).read_bytes() for part in parts_of(kind, variant))
-                self._learn(f"segments of hls/{kind}/{variant}", content)
+                name = f"segments of hls/{kind}/{variant}"
+                self._learn(name, content)
+                self._learn(f"{name} with durations", as_relayed(content, has_length=kind == "byterange-fmp4"))
 
     def _learn_large(self, prog: Path) -> None:
         large = large_content(LARGE_MIB, prog)

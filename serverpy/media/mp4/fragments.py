@@ -16,6 +16,7 @@ from array import array
 
 from serverpy.errors import DrmProtected, UnsupportedConversion
 from serverpy.media.mp4.boxes import Box, box_at, children, damaged, fields, write, write_full
+from serverpy.media.mp4.durations import write_mehd
 from serverpy.media.mp4.header import write_ftyp, write_moov
 from serverpy.media.mp4.layout import AUDIO, VIDEO, Layout
 from serverpy.media.mp4.locate import Located
@@ -42,7 +43,8 @@ def lay_out_fragments(video: Located, audio: Located) -> Layout:
         for source, index in enumerate(indices)
         for reference in index.references
     )
-    head = write_ftyp(fragmented=True) + _write_moov(tracks)
+    seconds = max((index.end_seconds for index in indices if index.end_seconds is not None), default=None)
+    head = write_ftyp(fragmented=True) + _write_moov(tracks, seconds)
     sizes = [sidx_bytes(len(index.references)) for index in indices]
     at = len(head) + sum(sizes)
     starts, offsets, places = array("Q"), array("Q"), (list[int](), list[int]())
@@ -57,7 +59,7 @@ def lay_out_fragments(video: Located, audio: Located) -> Layout:
     header = b"".join((head, *own))
     numbers = tracks[VIDEO].number, tracks[AUDIO].number
     sources = bytes(source for _, source, _, _ in order)
-    return Layout(header, starts, offsets, sources, (video.total, audio.total), numbers)
+    return Layout(header, starts, offsets, sources, (video.total, audio.total), numbers, seconds)
 
 
 def _only_track(source: Located, handler: bytes) -> Track:
@@ -81,9 +83,12 @@ def _index_of(source: Located, track: Track) -> Index:
     raise UnsupportedConversion("The fragments of one of the two formats have no index: they cannot be merged.")
 
 
-def _write_moov(tracks: tuple[Track, Track]) -> bytes:
+def _write_moov(tracks: tuple[Track, Track], seconds: float | None) -> bytes:
+    """Write the moov of a film of `seconds`. Firefox takes its duration from mehd; without one, from the fragments that
+    it has loaded."""
+    mehd = [] if seconds is None else [write_mehd(seconds, tracks[VIDEO].movie_scale)]
     trex = [_write_trex(number, track) for number, track in enumerate(tracks, 1)]
-    return write_moov(tracks, map(_write_empty_table, tracks), write(b"mvex", *trex))
+    return write_moov(tracks, map(_write_empty_table, tracks), write(b"mvex", *mehd, *trex))
 
 
 def _write_empty_table(track: Track) -> bytes:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from serverpy.media.mp4.boxes import Box, damaged, fields, swapped, write, write_full
@@ -38,8 +38,18 @@ def write_moov(tracks: Iterable[Track], tables: Iterable[bytes], *rest: bytes) -
         _write_trak(number, track, scale, stbl)
         for number, (track, stbl) in enumerate(zip(tracks, tables, strict=True), 1)
     ]
-    duration = max(_duration(track, scale) for track in tracks)
-    return write(b"moov", _write_mvhd(tracks[0], duration, len(tracks) + 1), *traks, *rest)
+    return write(b"moov", _write_mvhd(tracks[0], _movie_duration(tracks), len(tracks) + 1), *traks, *rest)
+
+
+def movie_seconds(tracks: Sequence[Track]) -> float | None:
+    """Return the duration of a movie of `tracks`. Returns None if a track does not state its duration."""
+    duration = _movie_duration(tracks)
+    return None if duration == _UNKNOWN_64 else duration / tracks[0].movie_scale
+
+
+def _movie_duration(tracks: Sequence[Track]) -> int:
+    """Return the duration of the longest track in the time scale of the first, or all ones if one is unknown."""
+    return max(_duration(track, tracks[0].movie_scale) for track in tracks)
 
 
 def write_table(track: Track, cuts: Cuts, places: array[int], *, wide: bool) -> bytes:

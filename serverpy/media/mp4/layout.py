@@ -31,12 +31,11 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The layout of a merged file of `total` bytes. Run r has the bytes from offset `starts[r]` up to `starts[r + 1]`
-    of the merged file. They come from the source `sources[r]`, where they begin at offset `offsets[r]`. `sizes` are the
-    lengths, in bytes, of the two source files.
-
-    `numbers` is None if the server sends the runs unchanged. Otherwise `numbers` are the track numbers in the source
-    files, and each run is a block of fragments whose moofs the server patches while it sends them (`fragments.py`)."""
+    """A virtual file of `total` bytes. Run r is at `starts[r]`, up to `starts[r + 1]`, and comes from `offsets[r]` of
+    the source `sources[r]`. `sizes` are the lengths, in bytes, of the sources that the layout was made for. Without
+    `numbers`, runs are passed on unchanged. With `numbers`, the track numbers in the sources, each run is a block of
+    fragments whose moofs are patched while they are sent (`fragments.py`). `seconds` is the duration of the film; None
+    if it is unknown."""
 
     header: bytes
     starts: array[int]
@@ -44,6 +43,7 @@ class Layout:
     sources: bytes
     sizes: tuple[int, int]
     numbers: tuple[int, int] | None = None
+    seconds: float | None = None
 
     @property
     def total(self) -> int:

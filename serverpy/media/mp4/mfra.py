@@ -52,6 +52,7 @@ def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -
             Reference(place, end - place, time, duration, _SYNC)
             for place, end, time, duration in zip(places, ends, times, durations, strict=True)
         ),
+        knows_end=len(places) > 1,
     )
 
 

@@ -8,7 +8,7 @@ import struct
 from array import array
 from collections.abc import Iterator
 
-from serverpy.media.mp4.header import write_ftyp, write_moov, write_table
+from serverpy.media.mp4.header import movie_seconds, write_ftyp, write_moov, write_table
 from serverpy.media.mp4.layout import AUDIO, VIDEO, Layout
 from serverpy.media.mp4.locate import Located
 from serverpy.media.mp4.samples import Cuts, cut, read_samples
@@ -38,7 +38,8 @@ def lay_out_plain(video: Located, audio: Located) -> Layout:
     header = _write_header(tracks, cuts, places, at)
     starts.append(at)
     starts = _moved(starts, len(header))
-    return Layout(header, starts, offsets, bytes(sources), (video.total, audio.total))
+    sizes = video.total, audio.total
+    return Layout(header, starts, offsets, bytes(sources), sizes, seconds=movie_seconds(tracks))
 
 
 def _cut(track: Track, total: int) -> Cuts:

@@ -33,8 +33,18 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Index:
+    """The blocks of a track, with times in units of 1 / `scale` seconds. `knows_end` is whether the duration of the
+    last block is known, at least approximately."""
+
     scale: int
     references: tuple[Reference, ...]
+    knows_end: bool = True
+
+    @property
+    def end_seconds(self) -> float | None:
+        """The time at which the track ends; None if it is not known."""
+        last = self.references[-1]
+        return (last.time + last.duration) / self.scale if self.knows_end else None
 
 
 def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from serverpy.body import SESSION_BYTES, UNBOUNDED, Body, Head, Opener, Source
 from serverpy.containers import MP4
 from serverpy.errors import UpstreamFailed
-from serverpy.extraction.choice import is_seekable
+from serverpy.extraction.choice import believed_duration, is_seekable
 from serverpy.extraction.values import Track
 from serverpy.media.mp4.layout import AUDIO, HEADER, VIDEO, Layout, Piece
 from serverpy.media.mp4.locate import MAX_MOOF_BYTES, PROBE_BYTES, Located, Span, locate
@@ -214,6 +214,7 @@ async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], be
         total=layout.total,
         partial=asked is not None,
         seekable=True,
+        duration=believed_duration(layout.seconds, None if source.media is None else source.media.duration),
         etag=woven.etag,
         title=None if source.media is None else source.media.title,
         timings={"connect": connected, "first-byte": time.monotonic() - begun},

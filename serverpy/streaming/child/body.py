@@ -17,6 +17,7 @@ from serverpy.errors import (
     UnsupportedConversion,
     UpstreamFailed,
 )
+from serverpy.extraction.choice import believed_duration
 from serverpy.streaming.child.errors import media_error, page_error
 from serverpy.streaming.child.messages import Found
 from serverpy.streaming.child.options import ChildOptions
@@ -116,6 +117,7 @@ def _head(found: Found, first: list[bytes], began: float) -> Head:
     return Head(
         content_type=container.content_type,
         ext=container.ext,
+        duration=believed_duration(found.duration),
         estimate=found.size,
         title=found.title,
         timings={"first-byte": time.monotonic() - began},

@@ -15,7 +15,7 @@ from typing import Protocol
 from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source
 from serverpy.containers import identify
 from serverpy.errors import UpstreamFailed
-from serverpy.extraction.choice import item_of
+from serverpy.extraction.choice import duration_of, item_of
 from serverpy.extraction.messages import RawGone
 from serverpy.extraction.values import Media, Track
 from serverpy.memory.room import Lender
@@ -152,6 +152,7 @@ class Embedded:
         head = Head(
             content_type=container.content_type,
             ext=container.ext,
+            duration=duration_of(media, track),
             estimate=track.size,
             title=media.title,
             timings={"first-byte": time.monotonic() - began},

@@ -15,6 +15,7 @@ from serverpy import containers
 from serverpy.body import SESSION_BYTES, UNBOUNDED, Body, Head, HeadOnly, Source
 from serverpy.containers import Container
 from serverpy.errors import InvalidParameter, NotMedia, RangeNotSatisfiable, ServerPYError, UpstreamFailed
+from serverpy.extraction.choice import duration_of
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import DASH_PROTOCOL, HLS_PROTOCOLS, Media, Track
 from serverpy.memory.room import NO_ROOM, Lender
@@ -252,6 +253,7 @@ class Relay:
                 wait_seconds=self._wait_seconds,
                 patience=self._client.stall_timeout,
                 start=source.start,
+                duration=duration_of(_media(source), track),
             )
         return await self._open_file(address, source.range, source.if_range, total)
 
@@ -350,6 +352,7 @@ def _head(read: Read, extent: Extent, container: Container, source: Source, trac
         partial=read.honoured,
         seekable=read.partial,
         is_live=read.is_live or track.is_live,
+        duration=_duration(read, source, track),
         estimate=None if extent.end is not None else track.size,
         etag=read.headers.get("etag"),
         last_modified=read.headers.get("last-modified"),
@@ -357,6 +360,12 @@ def _head(read: Read, extent: Extent, container: Container, source: Source, trac
         address=read.url if isinstance(read, ResumingRead) else None,
         timings={"connect": read.connect_seconds, "first-byte": time.monotonic() - begun},
     )
+
+
+def _duration(read: Read, source: Source, track: Track) -> float | None:
+    if isinstance(read, SegmentedRead):
+        return read.duration
+    return None if read.is_live else duration_of(_media(source), track)
 
 
 def _media(source: Source) -> Media:

@@ -66,6 +66,8 @@ class MediaPlaylist:
         """Sum of the lengths of the segments parsed so far, in bytes; None if the length of a segment is unknown."""
         self.seconds = 0.0
         self.longest_seconds = 0.0
+        self._has_durations = True
+        self._end_seconds = 0.0
         self.first_number = 0
         self.has_sequence = False
         """Whether the parser has read an EXT-X-MEDIA-SEQUENCE tag."""
@@ -87,6 +89,11 @@ class MediaPlaylist:
         """Whether the playlist is finished: it has EXT-X-ENDLIST or the playlist type VOD, so that no segment will be
         added."""
         return self.has_end or self.is_vod
+
+    @property
+    def duration(self) -> float | None:
+        """The end of the last segment that is not missing, in seconds; None if a segment has no duration."""
+        return self._end_seconds if self._has_durations else None
 
     @property
     def end_number(self) -> int:
@@ -168,7 +175,9 @@ class MediaPlaylist:
         self.last = segment
         self.seconds += segment.duration or 0.0
         self.longest_seconds = max(self.longest_seconds, segment.duration or 0.0)
+        self._has_durations = self._has_durations and (segment.initial or segment.duration is not None)
         if not segment.gap:
+            self._end_seconds = self.seconds
             self.length = None if self.length is None or segment.length is None else self.length + segment.length
 
     def _is_wanted(self) -> bool:

@@ -32,13 +32,16 @@ _TEXT_STEP = SMALL_STEP // 4
 
 
 class Manifest(Protocol):
-    """A list of `count` segments, with `length` bytes in total, or None if the length is unknown."""
+    """A sequence of `count` segments, with `length` bytes and `duration` seconds in total if those are known."""
 
     @property
     def count(self) -> int: ...
 
     @property
     def length(self) -> int | None: ...
+
+    @property
+    def duration(self) -> float | None: ...
 
     def segments(self) -> Iterator[Segment | None]:
         """Yield all segments from the first one, and None after every STRIDE lines, so that the caller can let the
@@ -55,6 +58,7 @@ class DashManifest:
     query: str | None
     count: int
     length: int | None = None
+    duration: float | None = None
 
     def segments(self) -> Iterator[Segment | None]:
         return _with_pauses(dash.segments_of(self.lines.lines(), self.url, self.query))
@@ -70,6 +74,7 @@ class HlsManifest:
     rules: Rules
     count: int
     length: int | None
+    duration: float | None
     seconds: float
     longest_seconds: float
     first_number: int
@@ -133,6 +138,7 @@ async def load(address: TrackSource, room: Room, *, wait_seconds: float, renews:
         rules=fetching.rules,
         count=playlist.count,
         length=playlist.length if is_complete else None,
+        duration=playlist.duration if is_complete else None,
         seconds=playlist.seconds,
         longest_seconds=playlist.longest_seconds,
         first_number=playlist.first_number,
@@ -150,15 +156,18 @@ async def _fragments(track: Track, room: Room) -> DashManifest:
         raise TooLarge("The media has too many segments.")
     lines = PackedLines()
     length: int | None = 0
+    duration: float | None = 0.0
     for number, fragment in enumerate(track.fragments):
         lines.write(dash.line_of(fragment))
         length = None if length is None or fragment.end is None else length + fragment.end - fragment.first
+        if not fragment.initial:
+            duration = None if duration is None or fragment.duration is None else duration + fragment.duration
         if number % STRIDE == 0:
             _hold(room, lines.held_bytes)
             await asyncio.sleep(0)
     lines.finish()
     _hold(room, lines.held_bytes)
-    return DashManifest(lines, track.url, track.segment_query, len(track.fragments), length)
+    return DashManifest(lines, track.url, track.segment_query, len(track.fragments), length, duration)
 
 
 class _Fetching:

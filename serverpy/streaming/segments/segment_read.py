@@ -14,6 +14,7 @@ from serverpy.net.http1 import Headers
 from serverpy.net.representation import Representation
 from serverpy.net.resume import ResumingRead, open_resuming
 from serverpy.ranges import ByteRange
+from serverpy.streaming.segments.completion import Completion
 from serverpy.streaming.segments.keys import KEY_BYTES, Keys
 from serverpy.streaming.segments.kinds import INITIAL_BYTES, JUDGED_BYTES, Judge, refuse_markup
 from serverpy.streaming.segments.retries import EmptySegment, InvalidKey, Retries, ShortFile
@@ -49,8 +50,8 @@ class RangedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """The arguments that are the same for opening any segment of a stream. `retry_seconds` returns the argument
-    `seconds` for `retries.py::Retries`."""
+    """The objects with which all segments of a stream are opened. `retry_seconds` returns the argument `seconds` of
+    `retries.py::Retries`. `completion` is None if segments are passed on unchanged."""
 
     source: TrackSource
     keys: Keys
@@ -58,6 +59,7 @@ class Opening:
     wait_seconds: float
     retry_seconds: Callable[[], float | None]
     file: RangedFile
+    completion: Completion | None = None
 
 
 class _Place:
@@ -109,11 +111,14 @@ class KeySource:
 async def open_segment(
     opening: Opening, segment: Segment, renew: Renew, *, skip: int = 0, most_bytes: int | None = None
 ) -> SegmentRead:
-    """Open a read of at most `most_bytes` of `segment`, from `skip` bytes on. Its first bytes have arrived and fit the
-    segments before it. Raises the errors of `open_resuming` and `Judge`, and `UpstreamFailed` if the server does not
-    return the ranges that the playlist specifies or if the key is invalid. Leaves nothing open when it raises or is
-    cancelled."""
+    """Open a read of at most `most_bytes` of `segment`, from `skip` bytes on. The first bytes of the read have arrived,
+    and fit the segments before. Raises the errors of `open_resuming` and `Judge`, and `UpstreamFailed` if the server
+    does not return the ranges that the playlist specifies or if the key is invalid. Leaves nothing open if it raises or
+    is cancelled."""
     place = _Place(opening, segment, renew)
+    left_out = 0
+    if opening.completion is not None and opening.completion.needs_all_of(segment):
+        left_out, skip, most_bytes = skip, 0, None
     retries = Retries(opening.retry_seconds())
     while True:
         read = None
@@ -122,6 +127,8 @@ async def open_segment(
             # only the beginning of a segment shows its format, and only if it is long enough
             is_judged = skip == 0 and (most_bytes is None or most_bytes >= JUDGED_BYTES)
             await read.begin(opening.judge, is_judged=is_judged)
+            if opening.completion is not None and skip == 0:
+                read.complete(opening.completion, left_out)
         except SourceError as error:
             if read is not None:
                 read.close()
@@ -240,6 +247,10 @@ class SegmentRead:
         if is_judged:
             judge.check(self.segment, first)
         self._first = first
+
+    def complete(self, completion: Completion, left_out: int) -> None:
+        """Complete the bytes that `begin` has read, and leave out the first `left_out` bytes of the result."""
+        self._first = completion.apply(self.segment, self._first)[left_out:]
 
     async def _filled(self, first: bytes, wanted: int) -> bytes:
         """Return `first` and the bytes that follow it in the segment, up to `wanted` bytes in total."""

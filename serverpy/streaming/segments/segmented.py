@@ -11,6 +11,7 @@ from typing import TypeGuard
 
 from serverpy.containers import SNIFF_BYTES
 from serverpy.errors import InvalidParameter, SourceError, UpstreamFailed
+from serverpy.extraction.choice import believed_duration
 from serverpy.extraction.values import DASH_PROTOCOL
 from serverpy.memory.room import Lender, Room
 from serverpy.net.connection import SMALL_STEP
@@ -19,6 +20,7 @@ from serverpy.net.resume import Extent
 from serverpy.plan import UNCUT
 from serverpy.ranges import ByteRange, resolve_range
 from serverpy.streaming.first_bytes import first_chunks
+from serverpy.streaming.segments.completion import Completion
 from serverpy.streaming.segments.cursor import Cursor, FinishedCursor, Load, PlaylistChanged
 from serverpy.streaming.segments.keys import Keys
 from serverpy.streaming.segments.kinds import Judge
@@ -42,23 +44,31 @@ async def open_segmented(
     wait_seconds: float,
     patience: float,
     start: float | None = None,
+    duration: float | None = None,
 ) -> SegmentedRead:
     """Open a read of the range `asked`, or of the whole file if `asked` is None or the length of a segment is unknown.
     `start` is the position in a live stream, in seconds, at which to begin (`live.py`). `patience` is the number of
-    seconds for which a live playlist may list no new segment. Raises the error of `load` or of opening a segment if it
-    fails, `RangeNotSatisfiable` if the range contains no byte of the file, and `InvalidParameter` if `start` is given
-    and the track is not live. If the call raises or is cancelled, it closes its connections.
+    seconds for which a live playlist may list no new segment. `duration` is the number of seconds that the media plays
+    if its playlist does not state it. Raises the errors of reading and of `load`, `RangeNotSatisfiable` if the range
+    contains no byte of the file, and `InvalidParameter` if there is a `start` and the track is not live. Leaves nothing
+    open if it raises or is cancelled.
     """
     room = Room(lender)
     try:
-        return await _open(source, room, asked, wait_seconds, patience, start)
+        return await _open(source, room, asked, wait_seconds, patience, start, duration)
     except BaseException:
         room.release()
         raise
 
 
 async def _open(
-    source: TrackSource, room: Room, asked: ByteRange | None, wait_seconds: float, patience: float, start: float | None
+    source: TrackSource,
+    room: Room,
+    asked: ByteRange | None,
+    wait_seconds: float,
+    patience: float,
+    start: float | None,
+    duration: float | None,
 ) -> SegmentedRead:
     reload = partial(load, source, playlist_room(room), wait_seconds=wait_seconds)
     excess = 0
@@ -68,10 +78,14 @@ async def _open(
         total = None if start is not None or manifest.length is None else manifest.length - excess
         first, end = (0, None) if total is None else resolve_range(asked, total)
         is_live = _is_growing(manifest)
+        seconds = None if is_live or source.track.is_live else believed_duration(manifest.duration, duration)
+        completion = None if seconds is None else Completion(seconds, keeps_places=total is not None)
         follows_edge = start is None and _is_growing(manifest) and manifest.begins_at_edge
         last = manifest.last if isinstance(manifest, HlsManifest) and total is not None and not excess else None
-        del manifest  # only the cursor keeps the manifest, so that memory never holds two versions of it
-        segments = _Segments(source, cursor, Prefetch(room), skip=first, wait_seconds=wait_seconds)
+        del manifest  # the cursor holds the manifest, and must never hold two
+        segments = _Segments(
+            source, cursor, Prefetch(room), skip=first, wait_seconds=wait_seconds, completion=completion
+        )
         try:
             await segments.advance(None if end is None else end - first)
             excess = _excess(last, *segments.file)
@@ -82,7 +96,15 @@ async def _open(
         if not excess:
             honoured = asked is not None and total is not None
             extent = Extent(first, end, total)
-            return SegmentedRead(segments, room, extent, honoured=honoured, is_live=is_live, follows_edge=follows_edge)
+            return SegmentedRead(
+                segments,
+                room,
+                extent,
+                honoured=honoured,
+                is_live=is_live,
+                follows_edge=follows_edge,
+                duration=seconds,
+            )
         await segments.aclose()
 
 
@@ -101,7 +123,15 @@ class SegmentedRead(Unlosable):
     takes_large_steps = True
 
     def __init__(
-        self, segments: _Segments, room: Room, extent: Extent, *, honoured: bool, is_live: bool, follows_edge: bool
+        self,
+        segments: _Segments,
+        room: Room,
+        extent: Extent,
+        *,
+        honoured: bool,
+        is_live: bool,
+        follows_edge: bool,
+        duration: float | None,
     ) -> None:
         self._segments = segments
         self._room = room
@@ -122,7 +152,9 @@ class SegmentedRead(Unlosable):
         self.is_live = is_live
         """Whether the playlist was a live playlist, which still grew, when the read was opened."""
         self.follows_edge = follows_edge
-        """Whether the stream is live, and the read began at the live edge."""
+        """Whether the stream is live, and read from its edge."""
+        self.duration = duration
+        """Seconds that the whole plays; None if that is unknown, or if the stream is live."""
         self.segment: Segment | None = None
         """The segment that contains the bytes that `read` returned last; None before the first bytes."""
 
@@ -186,7 +218,14 @@ class _Segments:
     the same segments."""
 
     def __init__(
-        self, source: TrackSource, cursor: Cursor, prefetch: Prefetch, *, skip: int, wait_seconds: float
+        self,
+        source: TrackSource,
+        cursor: Cursor,
+        prefetch: Prefetch,
+        *,
+        skip: int,
+        wait_seconds: float,
+        completion: Completion | None,
     ) -> None:
         self._source = source
         self._cursor = cursor
@@ -199,6 +238,7 @@ class _Segments:
             wait_seconds=wait_seconds,
             retry_seconds=lambda: cursor.retry_seconds,
             file=RangedFile(grows=not isinstance(cursor, FinishedCursor)),
+            completion=completion,
         )
         self._has_skipped = False
         self.current: SegmentRead | None = None
@@ -227,8 +267,8 @@ class _Segments:
         segment = await self._cursor.first() if isinstance(self._cursor, FinishedCursor) else None
         if segment is None:
             return b""
-        # the URL of the segment is not renewed, because the playlist has just been used for the current segment
-        opening = replace(self._opening, judge=Judge(strict=False))
+        # The playlist has just been used for the current segment, so its addresses need not be renewed.
+        opening = replace(self._opening, judge=Judge(strict=False), completion=None)
         read = await open_segment(opening, segment, _never, most_bytes=SNIFF_BYTES)
         try:
             return b"".join(await first_chunks(read.read))[:SNIFF_BYTES]

@@ -6,7 +6,7 @@ line of XML.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from xml.etree.ElementTree import Element
@@ -58,6 +58,11 @@ class Clock:
         end = None if window.seconds is None else begin + ceil((window.seconds - ROUNDING) * timescale)
         return cls(timescale, begin, end, int(ROUNDING * timescale), window)
 
+    @property
+    def stop(self) -> Fraction | None:
+        """The exact end of the period."""
+        return None if self.window.seconds is None else self.begin + self.window.seconds * self.timescale
+
     def until(self, time: int, length: int | Fraction) -> int | None:
         """Return how many segments, of which the first starts at `time`, start before the end of the period. Returns
         None if the end is unknown."""
@@ -101,7 +106,8 @@ def _runs(entries: Sequence[Element], clock: Clock) -> Iterator[Run]:
         repeats = integer(entry.get("r"), 0)
         count = repeats + 1 if repeats >= 0 else _repeated(time, length, after, clock)
         if count:
-            yield Run(first, time, length, count)
+            run = Run(first, time, length, count)
+            yield from _to_end(run, clock) if repeats < 0 and after is None else (run,)
         first += count
         time += count * length
 
@@ -136,9 +142,9 @@ def _within(runs: Iterable[Run], clock: Clock) -> Iterator[Run]:
 
 
 def by_duration(described: Inherited, clock: Clock, *, count: int | None = None) -> tuple[Run, ...]:
-    """Return one run with all segments, which all have the duration `@duration`. `count` is their number if it is
-    known; otherwise it follows from the duration of the period. Returns no run if `@duration` is missing. Raises
-    `Unreadable` if `@duration` is not positive or the number of segments is unknown."""
+    """Return the runs of the segments, which have the length `@duration`; the last segment may be shorter. `count` is
+    their number if it is known; otherwise it follows from the duration of the period. Returns no run without
+    `@duration`. Raises `Unreadable` if the length is not positive or the number is unknown."""
     length = decimal(described.get("duration"))
     if length is None:
         return ()
@@ -152,4 +158,16 @@ def by_duration(described: Inherited, clock: Clock, *, count: int | None = None)
             count = by_number if count is None else min(count, by_number)
     if count is None:
         raise Unreadable("The DASH manifest does not state how many segments there are.")
-    return (Run(0, clock.begin, length, count),) if count else ()
+    return tuple(_to_end(Run(0, clock.begin, length, count), clock)) if count else ()
+
+
+def _to_end(run: Run, clock: Clock) -> Iterator[Run]:
+    """Yield the segments of `run`, of which the last one ends with the period if the period ends within it."""
+    last = run.time + int((run.count - 1) * run.length)
+    rest = clock.stop - last if clock.stop is not None else run.length
+    if not 0 < rest < run.length:
+        yield run
+        return
+    if run.count > 1:
+        yield replace(run, count=run.count - 1)
+    yield Run(run.first + run.count - 1, last, rest, 1)

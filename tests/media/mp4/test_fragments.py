@@ -15,8 +15,11 @@ from serverpy.media.mp4.layout import AUDIO, VIDEO
 from serverpy.media.mp4.locate import Located
 from serverpy.media.mp4.mfra import read_mfra
 from serverpy.media.mp4.sidx import read_sidx
+from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, find_track
 from serverpy.media.mp4.woven import lay_out
+from serverpy.sample.encode import LONG_SECONDS, SECONDS
 from tests.media.mp4.films import located, own_boxes
+from tests.media.mp4.sections import stated
 
 BASE, BASE_IS_MOOF, DURATION = 0x1, 0x20000, 0x8
 
@@ -93,6 +96,41 @@ def test_a_woven_fragmented_film_has_a_sidx_for_each_track_that_covers_all_its_f
 def test_woven_fragments_are_in_the_order_of_their_times(media: Path) -> None:
     layout = lay_out(located((media / "video-sidx.mp4").read_bytes()), located((media / "audio-sidx.mp4").read_bytes()))
     assert list(layout.sources) == [VIDEO, AUDIO] * 5
+
+
+def woven_mehd(video: Located, audio: Located) -> int | None:
+    """Return the duration in the mehd of a woven film, in milliseconds; None if it has no mehd."""
+    durations = stated(lay_out(video, audio).header).get(b"mehd")
+    return None if durations is None else durations[0]
+
+
+@pytest.mark.parametrize("layout", ["sidx", "based", "runs", "fragments", "long-sidx"])
+def test_a_woven_film_states_its_duration(media: Path, layout: str) -> None:
+    video, audio = (located((media / f"{kind}-{layout}.mp4").read_bytes()) for kind in ("video", "audio"))
+    seconds = LONG_SECONDS if layout == "long-sidx" else SECONDS
+    assert woven_mehd(video, audio) == pytest.approx(1000 * seconds, abs=100)
+    assert lay_out(video, audio).seconds == pytest.approx(seconds, abs=0.1)
+
+
+def test_the_duration_of_a_woven_film_is_that_of_the_longer_track(media: Path) -> None:
+    short, long = (located((media / name).read_bytes()) for name in ("video-sidx.mp4", "audio-long-sidx.mp4"))
+    assert woven_mehd(short, long) == pytest.approx(1000 * LONG_SECONDS, abs=50)
+
+
+def test_the_duration_of_a_single_block_is_not_guessed(media: Path) -> None:
+    """An mfra box with one entry does not tell when it ends; the other track may."""
+    video, audio = (located((media / f"{kind}-fragments.mp4").read_bytes()) for kind in ("video", "audio"))
+    alone = [
+        changed(source, mfra=mfra((0, source.moof_start), number=find_track(source.moov, handler).number))
+        for source, handler in ((video, VIDEO_HANDLER), (audio, AUDIO_HANDLER))
+    ]
+    assert woven_mehd(alone[0], audio) == pytest.approx(1000 * SECONDS, abs=50)
+    assert woven_mehd(*alone) is None
+
+
+def test_a_plain_film_knows_its_duration(media: Path) -> None:
+    video, audio = (located((media / f"{kind}-only.mp4").read_bytes()) for kind in ("video", "audio"))
+    assert lay_out(video, audio).seconds == pytest.approx(SECONDS, abs=0.05)
 
 
 def changed(source: Located, **fields: object) -> Located:

@@ -32,6 +32,7 @@ class Page:
 
     track: Callable[[int], Track]
     cookies: tuple[Cookie, ...] = ()
+    duration: float | None = None
     visits: int = 0
 
     async def extract(self, url: str) -> Media:
@@ -43,6 +44,7 @@ class Page:
             kind="video",
             extractor="made up",
             webpage_url=PAGE,
+            duration=self.duration,
             tracks=(self.track(self.visits),),
             cookies=self.cookies,
         )

@@ -14,6 +14,7 @@ from tests.extraction.workers import running
 from tests.players.tools import said
 from tests.streaming.segments.relaying import Page, client_for, drained, opened
 from tests.streaming.segments.shelf import Shelf
+from tests.written import as_relayed
 
 SECONDS = 10.0
 FIRST = ["video-360-init.mp4", *(f"video-360-{number}.m4s" for number in (1, 2, 3))]
@@ -64,7 +65,8 @@ async def test_dash_periods_that_differ_in_id_bandwidth_and_size_are_streamed_as
     )
     track, data = await relayed(shelf, text)
     assert (track.id, track.refusal) == ("high", None)
-    assert data == b"".join((media / "dash" / name).read_bytes() for name in (*FIRST, *SECOND))
+    whole = b"".join((media / "dash" / name).read_bytes() for name in (*FIRST, *SECOND))
+    assert data == as_relayed(whole, has_length=False, seconds=SECONDS)
     film = tmp_path / "film.mp4"
     film.write_bytes(data)
     seconds = said("ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", str(film))
@@ -82,5 +84,6 @@ async def test_a_dash_format_whose_segments_are_byte_ranges_of_one_file_supports
     urls = "".join(f'<SegmentURL mediaRange="{span}"/>' for span in spans)
     listed = f'<SegmentList duration="2"><Initialization range="{head}"/>{urls}</SegmentList>'
     text = manifest(period(6, "v", 1, f"<BaseURL>film.mp4</BaseURL>{listed}"))
-    assert (await relayed(shelf, text))[1] == film
-    assert (await relayed(shelf, text, ByteRange(1000, 99_999)))[1] == film[1000:100_000]
+    sent = as_relayed(film, has_length=True, seconds=6)
+    assert (await relayed(shelf, text))[1] == sent
+    assert (await relayed(shelf, text, ByteRange(100, 99_999)))[1] == sent[100:100_000]

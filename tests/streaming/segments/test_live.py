@@ -147,6 +147,7 @@ def manifest(*lines: str) -> HlsManifest:
         rules=Rules(),
         count=playlist.count,
         length=None,
+        duration=None,
         seconds=playlist.seconds,
         longest_seconds=playlist.longest_seconds,
         first_number=playlist.first_number,

@@ -110,6 +110,29 @@ def test_the_segments_of_a_representation_are_listed(content: str, right: str) -
 
 
 @pytest.mark.parametrize(
+    ("content", "right"),
+    [
+        (template('media="$Number$.m4s" duration="4"'), [4, 2]),
+        (template('media="$Time$.m4s" duration="4000" timescale="1000" presentationTimeOffset="90"'), [4, 2]),
+        (template('media="$Number$.m4s" duration="8"'), [6]),
+        (template('media="$Number$.m4s" duration="2.5"'), [2.5, 2.5, 1]),
+        (template('media="$Number$.m4s" duration="4" endNumber="1"'), [4]),
+        ('<SegmentList duration="4"><SegmentURL media="a"/><SegmentURL media="b"/></SegmentList>', [4, 2]),
+        ('<SegmentList duration="4"><SegmentURL media="a"/></SegmentList>', [4]),
+        ('<SegmentList duration="3"><SegmentURL media="a"/><SegmentURL media="b"/><SegmentURL media="c"/></SegmentList>',
+         [3, 3, 3]),  # more than the period: the media may be longer than stated
+        (timeline('<S t="0" d="4" r="-1"/>'), [4, 2]),
+        (timeline('<S t="0" d="4" r="1"/>'), [4, 4]),  # a timeline knows the length of each segment
+        (timeline('<S t="0" d="1" r="-1"/><S t="2" d="3" r="-1"/>'), [1, 1, 3, 1]),
+    ],
+)  # fmt: skip
+def test_the_last_segment_ends_with_the_period(content: str, right: list[float]) -> None:
+    (only,) = found(mpd(f"<Period>{video(content)}</Period>"))
+    assert only.listing is not None
+    assert [each.duration for each in only.listing] == right
+
+
+@pytest.mark.parametrize(
     ("attributes", "period", "right"),
     [
         ("", 'duration="PT6S"', THREE),

@@ -1,0 +1,176 @@
+"""The durations that are filled into initialization sections: a table of sections, built box by box."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import pytest
+
+from serverpy.media.mp4.boxes import write, write_full
+from serverpy.media.mp4.durations import with_duration, without_index
+from tests.media.mp4.sections import Section, stated
+
+SECONDS = 10.5
+MOVIE, MEDIA = 10_500, 504_000
+"""SECONDS in units of the movie and of the track."""
+UNKNOWN_32, UNKNOWN_64 = 2**32 - 1, 2**64 - 1
+MEHD_BYTES = 20
+
+
+def table(mvhd: int, mdhd: list[int], mehd: int | None = None) -> dict[bytes, list[int]]:
+    return {b"mvhd": [mvhd], b"mdhd": mdhd} | ({} if mehd is None else {b"mehd": [mehd]})
+
+
+FILLED = {
+    "version 0": (Section(mehd=0), table(MOVIE, [MEDIA], MOVIE)),
+    "version 1": (Section(version=1, mehd=0, mehd_version=1), table(MOVIE, [MEDIA], MOVIE)),
+    "versions that differ": (Section(version=1, mehd=0), table(MOVIE, [MEDIA], MOVIE)),
+    "all ones": (Section(mvhd=UNKNOWN_32, mdhd=(UNKNOWN_32,), mehd=UNKNOWN_32), table(MOVIE, [MEDIA], MOVIE)),
+    "all ones in 64 bits": (Section(version=1, mvhd=UNKNOWN_64, mdhd=(UNKNOWN_64,)), table(MOVIE, [MEDIA])),
+    "no mehd": (Section(), table(MOVIE, [MEDIA])),
+    "two tracks": (Section(mdhd=(0, 0)), table(MOVIE, [MEDIA, MEDIA])),
+    "64-bit sizes": (Section(is_wide=True, mehd=0), table(MOVIE, [MEDIA], MOVIE)),
+    "stated durations": (Section(mvhd=7, mdhd=(0, 8), mehd=9), table(7, [MEDIA, 8], 9)),
+    "only mehd is stated": (Section(mehd=9), table(MOVIE, [MEDIA], 9)),
+    "too large for 32 bits": (Section(scale=2**32 - 1, mehd=0), table(MOVIE, [0], MOVIE)),
+    "more boxes after it": (Section(after=write(b"sidx", bytes(20))), table(MOVIE, [MEDIA])),
+    "a cut box after it": (Section(after=struct.pack(">I4s", 5000, b"free") + bytes(9)), table(MOVIE, [MEDIA])),
+}
+
+
+@pytest.mark.parametrize("name", FILLED)
+def test_durations_are_filled_in_where_none_is_stated_and_nothing_moves(name: str) -> None:
+    section, expected = FILLED[name]
+    filled = with_duration(bytes(section), SECONDS, may_grow=False)
+    assert stated(filled.removesuffix(section.after)) == expected
+    assert len(filled) == len(bytes(section))
+
+
+@pytest.mark.parametrize("name", [name for name, (section, _) in FILLED.items() if section.mehd is None])
+def test_a_missing_mehd_is_inserted_if_the_section_may_grow(name: str) -> None:
+    section, expected = FILLED[name]
+    filled = with_duration(bytes(section), SECONDS, may_grow=True)
+    assert filled.endswith(section.after)
+    assert stated(filled.removesuffix(section.after)) == expected | {b"mehd": [MOVIE]}
+    assert len(filled) == len(bytes(section)) + MEHD_BYTES
+
+
+@pytest.mark.parametrize("name", [name for name, (section, _) in FILLED.items() if section.mehd is not None])
+def test_a_section_with_an_mehd_never_grows(name: str) -> None:
+    section, _ = FILLED[name]
+    filled = with_duration(bytes(section), SECONDS, may_grow=True)
+    assert filled == with_duration(bytes(section), SECONDS, may_grow=False)
+
+
+def test_only_the_fields_of_durations_change() -> None:
+    """The same section that states the durations itself has the same bytes."""
+    section = Section(version=1, mdhd=(0, 0), mehd=0, mehd_version=1)
+    written = replace(section, mvhd=MOVIE, mdhd=(MEDIA, MEDIA), mehd=MOVIE)
+    assert with_duration(bytes(section), SECONDS, may_grow=False) == bytes(written)
+
+
+def test_the_inserted_mehd_is_the_first_box_of_mvex() -> None:
+    written = Section(mvhd=MOVIE, mdhd=(MEDIA,), mehd=MOVIE, mehd_version=1)
+    assert with_duration(bytes(Section()), SECONDS, may_grow=True) == bytes(written)
+
+
+def test_a_section_with_samples_does_not_grow() -> None:
+    """The offsets of its samples count from the beginning of the file."""
+    section = bytes(Section(chunks=2))
+    filled = with_duration(section, SECONDS, may_grow=True)
+    assert (len(filled), stated(filled)) == (len(section), table(MOVIE, [MEDIA]))
+
+
+def test_filling_in_twice_changes_nothing_more() -> None:
+    once = with_duration(bytes(Section()), SECONDS, may_grow=True)
+    assert with_duration(once, 2 * SECONDS, may_grow=True) == once
+
+
+def resized(section: bytes, kind: bytes, size: int) -> bytes:
+    """Return the section with another size in the first box of `kind`."""
+    at = section.index(kind) - 4
+    return section[:at] + struct.pack(">I", size) + section[at + 4 :]
+
+
+WHOLE = bytes(Section(mdhd=(0, 0), mehd=0))
+MOOV_AT = WHOLE.index(b"moov") - 4
+UNCHANGED = {
+    "not fragmented": bytes(Section(has_mvex=False)),
+    "a movie with a time scale of 0": bytes(Section(movie_scale=0)),
+    "a track with a time scale of 0": bytes(Section(scale=0)),
+    "an unknown version": bytes(Section(version=2)),
+    "an unknown version of mehd": bytes(Section(mehd=0, mehd_version=2)),
+    "no mvhd": WHOLE.replace(b"mvhd", b"free"),
+    "no mdhd in the second track": WHOLE[: WHOLE.rindex(b"mdhd")] + b"free" + WHOLE[WHOLE.rindex(b"mdhd") + 4 :],
+    "no mdia": WHOLE.replace(b"mdia", b"free"),
+    "no stbl": WHOLE.replace(b"stbl", b"free"),
+    "a box larger than its parent": resized(WHOLE, b"mvhd", 9999),
+    "a box without a size": resized(WHOLE, b"mvhd", 0),
+    "a moov up to the end of the file": resized(WHOLE, b"moov", 0),
+    "a short mehd": bytes(Section(mehd=0)).replace(write_full(b"mehd", 0, 0, bytes(4)), write(b"mehd", bytes(4), b"")),
+    "no moov": write(b"ftyp", b"iso5", bytes(4)),
+    "nothing": b"",
+    "text": b"<html>this is no media</html>",
+    "WebM": b"\x1a\x45\xdf\xa3" + bytes(range(200)),
+    "MPEG-TS": b"\x47\x40\x00\x10" + bytes(184),
+}
+
+
+@pytest.mark.parametrize("may_grow", [False, True])
+@pytest.mark.parametrize("name", UNCHANGED)
+def test_a_section_that_cannot_be_read_is_unchanged(name: str, may_grow: bool) -> None:
+    section = UNCHANGED[name]
+    assert with_duration(section, SECONDS, may_grow=may_grow) is section
+
+
+def test_a_section_without_its_end_is_unchanged() -> None:
+    for length in range(len(WHOLE)):
+        section = WHOLE[:length]
+        assert with_duration(section, SECONDS, may_grow=True) is section
+
+
+def test_a_damaged_byte_neither_raises_nor_moves_other_bytes() -> None:
+    for place in range(len(WHOLE)):
+        for value in (0, 1, 0x7F, 0xFF):
+            damaged = WHOLE[:place] + bytes((value,)) + WHOLE[place + 1 :]
+            assert len(with_duration(damaged, SECONDS, may_grow=False)) == len(WHOLE)
+            assert len(with_duration(damaged, SECONDS, may_grow=True)) in (len(WHOLE), len(WHOLE) + MEHD_BYTES)
+
+
+SIDX = write_full(b"sidx", 0, 0, bytes(32))
+FREE = SIDX.replace(b"sidx", b"free")
+STYP, PRFT, MOOF = write(b"styp", b"msdh"), write_full(b"prft", 1, 0, bytes(20)), write(b"moof", SIDX)
+WITH_INDEX = {
+    "an index": (STYP + SIDX + MOOF, STYP + FREE + MOOF),
+    "no styp": (SIDX + MOOF, FREE + MOOF),
+    "an index for each track": (STYP + SIDX + SIDX + MOOF, STYP + FREE + FREE + MOOF),
+    "other boxes between": (STYP + PRFT + SIDX + PRFT + MOOF, STYP + PRFT + FREE + PRFT + MOOF),
+    "nothing behind it": (STYP + SIDX, STYP + FREE),
+    "a part of a fragment behind it": (STYP + SIDX + MOOF[:20], STYP + FREE + MOOF[:20]),
+    "damage behind it": (SIDX + struct.pack(">I4s", 4, b"styp"), FREE + struct.pack(">I4s", 4, b"styp")),
+    "only what is before the fragment": (SIDX + MOOF + SIDX + MOOF, FREE + MOOF + SIDX + MOOF),
+}
+
+
+@pytest.mark.parametrize("name", WITH_INDEX)
+def test_the_index_of_a_segment_becomes_free_space(name: str) -> None:
+    segment, expected = WITH_INDEX[name]
+    assert without_index(segment) == expected
+
+
+@pytest.mark.parametrize(
+    "segment",
+    [
+        MOOF + SIDX,
+        STYP + MOOF,
+        write(b"ftyp", b"iso5") + WHOLE + SIDX,  # a whole file, whose index may be right
+        SIDX[:7],
+        SIDX[:-1],
+        struct.pack(">I4s", 4, b"styp") + SIDX,
+        b"\x47\x40\x00\x10sidx" + bytes(180),
+        b"",
+    ],
+)
+def test_a_segment_without_an_index_before_its_fragment_is_unchanged(segment: bytes) -> None:
+    assert without_index(segment) is segment
