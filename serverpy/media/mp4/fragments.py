@@ -15,6 +15,7 @@ import struct
 from array import array
 
 from serverpy.errors import DrmProtected, UnsupportedConversion
+from serverpy.extraction.choice import believed_duration
 from serverpy.media.mp4.boxes import Box, box_at, children, damaged, fields, write, write_full
 from serverpy.media.mp4.durations import write_mehd
 from serverpy.media.mp4.header import write_ftyp, write_moov
@@ -43,7 +44,8 @@ def lay_out_fragments(video: Located, audio: Located) -> Layout:
         for source, index in enumerate(indices)
         for reference in index.references
     )
-    seconds = max((index.end_seconds for index in indices if index.end_seconds is not None), default=None)
+    ends = [index.end_seconds for index in indices if index.end_seconds is not None]
+    seconds = believed_duration(max(ends, default=None))
     head = write_ftyp(fragmented=True) + _write_moov(tracks, seconds)
     sizes = [sidx_bytes(len(index.references)) for index in indices]
     at = len(head) + sum(sizes)

@@ -128,6 +128,15 @@ def test_the_duration_of_a_single_block_is_not_guessed(media: Path) -> None:
     assert woven_mehd(*alone) is None
 
 
+def test_an_absurd_end_is_not_stated(media: Path) -> None:
+    """It would not fit into an mehd box."""
+    video, audio = (located((media / f"{kind}-sidx.mp4").read_bytes()) for kind in ("video", "audio"))
+    entry = struct.pack(">III", 1000, 1, 0)
+    late = write_full(b"sidx", 1, 0, struct.pack(">IIQQHH", 1, 1, 2**64 - 2, 0, 0, 1), entry)
+    assert woven_mehd(changed(video, sidx=late), audio) is None
+    assert lay_out(changed(video, sidx=late), audio).seconds is None
+
+
 def test_a_plain_film_knows_its_duration(media: Path) -> None:
     video, audio = (located((media / f"{kind}-only.mp4").read_bytes()) for kind in ("video", "audio"))
     assert lay_out(video, audio).seconds == pytest.approx(SECONDS, abs=0.05)
