@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
+from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.body import Body, Opener, Source
 from serverpy.errors import FormatNotFound, MediaNotFound, ServerPYError, TooLarge, UnsupportedConversion
 from serverpy.extraction.choice import item_of, pick_entry
@@ -121,21 +122,22 @@ class Delivery:
         self.fallbacks = 0
         """Number of times that `auto` tried `embedded` because the transport of `relay` failed."""
 
-    async def open(self, request: StreamRequest, record: Record | None = None) -> Stream:
-        """Open the stream that `request` asks for, read its first bytes, and describe the stream in `record`. Raises a
-        `ServerPYError` if the stream cannot be opened. Leaves nothing behind if it raises or is cancelled."""
+    async def open(self, request: StreamRequest, record: Record | None = None, grant: Grant = UNLIMITED) -> Stream:
+        """Open the stream that `request` asks for and `grant` allows, read its first bytes, and describe the stream in
+        `record`. Raises a `ServerPYError` if the stream cannot be opened. Leaves nothing behind if it raises or is
+        cancelled."""
         record, clock = record or unlisted(), Clock()
         url = check_url(request.url)
         if url != request.url:
             request = replace(request, url=url)
         record.host = urlsplit(request.url).netloc
         check(request)
-        allowed = self.capabilities.allowed_for(request)
+        allowed = self.capabilities.allowed_for(request).restricted_to(grant.methods)
         reservation = await self._budget.reserve(allowed.admission_bytes)
         try:
             record.is_admitted = True
             clock.lap("wait")
-            source = _source(request, None, request.item) if allowed.extracts else await self._locate(request)
+            source = _source(request, None, request.item) if allowed.extracts else await self._locate(request, grant)
             request = await self._select(source.media, request)
             planned = plans_around(plans(source.media, request, allowed), request, self._hosts)
             record.site = None if source.media is None else source.media.extractor
@@ -151,13 +153,16 @@ class Delivery:
             raise _too_large()
         return stream
 
-    async def info(self, url: str) -> Media:
+    async def info(self, url: str, grant: Grant = UNLIMITED) -> Media:
         """Extract the page at `url`."""
-        return await self._extractor.extract(check_url(url))
+        media = await self._extractor.extract(check_url(url), grant=grant)
+        grant.check_site(media.extractor)
+        return media
 
-    async def _locate(self, request: StreamRequest) -> Source:
+    async def _locate(self, request: StreamRequest, grant: Grant) -> Source:
         """Find the page, or the item of a page, that has the tracks."""
-        media = await self._extractor.extract(request.url)
+        media = await self._extractor.extract(request.url, grant=grant)
+        grant.check_site(media.extractor)
         entry = pick_entry(media, request.item)
         if entry is None:
             return _source(request, media, item=None)
@@ -166,7 +171,8 @@ class Delivery:
         url = entry.url or ""
         if not url.startswith(("http://", "https://")):  # also allows a URL into which yt-dlp smuggled data
             raise MediaNotFound("This item has no http(s) URL.")
-        media = await self._extractor.extract(url)
+        media = await self._extractor.extract(url, grant=grant)
+        grant.check_site(media.extractor)
         if media.entries:
             raise UnsupportedConversion("This item is a playlist itself: request its own URL.")
         return replace(_source(request, media, item=None), url=url)

@@ -11,7 +11,7 @@ and audio merged, is preferred among the highest ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -20,6 +20,7 @@ from serverpy.errors import (
     DrmProtected,
     FormatNotFound,
     InvalidParameter,
+    KeyForbids,
     MediaNotFound,
     TooLarge,
     UnsupportedConversion,
@@ -145,6 +146,15 @@ class Capabilities:
             openers = tuple(each for each in openers if each.starts_live or each.merges)
             if not any(each.starts_live for each in openers):
                 raise InvalidParameter(UNCUT)
+        return replace(self, openers=openers)
+
+    def restricted_to(self, methods: Collection[str]) -> Capabilities:
+        """Keep the openers of `methods`, or all if it is empty. Raises `KeyForbids` if none is left."""
+        if not methods:
+            return self
+        openers = tuple(each for each in self.openers if each.method in methods)
+        if not openers:
+            raise KeyForbids(f"This key may only use the methods {', '.join(sorted(methods))}.")
         return replace(self, openers=openers)
 
     @property

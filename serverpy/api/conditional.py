@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from serverpy.access.grant import Grant
 from serverpy.body import Head
 from serverpy.delivery import Delivery, Stream
 from serverpy.errors import RangeNotSatisfiable
@@ -50,23 +51,23 @@ class Conditional:
         """Evaluate the preconditions against the validators of the response."""
         return evaluate(self.preconditions, *validators(head))
 
-    async def open(self, delivery: Delivery, request: StreamRequest, record: Record) -> Stream:
+    async def open(self, delivery: Delivery, request: StreamRequest, record: Record, grant: Grant) -> Stream:
         """Open the stream of the range in `request`, or of the whole file if the range is ignored. Raises
         `RangeNotSatisfiable`, with the length, if the range is out of bounds, or another `ServerPYError` if the stream
         cannot be opened."""
         if self.range == _EMPTY:  # few media servers support an empty range: the server requests the whole file
-            return await self._open_whole(delivery, request, record)
+            return await self._open_whole(delivery, request, record, grant)
         try:
-            return await delivery.open(request, record)
+            return await delivery.open(request, record, grant)
         except RangeNotSatisfiable as error:
             if self.if_range is None and not self.preconditions.any and error.size is not None:
                 resolve_range(self.range, error.size)  # raises unless the media server has refused a valid range
-            return await self._open_whole(delivery, request, record)
+            return await self._open_whole(delivery, request, record, grant)
 
-    async def _open_whole(self, delivery: Delivery, request: StreamRequest, record: Record) -> Stream:
+    async def _open_whole(self, delivery: Delivery, request: StreamRequest, record: Record, grant: Grant) -> Stream:
         """Open the whole file, to evaluate the conditions that precede the range. Raises `RangeNotSatisfiable` if the
         preconditions and If-Range let the range apply."""
-        stream = await delivery.open(replace(request, range=None, if_range=None), record)
+        stream = await delivery.open(replace(request, range=None, if_range=None), record, grant)
         try:
             head = stream.head
             if head.seekable and head.total is not None and self.outcome(head) is Outcome.PROCEED and self._holds(head):

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from serverpy import __version__
 from serverpy.api import openapi
+from serverpy.api.access import grant_of
 from serverpy.api.conditional import Conditional, validators
 from serverpy.api.filenames import content_disposition, file_name, own_name
 from serverpy.api.health import Health, health_of
@@ -60,7 +61,7 @@ streams = APIRouter(route_class=StreamRoute)
     openapi_extra={"parameters": [*openapi.RANGE_FIELDS, *openapi.CONDITIONAL_FIELDS]},
 )
 async def stream(request: Request, query: Annotated[StreamQuery, Query()]) -> StreamResponse:
-    server = _server(request)
+    server, grant = _server(request), grant_of(request)
     conditional = Conditional.of(request.method, request.scope["headers"])
     asked = StreamRequest(
         url=query.url,
@@ -75,7 +76,7 @@ async def stream(request: Request, query: Annotated[StreamQuery, Query()]) -> St
         head_only=request.method == "HEAD",
     )
     return StreamResponse(
-        lambda record: conditional.open(server.delivery, asked, record),
+        lambda record: conditional.open(server.delivery, asked, record, grant),
         lambda opened: stream_head(opened, conditional, filename=query.filename, download=query.download),
         running=server.running,
         request_id=request.scope["state"][REQUEST_ID],
@@ -143,7 +144,7 @@ async def _check_encoding(request: Request) -> None:
 )
 async def info(request: Request, url: UrlParameter) -> Info:
     delivery = _server(request).delivery
-    return info_of(await delivery.info(url), delivery.capabilities)
+    return info_of(await delivery.info(url, grant_of(request)), delivery.capabilities)
 
 
 @router.get("/health", summary="The state of this process")

@@ -18,6 +18,7 @@ from typing import Protocol
 
 import msgspec
 
+from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.containers import Container
 from serverpy.errors import Busy
 from serverpy.extraction.values import Media, Track
@@ -137,7 +138,7 @@ class Extractor:
         self._flights = SharedFlights[str, Media]("extraction")
         self._max_queue = max_queue
 
-    async def extract(self, url: str, *, fresh: bool = False) -> Media:
+    async def extract(self, url: str, *, fresh: bool = False, grant: Grant = UNLIMITED) -> Media:
         """Return the media of the page `url`. `fresh` skips the cache and replaces the cached entry, but still joins an
         extraction in progress. Raises `Busy` if the queue is full, `Draining` once closed, and the errors of the
         extraction. Cancels the extraction when the last of its callers has left."""
@@ -145,6 +146,8 @@ class Extractor:
             return media
         if url not in self._flights and len(self._flights) >= self._max_queue:
             raise Busy("Too many extractions are in progress. Try again later.")
+        if url not in self._flights:
+            await grant.pay_extraction()  # not in the shared run: its refusal would reach the callers that join the run
         return await self._flights.run(url, partial(self._extract, url))
 
     def container_of(self, url: str, media: Media, track: Track) -> Container | None:

@@ -1,0 +1,43 @@
+"""What one request may do, and who pays for it. `delivery.py` and `extraction/extractor.py` ask a grant at each step;
+`access/limits.py` makes the grants of HTTP clients."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+
+class Grant:
+    """The rights of one request. This class allows everything: it is the grant of the operator, and of a program that
+    uses ServerPY as a library. Subclasses limit it.
+
+    `account` names who pays, for logs and `/streams`: the name of a key, or the address of a client."""
+
+    account = ""
+
+    @property
+    def methods(self) -> Collection[str]:
+        """The names of the methods that may be used; empty for all."""
+        return ()
+
+    def check_site(self, extractor: str) -> None:
+        """Raises `KeyForbids` if the media of this extractor is not allowed."""
+
+    async def pay_extraction(self) -> None:
+        """Count an extraction that is about to start for this request. Raises `RateLimited` if that is one too many."""
+
+    def enter(self) -> None:
+        """Count a stream that begins. Raises `RateLimited` if too many are open, `QuotaExceeded` if no bytes are left
+        for today. The owner of the stream calls `leave` exactly once after a call that does not raise."""
+
+    def leave(self) -> None:
+        """Count the end of a stream."""
+
+    def spend(self, nbytes: int) -> None:
+        """Count bytes that were sent to the client. Raises `QuotaExceeded` if the bytes of today are used up."""
+
+    def headers(self) -> Mapping[str, str]:
+        """Return the header fields that the response carries, such as `RateLimit-Remaining`."""
+        return {}
+
+
+UNLIMITED = Grant()
