@@ -101,7 +101,8 @@ class Answer:
         if self.wrong:
             return "wrong", self.wrong
         if self.status is None:
-            return "failed", failure or "the connection ended before a response"
+            silent = "silent until the client disconnected" if left else "the connection ended before a response"
+            return "failed", failure or silent
         if self.status not in (200, 206):
             return "refused", f"{self.status} {self._error.decode('utf-8', 'replace')}".strip()
         size = self._size()

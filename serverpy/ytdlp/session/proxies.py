@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import uvloop
 
 from serverpy.net.egress import Egress
+from serverpy.tasks import spawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,12 @@ class _Cut:
     def __init__(self, loop: asyncio.AbstractEventLoop, egress: Egress) -> None:
         self._loop = loop
         self._egress = egress
+        self._closing: asyncio.Task[None] | None = None
 
     def __call__(self) -> None:
-        closing = self._egress.aclose()
-        try:
-            asyncio.run_coroutine_threadsafe(closing, self._loop)
-        except RuntimeError:  # the loop has closed, and the connections with it
-            closing.close()
+        with suppress(RuntimeError):  # the loop has closed, and the connections with it
+            self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        if self._closing is None:
+            self._closing = spawn(self._egress.aclose(), name="close the proxy of a session")

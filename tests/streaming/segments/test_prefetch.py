@@ -13,6 +13,7 @@ import pytest
 from serverpy.errors import UpstreamFailed
 from serverpy.extraction.values import Fragment, Track
 from serverpy.net.client import Client
+from serverpy.streaming.segments import segmented
 from serverpy.streaming.segments.prefetch import AFTER_BYTES, AHEAD_BYTES, Waits
 from serverpy.tasks import cancel, spawn
 from tests.streaming.segments.relaying import Page, client_for, drain_into, drained, hls, opened, stream
@@ -50,7 +51,11 @@ def shelf() -> Iterator[Shelf]:
         yield shelf
 
 
-def test_the_next_segment_is_opened_ahead_for_a_reader_that_would_wait(shelf: Shelf) -> None:
+def test_the_next_segment_is_opened_ahead_for_a_reader_that_would_wait(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = itertools.accumulate(itertools.cycle((2.0, 1.0)))  # each wait lasts 2 s, each time between two reads 1 s
+    monkeypatch.setattr(segmented, "Waits", lambda: Waits(lambda: next(times)))
     room = Budget()
     assert stream(shelf, hls(shelf, PLAYLIST), room=room)[1] == FILE
     assert (shelf.connections, room.least, room.free) == (2, 0, AHEAD_BYTES)
