@@ -34,7 +34,8 @@ class Source:
     it is None only for an opener that extracts by itself. `item` is 1-based. `if_range` is the client's validator, as
     sent. `start` is the position in a live stream at which to begin, in seconds: from the oldest listed segment or, if
     negative, back from the end of the playlist; None means the live edge. `head_only` means that the body will not be
-    read: an opener then requests only the bytes from which it learns the head.
+    read: an opener then requests only the bytes from which it learns the head. `is_local` is whether the client is on
+    this machine.
     """
 
     url: str
@@ -45,6 +46,7 @@ class Source:
     if_range: str | None = None
     start: float | None = None
     head_only: bool = False
+    is_local: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,8 @@ class Head:
     `length` is the exact number of bytes that `read` will return; None if unknown. `start` is the offset, in bytes, of
     the first byte in the whole file. `total` is the length of the whole file in bytes, if known; `estimate` is an
     approximate length. `partial` means that a range was requested and is honoured, `seekable` that ranges of these
-    bytes can be requested, `is_live` that the media is a live stream.
+    bytes can be requested, `is_live` that the media is a live stream. `location` is the URL that the client is
+    redirected to; such a body has no bytes.
     """
 
     content_type: str
@@ -69,6 +72,7 @@ class Head:
     etag: str | None = None
     last_modified: str | None = None
     title: str | None = None
+    location: str | None = None
     timings: dict[str, float] = field(default_factory=dict)
     """Seconds by name, for `Server-Timing`: connect, first-byte."""
 
@@ -102,7 +106,7 @@ class Body(Protocol):
 
 
 class HeadOnly(Unlosable):
-    """The body for a source that is `head_only`. It holds no open connection."""
+    """The body for a source that is `head_only`, or for a redirect. It holds no open connection."""
 
     def __init__(self, head: Head) -> None:
         self.head = head

@@ -15,7 +15,7 @@ ServerPYError
 │   ├── ExtractionFailed · ExtractionTimeout
 │   └── UpstreamFailed · UpstreamTimeout
 ├── CapacityError: no capacity now (with `retry_after` seconds)
-│   └── Busy · Draining
+│   └── Busy · RateLimited · QuotaExceeded · Draining
 ├── NotInstalled: an extra of this installation is missing
 └── ConfigurationError: the operator's settings cannot work
 

@@ -33,6 +33,10 @@ UNCUT = (
     "`start` and `end` cannot trim media: the source's bytes are sent unchanged. "
     "`start` is only for live streams: the position at which to begin."
 )
+NO_REDIRECT = (
+    "The client cannot fetch this media by itself: it is not a single file, or its server needs headers, cookies or "
+    "the network address of this server. Use another method."
+)
 _WHOLE = ByteRange(0, None)
 
 
@@ -95,7 +99,7 @@ class Capability:
     merges. `stream_bytes` is the maximum number of bytes that a stream of one file holds, which is reserved before the
     media is known; `bytes_for` returns that number for known tracks. An opener that `extracts` gets no tracks: it reads
     the page itself. `seeks` is whether the opener honours ranges, `starts_live` whether it can begin at a given
-    position in a live stream."""
+    position in a live stream, `redirects` whether it only tells the client where to fetch the media."""
 
     opener: str
     method: str
@@ -107,6 +111,7 @@ class Capability:
     extracts: bool = False
     seeks: bool = False
     starts_live: bool = False
+    redirects: bool = False
 
     def plan(self, tracks: tuple[Track, ...] = ()) -> Plan:
         """Plan to open `tracks`, each of which this opener carries."""
@@ -175,12 +180,17 @@ class Capabilities:
         return self._merger(track) is not None
 
     def plan(self, tracks: tuple[Track, ...]) -> Plan:
-        """Plan to open `tracks`. Raises `FormatNotFound` if no opener can open them."""
+        """Plan to open `tracks`. Raises `FormatNotFound` if no opener can open them, `UnsupportedConversion` if the
+        client cannot be redirected to them."""
         capability = self._single(tracks[0]) if len(tracks) == 1 else self._merger(tracks[0])
         if capability is None:
             ids = "+".join(track.id for track in tracks)
-            raise FormatNotFound(f"The format {ids} cannot be streamed by the requested method.")
+            raise self.refusal(f"The format {ids} cannot be streamed by the requested method.")
         return capability.plan(tracks)
+
+    def refusal(self, message: str) -> FormatNotFound | UnsupportedConversion:
+        """Return the error for tracks that no opener carries: `message`, or the rules of redirects."""
+        return UnsupportedConversion(NO_REDIRECT) if self.openers[0].redirects else FormatNotFound(message)
 
     def fallbacks(self, tracks: tuple[Track, ...]) -> tuple[Plan, ...]:
         """Plan to open a single track by the second opener that carries it. Returns () if there is no second opener, or
@@ -192,7 +202,8 @@ class Capabilities:
         """List the methods that can stream `track` alone."""
         if _withheld(track):
             return []
-        return [each.method for each in self.openers if not each.merges and each.carries(track)]
+        able = [each for each in self.openers if not (each.merges or each.redirects)]
+        return [each.method for each in able if each.carries(track)]
 
     def conversions_of(self, track: Track) -> list[str]:
         """List the values of `to` that are available for `track` alone: the formats that it already has."""
@@ -279,13 +290,14 @@ def _default(media: Media, allowed: Capabilities) -> list[tuple[Track, ...]]:
     file, or equals it and that file is not seekable.
 
     Raises `DrmProtected` if all formats, all video or all audio are encrypted; `FormatNotFound` if nothing can be
-    streamed; `UnsupportedConversion` if video and audio are separate and cannot be merged, or if all of the video or
-    audio is refused, because the client asked for both."""
+    streamed, or `UnsupportedConversion` if the client asked for a redirect; `UnsupportedConversion` also if video and
+    audio are separate and cannot be merged, or if all of the video or audio is refused, because the client asked for
+    both."""
     tracks = [track for track in media.tracks if not _withheld(track)]
     _check_withheld(media, tracks)
     usable = [track for track in tracks if allowed.carries(track)]
     if not usable:
-        raise FormatNotFound("None of the formats of this page can be streamed by the requested method.")
+        raise allowed.refusal("None of the formats of this page can be streamed by the requested method.")
     if len(tracks) == 1:
         return [(tracks[0],)]
     both = [track for track in usable if track.has_video and track.has_audio and not track.is_audio_apart]

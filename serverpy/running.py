@@ -12,13 +12,15 @@ from serverpy.plan import Plan
 
 
 class Record:
-    """One stream. `client` is the client's address, `host` that of the page with its port, `site` the extractor's name.
+    """One stream. `client` is the client's address, `account` who pays (`Grant.account`), `host` the host of the page
+    with its port, `site` the extractor's name.
     `cancel` ends the stream: its body is closed, and its connection is cut so that the client notices."""
 
     def __init__(self, id: str, client: str, cancel: Callable[[], None]) -> None:
         self.id = id
         self.client = client
         self.cancel = cancel
+        self.account = ""
         self.host: str | None = None
         self.site: str | None = None
         self.plan: Plan | None = None

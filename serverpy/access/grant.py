@@ -13,6 +13,12 @@ class Grant:
     `account` names who pays, for logs and `/streams`: the name of a key, or the address of a client."""
 
     account = ""
+    is_local = True
+    """Whether the client is on this machine, so that it reaches what only this machine reaches."""
+    is_admin = True
+    """Whether the streams of all accounts may be seen and ended."""
+    counts_bytes = False
+    """Whether `spend` must be called."""
 
     @property
     def methods(self) -> Collection[str]:
@@ -23,7 +29,7 @@ class Grant:
         """Raises `KeyForbids` if the media of this extractor is not allowed."""
 
     async def pay_extraction(self) -> None:
-        """Count an extraction that is about to start for this request. Raises `RateLimited` if that is one too many."""
+        """Count an extraction that is about to start for this request. Raises `RateLimited` if it is one too many."""
 
     def enter(self) -> None:
         """Count a stream that begins. Raises `RateLimited` if too many are open, `QuotaExceeded` if no bytes are left
@@ -33,10 +39,12 @@ class Grant:
         """Count the end of a stream."""
 
     def spend(self, nbytes: int) -> None:
-        """Count bytes that were sent to the client. Raises `QuotaExceeded` if the bytes of today are used up."""
+        """Count bytes that are about to be sent to the client. Raises `QuotaExceeded` if they exceed the bytes of
+        today; the caller must then not send them."""
 
     def headers(self) -> Mapping[str, str]:
-        """Return the header fields that the response carries, such as `RateLimit-Remaining`."""
+        """Return the header fields that the response carries, such as `RateLimit-Remaining`, if the request has been
+        counted."""
         return {}
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv6Address, ip_address, ip_network
+
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serverpy.access.grant import UNLIMITED, Grant
+from serverpy.access.grant import Grant
+from serverpy.access.limits import Limits
 
 GRANT = "grant"
 
@@ -18,7 +21,13 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope.setdefault("state", {})[GRANT] = UNLIMITED
+            limits: Limits = scope["app"].state.server.limits
+            client = scope.get("client")
+            address = str(client[0]) if client else ""
+            is_local = _is_loopback(address)
+            scope.setdefault("state", {})[GRANT] = limits.grant_for(
+                _network_of(address), is_local=is_local, is_admin=is_local
+            )
         await self._app(scope, receive, send)
 
 
@@ -26,3 +35,21 @@ def grant_of(request: Request) -> Grant:
     """Return the grant that `Access` gave the request."""
     grant: Grant = request.scope["state"][GRANT]
     return grant
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:
+        return True  # a socket of this machine
+
+
+def _network_of(address: str) -> str:
+    """Return the network whose clients count as one: of an IPv6 address its /64."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(found, IPv6Address):
+        return address
+    return str(found.ipv4_mapped or ip_network((int(found) >> 64 << 64, 64)))

@@ -20,6 +20,7 @@ from serverpy.api.health import Health, health_of
 from serverpy.api.middleware import REQUEST_ID
 from serverpy.api.query import PAGE, URL_MEANS, StreamQuery, check_encoding, parse_query
 from serverpy.api.responses import StreamResponse
+from serverpy.api.streams import router as running_streams
 from serverpy.delivery import Stream
 from serverpy.errors import PreconditionFailed
 from serverpy.info import Info, info_of
@@ -101,6 +102,8 @@ def stream_head(
 ) -> tuple[int, dict[str, str]]:
     """Return status and headers of an open stream. Raises `PreconditionFailed` if a precondition is false."""
     head = stream.head
+    if head.location is not None:
+        return 302, _redirect(stream, head.location)
     outcome = conditional.outcome(head)
     if outcome is Outcome.FAILED:
         raise PreconditionFailed("The media does not match If-Match or If-Unmodified-Since.")
@@ -112,7 +115,7 @@ def stream_head(
         "Cache-Control": "no-store" if head.is_live else "private, no-cache",
         "Content-Security-Policy": MEDIA_POLICY,
         "X-ServerPY-Method": stream.method,
-        "Server-Timing": ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in head.timings.items()),
+        "Server-Timing": _timing(stream),
     }
     if head.length is not None:
         headers["Content-Length"] = str(head.length)
@@ -126,6 +129,23 @@ def stream_head(
     if head.partial and head.length is not None:
         headers["Content-Range"] = str(ContentRange(head.start, head.start + head.length - 1, head.total))
     return 206 if head.partial else 200, headers
+
+
+def _redirect(stream: Stream, location: str) -> dict[str, str]:
+    """Return the headers of a redirect. The address is not kept, because it expires, and its server does not learn the
+    address of this one, whose query may be secret."""
+    return {
+        "Location": location,
+        "Content-Length": "0",
+        "Cache-Control": "no-store",
+        "Referrer-Policy": "no-referrer",
+        "X-ServerPY-Method": stream.method,
+        "Server-Timing": _timing(stream),
+    }
+
+
+def _timing(stream: Stream) -> str:
+    return ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in stream.head.timings.items())
 
 
 router = APIRouter()
@@ -183,7 +203,7 @@ for _path, _endpoint in (("/info", info), ("/health", health), ("/ready", ready)
 def add_routes(app: FastAPI) -> None:
     """Add the routes themselves to `app`: `include_router` would wrap each of them in another layer of routing, which
     costs CPU at each step of a stream."""
-    app.router.routes += [*streams.routes, *router.routes]
+    app.router.routes += [*streams.routes, *router.routes, *running_streams.routes]
 
 
 def _exposed(sample: Sample) -> Response:

@@ -9,6 +9,7 @@ whose first bytes have identified them.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -137,6 +138,7 @@ class Extractor:
         self._cache = Cache(ttl=ttl, size=size, max_bytes=max_bytes, clock=clock)
         self._flights = SharedFlights[str, Media]("extraction")
         self._max_queue = max_queue
+        self._payments = asyncio.Lock()
 
     async def extract(self, url: str, *, fresh: bool = False, grant: Grant = UNLIMITED) -> Media:
         """Return the media of the page `url`. `fresh` skips the cache and replaces the cached entry, but still joins an
@@ -144,10 +146,8 @@ class Extractor:
         extraction. Cancels the extraction when the last of its callers has left."""
         if not fresh and (media := self._cache.get(url)) is not None:
             return media
-        if url not in self._flights and len(self._flights) >= self._max_queue:
-            raise Busy("Too many extractions are in progress. Try again later.")
         if url not in self._flights:
-            await grant.pay_extraction()  # not in the shared run: its refusal would reach the callers that join the run
+            await self._pay(url, grant)
         return await self._flights.run(url, partial(self._extract, url))
 
     def container_of(self, url: str, media: Media, track: Track) -> Container | None:
@@ -162,6 +162,17 @@ class Extractor:
     async def aclose(self) -> None:
         """Cancel every extraction in progress. The callers of `extract` then get `Draining`."""
         await self._flights.aclose()
+
+    async def _pay(self, url: str, grant: Grant) -> None:
+        """Let `grant` pay for an extraction of `url`, unless another caller has paid in the meantime. Payments come one
+        at a time, so that of the callers that ask for a page at the same time only one pays. The shared run does not
+        pay: its refusal would reach the callers that join it."""
+        async with self._payments:
+            if url in self._flights:
+                return
+            if len(self._flights) >= self._max_queue:
+                raise Busy("Too many extractions are in progress. Try again later.")
+            await grant.pay_extraction()
 
     async def _extract(self, url: str) -> Media:
         media = await self._workers.extract(url)
