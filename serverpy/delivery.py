@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.body import Body, Opener, Source
-from serverpy.errors import FormatNotFound, MediaNotFound, ServerPYError, TooLarge, UnsupportedConversion
+from serverpy.errors import FormatNotFound, KeyForbids, MediaNotFound, ServerPYError, TooLarge, UnsupportedConversion
 from serverpy.extraction.choice import item_of, pick_entry
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import Media
@@ -180,6 +180,8 @@ class Delivery:
     async def _locate(self, request: StreamRequest, allowed: Capabilities, grant: Grant) -> Source:
         """Find the page, or the item of a page, that has the tracks."""
         if allowed.extracts:
+            if grant.limits_sites:
+                raise KeyForbids(f"This key is for certain sites, which the method {allowed.methods[0]} cannot check.")
             await grant.pay_extraction()
             return _source(request, None, request.item)
         media = await self._extractor.extract(request.url, grant=grant)

@@ -32,7 +32,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The current state of this serving process. Times are in seconds, lags in milliseconds. `refusals` are numbers of
+    """The current state of this serving process. Times are in seconds, lags in milliseconds. `refused` are numbers of
     requests and streams that keys and limits have refused, by the code of the error."""
 
     uptime: float
@@ -46,7 +46,7 @@ class Sample:
     live_upstreams: int
     live_cuts: int
     fallbacks: int
-    refusals: Mapping[str, int]
+    refused: Mapping[str, int]
     log_lines_dropped: int
     threads: int
     fds: int

@@ -19,6 +19,8 @@ class Grant:
     """Whether the streams of all accounts may be seen and ended."""
     counts_bytes = False
     """Whether `spend` must be called."""
+    limits_sites = False
+    """Whether `check_site` may raise. Then the page must be extracted by this server itself."""
 
     @property
     def methods(self) -> Collection[str]:

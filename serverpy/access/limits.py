@@ -13,7 +13,8 @@ from serverpy.access.key import Key
 from serverpy.access.quotas import Quotas
 from serverpy.access.rates import Rates
 from serverpy.access.streams import Streams
-from serverpy.errors import QuotaExceeded, RateLimited, ServerPYError
+from serverpy.errors import KeyForbids, QuotaExceeded, RateLimited, ServerPYError
+from serverpy.extraction.sites import Sites
 from serverpy.options import ClientLimits
 
 E = TypeVar("E", bound=ServerPYError)
@@ -30,12 +31,12 @@ class Limits:
         self.rates = Rates(clock)
         self.streams = Streams()
         self.quotas = Quotas(clock)
-        self.refusals: Counter[str] = Counter()
+        self.refused_codes: Counter[str] = Counter()
         """Number of refusals by the code of the error, for the metrics."""
 
     def refused(self, error: E) -> E:
         """Count a refusal, and return its error."""
-        self.refusals[error.code] += 1
+        self.refused_codes[error.code] += 1
         return error
 
     def grant_for(
@@ -81,11 +82,16 @@ class ClientGrant(Grant):
         self._streams = streams
         self._quota = None if key is None else key.bytes_per_day
         self.counts_bytes = self._quota is not None
+        self.limits_sites = key is not None and bool(key.sites)
         self._allowance: Allowance | None = None
 
     @property
     def methods(self) -> Collection[str]:
         return () if self.key is None else self.key.methods
+
+    def check_site(self, extractor: str) -> None:
+        if self.key is not None and self.key.sites and not Sites(allow=self.key.sites).may_run(extractor):
+            raise self._limits.refused(KeyForbids("This key may not be used for this site."))
 
     async def pay_extraction(self) -> None:
         if self._rate is None:

@@ -52,10 +52,10 @@ COUNTERS = {
     "log_lines_dropped": ("serverpy_log_lines_dropped", "Lines of the log that stderr did not take in time."),
 }
 """Counters, in the same form as `HELP`."""
-REFUSALS = (
-    "serverpy_refusals",
-    "Requests and streams that keys and limits have refused, by the code of the error.",
-)
+LABELLED = {
+    "refused": ("serverpy_refused", "Requests and streams that keys and limits have refused, by code.", "code"),
+}
+"""Counters with a label: also the label's name."""
 
 
 def prometheus_text(sample: Sample) -> bytes:
@@ -67,18 +67,19 @@ def prometheus_text(sample: Sample) -> bytes:
 
 class _Sampled(Collector):
     def __init__(self, sample: Sample) -> None:
+        self._sample = sample
         self._values = _flat(asdict(sample))
-        self._refusals = sample.refusals
 
     def collect(self) -> Iterator[Metric]:
         for field, (name, help_text) in HELP.items():
             yield GaugeMetricFamily(name, help_text, value=self._values[field])
         for field, (name, help_text) in COUNTERS.items():
             yield CounterMetricFamily(name, help_text, value=self._values[field])
-        refusals = CounterMetricFamily(*REFUSALS, labels=["code"])
-        for code, count in self._refusals.items():
-            refusals.add_metric([code], count)
-        yield refusals
+        for field, (name, help_text, label) in LABELLED.items():
+            family = CounterMetricFamily(name, help_text, labels=(label,))
+            for value, count in sorted(getattr(self._sample, field).items()):
+                family.add_metric((value,), count)
+            yield family
 
 
 def _flat(values: dict[str, object]) -> dict[str, float]:

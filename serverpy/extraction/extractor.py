@@ -1,6 +1,6 @@
 """The media of a page, for the rest of the server: from the cache, or from one extraction that its callers share.
 
-    extract(url) ─▶ cached? ─▶ under way? join ─▶ queue full? Busy ─▶ Workers.extract
+    extract(url) ─▶ cached? ─▶ under way? join ─▶ queue full? Busy ─▶ grant pays ─▶ Workers.extract
 
 Failures are not cached. An extraction is cached for `ttl` seconds (a live stream for at most `LIVE_SECONDS`), but not
 beyond the time at which its addresses expire. With an extraction, the cache also keeps the containers of those tracks
@@ -144,11 +144,13 @@ class Extractor:
         """Return the media of the page `url`. `fresh` skips the cache and replaces the cached entry, but still joins an
         extraction in progress. Raises `Busy` if the queue is full, `Draining` once closed, and the errors of the
         extraction. Cancels the extraction when the last of its callers has left."""
-        if not fresh and (media := self._cache.get(url)) is not None:
-            return media
-        if url not in self._flights:
-            await self._pay(url, grant)
-        return await self._flights.run(url, partial(self._extract, url))
+        media = None if fresh else self._cache.get(url)
+        if media is None and url not in self._flights:
+            async with self._payments:  # so that only one of the callers that ask for a page at the same time pays
+                media = None if fresh else self._cache.get(url)
+                if media is None and url not in self._flights:
+                    await self._pay(grant)
+        return media or await self._flights.run(url, partial(self._extract, url))
 
     def container_of(self, url: str, media: Media, track: Track) -> Container | None:
         """Return the container of `track` of `media`, which is on the page `url`. Returns None if no first bytes have
@@ -163,16 +165,12 @@ class Extractor:
         """Cancel every extraction in progress. The callers of `extract` then get `Draining`."""
         await self._flights.aclose()
 
-    async def _pay(self, url: str, grant: Grant) -> None:
-        """Let `grant` pay for an extraction of `url`, unless another caller has paid in the meantime. Payments come one
-        at a time, so that of the callers that ask for a page at the same time only one pays. The shared run does not
-        pay: its refusal would reach the callers that join it."""
-        async with self._payments:
-            if url in self._flights:
-                return
-            if len(self._flights) >= self._max_queue:
-                raise Busy("Too many extractions are in progress. Try again later.")
-            await grant.pay_extraction()
+    async def _pay(self, grant: Grant) -> None:
+        """Let `grant` pay for an extraction that is about to start. The shared run does not pay: its refusal would reach
+        the callers that join it."""
+        if len(self._flights) >= self._max_queue:
+            raise Busy("Too many extractions are in progress. Try again later.")
+        await grant.pay_extraction()
 
     async def _extract(self, url: str) -> Media:
         media = await self._workers.extract(url)
