@@ -166,8 +166,8 @@ class Extractor:
         await self._flights.aclose()
 
     async def _pay(self, grant: Grant) -> None:
-        """Let `grant` pay for an extraction that is about to start. The shared run does not pay: its refusal would reach
-        the callers that join it."""
+        """Let `grant` pay for an extraction that is about to start. The shared run does not pay, because its refusal
+        would reach the callers that join it."""
         if len(self._flights) >= self._max_queue:
             raise Busy("Too many extractions are in progress. Try again later.")
         await grant.pay_extraction()

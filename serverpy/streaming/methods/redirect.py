@@ -1,8 +1,9 @@
 """The method `redirect`, which sends the client to the media's own address and carries no bytes.
 
 The client has none of what this server may use to fetch media: the extraction's headers and cookies, and the network
-address of the server. So only media that needs none of them is redirected to. That an address is bound to the client
-that extracted it shows in its URL, if at all: some sites hide it in a token, and then refuse the client.
+address of the server. So only media that needs none of them is redirected to. yt-dlp gives many formats a Referer that
+their servers do not ask for; for these, the server asks once without it. That an address is bound to the client that
+extracted it shows in its URL, if at all: some sites hide it in a token, and then refuse the client.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from serverpy.containers import BY_EXTENSION, UNKNOWN
 from serverpy.errors import UnsupportedConversion, UpstreamTimeout
 from serverpy.extraction.values import Track
 from serverpy.memory.room import Lender
+from serverpy.net.client import Client
 from serverpy.net.guard import Guard, is_public, resolve_host
-from serverpy.net.session import has_cookie_for
+from serverpy.net.session import Session, has_cookie_for
 from serverpy.net.urls import split
 from serverpy.options import Identity, Timeouts
 from serverpy.plan import NO_REDIRECT, Capability, Plan
 
 _USUAL_HEADERS = frozenset({"user-agent", "accept", "accept-encoding", "accept-language", "connection"})
-"""Headers that every client sends in some form, and `Sec-Fetch-*`. yt-dlp adds them to every format."""
+"""Headers that every client sends in some form, besides `Sec-Fetch-*`. yt-dlp adds them to every format."""
+_OF_PAGE = frozenset({"referer", "origin"})
+"""Headers that name the page. yt-dlp adds them on suspicion."""
 _BROWSER = "Mozilla/5.0 "
 _ADDRESS_NAMES = frozenset(
     {"ip", "ipaddr", "ipaddress", "ipbits", "cip", "clientip", "remoteip", "srcip", "userip", "viewerip"}
@@ -38,7 +42,10 @@ class Redirect:
     on this machine, the address must be public: an internal address is neither of use to the client, nor meant for
     it."""
 
-    def __init__(self, guard: Guard, timeouts: Timeouts = Timeouts(), identity: Identity = Identity()) -> None:
+    def __init__(
+        self, client: Client, guard: Guard, timeouts: Timeouts = Timeouts(), identity: Identity = Identity()
+    ) -> None:
+        self._client = client
         self._guard = guard
         self._connect_seconds = timeouts.connect
         self._impersonate = identity.impersonate is not None
@@ -77,6 +84,8 @@ class Redirect:
         is_reachable = source.is_local or all(is_public(ip_address(address)) for address in addresses)
         if not is_reachable or has_cookie_for(track.url, media.cookies):
             raise UnsupportedConversion(NO_REDIRECT)
+        if not await self._needs_no_page(track):
+            raise UnsupportedConversion(NO_REDIRECT)
         return HeadOnly(
             Head(
                 content_type=BY_EXTENSION.get(track.file_ext, UNKNOWN).content_type,
@@ -86,13 +95,23 @@ class Redirect:
             )
         )
 
+    async def _needs_no_page(self, track: Track) -> bool:
+        """Return whether the media server sends media to a client that does not name the page. Asks the server only if
+        the extraction names the page. Raises the errors of `Session.open`."""
+        headers = {name: value for name, value in track.headers.items() if name.lower() not in _OF_PAGE}
+        if len(headers) == len(track.headers):
+            return True
+        response = await Session(self._client, headers).open(track.url, {"Range": "bytes=0-0"})
+        response.close()
+        return response.status in (200, 206) and not (response.headers.get("content-type") or "").startswith("text/")
+
 
 def _is_special(name: str, value: str) -> bool:
     """Return whether a header differs from what an ordinary client sends."""
     lower = name.lower()
     if lower == "user-agent":
         return not value.startswith(_BROWSER)
-    return lower not in _USUAL_HEADERS and not lower.startswith("sec-fetch-")
+    return lower not in _USUAL_HEADERS | _OF_PAGE and not lower.startswith("sec-fetch-")
 
 
 def is_bound(url: str) -> bool:
