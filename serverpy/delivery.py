@@ -153,7 +153,7 @@ class Delivery:
             reservation = await self._budget.reserve(allowed.admission_bytes)
             record.is_admitted = True
             clock.lap("wait")
-            source = replace(await self._locate(request, allowed, grant), is_local=grant.is_local)
+            source = await self._locate(request, allowed, grant)
             request = await self._select(source.media, request)
             planned = plans_around(plans(source.media, request, allowed), request, self._hosts)
             record.site = None if source.media is None else source.media.extractor
@@ -183,14 +183,14 @@ class Delivery:
             if grant.limits_sites:
                 raise KeyForbids(f"This key is for certain sites, which the method {allowed.methods[0]} cannot check.")
             await grant.pay_extraction()
-            return _source(request, None, request.item)
+            return _source(request, None, request.item, grant)
         media = await self._extractor.extract(request.url, grant=grant)
         grant.check_site(media.extractor)
         entry = pick_entry(media, request.item)
         if entry is None:
-            return _source(request, media, item=None)
+            return _source(request, media, None, grant)
         if entry.media is not None:
-            return _source(request, entry.media, item=request.item or 1)
+            return _source(request, entry.media, request.item or 1, grant)
         url = entry.url or ""
         if not url.startswith(("http://", "https://")):  # also allows a URL into which yt-dlp smuggled data
             raise MediaNotFound("This item has no http(s) URL.")
@@ -198,7 +198,7 @@ class Delivery:
         grant.check_site(media.extractor)
         if media.entries:
             raise UnsupportedConversion("This item is a playlist itself: request its own URL.")
-        return replace(_source(request, media, item=None), url=url)
+        return replace(_source(request, media, None, grant), url=url)
 
     async def _select(self, media: Media | None, request: StreamRequest) -> StreamRequest:
         """Have yt-dlp evaluate the selector of `request`, if there is one."""
@@ -244,7 +244,7 @@ class Delivery:
         return await self._openers[plan.opener].open(plan, source, reservation)
 
 
-def _source(request: StreamRequest, media: Media | None, item: int | None) -> Source:
+def _source(request: StreamRequest, media: Media | None, item: int | None, grant: Grant) -> Source:
     return Source(
         url=request.url,
         media=media,
@@ -254,6 +254,7 @@ def _source(request: StreamRequest, media: Media | None, item: int | None) -> So
         if_range=None if request.head_only else request.if_range,
         start=request.start,
         head_only=request.head_only,
+        is_local=grant.is_local,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from fastapi import Request
@@ -24,10 +25,8 @@ class Access:
             limits: Limits = scope["app"].state.server.limits
             client = scope.get("client")
             address = str(client[0]) if client else ""
-            is_local = _is_loopback(address)
-            scope.setdefault("state", {})[GRANT] = limits.grant_for(
-                _network_of(address), is_local=is_local, is_admin=is_local
-            )
+            network, is_local = _network_of(address)
+            scope.setdefault("state", {})[GRANT] = limits.grant_for(network, is_local=is_local, is_admin=is_local)
         await self._app(scope, receive, send)
 
 
@@ -37,19 +36,15 @@ def grant_of(request: Request) -> Grant:
     return grant
 
 
-def _is_loopback(address: str) -> bool:
-    try:
-        return ip_address(address).is_loopback
-    except ValueError:
-        return True  # a socket of this machine
-
-
-def _network_of(address: str) -> str:
-    """Return the network whose clients count as one: of an IPv6 address its /64."""
+@functools.lru_cache(maxsize=1024)
+def _network_of(address: str) -> tuple[str, bool]:
+    """Return the network whose clients count as one, which is the /64 of an IPv6 address, and whether it is this
+    machine. A client without an address has connected by a socket of this machine."""
     try:
         found = ip_address(address)
     except ValueError:
-        return address
-    if not isinstance(found, IPv6Address):
-        return address
-    return str(found.ipv4_mapped or ip_network((int(found) >> 64 << 64, 64)))
+        return address, True
+    if isinstance(found, IPv6Address) and found.ipv4_mapped:
+        found = found.ipv4_mapped
+    network = ip_network((int(found) >> 64 << 64, 64)) if isinstance(found, IPv6Address) else found
+    return str(network), found.is_loopback

@@ -26,8 +26,8 @@ _addresses = itertools.count(1)
 @pytest.fixture(scope="module")
 def strict(site: SampleSite) -> Iterator[Server]:
     """Run a server that counts the clients that its proxy, this machine, names."""
-    settings = {"rate_limit": f"{LIMIT}/hour", "client_streams": STREAMS, "trusted_proxies": "127.0.0.1", "open": True}
-    with serving(site, wait_seconds=30, **settings) as running:
+    rate = f"{LIMIT}/hour"
+    with serving(site, rate_limit=rate, client_streams=STREAMS, trusted_proxies="127.0.0.1", open=True) as running:
         yield running
 
 
@@ -149,7 +149,7 @@ def test_fifty_clients_of_one_page_pay_for_one_extraction(strict: Server, site: 
     assert {answer.status for answer in answers} == {200}
     assert [answer.headers.get("ratelimit-remaining") for answer in answers].count("4") == 1
     assert sum("ratelimit-limit" in answer.headers for answer in answers) == 1
-    assert sum(address in asked.path or address in str(asked) for asked in site.requests[before:]) <= 2
+    assert 1 <= sum(address in str(asked) for asked in site.requests[before:]) <= 2  # yt-dlp may ask twice
     assert info(strict, address, "next").headers["ratelimit-remaining"] == "3"
 
 
