@@ -31,8 +31,9 @@ class Limits:
         self.rates = Rates(clock)
         self.streams = Streams()
         self.quotas = Quotas(clock)
-        self.refused_codes: Counter[str] = Counter()
-        """Number of refusals by the code of the error, for the metrics."""
+        self.refused_codes = Counter({error.code: 0 for error in (RateLimited, QuotaExceeded, KeyForbids)})
+        """Number of refusals by the code of the error, for the metrics, in which a number is 0 and not absent at
+        first."""
 
     def refused(self, error: E) -> E:
         """Count a refusal, and return its error."""

@@ -33,7 +33,7 @@ async def test_an_address_pays_for_the_extractions_of_all_its_requests() -> None
         await third.pay_extraction()
     assert refusal.value.retry_after == 60
     assert (first.headers()["RateLimit-Remaining"], third.headers()["RateLimit-Remaining"]) == ("1", "0")
-    assert used.refused_codes == {"rate_limited": 1}
+    assert +used.refused_codes == {"rate_limited": 1}
     await used.grant_for("192.0.2.2").pay_extraction()
 
 
@@ -113,7 +113,7 @@ def test_a_key_whose_bytes_are_used_up_gets_no_stream_until_midnight() -> None:
     with pytest.raises(QuotaExceeded) as refusal:
         used.grant_for(ADDRESS, key(bytes_per_day=10)).enter()
     assert refusal.value.retry_after == 43201
-    assert used.refused_codes == {"quota_exceeded": 2}
+    assert +used.refused_codes == {"quota_exceeded": 2}
     grant.leave()
     assert len(used.streams) == 0
 
@@ -131,6 +131,10 @@ def test_a_key_for_certain_sites_is_refused_for_others() -> None:
     grant.check_site("youtube:tab")
     with pytest.raises(KeyForbids):
         grant.check_site("Vimeo")
+
+
+def test_codes_that_were_never_refused_are_counted_as_zero() -> None:
+    assert dict(limits().refused_codes) == {"rate_limited": 0, "quota_exceeded": 0, "key_forbids": 0}
 
 
 def test_an_account_is_the_name_of_the_key_or_the_network_of_the_client() -> None:

@@ -13,6 +13,9 @@ from tests.aio import wait_for
 from tests.api.test_leaving import BIG, SMALL_BUFFER
 from tests.server import Server, serving
 
+PROMPT_SECONDS = 5.0
+"""Many times what it takes on two busy cores (0.1 s), and less than any timeout of the server."""
+
 
 @pytest.fixture(scope="module")
 def watched(site: SampleSite) -> Iterator[Server]:
@@ -68,7 +71,7 @@ def test_a_stream_that_ended_is_not_listed_and_cannot_be_ended(watched: Server) 
 
 
 @pytest.mark.parametrize("method", ["relay", "embedded", "subprocess"])
-def test_ending_a_stream_cuts_its_connection_within_a_second(watched: Server, method: str) -> None:
+def test_ending_a_stream_cuts_its_connection_at_once(watched: Server, method: str) -> None:
     id = f"ended-{method}"
     with watched.open(BIG, method=method, headers={"X-Request-ID": id}, receive_bytes=SMALL_BUFFER) as stream:
         stream.read(1)
@@ -79,8 +82,8 @@ def test_ending_a_stream_cuts_its_connection_within_a_second(watched: Server, me
         answer = stream.rest()
         seconds = time.monotonic() - begun
     assert not answer.complete
+    assert seconds < PROMPT_SECONDS
     assert [stream["id"] for stream in streams(watched)] == ["other"]
-    print(f"{method}: {seconds:.2f} s")
     wait_for(lambda: f"{method}: cancelled" in watched.log, lambda: watched.log)
     with other:
         pass
