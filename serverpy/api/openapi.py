@@ -13,9 +13,9 @@ from serverpy.containers import BY_EXTENSION, UNKNOWN
 
 _ERRORS = (
     errors.InvalidUrl, errors.InvalidParameter, errors.KeyForbids, errors.TargetForbidden, errors.SiteForbidden,
-    errors.GeoRestricted, errors.LoginRequired, errors.DrmProtected, errors.MediaNotFound, errors.TooLarge, errors.UrlTooLong,
-    errors.HostUnknown, errors.HeadersTooLarge, errors.RateLimited, errors.NotInstalled, errors.ExtractionFailed,
-    errors.UpstreamFailed, errors.Busy, errors.Draining, errors.ExtractionTimeout,
+    errors.GeoRestricted, errors.LoginRequired, errors.DrmProtected, errors.MediaNotFound, errors.TooLarge,
+    errors.UrlTooLong, errors.HostUnknown, errors.HeadersTooLarge, errors.RateLimited, errors.NotInstalled,
+    errors.ExtractionFailed, errors.UpstreamFailed, errors.Busy, errors.Draining, errors.ExtractionTimeout,
 )  # fmt: skip
 _STREAM_ERRORS = (
     *_ERRORS, errors.FormatNotFound, errors.ItemNotFound, errors.PreconditionFailed, errors.NotMedia,
