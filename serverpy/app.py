@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from serverpy import SUMMARY, __version__
+from serverpy.api.access import Access
 from serverpy.api.errors import add_error_handlers
 from serverpy.api.middleware import EXPOSED_HEADERS, Checks, Frame
 from serverpy.api.openapi import openapi
@@ -76,6 +77,7 @@ def create_app(
     # FastAPI's documentation recommends to replace `app.openapi`
     app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]
     add_error_handlers(app)
+    app.add_middleware(Access)
     app.add_middleware(Checks, hosts=settings.served_hosts if checks_host or settings.allowed_hosts else None)
     if settings.cors_origins:
         app.add_middleware(

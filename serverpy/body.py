@@ -30,14 +30,14 @@ read."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """The page and media that a plan is opened for, and the bytes of the tracks that the client requests.
+    """The origin of a plan's tracks, and the bytes of them that the client wants.
 
-    `url` is the URL of the page as the client sent it; `format` is the yt-dlp format selector, or None. `media` is the
-    result of the extraction; it is None only for an opener that extracts by itself. `item` is the number of the
-    playlist item, from 1. `if_range` is the value of the client's If-Range header. `start` is the position in a live
-    stream at which to begin, in seconds: from the oldest listed segment or, if negative, back from the end of the
-    playlist; None means the live edge. `head_only` means that the body will not be read: an opener then requests only
-    the bytes from which it learns the head.
+    `url` is the page as the client gave it; `format` is the selector, if any. `media` is the result of the extraction;
+    it is None only for an opener that extracts by itself. `item` is 1-based. `if_range` is the client's validator, as
+    sent. `start` is the position in a live stream at which to begin, in seconds: from the oldest listed segment or, if
+    negative, back from the end of the playlist; None means the live edge. `head_only` means that the body will not be
+    read: an opener then requests only the bytes from which it learns the head. `is_local` is whether the client is on
+    this machine.
     """
 
     url: str
@@ -48,6 +48,7 @@ class Source:
     if_range: str | None = None
     start: float | None = None
     head_only: bool = False
+    is_local: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,8 @@ class Head:
     file, of the first byte of the body. `total` is the length of the whole file in bytes, if known; `estimate` is an
     approximate length. `partial` means that a range was requested and is honoured, `seekable` that ranges of these
     bytes can be requested, `is_live` that the media is a live stream. `duration` is the number of seconds that the
-    whole file plays; None if it is unknown, or if the media is live.
+    whole file plays; None if it is unknown, or if the media is live. `location` is the URL that the client is
+    redirected to; such a body has no bytes.
     """
 
     content_type: str
@@ -74,6 +76,7 @@ class Head:
     etag: str | None = None
     last_modified: str | None = None
     title: str | None = None
+    location: str | None = None
     address: str | None = field(default=None, repr=False)
     """The URL of a file, after redirects: for comparisons only, never to be shown."""
     timings: dict[str, float] = field(default_factory=dict)
@@ -111,7 +114,7 @@ class Body(Protocol):
 
 
 class HeadOnly(Unlosable):
-    """The body for a `Source` whose `head_only` is true. This body holds no open connection."""
+    """The body for a source that is `head_only`, or for a redirect. It holds no open connection."""
 
     def __init__(self, head: Head) -> None:
         self.head = head

@@ -1,8 +1,8 @@
 """The steps of one request, from admission to an open stream, in the order in which they run.
 
-    check → reserve → extract → plan → first plan that opens
+    check → enter → reserve → extract → plan → first plan that opens
 
-`Stream.aclose` releases the reservation exactly once, after the body is closed.
+`Stream.aclose` releases the reservation and the grant's place exactly once, after the body is closed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
+from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.body import Body, Opener, Source
-from serverpy.errors import FormatNotFound, MediaNotFound, ServerPYError, TooLarge, UnsupportedConversion
+from serverpy.errors import FormatNotFound, KeyForbids, MediaNotFound, ServerPYError, TooLarge, UnsupportedConversion
 from serverpy.extraction.choice import item_of, pick_entry
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import Media
@@ -34,7 +35,14 @@ class Stream:
     """An open body with its memory reservation. The owner of the stream closes it."""
 
     def __init__(
-        self, body: Body, reservation: Reservation, record: Record, *, max_bytes: int | None, collect: bool
+        self,
+        body: Body,
+        reservation: Reservation,
+        record: Record,
+        *,
+        max_bytes: int | None,
+        collect: bool,
+        grant: Grant = UNLIMITED,
     ) -> None:
         self.head = body.head
         self.method = record.method or "-"
@@ -42,17 +50,21 @@ class Stream:
         self._reservation = reservation
         self._left_bytes = math.inf if max_bytes is None else max_bytes
         self._collect = collect
+        self._grant = grant
+        self._spend = grant.spend if grant.counts_bytes else None
         self._is_closed = False
 
     async def read(self) -> bytes:
-        """Return the next bytes, or `b""` at the end. Raises the error of the body if the read fails, `TooLarge` if the
-        stream exceeds MAX_BYTES, `RuntimeError` if the stream is closed."""
+        """Return the next bytes; `b""` at the end. Raises the errors of the body, `TooLarge` if the stream exceeds
+        MAX_BYTES, `QuotaExceeded` if the grant has no bytes left for them, RuntimeError if the stream is closed."""
         if self._is_closed:
             raise RuntimeError("the stream is closed: open a new stream to read again")
         chunk = await self._body.read()
         self._left_bytes -= len(chunk)
         if self._left_bytes < 0:
             raise _too_large()
+        if self._spend is not None:
+            self._spend(len(chunk))
         return chunk
 
     def __aiter__(self) -> Stream:
@@ -74,12 +86,14 @@ class Stream:
         self._body.when_lost(tell)
 
     async def aclose(self) -> None:
-        """Close the body, and release the memory reservation. Idempotent."""
-        self._is_closed = True
+        """Close the body, release the reservation, and tell the grant that the stream has ended. Idempotent."""
+        was_closed, self._is_closed = self._is_closed, True
         try:
             await self._body.aclose()
         finally:
             self._reservation.release()
+            if not was_closed:
+                self._grant.leave()
         if self._collect:
             gc.collect()
 
@@ -124,58 +138,71 @@ class Delivery:
         self.fallbacks = 0
         """Number of times that `auto` tried `embedded` because the HTTP client of `relay` failed."""
 
-    async def open(self, request: StreamRequest, record: Record | None = None) -> Stream:
-        """Open the stream that `request` asks for, read its first bytes, and describe the stream in `record`. Raises a
-        `ServerPYError` if the stream cannot be opened. If the call raises or is cancelled, it releases all that it has
-        acquired."""
+    async def open(self, request: StreamRequest, record: Record | None = None, grant: Grant = UNLIMITED) -> Stream:
+        """Open the stream that `request` asks for and `grant` allows, read its first bytes, and describe the stream in
+        `record`. Raises a `ServerPYError` if the stream cannot be opened. Leaves nothing behind if it raises or is
+        cancelled."""
         record, clock = record or unlisted(), Clock()
         url = check_url(request.url)
         if url != request.url:
             request = replace(request, url=url)
-        record.host = urlsplit(request.url).netloc
+        record.host, record.account = urlsplit(request.url).netloc, grant.account
         check(request)
-        allowed = self.capabilities.allowed_for(request)
-        reservation = await self._budget.reserve(allowed.admission_bytes)
+        allowed = self.capabilities.allowed_for(request).restricted_to(grant.methods)
+        payer = UNLIMITED if request.head_only else grant  # a head is an extraction, but not a stream
+        payer.enter()
+        reservation = None
         try:
+            reservation = await self._budget.reserve(allowed.admission_bytes)
             record.is_admitted = True
             clock.lap("wait")
-            source = _source(request, None, request.item) if allowed.extracts else await self._locate(request)
+            source = await self._locate(request, allowed, grant)
             request = await self._select(source.media, request)
             planned = plans_around(plans(source.media, request, allowed), request, self._hosts)
             record.site = None if source.media is None else source.media.extractor
             clock.lap("extract")
             body = await self._open_first(planned, source, reservation, record)
         except BaseException:
-            reservation.release()
+            if reservation is not None:
+                reservation.release()
+            payer.leave()
             raise
-        stream = Stream(body, reservation, record, max_bytes=self._max_bytes, collect=self._collect)
+        stream = Stream(body, reservation, record, max_bytes=self._max_bytes, collect=self._collect, grant=payer)
         stream.head = replace(body.head, timings={**clock.seconds, **body.head.timings})
         if self._max_bytes is not None and max(stream.head.total or 0, stream.head.length or 0) > self._max_bytes:
             await stream.aclose()
             raise _too_large()
         return stream
 
-    async def info(self, url: str) -> Media:
-        """Return the media of the page at `url`, from the cache or by an extraction."""
-        return await self._extractor.extract(check_url(url))
+    async def info(self, url: str, grant: Grant = UNLIMITED) -> Media:
+        """Extract the page at `url`."""
+        media = await self._extractor.extract(check_url(url), grant=grant)
+        grant.check_site(media.extractor)
+        return media
 
-    async def _locate(self, request: StreamRequest) -> Source:
-        """Extract the page of `request`, and return it, or the item that `request` names, as the source of the tracks.
-        Without an item number, the first item of a playlist is the source."""
-        media = await self._extractor.extract(request.url)
+    async def _locate(self, request: StreamRequest, allowed: Capabilities, grant: Grant) -> Source:
+        """Find the page, or the item of a page, that has the tracks."""
+        if allowed.extracts:
+            if grant.limits_sites:
+                raise KeyForbids(f"This key is for certain sites, which the method {allowed.methods[0]} cannot check.")
+            await grant.pay_extraction()
+            return _source(request, None, request.item, grant)
+        media = await self._extractor.extract(request.url, grant=grant)
+        grant.check_site(media.extractor)
         entry = pick_entry(media, request.item)
         if entry is None:
-            return _source(request, media, item=None)
+            return _source(request, media, None, grant)
         if entry.media is not None:
-            return _source(request, entry.media, item=request.item or 1)
+            return _source(request, entry.media, request.item or 1, grant)
         url = entry.url or ""
         # the check also allows a URL with data that yt-dlp smuggled into it
         if not url.startswith(("http://", "https://")):
             raise MediaNotFound("This item has no http(s) URL.")
-        media = await self._extractor.extract(url)
+        media = await self._extractor.extract(url, grant=grant)
+        grant.check_site(media.extractor)
         if media.entries:
             raise UnsupportedConversion("This item is a playlist itself: request its own URL.")
-        return replace(_source(request, media, item=None), url=url)
+        return replace(_source(request, media, None, grant), url=url)
 
     async def _select(self, media: Media | None, request: StreamRequest) -> StreamRequest:
         """Have yt-dlp apply the format selector of `request`, if the request has a selector. Returns `request` with the
@@ -230,7 +257,7 @@ class Delivery:
         return await self._openers[plan.opener].open(plan, source, reservation)
 
 
-def _source(request: StreamRequest, media: Media | None, item: int | None) -> Source:
+def _source(request: StreamRequest, media: Media | None, item: int | None, grant: Grant) -> Source:
     return Source(
         url=request.url,
         media=media,
@@ -240,6 +267,7 @@ def _source(request: StreamRequest, media: Media | None, item: int | None) -> So
         if_range=None if request.head_only else request.if_range,
         start=request.start,
         head_only=request.head_only,
+        is_local=grant.is_local,
     )
 
 

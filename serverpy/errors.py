@@ -14,7 +14,7 @@ ServerPYError
 │   ├── ExtractionFailed · ExtractionTimeout
 │   └── UpstreamFailed · UpstreamTimeout
 ├── CapacityError: no capacity now (with `retry_after` seconds)
-│   └── Busy · Draining
+│   └── Busy · RateLimited · QuotaExceeded · Draining
 ├── NotInstalled: an extra of this installation is missing
 └── ConfigurationError: the operator's settings cannot work
 
@@ -115,6 +115,37 @@ class HostUnknown(RefusedError):
     code = "host_unknown"
 
 
+class KeyRequired(RefusedError):
+    """A request without credentials for something that needs a key."""
+
+    code = "key_required"
+
+
+class KeyInvalid(RefusedError):
+    """A request with credentials that are unknown, malformed, expired or revoked."""
+
+    code = "key_invalid"
+
+
+class KeyForbids(RefusedError):
+    """A request that its key, its link or its origin does not allow."""
+
+    code = "key_forbids"
+
+
+class LinkInvalid(RefusedError):
+    """A signed link that this server did not issue, that was changed, used up or revoked, or that belongs to another
+    client network."""
+
+    code = "link_invalid"
+
+
+class LinkExpired(RefusedError):
+    """A signed link whose time is over."""
+
+    code = "link_expired"
+
+
 class TargetForbidden(RefusedError):
     """An address, port or URL scheme that this server does not connect to."""
 
@@ -209,6 +240,18 @@ class Busy(CapacityError):
     """A server whose places for streams, memory or queue of requests are full."""
 
     code = "busy"
+
+
+class RateLimited(CapacityError):
+    """A client or key that has started too many extractions, or has too many streams open."""
+
+    code = "rate_limited"
+
+
+class QuotaExceeded(CapacityError):
+    """A key or link whose bytes are used up."""
+
+    code = "quota_exceeded"
 
 
 class Draining(CapacityError):

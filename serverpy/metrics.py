@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +32,8 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The metrics of this server process at one time. Times are in seconds, lags in milliseconds."""
+    """The current state of this serving process. Times are in seconds, lags in milliseconds. `refused` are numbers of
+    requests and streams that keys and limits have refused, by the code of the error."""
 
     uptime: float
     memory: Memory
@@ -44,6 +46,7 @@ class Sample:
     live_upstreams: int
     live_cuts: int
     fallbacks: int
+    refused: Mapping[str, int]
     log_lines_dropped: int
     threads: int
     fds: int

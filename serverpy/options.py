@@ -13,7 +13,9 @@ from typing import Literal
 from serverpy.net.ports import BAD_PORTS
 
 Method = Literal["auto", "relay", "embedded", "subprocess"]
-"""Values of the request parameter `method` and of the setting METHOD."""
+"""Values of METHOD."""
+StreamMethod = Literal[Method, "redirect"]
+"""Values of the parameter `method`."""
 Sockets = tuple[tuple[str, int], ...]
 """IP addresses and ports of sockets."""
 
@@ -71,3 +73,14 @@ class Limits:
     max_children: int = 2
     queue_chunks: int = 10
     chunk_bytes: int = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientLimits:
+    """Limits of one client, by its key or its network. `rate` limits extractions, in the syntax of the `limits`
+    library; `local_rate` is that of clients on this machine without a key; None is no limit. `streams` is the number of
+    streams at once."""
+
+    rate: str | None = "60/minute"
+    local_rate: str | None = None
+    streams: int = 50

@@ -12,7 +12,7 @@ of the same height, or a pair that can be merged, is preferred.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -21,6 +21,7 @@ from serverpy.errors import (
     DrmProtected,
     FormatNotFound,
     InvalidParameter,
+    KeyForbids,
     MediaNotFound,
     TooLarge,
     UnsupportedConversion,
@@ -32,6 +33,10 @@ from serverpy.ranges import ByteRange
 UNCUT = (
     "`start` and `end` cannot trim media: the source's bytes are sent unchanged. "
     "`start` is only for live streams: the position at which to begin."
+)
+NO_REDIRECT = (
+    "The client cannot fetch this media by itself: it is not a single file, or its server needs headers, cookies or "
+    "the network address of this server. Use another method."
 )
 _WHOLE = ByteRange(0, None)
 
@@ -92,12 +97,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """The capability of one opener. `method` is the value of the request parameter `method` that allows the opener;
-    `automatic` states whether `auto` allows it, too. `carries` returns whether the opener can open a track or, if
-    `merges` is true, whether it can merge the track with another. `stream_bytes` is the maximum number of bytes that a
-    stream of one file holds, which the server reserves before it knows the media; `bytes_for` returns that number for
-    known tracks. If `extracts` is true, the opener gets no tracks, and extracts the page itself. `seeks` states whether
-    the opener supports ranges, and `starts_live` whether it can begin at a given position in a live stream."""
+    """The capability of one opener. `method` is the request's value that allows it, `automatic` whether `auto` does.
+    `carries` returns whether the opener can open a track; with `merges`, whether a track may be one of a pair that it
+    merges. `stream_bytes` is the maximum number of bytes that a stream of one file holds, which is reserved before the
+    media is known; `bytes_for` returns that number for known tracks. An opener that `extracts` gets no tracks: it reads
+    the page itself. `seeks` is whether the opener honours ranges, `starts_live` whether it can begin at a given
+    position in a live stream, `redirects` whether it only tells the client where to fetch the media."""
 
     opener: str
     method: str
@@ -109,6 +114,7 @@ class Capability:
     extracts: bool = False
     seeks: bool = False
     starts_live: bool = False
+    redirects: bool = False
 
     def plan(self, tracks: tuple[Track, ...] = ()) -> Plan:
         """Return the plan with which this opener opens `tracks`. The caller passes only tracks that the opener can
@@ -152,6 +158,15 @@ class Capabilities:
                 raise InvalidParameter(UNCUT)
         return replace(self, openers=openers)
 
+    def restricted_to(self, methods: Collection[str]) -> Capabilities:
+        """Keep the openers of `methods`, or all if it is empty. Raises `KeyForbids` if none is left."""
+        if not methods:
+            return self
+        openers = tuple(each for each in self.openers if each.method in methods)
+        if not openers:
+            raise KeyForbids(f"This key may only use the methods {', '.join(sorted(methods))}.")
+        return replace(self, openers=openers)
+
     @property
     def extracts(self) -> bool:
         """Whether the first opener extracts the page itself."""
@@ -170,13 +185,17 @@ class Capabilities:
         return self._merger(track) is not None
 
     def plan(self, tracks: tuple[Track, ...]) -> Plan:
-        """Return the plan with which the first suitable opener opens `tracks`. Raises `FormatNotFound` if no opener can
-        open them."""
+        """Plan to open `tracks`. Raises `FormatNotFound` if no opener can open them, `UnsupportedConversion` if the
+        client cannot be redirected to them."""
         capability = self._single(tracks[0]) if len(tracks) == 1 else self._merger(tracks[0])
         if capability is None:
             ids = "+".join(track.id for track in tracks)
-            raise FormatNotFound(f"The format {ids} cannot be streamed by the requested method.")
+            raise self.refusal(f"The format {ids} cannot be streamed by the requested method.")
         return capability.plan(tracks)
+
+    def refusal(self, message: str) -> FormatNotFound | UnsupportedConversion:
+        """Return the error for tracks that no opener carries: `message`, or the rules of redirects."""
+        return UnsupportedConversion(NO_REDIRECT) if self.openers[0].redirects else FormatNotFound(message)
 
     def fallbacks(self, tracks: tuple[Track, ...]) -> tuple[Plan, ...]:
         """Return the plan with which the second opener that can open the single track opens it. Returns () if no second
@@ -188,7 +207,8 @@ class Capabilities:
         """Return the names of the methods that can stream `track` without merging it."""
         if _withheld(track):
             return []
-        return [each.method for each in self.openers if not each.merges and each.carries(track)]
+        able = [each for each in self.openers if not (each.merges or each.redirects)]
+        return [each.method for each in able if each.carries(track)]
 
     def conversions_of(self, track: Track) -> list[str]:
         """Return the values of the request parameter `to` that a request for `track` may have: the format that the
@@ -279,13 +299,14 @@ def _default(media: Media, allowed: Capabilities) -> list[tuple[Track, ...]]:
     file, or equals it while the single file is not seekable.
 
     Raises `DrmProtected` if all formats, all video or all audio are encrypted; `FormatNotFound` if nothing can be
-    streamed; `UnsupportedConversion` if video and audio are separate and cannot be merged, or if no method can stream
-    any video, or any audio, of a page that has both."""
+    streamed, or `UnsupportedConversion` if the client asked for a redirect; `UnsupportedConversion` also if video and
+    audio are separate and cannot be merged, or if all of the video or audio is refused, because the client asked for
+    both."""
     tracks = [track for track in media.tracks if not _withheld(track)]
     _check_withheld(media, tracks)
     usable = [track for track in tracks if allowed.carries(track)]
     if not usable:
-        raise FormatNotFound("None of the formats of this page can be streamed by the requested method.")
+        raise allowed.refusal("None of the formats of this page can be streamed by the requested method.")
     if len(tracks) == 1:
         return [(tracks[0],)]
     both = [track for track in usable if track.has_video and track.has_audio and not track.is_audio_apart]

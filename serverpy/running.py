@@ -12,14 +12,15 @@ from serverpy.plan import Plan
 
 
 class Record:
-    """The record of one stream. `client` is the IP address of the client, `host` the host and port of the page's URL,
-    and `site` the name of the extractor. `cancel` ends the stream: it closes the body, and cuts the connection so that
-    the client notices the missing bytes."""
+    """One stream. `client` is the client's address, `account` who pays (`Grant.account`), `host` the host of the page
+    with its port, `site` the extractor's name.
+    `cancel` ends the stream: its body is closed, and its connection is cut so that the client notices."""
 
     def __init__(self, id: str, client: str, cancel: Callable[[], None]) -> None:
         self.id = id
         self.client = client
         self.cancel = cancel
+        self.account = ""
         self.host: str | None = None
         self.site: str | None = None
         self.plan: Plan | None = None

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Literal
 
+from serverpy.access.limits import Limits
 from serverpy.engine import Engine
 from serverpy.errors import ConfigurationError, ServerPYError
 from serverpy.logs import dropped_lines
@@ -42,6 +43,7 @@ class Server:
         self._draining = False
         self.delivery = engine.delivery
         self.running = engine.running
+        self.limits = Limits(engine.settings.client_limits)
         self.stall_timeout = engine.settings.stall_timeout
         self.ytdlp_version: str | None = None
         self.aclose = Closing(self._close, name="close the server")
@@ -129,6 +131,7 @@ class Server:
             live_upstreams=engine.fanout.upstreams,
             live_cuts=engine.fanout.cuts,
             fallbacks=engine.delivery.fallbacks,
+            refused=dict(self.limits.refused_codes),
             log_lines_dropped=dropped_lines(),
             threads=threading.active_count(),
             fds=len(os.listdir("/proc/self/fd")) - 1,  # minus the descriptor with which `listdir` reads the folder

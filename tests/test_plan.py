@@ -62,6 +62,9 @@ CAPABILITIES = Capabilities(
         ),
         capability("embedded", "embedded", 300, lambda t: t.protocol != "rtmp"),
         capability("subprocess", "subprocess", 200, lambda t: True, automatic=False, extracts=True),
+        capability(
+            "redirect", "redirect", 50, lambda t: is_seekable(t) and not t.headers, automatic=False, redirects=True
+        ),
     ),
     max_duration=60,
 )
@@ -141,7 +144,18 @@ CASES = [
     Case("an unknown method", FILMS, InvalidParameter, {"method": "magic"}),
     Case("a child extracts the page itself", FILMS, ["subprocess:"], {"method": "subprocess"}),
     Case("a child does not convert", FILMS, UnsupportedConversion, {"method": "subprocess", "to": "mp4"}),
-    # Requests with `to`: no plan converts media, so the media must already have the requested container
+    Case("a redirect to the best format that the client can fetch",
+         (film("180", 180), film("360", 360, headers={"X": "1"}), film("hls", 720, **HLS)), ["redirect:180"],
+         {"method": "redirect"}),
+    Case("a redirect to a format that the client cannot fetch", (film("180", 180), film("hls", 720, **HLS)),
+         UnsupportedConversion, {"method": "redirect", "format": "hls"}),
+    Case("a redirect if the client can fetch no format", (film("hls", 720, **HLS),), UnsupportedConversion,
+         {"method": "redirect"}),
+    Case("a redirect to a pair", (audio(), track("720", 720)), UnsupportedConversion, {"method": "redirect"}),
+    Case("a redirect to media that has the container", (film("360", 360),), ["redirect:360"],
+         {"method": "redirect", "to": "mp4"}),
+    Case("a redirect with a start", (film("360", 360),), InvalidParameter, {"method": "redirect", "start": 1.0}),
+    # Requests with `to`: the media must already have the container
     Case("mp4 of a pair", FILMS, ["weave:720+audio"], {"to": "mp4"}),
     Case("mp4 of a film", (film("360", 360),), ["relay:360"], {"to": "mp4"}),
     Case("webm of an mp4", (film("360", 360),), UnsupportedConversion, {"to": "webm"}),

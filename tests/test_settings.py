@@ -132,12 +132,6 @@ def test_an_unknown_serverpy_variable_in_the_environment_logs_a_warning(
     assert caplog.messages == ["SERVERPY_PROT is not a setting of ServerPY"]
 
 
-def test_setting_a_limit_that_is_not_enforced_logs_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        load_settings(rate_limit="1/second")
-    assert caplog.messages == ["RATE_LIMIT is not enforced in this version"]
-
-
 def test_an_unknown_settings_option_is_an_error() -> None:
     assert faults(prot=1) == ["prot is not a setting of ServerPY"]
 

@@ -17,9 +17,9 @@ EVERYWHERE = "errors extras options tasks single_flight ranges validators contai
 """The leaf modules, which any module may import: errors, tasks, single flight, and the values that parts of the package
 pass to each other."""
 
-LOW = "memory net"
+LOW = "access.grant memory net"
 CONTRACTS = f"plan body extraction {LOW}"
-UPPER = f"streaming media settings metrics locks directories running info {CONTRACTS}"
+UPPER = f"access streaming media settings metrics locks directories running info {CONTRACTS}"
 
 MAY_IMPORT: dict[str, str] = {
     "errors": "",
@@ -44,11 +44,14 @@ MAY_IMPORT: dict[str, str] = {
     "memory.profile": "",
     "memory.heap": "",
     "metrics": "",
+    "access": "settings.types extraction.sites",
+    "access.grant": "",
+    "access.key": "",
     "options": "net.ports",
     "settings": "memory.profile net.ports extraction.sites",
     "memory": "",
     "net": "net memory.room",
-    "extraction": "environment directories net memory",
+    "extraction": "access.grant environment directories net memory",
     "plan": "extraction.choice",
     "running": "plan",
     "fallback": "plan",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from serverpy.access.grant import Grant
 from serverpy.body import Head
 from serverpy.delivery import Delivery, Stream
 from serverpy.errors import RangeNotSatisfiable
@@ -52,24 +53,23 @@ class Conditional:
         """Evaluate the preconditions against the validators of the response with this `head`."""
         return evaluate(self.preconditions, *validators(head))
 
-    async def open(self, delivery: Delivery, request: StreamRequest, record: Record) -> Stream:
-        """Open the stream of the range in `request`, or of the whole file if this server does not apply the range.
-        Raises `RangeNotSatisfiable`, with the length, if the range is out of bounds, or another `ServerPYError` if the
-        stream cannot be opened."""
-        if self.range == _EMPTY:  # few media servers support an empty range, so the server requests the whole file
-            return await self._open_whole(delivery, request, record)
+    async def open(self, delivery: Delivery, request: StreamRequest, record: Record, grant: Grant) -> Stream:
+        """Open the stream of the range in `request`, or of the whole file if the range is ignored. Raises
+        `RangeNotSatisfiable`, with the length, if the range is out of bounds, or another `ServerPYError` if the stream
+        cannot be opened."""
+        if self.range == _EMPTY:  # few media servers support an empty range: the server requests the whole file
+            return await self._open_whole(delivery, request, record, grant)
         try:
-            return await delivery.open(request, record)
+            return await delivery.open(request, record, grant)
         except RangeNotSatisfiable as error:
             if self.if_range is None and not self.preconditions.any and error.size is not None:
-                # raises `RangeNotSatisfiable`, unless the media server has refused a range that its file satisfies
-                resolve_range(self.range, error.size)
-            return await self._open_whole(delivery, request, record)
+                resolve_range(self.range, error.size)  # raises unless the media server has refused a valid range
+            return await self._open_whole(delivery, request, record, grant)
 
-    async def _open_whole(self, delivery: Delivery, request: StreamRequest, record: Record) -> Stream:
-        """Open the whole file, to evaluate the preconditions and If-Range before the range. Raises
-        `RangeNotSatisfiable` if the preconditions and If-Range let the range apply and the range is out of bounds."""
-        stream = await delivery.open(replace(request, range=None, if_range=None), record)
+    async def _open_whole(self, delivery: Delivery, request: StreamRequest, record: Record, grant: Grant) -> Stream:
+        """Open the whole file, to evaluate the conditions that precede the range. Raises `RangeNotSatisfiable` if the
+        preconditions and If-Range let the range apply."""
+        stream = await delivery.open(replace(request, range=None, if_range=None), record, grant)
         try:
             head = stream.head
             if head.seekable and head.total is not None and self.outcome(head) is Outcome.PROCEED and self._holds(head):

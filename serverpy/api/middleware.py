@@ -13,6 +13,8 @@ from collections.abc import Collection
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serverpy.access.grant import UNLIMITED, Grant
+from serverpy.api.access import GRANT
 from serverpy.api.hosts import host_of, is_served
 from serverpy.api.problems import internal_error, problem
 from serverpy.api.protocol import TOO_LONG, new_request_id
@@ -20,8 +22,9 @@ from serverpy.errors import HeadersTooLarge, HostUnknown, ServerPYError, TooLarg
 
 REQUEST_ID = "request_id"
 EXPOSED_HEADERS = [
-    "Accept-Ranges", "Content-Disposition", "Content-Length", "Content-Range", "ETag", "Retry-After", "Server-Timing",
-    "X-Duration", "X-Estimated-Content-Length", "X-Request-ID", "X-ServerPY-Method",
+    "Accept-Ranges", "Content-Disposition", "Content-Length", "Content-Range", "ETag", "RateLimit-Limit",
+    "RateLimit-Policy", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", "Server-Timing", "X-Duration",
+    "X-Estimated-Content-Length", "X-Request-ID", "X-ServerPY-Method",
 ]  # fmt: skip
 """Headers that scripts of an allowed origin may read (CORS)."""
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -30,10 +33,10 @@ _STARTED = "serverpy.started"
 
 
 class Frame:
-    """The outermost middleware. It adds a request id, `nosniff` and Cross-Origin-Resource-Policy to every response, and
-    `no-store` to a response without Cache-Control. `embeddable` states whether pages of other sites may embed media.
-    The request of a media element does not name the origin of its page, so the server can only allow pages of all other
-    sites, or of none. Chromium treats two ports of an IP address as one site in Sec-Fetch-Site, but not in
+    """The outermost middleware: a request id, `nosniff`, Cross-Origin-Resource-Policy, the headers of the request's
+    grant, and `no-store` for responses without a Cache-Control of their own. `embeddable` states whether pages of other
+    sites may embed media. The request of a media element does not name the origin of its page, so the server allows all
+    pages or none. Chromium treats two ports of an IP address as one site in Sec-Fetch-Site, but not in
     Cross-Origin-Resource-Policy, so a request from the same site gets `cross-origin`."""
 
     def __init__(self, app: ASGIApp, *, embeddable: bool) -> None:
@@ -45,7 +48,8 @@ class Frame:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
-        scope.setdefault("state", {})[REQUEST_ID] = request_id.decode()
+        state = scope.setdefault("state", {})
+        state[REQUEST_ID] = request_id.decode()
         is_open = self._embeddable or _field(scope, b"sec-fetch-site") == b"same-site"
         policy = b"cross-origin" if is_open else b"same-site"
 
@@ -60,6 +64,8 @@ class Frame:
                 ]
                 if not any(name == b"cache-control" for name, _ in headers):
                     headers.append((b"cache-control", b"no-store"))
+                grant: Grant = state.get(GRANT, UNLIMITED)
+                headers += [(name.lower().encode(), value.encode()) for name, value in grant.headers().items()]
                 message = {**message, "headers": headers}
             await send(message)
 

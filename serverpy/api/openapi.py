@@ -12,14 +12,14 @@ from serverpy.api.problems import examples
 from serverpy.containers import BY_EXTENSION, UNKNOWN
 
 _ERRORS = (
-    errors.InvalidUrl, errors.InvalidParameter, errors.TargetForbidden, errors.SiteForbidden, errors.GeoRestricted,
-    errors.LoginRequired, errors.DrmProtected, errors.MediaNotFound, errors.TooLarge, errors.UrlTooLong,
-    errors.HostUnknown, errors.HeadersTooLarge, errors.NotInstalled, errors.ExtractionFailed,
-    errors.UpstreamFailed, errors.Busy, errors.Draining, errors.ExtractionTimeout,
+    errors.InvalidUrl, errors.InvalidParameter, errors.KeyForbids, errors.TargetForbidden, errors.SiteForbidden,
+    errors.GeoRestricted, errors.LoginRequired, errors.DrmProtected, errors.MediaNotFound, errors.TooLarge,
+    errors.UrlTooLong, errors.HostUnknown, errors.HeadersTooLarge, errors.RateLimited, errors.NotInstalled,
+    errors.ExtractionFailed, errors.UpstreamFailed, errors.Busy, errors.Draining, errors.ExtractionTimeout,
 )  # fmt: skip
 _STREAM_ERRORS = (
     *_ERRORS, errors.FormatNotFound, errors.ItemNotFound, errors.PreconditionFailed, errors.NotMedia,
-    errors.RangeNotSatisfiable, errors.UnsupportedConversion, errors.UpstreamTimeout,
+    errors.RangeNotSatisfiable, errors.UnsupportedConversion, errors.QuotaExceeded, errors.UpstreamTimeout,
 )  # fmt: skip
 _TYPES = sorted({container.content_type for container in (*BY_EXTENSION.values(), UNKNOWN)})
 
@@ -40,6 +40,13 @@ CONDITIONAL_FIELDS = [
     _field("If-Unmodified-Since", "Date: 412 if the media is newer (§13.1.4).", "Mon, 01 Jan 2024 00:00:00 GMT"),
 ]
 
+RATE_FIELDS = {
+    "RateLimit-Limit": "Extractions in the window that is nearest to its limit. These fields come with each response "
+    "whose request was counted.",
+    "RateLimit-Policy": "All windows: `60;w=60` is 60 extractions in 60 seconds.",
+    "RateLimit-Remaining": "Extractions that are left in that window.",
+    "RateLimit-Reset": "Seconds until that window ends.",
+}
 _ANSWER_FIELDS: dict[str, Any] = {
     name: {"description": description, "schema": {"type": "string"}}
     for name, description in {
@@ -53,8 +60,13 @@ _ANSWER_FIELDS: dict[str, Any] = {
         "X-Duration": "Seconds that the whole media plays, if they are known and it is not live.",
         "X-Estimated-Content-Length": "Estimated number of bytes, if there is no exact one.",
         "X-Request-ID": "The X-Request-ID of the request, or a new id.",
-        "X-ServerPY-Method": "`relay`, `embedded` or `subprocess`.",
+        "X-ServerPY-Method": "`relay`, `embedded`, `subprocess` or `redirect`.",
+        **RATE_FIELDS,
     }.items()
+}
+_REDIRECT_FIELDS: dict[str, Any] = {
+    "Location": {"description": "The address of the media, which expires.", "schema": {"type": "string"}},
+    "Referrer-Policy": {"description": "`no-referrer`.", "schema": {"type": "string"}},
 }
 _RANGE_ANSWER_FIELDS = {
     "Content-Range": {
@@ -70,11 +82,13 @@ INFO_RESPONSES: Responses = examples(*_ERRORS)
 STREAM_RESPONSES: Responses = {
     200: {"description": "The bytes, with their type.", "headers": _ANSWER_FIELDS, "content": _MEDIA},
     206: {"description": "The range.", "headers": _ANSWER_FIELDS | _RANGE_ANSWER_FIELDS, "content": _MEDIA},
+    302: {"description": "The address of the media (`method=redirect`).", "headers": _REDIRECT_FIELDS},
     **_NOT_MODIFIED,
     **examples(*_STREAM_ERRORS),
 }
 HEAD_RESPONSES: Responses = {
     200: {"description": "The headers of the response to `GET`.", "headers": _ANSWER_FIELDS},
+    302: {"description": "The address of the media (`method=redirect`).", "headers": _REDIRECT_FIELDS},
     **_NOT_MODIFIED,
     **examples(*(kind for kind in _STREAM_ERRORS if kind is not errors.RangeNotSatisfiable)),
 }

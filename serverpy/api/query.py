@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 from serverpy.containers import Target
 from serverpy.errors import InvalidParameter, InvalidUrl
 from serverpy.net.guard import check_url
-from serverpy.options import Method
+from serverpy.options import StreamMethod
 
 URL_MEANS = "URL of a page, or of the media itself; http or https."
 PAGE = "https://example.com/watch?v=1"
@@ -21,8 +21,12 @@ class StreamQuery(BaseModel):
     url: str = Field(description=URL_MEANS, examples=[PAGE])
     format: str | None = Field(None, description="yt-dlp format selector, or the id of a format that `/info` lists.")
     to: Target = Field("source", description="Format to convert the media to.")
-    method: Method | None = None
-    item: int | None = Field(None, ge=1, description="Number of the item in a playlist or image post, from 1.")
+    method: StreamMethod | None = Field(
+        None,
+        description="How the bytes are carried. `redirect`: 302 to the media's own address, if a client can fetch it "
+        "without the headers, cookies and network address of this server; else 422.",
+    )
+    item: int | None = Field(None, ge=1, description="1-based item of a playlist or image post.")
     start: float | None = Field(
         None,
         description="Only for live streams: the position at which to begin, in seconds from the oldest available "

@@ -105,7 +105,7 @@ class StreamResponse(Response):
             stream = await self._open_stream(record)
             try:
                 status, headers = self._head(stream)
-                has_body = scope["method"] != "HEAD" and status != 304
+                has_body = scope["method"] != "HEAD" and status not in (302, 304)
                 if not has_body:
                     await self._close(stream)  # close the stream first, because the client may take the head slowly
                 await self._send(stream if has_body else None, status, headers, record, scope, send)

@@ -14,12 +14,14 @@ from starlette.types import Receive, Scope, Send
 
 from serverpy import __version__
 from serverpy.api import openapi
+from serverpy.api.access import grant_of
 from serverpy.api.conditional import Conditional, validators
 from serverpy.api.filenames import content_disposition, file_name, own_name
 from serverpy.api.health import Health, health_of
 from serverpy.api.middleware import REQUEST_ID
 from serverpy.api.query import PAGE, URL_MEANS, StreamQuery, check_encoding, parse_query
 from serverpy.api.responses import StreamResponse
+from serverpy.api.streams import router as running_streams
 from serverpy.delivery import Stream
 from serverpy.errors import PreconditionFailed
 from serverpy.info import Info, info_of
@@ -62,7 +64,7 @@ streams = APIRouter(route_class=StreamRoute)
     openapi_extra={"parameters": [*openapi.RANGE_FIELDS, *openapi.CONDITIONAL_FIELDS]},
 )
 async def stream(request: Request, query: Annotated[StreamQuery, Query()]) -> StreamResponse:
-    server = _server(request)
+    server, grant = _server(request), grant_of(request)
     conditional = Conditional.of(request.method, request.scope["headers"])
     asked = StreamRequest(
         url=query.url,
@@ -77,7 +79,7 @@ async def stream(request: Request, query: Annotated[StreamQuery, Query()]) -> St
         head_only=request.method == "HEAD",
     )
     return StreamResponse(
-        lambda record: conditional.open(server.delivery, asked, record),
+        lambda record: conditional.open(server.delivery, asked, record, grant),
         lambda opened: stream_head(opened, conditional, filename=query.filename, download=query.download),
         running=server.running,
         request_id=request.scope["state"][REQUEST_ID],
@@ -103,6 +105,8 @@ def stream_head(
     """Return the status and headers of the response for an open stream. Raises `PreconditionFailed` if If-Match or
     If-Unmodified-Since of the request is false."""
     head = stream.head
+    if head.location is not None:
+        return 302, _redirect(stream, head.location)
     outcome = conditional.outcome(head)
     if outcome is Outcome.FAILED:
         raise PreconditionFailed("The media does not match If-Match or If-Unmodified-Since.")
@@ -114,7 +118,7 @@ def stream_head(
         "Cache-Control": "no-store" if head.is_live else "private, no-cache",
         "Content-Security-Policy": MEDIA_POLICY,
         "X-ServerPY-Method": stream.method,
-        "Server-Timing": ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in head.timings.items()),
+        "Server-Timing": _timing(stream),
     }
     if head.length is not None:
         headers["Content-Length"] = str(head.length)
@@ -130,6 +134,23 @@ def stream_head(
     if head.partial and head.length is not None:
         headers["Content-Range"] = str(ContentRange(head.start, head.start + head.length - 1, head.total))
     return 206 if head.partial else 200, headers
+
+
+def _redirect(stream: Stream, location: str) -> dict[str, str]:
+    """Return the headers of a redirect. The address is not kept, because it expires, and its server does not learn the
+    address of this one, whose query may be secret."""
+    return {
+        "Location": location,
+        "Content-Length": "0",
+        "Cache-Control": "no-store",
+        "Referrer-Policy": "no-referrer",
+        "X-ServerPY-Method": stream.method,
+        "Server-Timing": _timing(stream),
+    }
+
+
+def _timing(stream: Stream) -> str:
+    return ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in stream.head.timings.items())
 
 
 router = APIRouter()
@@ -148,7 +169,7 @@ async def _check_encoding(request: Request) -> None:
 )
 async def info(request: Request, url: UrlParameter) -> Info:
     delivery = _server(request).delivery
-    return info_of(await delivery.info(url), delivery.capabilities)
+    return info_of(await delivery.info(url, grant_of(request)), delivery.capabilities)
 
 
 @router.get("/health", summary="The state of this process")
@@ -185,9 +206,9 @@ for _path, _endpoint in (("/info", info), ("/health", health), ("/ready", ready)
 
 
 def add_routes(app: FastAPI) -> None:
-    """Add the routes to `app` directly: `include_router` would wrap each route in another layer of routing, which costs
-    CPU time at each step of a stream."""
-    app.router.routes += [*streams.routes, *router.routes]
+    """Add the routes themselves to `app`: `include_router` would wrap each of them in another layer of routing, which
+    costs CPU at each step of a stream."""
+    app.router.routes += [*streams.routes, *router.routes, *running_streams.routes]
 
 
 def _exposed(sample: Sample) -> Response:

@@ -61,8 +61,7 @@ NOTES = """
 ## Not in this version
 
 These settings exist so that a configuration need not change later, but this version does not implement them.
-`REQUIRE_KEY`, `API_KEYS_FILE` and a `STATE_URL` other than `memory://` are refused at start rather than ignored; a
-`RATE_LIMIT` other than the default causes a warning.
+`REQUIRE_KEY`, `API_KEYS_FILE` and a `STATE_URL` other than `memory://` are refused at start rather than ignored.
 """
 
 

@@ -1,7 +1,7 @@
 """The extractor, which returns the media of a page to the rest of the server: from the cache, or from one extraction
 that all callers for the same URL share.
 
-    extract(url) ─▶ cached? ─▶ under way? join ─▶ queue full? Busy ─▶ Workers.extract
+    extract(url) ─▶ cached? ─▶ under way? join ─▶ queue full? Busy ─▶ grant pays ─▶ Workers.extract
 
 Failures are not cached. An extraction is cached for `ttl` seconds (a live stream for at most `LIVE_SECONDS`), but not
 beyond the time at which its addresses expire. With an extraction, the cache also keeps the containers of those tracks
@@ -10,6 +10,7 @@ whose first bytes have identified them.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from typing import Protocol
 
 import msgspec
 
+from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.containers import Container
 from serverpy.errors import Busy
 from serverpy.extraction.values import Media, Track
@@ -140,17 +142,19 @@ class Extractor:
         self._cache = Cache(ttl=ttl, size=size, max_bytes=max_bytes, clock=clock)
         self._flights = SharedFlights[str, Media]("extraction")
         self._max_queue = max_queue
+        self._payments = asyncio.Lock()
 
-    async def extract(self, url: str, *, fresh: bool = False) -> Media:
-        """Return the media of the page `url`. If `fresh` is true, the call ignores the cached entry and replaces it,
-        but still joins an extraction of that page in progress. Raises `Busy` if the queue is full, `Draining` after
-        `aclose`, and the error of the extraction if it fails. Cancels the extraction when the last of its callers is
-        cancelled."""
-        if not fresh and (media := self._cache.get(url)) is not None:
-            return media
-        if url not in self._flights and len(self._flights) >= self._max_queue:
-            raise Busy("Too many extractions are in progress. Try again later.")
-        return await self._flights.run(url, partial(self._extract, url))
+    async def extract(self, url: str, *, fresh: bool = False, grant: Grant = UNLIMITED) -> Media:
+        """Return the media of the page `url`. `fresh` skips the cache and replaces the cached entry, but still joins an
+        extraction in progress. Raises `Busy` if the queue is full, `Draining` once closed, and the errors of the
+        extraction. Cancels the extraction when the last of its callers has left."""
+        media = None if fresh else self._cache.get(url)
+        if media is None and url not in self._flights:
+            async with self._payments:  # so that only one of the callers that ask for a page at the same time pays
+                media = None if fresh else self._cache.get(url)
+                if media is None and url not in self._flights:
+                    await self._pay(grant)
+        return media or await self._flights.run(url, partial(self._extract, url))
 
     def container_of(self, url: str, media: Media, track: Track) -> Container | None:
         """Return the container of `track` of `media`, which is on the page `url`. Returns None if no stream has
@@ -165,6 +169,13 @@ class Extractor:
     async def aclose(self) -> None:
         """Cancel every extraction in progress. Their callers then raise `Draining`."""
         await self._flights.aclose()
+
+    async def _pay(self, grant: Grant) -> None:
+        """Let `grant` pay for an extraction that is about to start. The shared run does not pay, because its refusal
+        would reach the callers that join it."""
+        if len(self._flights) >= self._max_queue:
+            raise Busy("Too many extractions are in progress. Try again later.")
+        await grant.pay_extraction()
 
     async def _extract(self, url: str) -> Media:
         media = await self._workers.extract(url)

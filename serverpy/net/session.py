@@ -36,9 +36,7 @@ class Session:
         self._headers = {
             name: value for name, value in headers.items() if name.lower() not in ("accept-encoding", "range", "cookie")
         }
-        self._jar = CookieJar()
-        for cookie in cookies:
-            self._jar.set_cookie(_to_jar(cookie))
+        self._jar = _jar_of(cookies)
         self._credentials: dict[Origin, str] = {}
         """The values of the Authorization header, for origins whose URLs contained a user name."""
 
@@ -85,17 +83,10 @@ class Session:
         if credentials := self._credentials.get(origin):
             headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
             headers["Authorization"] = credentials
-        cookie = self._cookie_header(url)
+        cookie = _cookie_header(self._jar, url)
         if cookie:
             headers["Cookie"] = cookie
         return Request(url=url, headers=tuple(headers.items()), body=body)
-
-    def _cookie_header(self, url: str) -> str | None:
-        if not len(self._jar):
-            return None
-        request = urllib.request.Request(url)  # a dummy request, never sent, from which the cookie jar reads the URL
-        self._jar.add_cookie_header(request)
-        return request.get_header("Cookie")
 
     def _keep_cookies(self, url: str, headers: Headers) -> None:
         fields = headers.all("set-cookie")
@@ -106,6 +97,26 @@ class Session:
             message["Set-Cookie"] = field
         request = urllib.request.Request(url)
         self._jar.extract_cookies(cast(HTTPResponse, _Info(message)), request)
+
+
+def has_cookie_for(url: str, cookies: Iterable[Cookie]) -> bool:
+    """Return whether a request for `url` carries any of `cookies`."""
+    return _cookie_header(_jar_of(cookies), url) is not None
+
+
+def _jar_of(cookies: Iterable[Cookie]) -> CookieJar:
+    jar = CookieJar()
+    for cookie in cookies:
+        jar.set_cookie(_to_jar(cookie))
+    return jar
+
+
+def _cookie_header(jar: CookieJar, url: str) -> str | None:
+    if not len(jar):
+        return None
+    request = urllib.request.Request(url)  # a dummy request that only the cookie jar reads
+    jar.add_cookie_header(request)
+    return request.get_header("Cookie")
 
 
 def _is_same(first: Origin, then: Origin) -> bool:

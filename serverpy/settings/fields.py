@@ -19,7 +19,7 @@ from pydantic import Field, SecretStr, model_validator
 from serverpy.extraction.sites import Sites
 from serverpy.memory import profile as profiles
 from serverpy.net.ports import BAD_PORTS
-from serverpy.options import Identity, Limits, Network, Sockets, Targets, Timeouts
+from serverpy.options import ClientLimits, Identity, Limits, Network, Sockets, Targets, Timeouts
 from serverpy.settings.sources import CONFIG_VARIABLE, PREFIX, SourcedSettings, environment_name
 from serverpy.settings.types import (
     Count,
@@ -53,6 +53,8 @@ from serverpy.settings.types import (
 )
 
 logger = logging.getLogger(__name__)
+
+DEFAULT_RATE = "60/minute"
 
 
 def _by_profile(attribute: str) -> Callable[[dict[str, Any]], int]:
@@ -203,9 +205,16 @@ class Settings(SourcedSettings):
         "Time for which a signed link is valid by default.", default=21600.0, unit="seconds"
     )
     rate_limit: OptionalRate = setting(
-        "Maximum rate of requests for each API key or client address, in the syntax of the `limits` "
-        "library. This version does not enforce it.",
-        default="60/minute",
+        "Extractions that each key or address (IPv6: each /64) may start, in the syntax of the `limits` library; "
+        "cached pages do not count. The default does not apply to clients on this machine, other values do.",
+        default=DEFAULT_RATE,
+    )
+    client_streams: Count = setting(
+        "Streams at once of each key or address (IPv6: each /64); further ones get 429. Clients on this machine may "
+        "open any number, unless they use a key.",
+        default_factory=lambda data: max(1, int(data["max_streams"]) // 4),
+        unit="streams",
+        shown="MAX_STREAMS / 4",
     )
     trusted_proxies: Networks = setting(
         "IP addresses or networks of reverse proxies whose X-Forwarded-For header the server trusts.",
@@ -318,6 +327,12 @@ class Settings(SourcedSettings):
         return Identity(cookies_file=_text(self.cookies_file), impersonate=self.impersonate)
 
     @property
+    def client_limits(self) -> ClientLimits:
+        """The limits of one client. The default of RATE_LIMIT is for strangers, not for programs on this machine."""
+        local_rate = None if self.rate_limit == DEFAULT_RATE else self.rate_limit
+        return ClientLimits(rate=self.rate_limit, local_rate=local_rate, streams=self.client_streams)
+
+    @property
     def limits(self) -> Limits:
         return Limits(
             max_streams=self.max_streams,
@@ -335,14 +350,11 @@ def _text(path: Path | None) -> str | None:
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Load the settings of this process from the file, the environment and `overrides`. Ignores an override that is
-    None. Raises `ConfigurationError` if a setting is invalid. Logs a warning for each variable whose name begins with
-    SERVERPY_ but that is not a setting, and for RATE_LIMIT, which this version does not enforce."""
+    """Load the settings of this process. An override of None counts as not given. Raises `ConfigurationError` if a
+    setting is invalid. Logs a warning for variables that look like settings but are not."""
     settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     known = {CONFIG_VARIABLE, *(environment_name(name) for name in Settings.model_fields)}
     for name in sorted(os.environ):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             logger.warning("%s is not a setting of ServerPY", name)
-    if settings.rate_limit not in (None, Settings.model_fields["rate_limit"].default):
-        logger.warning("RATE_LIMIT is not enforced in this version")
     return settings

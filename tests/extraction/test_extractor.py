@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
+from serverpy.access.grant import Grant
 from serverpy.containers import M4A, MP4, WEBM
-from serverpy.errors import Busy, Draining, MediaNotFound
+from serverpy.errors import Busy, Draining, MediaNotFound, RateLimited
 from serverpy.extraction.extractor import CONTAINER_BYTES, Cache, Extractor
 from serverpy.extraction.values import Media
 from serverpy.sample.site import SampleSite
@@ -208,3 +209,65 @@ async def test_concurrent_extractions_of_a_url_send_one_request_to_the_site(site
         assert len({media.raw_id for media in found}) == 1
         pages = [each for each in site.requests[before:] if each.path == "/page/slow"]
         assert len(pages) == 1
+
+
+class Payer(Grant):
+    """A grant that counts the extractions that it pays for, and refuses those beyond `most`. Paying takes some turns of
+    the event loop, as with a storage on another machine."""
+
+    def __init__(self, most: int = 1000) -> None:
+        self.paid = 0
+        self.most = most
+
+    async def pay_extraction(self) -> None:
+        await turns()
+        if self.paid >= self.most:
+            raise RateLimited("Rate limit exceeded.")
+        self.paid += 1
+
+
+async def test_fifty_callers_of_one_page_pay_for_one_extraction() -> None:
+    source, payer = Source(), Payer()
+    extractor = Extractor(source)
+    source.go.set()
+    found = await asyncio.gather(*(extractor.extract("film", grant=payer) for _ in range(50)))
+    assert ({media.raw_id for media in found}, source.asked, payer.paid) == ({"r1"}, ["film"], 1)
+    await extractor.extract("film", grant=payer)
+    assert payer.paid == 1
+
+
+async def test_a_caller_without_rights_may_join_an_extraction_and_read_the_cache() -> None:
+    source, poor = Source(), Payer(most=0)
+    extractor = Extractor(source)
+    with pytest.raises(RateLimited):
+        await extractor.extract("film", grant=poor)
+    assert source.asked == []
+    paid = asyncio.ensure_future(extractor.extract("film"))
+    await turns()
+    joined = asyncio.ensure_future(extractor.extract("film", grant=poor))
+    await turns()
+    source.go.set()
+    assert (await paid, await joined) == (await extractor.extract("film", grant=poor),) * 2
+
+
+async def test_a_refused_caller_does_not_refuse_the_others() -> None:
+    source, poor, rich = Source(), Payer(most=0), Payer()
+    extractor = Extractor(source)
+    source.go.set()
+    asked = [extractor.extract("film", grant=poor), extractor.extract("film", grant=rich)]
+    refused, found = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(refused, RateLimited)
+    assert isinstance(found, Media)
+    assert rich.paid == 1
+
+
+async def test_an_extraction_that_finds_the_queue_full_is_not_paid_for() -> None:
+    source, payer = Source(), Payer()
+    extractor = Extractor(source, max_queue=1)
+    first = asyncio.ensure_future(extractor.extract("first"))
+    await turns()
+    with pytest.raises(Busy):
+        await extractor.extract("second", grant=payer)
+    assert payer.paid == 0
+    source.go.set()
+    await first

@@ -1,0 +1,34 @@
+"""Rate limits by account: a count for each extraction that starts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from serverpy.access.allowance import Allowance
+
+if TYPE_CHECKING:
+    from serverpy.access.windows import Windows
+
+
+class Rates:
+    """The rate limits of one serving process, in memory. Loads the `limits` library at the first count, in a thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._windows: Windows | None = None
+
+    async def count(self, rate: str, account: str) -> Allowance:
+        """Count an extraction of `account`, unless it exceeds `rate` (in the syntax of the `limits` library)."""
+        if self._windows is None:
+            found = await asyncio.to_thread(_windows, self._clock)
+            self._windows = self._windows or found
+        return await self._windows.count(rate, account)
+
+
+def _windows(clock: Callable[[], float]) -> Windows:
+    from serverpy.access.windows import Windows
+
+    return Windows(clock)

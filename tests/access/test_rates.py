@@ -1,0 +1,117 @@
+"""Rate limits: what is counted, which headers show it, and how much memory the counters may take."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from serverpy.access.rates import Rates
+from serverpy.access.windows import MAX_COUNTERS, Windows, parse
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_a_count_beyond_the_limit_is_refused_until_the_window_ends() -> None:
+    clock = Clock()
+    rates = Rates(clock)
+    found = [await rates.count("2/minute", "a") for _ in range(3)]
+    assert [(each.is_exceeded, each.remaining) for each in found] == [(False, 1), (False, 0), (True, 0)]
+    clock.now += 59
+    assert (await rates.count("2/minute", "a")).reset == 1
+    clock.now += 1
+    assert not (await rates.count("2/minute", "a")).is_exceeded
+
+
+async def test_accounts_are_counted_apart() -> None:
+    rates = Rates(Clock())
+    assert not (await rates.count("1/minute", "a")).is_exceeded
+    assert not (await rates.count("1/minute", "b")).is_exceeded
+    assert (await rates.count("1/minute", "a")).is_exceeded
+
+
+async def test_the_headers_are_those_of_draft_6() -> None:
+    clock = Clock()
+    rates = Rates(clock)
+    await rates.count("20/minute", "a")
+    clock.now += 10.5
+    assert (await rates.count("20/minute", "a")).headers == {
+        "RateLimit-Policy": "20;w=60",
+        "RateLimit-Limit": "20",
+        "RateLimit-Remaining": "18",
+        "RateLimit-Reset": "50",
+    }
+
+
+async def test_of_several_windows_the_headers_show_the_one_nearest_to_its_limit() -> None:
+    clock = Clock()
+    rates = Rates(clock)
+    first = await rates.count("2/second;3/day", "a")
+    assert (first.policy, first.limit, first.remaining) == ("2;w=1, 3;w=86400", 2, 1)
+    clock.now += 2
+    await rates.count("2/second;3/day", "a")
+    clock.now += 2
+    third = await rates.count("2/second;3/day", "a")
+    assert (third.limit, third.remaining, third.reset) == (3, 0, 86396)
+    assert (await rates.count("2/second;3/day", "a")).is_exceeded
+
+
+async def test_a_refused_count_changes_no_window() -> None:
+    clock = Clock()
+    rates = Rates(clock)
+    for _ in range(5):
+        await rates.count("1/second;3/day", "a")
+    clock.now += 1
+    assert not (await rates.count("1/second;3/day", "a")).is_exceeded
+    clock.now += 1
+    assert not (await rates.count("1/second;3/day", "a")).is_exceeded
+    clock.now += 1
+    assert (await rates.count("1/second;3/day", "a")).is_exceeded
+
+
+async def test_a_limit_of_zero_refuses_everything() -> None:
+    found = await Rates(Clock()).count("0/minute", "a")
+    assert (found.is_exceeded, found.remaining) == (True, 0)
+
+
+async def test_counts_at_the_same_time_never_exceed_the_limit() -> None:
+    rates = Rates(Clock())
+    found = await asyncio.gather(*(rates.count("5/minute", "a") for _ in range(50)))
+    assert sum(not each.is_exceeded for each in found) == 5
+
+
+async def test_the_counters_of_many_accounts_are_bounded() -> None:
+    windows = Windows(Clock(), most=100)
+    for number in range(1000):
+        await windows.count("1/minute", f"2001:db8:0:{number:x}::/64")
+        assert len(windows.counters) <= 100
+    assert (await windows.count("1/minute", "2001:db8:0:3e7::/64")).is_exceeded
+    assert not (await windows.count("1/minute", "2001:db8:0:0::/64")).is_exceeded
+
+
+async def test_a_counter_takes_about_300_bytes() -> None:
+    import tracemalloc
+
+    windows = Windows(Clock())
+    await windows.count("60/minute", "warm")
+    tracemalloc.start()
+    try:
+        for number in range(MAX_COUNTERS):
+            await windows.count("60/minute", f"address 2001:db8:ffff:{number:x}::/64")
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used / MAX_COUNTERS < 450
+
+
+@pytest.mark.parametrize("rate", ["60/minute", "1 per 2 hours; 10/day", "10/second,1000/day", "5 PER minutes"])
+def test_the_rates_that_settings_accept_are_those_of_the_library(rate: str) -> None:
+    assert parse(rate)

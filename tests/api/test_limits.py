@@ -1,0 +1,201 @@
+"""Limits of one client over HTTP: extractions in a window, and streams at once."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from serverpy.sample.site import SampleSite
+from tests.api.test_leaving import BIG, SMALL_BUFFER
+from tests.server import Server, serving
+from tests.wire import Answer, request
+
+LIMIT = 5
+STREAMS = 2
+FIELDS = ("ratelimit-policy", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset")
+_addresses = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def strict(site: SampleSite) -> Iterator[Server]:
+    """Run a server that counts the clients that its proxy, this machine, names."""
+    rate = f"{LIMIT}/hour"
+    with serving(site, rate_limit=rate, client_streams=STREAMS, trusted_proxies="127.0.0.1", open=True) as running:
+        yield running
+
+
+@pytest.fixture
+def address() -> str:
+    """An address that no other test uses."""
+    return f"203.0.113.{next(_addresses)}"
+
+
+def info(server: Server, address: str, page: object, **options: str) -> Answer:
+    return server.get(f"/page/prog?{address}-{page}", path="/info", headers={"X-Forwarded-For": address}, **options)
+
+
+def spend_all(server: Server, address: str) -> None:
+    for page in range(LIMIT):
+        assert info(server, address, page).status == 200
+
+
+def test_extractions_beyond_the_limit_are_refused(strict: Server, address: str) -> None:
+    remaining = [info(strict, address, page).headers["ratelimit-remaining"] for page in range(LIMIT)]
+    assert remaining == ["4", "3", "2", "1", "0"]
+    answer = info(strict, address, "more")
+    assert (answer.status, answer.code) == (429, "rate_limited")
+    policy, limit, left, reset = (answer.headers[name] for name in FIELDS)
+    assert (policy, limit, left) == ("5;w=3600", "5", "0")
+    assert 3000 < int(reset) <= 3600
+    assert answer.headers["retry-after"] == reset
+    assert f"Try again in {reset} seconds" in answer.json()["detail"]
+
+
+def test_cached_pages_are_neither_counted_nor_refused(strict: Server, address: str) -> None:
+    spend_all(strict, address)
+    answer = info(strict, address, 0)
+    assert answer.status == 200
+    assert not any(name in answer.headers for name in FIELDS)
+    stream = strict.get(f"/page/prog?{address}-0", headers={"X-Forwarded-For": address})
+    assert (stream.status, "ratelimit-limit" in stream.headers) == (200, False)
+
+
+def test_streams_heads_and_failed_extractions_are_counted_too(strict: Server, address: str) -> None:
+    client = {"X-Forwarded-For": address}
+    answers = [
+        strict.get(f"/page/prog?{address}-s", headers=client),
+        strict.get(f"/page/prog?{address}-h", verb="HEAD", headers=client),
+        strict.get(f"/page/none?{address}-e", path="/info", headers=client),
+        strict.get(f"/page/prog?{address}-m", method="subprocess", headers=client),
+        strict.get(f"/page/none?{address}-f", headers=client),
+        strict.get(f"/page/prog?{address}-g", headers=client),
+    ]
+    assert [answer.status for answer in answers] == [200, 200, 404, 200, 404, 429]
+    assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["4", "3", "2", "1", "0", "0"]
+
+
+def test_other_routes_are_not_counted(strict: Server, address: str) -> None:
+    spend_all(strict, address)
+    for path in ("/ready", "/docs", "/openapi.json"):
+        answer = strict.ask(path, headers={"X-Forwarded-For": address})
+        assert (answer.status, "ratelimit-limit" in answer.headers) == (200, False)
+
+
+def test_one_ipv6_network_counts_as_one_client(strict: Server) -> None:
+    for page in range(LIMIT):
+        assert info(strict, f"2001:db8:7:1::{page + 1:x}", f"v6-{page}").status == 200
+    assert info(strict, "2001:db8:7:1:ffff::1", "v6").status == 429
+    assert info(strict, "2001:db8:7:2::1", "v6").status == 200
+
+
+def test_an_ipv4_address_written_as_ipv6_is_the_same_client(strict: Server, address: str) -> None:
+    spend_all(strict, address)
+    assert info(strict, f"::ffff:{address}", "mapped").status == 429
+
+
+def test_the_limit_holds_over_one_connection(strict: Server, address: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", strict.port, timeout=60)
+    statuses = []
+    for page in range(2 * LIMIT):
+        target = strict.target(f"/page/prog?{address}-{page}", path="/info")
+        connection.request("GET", target, headers={"X-Forwarded-For": address})
+        response = connection.getresponse()
+        response.read()
+        statuses.append(response.status)
+    connection.close()
+    assert statuses == [200] * LIMIT + [429] * LIMIT
+
+
+def test_the_limit_holds_over_pipelined_requests(strict: Server, address: str) -> None:
+    host = f"127.0.0.1:{strict.port}"
+    requests = [
+        request(
+            strict.target(f"/page/prog?{address}-{page}", path="/info"),
+            host,
+            headers={"X-Forwarded-For": address} | ({"Connection": "close"} if page == 2 * LIMIT - 1 else {}),
+        )
+        for page in range(2 * LIMIT)
+    ]
+    received = b""
+    with socket.create_connection(("127.0.0.1", strict.port), timeout=60) as connection:
+        connection.sendall(b"".join(requests))
+        while chunk := connection.recv(65536):
+            received += chunk
+    assert (received.count(b"HTTP/1.1 200 "), received.count(b"HTTP/1.1 429 ")) == (LIMIT, LIMIT)
+
+
+def test_the_limit_holds_over_twenty_parallel_connections(strict: Server, address: str) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        statuses = Counter(pool.map(lambda page: info(strict, address, page).status, range(20)))
+    assert statuses == {200: LIMIT, 429: 20 - LIMIT}
+
+
+def test_fifty_clients_of_one_page_pay_for_one_extraction(strict: Server, site: SampleSite, address: str) -> None:
+    page = f"/page/slow?seconds=1&for={address}"
+    before = len(site.requests)
+
+    def ask(_: int) -> Answer:
+        return strict.get(page, path="/info", headers={"X-Forwarded-For": address})
+
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(ask, range(50)))
+    assert {answer.status for answer in answers} == {200}
+    assert [answer.headers.get("ratelimit-remaining") for answer in answers].count("4") == 1
+    assert sum("ratelimit-limit" in answer.headers for answer in answers) == 1
+    assert 1 <= sum(address in str(asked) for asked in site.requests[before:]) <= 2  # yt-dlp may ask twice
+    assert info(strict, address, "next").headers["ratelimit-remaining"] == "3"
+
+
+def test_streams_beyond_the_limit_are_refused_until_one_ends(strict: Server, address: str) -> None:
+    client = {"X-Forwarded-For": address}
+    first = strict.open(BIG, headers=client, receive_bytes=SMALL_BUFFER)
+    second = strict.open(BIG, headers=client, receive_bytes=SMALL_BUFFER)
+    with first, second:
+        assert (first.status, second.status) == (200, 200)
+        refused = strict.get(BIG, headers=client)
+        assert (refused.status, refused.code, refused.headers["retry-after"]) == (429, "rate_limited", "5")
+        assert strict.get(BIG, verb="HEAD", headers=client).status == 200
+        assert strict.get(BIG, path="/info", headers=client).status == 200
+        with strict.open(BIG, headers={"X-Forwarded-For": f"{address}9"}, receive_bytes=SMALL_BUFFER) as other:
+            assert other.status == 200
+    strict.settled()
+    assert strict.get(BIG, headers={**client, "Range": "bytes=0-9"}).status == 206
+
+
+def test_clients_on_this_machine_open_any_number_of_streams(strict: Server) -> None:
+    streams = [strict.open(BIG, receive_bytes=SMALL_BUFFER) for _ in range(2 * STREAMS)]
+    assert [stream.status for stream in streams] == [200] * (2 * STREAMS)
+    for stream in streams:
+        stream.leave()
+    strict.settled()
+
+
+def test_refusals_are_counted_by_code(strict: Server, address: str) -> None:
+    def refusals() -> float:
+        text = strict.ask("/metrics").body.decode()
+        (family,) = (each for each in text_string_to_metric_families(text) if each.name == "serverpy_refused")
+        found = [sample.value for sample in family.samples if sample.labels == {"code": "rate_limited"}]
+        return sum(found)
+
+    spend_all(strict, address)
+    before = refusals()
+    assert info(strict, address, "more").status == 429
+    assert refusals() == before + 1
+
+
+def test_the_default_limit_does_not_apply_to_this_machine(server: Server) -> None:
+    answer = server.get("/page/prog?a-page-that-nobody-asked-for", path="/info")
+    assert (answer.status, "ratelimit-limit" in answer.headers) == (200, False)
+
+
+def test_a_limit_that_was_set_applies_to_this_machine(strict: Server) -> None:
+    answers = [strict.get(f"/page/prog?local-{page}", path="/info") for page in range(3 * LIMIT)]
+    assert answers[-1].status == 429
+    assert answers[-1].headers["ratelimit-remaining"] == "0"

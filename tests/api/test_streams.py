@@ -1,0 +1,116 @@
+"""`GET /streams` and `DELETE /streams/{id}`: the running streams, as their clients and the operator see them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from serverpy.sample.site import SampleSite
+from tests.aio import wait_for
+from tests.api.test_leaving import BIG, SMALL_BUFFER
+from tests.server import Server, serving
+
+PROMPT_SECONDS = 5.0
+"""Many times what it takes on two busy cores (0.1 s), and less than any timeout of the server."""
+
+
+@pytest.fixture(scope="module")
+def watched(site: SampleSite) -> Iterator[Server]:
+    """Run a server that logs the end of each stream, and has place for three."""
+    with serving(site, max_streams=3, wait_seconds=60, log_level="info", open=True) as running:
+        yield running
+
+
+def streams(server: Server) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = server.ask("/streams").json()
+    return found
+
+
+def until_state(server: Server, id: str, state: str) -> None:
+    def found() -> list[str]:
+        return [stream["state"] for stream in streams(server) if stream["id"] == id]
+
+    wait_for(lambda: found() == [state], found)
+
+
+def test_a_running_stream_is_listed_without_its_url(watched: Server, site: SampleSite) -> None:
+    with watched.open(
+        f"{BIG}?secret=1", headers={"X-Request-ID": "film"}, receive_bytes=SMALL_BUFFER, format="mp4"
+    ) as stream:
+        stream.read(1)
+        until_state(watched, "film", "running")
+        text = watched.ask("/streams").body.decode()
+        (shown,) = streams(watched)
+    assert "secret" not in text
+    assert shown["host"] == site.http.removeprefix("http://")
+    assert shown.pop("seconds") > 0
+    assert shown.pop("bytes") >= 0
+    assert shown == {
+        "id": "film",
+        "account": "127.0.0.1",
+        "client": "127.0.0.1",
+        "state": "running",
+        "host": shown["host"],
+        "site": shown["site"],
+        "method": "relay",
+        "format": "mp4",
+        "status": 200,
+    }
+    watched.settled()
+    assert streams(watched) == []
+
+
+def test_a_stream_that_ended_is_not_listed_and_cannot_be_ended(watched: Server) -> None:
+    assert watched.get("/page/prog", headers={"X-Request-ID": "over"}).complete
+    watched.settled()
+    answer = watched.ask("/streams/over", verb="DELETE")
+    assert (answer.status, answer.code) == (404, "not_found")
+
+
+@pytest.mark.parametrize("method", ["relay", "embedded", "subprocess"])
+def test_ending_a_stream_cuts_its_connection_at_once(watched: Server, method: str) -> None:
+    id = f"ended-{method}"
+    with watched.open(BIG, method=method, headers={"X-Request-ID": id}, receive_bytes=SMALL_BUFFER) as stream:
+        stream.read(1)
+        other = watched.open(BIG, headers={"X-Request-ID": "other"}, receive_bytes=SMALL_BUFFER)
+        other.read(1)
+        begun = time.monotonic()
+        assert watched.ask(f"/streams/{id}", verb="DELETE").status == 204
+        answer = stream.rest()
+        seconds = time.monotonic() - begun
+    assert not answer.complete
+    assert seconds < PROMPT_SECONDS
+    assert [stream["id"] for stream in streams(watched)] == ["other"]
+    wait_for(lambda: f"{method}: cancelled" in watched.log, lambda: watched.log)
+    with other:
+        pass
+    watched.settled()
+
+
+def test_ending_a_request_that_waits_frees_its_place_in_the_queue(watched: Server) -> None:
+    running = [watched.open(BIG, receive_bytes=SMALL_BUFFER) for _ in range(3)]
+    for stream in running:
+        stream.read(1)
+    with watched.open("/page/prog", headers={"X-Request-ID": "waiting"}) as waiting:
+        until_state(watched, "waiting", "waiting")
+        assert watched.ask("/streams/waiting", verb="DELETE").status == 204
+        with pytest.raises(ConnectionError):
+            waiting.head()
+    for stream in running:
+        stream.leave()
+    watched.settled()
+
+
+def test_all_streams_with_the_same_request_id_are_ended(watched: Server) -> None:
+    same = {"X-Request-ID": "same"}
+    first = watched.open(BIG, headers=same, receive_bytes=SMALL_BUFFER)
+    second = watched.open(BIG, headers=same, receive_bytes=SMALL_BUFFER)
+    with first, second:
+        assert first.read(1)
+        assert second.read(1)
+        assert watched.ask("/streams/same", verb="DELETE").status == 204
+        assert (first.rest().complete, second.rest().complete) == (False, False)
+    watched.settled()
