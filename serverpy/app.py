@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from serverpy import SUMMARY, __version__
 from serverpy.api.access import Access
 from serverpy.api.errors import add_error_handlers
+from serverpy.api.links import Links, add_link_routes
 from serverpy.api.middleware import EXPOSED_HEADERS, Checks, Frame
 from serverpy.api.openapi import openapi
 from serverpy.api.routes import add_routes
@@ -67,10 +68,13 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        root_path=settings.root_path,
         redirect_slashes=False,  # a redirect would go to the request's unchecked Host
     )
     app.state.server = make_server(Engine(settings, own))
+    app.state.links = Links(settings)
     add_routes(app)
+    add_link_routes(app)
     app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it
     add_error_handlers(app)
     app.add_middleware(Access)

@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, str] = {
     "memory.profile": "",
     "memory.heap": "",
     "metrics": "",
-    "access": "settings.types",
+    "access": "settings.types locks directories",
     "access.grant": "",
     "access.key": "",
     "options": "net.ports",
