@@ -15,7 +15,7 @@ from serverpy import SUMMARY, __version__
 from serverpy.api.access import Access
 from serverpy.api.errors import add_error_handlers
 from serverpy.api.links import Links, add_link_routes
-from serverpy.api.middleware import EXPOSED_HEADERS, Checks, Frame
+from serverpy.api.middleware import EXPOSED_HEADERS, Checks, Frame, RootPath
 from serverpy.api.openapi import openapi
 from serverpy.api.routes import add_routes
 from serverpy.engine import Engine, own_sockets
@@ -68,7 +68,6 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        root_path=settings.root_path,
         redirect_slashes=False,  # a redirect would go to the request's unchecked Host
     )
     app.state.server = make_server(Engine(settings, own))
@@ -89,6 +88,8 @@ def create_app(
             expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(Frame, embeddable=bool(settings.cors_origins))
+    if settings.root_path:
+        app.add_middleware(RootPath, root_path=settings.root_path)
     return app
 
 

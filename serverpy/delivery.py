@@ -1,8 +1,8 @@
 """One request, from admission to an open body, in reading order.
 
-    check → reserve → extract → plan → first plan that opens
+    check → enter → reserve → extract → plan → first plan that opens
 
-`Stream.aclose` releases the reservation exactly once, after the body is closed.
+`Stream.aclose` releases the reservation and the grant's place exactly once, after the body is closed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,14 @@ class Stream:
     """An open body with its reservation. Its owner closes it."""
 
     def __init__(
-        self, body: Body, reservation: Reservation, record: Record, *, max_bytes: int | None, collect: bool
+        self,
+        body: Body,
+        reservation: Reservation,
+        record: Record,
+        *,
+        max_bytes: int | None,
+        collect: bool,
+        grant: Grant = UNLIMITED,
     ) -> None:
         self.head = body.head
         self.method = record.method or "-"
@@ -43,17 +50,21 @@ class Stream:
         self._reservation = reservation
         self._left_bytes = math.inf if max_bytes is None else max_bytes
         self._collect = collect
+        self._grant = grant
+        self._spend = grant.spend if grant.counts_bytes else None
         self._is_closed = False
 
     async def read(self) -> bytes:
         """Return the next bytes; `b""` at the end. Raises the errors of the body, `TooLarge` if the stream exceeds
-        MAX_BYTES, RuntimeError if the stream is closed."""
+        MAX_BYTES, `QuotaExceeded` if the grant has no bytes left for them, RuntimeError if the stream is closed."""
         if self._is_closed:
             raise RuntimeError("the stream is closed")
         chunk = await self._body.read()
         self._left_bytes -= len(chunk)
         if self._left_bytes < 0:
             raise _too_large()
+        if self._spend is not None:
+            self._spend(len(chunk))
         return chunk
 
     def __aiter__(self) -> Stream:
@@ -74,12 +85,14 @@ class Stream:
         self._body.when_lost(tell)
 
     async def aclose(self) -> None:
-        """Close the body, and release the reservation. Idempotent."""
-        self._is_closed = True
+        """Close the body, release the reservation, and tell the grant that the stream has ended. Idempotent."""
+        was_closed, self._is_closed = self._is_closed, True
         try:
             await self._body.aclose()
         finally:
             self._reservation.release()
+            if not was_closed:
+                self._grant.leave()
         if self._collect:
             gc.collect()
 
@@ -133,8 +146,11 @@ class Delivery:
         record.host = urlsplit(request.url).netloc
         check(request)
         allowed = self.capabilities.allowed_for(request).restricted_to(grant.methods)
-        reservation = await self._budget.reserve(allowed.admission_bytes)
+        payer = UNLIMITED if request.head_only else grant  # a head is an extraction, but not a stream
+        payer.enter()
+        reservation = None
         try:
+            reservation = await self._budget.reserve(allowed.admission_bytes)
             record.is_admitted = True
             clock.lap("wait")
             source = _source(request, None, request.item) if allowed.extracts else await self._locate(request, grant)
@@ -144,9 +160,11 @@ class Delivery:
             clock.lap("extract")
             body = await self._open_first(planned, source, reservation, record)
         except BaseException:
-            reservation.release()
+            if reservation is not None:
+                reservation.release()
+            payer.leave()
             raise
-        stream = Stream(body, reservation, record, max_bytes=self._max_bytes, collect=self._collect)
+        stream = Stream(body, reservation, record, max_bytes=self._max_bytes, collect=self._collect, grant=payer)
         stream.head = replace(body.head, timings={**clock.seconds, **body.head.timings})
         if self._max_bytes is not None and max(stream.head.total or 0, stream.head.length or 0) > self._max_bytes:
             await stream.aclose()

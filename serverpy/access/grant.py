@@ -13,6 +13,12 @@ class Grant:
     `account` names who pays, for logs and `/streams`: the name of a key, or the address of a client."""
 
     account = ""
+    is_local = True
+    """Whether the client is on this machine, so that it reaches what only this machine reaches."""
+    is_admin = True
+    """Whether the streams of all accounts may be seen and ended."""
+    counts_bytes = False
+    """Whether `spend` must be called."""
 
     @property
     def methods(self) -> Collection[str]:
@@ -33,7 +39,8 @@ class Grant:
         """Count the end of a stream."""
 
     def spend(self, nbytes: int) -> None:
-        """Count bytes that were sent to the client. Raises `QuotaExceeded` if the bytes of today are used up."""
+        """Count bytes that are about to be sent to the client. Raises `QuotaExceeded` if they exceed the bytes of
+        today; the caller must then not send them."""
 
     def headers(self) -> Mapping[str, str]:
         """Return the header fields that the response carries, such as `RateLimit-Remaining`."""

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from serverpy.access.grant import Grant
+from serverpy.access.key import Key
 
 
 class LinkGrant(Grant):
-    """The rights of `base`, but extractions are not counted, and `spend` is called with the bytes of each response.
-    `base` is the grant of the key that issued the link, or that of the client if no key did."""
+    """The rights of `base`, without a limit on the rate of extractions. `base` is the grant of the `key` that issued
+    the link, or that of the client if no key did. `spend` counts bytes against the limit of the link itself."""
 
-    def __init__(self, base: Grant, spend: Callable[[int], None] | None = None) -> None:
+    is_admin = False
+
+    def __init__(self, base: Grant, key: Key | None = None, spend: Callable[[int], None] | None = None) -> None:
         self._base = base
         self._spend = spend
+        self.key = key
         self.account = base.account
+        self.is_local = base.is_local
+        self.counts_bytes = base.counts_bytes or spend is not None
 
     @property
     def methods(self) -> Collection[str]:

@@ -28,23 +28,27 @@ MAX_FILE_BYTES = 64 * 1024
 
 
 class LinkSecrets:
-    """The keys that sign and open links. `configured` are the values of LINK_SECRET, `directory` is STATE_DIR."""
+    """The secrets of one application, and their keys. `configured` are the values of LINK_SECRET, `directory` is
+    STATE_DIR."""
 
     def __init__(self, configured: Sequence[str], directory: Path | None) -> None:
-        self._configured = tuple(configured)
+        self._secrets = tuple(configured)
         self._directory = directory
-        self._keys: tuple[LinkKey, ...] | None = None
+        self._keys: tuple[LinkKey, ...] = ()
         self._lock = threading.Lock()
 
-    async def keys(self) -> tuple[LinkKey, ...]:
-        """Return the keys; the first one signs. Reads or makes the file in a thread at the first call."""
-        return self._keys if self._keys is not None else await asyncio.to_thread(self._load)
-
-    def _load(self) -> tuple[LinkKey, ...]:
+    def secrets(self) -> tuple[str, ...]:
+        """Return the secrets; the first one signs. Reads or makes the file at the first call."""
         with self._lock:  # otherwise two first requests could make two secrets
-            if self._keys is None:
-                self._keys = tuple(map(derive, self._configured or self._kept()))
-            return self._keys
+            if not self._secrets:
+                self._secrets = self._kept()
+            return self._secrets
+
+    async def keys(self) -> tuple[LinkKey, ...]:
+        """Return the keys that are derived from the secrets. Reads or makes the file in a thread."""
+        if not self._keys:
+            self._keys = tuple(map(derive, await asyncio.to_thread(self.secrets)))
+        return self._keys
 
     def _kept(self) -> tuple[str, ...]:
         """Return the secrets of the file. If it cannot be used, returns a secret that lasts as long as the process."""

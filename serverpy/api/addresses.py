@@ -12,23 +12,24 @@ from serverpy.api.hosts import host_of
 Network = IPv4Network | IPv6Network
 
 
-def base_of(scope: Scope, public_url: str | None, trusted: Sequence[Network]) -> str:
+def base_of(scope: Scope, public_url: str | None, *, is_trusted: bool) -> str:
     """Return what absolute links begin with: PUBLIC_URL, or else the scheme, the host and the root path of the request.
-    X-Forwarded-Proto and X-Forwarded-Host count only if the peer is one of the `trusted` proxies."""
+    X-Forwarded-Proto and X-Forwarded-Host count only if `is_trusted`, which says that a trusted proxy has sent
+    them."""
     if public_url is not None:
         return public_url.rstrip("/")
     scheme, host = str(scope.get("scheme", "http")), _valid(_field(scope, b"host")) or _own(scope)
-    if _is_trusted(scope, trusted):
+    if is_trusted:
         forwarded = _field(scope, b"x-forwarded-proto").lower()
         scheme = forwarded if forwarded in ("http", "https") else scheme
         host = _valid(_field(scope, b"x-forwarded-host")) or host
     return f"{scheme}://{host}{scope.get('root_path', '').rstrip('/')}"
 
 
-def _is_trusted(scope: Scope, trusted: Sequence[Network]) -> bool:
-    client = scope.get("client")
+def is_from(scope: Scope, trusted: Sequence[Network]) -> bool:
+    """Return whether the peer of the request is one of the `trusted` proxies."""
     try:
-        peer = ip_address(client[0]) if client else None
+        peer = ip_address((scope.get("client") or ("",))[0])
     except ValueError:
         return False
     mapped = getattr(peer, "ipv4_mapped", None) or peer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from typing import Any
@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, ValidationError
 from starlette.types import Receive, Scope, Send
 
-from serverpy.access.grant import Grant
+from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.access.key import Key
 from serverpy.access.link_grant import LinkGrant
 from serverpy.access.link_secrets import LinkSecrets
@@ -24,7 +24,7 @@ from serverpy.access.link_uses import LinkUses, asks_from_start
 from serverpy.access.links import Link, open_link, sign
 from serverpy.api import openapi
 from serverpy.api.access import grant_of
-from serverpy.api.addresses import base_of
+from serverpy.api.addresses import base_of, is_from
 from serverpy.api.bodies import BodyRoute
 from serverpy.api.conditional import Conditional
 from serverpy.api.link_query import LinkQuery, link_path, make_link
@@ -34,11 +34,16 @@ from serverpy.delivery import Stream
 from serverpy.errors import InvalidParameter, LinkInvalid
 from serverpy.settings import Settings
 
-KeyOf = Callable[[Grant], Key | None]
-"""Function that returns the API key by which a request was granted. Returns None if it was granted without a key."""
-GrantOf = Callable[[str, bytes], Grant | None]
-"""Function that returns the grant of the API key with this name whose digest begins with these bytes. Returns None if
-there is no such key (any more), or if it has expired."""
+KeyOf = Callable[[Request], Key | None]
+"""Function that returns the API key of a request. Returns None if it has none."""
+FindKey = Callable[[str, bytes], Awaitable[Key | None]]
+"""Function that finds the API key with this name whose digest begins with these bytes. Returns None if there is no such
+key (any more), or if it has expired."""
+GrantFor = Callable[[Key], Grant]
+
+
+async def _no_key(_name: str, _digest: bytes) -> Key | None:
+    return None
 
 
 class Links:
@@ -48,8 +53,9 @@ class Links:
         self,
         settings: Settings,
         *,
-        key_of: KeyOf = lambda _grant: None,
-        grant_of_key: GrantOf = lambda _name, _digest: None,
+        key_of: KeyOf = lambda _request: None,
+        find_key: FindKey = _no_key,
+        grant_for: GrantFor = lambda _key: UNLIMITED,
     ) -> None:
         self.ttl = settings.link_ttl
         self.public_url = settings.public_url
@@ -57,7 +63,8 @@ class Links:
         self.secrets = LinkSecrets([each.get_secret_value() for each in settings.link_secret], settings.state_dir)
         self.uses = LinkUses()
         self.key_of = key_of
-        self._grant_of_key = grant_of_key
+        self._find_key = find_key
+        self._grant_for = grant_for
 
     async def sign(self, link: Link) -> str:
         """Return the token of `link`. Raises `InvalidParameter` if it would be too long."""
@@ -71,13 +78,16 @@ class Links:
             raise LinkInvalid("This link is only for clients of another network.")
         return link
 
-    def grant(self, link: Link, asking: Grant) -> LinkGrant:
+    async def grant(self, link: Link, asking: Grant) -> LinkGrant:
         """Return the grant of a request that comes by `link`; `asking` is that of its client. Raises `LinkInvalid` if
-        the key that issued the link does not live any more."""
-        base = self._grant_of_key(link.key, link.digest) if link.key else asking
-        if base is None:
+        the key that issued the link has been revoked or has expired."""
+        spend = None if link.max_bytes is None else functools.partial(self.uses.spend, link)
+        if not link.key:
+            return LinkGrant(asking, spend=spend)
+        key = await self._find_key(link.key, link.digest)
+        if key is None:
             raise LinkInvalid("The key that issued this link has been revoked, or has expired.")
-        return LinkGrant(base, None if link.max_bytes is None else functools.partial(self.uses.spend, link))
+        return LinkGrant(self._grant_for(key), key, spend)
 
 
 class IssuedLink(BaseModel):
@@ -111,10 +121,9 @@ _EXAMPLE = {"url": PAGE, "to": "mp4", "ttl": 3600, "uses": 3, "network": "client
 )
 async def issue(request: Request, query: LinkQuery) -> IssuedLink:
     links = _links(request)
-    key = links.key_of(grant_of(request))
-    link = make_link(query, now=time.time(), ttl=links.ttl, client=_client(request), key=key)
+    link = make_link(query, now=time.time(), ttl=links.ttl, client=_client(request), key=links.key_of(request))
     path = link_path(link, await links.sign(link))
-    base = base_of(request.scope, links.public_url, links.trusted)
+    base = base_of(request.scope, links.public_url, is_trusted=is_from(request.scope, links.trusted))
     return IssuedLink(url=base + path, expires=datetime.fromtimestamp(link.expires, UTC))
 
 
@@ -130,7 +139,7 @@ async def linked(request: Request, token: str, filename: str) -> Response:
     `download` counts. The file name in the path has no meaning."""
     links = _links(request)
     link = await links.open(token, _client(request))
-    grant = links.grant(link, grant_of(request))
+    grant = await links.grant(link, grant_of(request))
     answer = ANSWERS.get(link.route)
     if answer is None:  # another version of this server has issued the link
         raise LinkInvalid("This link leads to a route that this server does not have.")

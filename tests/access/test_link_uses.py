@@ -92,7 +92,7 @@ def test_two_responses_at_once_cannot_share_the_last_use() -> None:
 
 def test_the_bytes_of_a_link_are_counted_over_all_its_streams() -> None:
     uses, shared = LinkUses(), link(max_bytes=100)
-    grant = LinkGrant(UNLIMITED, lambda nbytes: uses.spend(shared, nbytes))
+    grant = LinkGrant(UNLIMITED, spend=lambda nbytes: uses.spend(shared, nbytes))
     play(uses, shared, None)
     grant.spend(60)
     play(uses, shared, "bytes=60-")
