@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from ipaddress import ip_network
@@ -31,7 +32,7 @@ from serverpy.api.link_query import LinkQuery, link_path, make_link
 from serverpy.api.query import PAGE, StreamQuery
 from serverpy.api.routes import stream_response
 from serverpy.delivery import Stream
-from serverpy.errors import InvalidParameter, LinkInvalid
+from serverpy.errors import InvalidParameter, LinkInvalid, ServerPYError
 from serverpy.settings import Settings
 
 KeyOf = Callable[[Request], Key | None]
@@ -56,6 +57,7 @@ class Links:
         key_of: KeyOf = lambda _request: None,
         find_key: FindKey = _no_key,
         grant_for: GrantFor = lambda _key: UNLIMITED,
+        refused: Counter[str] | None = None,
     ) -> None:
         self.ttl = settings.link_ttl
         self.public_url = settings.public_url
@@ -63,6 +65,8 @@ class Links:
         self.secrets = LinkSecrets([each.get_secret_value() for each in settings.link_secret], settings.state_dir)
         self.uses = LinkUses()
         self.key_of = key_of
+        self.refused = Counter[str]() if refused is None else refused
+        """Number of refused requests by the code of the error."""
         self._find_key = find_key
         self._grant_for = grant_for
 
@@ -70,17 +74,25 @@ class Links:
         """Return the token of `link`. Raises `InvalidParameter` if it would be too long."""
         return sign(link, (await self.secrets.keys())[0])
 
-    async def open(self, token: str, client: str) -> Link:
-        """Return the link of `token` for a client at the address `client`. Raises `LinkInvalid` or `LinkExpired` if the
-        link may not be used."""
+    async def admit(self, token: str, client: str, asking: Grant) -> tuple[Link, LinkGrant]:
+        """Return the link of `token`, and the grant of a request that comes by it. `client` is the address of the
+        client, `asking` its own grant. Raises `LinkInvalid` or `LinkExpired` if the link may not be used."""
+        try:
+            link = await self._open(token, client)
+            return link, await self._grant(link, asking)
+        except ServerPYError as error:
+            self.refused[error.code] += 1
+            raise
+
+    async def _open(self, token: str, client: str) -> Link:
         link = open_link(token, await self.secrets.keys(), time.time())
         if not link.admits(client):
             raise LinkInvalid("This link is only for clients of another network.")
         return link
 
-    async def grant(self, link: Link, asking: Grant) -> LinkGrant:
-        """Return the grant of a request that comes by `link`; `asking` is that of its client. Raises `LinkInvalid` if
-        the key that issued the link has been revoked or has expired."""
+    async def _grant(self, link: Link, asking: Grant) -> LinkGrant:
+        """Return the grant of the key that issued the link, or that of the client if no key did. Raises `LinkInvalid`
+        if the key has been revoked or has expired."""
         spend = None if link.max_bytes is None else functools.partial(self.uses.spend, link)
         if not link.key:
             return LinkGrant(asking, spend=spend)
@@ -138,8 +150,7 @@ async def linked(request: Request, token: str, filename: str) -> Response:
     """Answer the request as the route of the link would. The link has the parameters; of the request's query, only
     `download` counts. The file name in the path has no meaning."""
     links = _links(request)
-    link = await links.open(token, _client(request))
-    grant = await links.grant(link, grant_of(request))
+    link, grant = await links.admit(token, _client(request), grant_of(request))
     answer = ANSWERS.get(link.route)
     if answer is None:  # another version of this server has issued the link
         raise LinkInvalid("This link leads to a route that this server does not have.")

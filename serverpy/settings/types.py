@@ -191,7 +191,7 @@ def _readable_file(value: Path) -> Path:
 
 def _root_path(value: str) -> str:
     """Return the path without a slash at its end: `/media`, or an empty text for the root."""
-    path = value.rstrip("/")
+    path = value.removesuffix("/")
     if not re.fullmatch(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*", path):
         raise ValueError("must be a path such as /media")
     return path

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import string
 import time
@@ -29,6 +28,7 @@ from serverpy.app import Application
 from serverpy.errors import KeyForbids
 from serverpy.sample.site import SampleSite
 from tests.aio import wait_for
+from tests.links import issue, path_in, post
 from tests.server import Server, serving
 from tests.wire import Answer, request
 
@@ -43,27 +43,6 @@ def film(site: SampleSite) -> bytes:
     return site.path("prog-180.mp4").read_bytes()
 
 
-def post(server: Server, body: object, *, path: str = "/links", headers: dict[str, str] | None = None) -> Answer:
-    """Send `body` as JSON, or unchanged if it is bytes."""
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    fields = {"Host": f"127.0.0.1:{server.port}", "Content-Type": "application/json", **(headers or {})}
-    fields["Content-Length"] = str(len(data))
-    head = "\r\n".join([f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())])
-    with server.send(f"{head}\r\n\r\n".encode() + data) as exchange:
-        return exchange.rest()
-
-
-def issue(server: Server, page: str = FILM, **parameters: Any) -> str:
-    """Return the path of a new link."""
-    answer = post(server, {"url": f"{server.site.http}{page}", **parameters})
-    assert answer.status == 200, answer.body
-    return path_in(answer.json())
-
-
-def path_in(issued: dict[str, str]) -> str:
-    return urlsplit(issued["url"]).path
-
-
 def lasting(answer: Answer) -> dict[str, str]:
     return {name: value for name, value in answer.headers.items() if name not in OF_ONE_REQUEST}
 
@@ -74,14 +53,14 @@ def lasting(answer: Answer) -> dict[str, str]:
 @pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-1"}, {"Range": "bytes=1000-"}, {"Range": "bytes=-7"}])
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
 def test_a_link_is_answered_as_the_stream(server: Server, verb: str, headers: dict[str, str]) -> None:
-    link = server.ask(issue(server), verb=verb, headers=headers)
+    link = server.ask(issue(server, FILM), verb=verb, headers=headers)
     stream = server.get(FILM, verb=verb, headers=headers)
     assert (link.status, link.body, link.complete) == (stream.status, stream.body, stream.complete)
     assert lasting(link) == lasting(stream)
 
 
 def test_a_link_evaluates_conditions_and_refuses_ranges_beyond_the_end(server: Server) -> None:
-    path = issue(server)
+    path = issue(server, FILM)
     etag = server.ask(path, verb="HEAD").headers["etag"]
     assert server.ask(path, headers={"If-None-Match": etag}).status == 304
     assert server.ask(path, headers={"If-Match": '"other"'}).code == "precondition_failed"
@@ -98,18 +77,18 @@ def test_a_link_carries_the_parameters_of_the_stream(server: Server) -> None:
 
 
 def test_of_the_query_only_download_counts(server: Server, film: bytes) -> None:
-    path = issue(server)
+    path = issue(server, FILM)
     whole = server.ask(f"{path}?url=http://127.0.0.1/&method=subprocess&filename=a.mp4&format=x&to=mp3&nonsense")
     assert (whole.status, whole.body, whole.headers["x-serverpy-method"]) == (200, film, "relay")
     assert whole.headers["content-disposition"].startswith("inline;")
     assert server.ask(f"{path}?download=1").headers["content-disposition"].startswith("attachment;")
-    forced = issue(server, download=True)
+    forced = issue(server, FILM, download=True)
     assert server.ask(f"{forced}?download=0").headers["content-disposition"].startswith("inline;")
     assert server.ask(f"{path}?download=perhaps").code == "invalid_parameter"
 
 
 def test_the_file_name_in_the_path_has_no_meaning(server: Server, film: bytes) -> None:
-    token = issue(server).split("/")[2]
+    token = issue(server, FILM).split("/")[2]
     answer = server.ask(f"/s/{token}/evil.exe")
     assert answer.body == film
     assert "evil" not in answer.headers["content-disposition"]
@@ -120,7 +99,7 @@ def test_the_file_name_in_the_path_has_no_meaning(server: Server, film: bytes) -
 
 def test_a_link_reports_what_is_wrong_with_the_media(server: Server) -> None:
     assert server.ask(issue(server, "/page/nothing")).code == "media_not_found"
-    assert server.ask(issue(server, format="nonsense[")).status in (400, 404)
+    assert server.ask(issue(server, FILM, format="nonsense[")).status in (400, 404)
 
 
 # Issuing
@@ -199,7 +178,7 @@ def test_every_route_of_a_link_can_be_answered() -> None:
 
 
 def test_a_use_is_spent_by_a_response_from_the_first_byte(server: Server, film: bytes) -> None:
-    path = issue(server, uses=1)
+    path = issue(server, FILM, uses=1)
     etag = server.ask(path, verb="HEAD").headers["etag"]
     assert server.ask(path, headers={"If-None-Match": etag}).status == 304
     assert server.ask(path, headers={"Range": "bytes=0-1"}).body == film[:2]
@@ -218,7 +197,7 @@ def test_a_use_is_not_spent_by_a_request_that_fails(server: Server) -> None:
 
 
 def test_a_link_ends_with_its_last_byte(server: Server, film: bytes) -> None:
-    path = issue(server, bytes=len(film))
+    path = issue(server, FILM, bytes=len(film))
     assert server.ask(path, headers={"Range": "bytes=0-999"}).body == film[:1000]
     rest = server.ask(path, headers={"Range": "bytes=1000-"})
     assert (rest.body, rest.complete) == (film[1000:], True)
@@ -240,7 +219,7 @@ def test_a_stream_that_spends_the_last_byte_of_its_link_is_cut(server: Server) -
     ("network", "status"), [("client", 200), ("127.0.0.0/8", 200), ("192.0.2.7", 403), ("2001:db8::1", 403)]
 )
 def test_a_link_may_be_for_one_network(server: Server, network: str, status: int) -> None:
-    path = issue(server, network=network)
+    path = issue(server, FILM, network=network)
     answer = server.ask(path, verb="HEAD", headers={"X-Forwarded-For": "192.0.2.7", "X-Real-IP": "2001:db8::1"})
     assert answer.status == status
 
@@ -377,6 +356,7 @@ async def test_an_expired_link_is_refused_after_a_minute(site: SampleSite, setti
         other = await client.get(path_of(link_to(site), NEWER))
         assert (other.status_code, other.json()["code"]) == (403, "link_invalid")
         assert other.headers["cache-control"] == "no-store"
+        assert app.state.links.refused == {"link_expired": 1, "link_invalid": 1}
 
 
 @pytest.mark.parametrize("more", [{"route": "archive"}, {"params": {"colour": "red", "to": "later"}}])
