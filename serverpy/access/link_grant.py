@@ -10,16 +10,19 @@ from serverpy.access.key import Key
 
 class LinkGrant(Grant):
     """The rights of `base`, without a limit on the rate of extractions. `base` is the grant of the `key` that issued
-    the link, or that of the client if no key did. `spend` counts bytes against the limit of the link itself."""
+    the link, or that of the client if no key did. `is_local` is about the client. `spend` counts bytes against the
+    limit of the link itself."""
 
     is_admin = False
 
-    def __init__(self, base: Grant, key: Key | None = None, spend: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self, base: Grant, key: Key | None = None, *, is_local: bool = False, spend: Callable[[int], None] | None = None
+    ) -> None:
         self._base = base
         self._spend = spend
         self.key = key
         self.account = base.account
-        self.is_local = base.is_local
+        self.is_local = is_local
         self.counts_bytes = base.counts_bytes or spend is not None
 
     @property

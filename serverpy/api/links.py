@@ -95,11 +95,11 @@ class Links:
         if the key has been revoked or has expired."""
         spend = None if link.max_bytes is None else functools.partial(self.uses.spend, link)
         if not link.key:
-            return LinkGrant(asking, spend=spend)
+            return LinkGrant(asking, is_local=asking.is_local, spend=spend)
         key = await self._find_key(link.key, link.digest)
         if key is None:
             raise LinkInvalid("The key that issued this link has been revoked, or has expired.")
-        return LinkGrant(self._grant_for(key), key, spend)
+        return LinkGrant(self._grant_for(key), key, is_local=asking.is_local, spend=spend)
 
 
 class IssuedLink(BaseModel):
