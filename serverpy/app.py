@@ -14,7 +14,8 @@ from starlette.middleware.cors import CORSMiddleware
 from serverpy import SUMMARY, __version__
 from serverpy.api.access import Access
 from serverpy.api.errors import add_error_handlers
-from serverpy.api.middleware import EXPOSED_HEADERS, Checks, Frame
+from serverpy.api.links import Links, add_link_routes
+from serverpy.api.middleware import EXPOSED_HEADERS, Checks, Frame, RootPath
 from serverpy.api.openapi import openapi
 from serverpy.api.routes import add_routes
 from serverpy.engine import Engine, own_sockets
@@ -73,9 +74,10 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.server = make_server(Engine(settings, own))
+    app.state.links = Links(settings)
     add_routes(app)
-    # FastAPI's documentation recommends to replace `app.openapi`
-    app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]
+    add_link_routes(app)
+    app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it
     add_error_handlers(app)
     app.add_middleware(Access)
     app.add_middleware(Checks, hosts=settings.served_hosts if checks_host or settings.allowed_hosts else None)
@@ -89,6 +91,8 @@ def create_app(
             expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(Frame, embeddable=bool(settings.cors_origins))
+    if settings.root_path:
+        app.add_middleware(RootPath, root_path=settings.root_path)
     return app
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from tests.server import hurried, server
 
 __all__ = ["hurried", "server"]
 
+_STATE = tempfile.TemporaryDirectory(prefix="serverpy-state-")
+os.environ["XDG_STATE_HOME"] = _STATE.name  # the default of STATE_DIR is in the home of the user
 for variable in [name for name in os.environ if name.upper().startswith("SERVERPY_")]:
     del os.environ[variable]
 

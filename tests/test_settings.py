@@ -25,7 +25,7 @@ from serverpy.options import Identity, Limits, Network, Targets, Timeouts
 from serverpy.settings import Settings, load_settings
 from serverpy.settings.types import format_size, mask_password, parse_size
 
-SECRET = "correct horse battery staple"
+SECRET, OTHER_SECRET = "correct-horse-battery-staple", "another-secret-of-the-server"
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +56,7 @@ def test_settings_have_the_documented_default_values() -> None:
     assert not settings.gc_after_stream
     assert (settings.max_duration, settings.max_bytes, settings.proxy) == (None, None, None)
     assert (settings.log_level, settings.log_format) == ("info", "text")
+    assert (settings.link_secret, settings.root_path) == ((), "")
     assert (settings.allowed_hosts, settings.public_url, settings.open) == ((), None, False)
 
 
@@ -258,6 +259,9 @@ def test_each_invalid_setting_is_reported_in_one_line_that_names_its_source(
         ("ca_file", "/nowhere.pem"),
         ("cookies_file", "/"),
         ("link_secret", "short"),
+        ("link_secret", f"{SECRET},short"),
+        ("link_secret", [f"{SECRET} with blanks"]),
+        *(("root_path", path) for path in ("media", "/a//b", "/a b", "/a?b", "//", "http://a/")),
         ("max_bytes", "0"),
         ("max_duration", "-1"),
         ("log_level", "loud"),
@@ -281,8 +285,8 @@ def test_an_unsupported_setting_is_refused_and_not_ignored(nothing_set: Path) ->
 
 
 def test_secret_settings_are_masked_and_do_not_appear_in_errors() -> None:
-    settings = load_settings(link_secret=SECRET, proxy="socks5h://me:hush@proxy:1080")
-    assert SECRET not in repr(settings) + str(settings)
+    settings = load_settings(link_secret=[SECRET, OTHER_SECRET], proxy="socks5h://me:hush@proxy:1080")
+    assert not any(secret in repr(settings) + str(settings) for secret in (SECRET, OTHER_SECRET))
     assert "hush" not in repr(settings) + str(settings)
     assert "socks5h://me:***@proxy:1080" in repr(settings)
     assert "hush" not in repr(settings.model_copy(update={"state_url": "redis://:hush@host"}))
@@ -318,8 +322,28 @@ def test_masking_a_url_changes_only_its_password() -> None:
     assert mask_password("http://user:p@ss@[::1]:1/") == "http://user:***@[::1]:1/"
 
 
-def test_a_secret_that_is_not_set_is_random() -> None:
-    assert load_settings().link_secret != load_settings().link_secret
+def test_the_secret_of_links_is_a_list(nothing_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (nothing_set / "serverpy.toml").write_text(f'link_secret = ["{OTHER_SECRET}"]\n')
+    assert [each.get_secret_value() for each in load_settings().link_secret] == [OTHER_SECRET]
+    monkeypatch.setenv("SERVERPY_LINK_SECRET", f"{SECRET}, {OTHER_SECRET}")
+    assert [each.get_secret_value() for each in load_settings().link_secret] == [SECRET, OTHER_SECRET]
+
+
+def test_the_state_directory_follows_the_xdg_specification(nothing_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/var/state")
+    assert load_settings().state_dir == Path("/var/state/serverpy")
+    monkeypatch.setenv("HOME", "/home/a")
+    for ignored in ("", "relative/state"):
+        monkeypatch.setenv("XDG_STATE_HOME", ignored)
+        assert load_settings().state_dir == Path("/home/a/.local/state/serverpy")
+    assert load_settings(state_dir="none").state_dir is None
+    assert load_settings(state_dir="here").state_dir == nothing_set / "here"
+    assert load_settings(state_dir="~/x").state_dir == Path("/home/a/x")
+
+
+@pytest.mark.parametrize(("text", "path"), [("", ""), ("/", ""), ("/media/", "/media"), ("/a/b-c.d~", "/a/b-c.d~")])
+def test_a_root_path_has_no_slash_at_its_end(text: str, path: str) -> None:
+    assert load_settings(root_path=text).root_path == path
 
 
 def test_settings_cannot_be_changed_after_they_are_loaded() -> None:
@@ -353,9 +377,13 @@ VALUES = st.fixed_dictionaries(
         "deny_ports": st.frozensets(st.integers(0, 65535)),
         "cors_origins": st.sampled_from([(), ("*",), ("https://a.example", "http://b.example:8080")]),
         "trusted_proxies": st.sampled_from([(), ("10.0.0.0/8", "::1")]),
-        "link_secret": st.text(st.characters(min_codepoint=33, codec="utf-8", exclude_categories=["C", "Z"])).map(
-            lambda text: text + SECRET
+        "link_secret": st.lists(
+            st.text(
+                st.characters(min_codepoint=33, codec="utf-8", exclude_categories=["C", "Z"], exclude_characters=",")
+            ).map(lambda text: text + SECRET)
         ),
+        "state_dir": st.sampled_from(["none", "/var/state", "state"]),
+        "root_path": st.sampled_from(["", "/media"]),
         "proxy": st.sampled_from([None, "http://u:p%2C@h:1", "socks5://[::1]:9"]),
         "rate_limit": st.sampled_from(["none", "60/minute", "1 per 2 hours; 10/day"]),
         "cookies_file": st.sampled_from([None, "cookies.txt", "none.txt"]),

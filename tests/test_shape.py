@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, str] = {
     "memory.profile": "",
     "memory.heap": "",
     "metrics": "",
-    "access": "settings.types extraction.sites",
+    "access": "settings.types extraction.sites locks directories",
     "access.grant": "",
     "access.key": "",
     "options": "net.ports",

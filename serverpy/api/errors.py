@@ -32,9 +32,9 @@ async def _answer_invalid(request: Request, error: Exception) -> Response:
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
-    """Respond to a request for an unknown path or with a method that the path does not support."""
+    """Respond to a request for an unknown path, with a wrong method, or with a body that cannot be decoded."""
     assert isinstance(error, HTTPException)
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    code = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     headers = dict(error.headers or {})
     if headers.get("Allow") == "GET":  # each path has a route for GET, and a second route for HEAD
         headers["Allow"] = "GET, HEAD"

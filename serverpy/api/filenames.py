@@ -35,6 +35,15 @@ def own_name(name: str, ext: str) -> str:
     return file_name(name if known is None else stem, ext)
 
 
+def path_name(name: str | None, to: str) -> str:
+    """Return the last segment of a link's path, which players show and `curl -O` saves. `name` is the name that the
+    client asked for, `to` the target of the media."""
+    if name is None:
+        return f"media.{to}" if to in BY_EXTENSION else "media"
+    stem, dot, ext = name.rpartition(".")
+    return file_name(stem, ext) if dot and _EXTENSION.fullmatch(ext) else _stem(name)
+
+
 def _stem(title: str) -> str:
     stem = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", title)).strip(" .")
     stem = stem.encode("utf-8", "ignore")[:_MAX_BYTES].decode("utf-8", "ignore").strip(" .")

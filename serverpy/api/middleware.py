@@ -72,6 +72,20 @@ class Frame:
         await self._app(scope, receive, framed)
 
 
+class RootPath:
+    """Middleware for ROOT_PATH. It tells the routes and links below which path a proxy offers the server; the path of a
+    request may begin with it or not. Has no effect in an application that is mounted below another path."""
+
+    def __init__(self, app: ASGIApp, *, root_path: str) -> None:
+        self._app = app
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not scope.get("root_path"):
+            scope["root_path"] = self._root_path
+        await self._app(scope, receive, send)
+
+
 class Checks:
     """The innermost middleware. It refuses requests that are too long or name an unknown host. `hosts` are the host
     names that the server answers for besides IP literals and `localhost`; None turns the check of the host off."""

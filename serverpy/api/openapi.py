@@ -21,6 +21,7 @@ _STREAM_ERRORS = (
     *_ERRORS, errors.FormatNotFound, errors.ItemNotFound, errors.PreconditionFailed, errors.NotMedia,
     errors.RangeNotSatisfiable, errors.UnsupportedConversion, errors.QuotaExceeded, errors.UpstreamTimeout,
 )  # fmt: skip
+_LINK_ERRORS = (errors.LinkInvalid, errors.LinkExpired)
 _TYPES = sorted({container.content_type for container in (*BY_EXTENSION.values(), UNKNOWN)})
 
 
@@ -79,19 +80,32 @@ _MEDIA = {media_type: {"schema": {"type": "string", "format": "binary"}} for med
 Responses = dict[int | str, dict[str, Any]]
 _NOT_MODIFIED: Responses = {304: {"description": "The client's copy is still valid. No body."}}
 INFO_RESPONSES: Responses = examples(*_ERRORS)
-STREAM_RESPONSES: Responses = {
-    200: {"description": "The bytes, with their type.", "headers": _ANSWER_FIELDS, "content": _MEDIA},
-    206: {"description": "The range.", "headers": _ANSWER_FIELDS | _RANGE_ANSWER_FIELDS, "content": _MEDIA},
-    302: {"description": "The address of the media (`method=redirect`).", "headers": _REDIRECT_FIELDS},
-    **_NOT_MODIFIED,
-    **examples(*_STREAM_ERRORS),
-}
-HEAD_RESPONSES: Responses = {
-    200: {"description": "The headers of the response to `GET`.", "headers": _ANSWER_FIELDS},
-    302: {"description": "The address of the media (`method=redirect`).", "headers": _REDIRECT_FIELDS},
-    **_NOT_MODIFIED,
-    **examples(*(kind for kind in _STREAM_ERRORS if kind is not errors.RangeNotSatisfiable)),
-}
+
+
+def _stream_responses(*more: type[errors.ServerPYError]) -> Responses:
+    return {
+        200: {"description": "The bytes, with their type.", "headers": _ANSWER_FIELDS, "content": _MEDIA},
+        206: {"description": "The range.", "headers": _ANSWER_FIELDS | _RANGE_ANSWER_FIELDS, "content": _MEDIA},
+        302: {"description": "The address of the media (`method=redirect`).", "headers": _REDIRECT_FIELDS},
+        **_NOT_MODIFIED,
+        **examples(*_STREAM_ERRORS, *more),
+    }
+
+
+def _head_responses(*more: type[errors.ServerPYError]) -> Responses:
+    return {
+        200: {"description": "The headers of the response to `GET`.", "headers": _ANSWER_FIELDS},
+        302: {"description": "The address of the media (`method=redirect`).", "headers": _REDIRECT_FIELDS},
+        **_NOT_MODIFIED,
+        **examples(*(kind for kind in _STREAM_ERRORS if kind is not errors.RangeNotSatisfiable), *more),
+    }
+
+
+STREAM_RESPONSES, LINK_RESPONSES = _stream_responses(), _stream_responses(*_LINK_ERRORS)
+HEAD_RESPONSES, LINK_HEAD_RESPONSES = _head_responses(), _head_responses(*_LINK_ERRORS)
+ISSUE_RESPONSES: Responses = examples(
+    errors.InvalidUrl, errors.InvalidParameter, errors.TooLarge, errors.HostUnknown, errors.UnsupportedConversion
+)
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:

@@ -56,8 +56,13 @@ def parse_query(query: bytes) -> StreamQuery:
         check_url(values.get("url", PAGE))
         if isinstance(error, InvalidParameter):
             raise
-        first = error.errors(include_url=False, include_context=False)[0]
-        raise InvalidParameter(f"`{first['loc'][-1]}`: {first['msg']}.") from None
+        raise invalid_parameter(error) from None
+
+
+def invalid_parameter(error: ValidationError) -> InvalidParameter:
+    """Return the first of pydantic's errors as ours."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    return InvalidParameter(f"`{first['loc'][-1]}`: {first['msg']}.")
 
 
 def check_encoding(query: bytes) -> None:

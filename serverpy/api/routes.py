@@ -4,6 +4,7 @@ renders the result."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from serverpy import __version__
+from serverpy.access.grant import Grant
 from serverpy.api import openapi
 from serverpy.api.access import grant_of
 from serverpy.api.conditional import Conditional, validators
@@ -20,7 +22,7 @@ from serverpy.api.filenames import content_disposition, file_name, own_name
 from serverpy.api.health import Health, health_of
 from serverpy.api.middleware import REQUEST_ID
 from serverpy.api.query import PAGE, URL_MEANS, StreamQuery, check_encoding, parse_query
-from serverpy.api.responses import StreamResponse
+from serverpy.api.responses import StatusAndHeaders, StreamResponse
 from serverpy.api.streams import router as running_streams
 from serverpy.delivery import Stream
 from serverpy.errors import PreconditionFailed
@@ -64,7 +66,15 @@ streams = APIRouter(route_class=StreamRoute)
     openapi_extra={"parameters": [*openapi.RANGE_FIELDS, *openapi.CONDITIONAL_FIELDS]},
 )
 async def stream(request: Request, query: Annotated[StreamQuery, Query()]) -> StreamResponse:
-    server, grant = _server(request), grant_of(request)
+    return stream_response(request, query, grant_of(request))
+
+
+def stream_response(
+    request: Request, query: StreamQuery, grant: Grant, begin: Callable[[Stream, int], None] | None = None
+) -> StreamResponse:
+    """Return the response that sends the stream of `query`. It calls `begin` with the open stream and the status just
+    before it sends its head; an error of `begin` is sent instead."""
+    server = _server(request)
     conditional = Conditional.of(request.method, request.scope["headers"])
     asked = StreamRequest(
         url=query.url,
@@ -78,9 +88,16 @@ async def stream(request: Request, query: Annotated[StreamQuery, Query()]) -> St
         if_range=conditional.if_range,
         head_only=request.method == "HEAD",
     )
+
+    def head(opened: Stream) -> StatusAndHeaders:
+        status, headers = stream_head(opened, conditional, filename=query.filename, download=query.download)
+        if begin is not None:
+            begin(opened, status)
+        return status, headers
+
     return StreamResponse(
         lambda record: conditional.open(server.delivery, asked, record, grant),
-        lambda opened: stream_head(opened, conditional, filename=query.filename, download=query.download),
+        head,
         running=server.running,
         request_id=request.scope["state"][REQUEST_ID],
         stall_timeout=server.stall_timeout,
@@ -99,11 +116,8 @@ streams.add_api_route(
 )
 
 
-def stream_head(
-    stream: Stream, conditional: Conditional, *, filename: str | None, download: bool
-) -> tuple[int, dict[str, str]]:
-    """Return the status and headers of the response for an open stream. Raises `PreconditionFailed` if If-Match or
-    If-Unmodified-Since of the request is false."""
+def stream_head(stream: Stream, conditional: Conditional, *, filename: str | None, download: bool) -> StatusAndHeaders:
+    """Return status and headers of an open stream. Raises `PreconditionFailed` if a precondition is false."""
     head = stream.head
     if head.location is not None:
         return 302, _redirect(stream, head.location)

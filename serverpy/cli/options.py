@@ -73,6 +73,11 @@ def engine_options(command: Command) -> Command:
     return _with_options(command, [name for names in ENGINE_SETTINGS.values() for name in names])
 
 
+def named_options(*names: str) -> Callable[[Command], Command]:
+    """Add an option for each of the named settings."""
+    return lambda command: _with_options(command, names)
+
+
 def _with_options(command: Command, names: Iterable[str]) -> Command:
     for name in reversed(list(names)):
         command = _option(name, Settings.model_fields[name])(command)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
 from serverpy.extraction.sites import Sites
 from serverpy.memory import profile as profiles
@@ -29,6 +28,7 @@ from serverpy.settings.types import (
     MethodName,
     Networks,
     OptionalAddress,
+    OptionalDirectory,
     OptionalFile,
     OptionalProxy,
     OptionalRate,
@@ -41,9 +41,10 @@ from serverpy.settings.types import (
     Ports,
     PositiveSeconds,
     ProfileName,
+    RootPath,
     Seconds,
     SecondsOrNever,
-    Secret,
+    Secrets,
     SiteNames,
     Size,
     Word,
@@ -61,6 +62,14 @@ def _by_profile(attribute: str) -> Callable[[dict[str, Any]], int]:
     """Return a function that returns the profile's value of `attribute`, as the default factory of a field. When it is
     called, the field `profile` is already validated, because pydantic validates fields in order."""
     return lambda data: int(getattr(profiles.resolve(data["profile"]), attribute))
+
+
+def _state_directory() -> str | None:
+    """Return the default of STATE_DIR according to the XDG Base Directory Specification, which ignores relative paths.
+    Returns None if the user has no home directory."""
+    given = os.environ.get("XDG_STATE_HOME", "")
+    parent = Path(given) if os.path.isabs(given) else Path(os.path.expanduser("~"), ".local", "state")
+    return str(parent / "serverpy") if parent.is_absolute() else None
 
 
 class Settings(SourcedSettings):
@@ -189,20 +198,21 @@ class Settings(SourcedSettings):
         "Whether yt-dlp's generic extractor searches for media on pages that no other extractor supports.", default=True
     )
 
-    api_keys_file: OptionalFile = setting(
-        "File with the API keys of clients. Not available in this version.", default=None
+    api_keys_file: OptionalFile = setting("File with the API keys.", default=None)
+    require_key: bool = setting("Whether every request needs a key or a signed link.", default=False)
+    link_secret: Secrets = setting(
+        "Secrets that sign links: the first one signs, all of them open links. Set it in the environment or the file: "
+        "other users of the machine can see options.",
+        default=(),
+        unit="list",
+        shown="random at first need, kept in STATE_DIR",
     )
-    require_key: bool = setting(
-        "Whether every request needs an API key or a signed link. Not available in this version.", default=False
-    )
-    link_secret: Secret = setting(
-        "Secret with which the server signs links. Set it in the environment or the file, because "
-        "other users of the machine can see command-line options.",
-        default_factory=lambda: SecretStr(secrets.token_urlsafe(32)),
-        shown="random at each start",
-    )
-    link_ttl: PositiveSeconds = setting(
-        "Time for which a signed link is valid by default.", default=21600.0, unit="seconds"
+    link_ttl: PositiveSeconds = setting("Default lifetime of a signed link.", default=21600.0, unit="seconds")
+    state_dir: OptionalDirectory = setting(
+        "Directory of what the server keeps for its next start: the secret of signed links. The server makes it, with "
+        "mode 0700, when it needs it. `none`: keep nothing.",
+        default_factory=_state_directory,
+        shown="`$XDG_STATE_HOME/serverpy`, or `~/.local/state/serverpy`",
     )
     rate_limit: OptionalRate = setting(
         "Extractions that each key or address (IPv6: each /64) may start, in the syntax of the `limits` library; "
@@ -239,9 +249,12 @@ class Settings(SourcedSettings):
         "URL at which clients reach this server if it differs from HOST and PORT, for example `https://media.example`.",
         default=None,
     )
-    open: bool = setting(
-        "Whether the server answers requests with any Host header, so that ALLOWED_HOSTS is not checked.", default=False
+    root_path: RootPath = setting(
+        "Path below which a reverse proxy offers this server: `/media`. The proxy may remove it from requests or leave "
+        "it.",
+        default="",
     )
+    open: bool = setting("Answer for every Host, which turns the check of ALLOWED_HOSTS off.", default=False)
 
     proxy: OptionalProxy = setting(
         "URL of a proxy for extractions and media requests, with its port. The scheme is http, socks4, socks4a, socks5 "

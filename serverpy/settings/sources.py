@@ -23,8 +23,7 @@ PREFIX = "SERVERPY_"
 CONFIG_VARIABLE = "SERVERPY_CONFIG"
 CONFIG_FILE = "serverpy.toml"
 _URLS = ("proxy", "state_url")
-"""Settings whose value is a URL that may contain a password. LINK_SECRET is not among them, because pydantic masks a
-`SecretStr`."""
+"""Settings whose URL may contain a password. LINK_SECRET needs no masking, because its items are SecretStrs."""
 
 
 def environment_name(name: str) -> str:
@@ -88,7 +87,7 @@ def _as_text(value: object) -> str:
     if isinstance(value, frozenset):
         return ",".join(str(item) for item in sorted(value))
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join(map(_as_text, value))
     return str(value)
 
 

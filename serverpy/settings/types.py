@@ -193,10 +193,22 @@ def _readable_file(value: Path) -> Path:
     return path
 
 
+def _root_path(value: str) -> str:
+    """Return the path without a slash at its end: `/media`, or an empty text for the root."""
+    path = value.removesuffix("/")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*", path):
+        raise ValueError("must be a path such as /media")
+    return path
+
+
+def _absolute(value: Path) -> Path:
+    """Return an absolute path, so that a child started in another directory finds the same directory."""
+    return value.expanduser().absolute()
+
+
 def _long_enough(value: SecretStr) -> SecretStr:
-    _no_controls(value.get_secret_value())
-    if len(value.get_secret_value()) < 16:
-        raise ValueError("must have 16 characters or more")
+    if len(_one_word(value.get_secret_value())) < 16:
+        raise ValueError("each item must have 16 characters or more")
     return value
 
 
@@ -207,7 +219,7 @@ Size: TypeAlias = Annotated[int, BeforeValidator(parse_size)]
 Seconds: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveSeconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SecondsOrNever: TypeAlias = Annotated[Seconds, BeforeValidator(_never)]
-Secret: TypeAlias = Annotated[SecretStr, AfterValidator(_long_enough)]
+Secrets: TypeAlias = Annotated[tuple[Annotated[SecretStr, AfterValidator(_long_enough)], ...], BeforeValidator(_split)]
 
 Words: TypeAlias = Annotated[tuple[Word, ...], BeforeValidator(_split)]
 SiteNames: TypeAlias = Annotated[tuple[Word, ...], BeforeValidator(_split_sites)]
@@ -217,6 +229,7 @@ HostNames: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_host_name)
 Ports: TypeAlias = Annotated[frozenset[Port], BeforeValidator(_split)]
 
 OptionalAddress: TypeAlias = Annotated[Annotated[str, AfterValidator(_address)] | None, BeforeValidator(_unset)]
+OptionalDirectory: TypeAlias = Annotated[Annotated[Path, AfterValidator(_absolute)] | None, BeforeValidator(_unset)]
 OptionalFile: TypeAlias = Annotated[Annotated[Path, AfterValidator(_readable_file)] | None, BeforeValidator(_unset)]
 OptionalProxy: TypeAlias = Annotated[Annotated[str, AfterValidator(_proxy)] | None, BeforeValidator(_unset)]
 OptionalRate: TypeAlias = Annotated[Annotated[str, AfterValidator(_rate)] | None, BeforeValidator(_unset)]
@@ -224,6 +237,8 @@ OptionalSeconds: TypeAlias = Annotated[PositiveSeconds | None, BeforeValidator(_
 OptionalSize: TypeAlias = Annotated[Annotated[Size, Field(ge=1)] | None, BeforeValidator(_unset)]
 OptionalUrl: TypeAlias = Annotated[Annotated[str, AfterValidator(_public_url)] | None, BeforeValidator(_unset)]
 OptionalWord: TypeAlias = Annotated[Word | None, BeforeValidator(_unset)]
+
+RootPath: TypeAlias = Annotated[str, AfterValidator(_root_path)]
 
 LogFormat: TypeAlias = Annotated[Literal["text", "json"], BeforeValidator(_lower)]
 LogLevel: TypeAlias = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)]

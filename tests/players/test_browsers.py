@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from serverpy.sample.site import SampleSite
+from tests.links import issue
 from tests.players.conftest import Browser, Page
 from tests.server import Server, serving
 
@@ -31,7 +32,7 @@ IN_A_TAB = """new Promise((done, failed) => {
   look();
 })"""
 SEND = """new Promise((done, failed) => {
-  const section = [...document.querySelectorAll("section")].find(each => each.textContent.startsWith("GET /ready"));
+  const section = [...document.querySelectorAll("section")].find(each => each.textContent.startsWith("%s"));
   const shown = section.querySelector("pre");
   new MutationObserver(() => shown.textContent.includes("HTTP") && done(shown.textContent))
     .observe(shown, {childList: true});
@@ -56,6 +57,16 @@ def test_a_browser_plays_and_seeks_a_stream_in_a_web_page(
         played = page.run("play(0.3)")
         assert (played["error"], played["hasAudio"]) == (None, True)
         assert played["frames"] > 0 or kind == "mp3"
+
+
+def test_a_browser_plays_and_seeks_in_a_signed_link_for_one_use(server: Server, browser: Browser, player: str) -> None:
+    path = issue(server, STREAMS["relay"], uses=1, network="client")
+    with browser.page() as page:
+        page.go(player)
+        assert page.run(f"load({json.dumps(server.url + path)})")["duration"] > 1
+        assert page.run("seek(video.duration / 2)") > 0
+        assert page.run("play(0.3)")["error"] is None
+    assert server.ask(path).code == "link_invalid"
 
 
 @pytest.mark.parametrize("kind", STREAMS)
@@ -108,9 +119,12 @@ def test_the_api_documentation_in_the_browser_loads_nothing_from_other_servers(
         text = page.run("document.body.textContent")
         for word in ("GET /stream", "HEAD /stream", "GET /info", "If-None-Match", "precondition_failed", "video/mp2t"):
             assert word in text
-        answer = page.run(SEND)
+        answer = page.run(SEND % "GET /ready")
         assert answer.startswith(f"curl -i '{server.url}/ready'")
         assert "HTTP 200" in answer
         assert '{"status":"ok"}' in answer
+        issued = page.run(SEND % "POST /links")
+        assert issued.startswith("curl -i -X POST -H 'Content-Type: application/json' -d '{")
+        assert f'"url":"{server.url}/s/' in issued
         asked = page.run("performance.getEntriesByType('resource').map(each => new URL(each.name).origin)")
         assert set(asked) == {server.url}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from serverpy.sample.site import SampleSite
+from tests.links import issue
 from tests.players.films import FILMS, sources
 from tests.players.tools import said
 from tests.server import Server
@@ -85,3 +86,16 @@ def test_a_seek_in_a_woven_film_sends_few_requests_to_the_media_server(
     asked = {path: times for path, times in site.counts("/tube/media/").items() if f"sought-{film}/" in path}
     assert len(asked) == 2
     assert max(asked.values()) <= MAX_REQUESTS
+
+
+@pytest.mark.parametrize("film", ["prog.mp4", "moov-last.mp4", "vp9.webm"])
+def test_a_signed_link_for_one_use_can_be_decoded_once_and_with_a_seek(
+    server: Server, site: SampleSite, film: str
+) -> None:
+    """FFmpeg reads the index at the end and seeks, with ranges that continue the one use."""
+    path = issue(server, f"/media/{film}", uses=1)
+    seek = ("-ss", "2", "-i", f"{server.url}{path}", "-frames:v", "1", "-f", "framemd5", "-")
+    assert said("ffmpeg", "-v", "error", *seek) == said(
+        "ffmpeg", "-v", "error", "-ss", "2", "-i", str(site.path(film)), *seek[4:]
+    )
+    assert server.ask(path).code == "link_invalid"

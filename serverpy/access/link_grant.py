@@ -1,0 +1,44 @@
+"""The grant of a request that comes by a signed link."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from serverpy.access.grant import Grant
+from serverpy.access.key import Key
+
+
+class LinkGrant(Grant):
+    """The rights of `base`, without a limit on the rate of extractions. `base` is the grant of the `key` that issued
+    the link, or that of the client if no key did. `is_local` is about the client. `spend` counts bytes against the
+    limit of the link itself."""
+
+    is_admin = False
+
+    def __init__(
+        self, base: Grant, key: Key | None = None, *, is_local: bool = False, spend: Callable[[int], None] | None = None
+    ) -> None:
+        self._base = base
+        self._spend = spend
+        self.key = key
+        self.account = base.account
+        self.is_local = is_local
+        self.counts_bytes = base.counts_bytes or spend is not None
+
+    @property
+    def methods(self) -> Collection[str]:
+        return self._base.methods
+
+    def check_site(self, extractor: str) -> None:
+        self._base.check_site(extractor)
+
+    def enter(self) -> None:
+        self._base.enter()
+
+    def leave(self) -> None:
+        self._base.leave()
+
+    def spend(self, nbytes: int) -> None:
+        if self._spend is not None:
+            self._spend(nbytes)
+        self._base.spend(nbytes)

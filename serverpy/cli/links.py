@@ -1,0 +1,125 @@
+"""The commands `serverpy links sign` and `serverpy links verify`: signed links without a server that runs. They need
+the same LINK_SECRET or STATE_DIR as the server."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import click
+
+from serverpy.cli.options import named_options
+from serverpy.cli.terminal import one_line, page_url
+from serverpy.errors import ConfigurationError
+from serverpy.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from serverpy.access.links import Link, LinkKey
+
+SETTINGS = ("public_url", "root_path", "host", "port", "link_secret", "link_ttl", "state_dir")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group("links", help="Sign links that expire and need no key, and show what a link allows.")
+def command() -> None:
+    """Run the command that the arguments name."""
+
+
+def _parameters(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for each parameter of `POST /links`."""
+    from serverpy.api.link_query import LinkQuery
+
+    for name, field in reversed(LinkQuery.model_fields.items()):
+        if name != "url":
+            is_flag = field.annotation is bool
+            command = click.option(f"--{name}", is_flag=is_flag, default=None, help=field.description)(command)
+    return command
+
+
+@command.command("sign", help="Print a signed link to the media of the page URL.")
+@click.argument("url", callback=lambda _context, _argument, value: page_url(value))
+@_parameters
+@_JSON
+@named_options(*SETTINGS)
+def sign_command(url: str, as_json: bool, **options: Any) -> None:
+    from serverpy.access.link_secrets import load_or_make
+    from serverpy.access.links import sign
+    from serverpy.api.link_query import link_path, make_link, parse_link_query
+
+    settings = load_settings(**{name: options.pop(name) for name in SETTINGS})
+    query = parse_link_query({"url": url, **{name: value for name, value in options.items() if value is not None}})
+    link = make_link(query, now=time.time(), ttl=settings.link_ttl)
+    address = _base(settings) + link_path(link, sign(link, _keys(settings, load_or_make)[0]))
+    print(json.dumps({"url": address, "expires": _date(link.expires)}) if as_json else address)
+
+
+@command.command("verify", help="Show what the signed LINK (or its token alone) allows. Fails if it is not valid.")
+@click.argument("link")
+@_JSON
+@named_options("link_secret", "state_dir")
+def verify_command(link: str, as_json: bool, **options: Any) -> None:
+    from serverpy.access.link_secrets import load
+    from serverpy.access.links import open_link
+
+    opened = open_link(_token(link), _keys(load_settings(**options), load), time.time())
+    found = {name: value for name, value in _described(opened).items() if value is not None}
+    if as_json:
+        sys.stdout.write(json.dumps(found) + "\n")
+    else:
+        sys.stdout.writelines(
+            f"{name}: {one_line(value) if isinstance(value, str) else json.dumps(value)}\n"
+            for name, value in found.items()
+        )
+
+
+def _described(link: Link) -> dict[str, Any]:
+    """Return the content of a link under the names of `POST /links`."""
+    return {
+        "route": link.route,
+        "url": link.url,
+        **link.params,
+        "expires": _date(link.expires),
+        "key": link.key or None,
+        "network": None if link.network is None else str(link.network),
+        "uses": link.uses,
+        "bytes": link.max_bytes,
+    }
+
+
+def _keys(settings: Settings, kept: Callable[[Path], tuple[str, ...]]) -> tuple[LinkKey, ...]:
+    """Return the keys of the server: those of LINK_SECRET, or else those that `kept` finds in STATE_DIR. Raises
+    `ConfigurationError` if there are none."""
+    from serverpy.access.links import derive
+
+    secrets = tuple(each.get_secret_value() for each in settings.link_secret)
+    try:
+        if not secrets and settings.state_dir is not None:
+            secrets = kept(settings.state_dir)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"signed links need LINK_SECRET, because STATE_DIR cannot be used: {error}") from None
+    if not secrets:
+        raise ConfigurationError("signed links need LINK_SECRET or STATE_DIR")
+    return tuple(map(derive, secrets))
+
+
+def _base(settings: Settings) -> str:
+    if settings.public_url is not None:
+        return settings.public_url.rstrip("/")
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"http://{host}:{settings.port}{settings.root_path}"
+
+
+def _token(link: str) -> str:
+    """Return the token in a link, which follows the segment `s` of its path. Returns `link` if it has no such part."""
+    _, found, rest = urlsplit(link).path.rpartition("/s/")
+    return rest.partition("/")[0] if found else link
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

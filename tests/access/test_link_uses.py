@@ -1,0 +1,134 @@
+"""The uses and bytes of limited links, with the range patterns of players."""
+
+from __future__ import annotations
+
+import pytest
+
+from serverpy.access.grant import UNLIMITED
+from serverpy.access.link_grant import LinkGrant
+from serverpy.access.link_uses import LinkUses, asks_from_start
+from serverpy.access.links import SKEW_SECONDS, Link
+from serverpy.errors import Busy, LinkInvalid, QuotaExceeded
+from serverpy.ranges import parse_range
+
+SIZE = 5_000_000
+
+
+def link(id: str = "a", *, expires: int = 1000, uses: int | None = None, max_bytes: int | None = None) -> Link:
+    return Link(url="http://a/", expires=expires, id=id.encode(), uses=uses, max_bytes=max_bytes)
+
+
+def play(uses: LinkUses, shared: Link, header: str | None) -> None:
+    """Request the range `header` of a file of `SIZE` bytes, or all of it, as `api/links.py` does."""
+    asked = None if header is None else parse_range(header)
+    uses.check(shared, from_start=asks_from_start(asked))
+    if asked is None:
+        uses.begin(shared, 0, None)
+        return
+    first = max(0, SIZE - (asked.last or 0)) if asked.first is None else asked.first
+    last = SIZE - 1 if asked.last is None or asked.first is None else asked.last
+    uses.begin(shared, first, last - first + 1)
+
+
+PLAYERS: dict[str, list[str | None]] = {
+    "curl": [None],
+    "curl that resumes": [None, "bytes=1000000-"],
+    "mpv, a film with its index at the end": ["bytes=0-", "bytes=4900000-", "bytes=48-", "bytes=2500000-"],
+    "VLC": [None, "bytes=4900000-", "bytes=40-"],
+    "Chromium": ["bytes=0-", "bytes=4980736-", "bytes=3000000-"],
+    "Safari": ["bytes=0-1", "bytes=0-4999999", "bytes=4980736-4999999", "bytes=65536-4999999"],
+    "a downloader with four connections": [
+        "bytes=0-1249999",
+        "bytes=1250000-2499999",
+        "bytes=2500000-3749999",
+        "bytes=3750000-4999999",
+    ],
+    "a player that reads the end first": ["bytes=-1000", "bytes=48-"],
+}
+
+
+@pytest.mark.parametrize("player", PLAYERS)
+def test_playing_a_film_once_is_one_use(player: str) -> None:
+    uses, shared = LinkUses(), link(uses=1)
+    for header in PLAYERS[player]:
+        play(uses, shared, header)
+    for again in (None, "bytes=0-"):
+        with pytest.raises(LinkInvalid, match="used as often as it allows: 1 times"):
+            play(uses, shared, again)
+
+
+def test_a_continuing_range_is_allowed_after_the_last_use() -> None:
+    uses, shared = LinkUses(), link(uses=2)
+    for header in (None, "bytes=0-", "bytes=5-", "bytes=-7"):
+        play(uses, shared, header)
+
+
+def test_a_range_before_the_first_use_is_a_use() -> None:
+    """Otherwise a link for one use would be free for whoever leaves out the first byte."""
+    uses, shared = LinkUses(), link(uses=1)
+    play(uses, shared, "bytes=1-")
+    play(uses, shared, "bytes=2-")
+    with pytest.raises(LinkInvalid):
+        play(uses, shared, None)
+
+
+def test_a_range_that_is_not_honoured_is_a_use() -> None:
+    """The media server has ignored the range, so the response begins with the first byte."""
+    uses, shared = LinkUses(), link(uses=1)
+    play(uses, shared, None)
+    uses.check(shared, from_start=False)
+    with pytest.raises(LinkInvalid):
+        uses.begin(shared, 0, None)
+
+
+def test_two_responses_at_once_cannot_share_the_last_use() -> None:
+    uses, shared = LinkUses(), link(uses=1)
+    uses.check(shared, from_start=True)
+    uses.check(shared, from_start=True)
+    uses.begin(shared, 0, None)
+    with pytest.raises(LinkInvalid):
+        uses.begin(shared, 0, None)
+
+
+def test_the_bytes_of_a_link_are_counted_over_all_its_streams() -> None:
+    uses, shared = LinkUses(), link(max_bytes=100)
+    grant = LinkGrant(UNLIMITED, spend=lambda nbytes: uses.spend(shared, nbytes))
+    play(uses, shared, None)
+    grant.spend(60)
+    play(uses, shared, "bytes=60-")
+    grant.spend(40)
+    for header in (None, "bytes=5-"):
+        with pytest.raises(LinkInvalid, match="All bytes"):
+            play(uses, shared, header)
+    with pytest.raises(QuotaExceeded):
+        grant.spend(1)
+
+
+def test_a_chunk_beyond_the_limit_is_not_sent_and_ends_the_link() -> None:
+    uses, shared = LinkUses(), link(max_bytes=100)
+    uses.spend(shared, 99)
+    with pytest.raises(QuotaExceeded):
+        uses.spend(shared, 2)
+    with pytest.raises(LinkInvalid):
+        uses.check(shared, from_start=False)
+
+
+def test_a_link_without_limits_is_not_counted() -> None:
+    uses, shared = LinkUses(), link()
+    play(uses, shared, None)
+    uses.spend(shared, 1 << 40)
+    assert len(uses) == 0
+
+
+def test_expired_links_make_room_and_others_are_not_forgotten() -> None:
+    now = 0.0
+    uses = LinkUses(most=2, clock=lambda: now)
+    play(uses, link("a", uses=1, expires=1000), None)
+    play(uses, link("b", uses=1, expires=2000), None)
+    with pytest.raises(Busy):
+        play(uses, link("c", uses=1), None)
+    now = 1000 + SKEW_SECONDS
+    play(uses, link("c", uses=1, expires=2000), None)
+    assert len(uses) == 2
+    with pytest.raises(LinkInvalid):
+        play(uses, link("b", uses=1, expires=2000), None)

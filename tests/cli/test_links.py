@@ -1,0 +1,119 @@
+"""`serverpy links sign` and `serverpy links verify`, which need the secret of the server but no server."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from click.testing import CliRunner, Result
+
+from serverpy.access.link_secrets import FILE_NAME
+from serverpy.cli.main import cli
+from serverpy.errors import ConfigurationError, LinkInvalid, ServerPYError
+from serverpy.sample.site import SampleSite
+from tests.server import serving
+
+PAGE = "https://example.org/watch?v=1"
+SECRET = "the-secret-of-the-server"
+
+
+@pytest.fixture(autouse=True)
+def empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Run the test in an empty directory, with a state directory in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SERVERPY_STATE_DIR", str(tmp_path / "state"))
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["links", *arguments])
+
+
+def printed(*arguments: str) -> str:
+    done = run(*arguments)
+    assert (done.exit_code, done.exception) == (0, None)
+    return done.stdout.removesuffix("\n")
+
+
+def error(*arguments: str) -> ServerPYError:
+    done = run(*arguments)
+    assert isinstance(done.exception, ServerPYError)
+    return done.exception
+
+
+def test_a_signed_link_can_be_verified() -> None:
+    options = ("--to", "mp4", "--uses", "3", "--bytes", "1GiB", "--network", "2001:db8::1", "--item", "2", "--download")
+    link = printed("sign", PAGE, *options, "--ttl", "60")
+    assert link.startswith("http://127.0.0.1:8000/s/")
+    found = json.loads(printed("verify", "--json", link))
+    expires = datetime.fromisoformat(found.pop("expires")).timestamp()
+    assert 50 < expires - datetime.now().timestamp() <= 60
+    assert found == {
+        "route": "stream", "url": PAGE, "to": "mp4", "item": 2, "download": True, "network": "2001:db8::/64",
+        "uses": 3, "bytes": 1 << 30,
+    }  # fmt: skip
+    shown = printed("verify", link).splitlines()
+    assert shown[:3] == ["route: stream", f"url: {PAGE}", "to: mp4"]
+    assert printed("verify", urlsplit(link).path.split("/")[2]) == "\n".join(shown)
+
+
+def test_json_has_the_fields_of_the_server() -> None:
+    document = json.loads(printed("sign", "--json", PAGE))
+    assert document.keys() == {"url", "expires"}
+    assert document["expires"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("options", "base"),
+    [
+        ((), "http://127.0.0.1:8000/s/"),
+        (("--host", "::1", "--port", "80", "--root-path", "/films"), "http://[::1]:80/films/s/"),
+        (("--public-url", "https://media.example/x/", "--root-path", "/films"), "https://media.example/x/s/"),
+    ],
+)
+def test_the_settings_say_how_a_link_begins(options: tuple[str, ...], base: str) -> None:
+    assert printed("sign", PAGE, *options).startswith(base)
+
+
+def test_a_link_of_the_command_opens_at_the_server(site: SampleSite, tmp_path: Path) -> None:
+    with serving(site, link_secret=SECRET) as server:
+        link = printed("sign", f"{site.http}/page/prog", "--link-secret", SECRET, "--port", str(server.port))
+        answer = server.ask(urlsplit(link).path, verb="HEAD")
+        assert (answer.status, answer.headers["content-type"]) == (200, "video/mp4")
+
+
+def test_signing_makes_the_secret_and_verifying_does_not(tmp_path: Path) -> None:
+    assert "signed links need LINK_SECRET" in str(error("verify", "abc"))
+    assert not (tmp_path / "state").exists()
+    printed("sign", PAGE)
+    assert (tmp_path / "state" / FILE_NAME).exists()
+    assert isinstance(error("verify", "abc"), LinkInvalid)
+
+
+@pytest.mark.parametrize("state", ["none", "/proc/serverpy"])
+def test_signing_without_a_lasting_secret_is_refused(state: str) -> None:
+    assert isinstance(error("sign", PAGE, "--state-dir", state), ConfigurationError)
+    assert printed("sign", PAGE, "--state-dir", state, "--link-secret", SECRET)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (("--uses", "0"), "`uses`"),
+        (("--ttl", "x"), "`ttl`"),
+        (("--route", "feed"), "`route`"),
+        (("--network", "client"), "`network`"),
+    ],
+)
+def test_an_invalid_parameter_is_refused(options: tuple[Any, ...], name: str) -> None:
+    assert name in str(error("sign", PAGE, *options))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["sign"], ["sign", "ftp://a/"], ["sign", PAGE, "--colour", "red"], ["verify"], ["nonsense"]]
+)
+def test_invalid_arguments_of_serve_exit_with_status_2(arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
