@@ -122,10 +122,9 @@ def derive(secret: str) -> LinkKey:
     from Cryptodome.Hash import SHA256  # imported late, as in `_crypt`
     from Cryptodome.Protocol.KDF import HKDF
 
-    derived = HKDF(secret.encode(), _KEY_BYTES, b"", SHA256, num_keys=3, context=_LABEL)
-    assert isinstance(derived, tuple)
-    mac, cipher, id = derived
-    return LinkKey(id[:_ID_BYTES], mac, cipher)
+    derived = HKDF(secret.encode(), 2 * _KEY_BYTES + _ID_BYTES, b"", SHA256, context=_LABEL)
+    assert isinstance(derived, bytes)  # a list only if several keys are asked for
+    return LinkKey(derived[2 * _KEY_BYTES :], derived[:_KEY_BYTES], derived[_KEY_BYTES : 2 * _KEY_BYTES])
 
 
 def sign(link: Link, key: LinkKey) -> str:
