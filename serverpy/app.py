@@ -12,6 +12,11 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from serverpy import SUMMARY, __version__
+from serverpy.access.clients import parse_networks
+from serverpy.access.gate import Gate
+from serverpy.access.key_file import KeyFile
+from serverpy.access.rules import Policy
+from serverpy.access.sessions import session_secret
 from serverpy.api.access import Access
 from serverpy.api.errors import add_error_handlers
 from serverpy.api.middleware import EXPOSED_HEADERS, Checks, Frame
@@ -48,7 +53,8 @@ def create_app(
     (`api/hosts.py`). Raises `ConfigurationError` if the settings cannot work together."""
     settings = settings or load_settings()
     own = own_sockets(settings)
-    make_server = functools.partial(Server, on_refusal=on_refusal or _log_refusal)
+    gate = make_gate(settings)
+    make_server = functools.partial(Server, on_refusal=on_refusal or _log_refusal, gate=gate)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -70,10 +76,11 @@ def create_app(
         redirect_slashes=False,  # a redirect would go to the request's unchecked Host
     )
     app.state.server = make_server(Engine(settings, own))
+    app.state.gate = gate
     add_routes(app)
     app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it
     add_error_handlers(app)
-    app.add_middleware(Access)
+    app.add_middleware(Access, gate=gate)
     app.add_middleware(Checks, hosts=settings.served_hosts if checks_host or settings.allowed_hosts else None)
     if settings.cors_origins:
         app.add_middleware(
@@ -86,6 +93,21 @@ def create_app(
         )
     app.add_middleware(Frame, embeddable=bool(settings.cors_origins))
     return app
+
+
+def make_gate(settings: Settings) -> Gate:
+    """Make the gate before the routes. Raises `ConfigurationError` if the keys cannot be read."""
+    return Gate(
+        Policy(
+            require_key=settings.require_key,
+            open=settings.open,
+            admin_networks=parse_networks(settings.admin_networks),
+        ),
+        None if settings.api_keys_file is None else KeyFile(settings.api_keys_file),
+        trusted=parse_networks(settings.trusted_proxies),
+        session_secrets=[session_secret(settings.link_secret.get_secret_value())],
+        own_hosts=settings.own_hosts,
+    )
 
 
 def _log_refusal(error: ConfigurationError) -> None:

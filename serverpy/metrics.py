@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,6 +54,10 @@ class Sample:
     budget_total: int
     loop_lag_p50: float
     loop_lag_p99: float
+    refused: Mapping[str, int]
+    """Requests that were refused before their route, by the code of the error."""
+    ends: Mapping[str, int]
+    """Streams that have ended, by their end (`Record.end`)."""
 
 
 def memory_of(pid: int | None) -> Memory:

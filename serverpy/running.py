@@ -6,18 +6,22 @@ as admitted once the budget has reserved its bytes.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
+from serverpy.access.key import Key
 from serverpy.plan import Plan
 
 
 class Record:
     """One stream. `client` is the client's address, `host` that of the page with its port, `site` the extractor's name.
-    `cancel` ends the stream: its body is closed, and its connection is cut so that the client notices."""
+    `key` is the API key of the request, if it has one. `cancel` ends the stream: its body is closed, and its connection
+    is cut so that the client notices. Its argument becomes `end`."""
 
-    def __init__(self, id: str, client: str, cancel: Callable[[], None]) -> None:
+    def __init__(self, id: str, client: str, cancel: Callable[[str], None], key: Key | None = None) -> None:
         self.id = id
         self.client = client
+        self.key = key
         self.cancel = cancel
         self.host: str | None = None
         self.site: str | None = None
@@ -29,7 +33,8 @@ class Record:
         self.is_admitted = False
         """Whether the stream runs or is being opened. If not, the request waits for a slot."""
         self.end: str | None = None
-        """The end of the stream: `complete`, `left`, `cancelled`, `stalled`, `shutdown`, or the code of an error."""
+        """The end of the stream: `complete`, `left`, `cancelled`, `revoked` (with its key), `stalled`, `shutdown`, or
+        the code of an error."""
         self._started = time.monotonic()
 
     @property
@@ -45,7 +50,7 @@ class Record:
 
 def unlisted() -> Record:
     """Make a record for a caller that does not observe the stream."""
-    return Record("", "", lambda: None)
+    return Record("", "", lambda _end: None)
 
 
 class Running:
@@ -53,6 +58,8 @@ class Running:
 
     def __init__(self) -> None:
         self._records: dict[Record, None] = {}
+        self.ends: Counter[str] = Counter()
+        """Number of streams that have ended, by `Record.end`."""
 
     def __iter__(self) -> Iterator[Record]:
         """Yield every record, oldest first."""
@@ -63,11 +70,13 @@ class Running:
         """Number of streams that run or are being opened."""
         return sum(record.is_admitted for record in self._records)
 
-    def begin(self, id: str, client: str, cancel: Callable[[], None]) -> Record:
+    def begin(self, id: str, client: str, cancel: Callable[[str], None], key: Key | None = None) -> Record:
         """Add a new record, which is listed until `remove`. `cancel` must end the record's stream."""
-        record = Record(id, client, cancel)
+        record = Record(id, client, cancel, key)
         self._records[record] = None
         return record
 
     def remove(self, record: Record) -> None:
         del self._records[record]
+        if record.end is not None:
+            self.ends[record.end] += 1

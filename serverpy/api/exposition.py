@@ -52,6 +52,11 @@ COUNTERS = {
     "log_lines_dropped": ("serverpy_log_lines_dropped", "Lines of the log that stderr did not take in time."),
 }
 """Counters, in the same form as `HELP`."""
+LABELLED = {
+    "refused": ("serverpy_refused", "Requests refused for their key, their address or their way, by code.", "code"),
+    "ends": ("serverpy_streams_ended", "Streams that have ended, by their end or the code of their error.", "end"),
+}
+"""Counters with a label: also the label's name."""
 
 
 def prometheus_text(sample: Sample) -> bytes:
@@ -63,6 +68,7 @@ def prometheus_text(sample: Sample) -> bytes:
 
 class _Sampled(Collector):
     def __init__(self, sample: Sample) -> None:
+        self._sample = sample
         self._values = _flat(asdict(sample))
 
     def collect(self) -> Iterator[Metric]:
@@ -70,6 +76,11 @@ class _Sampled(Collector):
             yield GaugeMetricFamily(name, help_text, value=self._values[field])
         for field, (name, help_text) in COUNTERS.items():
             yield CounterMetricFamily(name, help_text, value=self._values[field])
+        for field, (name, help_text, label) in LABELLED.items():
+            family = CounterMetricFamily(name, help_text, labels=(label,))
+            for value, count in sorted(getattr(self._sample, field).items()):
+                family.add_metric((value,), count)
+            yield family
 
 
 def _flat(values: dict[str, object]) -> dict[str, float]:

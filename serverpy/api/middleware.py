@@ -23,6 +23,7 @@ EXPOSED_HEADERS = [
     "X-Estimated-Content-Length", "X-Request-ID", "X-ServerPY-Method",
 ]  # fmt: skip
 """Headers that scripts of an allowed origin may read (CORS)."""
+_PRIVATE = ((b"referrer-policy", b"no-referrer"), (b"x-robots-tag", b"noindex, nofollow"))
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _STARTED = "serverpy.started"
 """Key that is in the scope once the response has begun."""
@@ -30,7 +31,8 @@ _STARTED = "serverpy.started"
 
 class Frame:
     """The outermost middleware: a request id, `nosniff`, Cross-Origin-Resource-Policy, and `no-store` for responses
-    without a Cache-Control of their own. `embeddable` states whether pages of other sites may embed media. The request
+    without a Cache-Control of their own. No search engine may list a response, and links in it do not tell other sites
+    its address. `embeddable` states whether pages of other sites may embed media. The request
     of a media element does not name the origin of its page, so the server allows all pages or none. Chromium treats two
     ports of an IP address as one site in Sec-Fetch-Site, but not in Cross-Origin-Resource-Policy, so a request from the
     same site gets `cross-origin`."""
@@ -56,6 +58,7 @@ class Frame:
                     (b"x-request-id", request_id),
                     (b"x-content-type-options", b"nosniff"),
                     (b"cross-origin-resource-policy", policy),
+                    *_PRIVATE,
                 ]
                 if not any(name == b"cache-control" for name, _ in headers):
                     headers.append((b"cache-control", b"no-store"))

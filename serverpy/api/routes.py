@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from serverpy import __version__
-from serverpy.api import openapi
-from serverpy.api.access import grant_of
+from serverpy.api import login, openapi
+from serverpy.api.access import caller_of, grant_of
 from serverpy.api.conditional import Conditional, validators
 from serverpy.api.filenames import content_disposition, file_name, own_name
 from serverpy.api.health import Health, health_of
@@ -81,6 +81,7 @@ async def stream(request: Request, query: Annotated[StreamQuery, Query()]) -> St
         running=server.running,
         request_id=request.scope["state"][REQUEST_ID],
         stall_timeout=server.stall_timeout,
+        key=caller_of(request).key,
     )
 
 
@@ -176,6 +177,12 @@ async def docs() -> Response:
     return HTMLResponse(await asyncio.to_thread(DOCS.read_bytes), headers={"Content-Security-Policy": DOCS_POLICY})
 
 
+@router.api_route("/robots.txt", methods=["GET", "HEAD"], include_in_schema=False)
+async def robots() -> Response:
+    """Ask crawlers to stay away: each page that they request here would be an extraction."""
+    return PlainTextResponse("User-agent: *\nDisallow: /\n")
+
+
 for _path, _endpoint in (("/info", info), ("/health", health), ("/ready", ready), ("/metrics", metrics)):
     router.add_api_route(_path, _endpoint, methods=["HEAD"], include_in_schema=False)
 
@@ -183,7 +190,7 @@ for _path, _endpoint in (("/info", info), ("/health", health), ("/ready", ready)
 def add_routes(app: FastAPI) -> None:
     """Add the routes themselves to `app`: `include_router` would wrap each of them in another layer of routing, which
     costs CPU at each step of a stream."""
-    app.router.routes += [*streams.routes, *router.routes]
+    app.router.routes += [*streams.routes, *router.routes, *login.router.routes]
 
 
 def _exposed(sample: Sample) -> Response:

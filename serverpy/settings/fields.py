@@ -30,6 +30,7 @@ from serverpy.settings.types import (
     Networks,
     OptionalAddress,
     OptionalFile,
+    OptionalPath,
     OptionalProxy,
     OptionalRate,
     OptionalSeconds,
@@ -161,8 +162,17 @@ class Settings(SourcedSettings):
     deny_sites: Words = setting("Extractors that may not run.", default=(), unit="list")
     generic_extractor: bool = setting("Whether pages that no extractor knows are searched for media.", default=True)
 
-    api_keys_file: OptionalFile = setting("File with the API keys.", default=None)
+    api_keys_file: OptionalPath = setting(
+        "File with the API keys (docs/access.md); changes take effect without a restart.", default=None
+    )
     require_key: bool = setting("Whether every request needs a key or a signed link.", default=False)
+    admin_networks: Networks = setting(
+        "Clients that may read `/health`, `/metrics` and the like without an admin key; with REQUIRE_KEY only these "
+        "two.",
+        default=("127.0.0.0/8", "::1"),
+        unit="list",
+        shown="loopback",
+    )
     link_secret: Secret = setting(
         "Secret that signs links. Set it in the environment or the file: other users of the machine can see options.",
         default_factory=lambda: SecretStr(secrets.token_urlsafe(32)),
@@ -173,7 +183,7 @@ class Settings(SourcedSettings):
         "Requests that each key or address may make, in the syntax of the `limits` library.", default="60/minute"
     )
     trusted_proxies: Networks = setting(
-        "Addresses of proxies whose X-Forwarded-For is trusted.", default=(), unit="list"
+        "Addresses of proxies whose X-Forwarded-For and X-Forwarded-Proto are trusted.", default=(), unit="list"
     )
     cors_origins: Origins = setting(
         "Origins whose pages may call the server; `*` allows all, without credentials.", default=(), unit="list"
@@ -190,7 +200,11 @@ class Settings(SourcedSettings):
         "Address at which clients reach this server, if it differs from HOST and PORT: `https://media.example`.",
         default=None,
     )
-    open: bool = setting("Answer for every Host, which turns the check of ALLOWED_HOSTS off.", default=False)
+    open: bool = setting(
+        "Serve everybody: listen on other addresses than loopback and serve requests from proxies without REQUIRE_KEY. "
+        "Also answer for every Host, which turns the check of ALLOWED_HOSTS off.",
+        default=False,
+    )
 
     proxy: OptionalProxy = setting(
         "Proxy for extractions and media requests: http, socks4, socks4a, socks5 or socks5h, with its port. "
@@ -218,8 +232,9 @@ class Settings(SourcedSettings):
             "QUEUE_CHUNKS × CHUNK_BYTES is more than MEMORY_BUDGET: no stream would ever fit": (
                 self.queue_chunks * self.chunk_bytes > self.memory_budget
             ),
-            "REQUIRE_KEY: API keys are not available in this version": self.require_key,
-            "API_KEYS_FILE: API keys are not available in this version": self.api_keys_file is not None,
+            "REQUIRE_KEY: set API_KEYS_FILE, too; `serverpy serve --create-key` makes the file and a first key": (
+                self.require_key and self.api_keys_file is None
+            ),
             "STATE_URL: only memory:// is available in this version": self.state_url != "memory://",
         }
         if any(faults.values()):
@@ -244,8 +259,11 @@ class Settings(SourcedSettings):
     @property
     def served_hosts(self) -> frozenset[str] | None:
         """The names that the server answers for besides IP addresses and `localhost`; None for all names."""
-        if self.open or self.require_key:
-            return None
+        return None if self.open or self.require_key else self.own_hosts
+
+    @property
+    def own_hosts(self) -> frozenset[str]:
+        """The names of this server that the settings name."""
         public = None if self.public_url is None else urlsplit(self.public_url).hostname
         own = [host_name(name) for name in (self.host, public) if name and ":" not in name]
         return frozenset({*own, *self.allowed_hosts})

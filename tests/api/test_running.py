@@ -52,7 +52,7 @@ async def test_cancelling_a_waiting_record_ends_its_request_and_cuts_the_connect
     await eventually(lambda: running.streams == 1)
     (record,) = running
     assert (record.id, record.client, record.method) == ("7", "192.0.2.1", None)
-    record.cancel()
+    record.cancel("cancelled")
     await serving
     assert client.cut.is_set()
     assert record.end == "cancelled"
