@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from serverpy.access.key import Key
-from serverpy.access.keys import Keys, format_key, parse_keys
+from serverpy.access.keys import Keys, digest_of, format_key, new_secret, parse_keys
 from serverpy.errors import ConfigurationError
 from serverpy.locks import wait_for_lock
 
@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 1.0
 """Least time between two looks at the file."""
+ADMIN = "admin"
+"""Name of the first key."""
 MAX_BYTES = 16 * 1024 * 1024
 Stamp = tuple[int, ...]
 """What tells one state of a file from another."""
@@ -85,6 +87,21 @@ def add(path: Path, make: Callable[[Keys], Key | None]) -> Key | None:
             raise ConfigurationError(f"there is already a key {key.name} in {path}")
         _replace(path, f"{text.rstrip()}\n\n{format_key(key)}".lstrip(), [*keys, key])
         return key
+
+
+def add_first_admin(path: Path) -> str | None:
+    """Make a first admin key in the file at `path`, which is created if it is missing. Returns the secret of the key,
+    or None if the file already has an admin key. Raises `ConfigurationError` as `add` does."""
+    secret = new_secret()
+
+    def make(keys: Keys) -> Key | None:
+        if any(key.admin for key in keys):
+            return None
+        names = (ADMIN, *(f"{ADMIN}-{number}" for number in range(2, len(keys) + 3)))
+        name = next(name for name in names if keys.get(name) is None)
+        return Key(name=name, digest=digest_of(secret.encode()), admin=True)
+
+    return None if add(path, make) is None else secret
 
 
 def revoke(path: Path, name: str) -> None:

@@ -1,5 +1,5 @@
-"""The command `serverpy keys`, which adds, lists and revokes the API keys in API_KEYS_FILE. A running server notices the
-change by itself."""
+"""The command `serverpy keys`, which adds, lists and revokes the API keys in API_KEYS_FILE. A running server notices
+changes by itself."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ from serverpy.errors import ConfigurationError
 from serverpy.settings import load_settings
 from serverpy.settings.types import format_size
 
-ADMIN = "admin"
-"""Name of the first key."""
 Command = Callable[..., Any]
 
 
@@ -84,21 +82,6 @@ def list_(api_keys_file: str | None, as_json: bool) -> None:
 def revoke(name: str, api_keys_file: str | None, as_json: bool) -> None:
     key_file.revoke(_path(api_keys_file), name)
     print(json.dumps({"name": name, "revoked": True}) if as_json else f"revoked the key {name}")
-
-
-def first_admin(path: Path) -> str | None:
-    """Make a first admin key in the file at `path`, which is created if it is missing. Returns the key, or None if the
-    file already has an admin key. Raises `ConfigurationError` if the file is invalid or cannot be written."""
-    secret = new_secret()
-
-    def make(keys: Keys) -> Key | None:
-        if any(key.admin for key in keys):
-            return None
-        names = [ADMIN, *(f"{ADMIN}-{number}" for number in range(2, len(keys) + 3))]
-        name = next(name for name in names if keys.get(name) is None)
-        return Key(name=name, digest=digest_of(secret.encode()), admin=True)
-
-    return None if key_file.add(path, make) is None else secret
 
 
 def _path(given: str | None) -> Path:

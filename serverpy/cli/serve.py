@@ -24,8 +24,7 @@ from urllib.parse import quote
 import click
 
 from serverpy.access.clients import parse_address
-from serverpy.access.key_file import load
-from serverpy.cli.keys import first_admin
+from serverpy.access.key_file import add_first_admin, load
 from serverpy.cli.options import setting_options
 from serverpy.errors import ConfigurationError
 from serverpy.extras import SAMPLE
@@ -79,9 +78,9 @@ def _create_key(path: Path | None) -> None:
     """Print a first admin key, unless there is an admin key already."""
     if path is None:
         raise ConfigurationError("--create-key: set API_KEYS_FILE to the file that the key is to be added to")
-    key = first_admin(path)
-    if key is not None:
-        print(f"The first admin key, which is not shown again: {key}", flush=True)
+    secret = add_first_admin(path)
+    if secret is not None:
+        print(f"The first admin key, which is not shown again: {secret}", flush=True)
 
 
 def listen(settings: Settings) -> socket.socket:
