@@ -148,7 +148,7 @@ async def info(request: Request, url: UrlParameter) -> Info:
     return info_of(await delivery.info(url, grant_of(request)), delivery.capabilities)
 
 
-@router.get("/health", summary="The state of this process")
+@router.get("/health", summary="The state of this process", responses=openapi.ADMIN_RESPONSES)
 async def health(request: Request) -> Health:
     server = _server(request)
     sample = await server.sample()
@@ -165,7 +165,12 @@ async def ready(request: Request) -> Response:
     return JSONResponse({"status": status}, 200 if status == "ok" else 503)
 
 
-@router.get("/metrics", summary="The metrics of this process, for Prometheus", response_class=Response)
+@router.get(
+    "/metrics",
+    summary="The metrics of this process, for Prometheus",
+    response_class=Response,
+    responses=openapi.ADMIN_RESPONSES,
+)
 async def metrics(request: Request) -> Response:
     sample = await _server(request).sample()
     return await asyncio.to_thread(_exposed, sample)

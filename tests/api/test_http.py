@@ -14,9 +14,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
 
-from serverpy.api.exposition import COUNTERS, HELP
+from serverpy.api.exposition import COUNTERS, HELP, LABELLED
 from serverpy.api.health import Health
 from serverpy.api.problems import STATUS
+from serverpy.errors import LinkExpired, LinkInvalid
 from serverpy.info import Info
 from serverpy.sample.site import SampleSite
 from tests.server import Server, serving
@@ -510,8 +511,11 @@ def test_health_counts_a_running_stream(server: Server) -> None:
 def test_metrics_have_the_values_of_health_in_the_format_of_prometheus(server: Server) -> None:
     answer = server.ask("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
-    found = {family.name: family.samples[0].value for family in text_string_to_metric_families(answer.body.decode())}
+    families = {family.name: family.samples for family in text_string_to_metric_families(answer.body.decode())}
+    labelled = {name for name, *_ in LABELLED.values()}
+    found = {name: samples[0].value for name, samples in families.items() if name not in labelled}
     assert found.keys() == {name for name, _ in (HELP | COUNTERS).values()}
+    assert labelled <= families.keys()
     assert found["serverpy_budget_total_bytes"] == server.health()["budget"]["total"]
     assert found["serverpy_streams"] == 0
 
@@ -530,7 +534,24 @@ def test_the_openapi_document_lists_every_error_of_stream(server: Server) -> Non
         for status, answer in described.items()
         for code in answer.get("content", {}).get("application/problem+json", {}).get("examples", {})
     }
-    assert found == {(status, kind.code) for kind, (status, _) in STATUS.items()}
+    assert found == {
+        (status, kind.code) for kind, (status, _) in STATUS.items() if kind not in (LinkInvalid, LinkExpired)
+    }
+
+
+def test_the_openapi_document_names_the_ways_to_give_a_key(server: Server) -> None:
+    schema = server.ask("/openapi.json").json()
+    schemes = schema["components"]["securitySchemes"]
+    assert schemes.keys() == {"bearer", "basic", "api-key", "session"}
+    secured = {
+        path for path, operations in schema["paths"].items() if any("security" in each for each in operations.values())
+    }
+    assert secured == {"/stream", "/info", "/health", "/metrics"}
+    assert schema["paths"]["/stream"]["get"]["security"] == [{}, *({name: []} for name in schemes)]
+    assert schema["paths"]["/login"]["post"]["requestBody"]["content"].keys() == {
+        "application/json",
+        "application/x-www-form-urlencoded",
+    }
 
 
 def test_the_openapi_document_describes_the_header_fields_and_types_of_stream(server: Server) -> None:

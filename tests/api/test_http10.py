@@ -72,7 +72,7 @@ def test_an_unforeseen_exception_and_a_killed_server_end_in_a_reset(site: Sample
     with serving(site, complaints=True, python_path=tmp_path) as server:
         with pytest.raises(ConnectionResetError):
             ask(server, UNKNOWN_LENGTH, "relay")
-        assert "unforeseen" in server.log
+        wait_for(lambda: "unforeseen" in server.log)  # a thread writes the log
         server.settled()
         with pytest.raises(ConnectionResetError):
             ask(server, SLOW, "relay", server.process.kill)
