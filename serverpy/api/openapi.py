@@ -97,7 +97,8 @@ _SECURITY_SCHEMES = {
     },
     "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "The session after `POST /login`."},
 }
-_SECURITY: list[dict[str, list[str]]] = [{}, *[{name: []} for name in _SECURITY_SCHEMES]]
+_SECURITY: list[dict[str, list[str]]] = [{}]
+_SECURITY += [{name: []} for name in _SECURITY_SCHEMES]
 """Any of the schemes, or none: the settings of a server decide which requests need a key."""
 
 
