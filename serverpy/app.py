@@ -3,16 +3,23 @@ manages its lifespan."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from serverpy import SUMMARY, __version__
-from serverpy.api.access import Access
+from serverpy.access.clients import parse_networks
+from serverpy.access.gate import Gate
+from serverpy.access.key_file import KeyFile
+from serverpy.access.link_secrets import LinkSecrets
+from serverpy.access.rules import Policy
+from serverpy.access.sessions import session_secret
+from serverpy.api.access import Access, caller_of
 from serverpy.api.errors import add_error_handlers
 from serverpy.api.links import Links, add_link_routes
 from serverpy.api.middleware import EXPOSED_HEADERS, Checks, Frame, RootPath
@@ -50,7 +57,9 @@ def create_app(
     (`api/hosts.py`). Raises `ConfigurationError` if the settings cannot work together."""
     settings = settings or load_settings()
     own = own_sockets(settings)
-    make_server = functools.partial(Server, on_refusal=on_refusal or _log_refusal)
+    secrets = LinkSecrets([each.get_secret_value() for each in settings.link_secret], settings.state_dir)
+    gate = make_gate(settings, secrets)
+    make_server = functools.partial(Server, on_refusal=on_refusal or _log_refusal, gate=gate)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -74,12 +83,20 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.server = make_server(Engine(settings, own))
-    app.state.links = Links(settings)
+    app.state.links = Links(
+        settings,
+        secrets,
+        key_of=lambda request: caller_of(request).key,
+        find_key=gate.living,
+        grant_for=lambda key: app.state.server.limits.grant_for("", key),
+        refused=gate.refused,
+    )
+    app.state.gate = gate
     add_routes(app)
     add_link_routes(app)
     app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it
     add_error_handlers(app)
-    app.add_middleware(Access)
+    app.add_middleware(Access, gate=gate)
     app.add_middleware(Checks, hosts=settings.served_hosts if checks_host or settings.allowed_hosts else None)
     if settings.cors_origins:
         app.add_middleware(
@@ -94,6 +111,26 @@ def create_app(
     if settings.root_path:
         app.add_middleware(RootPath, root_path=settings.root_path)
     return app
+
+
+def make_gate(settings: Settings, secrets: LinkSecrets) -> Gate:
+    """Make the gate before the routes. The gate signs session cookies with `secrets`. Raises `ConfigurationError` if
+    the keys cannot be read."""
+
+    async def session_secrets() -> Sequence[bytes]:
+        return [session_secret(each) for each in await asyncio.to_thread(secrets.secrets)]
+
+    return Gate(
+        Policy(
+            require_key=settings.require_key,
+            open=settings.open,
+            admin_networks=parse_networks(settings.admin_networks),
+        ),
+        None if settings.api_keys_file is None else KeyFile(settings.api_keys_file),
+        trusted=parse_networks(settings.trusted_proxies),
+        session_secrets=session_secrets,
+        own_hosts=settings.own_hosts,
+    )
 
 
 def _log_refusal(error: ConfigurationError) -> None:

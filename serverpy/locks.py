@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 from enum import Enum, auto
 
@@ -26,3 +27,10 @@ def try_lock(descriptor: int) -> Lock:
     except OSError:
         return Lock.UNSUPPORTED
     return Lock.HELD
+
+
+def wait_for_lock(descriptor: int) -> None:
+    """Lock the file until `descriptor` is closed; wait for other holders. Has no effect on a file system without
+    locks."""
+    with contextlib.suppress(OSError):  # as in `try_lock`
+        fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -56,6 +56,8 @@ class Sample:
     budget_total: int
     loop_lag_p50: float
     loop_lag_p99: float
+    ends: Mapping[str, int]
+    """Streams that have ended, by their end (`Record.end`)."""
 
 
 def memory_of(pid: int | None) -> Memory:

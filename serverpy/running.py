@@ -6,19 +6,23 @@ the record; `delivery.py` fills it in, and marks it as admitted when the budget 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 
+from serverpy.access.key import Key
 from serverpy.plan import Plan
 
 
 class Record:
     """One stream. `client` is the client's address, `account` who pays (`Grant.account`), `host` the host of the page
-    with its port, `site` the extractor's name.
-    `cancel` ends the stream: its body is closed, and its connection is cut so that the client notices."""
+    with its port, `site` the extractor's name. `key` is the API key of the request, or None. `cancel` ends the stream:
+    its body is closed, and its connection is cut so that the client notices. The argument of `cancel` becomes
+    `end`."""
 
-    def __init__(self, id: str, client: str, cancel: Callable[[], None]) -> None:
+    def __init__(self, id: str, client: str, cancel: Callable[[str], None], key: Key | None = None) -> None:
         self.id = id
         self.client = client
+        self.key = key
         self.cancel = cancel
         self.account = ""
         self.host: str | None = None
@@ -32,7 +36,8 @@ class Record:
         """Whether the stream has been admitted: it runs or is being opened. Otherwise the request still waits for a
         place."""
         self.end: str | None = None
-        """How the stream ended: `complete`, `left`, `cancelled`, `stalled`, `shutdown`, or the code of an error."""
+        """The end of the stream: `complete`, `left`, `cancelled`, `revoked` (with its key), `stalled`, `shutdown`, or
+        the code of an error."""
         self._started = time.monotonic()
 
     @property
@@ -47,8 +52,8 @@ class Record:
 
 
 def unlisted() -> Record:
-    """Make a record that is not in the registry, for a caller that does not need to observe the stream."""
-    return Record("", "", lambda: None)
+    """Make a record for a caller that does not observe the stream."""
+    return Record("", "", lambda _end: None)
 
 
 class Running:
@@ -56,6 +61,8 @@ class Running:
 
     def __init__(self) -> None:
         self._records: dict[Record, None] = {}
+        self.ends: Counter[str] = Counter()
+        """Number of streams that have ended, by `Record.end`."""
 
     def __iter__(self) -> Iterator[Record]:
         """Return an iterator over all records, oldest first."""
@@ -66,12 +73,13 @@ class Running:
         """Number of streams that run or are being opened."""
         return sum(record.is_admitted for record in self._records)
 
-    def begin(self, id: str, client: str, cancel: Callable[[], None]) -> Record:
-        """Add a new record to the registry, and return it. The record stays in the registry until `remove`. `cancel`
-        must end the stream of the record."""
-        record = Record(id, client, cancel)
+    def begin(self, id: str, client: str, cancel: Callable[[str], None], key: Key | None = None) -> Record:
+        """Add a new record, which is listed until `remove`. `cancel` must end the record's stream."""
+        record = Record(id, client, cancel, key)
         self._records[record] = None
         return record
 
     def remove(self, record: Record) -> None:
         del self._records[record]
+        if record.end is not None:
+            self.ends[record.end] += 1

@@ -9,9 +9,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Literal
 
+from serverpy.access.gate import Gate
+from serverpy.access.key_file import KeyFile
 from serverpy.access.limits import Limits
+from serverpy.access.rules import Policy
 from serverpy.engine import Engine
 from serverpy.errors import ConfigurationError, ServerPYError
 from serverpy.logs import dropped_lines
@@ -24,6 +28,8 @@ logger = logging.getLogger("serverpy")
 
 RETRY_SECONDS = 2.0
 """Number of seconds between attempts to start the worker process."""
+REVOKE_SECONDS = 2.0
+"""Seconds between two looks at the keys of running streams."""
 CLOSE_SECONDS = 10.0
 """Maximum number of seconds that `aclose` waits until all streams are closed."""
 
@@ -32,14 +38,18 @@ class Server:
     """The state that the routes of the HTTP API use, as `app.state.server`. The server runs between `start` and
     `aclose`, in one event loop. It calls `on_refusal` if the worker rejects a setting; it can then open no stream."""
 
-    def __init__(self, engine: Engine, on_refusal: Callable[[ConfigurationError], None]) -> None:
+    def __init__(
+        self, engine: Engine, on_refusal: Callable[[ConfigurationError], None], gate: Gate | None = None
+    ) -> None:
         self._engine = engine
+        self._gate = gate or Gate(Policy())
         self._on_refusal = on_refusal
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lag = LagMeter()
         self._heap = Heap(engine.budget)
         self._started = time.monotonic()
         self._starting: asyncio.Task[None] | None = None
+        self._cutting: asyncio.Task[None] | None = None
         self._draining = False
         self.delivery = engine.delivery
         self.running = engine.running
@@ -74,6 +84,8 @@ class Server:
         self._lag.start()
         self._heap.start()
         self._starting = spawn(self._start_engine(), name="start the worker")
+        if self._gate.keys is not None:
+            self._cutting = spawn(self._cut_revoked(self._gate.keys), name="cut streams of revoked keys")
 
     async def _start_engine(self) -> None:
         """Start the engine, and retry until its worker process starts, because the machine may be too slow or out of
@@ -92,6 +104,18 @@ class Server:
         ready = self._engine.workers.state().ready
         self.ytdlp_version = ready.yt_dlp if ready is not None else "unknown"
 
+    async def _cut_revoked(self, file: KeyFile) -> None:
+        """End the running streams of keys that were revoked, replaced or have expired."""
+        while True:
+            await asyncio.sleep(REVOKE_SECONDS)
+            held = [(record, record.key) for record in self.running if record.key is not None]
+            if not held:
+                continue
+            keys, now = await file.current(), datetime.now(UTC)
+            for record, key in held:
+                if keys.living(key.name, key.digest, now) is None:
+                    record.cancel("revoked")
+
     def drain(self) -> None:
         """Refuse new streams from now on. Running streams continue."""
         self._draining = True
@@ -103,8 +127,10 @@ class Server:
 
     async def _close(self) -> None:
         self.drain()
+        if self._cutting is not None:
+            await cancel(self._cutting)
         for record in self.running:
-            record.cancel()
+            record.cancel("cancelled")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self.wait_idle()
@@ -131,7 +157,7 @@ class Server:
             live_upstreams=engine.fanout.upstreams,
             live_cuts=engine.fanout.cuts,
             fallbacks=engine.delivery.fallbacks,
-            refused=dict(self.limits.refused_codes),
+            refused=dict(self.limits.refused_codes + self._gate.refused),
             log_lines_dropped=dropped_lines(),
             threads=threading.active_count(),
             fds=len(os.listdir("/proc/self/fd")) - 1,  # minus the descriptor with which `listdir` reads the folder
@@ -141,4 +167,5 @@ class Server:
             budget_total=engine.budget.total_bytes,
             loop_lag_p50=self._lag.percentile(50),
             loop_lag_p99=self._lag.percentile(99),
+            ends=dict(engine.running.ends),
         )

@@ -163,6 +163,7 @@ def test_the_setting_allow_sites_accepts_the_words_all_and_none() -> None:
         ({"public_url": "http://[::1]:8000"}, {"127.0.0.1"}),
         ({"public_url": "none", "allowed_hosts": "none"}, {"127.0.0.1"}),
         ({"open": True, "allowed_hosts": "media.example"}, None),
+        ({"require_key": True, "api_keys_file": "keys.toml", "allowed_hosts": "media.example"}, None),
     ],
 )
 def test_the_accepted_hosts_come_from_the_settings_allowed_hosts_public_url_and_host(
@@ -277,11 +278,21 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
     assert "MEMORY_BUDGET" in faults(queue_chunks=100, chunk_bytes="1MiB", memory_budget="64MiB")[0]
 
 
-def test_an_unsupported_setting_is_refused_and_not_ignored(nothing_set: Path) -> None:
-    (nothing_set / "keys").touch()
-    lines = faults(require_key=True, api_keys_file="keys", state_url="redis://localhost")
-    assert [line.partition(":")[0] for line in lines] == ["REQUIRE_KEY", "API_KEYS_FILE", "STATE_URL"]
-    assert all("available in this version" in line for line in lines)
+def test_an_unsupported_setting_is_refused_and_not_ignored() -> None:
+    assert faults(state_url="redis://localhost") == ["STATE_URL: only memory:// is available in this version"]
+
+
+def test_a_required_key_needs_a_file_of_keys(nothing_set: Path) -> None:
+    (fault,) = faults(require_key=True)
+    assert fault.startswith("REQUIRE_KEY: set API_KEYS_FILE, too; ")
+    settings = load_settings(require_key=True, api_keys_file="keys.toml")  # `--create-key` makes the file
+    assert settings.api_keys_file == nothing_set / "keys.toml"
+
+
+def test_the_admin_networks_are_loopback_unless_they_are_set() -> None:
+    assert load_settings().admin_networks == ("127.0.0.0/8", "::1")
+    assert load_settings(admin_networks="10.0.0.0/8 ::1").admin_networks == ("10.0.0.0/8", "::1")
+    assert load_settings(admin_networks="none").admin_networks == ()
 
 
 def test_secret_settings_are_masked_and_do_not_appear_in_errors() -> None:

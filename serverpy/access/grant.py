@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from serverpy.access.key import Key
+
 
 class Grant:
     """The rights of one request. This class allows everything: it is the grant of the operator, and of a program that
@@ -13,6 +15,8 @@ class Grant:
     `account` names who pays, for logs and `/streams`: the name of a key, or the address of a client."""
 
     account = ""
+    key: Key | None = None
+    """The API key of the request, or that issued the link of the request."""
     is_local = True
     """Whether the client is on this machine, so that it reaches what only this machine reaches."""
     is_admin = True

@@ -23,6 +23,7 @@ class LinkGrant(Grant):
         self.key = key
         self.account = base.account
         self.is_local = is_local
+        self.limits_sites = base.limits_sites
         self.counts_bytes = base.counts_bytes or spend is not None
 
     @property

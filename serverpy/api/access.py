@@ -1,33 +1,61 @@
-"""Who may ask, at the level of ASGI: `/stream` has no FastAPI dependencies, and every route must be covered."""
+"""The gate (`access/gate.py`) at the level of ASGI: `/stream` has no FastAPI dependencies, and every route must be
+covered."""
 
 from __future__ import annotations
 
-import functools
-from ipaddress import IPv6Address, ip_address, ip_network
-
 from fastapi import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from serverpy.access.clients import Client
+from serverpy.access.gate import Gate
 from serverpy.access.grant import Grant
-from serverpy.access.limits import Limits
+from serverpy.access.rules import Caller
+from serverpy.api.problems import problem
+from serverpy.errors import ServerPYError
 
 GRANT = "grant"
+CALLER = "caller"
+"""Names in the state of a request's scope."""
 
 
 class Access:
-    """Middleware that decides whether a request is allowed, and puts its `Grant` into the state of its scope."""
+    """Middleware that decides whether a request is allowed, and puts its `Caller` and its `Grant` into the state of its
+    scope. Behind a trusted proxy, it puts the address and scheme of the client into the scope, too."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
         self._app = app
+        self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            limits: Limits = scope["app"].state.server.limits
-            client = scope.get("client")
-            address = str(client[0]) if client else ""
-            network, is_local = _network_of(address)
-            scope.setdefault("state", {})[GRANT] = limits.grant_for(network, is_local=is_local, is_admin=is_local)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        client = self._client_of(scope)
+        try:
+            caller = await self._gate.admit(scope["method"], route_path(scope), client, scope["headers"])
+        except ServerPYError as error:
+            self._gate.refused[error.code] += 1
+            await refused(error, scope)(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        state[CALLER] = caller
+        state[GRANT] = self._gate.grant_for(caller, scope["app"].state.server.limits)
         await self._app(scope, receive, send)
+
+    def _client_of(self, scope: Scope) -> Client:
+        peer = scope.get("client")
+        client = self._gate.client_of(peer[0] if peer else "", scope["headers"])
+        if client.is_proxied and client.is_known:
+            scope["client"] = (client.address, 0)
+            scope["scheme"] = client.scheme or scope.get("scheme", "http")
+        return client
+
+
+def caller_of(request: Request) -> Caller:
+    """Return the caller that `Access` found."""
+    caller: Caller = request.scope["state"][CALLER]
+    return caller
 
 
 def grant_of(request: Request) -> Grant:
@@ -36,15 +64,32 @@ def grant_of(request: Request) -> Grant:
     return grant
 
 
-@functools.lru_cache(maxsize=1024)
-def _network_of(address: str) -> tuple[str, bool]:
-    """Return the network whose clients count as one, which is the /64 of an IPv6 address, and whether it is this
-    machine. A client without an address has connected by a socket of this machine."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return address, True
-    if isinstance(found, IPv6Address) and found.ipv4_mapped:
-        found = found.ipv4_mapped
-    network = ip_network((int(found) >> 64 << 64, 64)) if isinstance(found, IPv6Address) else found
-    return str(network), found.is_loopback
+def gate_of(request: Request) -> Gate:
+    gate: Gate = request.app.state.gate
+    return gate
+
+
+def route_path(scope: Scope) -> str:
+    """Return the path as the routes see it: without the prefix under which the application is mounted."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
+        return path[len(root) :] or "/"
+    return path
+
+
+def refused(error: ServerPYError, scope: Scope) -> Response:
+    """Make the response to a refused request. A 401 also offers Basic, for players and for pages without JavaScript."""
+    answer = problem(error)
+    if answer.status_code == 401 and not _is_script(scope):
+        answer.headers.append("WWW-Authenticate", 'Basic realm="ServerPY", charset="UTF-8"')
+    return answer
+
+
+def _is_script(scope: Scope) -> bool:
+    """Return whether a script of a page made the request: for Basic, the browser would show a prompt over the page.
+    Over plain HTTP, browsers send no Sec-Fetch-Dest, so the script itself sends X-Requested-With."""
+    return any(
+        name == b"x-requested-with" or (name == b"sec-fetch-dest" and value == b"empty")
+        for name, value in scope["headers"]
+    )

@@ -53,7 +53,8 @@ COUNTERS = {
 }
 """Counters, in the same form as `HELP`."""
 LABELLED = {
-    "refused": ("serverpy_refused", "Requests and streams that keys and limits have refused, by code.", "code"),
+    "refused": ("serverpy_refused", "Requests and streams that keys, links and limits have refused, by code.", "code"),
+    "ends": ("serverpy_streams_ended", "Streams that have ended, by their end or the code of their error.", "end"),
 }
 """Counters with a label: also the label's name."""
 

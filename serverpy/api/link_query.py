@@ -61,6 +61,10 @@ def make_link(query: LinkQuery, *, now: float, ttl: float, client: str = "", key
     `UnsupportedConversion` if no request with these parameters could succeed."""
     if query.route not in LINKABLE:
         raise InvalidParameter(f"`route`: must be one of {', '.join(LINKABLE)}.")
+    if query.method == "redirect" and (query.bytes is not None or query.uses is not None):
+        raise InvalidParameter(
+            "`method`: a redirect shows the media's own address, which no limit on uses or bytes binds."
+        )
     url = check_url(query.url)
     check(StreamRequest(url=url, to=query.to, item=query.item, start=query.start, end=query.end))
     names = LINKABLE[query.route].model_fields.keys() - {"url"}

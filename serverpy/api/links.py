@@ -53,6 +53,7 @@ class Links:
     def __init__(
         self,
         settings: Settings,
+        secrets: LinkSecrets,
         *,
         key_of: KeyOf = lambda _request: None,
         find_key: FindKey = _no_key,
@@ -62,7 +63,7 @@ class Links:
         self.ttl = settings.link_ttl
         self.public_url = settings.public_url
         self.trusted = tuple(ip_network(text, strict=False) for text in settings.trusted_proxies)
-        self.secrets = LinkSecrets([each.get_secret_value() for each in settings.link_secret], settings.state_dir)
+        self.secrets = secrets
         self.uses = LinkUses()
         self.key_of = key_of
         self.refused = Counter[str]() if refused is None else refused

@@ -27,17 +27,19 @@ EXPOSED_HEADERS = [
     "X-Estimated-Content-Length", "X-Request-ID", "X-ServerPY-Method",
 ]  # fmt: skip
 """Headers that scripts of an allowed origin may read (CORS)."""
+_PRIVATE = ((b"referrer-policy", b"no-referrer"), (b"x-robots-tag", b"noindex, nofollow"))
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _STARTED = "serverpy.started"
 """Key that the middleware adds to the ASGI scope when the response begins."""
 
 
 class Frame:
-    """The outermost middleware: a request id, `nosniff`, Cross-Origin-Resource-Policy, the headers of the request's
-    grant, and `no-store` for responses without a Cache-Control of their own. `embeddable` states whether pages of other
-    sites may embed media. The request of a media element does not name the origin of its page, so the server allows all
-    pages or none. Chromium treats two ports of an IP address as one site in Sec-Fetch-Site, but not in
-    Cross-Origin-Resource-Policy, so a request from the same site gets `cross-origin`."""
+    """The outermost middleware. It adds a request id, `nosniff`, Cross-Origin-Resource-Policy and the headers of the
+    request's grant to every response, and `no-store` to a response without Cache-Control. Search engines must not list
+    a response, and links in it do not tell other sites its address. `embeddable` states whether pages of other sites
+    may embed media. The request of a media element does not name the origin of its page, so the server can only allow
+    pages of all other sites, or of none. Chromium treats two ports of an IP address as one site in Sec-Fetch-Site, but
+    not in Cross-Origin-Resource-Policy, so a request from the same site gets `cross-origin`."""
 
     def __init__(self, app: ASGIApp, *, embeddable: bool) -> None:
         self._app = app
@@ -61,6 +63,7 @@ class Frame:
                     (b"x-request-id", request_id),
                     (b"x-content-type-options", b"nosniff"),
                     (b"cross-origin-resource-policy", policy),
+                    *_PRIVATE,
                 ]
                 if not any(name == b"cache-control" for name, _ in headers):
                     headers.append((b"cache-control", b"no-store"))

@@ -8,14 +8,19 @@ from typing import Any
 from fastapi import FastAPI
 
 from serverpy import errors
+from serverpy.access.credentials import COOKIE
+from serverpy.access.rules import Need, need_of
 from serverpy.api.problems import examples
 from serverpy.containers import BY_EXTENSION, UNKNOWN
 
+ACCESS_ERRORS = (errors.KeyRequired, errors.KeyInvalid, errors.KeyForbids, errors.RateLimited)
+"""Errors of the gate."""
 _ERRORS = (
-    errors.InvalidUrl, errors.InvalidParameter, errors.KeyForbids, errors.TargetForbidden, errors.SiteForbidden,
-    errors.GeoRestricted, errors.LoginRequired, errors.DrmProtected, errors.MediaNotFound, errors.TooLarge,
-    errors.UrlTooLong, errors.HostUnknown, errors.HeadersTooLarge, errors.RateLimited, errors.NotInstalled,
-    errors.ExtractionFailed, errors.UpstreamFailed, errors.Busy, errors.Draining, errors.ExtractionTimeout,
+    *ACCESS_ERRORS, errors.QuotaExceeded,
+    errors.InvalidUrl, errors.InvalidParameter, errors.TargetForbidden, errors.SiteForbidden, errors.GeoRestricted,
+    errors.LoginRequired, errors.DrmProtected, errors.MediaNotFound, errors.TooLarge, errors.UrlTooLong,
+    errors.HostUnknown, errors.HeadersTooLarge, errors.NotInstalled, errors.ExtractionFailed,
+    errors.UpstreamFailed, errors.Busy, errors.Draining, errors.ExtractionTimeout,
 )  # fmt: skip
 _STREAM_ERRORS = (
     *_ERRORS, errors.FormatNotFound, errors.ItemNotFound, errors.PreconditionFailed, errors.NotMedia,
@@ -108,13 +113,34 @@ ISSUE_RESPONSES: Responses = examples(
 )
 
 
+ADMIN_RESPONSES: Responses = examples(*ACCESS_ERRORS)
+
+_SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer KEY`."},
+    "basic": {"type": "http", "scheme": "basic", "description": "An API key as the password, for players."},
+    "api-key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "An API key as cobalt's clients send it: `Authorization: Api-Key KEY`.",
+    },
+    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "The session after `POST /login`."},
+}
+_SECURITY: list[dict[str, list[str]]] = [{}]
+_SECURITY += [{name: []} for name in _SECURITY_SCHEMES]
+"""Any of the schemes, or none: the settings of a server decide which requests need a key."""
+
+
 def openapi(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI schema without the 422 responses that FastAPI adds, because the server answers invalid
-    parameters with status 400."""
+    """Return the schema with the ways to give a key, and without the 422 that FastAPI adds: the server answers invalid
+    parameters with a 400."""
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
-        for operations in schema["paths"].values():
-            for operation in operations.values():
+        schema.setdefault("components", {})["securitySchemes"] = _SECURITY_SCHEMES
+        for path, operations in schema["paths"].items():
+            for method, operation in operations.items():
+                if need_of(method.upper(), path) not in (Need.NOTHING, Need.SIGNATURE):
+                    operation["security"] = _SECURITY
                 if "application/json" in operation["responses"].get("422", {}).get("content", {}):
                     del operation["responses"]["422"]
         app.openapi_schema = schema

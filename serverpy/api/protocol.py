@@ -117,7 +117,7 @@ class StreamProtocol(HttpToolsProtocol):
         head = (
             f"HTTP/1.1 400 Bad Request\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n"
             f"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Request-ID: {new_request_id()}\r\n"
-            "Connection: close\r\n"
+            "Referrer-Policy: no-referrer\r\nX-Robots-Tag: noindex, nofollow\r\nConnection: close\r\n"
         )
         # the Date header of all responses
         common = b"".join(b"%s: %s\r\n" % field for field in self.server_state.default_headers)

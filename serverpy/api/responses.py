@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from serverpy.access.key import Key
 from serverpy.api.problems import problem
 from serverpy.api.protocol import CUT, LEFT, UNFRAMED
 from serverpy.delivery import Stream
@@ -44,6 +45,7 @@ class StreamResponse(Response):
         running: Running,
         request_id: str,
         stall_timeout: float,
+        key: Key | None = None,
     ) -> None:
         self.background = None
         self._open_stream = open_stream
@@ -51,6 +53,7 @@ class StreamResponse(Response):
         self._running = running
         self._request_id = request_id
         self._stall_timeout = stall_timeout
+        self._key = key
         self._started = False
         self._ending = False
         """Whether the response is sending its last bytes or closing its stream; `stop` then must not interrupt it."""
@@ -67,7 +70,7 @@ class StreamResponse(Response):
                 stopped, record.end = True, end
                 serving.cancel()
 
-        record = self._running.begin(self._request_id, _client(scope), lambda: stop("cancelled"))
+        record = self._running.begin(self._request_id, _client(scope), stop, self._key)
         unwatch = _watch(scope, receive, lambda: stop("left"))
         try:
             await self._serve(record, scope, receive, send)

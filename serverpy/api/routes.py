@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from serverpy import __version__
 from serverpy.access.grant import Grant
-from serverpy.api import openapi
+from serverpy.api import login, openapi
 from serverpy.api.access import grant_of
 from serverpy.api.conditional import Conditional, validators
 from serverpy.api.filenames import content_disposition, file_name, own_name
@@ -101,6 +101,7 @@ def stream_response(
         running=server.running,
         request_id=request.scope["state"][REQUEST_ID],
         stall_timeout=server.stall_timeout,
+        key=grant.key,
     )
 
 
@@ -151,13 +152,11 @@ def stream_head(stream: Stream, conditional: Conditional, *, filename: str | Non
 
 
 def _redirect(stream: Stream, location: str) -> dict[str, str]:
-    """Return the headers of a redirect. The address is not kept, because it expires, and its server does not learn the
-    address of this one, whose query may be secret."""
+    """Return the headers of a redirect. Caches must not store the redirect, because its address expires."""
     return {
         "Location": location,
         "Content-Length": "0",
         "Cache-Control": "no-store",
-        "Referrer-Policy": "no-referrer",
         "X-ServerPY-Method": stream.method,
         "Server-Timing": _timing(stream),
     }
@@ -186,7 +185,7 @@ async def info(request: Request, url: UrlParameter) -> Info:
     return info_of(await delivery.info(url, grant_of(request)), delivery.capabilities)
 
 
-@router.get("/health", summary="The state of this process")
+@router.get("/health", summary="The state of this process", responses=openapi.ADMIN_RESPONSES)
 async def health(request: Request) -> Health:
     server = _server(request)
     sample = await server.sample()
@@ -203,7 +202,12 @@ async def ready(request: Request) -> Response:
     return JSONResponse({"status": status}, 200 if status == "ok" else 503)
 
 
-@router.get("/metrics", summary="The metrics of this process, for Prometheus", response_class=Response)
+@router.get(
+    "/metrics",
+    summary="The metrics of this process, for Prometheus",
+    response_class=Response,
+    responses=openapi.ADMIN_RESPONSES,
+)
 async def metrics(request: Request) -> Response:
     sample = await _server(request).sample()
     return await asyncio.to_thread(_exposed, sample)
@@ -215,6 +219,12 @@ async def docs() -> Response:
     return HTMLResponse(await asyncio.to_thread(DOCS.read_bytes), headers={"Content-Security-Policy": DOCS_POLICY})
 
 
+@router.api_route("/robots.txt", methods=["GET", "HEAD"], include_in_schema=False)
+async def robots() -> Response:
+    """Ask crawlers to stay away: each page that they request here would be an extraction."""
+    return PlainTextResponse("User-agent: *\nDisallow: /\n")
+
+
 for _path, _endpoint in (("/info", info), ("/health", health), ("/ready", ready), ("/metrics", metrics)):
     router.add_api_route(_path, _endpoint, methods=["HEAD"], include_in_schema=False)
 
@@ -222,7 +232,7 @@ for _path, _endpoint in (("/info", info), ("/health", health), ("/ready", ready)
 def add_routes(app: FastAPI) -> None:
     """Add the routes themselves to `app`: `include_router` would wrap each of them in another layer of routing, which
     costs CPU at each step of a stream."""
-    app.router.routes += [*streams.routes, *router.routes, *running_streams.routes]
+    app.router.routes += [*streams.routes, *router.routes, *running_streams.routes, *login.router.routes]
 
 
 def _exposed(sample: Sample) -> Response:

@@ -76,7 +76,7 @@ async def end_stream(request: Request, id: str) -> Response:
     if not found:
         raise HTTPException(404, "No such stream")
     for record in found:  # several requests may have had the same X-Request-ID
-        record.cancel()
+        record.cancel("cancelled")
     return Response(status_code=204)
 
 

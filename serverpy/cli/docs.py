@@ -34,6 +34,8 @@ an environment variable, and an option of `serverpy serve`. Options override the
 ```toml
 # serverpy.toml
 host = "0.0.0.0"
+require_key = true
+api_keys_file = "/etc/serverpy/keys.toml"
 profile = "medium"
 memory_budget = "512MiB"
 allow_networks = ["10.1.0.0/16", "127.0.0.1:8001"]
@@ -61,7 +63,8 @@ NOTES = """
 ## Not in this version
 
 These settings exist so that a configuration need not change later, but this version does not implement them.
-`REQUIRE_KEY`, `API_KEYS_FILE` and a `STATE_URL` other than `memory://` are refused at start rather than ignored.
+A `STATE_URL` other than `memory://` is refused at start rather than ignored; a `RATE_LIMIT` other than the default
+causes a warning.
 """
 
 

@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 import serverpy
+from serverpy.access.key_file import load
 from serverpy.cli.terminal import size
 from serverpy.errors import ConfigurationError
 from serverpy.extras import EXTRAS, JS, Extra
@@ -233,12 +234,29 @@ def guarded(settings: Settings) -> Iterator[Finding]:
     generic = "" if settings.generic_extractor else "; no generic extractor"
     yield Finding("sites", f"{sites}{denied}{generic}")
     yield Finding("proxy", "set" if settings.proxy else "none")
-    open_to_all = settings.host not in ("127.0.0.1", "::1", "localhost")
-    yield Finding(
-        "listens on",
-        f"{settings.host} port {settings.port}",
-        Verdict.ADVICE if open_to_all else Verdict.FINE,
-        "anyone who can reach this address may stream: put it behind a proxy with authentication"
-        if open_to_all
-        else "",
-    )
+    yield from reached(settings)
+
+
+def reached(settings: Settings) -> Iterator[Finding]:
+    """Show on which address the server listens, and who may use it."""
+    found = f"{settings.host} port {settings.port}"
+    is_public = settings.host not in ("127.0.0.1", "::1", "localhost")
+    if settings.open and not settings.require_key:
+        advice = "everybody who can reach it may stream: set REQUIRE_KEY unless that is wanted"
+        yield Finding("listens on", f"{found}, open", Verdict.ADVICE, advice)
+    elif is_public and not settings.require_key:
+        advice = "`serve` refuses this address: set REQUIRE_KEY, or --open to serve everybody"
+        yield Finding("listens on", found, Verdict.ADVICE, advice)
+    else:
+        yield Finding("listens on", found)
+    yield keys(settings)
+
+
+def keys(settings: Settings) -> Finding:
+    if settings.api_keys_file is None:
+        return Finding("keys", "none")
+    try:
+        count = len(load(settings.api_keys_file))
+    except ConfigurationError as error:
+        return Finding("keys", str(error), Verdict.ADVICE, "correct the file, or make it with `serverpy keys add`")
+    return Finding("keys", f"{count} in {settings.api_keys_file}{', required' if settings.require_key else ''}")

@@ -20,6 +20,7 @@ COMMANDS = {
     "info": ("serverpy.cli.info", "Show the metadata and formats of a page."),
     "get": ("serverpy.cli.get", "Download the media of pages."),
     "links": ("serverpy.cli.links", "Sign links that expire, and show what a link allows."),
+    "keys": ("serverpy.cli.keys", "Add, list and revoke API keys."),
     "bench": ("serverpy.cli.bench", "Measure what streams cost on this machine."),
     "sample": ("serverpy.cli.sample", "Start the sample media site alone."),
     "doctor": ("serverpy.cli.doctor", "Show what this installation has, what is missing and how to get it."),

@@ -16,12 +16,15 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
 
+from serverpy.access.clients import parse_address
+from serverpy.access.key_file import add_first_admin, load
 from serverpy.cli.options import setting_options
 from serverpy.errors import ConfigurationError
 from serverpy.extras import SAMPLE
@@ -45,9 +48,16 @@ HELP = "Start the server. Every option can also be set in the environment and in
 
 @click.command("serve", help=HELP)
 @setting_options
-@click.option("--demo", is_flag=True, help="Also start the sample site on loopback, and allow the server to reach it.")
-def command(demo: bool, **options: Any) -> None:
+@click.option("--demo", is_flag=True, help="Also start the sample site on loopback, and allow its address.")
+@click.option(
+    "--create-key", is_flag=True, help="Make a first admin key in API_KEYS_FILE, if it has none, and print the key."
+)
+def command(demo: bool, create_key: bool, **options: Any) -> None:
     settings = load_settings(**options)
+    if create_key:
+        _create_key(settings.api_keys_file)
+    if settings.api_keys_file is not None:
+        load(settings.api_keys_file)  # a fault is found before the processes of --workers start
     if demo:
         SAMPLE.require("The sample site of --demo")
     with _exiting_on_signals(), contextlib.ExitStack() as stack:
@@ -66,12 +76,22 @@ def command(demo: bool, **options: Any) -> None:
         _serve(settings, listener)
 
 
+def _create_key(path: Path | None) -> None:
+    """Print a first admin key, unless there is an admin key already."""
+    if path is None:
+        raise ConfigurationError("--create-key: set API_KEYS_FILE to the file that the key is to be added to")
+    secret = add_first_admin(path)
+    if secret is not None:
+        print(f"The first admin key, which is not shown again: {secret}", flush=True)
+
+
 def listen(settings: Settings) -> socket.socket:
-    """Open the listening socket, which the caller closes. Raises ConfigurationError if the server cannot listen on the
-    address."""
+    """Open the listening socket, which the caller closes. Raises ConfigurationError if the address is unavailable, or
+    if others could reach it and the settings do not say who may use the server."""
     try:
         infos = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = infos[0]
+        _check_reach(settings, str(address[0]))
         return socket.create_server(address[:2], family=family, backlog=2048)  # create_server sets SO_REUSEADDR
     except OSError as error:
         raise ConfigurationError(
@@ -79,6 +99,16 @@ def listen(settings: Settings) -> socket.socket:
             if not isinstance(error, socket.gaierror)
             else f"cannot listen on {settings.host}: no such host"
         ) from None
+
+
+def _check_reach(settings: Settings, address: str) -> None:
+    """Raises `ConfigurationError` if the server would be an open proxy by mistake."""
+    found = parse_address(address)
+    if not (settings.require_key or settings.open or (found is not None and found.is_loopback)):
+        raise ConfigurationError(
+            f"HOST {settings.host} can be reached from outside: set REQUIRE_KEY (with API_KEYS_FILE), "
+            "or --open to serve everybody"
+        )
 
 
 def address_of(listener: socket.socket) -> str:
@@ -179,8 +209,7 @@ def _config(settings: Settings, app: Callable[[], FastAPI] | str) -> uvicorn.Con
         log_config=log_config(settings.log_level, settings.log_format),
         access_log=False,
         server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
+        proxy_headers=False,  # `api/access.py` reads the fields of trusted proxies, and notices those of others
         timeout_graceful_shutdown=CUT_SECONDS,
     )
 

@@ -30,6 +30,7 @@ from serverpy.settings.types import (
     OptionalAddress,
     OptionalDirectory,
     OptionalFile,
+    OptionalPath,
     OptionalProxy,
     OptionalRate,
     OptionalSeconds,
@@ -198,8 +199,17 @@ class Settings(SourcedSettings):
         "Whether yt-dlp's generic extractor searches for media on pages that no other extractor supports.", default=True
     )
 
-    api_keys_file: OptionalFile = setting("File with the API keys.", default=None)
+    api_keys_file: OptionalPath = setting(
+        "File with the API keys (docs/access.md); changes take effect without a restart.", default=None
+    )
     require_key: bool = setting("Whether every request needs a key or a signed link.", default=False)
+    admin_networks: Networks = setting(
+        "Clients that may read `/health`, `/metrics` and the like without an admin key; with REQUIRE_KEY only these "
+        "two.",
+        default=("127.0.0.0/8", "::1"),
+        unit="list",
+        shown="loopback",
+    )
     link_secret: Secrets = setting(
         "Secrets that sign links: the first one signs, all of them open links. Set it in the environment or the file: "
         "other users of the machine can see options.",
@@ -227,7 +237,7 @@ class Settings(SourcedSettings):
         shown="MAX_STREAMS / 4",
     )
     trusted_proxies: Networks = setting(
-        "IP addresses or networks of reverse proxies whose X-Forwarded-For header the server trusts.",
+        "IP addresses or networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto the server trusts.",
         default=(),
         unit="list",
     )
@@ -254,7 +264,11 @@ class Settings(SourcedSettings):
         "it.",
         default="",
     )
-    open: bool = setting("Answer for every Host, which turns the check of ALLOWED_HOSTS off.", default=False)
+    open: bool = setting(
+        "Serve everybody: listen on other addresses than loopback and serve requests from proxies without REQUIRE_KEY. "
+        "Also answer for every Host, which turns the check of ALLOWED_HOSTS off.",
+        default=False,
+    )
 
     proxy: OptionalProxy = setting(
         "URL of a proxy for extractions and media requests, with its port. The scheme is http, socks4, socks4a, socks5 "
@@ -293,8 +307,9 @@ class Settings(SourcedSettings):
             "QUEUE_CHUNKS × CHUNK_BYTES is more than MEMORY_BUDGET: no stream would ever fit": (
                 self.queue_chunks * self.chunk_bytes > self.memory_budget
             ),
-            "REQUIRE_KEY: API keys are not available in this version": self.require_key,
-            "API_KEYS_FILE: API keys are not available in this version": self.api_keys_file is not None,
+            "REQUIRE_KEY: set API_KEYS_FILE, too; `serverpy serve --create-key` makes the file and a first key": (
+                self.require_key and self.api_keys_file is None
+            ),
             "STATE_URL: only memory:// is available in this version": self.state_url != "memory://",
         }
         if any(faults.values()):
@@ -319,10 +334,12 @@ class Settings(SourcedSettings):
 
     @property
     def served_hosts(self) -> frozenset[str] | None:
-        """The host names that the server answers for, besides IP addresses and `localhost`; None if it answers for all
-        names."""
-        if self.open or self.require_key:
-            return None
+        """The names that the server answers for besides IP addresses and `localhost`; None for all names."""
+        return None if self.open or self.require_key else self.own_hosts
+
+    @property
+    def own_hosts(self) -> frozenset[str]:
+        """The names of this server that the settings name."""
         public = None if self.public_url is None else urlsplit(self.public_url).hostname
         own = [host_name(name) for name in (self.host, public) if name and ":" not in name]
         return frozenset({*own, *self.allowed_hosts})

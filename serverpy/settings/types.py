@@ -178,16 +178,20 @@ def _proxy(value: str) -> str:
     return _no_controls(value)
 
 
-def _rate(value: str) -> str:
+def check_rate(value: str) -> str:
+    """Return `value` if it is a rate in the syntax of the `limits` library. Raises ValueError otherwise."""
     if not all(_RATE.fullmatch(part) for part in _RATE_SEPARATOR.split(value)):
         raise ValueError("must be a rate such as 60/minute or 10/second;1000/day")
     return value
 
 
+def _path(value: Path) -> Path:
+    """Return an absolute path, so that a child started in another directory finds the same file."""
+    return value.expanduser().absolute()
+
+
 def _readable_file(value: Path) -> Path:
-    """Return `value` as an absolute path, so that a child process in another working directory finds the same file.
-    Raises `ValueError` if the file cannot be read."""
-    path = value.expanduser().absolute()
+    path = _path(value)
     if not path.is_file() or not os.access(path, os.R_OK):
         raise ValueError("there is no such file, or it cannot be read")
     return path
@@ -231,8 +235,9 @@ Ports: TypeAlias = Annotated[frozenset[Port], BeforeValidator(_split)]
 OptionalAddress: TypeAlias = Annotated[Annotated[str, AfterValidator(_address)] | None, BeforeValidator(_unset)]
 OptionalDirectory: TypeAlias = Annotated[Annotated[Path, AfterValidator(_absolute)] | None, BeforeValidator(_unset)]
 OptionalFile: TypeAlias = Annotated[Annotated[Path, AfterValidator(_readable_file)] | None, BeforeValidator(_unset)]
+OptionalPath: TypeAlias = Annotated[Annotated[Path, AfterValidator(_path)] | None, BeforeValidator(_unset)]
 OptionalProxy: TypeAlias = Annotated[Annotated[str, AfterValidator(_proxy)] | None, BeforeValidator(_unset)]
-OptionalRate: TypeAlias = Annotated[Annotated[str, AfterValidator(_rate)] | None, BeforeValidator(_unset)]
+OptionalRate: TypeAlias = Annotated[Annotated[str, AfterValidator(check_rate)] | None, BeforeValidator(_unset)]
 OptionalSeconds: TypeAlias = Annotated[PositiveSeconds | None, BeforeValidator(_unset)]
 OptionalSize: TypeAlias = Annotated[Annotated[Size, Field(ge=1)] | None, BeforeValidator(_unset)]
 OptionalUrl: TypeAlias = Annotated[Annotated[str, AfterValidator(_public_url)] | None, BeforeValidator(_unset)]

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from serverpy.api.exposition import COUNTERS, HELP, LABELLED
 from serverpy.api.health import Health
 from serverpy.api.problems import STATUS
-from serverpy.errors import KeyInvalid, KeyRequired, LinkExpired, LinkInvalid
+from serverpy.errors import LinkExpired, LinkInvalid
 from serverpy.info import Info
 from serverpy.sample.site import SampleSite
 from tests.server import Server, serving
@@ -521,8 +521,11 @@ def test_health_reports_a_running_stream_with_its_bytes(server: Server) -> None:
 def test_metrics_have_the_values_of_health_in_the_format_of_prometheus(server: Server) -> None:
     answer = server.ask("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
-    found = {family.name: family.samples[0].value for family in text_string_to_metric_families(answer.body.decode())}
-    assert found.keys() == {name for name, *_ in (*HELP.values(), *COUNTERS.values(), *LABELLED.values())}
+    families = {family.name: family.samples for family in text_string_to_metric_families(answer.body.decode())}
+    labelled = {name for name, *_ in LABELLED.values()}
+    found = {name: samples[0].value for name, samples in families.items() if name not in labelled}
+    assert found.keys() == {name for name, _ in (HELP | COUNTERS).values()}
+    assert labelled <= families.keys()
     assert found["serverpy_budget_total_bytes"] == server.health()["budget"]["total"]
     assert found["serverpy_streams"] == 0
 
@@ -542,9 +545,22 @@ def test_the_openapi_document_lists_every_error_of_stream(server: Server) -> Non
         for code in answer.get("content", {}).get("application/problem+json", {}).get("examples", {})
     }
     assert found == {
-        (status, kind.code)
-        for kind, (status, _) in STATUS.items()
-        if kind not in (KeyInvalid, KeyRequired, LinkInvalid, LinkExpired)
+        (status, kind.code) for kind, (status, _) in STATUS.items() if kind not in (LinkInvalid, LinkExpired)
+    }
+
+
+def test_the_openapi_document_names_the_ways_to_give_a_key(server: Server) -> None:
+    schema = server.ask("/openapi.json").json()
+    schemes = schema["components"]["securitySchemes"]
+    assert schemes.keys() == {"bearer", "basic", "api-key", "session"}
+    secured = {
+        path for path, operations in schema["paths"].items() if any("security" in each for each in operations.values())
+    }
+    assert secured == {"/stream", "/info", "/health", "/metrics", "/links", "/streams", "/streams/{id}"}
+    assert schema["paths"]["/stream"]["get"]["security"] == [{}, *({name: []} for name in schemes)]
+    assert schema["paths"]["/login"]["post"]["requestBody"]["content"].keys() == {
+        "application/json",
+        "application/x-www-form-urlencoded",
     }
 
 

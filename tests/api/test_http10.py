@@ -74,7 +74,7 @@ def test_a_stream_ends_in_a_connection_reset_if_its_handler_raises_or_the_server
     with serving(site, complaints=True, python_path=tmp_path) as server:
         with pytest.raises(ConnectionResetError):
             ask(server, UNKNOWN_LENGTH, "relay")
-        assert "unforeseen" in server.log
+        wait_for(lambda: "unforeseen" in server.log)  # a thread writes the log
         server.settled()
         with pytest.raises(ConnectionResetError):
             ask(server, SLOW, "relay", server.process.kill)

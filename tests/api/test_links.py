@@ -434,6 +434,7 @@ def with_keys(app: Application, settings: Settings, keys: dict[str, Key], grant:
 
     app.state.links = Links(
         settings,
+        app.state.links.secrets,
         key_of=lambda request: keys.get(request.headers.get("X-Key", "")),
         find_key=find,
         grant_for=lambda _key: grant,

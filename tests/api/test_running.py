@@ -53,7 +53,7 @@ async def test_cancelling_the_record_of_a_stream_that_is_not_open_ends_its_reque
     await eventually(lambda: running.streams == 1)
     (record,) = running
     assert (record.id, record.client, record.method) == ("7", "192.0.2.1", None)
-    record.cancel()
+    record.cancel("cancelled")
     await serving
     assert client.cut.is_set()
     assert record.end == "cancelled"

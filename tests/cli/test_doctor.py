@@ -6,6 +6,7 @@ from __future__ import annotations
 import resource
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -107,6 +108,31 @@ def test_doctor_reports_a_memory_budget_that_leaves_too_little_memory_for_the_pr
     settings = load_settings(memory_budget="1GiB", workers=2)
     assert doctor.budget(settings, 4 << 30) == doctor.Finding("memory budget", "2.0 GiB of 4.0 GiB")
     assert doctor.budget(settings, 3 << 30).verdict is Verdict.ADVICE
+
+
+@pytest.mark.parametrize(
+    ("settings", "verdict", "keys"),
+    [
+        ({}, Verdict.FINE, "none"),
+        ({"host": "0.0.0.0"}, Verdict.ADVICE, "none"),
+        ({"open": True}, Verdict.ADVICE, "none"),
+        ({"host": "0.0.0.0", "require_key": True, "api_keys_file": "keys.toml"}, Verdict.FINE, "0 in "),
+    ],
+)
+def test_doctor_shows_who_may_use_the_server(
+    settings: dict[str, Any], verdict: Verdict, keys: str, tmp_path: Path
+) -> None:
+    (tmp_path / "keys.toml").touch()
+    listens, found = doctor.reached(load_settings(**settings))
+    assert listens.verdict is verdict
+    assert found.found.startswith(keys)
+
+
+def test_a_faulty_keys_file_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "keys.toml").write_text("[")
+    finding = doctor.keys(load_settings(api_keys_file="keys.toml"))
+    assert finding.verdict is Verdict.ADVICE
+    assert "not valid TOML" in finding.found
 
 
 def test_doctor_warns_of_open_access_and_does_not_show_the_proxy_url() -> None:

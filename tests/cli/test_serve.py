@@ -35,15 +35,15 @@ class Running:
     """The lines that the server has printed. The first line contains its address."""
 
     @contextlib.contextmanager
-    def get(self, path: str) -> Iterator[http.client.HTTPResponse]:
+    def get(self, path: str, **headers: str) -> Iterator[http.client.HTTPResponse]:
         connection = http.client.HTTPConnection(self.address, timeout=60)
         with contextlib.closing(connection):
-            connection.request("GET", path)
+            connection.request("GET", path, headers=headers)
             with connection.getresponse() as response:
                 yield response
 
-    def status(self, path: str) -> int:
-        with self.get(path) as response:
+    def status(self, path: str, **headers: str) -> int:
+        with self.get(path, **headers) as response:
             return response.status
 
 
@@ -62,7 +62,7 @@ def serving(directory: Path, *arguments: str, lines: int = 1) -> Iterator[Runnin
         try:
             assert process.stdout is not None
             said = [process.stdout.readline().rstrip("\n") for _ in range(lines)]
-            match = re.search(r"http://([^/]+)/", said[0])
+            match = re.search(r"http://([^/]+)/", "\n".join(said))
             assert match, f"the server did not start: {said}"
             yield Running(process, match[1], said)
         finally:
@@ -153,8 +153,51 @@ def test_serve_reports_a_port_in_use_in_one_line() -> None:
     ("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("::", "[::1]")]
 )
 def test_serve_prints_an_address_that_a_client_on_the_same_machine_can_use(host: str, shown: str) -> None:
-    with serve.listen(load_settings(host=host, port=0)) as listener:
+    with serve.listen(load_settings(host=host, port=0, open=True)) as listener:
         assert serve.address_of(listener) == f"{shown}:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_an_address_outside_of_loopback_needs_require_key_or_open(host: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        serve.listen(load_settings(host=host, port=0))
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"HOST {host} can be reached from outside: set REQUIRE_KEY")
+    assert "--open" in line
+    for settings in ({"open": True}, {"require_key": True, "api_keys_file": tmp_path / "keys.toml"}):
+        serve.listen(load_settings(host=host, port=0, **settings)).close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_loopback_needs_no_key(host: str) -> None:
+    serve.listen(load_settings(host=host, port=0)).close()
+
+
+def test_a_first_admin_key_is_printed_once_and_required_afterwards(tmp_path: Path) -> None:
+    arguments = ("--require-key", "--create-key", "--api-keys-file", "keys.toml")
+    with serving(tmp_path, *arguments, lines=2) as server:
+        match = re.fullmatch(r"The first admin key, which is not shown again: (\S{43})", server.lines[0])
+        assert match
+        assert server.status("/stream") == 401
+        assert server.status("/ready") == 200
+        assert server.status("/stream", Authorization=f"Bearer {match[1]}") == 400
+    with serving(tmp_path, *arguments) as server:
+        assert server.lines[0].startswith("ServerPY is ready")
+        assert server.status("/stream", Authorization=f"Bearer {match[1]}") == 400
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_without_its_keys_file_does_not_start(tmp_path: Path, workers: str) -> None:
+    path = tmp_path / "keys.toml"
+    done = subprocess.run(
+        [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--api-keys-file", path, "--workers", workers],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    expected = f"serverpy: API_KEYS_FILE: {path} cannot be read: No such file or directory\n"
+    assert (done.returncode, done.stderr) == (1, expected)
 
 
 def test_serve_exits_with_the_reason_if_the_worker_refuses_a_setting() -> None:

@@ -1,0 +1,163 @@
+"""The gate before the routes: it finds out who asks, and whether the request may pass. One for each application."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import UTC, datetime
+
+from serverpy.access.clients import Client, Fields, Network, client_of, network_of
+from serverpy.access.credentials import credentials_of, is_secret
+from serverpy.access.grant import Grant
+from serverpy.access.key import Key
+from serverpy.access.key_file import KeyFile
+from serverpy.access.keys import Keys
+from serverpy.access.limits import Limits
+from serverpy.access.origins import is_of_other_origin
+from serverpy.access.rules import THROUGH_PROXY, Caller, Need, Policy, may_come_by_proxy, need_of, refusal
+from serverpy.access.sessions import expiry_of, read, sign
+from serverpy.access.tries import Tries
+from serverpy.errors import KeyForbids, KeyInvalid, KeyRequired
+
+_SAFE = ("GET", "HEAD")
+
+
+SessionSecrets = Callable[[], Awaitable[Sequence[bytes]]]
+
+
+async def _no_secrets() -> Sequence[bytes]:
+    return ()
+
+
+class SessionOver(KeyInvalid):
+    """A session that has ended, or whose key has."""
+
+
+class Gate:
+    """`trusted` are the networks of TRUSTED_PROXIES, `session_secrets` returns the secrets of session cookies (the
+    first one signs), `own_hosts` are names of this server. Without `keys`, no key is valid, and the credentials of a
+    request have no effect: they may be meant for a proxy in front of the server."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        keys: KeyFile | None = None,
+        *,
+        trusted: Sequence[Network] = (),
+        session_secrets: SessionSecrets = _no_secrets,
+        own_hosts: Collection[str] = (),
+    ) -> None:
+        self.policy = policy
+        self.keys = keys
+        self.refused: Counter[str] = Counter()
+        """Number of refused requests, by the code of the error."""
+        self._trusted = trusted
+        self._session_secrets = session_secrets
+        self._own_hosts = own_hosts
+        self._tries = Tries()
+
+    def client_of(self, peer: str, fields: Fields) -> Client:
+        return client_of(peer, fields, self._trusted)
+
+    async def admit(self, method: str, path: str, client: Client, fields: Fields) -> Caller:
+        """Return who asks. Raises `KeyRequired`, `KeyInvalid`, `KeyForbids` or `RateLimited` if the request may not
+        pass. Routes that need nothing, or check a signature themselves, ignore keys."""
+        need = need_of(method, path)
+        if need is Need.NOTHING or need is Need.SIGNATURE:
+            return Caller(client)
+        self._check_way(client)
+        key, over = None, None
+        if self.keys is not None:
+            try:
+                key = await self._key_of(self.keys, method, client, fields)
+            except SessionOver as error:
+                over = error  # the browser sends the cookie on its own, even where no key is needed
+        caller = Caller(client, key)
+        refused = refusal(need, caller, self.policy)
+        if refused is not None:
+            raise over if over is not None and isinstance(refused, KeyRequired) else refused
+        return caller
+
+    async def log_in(self, secret: bytes, client: Client, fields: Fields) -> tuple[str, int]:
+        """Return the value of the session's cookie, and the seconds that the session lasts. Raises `KeyInvalid`,
+        `KeyForbids` or `RateLimited` if the key may not be used."""
+        self._check_way(client)
+        self.check_origin(fields)
+        keys = Keys() if self.keys is None else await self.keys.current()
+        key = self._accept(keys.find(secret) if is_secret(secret) else None, client)
+        expires = expiry_of(key, time.time())
+        return sign((await self._session_secrets())[0], key, expires), max(1, expires - int(time.time()))
+
+    def check_origin(self, fields: Fields) -> None:
+        """Raises `KeyForbids` if a page of another origin made the request."""
+        if is_of_other_origin(fields, self._own_hosts):
+            raise KeyForbids("A page of another origin may not do this.")
+
+    async def living(self, name: str, digest: bytes) -> Key | None:
+        """Return the key with this name whose digest begins with `digest`. Returns None if the key was revoked or has
+        expired."""
+        return None if self.keys is None else (await self.keys.current()).living(name, digest, datetime.now(UTC))
+
+    def grant_for(self, caller: Caller, limits: Limits) -> Grant:
+        """Return what the caller may do beyond passing the gate, counted by `limits`."""
+        client = caller.client
+        return limits.grant_for(
+            network_of(client.address),
+            caller.key,
+            is_local=client.is_local or not client.address,
+            is_admin=self.policy.is_admin(caller),
+        )
+
+    def _check_way(self, client: Client) -> None:
+        if not may_come_by_proxy(client, self.policy):
+            raise KeyForbids(THROUGH_PROXY)
+
+    async def _key_of(self, file: KeyFile, method: str, client: Client, fields: Fields) -> Key | None:
+        """Return the key that the request shows, if any."""
+        try:
+            credentials = credentials_of(fields)
+        except KeyInvalid:
+            self._count_failure(client)
+            raise
+        if credentials is None:
+            return None
+        keys = await file.current()
+        if credentials.secret is not None:
+            key = self._accept(keys.find(credentials.secret), client)
+        else:
+            key = await self._key_of_session(keys, credentials.session or b"")
+            _check_address(key, client)
+        if credentials.are_ambient and method not in _SAFE:
+            self.check_origin(fields)
+        return key
+
+    async def _key_of_session(self, keys: Keys, cookie: bytes) -> Key:
+        session = read(await self._session_secrets(), cookie, time.time())
+        key = None if session is None else keys.living(session.name, session.digest, datetime.now(UTC))
+        if key is None:
+            raise SessionOver("The session has ended: log in again.")
+        return key
+
+    def _accept(self, key: Key | None, client: Client) -> Key:
+        """Return `key`, which was found by a secret, if the client may use it."""
+        if key is None:
+            self._count_failure(client)
+            raise KeyInvalid("The key is unknown or was revoked.")
+        network = network_of(client.address)
+        self._tries.check(network, key.name, time.monotonic())
+        if key.is_expired(datetime.now(UTC)):
+            raise KeyInvalid("The key has expired.")
+        _check_address(key, client)
+        self._tries.accepted(network, key.name)
+        return key
+
+    def _count_failure(self, client: Client) -> None:
+        network, now = network_of(client.address), time.monotonic()
+        self._tries.check(network, None, now)
+        self._tries.failed(network, now)
+
+
+def _check_address(key: Key, client: Client) -> None:
+    if not key.allows_address(client.address if client.is_known else ""):
+        raise KeyForbids("This key may not be used from this address.")

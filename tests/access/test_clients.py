@@ -1,0 +1,116 @@
+"""The client of a request: who it is behind proxies, and when it counts as being on this machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from serverpy.access.clients import Client, client_of, names_this_machine, network_of, parse_networks
+
+HOST = (b"host", b"127.0.0.1:8000")
+PROXIES = parse_networks(["127.0.0.1", "10.0.0.0/8", "2001:db8:1::/48"])
+
+
+def forwarded(*values: str, proto: str | None = None, peer: str = "127.0.0.1") -> Client:
+    fields = [HOST, *((b"x-forwarded-for", value.encode("latin-1")) for value in values)]
+    if proto is not None:
+        fields.append((b"x-forwarded-proto", proto.encode()))
+    return client_of(peer, fields, PROXIES)
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LocalHost.:8000", "[::1]", "[::1]:8000", "192.0.2.1"])
+def test_a_client_on_loopback_is_local(peer: str, host: str) -> None:
+    assert client_of(peer, [(b"host", host.encode())]).is_local
+
+
+@pytest.mark.parametrize("peer", ["192.0.2.1", "10.0.0.1", "::ffff:192.0.2.1", "2001:db8::1", "", "/run/socket"])
+def test_a_client_elsewhere_is_not_local(peer: str) -> None:
+    assert not client_of(peer, [HOST]).is_local
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"forwarded",
+        b"via",
+        b"x-real-ip",
+        b"x-forwarded-for",
+        b"x-forwarded-proto",
+        b"x-forwarded-host",
+        b"x-forwarded-x",
+    ],
+)
+@pytest.mark.parametrize("value", [b"127.0.0.1", b"", b"for=127.0.0.1"])
+def test_a_request_that_passed_a_proxy_is_not_local(field: bytes, value: bytes) -> None:
+    client = client_of("127.0.0.1", [HOST, (field, value)])
+    assert (client.is_local, client.is_proxied, client.is_known) == (False, True, False)
+
+
+@pytest.mark.parametrize("host", [None, "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "[::1"])
+def test_a_request_for_another_host_name_is_not_local(host: str | None) -> None:
+    """A page can let its own name resolve to loopback (DNS rebinding)."""
+    fields = [] if host is None else [(b"host", host.encode())]
+    assert not client_of("127.0.0.1", fields).is_local
+
+
+@pytest.mark.parametrize("host", ["[127.0.0.1]", "[::1]x", "::1", "127.1", "0x7f.1", "a" * 300, "ä", "[::1]]"])
+def test_an_odd_host_does_not_name_this_machine(host: str) -> None:
+    assert not names_this_machine(host.encode())
+
+
+@pytest.mark.parametrize(
+    ("values", "address"),
+    [
+        (["192.0.2.1"], "192.0.2.1"),
+        (["198.51.100.9, 192.0.2.1"], "192.0.2.1"),
+        (["198.51.100.9", "192.0.2.1"], "192.0.2.1"),
+        (["192.0.2.1, 10.1.2.3, 127.0.0.1"], "192.0.2.1"),
+        (["192.0.2.1:4711"], "192.0.2.1"),
+        (["[2001:db8::7]:4711"], "2001:db8::7"),
+        (["2001:DB8::7"], "2001:db8::7"),
+        (["2001:db8:1::9, 2001:db8:1::8"], "2001:db8:1::9"),
+        (["::ffff:192.0.2.1"], "192.0.2.1"),
+        (["10.1.2.3"], "10.1.2.3"),
+    ],
+)
+def test_a_trusted_proxy_names_its_client(values: list[str], address: str) -> None:
+    client = forwarded(*values)
+    assert (client.address, client.is_known, client.is_proxied, client.is_local) == (address, True, True, False)
+
+
+@pytest.mark.parametrize("value", ["", "unknown", "_hidden", "192.0.2.1, unknown", "1.2.3", "ä", "192.0.2.1,"])
+def test_a_client_that_a_trusted_proxy_does_not_name_is_not_known(value: str) -> None:
+    client = forwarded(value)
+    assert (client.address, client.is_known, client.is_proxied) == ("127.0.0.1", False, True)
+
+
+def test_a_client_cannot_name_another_address_through_a_proxy() -> None:
+    """Each proxy appends the address that it sees: what the client has sent stands before."""
+    assert forwarded("127.0.0.1, 192.0.2.66").address == "192.0.2.66"
+
+
+def test_the_fields_of_a_proxy_that_is_not_trusted_are_not_believed() -> None:
+    client = forwarded("127.0.0.1", proto="https", peer="192.0.2.7")
+    assert (client.address, client.is_known, client.scheme) == ("192.0.2.7", False, None)
+
+
+@pytest.mark.parametrize(
+    ("proto", "scheme"), [("https", "https"), (" HTTP ", "http"), ("ws", None), ("https, http", None), ("", None)]
+)
+def test_a_trusted_proxy_names_the_scheme(proto: str, scheme: str | None) -> None:
+    assert forwarded("192.0.2.1", proto=proto).scheme == scheme
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::", "2001:db8:1:3::/64"),
+        ("", ""),
+    ],
+)
+def test_the_network_of_a_client_is_its_ipv4_address_or_its_64(address: str, network: str) -> None:
+    assert network_of(address) == network

@@ -1,0 +1,95 @@
+"""Credentials in header fields: the accepted forms, and the refused ones."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from serverpy.access.credentials import Credentials, credentials_of, is_secret
+from serverpy.errors import KeyInvalid
+
+KEY = b"wekibC8900KKKeQD2yJbTK3Fhh8Ji-9N3oPfSFd9vAQ"
+
+
+def basic(text: bytes) -> bytes:
+    return b"Basic " + base64.b64encode(text)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"Bearer " + KEY,
+        b"bearer " + KEY,
+        b"BEARER   " + KEY,
+        b" Bearer " + KEY + b" ",
+        b"Api-Key " + KEY,
+        b"api-key " + KEY,
+    ],
+)
+def test_a_key_is_the_token_of_bearer_or_api_key(value: bytes) -> None:
+    assert credentials_of([(b"authorization", value)]) == Credentials(secret=KEY)
+
+
+@pytest.mark.parametrize("user", [b"", b"x", b"key", "ä".encode()])
+def test_a_key_is_the_password_of_basic(user: bytes) -> None:
+    found = credentials_of([(b"authorization", basic(user + b":" + KEY))])
+    assert found == Credentials(secret=KEY, are_ambient=True)
+
+
+def test_a_password_may_contain_colons() -> None:
+    found = credentials_of([(b"authorization", basic(b"x:a:b"))])
+    assert found is not None
+    assert found.secret == b"a:b"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(b"", b" ", KEY, b"Bearer", b"Bearer ", b"Basic", b"Basic ", b"Digest x", b"Negotiate abc", b"Api-Key"),
+        *(b"Bearer a b", b"Bearer \xff", b"Bearer " + 257 * b"a", b"Bearer\t" + KEY, b"Bearer," + KEY),
+        *(b"Basic " + KEY, b"Basic !!!!", basic(b"no colon"), basic(b"x:"), basic(b"x:a b"), basic(b"x:\xff")),
+        basic(b"x:" + KEY)[:-1],
+    ],
+)
+def test_malformed_credentials_are_invalid(value: bytes) -> None:
+    with pytest.raises(KeyInvalid):
+        credentials_of([(b"authorization", value)])
+
+
+def test_two_authorization_fields_are_invalid() -> None:
+    field = (b"authorization", b"Bearer " + KEY)
+    with pytest.raises(KeyInvalid):
+        credentials_of([field, field])
+
+
+@pytest.mark.parametrize(
+    ("cookie", "session"),
+    [
+        (b"serverpy_session=abc", b"abc"),
+        (b"a=b; serverpy_session=abc; c=d", b"abc"),
+        (b"a=b;serverpy_session=abc", b"abc"),
+        (b"serverpy_session=", b""),
+        (b"xserverpy_session=abc", None),
+        (b"a=serverpy_session=abc", None),
+        (b"a=b", None),
+        (b"", None),
+    ],
+)
+def test_a_session_is_the_value_of_its_cookie(cookie: bytes, session: bytes | None) -> None:
+    found = credentials_of([(b"cookie", cookie)])
+    assert found == (None if session is None else Credentials(session=session, are_ambient=True))
+
+
+def test_a_key_takes_precedence_over_a_session() -> None:
+    fields = [(b"cookie", b"serverpy_session=abc"), (b"authorization", b"Bearer " + KEY)]
+    assert credentials_of(fields) == Credentials(secret=KEY)
+
+
+def test_a_request_without_credentials_has_none() -> None:
+    assert credentials_of([(b"host", b"a")]) is None
+
+
+def test_a_secret_is_visible_ascii() -> None:
+    assert is_secret(KEY)
+    assert not any(map(is_secret, (b"", b"a b", b"a\n", b"\x7f", "ä".encode(), 257 * b"a")))

@@ -1,0 +1,34 @@
+"""Requests that a page of another origin makes a browser send are recognised."""
+
+from __future__ import annotations
+
+import pytest
+
+from serverpy.access.origins import is_of_other_origin
+
+HOST = "media.example:8000"
+
+
+@pytest.mark.parametrize(
+    ("fields", "other"),
+    [
+        ({}, False),
+        ({"origin": f"http://{HOST}"}, False),
+        ({"origin": "HTTP://Media.Example:8000"}, False),
+        ({"origin": "https://public.example"}, False),
+        ({"origin": "https://public.example:8443"}, False),
+        ({"origin": "http://evil.example"}, True),
+        ({"origin": "http://media.example:9000"}, True),
+        ({"origin": "null"}, True),
+        ({"origin": ""}, True),
+        ({"origin": "http://[::1"}, True),
+        ({"sec-fetch-site": "same-origin", "origin": "http://renamed.by.a.proxy"}, False),
+        ({"sec-fetch-site": "none"}, False),
+        ({"sec-fetch-site": "same-site"}, True),
+        ({"sec-fetch-site": "cross-site"}, True),
+        ({"sec-fetch-site": "cross-site", "origin": f"http://{HOST}"}, True),
+    ],
+)
+def test_a_page_of_another_origin_is_recognised(fields: dict[str, str], other: bool) -> None:
+    sent = [(b"host", HOST.encode()), *((name.encode(), value.encode()) for name, value in fields.items())]
+    assert is_of_other_origin(sent, {"public.example"}) is other

@@ -1,0 +1,66 @@
+"""Sessions: a cookie is accepted only as it was signed, and only while it lasts."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+
+import pytest
+
+from serverpy.access.key import Key
+from serverpy.access.keys import DIGEST_PREFIX, digest_of
+from serverpy.access.sessions import SESSION_SECONDS, Session, expiry_of, read, session_secret, sign
+
+SECRET, OLDER = session_secret("correct horse battery staple"), session_secret("an older secret")
+NOW = 1_800_000_000
+KEY = Key(name="bob", digest=digest_of(b"bob"))
+COOKIE = sign(SECRET, KEY, NOW + 60).encode()
+
+
+def test_a_signed_cookie_is_read_until_it_expires() -> None:
+    session = Session("bob", KEY.digest[:DIGEST_PREFIX], NOW + 60)
+    assert read([SECRET], COOKIE, NOW) == session
+    assert read([SECRET], COOKIE, NOW + 59.9) == session
+    assert read([SECRET], COOKIE, NOW + 60) is None
+
+
+def test_a_cookie_of_an_older_secret_is_read_while_the_server_knows_that_secret() -> None:
+    cookie = sign(OLDER, KEY, NOW + 60).encode()
+    assert read([SECRET, OLDER], cookie, NOW) is not None
+    assert read([SECRET], cookie, NOW) is None
+    assert read([], cookie, NOW) is None
+
+
+def test_no_changed_cookie_is_accepted() -> None:
+    for position in range(len(COOKIE)):
+        for bit in range(8):
+            changed = bytearray(COOKIE)
+            changed[position] ^= 1 << bit
+            assert read([SECRET], bytes(changed), NOW) is None
+    for length in range(len(COOKIE)):
+        assert read([SECRET], COOKIE[:length], NOW) is None
+        assert read([SECRET], COOKIE[length + 1 :], NOW) is None
+    assert read([SECRET], COOKIE + b"A", NOW) is None
+    assert read([SECRET], COOKIE + b"\n", NOW) is None
+
+
+def test_no_random_cookie_is_accepted() -> None:
+    randomness = random.Random(11)
+    for _ in range(2000):
+        assert read([SECRET], randomness.randbytes(randomness.randrange(120)), NOW) is None
+
+
+@pytest.mark.parametrize("name", ["bob", "alice"])
+def test_a_session_contains_no_part_of_the_key_itself(name: str) -> None:
+    key = Key(name=name, digest=digest_of(b"hush"))
+    assert sign(SECRET, key, NOW).startswith(f"{name}.{key.digest[:DIGEST_PREFIX].hex()}.{NOW}.")
+
+
+def test_a_session_ends_with_its_key() -> None:
+    assert expiry_of(KEY, NOW) == NOW + SESSION_SECONDS
+    soon = Key(name="bob", digest=KEY.digest, expires=datetime.fromtimestamp(NOW + 5, UTC))
+    assert expiry_of(soon, NOW) == NOW + 5
+
+
+def test_the_secret_of_sessions_is_not_that_of_links() -> None:
+    assert session_secret("a" * 16) not in (b"a" * 16, session_secret("b" * 16))

@@ -1,0 +1,376 @@
+"""Who may ask for what: each route, for each kind of caller. A route that the table lacks fails."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import random
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from pydantic import SecretStr
+from starlette.routing import Route
+from starlette.types import Message
+
+from serverpy import Settings, create_app
+from serverpy.access.clients import parse_networks
+from serverpy.access.credentials import COOKIE
+from serverpy.access.key import Key
+from serverpy.access.keys import digest_of, format_key
+from serverpy.access.sessions import session_secret, sign
+from serverpy.access.tries import LIMIT
+from serverpy.app import Application
+
+LINK_SECRET = "correct horse battery staple"
+ELSEWHERE = "192.0.2.9"
+SECRETS = {name: f"{name}-wekibC8900KKKeQD2yJbTK3Fhh8Ji-9N3oPf" for name in ("admin", "plain", "expired", "bound")}
+
+
+def key(name: str, **rights: Any) -> Key:
+    return Key(name=name, digest=digest_of(SECRETS[name].encode()), **rights)
+
+
+KEYS = (
+    format_key(key("admin", admin=True))
+    + format_key(key("plain"))
+    + format_key(key("expired", admin=True))
+    + "expires = 2020-01-01\n"
+    + format_key(key("bound", admin=True, networks=parse_networks(["198.51.100.0/24"])))
+)
+
+
+@pytest.fixture
+def keys_file(tmp_path: Path) -> Path:
+    path = tmp_path / "keys.toml"
+    path.write_text(KEYS)
+    return path
+
+
+def application(path: Path | None, **settings: Any) -> Application:
+    return create_app(Settings(api_keys_file=path, link_secret=(SecretStr(LINK_SECRET),), **settings))
+
+
+def bearer(name: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {SECRETS.get(name, name)}"}
+
+
+def session(of: Key) -> dict[str, str]:
+    return {"Cookie": f"{COOKIE}={sign(session_secret(LINK_SECRET), of, 4_000_000_000)}"}
+
+
+def client_at(app: FastAPI, address: str = ELSEWHERE) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(app=app, client=(address, 4711))
+    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", timeout=60)
+
+
+@contextlib.asynccontextmanager
+async def calling(app: Application, address: str = ELSEWHERE) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_at(app, address) as client, contextlib.aclosing(app):
+        yield client
+
+
+# The table
+
+CALLERS: Mapping[str, Mapping[str, str]] = {
+    "local": {},
+    "none": {},
+    "bad": bearer("wrong"),
+    "expired": bearer("expired"),
+    "bound": bearer("bound"),
+    "plain": bearer("plain"),
+    "admin": bearer("admin"),
+    "cookie": session(key("admin", admin=True)),
+    "stale": session(Key(name="admin", digest=digest_of(b"an older key"))),
+    "proxied": {"X-Forwarded-For": "198.51.100.1"},
+    "admin by proxy": {"X-Forwarded-For": "198.51.100.1", **bearer("admin")},
+}
+"""The callers. All but `local` ask from another machine. `bound` is a key for another network, `plain` the key of no
+admin, `cookie` the session of an admin key, `stale` that of an admin key that was replaced."""
+
+ANSWERS = {
+    # by what the route needs, and by REQUIRE_KEY. `-` passes; R key_required, I key_invalid, F key_forbids
+    #                     local none bad expired bound plain admin cookie stale proxied admin-by-proxy
+    ("nothing", False): "-     -    -   -       -     -     -     -      -     -       -",
+    ("nothing", True): " -     -    -   -       -     -     -     -      -     -       -",
+    ("key", False): "    -     -    I   I       F     -     -     -      -     F       F",
+    ("key", True): "     R     R    I   I       F     -     -     -      I     R       -",
+    ("status", False): " -     R    I   I       F     F     -     -      I     F       F",
+    ("status", True): "  -     R    I   I       F     F     -     -      I     R       -",
+}
+CODES = {"-": None, "R": "key_required", "I": "key_invalid", "F": "key_forbids"}
+
+NEEDS = {
+    "GET /ready": "nothing",
+    "GET /docs": "nothing",
+    "GET /openapi.json": "nothing",
+    "GET /robots.txt": "nothing",
+    "POST /login": "nothing",
+    "POST /logout": "nothing",
+    "GET /stream": "key",
+    "GET /info": "key",
+    "GET /health": "status",
+    "GET /metrics": "status",
+    # no routes
+    "GET /": "nothing",
+    "POST /": "key",
+    "GET /nowhere": "key",
+    "POST /stream": "key",
+    "GET /health/": "status",
+}
+"""What each route needs. HEAD needs the same as GET."""
+
+
+def routes_of(app: Application) -> Iterator[str]:
+    for route in app.routes:
+        assert isinstance(route, Route), route
+        yield from (f"{method} {route.path}" for method in route.methods or ())
+
+
+@pytest.mark.parametrize("require_key", [False, True])
+async def test_each_route_answers_each_caller_as_the_table_says(keys_file: Path, require_key: bool) -> None:
+    app = application(keys_file, require_key=require_key)
+    asked = {*NEEDS, *(f"HEAD {name[4:]}" for name in NEEDS if name.startswith("GET "))}
+    missing = set(routes_of(app)) - asked
+    assert not missing, f"add these routes to the table: {missing}"
+    found, expected = {}, {}
+    async with contextlib.aclosing(app):
+        for number, route in enumerate(sorted(asked)):
+            need = NEEDS[route.replace("HEAD", "GET")]
+            expected[route] = dict(zip(CALLERS, map(CODES.get, ANSWERS[need, require_key].split()), strict=True))
+            found[route] = {caller: await code(app, route, caller, f"192.0.2.{number}") for caller in CALLERS}
+    assert found == expected
+
+
+async def code(app: Application, route: str, caller: str, address: str) -> str | None:
+    """Return the code if the gate refuses the request, None if the request passes. Checks that status, code and
+    `WWW-Authenticate` belong together."""
+    method, _, path = route.partition(" ")
+    async with client_at(app, "127.0.0.1" if caller == "local" else address) as client:
+        answer = await client.request(method, path, headers=CALLERS[caller])
+    offered = answer.headers.get_list("www-authenticate")
+    if answer.status_code not in (401, 403):
+        assert answer.status_code < 429 or answer.status_code == 503, answer.text  # 503: `/ready` of a new server
+        assert not offered
+        return None
+    if answer.status_code == 401:
+        assert [each.partition(" ")[0] for each in offered] == ["Bearer", "Basic"]
+    if method == "HEAD":  # has no body that names the code
+        return "key_forbids" if answer.status_code == 403 else code_of_challenge(offered[0])
+    found: str = answer.json()["code"]
+    assert (found == "key_forbids") is (answer.status_code == 403)
+    assert answer.status_code == 403 or code_of_challenge(offered[0]) == found
+    return found
+
+
+def code_of_challenge(challenge: str) -> str:
+    return "key_invalid" if "invalid_token" in challenge else "key_required"
+
+
+# Ways to give a key
+
+
+def basic(secret: str) -> str:
+    return "Basic " + base64.b64encode(f"x:{secret}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        bearer("plain"),
+        {"Authorization": f"api-key {SECRETS['plain']}"},
+        {"Authorization": basic(SECRETS["plain"])},
+        session(key("plain")),
+    ],
+)
+async def test_a_key_can_be_given_in_each_way(keys_file: Path, headers: dict[str, str]) -> None:
+    async with calling(application(keys_file, require_key=True)) as client:
+        assert (await client.get("/stream", headers=headers)).status_code == 400  # `url` is missing
+
+
+async def test_a_key_in_the_query_has_no_effect(keys_file: Path) -> None:
+    async with calling(application(keys_file, require_key=True)) as client:
+        answer = await client.get("/stream", params={"key": SECRETS["plain"], "api_key": SECRETS["plain"]})
+        assert answer.status_code == 401
+
+
+async def test_without_a_keys_file_the_credentials_of_a_request_have_no_effect() -> None:
+    """They may be those of a proxy in front of the server."""
+    async with calling(application(None)) as client:
+        for headers in (bearer("x"), {"Authorization": "Digest nonsense"}, {"Cookie": f"{COOKIE}=x"}):
+            assert (await client.get("/stream", headers=headers)).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("headers", "schemes"),
+    [
+        ({}, ["Bearer", "Basic"]),
+        ({"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, ["Bearer", "Basic"]),
+        ({"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "video"}, ["Bearer", "Basic"]),
+        ({"Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}, ["Bearer"]),
+        ({"Sec-Fetch-Mode": "same-origin", "Sec-Fetch-Dest": "empty"}, ["Bearer"]),
+        ({"X-Requested-With": "fetch"}, ["Bearer"]),
+    ],
+)
+async def test_basic_is_not_offered_to_scripts(keys_file: Path, headers: dict[str, str], schemes: list[str]) -> None:
+    """The browser would show its own prompt over the page."""
+    async with calling(application(keys_file, require_key=True)) as client:
+        answer = await client.get("/stream", headers=headers)
+        assert answer.status_code == 401
+        assert [each.partition(" ")[0] for each in answer.headers.get_list("www-authenticate")] == schemes
+
+
+async def test_a_page_of_another_origin_changes_nothing_with_credentials_of_the_browser(keys_file: Path) -> None:
+    """A program may send its own key from anywhere."""
+    foreign = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+    async with calling(application(keys_file, require_key=True)) as client:
+        for own in (session(key("plain")), {"Authorization": basic(SECRETS["plain"])}):
+            assert (await client.post("/stream", headers={**own, **foreign})).status_code == 403
+            assert (await client.post("/stream", headers=own)).status_code == 405
+            assert (await client.get("/stream", headers={**own, **foreign})).status_code == 400
+        assert (await client.post("/stream", headers={**bearer("plain"), **foreign})).status_code == 405
+
+
+# Failed tries
+
+
+async def test_a_client_that_fails_too_often_has_to_wait(keys_file: Path) -> None:
+    app = application(keys_file, require_key=True)
+    async with calling(app) as client:
+        assert (await client.get("/stream", headers=bearer("plain"))).status_code == 400
+        wrong = [(await client.get("/stream", headers=bearer(f"wrong{n}"))).status_code for n in range(LIMIT)]
+        assert wrong == [401] * LIMIT
+        for headers in (bearer("another"), {"Authorization": "nonsense"}, bearer("admin")):
+            answer = await client.get("/stream", headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+            assert 0 < int(answer.headers["retry-after"]) <= 60
+        assert (await client.get("/stream", headers=bearer("plain"))).status_code == 400
+        assert (await client.get("/stream", headers=session(key("admin")))).status_code == 400
+        assert (await client.get("/stream")).status_code == 401
+        assert app.state.gate.refused == {"key_invalid": LIMIT, "rate_limited": 3, "key_required": 1}
+        async with client_at(app, "192.0.2.10") as other:
+            assert (await other.get("/stream", headers=bearer("admin"))).status_code == 400
+
+
+async def test_all_addresses_of_an_ipv6_network_count_as_one_client(keys_file: Path) -> None:
+    app = application(keys_file, require_key=True)
+    async with contextlib.aclosing(app):
+        found = []
+        for number in range(LIMIT + 1):
+            async with client_at(app, f"2001:db8::{number:x}") as client:
+                found.append((await client.get("/stream", headers=bearer("wrong"))).status_code)
+        assert found == [401] * LIMIT + [429]
+
+
+def guesses(secret: str) -> Iterator[bytes]:
+    """Yield 10,000 random and mutated keys, none of which is `secret`."""
+    randomness = random.Random(11)
+    bits = [(place, 1 << bit) for place in range(len(secret)) for bit in range(8)]
+    for place, bit in bits:
+        changed = bytearray(secret.encode())
+        changed[place] ^= bit
+        yield bytes(changed)
+    yield from (secret[:length].encode() for length in range(len(secret)))
+    yield from (secret[length + 1 :].encode() for length in range(len(secret)))
+    digest = digest_of(secret.encode())
+    yield from (digest, digest.hex().encode(), secret.swapcase().encode(), secret.encode() * 2, b"", b"null", b"*")
+    for _ in range(10_000 - len(bits) - 2 * len(secret) - 7):
+        yield randomness.randbytes(randomness.randrange(64)).translate(None, b"\r\n")
+
+
+def shown(guess: bytes, number: int) -> tuple[bytes, bytes]:
+    """Return the header field that carries a guess, in each of the four ways in turn."""
+    password = base64.b64encode(b"x:" + guess)
+    fields = (
+        (b"authorization", b"Bearer " + guess),
+        (b"authorization", b"API-KEY " + guess),
+        (b"authorization", b"Basic " + password),
+        (b"cookie", f"{COOKIE}=".encode() + guess),
+    )
+    return fields[number % len(fields)]
+
+
+async def statuses(app: Application, fields: Iterable[tuple[bytes, bytes]]) -> set[int]:
+    """Send a request with each field, each from another address, so that no limit on tries hides an accepted key."""
+    found = set()
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            found.add(message["status"])
+
+    for number, field in enumerate(fields):
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "path": "/nowhere",
+            "query_string": b"",
+            "headers": [(b"host", b"127.0.0.1"), field],
+            "client": (f"10.1.{number // 256}.{number % 256}", 4711),
+        }
+        await app(scope, receive, send)
+    return found
+
+
+async def test_no_random_or_mutated_key_is_accepted(keys_file: Path) -> None:
+    app = application(keys_file, require_key=True)
+    tried = [shown(guess, number) for number, guess in enumerate(guesses(SECRETS["plain"]))]
+    assert len(tried) == 10_000
+    assert await statuses(app, tried) == {401}
+    assert await statuses(app, [shown(SECRETS["plain"].encode(), number) for number in range(3)]) == {404}
+
+
+# Behind proxies
+
+
+async def test_the_refusal_of_a_proxied_request_names_the_ways_out(keys_file: Path) -> None:
+    async with calling(application(None), "127.0.0.1") as client:
+        answer = await client.get("/stream", headers={"Via": "1.1 proxy"})
+        assert (answer.status_code, answer.json()["code"]) == (403, "key_forbids")
+        assert all(word in answer.json()["detail"] for word in ("REQUIRE_KEY", "--open", "TRUSTED_PROXIES"))
+
+
+async def test_an_open_server_serves_what_comes_through_a_proxy() -> None:
+    async with calling(application(None, open=True)) as client:
+        forwarded = {"X-Forwarded-For": "198.51.100.1"}
+        assert (await client.get("/stream", headers=forwarded)).status_code == 400
+        assert (await client.get("/health", headers=forwarded)).status_code == 401
+
+
+async def test_a_key_for_a_network_needs_a_client_whose_address_is_known(keys_file: Path) -> None:
+    forwarded = {"X-Forwarded-For": "198.51.100.1", **bearer("bound")}
+    async with calling(application(keys_file, require_key=True)) as client:
+        assert (await client.get("/stream", headers=forwarded)).status_code == 403
+    async with calling(application(keys_file, require_key=True, trusted_proxies=ELSEWHERE)) as client:
+        assert (await client.get("/stream", headers=forwarded)).status_code == 400
+        assert (await client.get("/stream", headers=bearer("bound"))).status_code == 403
+
+
+# Other ways to run the application
+
+
+@pytest.mark.parametrize("prefix", ["/media", "/health", "/s"])
+async def test_a_mounted_application_decides_by_the_path_below_its_prefix(keys_file: Path, prefix: str) -> None:
+    app = application(keys_file, require_key=True)
+    parent = FastAPI()
+    parent.mount(prefix, app)
+    async with contextlib.aclosing(app), client_at(parent) as client:
+        assert (await client.get(f"{prefix}/ready")).status_code in (200, 503)
+        assert (await client.get(f"{prefix}/stream")).status_code == 401
+        assert (await client.get(f"{prefix}/stream", headers=bearer("plain"))).status_code == 400
+        assert (await client.get(f"{prefix}/health", headers=bearer("plain"))).status_code == 403
+
+
+async def test_robots_are_sent_away(keys_file: Path) -> None:
+    async with calling(application(keys_file, require_key=True)) as client:
+        answer = await client.get("/robots.txt")
+        assert (answer.status_code, answer.text) == (200, "User-agent: *\nDisallow: /\n")
+        for path in ("/robots.txt", "/stream", "/docs"):
+            headers = (await client.get(path)).headers
+            assert headers["x-robots-tag"] == "noindex, nofollow"
+            assert headers["referrer-policy"] == "no-referrer"

@@ -1,0 +1,158 @@
+"""`POST /login` and `/logout`: a key becomes a cookie that only this server's own page can use."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serverpy.access.keys import parse_keys
+from serverpy.access.tries import LIMIT
+from tests.api.test_access import ELSEWHERE, KEYS, SECRETS, application, calling, keys_file
+
+__all__ = ["keys_file"]
+
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+JSON = {"Content-Type": "application/json"}
+
+
+def log_in(client: httpx.AsyncClient, secret: str = SECRETS["admin"], **headers: str) -> Any:
+    return client.post("/login", data={"key": secret}, headers=headers)
+
+
+async def test_a_key_is_exchanged_for_a_session(keys_file: Path) -> None:
+    async with calling(application(keys_file, require_key=True)) as client:
+        answers = [
+            await log_in(client),
+            await client.post("/login", json={"key": SECRETS["admin"]}),
+            await client.post(
+                "/login",
+                content=f'{{"key":"{SECRETS["admin"]}"}}',
+                headers={"Content-Type": "Application/JSON; charset=utf-8"},
+            ),
+        ]
+        for answer in answers:
+            assert (answer.status_code, answer.content) == (204, b"")
+            name, *attributes = answer.headers["set-cookie"].split("; ")
+            assert name.startswith("serverpy_session=admin.")
+            assert SECRETS["admin"] not in name
+            assert attributes == ["HttpOnly", "Max-Age=2592000", "Path=/", "SameSite=strict"]
+            assert answer.headers["cache-control"] == "no-store"
+        assert (await client.get("/health")).status_code == 200
+        assert client.cookies  # the client has kept the session
+
+
+async def test_logging_out_removes_the_cookie(keys_file: Path) -> None:
+    async with calling(application(keys_file, require_key=True)) as client:
+        await log_in(client)
+        answer = await client.post("/logout")
+        assert answer.status_code == 204
+        assert re.fullmatch(
+            r'serverpy_session=""; HttpOnly; Max-Age=0; Path=/; SameSite=strict', answer.headers["set-cookie"]
+        )
+        assert (await client.get("/stream")).status_code == 401
+
+
+async def test_a_session_dies_with_its_key(keys_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serverpy.access.key_file.CHECK_SECONDS", 0.0)
+    async with calling(application(keys_file, require_key=True)) as client:
+        await log_in(client, SECRETS["plain"])
+        assert (await client.get("/stream")).status_code == 400
+        plain = parse_keys(KEYS).get("plain")
+        assert plain is not None
+        keys_file.write_text(KEYS.replace(plain.digest.hex(), "0" * 64))
+        answer = await client.get("/stream")
+        assert (answer.status_code, answer.json()["code"]) == (401, "key_invalid")
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_secure"),
+    [
+        ({}, False),
+        ({"Origin": "https://127.0.0.1:8000"}, True),
+        ({"Origin": "http://127.0.0.1:8000"}, False),
+        ({"X-Forwarded-For": "198.51.100.1", "X-Forwarded-Proto": "https"}, True),
+        ({"X-Forwarded-For": "198.51.100.1", "X-Forwarded-Proto": "http"}, False),
+    ],
+)
+async def test_behind_tls_the_cookie_is_secure(keys_file: Path, headers: dict[str, str], is_secure: bool) -> None:
+    async with calling(application(keys_file, require_key=True, trusted_proxies=ELSEWHERE)) as client:
+        answer = await log_in(client, **headers)
+        assert answer.status_code == 204
+        assert ("Secure" in answer.headers["set-cookie"].split("; ")) is is_secure
+
+
+@pytest.mark.parametrize(
+    ("secret", "status", "code"),
+    [
+        ("wrong", 401, "key_invalid"),
+        ("", 401, "key_invalid"),
+        ("a b", 401, "key_invalid"),
+        ("é" * 300, 401, "key_invalid"),
+        (SECRETS["expired"], 401, "key_invalid"),
+        (SECRETS["bound"], 403, "key_forbids"),
+    ],
+)
+async def test_a_key_that_may_not_be_used_gets_no_session(keys_file: Path, secret: str, status: int, code: str) -> None:
+    async with calling(application(keys_file, require_key=True)) as client:
+        answer = await client.post("/login", json={"key": secret})
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+        assert "set-cookie" not in answer.headers
+        if status == 401:  # with Basic, the browser would show its prompt over the form
+            assert [each.partition(" ")[0] for each in answer.headers.get_list("www-authenticate")] == ["Bearer"]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        ('{"key":"KEY"}', {"Content-Type": "text/plain"}),
+        ("key=KEY", {"Content-Type": "text/plain;charset=UTF-8"}),
+        ("key=KEY", {"Content-Type": "multipart/form-data; boundary=x"}),
+        ("key=KEY", {}),
+        *(
+            (body, JSON)
+            for body in ("", "{", "[]", "null", '"KEY"', "{}", '{"key": 1}', '{"key": ["KEY"]}', "[" * 4000)
+        ),
+        *((body, FORM) for body in ("", "key=", "key=KEY&key=KEY", "other=KEY", "&".join(["a=b"] * 20), "\xff")),
+    ],
+)
+async def test_another_body_is_refused(keys_file: Path, body: str, headers: dict[str, str]) -> None:
+    content = body.replace("KEY", SECRETS["admin"]).encode("latin-1")
+    async with calling(application(keys_file, require_key=True)) as client:
+        answer = await client.post("/login", content=content, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (400, "invalid_parameter")
+
+
+async def test_a_large_body_is_refused(keys_file: Path) -> None:
+    async with calling(application(keys_file, require_key=True)) as client:
+        answer = await client.post("/login", content=b"key=" + b"a" * 5000, headers=FORM)
+        assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+@pytest.mark.parametrize("path", ["/login", "/logout"])
+@pytest.mark.parametrize(
+    "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "http://evil.example"}]
+)
+async def test_a_page_of_another_origin_can_log_nobody_in_or_out(
+    keys_file: Path, path: str, headers: dict[str, str]
+) -> None:
+    async with calling(application(keys_file, require_key=True)) as client:
+        answer = await client.post(path, data={"key": SECRETS["admin"]}, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (403, "key_forbids")
+        assert "set-cookie" not in answer.headers
+
+
+async def test_failed_logins_count_as_failed_tries(keys_file: Path) -> None:
+    async with calling(application(keys_file, require_key=True)) as client:
+        found = [(await log_in(client, f"wrong{number}")).status_code for number in range(LIMIT + 1)]
+        assert found == [401] * LIMIT + [429]
+
+
+async def test_a_server_without_keys_and_a_proxied_request_get_no_session(keys_file: Path) -> None:
+    async with calling(application(None)) as client:
+        assert (await log_in(client)).status_code == 401
+    async with calling(application(keys_file)) as client:
+        assert (await log_in(client, **{"X-Forwarded-For": "198.51.100.1"})).status_code == 403

@@ -1,0 +1,57 @@
+"""Keys of a running server: a new key works and a revoked one does not, without a restart, also for running streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serverpy.access.key import Key
+from serverpy.access.key_file import add, revoke
+from serverpy.access.keys import digest_of
+from serverpy.sample.site import SampleSite
+from tests.aio import wait_for
+from tests.server import Server, serving
+
+FILM = "/media/large-64.mp4"
+
+
+def give(path: Path, name: str) -> dict[str, str]:
+    """Add a key, whose secret is its name, and return the header field of a request with it."""
+    add(path, lambda _keys: Key(name=name, digest=digest_of(name.encode())))
+    return {"Authorization": f"Bearer {name}"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "keys.toml"
+    give(path, "first")
+    return path
+
+
+@pytest.fixture
+def keyed(site: SampleSite, path: Path) -> Iterator[Server]:
+    with serving(site, require_key=True, api_keys_file=path) as server:
+        yield server
+
+
+def test_the_streams_of_a_revoked_key_are_cut_and_those_of_others_are_not(keyed: Server, path: Path) -> None:
+    bob, al = give(path, "bob"), give(path, "al")
+    wait_for(lambda: keyed.ask("/stream", headers=al).status == 400)
+    with (
+        keyed.open(FILM, headers=bob, receive_bytes=4096) as cut,
+        keyed.open(FILM, headers=al, receive_bytes=4096) as kept,
+    ):
+        assert (cut.status, kept.status) == (200, 200)
+        assert (len(cut.read(1)) > 0, len(kept.read(1)) > 0) == (True, True)
+        revoke(path, "bob")
+        wait_for(lambda: keyed.health()["streams"] == 1, seconds=10)
+        answer = cut.rest()
+        assert (answer.complete, len(answer.body) < 64 << 20) == (False, True)
+        assert keyed.ask("/stream", headers=bob).code == "key_invalid"
+    wait_for(lambda: keyed.health()["streams"] == 0)
+    assert "relay: revoked, " in keyed.log
+    metrics = keyed.ask("/metrics").body.decode()
+    assert 'serverpy_streams_ended_total{end="revoked"} 1.0' in metrics
+    assert 'serverpy_refused_total{code="key_invalid"}' in metrics

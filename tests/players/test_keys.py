@@ -1,0 +1,61 @@
+"""Players of a server that requires a key: the key as the password in the address, and the session in a browser."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serverpy.access.key import Key
+from serverpy.access.key_file import add
+from serverpy.access.keys import digest_of, new_secret
+from serverpy.sample.site import SampleSite
+from tests.players.conftest import Browser
+from tests.players.test_browsers import IN_A_TAB
+from tests.players.tools import said
+from tests.server import Server, serving
+
+SECRET = new_secret()
+FILM = "/media/prog.mp4"
+LOGIN = f"""fetch("login", {{
+  method: "POST",
+  headers: {{"Content-Type": "application/json"}},
+  body: JSON.stringify({{key: "{SECRET}"}}),
+}}).then(answer => answer.status)"""
+
+
+@pytest.fixture(scope="module")
+def keyed(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    path = tmp_path_factory.mktemp("keys") / "keys.toml"
+    add(path, lambda _keys: Key(name="player", digest=digest_of(SECRET.encode())))
+    with serving(site, require_key=True, api_keys_file=path) as server:
+        yield server
+
+
+def address(server: Server) -> str:
+    return f"http://x:{SECRET}@127.0.0.1:{server.port}{server.target(FILM)}"
+
+
+def test_curl_sends_the_key_in_the_address_as_password(keyed: Server, tmp_path: Path) -> None:
+    said("curl", "-sSf", "-o", str(tmp_path / "film"), address(keyed))
+    found, original = ((tmp_path / "film").read_bytes(), keyed.site.path("prog.mp4").read_bytes())
+    assert hashlib.sha256(found).digest() == hashlib.sha256(original).digest()
+
+
+def test_ffmpeg_answers_the_challenge_with_the_key_in_the_address(keyed: Server) -> None:
+    shown = ("-v", "error", "-show_entries", "format=format_name", "-of", "csv=p=0")
+    assert said("ffprobe", *shown, address(keyed)).strip() == '"mov,mp4,m4a,3gp,3g2,mj2"'
+    said("ffmpeg", "-v", "error", "-i", address(keyed), "-f", "null", "-")
+
+
+def test_a_browser_plays_a_stream_after_login_and_not_before(keyed: Server, browser: Browser) -> None:
+    with browser.page() as page:
+        page.go(f"{keyed.url}/docs")
+        assert page.run(f"fetch({keyed.target(FILM)!r}).then(answer => answer.status)") == 401
+        assert page.run(LOGIN) == 204
+        assert page.run(f"fetch({keyed.target(FILM)!r}, {{method: 'HEAD'}}).then(answer => answer.status)") == 200
+        assert page.run("document.cookie") == ""
+        page.go(f"{keyed.url}{keyed.target(FILM)}")
+        assert page.run(IN_A_TAB) > 0.3
