@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
@@ -157,7 +158,7 @@ class Server:
             live_upstreams=engine.fanout.upstreams,
             live_cuts=engine.fanout.cuts,
             fallbacks=engine.delivery.fallbacks,
-            refused=dict(self.limits.refused_codes + self._gate.refused),
+            refused=_sum(self.limits.refused_codes, self._gate.refused),
             log_lines_dropped=dropped_lines(),
             threads=threading.active_count(),
             fds=len(os.listdir("/proc/self/fd")) - 1,  # minus the descriptor with which `listdir` reads the folder
@@ -169,3 +170,11 @@ class Server:
             loop_lag_p99=self._lag.percentile(99),
             ends=dict(engine.running.ends),
         )
+
+
+def _sum(*counters: Counter[str]) -> dict[str, int]:
+    """Add `counters`. Unlike `+`, keeps the codes whose count is 0."""
+    total = Counter[str]()
+    for each in counters:
+        total.update(each)
+    return dict(total)

@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, str] = {
     "metrics": "",
     "access": "settings.types extraction.sites locks directories",
     "access.clients": "",
-    "access.grant": "",
+    "access.grant": "access.key",
     "options": "net.ports",
     "settings": "memory.profile net.ports extraction.sites",
     "memory": "",

@@ -37,6 +37,11 @@ class Client:
     is_local: bool = False
     scheme: str | None = None
 
+    @property
+    def is_trusted(self) -> bool:
+        """Whether a trusted proxy sent the request, so that its X-Forwarded-* fields count."""
+        return self.is_proxied and self.is_known
+
 
 def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
     """Parse addresses and networks. Raises ValueError if one is invalid."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from serverpy.access.allowance import Allowance
 from serverpy.access.grant import Grant
-from serverpy.access.key import Key
+from serverpy.access.key import NO_LIMIT, Key
 from serverpy.access.quotas import Quotas
 from serverpy.access.rates import Rates
 from serverpy.access.streams import Streams
@@ -49,7 +49,7 @@ class Limits:
         number of streams, and has a rate limit of its own. `is_admin` is whether the client may see and end the streams
         of all accounts."""
         if key is not None:
-            rate = self.settings.rate if key.rate is None else key.rate
+            rate = self.settings.rate if key.rate is None else None if key.rate == NO_LIMIT else key.rate
             streams = self.settings.streams if key.streams is None else key.streams
         elif is_local:
             rate, streams = self.settings.local_rate, None

@@ -46,7 +46,7 @@ class Access:
     def _client_of(self, scope: Scope) -> Client:
         peer = scope.get("client")
         client = self._gate.client_of(peer[0] if peer else "", scope["headers"])
-        if client.is_proxied and client.is_known:
+        if client.is_trusted:
             scope["client"] = (client.address, 0)
             scope["scheme"] = client.scheme or scope.get("scheme", "http")
         return client

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
-
 from starlette.types import Scope
 
 from serverpy.api.hosts import host_of
-
-Network = IPv4Network | IPv6Network
 
 
 def base_of(scope: Scope, public_url: str | None, *, is_trusted: bool) -> str:
@@ -24,16 +19,6 @@ def base_of(scope: Scope, public_url: str | None, *, is_trusted: bool) -> str:
         scheme = forwarded if forwarded in ("http", "https") else scheme
         host = _valid(_field(scope, b"x-forwarded-host")) or host
     return f"{scheme}://{host}{scope.get('root_path', '').rstrip('/')}"
-
-
-def is_from(scope: Scope, trusted: Sequence[Network]) -> bool:
-    """Return whether the peer of the request is one of the `trusted` proxies."""
-    try:
-        peer = ip_address((scope.get("client") or ("",))[0])
-    except ValueError:
-        return False
-    mapped = getattr(peer, "ipv4_mapped", None) or peer
-    return any(mapped in network for network in trusted)
 
 
 def _field(scope: Scope, name: bytes) -> str:

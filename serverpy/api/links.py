@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from ipaddress import ip_network
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -24,8 +23,8 @@ from serverpy.access.link_secrets import LinkSecrets
 from serverpy.access.link_uses import LinkUses, asks_from_start
 from serverpy.access.links import Link, open_link, sign
 from serverpy.api import openapi
-from serverpy.api.access import grant_of
-from serverpy.api.addresses import base_of, is_from
+from serverpy.api.access import caller_of, grant_of
+from serverpy.api.addresses import base_of
 from serverpy.api.bodies import BodyRoute
 from serverpy.api.conditional import Conditional
 from serverpy.api.link_query import LinkQuery, link_path, make_link
@@ -62,7 +61,6 @@ class Links:
     ) -> None:
         self.ttl = settings.link_ttl
         self.public_url = settings.public_url
-        self.trusted = tuple(ip_network(text, strict=False) for text in settings.trusted_proxies)
         self.secrets = secrets
         self.uses = LinkUses()
         self.key_of = key_of
@@ -136,7 +134,7 @@ async def issue(request: Request, query: LinkQuery) -> IssuedLink:
     links = _links(request)
     link = make_link(query, now=time.time(), ttl=links.ttl, client=_client(request), key=links.key_of(request))
     path = link_path(link, await links.sign(link))
-    base = base_of(request.scope, links.public_url, is_trusted=is_from(request.scope, links.trusted))
+    base = base_of(request.scope, links.public_url, is_trusted=caller_of(request).client.is_trusted)
     return IssuedLink(url=base + path, expires=datetime.fromtimestamp(link.expires, UTC))
 
 

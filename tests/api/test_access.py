@@ -25,7 +25,7 @@ from serverpy.access.sessions import session_secret, sign
 from serverpy.access.tries import LIMIT
 from serverpy.app import Application
 
-LINK_SECRET = "correct horse battery staple"
+LINK_SECRET = "a-secret-of-this-test-that-signs-links"
 ELSEWHERE = "192.0.2.9"
 SECRETS = {name: f"{name}-wekibC8900KKKeQD2yJbTK3Fhh8Ji-9N3oPf" for name in ("admin", "plain", "expired", "bound")}
 
@@ -92,16 +92,21 @@ CALLERS: Mapping[str, Mapping[str, str]] = {
 admin, `cookie` the session of an admin key, `stale` that of an admin key that was replaced."""
 
 ANSWERS = {
-    # by what the route needs, and by REQUIRE_KEY. `-` passes; R key_required, I key_invalid, F key_forbids
+    # by what the route needs, and by REQUIRE_KEY. `-` passes; R key_required, I key_invalid, F key_forbids,
+    # L link_invalid: the route checks the signature in its path, which is not one here
     #                     local none bad expired bound plain admin cookie stale proxied admin-by-proxy
     ("nothing", False): "-     -    -   -       -     -     -     -      -     -       -",
     ("nothing", True): " -     -    -   -       -     -     -     -      -     -       -",
+    ("signature", False): "L  L    L   L       L     L     L     L      L     L       L",
+    ("signature", True): " L  L    L   L       L     L     L     L      L     L       L",
+    ("streams", False): "-     R    I   I       F     F     -     -      I     F       F",
+    ("streams", True): " R     R    I   I       F     -     -     -      I     R       -",
     ("key", False): "    -     -    I   I       F     -     -     -      -     F       F",
     ("key", True): "     R     R    I   I       F     -     -     -      I     R       -",
     ("status", False): " -     R    I   I       F     F     -     -      I     F       F",
     ("status", True): "  -     R    I   I       F     F     -     -      I     R       -",
 }
-CODES = {"-": None, "R": "key_required", "I": "key_invalid", "F": "key_forbids"}
+CODES = {"-": None, "L": "link_invalid", "R": "key_required", "I": "key_invalid", "F": "key_forbids"}
 
 NEEDS = {
     "GET /ready": "nothing",
@@ -112,6 +117,10 @@ NEEDS = {
     "POST /logout": "nothing",
     "GET /stream": "key",
     "GET /info": "key",
+    "POST /links": "key",
+    "GET /s/{token}/{filename}": "signature",
+    "GET /streams": "streams",
+    "DELETE /streams/{id}": "streams",
     "GET /health": "status",
     "GET /metrics": "status",
     # no routes
@@ -159,9 +168,10 @@ async def code(app: Application, route: str, caller: str, address: str) -> str |
     if answer.status_code == 401:
         assert [each.partition(" ")[0] for each in offered] == ["Bearer", "Basic"]
     if method == "HEAD":  # has no body that names the code
-        return "key_forbids" if answer.status_code == 403 else code_of_challenge(offered[0])
+        forbids = "link_invalid" if path.startswith("/s/") else "key_forbids"
+        return forbids if answer.status_code == 403 else code_of_challenge(offered[0])
     found: str = answer.json()["code"]
-    assert (found == "key_forbids") is (answer.status_code == 403)
+    assert (found in ("key_forbids", "link_invalid")) is (answer.status_code == 403)
     assert answer.status_code == 403 or code_of_challenge(offered[0]) == found
     return found
 

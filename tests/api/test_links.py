@@ -294,7 +294,7 @@ async def test_a_link_begins_with_the_public_url(settings: Settings) -> None:
 
 
 async def test_only_a_trusted_proxy_says_how_a_link_begins(settings: Settings) -> None:
-    app = create_app(settings.model_copy(update={"trusted_proxies": ("192.0.2.0/24",)}))
+    app = create_app(settings.model_copy(update={"trusted_proxies": ("192.0.2.0/24",), "open": True}))
     fields = {"X-Forwarded-Host": "media.example", "X-Forwarded-Proto": "https", "X-Forwarded-For": "198.51.100.7"}
     for address, base in (("192.0.2.1", "https://media.example"), ("198.51.100.1", "http://test")):
         async with calling(app, address) as client:
