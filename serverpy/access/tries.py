@@ -14,7 +14,7 @@ from serverpy.errors import RateLimited
 LIMIT = 20
 """Failed tries in WINDOW_SECONDS after which a client network has to wait."""
 WINDOW_SECONDS = 60.0
-KEPT = 4096
+KEPT = 1024
 """Number of networks, and of pairs of network and key, that are remembered; the oldest are forgotten first."""
 
 

@@ -53,7 +53,12 @@ SETTINGS: dict[str, Any] = {
 }
 """Settings of the server with which its answers do not depend on the machine and its speed."""
 UNSTABLE = frozenset({"date", "x-request-id", "server-timing"})
-EVERY = {"cross-origin-resource-policy": "same-site", "x-content-type-options": "nosniff"}
+EVERY = {
+    "cross-origin-resource-policy": "same-site",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-robots-tag": "noindex, nofollow",
+}
 COMMON = {
     "problem": {**EVERY, "cache-control": "no-store", "content-type": "application/problem+json"},
     "info": {**EVERY, "cache-control": "no-store", "content-type": "application/json"},
