@@ -17,12 +17,14 @@ from pydantic import BaseModel
 from serverpy.api.exposition import COUNTERS, HELP
 from serverpy.api.health import Health
 from serverpy.api.problems import STATUS
+from serverpy.errors import KeyForbids, KeyInvalid, KeyRequired, LinkExpired, LinkInvalid, QuotaExceeded, RateLimited
 from serverpy.info import Info
 from serverpy.sample.site import SampleSite
 from tests.server import Server, serving
 from tests.wire import Answer
 
 FILM = "/media/prog-180.mp4"
+OF_ACCESS = {KeyForbids, KeyInvalid, KeyRequired, LinkExpired, LinkInvalid, QuotaExceeded, RateLimited}
 
 
 @pytest.fixture(scope="module")
@@ -524,13 +526,18 @@ def test_ready_returns_ok(server: Server) -> None:
 def test_the_openapi_document_lists_every_error_of_stream(server: Server) -> None:
     paths = server.ask("/openapi.json").json()["paths"]
     assert {"/stream", "/info", "/health", "/ready", "/metrics"} <= paths.keys()
-    described = paths["/stream"]["get"]["responses"]
-    found = {
+    found = errors_in(paths["/stream"]["get"]["responses"])
+    assert found == {(status, kind.code) for kind, (status, _) in STATUS.items() if kind not in OF_ACCESS}
+    of_links = {(STATUS[kind][0], kind.code) for kind in (LinkInvalid, LinkExpired)}
+    assert errors_in(paths["/s/{token}/{filename}"]["get"]["responses"]) == found | of_links
+
+
+def errors_in(responses: dict[str, Any]) -> set[tuple[int, str]]:
+    return {
         (int(status), code)
-        for status, answer in described.items()
+        for status, answer in responses.items()
         for code in answer.get("content", {}).get("application/problem+json", {}).get("examples", {})
     }
-    assert found == {(status, kind.code) for kind, (status, _) in STATUS.items()}
 
 
 def test_the_openapi_document_describes_the_header_fields_and_types_of_stream(server: Server) -> None:
