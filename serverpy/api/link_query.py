@@ -28,9 +28,10 @@ _ID_BYTES = 8
 
 
 class LinkQuery(StreamQuery):
-    """The parameters of a link: those of its route, and its limits."""
-
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"description": "The parameters of a link: those of its route, and its limits."},
+    )
 
     route: str = Field("stream", description=f"Route that the link leads to: {', '.join(LINKABLE)}.")
     ttl: float | None = Field(None, ge=1, le=MAX_TTL, description="Seconds until the link expires. Default: LINK_TTL.")

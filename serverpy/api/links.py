@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from serverpy.access.grant import UNLIMITED, Grant
@@ -102,7 +102,7 @@ class Links:
 
 
 class IssuedLink(BaseModel):
-    """The response to `POST /links`."""
+    model_config = ConfigDict(json_schema_extra={"description": "A signed link."})
 
     url: str = Field(examples=["http://127.0.0.1:8000/s/v1YaL2…/media.mp4"])
     expires: datetime = Field(description="Time at which the link expires.")
@@ -141,13 +141,13 @@ async def issue(request: Request, query: LinkQuery) -> IssuedLink:
 @serving.get(
     "/s/{token}/{filename}",
     summary="The stream of a signed link",
+    description="The link has the parameters of the stream; of the request's query, only `download` counts. The file "
+    "name in the path has no meaning.",
     response_class=Response,
     responses=openapi.LINK_RESPONSES,
     openapi_extra={"parameters": [*openapi.RANGE_FIELDS, *openapi.CONDITIONAL_FIELDS]},
 )
 async def linked(request: Request, token: str, filename: str) -> Response:
-    """Answer the request as the route of the link would. The link has the parameters; of the request's query, only
-    `download` counts. The file name in the path has no meaning."""
     links = _links(request)
     link, grant = await links.admit(token, _client(request), grant_of(request))
     answer = ANSWERS.get(link.route)

@@ -25,6 +25,7 @@ from tests.server import Server, serving
 from tests.wire import Answer
 
 FILM = "/media/prog-180.mp4"
+OF_LINKS = {LinkExpired, LinkInvalid}
 
 
 @pytest.fixture(scope="module")
@@ -538,14 +539,17 @@ def test_ready_is_answered_with_ok(server: Server) -> None:
 def test_the_openapi_document_lists_every_error_of_stream(server: Server) -> None:
     paths = server.ask("/openapi.json").json()["paths"]
     assert {"/stream", "/info", "/health", "/ready", "/metrics"} <= paths.keys()
-    described = paths["/stream"]["get"]["responses"]
-    found = {
+    found = errors_in(paths["/stream"]["get"]["responses"])
+    assert found == {(status, kind.code) for kind, (status, _) in STATUS.items() if kind not in OF_LINKS}
+    of_links = {(STATUS[kind][0], kind.code) for kind in (LinkInvalid, LinkExpired)}
+    assert errors_in(paths["/s/{token}/{filename}"]["get"]["responses"]) == found | of_links
+
+
+def errors_in(responses: dict[str, Any]) -> set[tuple[int, str]]:
+    return {
         (int(status), code)
-        for status, answer in described.items()
+        for status, answer in responses.items()
         for code in answer.get("content", {}).get("application/problem+json", {}).get("examples", {})
-    }
-    assert found == {
-        (status, kind.code) for kind, (status, _) in STATUS.items() if kind not in (LinkInvalid, LinkExpired)
     }
 
 
