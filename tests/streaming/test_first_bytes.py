@@ -258,7 +258,7 @@ async def test_head_requests_only_the_first_bytes_of_the_media(shelf: Shelf, exp
 async def test_the_body_of_a_response_to_head_cannot_be_read(shelf: Shelf) -> None:
     async with rig(shelf, plain(shelf, written("flac", "flac"))) as it:
         body = await it.open(head_only=True)
-        with pytest.raises(UpstreamFailed, match="Only the head"):
+        with pytest.raises(UpstreamFailed, match="only the head"):
             await body.read()
         await body.aclose()
 
