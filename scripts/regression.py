@@ -80,8 +80,8 @@ class Figure:
     """Factor that converts the raw value (bytes or seconds) to `unit`."""
     yardstick: str | None = None
     floor: float = 0.05
-    """The minimum of the limit for a worse figure, as a fraction of the base. A smaller change is never called worse,
-    however small the noise of the A/A rounds is."""
+    """The smallest change for the worse that can be reported as a regression, as a fraction of the base. This
+    minimum applies even if the noise of the A/A rounds is smaller."""
 
 
 WIDE = 0.25

@@ -186,7 +186,7 @@ def test_a_remembered_media_server_is_identified_by_host_and_port(url: str, expe
 @pytest.mark.parametrize(
     "urls", [(), ("https://a.example/v", "https://a.example/a"), ("https://[a/",), (f"https://{'x' * 999}/",), ("a",)]
 )
-def test_a_pair_of_tracks_or_an_invalid_url_is_not_remembered(urls: tuple[str, ...]) -> None:
+def test_hosts_remembers_no_server_for_a_pair_of_tracks_or_an_invalid_url(urls: tuple[str, ...]) -> None:
     hosts = Hosts()
     hosts.add(plan_of(*urls))
     assert not hosts.has(plan_of(*urls))

@@ -127,8 +127,8 @@ def optional(extra: Extra) -> Finding:
 
 
 def _import_error(module: str) -> ImportError | None:
-    """Import a package, and return the ImportError, or None if the import succeeds. Checking only the package's
-    metadata would not find a wheel for another platform."""
+    """Import a package. Returns the ImportError if the import fails, otherwise None. A check of the package's
+    metadata alone would not detect that the installed wheel was built for another platform."""
     try:
         importlib.import_module(module)
     except ImportError as error:

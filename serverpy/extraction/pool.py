@@ -118,9 +118,9 @@ class WorkerPool:
     # Methods that start a worker
 
     async def get(self) -> Worker:
-        """Return the current worker, or start a worker if there is none. Unlike `start`, the error does not show the
-        client which setting is wrong. Raises `ExtractionFailed` if no worker starts, and `Draining` if the pool is
-        closed."""
+        """Return the current worker; if there is none, start a worker and return it. Raises `ExtractionFailed` if no
+        worker starts; unlike the error that `start` raises, this error does not show the client which setting is
+        wrong. Raises `Draining` if the pool is closed."""
         try:
             return await self.start()
         except ConfigurationError as error:

@@ -56,8 +56,8 @@ class Refused(UpstreamFailed):
 
 
 class RangeRequests:
-    """The requests of one read. `tries` is the number of failed requests since the last new byte; `renewals` is the
-    maximum number of fresh URLs between two new bytes."""
+    """The requests of one read. `tries` is the number of requests that have failed since the read last made
+    progress. `renewals` is the maximum number of URL renewals without progress."""
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ _FIELD = re.compile(r"^[\t ]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[\t ]*:(.*)$", re.MULT
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _BLANKED = bytes(byte if byte in b"\t\n" or (byte >= 32 and byte != 127) else 32 for byte in range(256))
 """Translation of control characters to blanks: parsers behind us take some of them for the end of a line."""
-_ENDLESS = re.compile(r"\s*bytes\s+0-[0-9]{16,}/[0-9*]+\s*", re.IGNORECASE)  # of LONGEST_BODY or more
+_ENDLESS = re.compile(r"\s*bytes\s+0-[0-9]{16,}/[0-9*]+\s*", re.IGNORECASE)  # from byte 0 to LONGEST_BODY or more
 _AROUND = " \t\"'"
 _LENGTH, _CODING, _CONNECTION = "content-length", "transfer-encoding", "connection"
 

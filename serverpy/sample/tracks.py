@@ -1,4 +1,4 @@
-"""Separate video and audio files, as sites deliver them that leave the merge to the client. The files are plain or
+"""Separate video and audio files, as delivered by sites that leave the merge to the client. The files are plain or
 fragmented, in every layout that MP4 allows for the same samples."""
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ def brings_beginning(asked: ByteRange | None) -> bool:
 
 async def read_beginning(open_range: OpenRange) -> tuple[ResumingRead, bytes]:
     """Read enough of the first bytes of a file to identify its container, and no more bytes if the media server
-    supports ranges. Returns the read, which is already closed but has the headers and the extent, and the bytes. Raises
-    `RangeNotSatisfiable` if the file is empty, and the error of opening or reading if it fails."""
+    supports ranges. Returns two values: the read, which is closed but still has the headers and the extent, and the
+    bytes. Raises `RangeNotSatisfiable` if the file is empty, and the original error if opening or reading fails."""
     wanted = SNIFF_BYTES
     while True:
         read = await _open(open_range, wanted)

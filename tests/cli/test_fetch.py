@@ -143,7 +143,7 @@ async def test_get_fetches_the_whole_file_if_a_partial_file_cannot_be_resumed(
 async def test_get_fetches_the_whole_file_again_if_the_source_has_changed(
     faulty: Faulty, film: bytes, tmp_path: Path
 ) -> None:
-    """In one case the validators of the source change, in another case only its bytes."""
+    """In one case the validators of the source change; in the other, only its bytes change."""
     leave_partial(tmp_path, faulty.page, faulty.version(), film[: 3 * MIB])
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Done)
@@ -155,7 +155,9 @@ async def test_get_fetches_the_whole_file_again_if_the_source_has_changed(
 
 
 @pytest.mark.parametrize("faulty", ["norange,cut=300000"], indirect=True)
-async def test_a_source_that_is_cut_leaves_only_a_partial_file(faulty: Faulty, film: bytes, tmp_path: Path) -> None:
+async def test_a_source_that_cuts_the_connection_leaves_only_a_partial_file(
+    faulty: Faulty, film: bytes, tmp_path: Path
+) -> None:
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Failed)
     assert end.code == "upstream_failed"

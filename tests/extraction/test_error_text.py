@@ -1,4 +1,5 @@
-"""Tests that a message of yt-dlp is translated to the same error, whether the worker raises it or a child prints it."""
+"""Tests that an error message of yt-dlp is translated to the same error, whether yt-dlp raises it in the worker or a
+child process prints it."""
 
 from __future__ import annotations
 

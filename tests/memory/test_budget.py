@@ -163,7 +163,7 @@ async def test_a_growing_reservation_takes_precedence_over_new_requests() -> Non
     second.release()
     await growing
     assert first.nbytes == 100
-    # This new request is refused, because the growing reservation needs the bytes charged for it.
+    # The new request is refused: the growing reservation has taken the bytes that the request waited for.
     with pytest.raises(Busy):
         await newcomer
     first.release()

@@ -127,7 +127,7 @@ class BudgetMachine(RuleBasedStateMachine):
             self.runner.close()
 
     async def _leave(self) -> None:
-        """Release all reservations that exist, in each turn of the event loop until there are none. Checks that no
+        """In each turn of the event loop, release all existing reservations, until none are left. Checks that no
         request is still waiting at the end."""
         await turn()
         while running := self._running():

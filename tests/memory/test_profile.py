@@ -31,7 +31,7 @@ def machine(root: Path, files: dict[str, str], total: int = 16 * GIB) -> Path:
         (512 * MIB, 1, SMALL),
     ],
 )
-def test_the_profile_depends_on_the_memory_of_the_machine_and_is_lower_with_few_cores(
+def test_the_profile_depends_on_the_memory_of_the_machine_and_is_smaller_with_few_cores(
     memory: int, cores: float, expected: profile.Profile
 ) -> None:
     assert profile.choose(memory, cores) is expected

@@ -371,7 +371,7 @@ url_texts = st.text(max_size=60) | st.from_regex(r"https?://[^/]{0,30}(/.{0,30})
 @given(url_texts)
 @example("http://[::ffff:1.2.3.4]:80?x")
 @example("https://ß.example")
-def test_an_accepted_url_has_a_plain_host_and_passes_a_second_check_unchanged(url: str) -> None:
+def test_an_accepted_url_has_an_ascii_host_without_user_info_and_passes_a_second_check_unchanged(url: str) -> None:
     try:
         checked = check_url(url)
     except InvalidUrl:

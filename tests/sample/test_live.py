@@ -156,7 +156,7 @@ def test_a_broadcast_url_expires_with_the_clock_and_each_request_of_the_page_get
     assert statuses("") == [403, 200]
 
 
-def test_with_signed_all_segments_also_require_the_token_of_a_broadcast(site: SampleSite) -> None:
+def test_the_option_signed_all_makes_segments_also_require_the_token_of_their_broadcast(site: SampleSite) -> None:
     spec = "clock=step,expire=2,signed=all,id=all"
     assert index(site, spec)
     assert ask(f"{site.http}/live/{spec}/2.ts").status == 403

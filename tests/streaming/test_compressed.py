@@ -1,4 +1,5 @@
-"""Tests of relay and embedded with media that a media server compresses although the request does not allow it."""
+"""Tests of the methods `relay` and `embedded` with media that a media server compresses although the request does
+not allow compression."""
 
 from __future__ import annotations
 

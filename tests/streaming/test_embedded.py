@@ -219,7 +219,7 @@ def test_an_embedded_stream_reserves_the_sum_of_its_buffers() -> None:
     assert method().stream_bytes == pipe + objects + chunks + block + egress
 
 
-def test_embedded_supports_finite_tracks_that_yt_dlp_downloads_natively() -> None:
+def test_the_embedded_method_supports_finite_tracks_that_yt_dlp_downloads_natively() -> None:
     def track(protocol: str, **fields: Any) -> Track:
         return Track(id="0", url="http://x.test/", protocol=protocol, ext="mp4", **fields)
 

@@ -154,7 +154,8 @@ class Relay:
         return replace(source, media=media), fresh
 
     async def _open_head(self, source: Source, address: TrackSource, begun: float) -> HeadOnly:
-        """Read the first bytes of a file, and return a body that has only the head of the whole file."""
+        """Read the first bytes of a file to identify its container. Returns a body without content, whose head
+        describes the whole file."""
         try:
             read, first = await read_beginning(partial(self._open_file, address))
         except RangeNotSatisfiable:  # this server chose the range, so the client must not get status 416

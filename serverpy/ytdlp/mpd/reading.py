@@ -64,7 +64,7 @@ def duration(element: Element, name: str) -> Fraction | None:
 
 def integer(value: str | None, default: int) -> int:
     """Return `value` as an integer of at most 18 digits. Returns `default` if `value` is missing or blank. Raises
-    `Unreadable` if it is malformed."""
+    `Unreadable` if `value` is not an integer or has more than 18 digits."""
     if value is None or not value.strip():
         return default
     if not _INTEGER.fullmatch(value.strip()):

@@ -91,8 +91,8 @@ def _check_count(periods: Sequence[Element]) -> None:
 
 
 class _Reader:
-    """Reader of the representations in one period. `reason` tells why the segments of this manifest cannot be listed.
-    It is None if they can."""
+    """Reader of the representations in one period. `reason` says why the segments of this manifest cannot be listed,
+    or is None if they can be listed."""
 
     def __init__(
         self, mpd: Element, document: str, period: Element, window: Window, timelines: Timelines, reason: str | None

@@ -71,7 +71,7 @@ def test_the_egress_resets_the_connection_of_the_client_if_the_origin_resets_a_b
 
 
 @pytest.mark.parametrize("ending", [reset, lambda connection: None], ids=["reset", "close"])
-def test_an_origin_that_closes_without_a_response_is_answered_with_502(
+def test_the_egress_answers_502_if_the_origin_closes_without_a_response(
     egress: EgressThread, fetch: Fetch, ending: Callable[[socket.socket], None]
 ) -> None:
     with Origin(lambda connection, head: ending(connection)) as origin:

@@ -170,7 +170,8 @@ def require(condition: bool, problem: str) -> None:
 
 
 def percentile(values: Collection[float], share: float) -> float | None:
-    """Return the percentile of the values by nearest rank. Returns None if there are no values."""
+    """Return the value below which the fraction `share` (0 to 1) of the values lies. Returns None if there are no
+    values."""
     if not values:
         return None
     ordered = sorted(values)

@@ -30,8 +30,9 @@ REASONS = 5
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of request, which occurs `times` times in each round of 200 requests. The request must end as `ends` says
-    and, unless `status` is None, with that status. The client disconnects after `leaves_after` bytes of the body."""
+    """A kind of request, which occurs `times` times in each round of 200 requests. The request must end as `ends`
+    says and, unless `status` is None, with that status. If `leaves_after` is not None, the client disconnects after
+    that number of bytes of the body."""
 
     name: str
     times: int

@@ -116,8 +116,8 @@ class Target(ABC):
     @contextlib.contextmanager
     def start(self, origin: Origin, *, settings: Mapping[str, str] | None = None) -> Iterator[Running]:
         """Run the server for the duration of the block. The server listens when the block begins, and none of its
-        processes is left when the block has ended. Raises TargetFailed if the server does not start, BenchError if it
-        does not accept a setting."""
+        processes is left when the block has ended. Raises TargetFailed if the server does not start, and BenchError
+        if the server does not accept a setting."""
         unknown = () if self.settings is None else sorted(set(settings or {}) - set(self.settings))
         if unknown:
             raise BenchError(f"{self.title} does not accept the settings {', '.join(unknown)}.")
