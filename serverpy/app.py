@@ -117,8 +117,12 @@ def make_gate(settings: Settings, secrets: LinkSecrets) -> Gate:
     """Make the gate before the routes. The gate signs session cookies with `secrets`. Raises `ConfigurationError` if
     the keys cannot be read."""
 
+    derived: list[bytes] = []
+
     async def session_secrets() -> Sequence[bytes]:
-        return [session_secret(each) for each in await asyncio.to_thread(secrets.secrets)]
+        if not derived:
+            derived[:] = [session_secret(each) for each in await asyncio.to_thread(secrets.secrets)]
+        return derived
 
     return Gate(
         Policy(

@@ -22,6 +22,7 @@ from serverpy.errors import ConfigurationError, ServerPYError
 from serverpy.logs import dropped_lines
 from serverpy.memory.heap import Heap
 from serverpy.metrics import LagMeter, Memory, Sample, children_of_this_process, memory_of
+from serverpy.running import Record
 from serverpy.streaming.os_pipe import buffered_bytes
 from serverpy.tasks import Closing, cancel, spawn
 
@@ -106,16 +107,17 @@ class Server:
         self.ytdlp_version = ready.yt_dlp if ready is not None else "unknown"
 
     async def _cut_revoked(self, file: KeyFile) -> None:
-        """End the running streams of keys that were revoked, replaced or have expired."""
+        """End the running streams of keys that were revoked, replaced or have expired. A key must be missing twice in a
+        row, because an editor may truncate the file before it writes the file anew."""
+        missing: set[Record] = set()
         while True:
             await asyncio.sleep(REVOKE_SECONDS)
             held = [(record, record.key) for record in self.running if record.key is not None]
-            if not held:
-                continue
             keys, now = await file.current(), datetime.now(UTC)
-            for record, key in held:
-                if keys.living(key.name, key.digest, now) is None:
-                    record.cancel("revoked")
+            dead = {record for record, key in held if keys.living(key.name, key.digest, now) is None}
+            for record in dead & missing:
+                record.cancel("revoked")
+            missing = dead
 
     def drain(self) -> None:
         """Refuse new streams from now on. Running streams continue."""

@@ -21,6 +21,7 @@ from serverpy.access.tries import Tries
 from serverpy.errors import KeyForbids, KeyInvalid, KeyRequired
 
 _SAFE = ("GET", "HEAD")
+_AMBIENT = (Need.STREAMS, Need.ADMIN)
 
 
 SessionSecrets = Callable[[], Awaitable[Sequence[bytes]]]
@@ -73,6 +74,8 @@ class Gate:
                 key = await self._key_of(self.keys, method, client, fields)
             except SessionOver as error:
                 over = error  # the browser sends the cookie on its own, even where no key is needed
+        if key is None and need in _AMBIENT:  # the address of the browser gives these rights, as a cookie would
+            self.check_origin(fields)
         caller = Caller(client, key)
         refused = refusal(need, caller, self.policy)
         if refused is not None:
@@ -105,7 +108,7 @@ class Gate:
         return limits.grant_for(
             network_of(client.address),
             caller.key,
-            is_local=client.is_local or not client.address,
+            is_local=client.is_local or not (client.address or client.is_proxied),
             is_admin=self.policy.is_admin(caller),
         )
 

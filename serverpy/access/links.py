@@ -128,8 +128,12 @@ def derive(secret: str) -> LinkKey:
 
 
 def sign(link: Link, key: LinkKey) -> str:
-    """Return the token of `link`. Raises `InvalidParameter` if the token would be too long."""
-    body = msgspec.msgpack.encode(link)
+    """Return the token of `link`. Raises `InvalidParameter` if the token would be too long, or if a parameter cannot be
+    encoded."""
+    try:
+        body = msgspec.msgpack.encode(link)
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise InvalidParameter("A parameter of the link is too large, or not valid Unicode.") from error
     shorter = _deflate(body)
     plain = _DEFLATED + shorter if len(shorter) < len(body) else _PLAIN + body
     tag = _tag(key, plain)

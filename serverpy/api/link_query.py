@@ -23,6 +23,8 @@ LINKABLE: dict[str, type[BaseModel]] = {"stream": StreamQuery}
 """The routes that a link may lead to, each with the model of its parameters. `api/links.py` answers them."""
 MAX_TTL = 366 * 24 * 3600
 """Longest lifetime of a link, in seconds."""
+MAX_COUNT = 2**53
+"""Largest number in a link: JSON and MessagePack carry larger integers not everywhere."""
 OWN_NETWORK = "client"
 _ID_BYTES = 8
 
@@ -36,9 +38,12 @@ class LinkQuery(StreamQuery):
     route: str = Field("stream", description=f"Route that the link leads to: {', '.join(LINKABLE)}.")
     ttl: float | None = Field(None, ge=1, le=MAX_TTL, description="Seconds until the link expires. Default: LINK_TTL.")
     uses: int | None = Field(
-        None, ge=1, description="How often the media may be requested from its beginning. Default: no limit."
+        None,
+        ge=1,
+        le=MAX_COUNT,
+        description="How often the media may be requested from its beginning. Default: no limit.",
     )
-    bytes: Annotated[int, BeforeValidator(parse_size), Field(ge=1)] | None = Field(
+    bytes: Annotated[int, BeforeValidator(parse_size), Field(ge=1, le=MAX_COUNT)] | None = Field(
         None, description="Bytes that may be sent in all: a number, or a size such as `10GiB`. Default: no limit."
     )
     network: str | None = Field(

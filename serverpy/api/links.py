@@ -208,7 +208,9 @@ def _parameters(model: type[StreamQuery], link: Link, request: Request) -> Strea
 
 
 def _client(request: Request) -> str:
-    return "" if request.client is None else request.client.host
+    """Return the address of the client. Returns "" if only that of a proxy is known."""
+    client = caller_of(request).client
+    return client.address if client.is_known else ""
 
 
 def _links(request: Request) -> Links:

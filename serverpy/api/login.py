@@ -37,7 +37,7 @@ router = APIRouter()
 )
 async def login(request: Request) -> Response:
     secret = _key_in(await _body(request), request.headers.get("content-type", ""))
-    value, seconds = await gate_of(request).log_in(secret.encode(), caller_of(request).client, request.scope["headers"])
+    value, seconds = await gate_of(request).log_in(secret, caller_of(request).client, request.scope["headers"])
     return _cookie(request, value, seconds)
 
 
@@ -62,22 +62,23 @@ async def _body(request: Request) -> bytes:
     return body
 
 
-def _key_in(body: bytes, content_type: str) -> str:
+def _key_in(body: bytes, content_type: str) -> bytes:
     """Return the key in the body of a login. Pages of other sites can send other types, such as `text/plain`, without
     asking the server. Raises `InvalidParameter` if there is not exactly one key."""
     kind = content_type.partition(";")[0].strip().lower()
     try:
         if kind == JSON:
             content = json.loads(body)
-            found = [content.get("key")] if isinstance(content, dict) else []
+            keys = [content.get("key")] if isinstance(content, dict) else []
         elif kind == FORM:
-            found = list(parse_qs(body.decode(), max_num_fields=8).get("key", []))
+            keys = list(parse_qs(body.decode(), max_num_fields=8).get("key", []))
         else:
             raise InvalidParameter(f"Send the key as {JSON} or {FORM}.")
+        found = [key.encode() for key in keys if isinstance(key, str)]  # JSON can contain lone surrogates
     except (ValueError, RecursionError):
         found = []
     match found:
-        case [str(key)]:
+        case [bytes(key)]:
             return key
     raise InvalidParameter("`key`: exactly one is required.")
 

@@ -26,7 +26,7 @@ class StreamQuery(BaseModel):
         description="How the bytes are carried. `redirect`: 302 to the media's own address, if a client can fetch it "
         "without the headers, cookies and network address of this server; else 422.",
     )
-    item: int | None = Field(None, ge=1, description="1-based item of a playlist or image post.")
+    item: int | None = Field(None, ge=1, le=2**53, description="1-based item of a playlist or image post.")
     start: float | None = Field(
         None,
         description="Only for live streams: the position at which to begin, in seconds from the oldest available "

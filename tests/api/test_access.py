@@ -244,6 +244,13 @@ async def test_a_page_of_another_origin_changes_nothing_with_credentials_of_the_
         assert (await client.post("/stream", headers={**bearer("plain"), **foreign})).status_code == 405
 
 
+async def test_a_page_of_another_origin_cannot_use_the_rights_of_the_address_of_its_browser() -> None:
+    """A browser on this machine is in ADMIN_NETWORKS, as is every page that the browser shows."""
+    async with calling(application(None, cors_origins="*"), "127.0.0.1") as client:
+        for origin, status in (({}, 200), ({"Origin": "http://evil.example"}, 403)):
+            assert (await client.get("/streams", headers=origin)).status_code == status
+
+
 # Failed tries
 
 

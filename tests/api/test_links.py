@@ -135,6 +135,11 @@ def test_a_link_hides_the_address_of_the_page(server: Server) -> None:
         ({"url": "http://a/", "ttl": 0}, "invalid_parameter", "`ttl`"),
         ({"url": "http://a/", "ttl": 1e9}, "invalid_parameter", "`ttl`"),
         ({"url": "http://a/", "uses": 0}, "invalid_parameter", "`uses`"),
+        ({"url": "http://a/", "uses": 10**30}, "invalid_parameter", "`uses`"),
+        ({"url": "http://a/", "bytes": "99999999999TiB"}, "invalid_parameter", "`bytes`"),
+        ({"url": "http://a/", "item": 10**30}, "invalid_parameter", "`item`"),
+        (rb'{"url": "http://a/", "filename": "\ud800"}', "invalid_parameter", ""),
+        ({"url": "http://a/", "method": "redirect", "uses": 1}, "invalid_parameter", "`method`"),
         ({"url": "http://a/", "bytes": "many"}, "invalid_parameter", "`bytes`"),
         ({"url": "http://a/", "network": "home"}, "invalid_parameter", "`network`"),
         ({"url": "http://a/", "network": "10.0.0.0/99"}, "invalid_parameter", "`network`"),
@@ -220,8 +225,9 @@ def test_a_stream_that_spends_the_last_byte_of_its_link_is_cut(server: Server) -
 )
 def test_a_link_may_be_for_one_network(server: Server, network: str, status: int) -> None:
     path = issue(server, FILM, network=network)
-    answer = server.ask(path, verb="HEAD", headers={"X-Forwarded-For": "192.0.2.7", "X-Real-IP": "2001:db8::1"})
-    assert answer.status == status
+    assert server.ask(path, verb="HEAD").status == status
+    by_proxy = {"X-Forwarded-For": "192.0.2.7", "X-Real-IP": "2001:db8::1"}  # of a proxy that is not trusted
+    assert server.ask(path, verb="HEAD", headers=by_proxy).status == 403
 
 
 # In this process

@@ -114,7 +114,18 @@ async def test_a_key_that_may_not_be_used_gets_no_session(keys_file: Path, secre
         ("key=KEY", {}),
         *(
             (body, JSON)
-            for body in ("", "{", "[]", "null", '"KEY"', "{}", '{"key": 1}', '{"key": ["KEY"]}', "[" * 4000)
+            for body in (
+                "",
+                "{",
+                "[]",
+                "null",
+                '"KEY"',
+                "{}",
+                '{"key": 1}',
+                '{"key": ["KEY"]}',
+                r'{"key": "\ud800"}',
+                "[" * 4000,
+            )
         ),
         *((body, FORM) for body in ("", "key=", "key=KEY&key=KEY", "other=KEY", "&".join(["a=b"] * 20), "\xff")),
     ],
