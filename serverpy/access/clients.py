@@ -1,7 +1,7 @@
 """The client of a request: its address, also behind proxies, and whether it is on this machine. Pure.
 
-Behind a reverse proxy, every connection comes from the proxy, often from loopback. So whoever trusts an address asks
-`Client.is_known` or `Client.is_local` first.
+Behind a reverse proxy, every connection comes from the proxy, often from loopback. So code that trusts an address must
+check `Client.is_known` or `Client.is_local` first.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The grants of HTTP clients: who pays for what, and what is refused."""
+"""Tests of the grants of HTTP clients: which account a request is charged to, and which requests are refused."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_a_continuing_range_is_allowed_after_the_last_use() -> None:
 
 
 def test_a_range_before_the_first_use_is_a_use() -> None:
-    """Otherwise a link for one use would be free for whoever leaves out the first byte."""
+    """Otherwise a client that omits the first byte could use a link for one use any number of times."""
     uses, shared = LinkUses(), link(uses=1)
     play(uses, shared, "bytes=1-")
     play(uses, shared, "bytes=2-")

@@ -1,4 +1,5 @@
-"""Who may ask for what: each route, for each kind of caller. A route that the table lacks fails."""
+"""Tests of the gate: each route answers each kind of caller as the table says. A route that is missing from the table
+fails the test."""
 
 from __future__ import annotations
 
