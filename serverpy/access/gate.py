@@ -147,18 +147,13 @@ class Gate:
         if key is None:
             self._count_failure(client)
             raise KeyInvalid("The key is unknown or was revoked.")
-        network = network_of(client.address)
-        self._tries.check(network, key.name, time.monotonic())
         if key.is_expired(datetime.now(UTC)):
             raise KeyInvalid("The key has expired.")
         _check_address(key, client)
-        self._tries.accepted(network, key.name)
         return key
 
     def _count_failure(self, client: Client) -> None:
-        network, now = network_of(client.address), time.monotonic()
-        self._tries.check(network, None, now)
-        self._tries.failed(network, now)
+        self._tries.fail(network_of(client.address), time.monotonic())
 
 
 def _check_address(key: Key, client: Client) -> None:
