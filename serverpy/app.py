@@ -89,7 +89,6 @@ def create_app(
         key_of=lambda request: caller_of(request).key,
         find_key=gate.living,
         grant_for=lambda key: app.state.server.limits.grant_for("", key),
-        refused=gate.refused,
     )
     app.state.gate = gate
     add_routes(app)

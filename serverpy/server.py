@@ -8,7 +8,6 @@ import logging
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
@@ -16,6 +15,7 @@ from typing import Literal
 from serverpy.access.gate import Gate
 from serverpy.access.key_file import KeyFile
 from serverpy.access.limits import Limits
+from serverpy.access.refusals import Refusals
 from serverpy.access.rules import Policy
 from serverpy.engine import Engine
 from serverpy.errors import ConfigurationError, ServerPYError
@@ -56,6 +56,7 @@ class Server:
         self.delivery = engine.delivery
         self.running = engine.running
         self.limits = Limits(engine.settings.client_limits)
+        self.refusals = Refusals()
         self.stall_timeout = engine.settings.stall_timeout
         self.ytdlp_version: str | None = None
         self.aclose = Closing(self._close, name="close the server")
@@ -160,7 +161,7 @@ class Server:
             live_upstreams=engine.fanout.upstreams,
             live_cuts=engine.fanout.cuts,
             fallbacks=engine.delivery.fallbacks,
-            refused=_sum(self.limits.refused_codes, self._gate.refused),
+            refused=self.refusals.codes,
             log_lines_dropped=dropped_lines(),
             threads=threading.active_count(),
             fds=len(os.listdir("/proc/self/fd")) - 1,  # minus the descriptor with which `listdir` reads the folder
@@ -172,11 +173,3 @@ class Server:
             loop_lag_p99=self._lag.percentile(99),
             ends=dict(engine.running.ends),
         )
-
-
-def _sum(*counters: Counter[str]) -> dict[str, int]:
-    """Add `counters`. Unlike `+`, keeps the codes whose count is 0."""
-    total = Counter[str]()
-    for each in counters:
-        total.update(each)
-    return dict(total)

@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, str] = {
     "running": "access.key plan",
     "fallback": "plan",
     "info": "plan",
-    "body": "plan memory",
+    "body": "access.grant plan memory",
     "ytdlp": "aes logs net memory.heap extraction.messages extraction.sites extraction.error_text",
     "media": CONTRACTS,
     "media.mp4.boxes": "",

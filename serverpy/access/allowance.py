@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serverpy.access.grant import Headers
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
@@ -19,11 +21,11 @@ class Allowance:
     is_exceeded: bool
 
     @property
-    def headers(self) -> dict[str, str]:
+    def headers(self) -> Headers:
         """The header fields of draft-ietf-httpapi-ratelimit-headers-06, which cobalt sends, too."""
-        return {
-            "RateLimit-Policy": self.policy,
-            "RateLimit-Limit": str(self.limit),
-            "RateLimit-Remaining": str(self.remaining),
-            "RateLimit-Reset": str(self.reset),
-        }
+        return (
+            (b"ratelimit-policy", self.policy.encode()),
+            (b"ratelimit-limit", b"%d" % self.limit),
+            (b"ratelimit-remaining", b"%d" % self.remaining),
+            (b"ratelimit-reset", b"%d" % self.reset),
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
 
@@ -51,8 +50,6 @@ class Gate:
     ) -> None:
         self.policy = policy
         self.keys = keys
-        self.refused: Counter[str] = Counter()
-        """Number of refused requests, by the code of the error."""
         self._trusted = trusted
         self._session_secrets = session_secrets
         self._own_hosts = own_hosts

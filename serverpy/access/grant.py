@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from serverpy.access.key import Key
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Header fields with names in lower case, as ASGI has them."""
 
 
 class Grant:
@@ -35,11 +38,18 @@ class Grant:
         """Raises `KeyForbids` if the media of this extractor is not allowed."""
 
     async def pay_extraction(self) -> None:
-        """Count an extraction that is about to start for this request. Raises `RateLimited` if it is one too many."""
+        """Count this request against the rate limit, because an extraction is about to start for it. A request is
+        counted once, however many pages it needs. Raises `RateLimited` if the request is one too many."""
 
-    def enter(self) -> None:
-        """Count a stream that begins. Raises `RateLimited` if too many are open, `QuotaExceeded` if no bytes are left
-        for today. The owner of the stream calls `leave` exactly once after a call that does not raise."""
+    def settle(self) -> None:
+        """Let this request extract pages without being counted from now on: its stream is open, and must not end
+        because its page has to be extracted again."""
+
+    async def enter(self, *, head_only: bool = False) -> None:
+        """Count a stream that begins, or a request for its head alone; the two have separate limits. Waits a short time
+        for another stream of the account to end if too many are open. Raises `RateLimited` if too many are still open
+        then, `QuotaExceeded` if no bytes are left for today. The owner of the stream calls `leave` exactly once after a
+        call that does not raise."""
 
     def leave(self) -> None:
         """Count the end of a stream."""
@@ -48,10 +58,10 @@ class Grant:
         """Count bytes that are about to be sent to the client. Raises `QuotaExceeded` if they exceed the bytes of
         today; the caller must then not send them."""
 
-    def headers(self) -> Mapping[str, str]:
+    def headers(self) -> Headers:
         """Return the header fields that the response carries, such as `RateLimit-Remaining`, if the request has been
         counted."""
-        return {}
+        return ()
 
 
 UNLIMITED = Grant()

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Collection
 
 from serverpy.access.allowance import Allowance
-from serverpy.access.grant import Grant
+from serverpy.access.grant import Grant, Headers
 from serverpy.access.key import NO_LIMIT, Key
 from serverpy.access.quotas import Quotas
 from serverpy.access.rates import Rates
 from serverpy.access.streams import Streams
-from serverpy.errors import KeyForbids, QuotaExceeded, RateLimited, ServerPYError
+from serverpy.errors import KeyForbids, QuotaExceeded, RateLimited
 from serverpy.extraction.sites import Sites
 from serverpy.options import ClientLimits
-
-E = TypeVar("E", bound=ServerPYError)
 
 STREAMS_RETRY_SECONDS = 5
 """Seconds after which a client that has too many streams open may ask again."""
@@ -31,14 +27,6 @@ class Limits:
         self.rates = Rates(clock)
         self.streams = Streams()
         self.quotas = Quotas(clock)
-        self.refused_codes = Counter({error.code: 0 for error in (RateLimited, QuotaExceeded, KeyForbids)})
-        """Number of refusals by the code of the error, for the metrics, in which a number is 0 and not absent at
-        first."""
-
-    def refused(self, error: E) -> E:
-        """Count a refusal, and return its error."""
-        self.refused_codes[error.code] += 1
-        return error
 
     def grant_for(
         self, account: str, key: Key | None = None, *, is_local: bool = False, is_admin: bool = False
@@ -85,6 +73,9 @@ class ClientGrant(Grant):
         self.counts_bytes = self._quota is not None
         self.limits_sites = key is not None and bool(key.sites)
         self._allowance: Allowance | None = None
+        self._is_settled = False
+        self._place: str | None = None
+        """Account under which `Streams` counts the stream of this request; None if it is not counted."""
 
     @property
     def methods(self) -> Collection[str]:
@@ -92,48 +83,51 @@ class ClientGrant(Grant):
 
     def check_site(self, extractor: str) -> None:
         if self.key is not None and self.key.sites and not Sites(allow=self.key.sites).may_run(extractor):
-            raise self._limits.refused(KeyForbids("This key may not be used for this site."))
+            raise KeyForbids("This key may not be used for this site.")
 
     async def pay_extraction(self) -> None:
-        if self._rate is None:
+        if self._rate is None or self._is_settled:
             return
         self._allowance = allowance = await self._limits.rates.count(self._rate, self._payer)
         if allowance.is_exceeded:
-            raise self._limits.refused(
-                RateLimited(
-                    f"Rate limit exceeded: at most {allowance.limit} new pages in {allowance.window} seconds. "
-                    f"Try again in {allowance.reset} seconds.",
-                    allowance.reset,
-                )
+            raise RateLimited(
+                f"Rate limit exceeded: at most {allowance.limit} new pages in {allowance.window} seconds. "
+                f"Try again in {allowance.reset} seconds.",
+                allowance.reset,
             )
+        self._is_settled = True
 
-    def enter(self) -> None:
+    def settle(self) -> None:
+        self._is_settled = True
+
+    async def enter(self, *, head_only: bool = False) -> None:
         if self._quota is not None and self._limits.quotas.is_spent(self._payer, self._quota):
             raise self._quota_exceeded()
-        if not self._limits.streams.enter(self._payer, self._streams):
-            raise self._limits.refused(
-                RateLimited(
-                    f"Too many streams at once: at most {self._streams} for each key or address. "
-                    "Try again when one of them has ended.",
-                    STREAMS_RETRY_SECONDS,
-                )
+        if self._streams is None:
+            return
+        place = f"heads of {self._payer}" if head_only else self._payer
+        if not await self._limits.streams.enter(place, self._streams):
+            raise RateLimited(
+                f"Too many streams at once: at most {self._streams} for each key or address. "
+                "Try again when one of them has ended.",
+                STREAMS_RETRY_SECONDS,
             )
+        self._place = place
 
     def leave(self) -> None:
-        self._limits.streams.leave(self._payer)
+        if self._place is not None:
+            self._limits.streams.leave(self._place)
 
     def spend(self, nbytes: int) -> None:
         if self._quota is not None and not self._limits.quotas.spend(self._payer, self._quota, nbytes):
             raise self._quota_exceeded()
 
-    def headers(self) -> Mapping[str, str]:
-        return {} if self._allowance is None else self._allowance.headers
+    def headers(self) -> Headers:
+        return () if self._allowance is None else self._allowance.headers
 
     def _quota_exceeded(self) -> QuotaExceeded:
         seconds = int(self._limits.quotas.seconds_left()) + 1
-        return self._limits.refused(
-            QuotaExceeded(
-                f"The quota of this key is used up: {self._quota} bytes a day. The next day begins at midnight UTC.",
-                seconds,
-            )
+        return QuotaExceeded(
+            f"The quota of this key is used up: {self._quota} bytes a day. The next day begins at midnight UTC.",
+            seconds,
         )

@@ -33,8 +33,8 @@ class LinkGrant(Grant):
     def check_site(self, extractor: str) -> None:
         self._base.check_site(extractor)
 
-    def enter(self) -> None:
-        self._base.enter()
+    async def enter(self, *, head_only: bool = False) -> None:
+        await self._base.enter(head_only=head_only)
 
     def leave(self) -> None:
         self._base.leave()

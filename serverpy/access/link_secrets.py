@@ -51,14 +51,14 @@ class LinkSecrets:
         return self._keys
 
     def _kept(self) -> tuple[str, ...]:
-        """Return the secrets of the file. If it cannot be used, returns a secret that lasts as long as the process."""
+        """Return the secrets of the file. If it cannot be used, returns a secret that lasts as long as the server."""
         try:
             if self._directory is not None:
                 return load_or_make(self._directory)
             reason = "STATE_DIR is none"
         except (OSError, ValueError) as error:
             reason = str(error)
-        logger.warning("signed links open only in this process and until it ends, because %s: set LINK_SECRET", reason)
+        logger.warning("signed links and sessions end when the server ends, because %s: set LINK_SECRET", reason)
         return (_new_secret(),)
 
 

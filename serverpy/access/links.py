@@ -62,7 +62,7 @@ Value = str | int | float | bool
 
 _SHORT = {
     "url": "u", "expires": "e", "id": "i", "route": "r", "params": "p", "key": "k", "digest": "d",
-    "packed_network": "n", "uses": "c", "max_bytes": "b",
+    "by_operator": "o", "packed_network": "n", "uses": "c", "max_bytes": "b",
 }  # fmt: skip
 """Names of the fields of a link in its token."""
 
@@ -72,7 +72,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
 
     `params` are the parameters of the route other than `url`, without those that have their default. `expires` is in
     seconds since the epoch. `key` and `digest` name the API key that issued the link, with the first `DIGEST_BYTES` of
-    its digest; both are empty if there was none. `uses` limits how often the media may be requested from its beginning,
+    its digest; both are empty if there was none. `by_operator` is whether the operator signed the link on the command
+    line. `uses` limits how often the media may be requested from its beginning,
     `max_bytes` the bytes that are sent in all; None means that there is no limit."""
 
     url: str
@@ -82,6 +83,7 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     params: dict[str, Value] = {}
     key: str = ""
     digest: bytes = b""
+    by_operator: bool = False
     packed_network: bytes = b""
     uses: int | None = None
     max_bytes: int | None = None

@@ -35,7 +35,7 @@ class Access:
         try:
             caller = await self._gate.admit(scope["method"], route_path(scope), client, scope["headers"])
         except ServerPYError as error:
-            self._gate.refused[error.code] += 1
+            scope["app"].state.server.refusals.count(error)
             await refused(error, scope)(scope, receive, send)
             return
         state = scope.setdefault("state", {})

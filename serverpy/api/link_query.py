@@ -29,6 +29,13 @@ OWN_NETWORK = "client"
 _ID_BYTES = 8
 
 
+def _size(value: object) -> object:
+    """Parse a size, as `parse_size` does. Raises ValueError if it is invalid; `true` is not 1."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, or a size such as 10GiB")
+    return parse_size(value)
+
+
 class LinkQuery(StreamQuery):
     model_config = ConfigDict(
         extra="forbid",
@@ -43,7 +50,7 @@ class LinkQuery(StreamQuery):
         le=MAX_COUNT,
         description="How often the media may be requested from its beginning. Default: no limit.",
     )
-    bytes: Annotated[int, BeforeValidator(parse_size), Field(ge=1, le=MAX_COUNT)] | None = Field(
+    bytes: Annotated[int, BeforeValidator(_size), Field(ge=1, le=MAX_COUNT)] | None = Field(
         None, description="Bytes that may be sent in all: a number, or a size such as `10GiB`. Default: no limit."
     )
     network: str | None = Field(
@@ -61,10 +68,12 @@ def parse_link_query(values: Mapping[str, object]) -> LinkQuery:
         raise invalid_parameter(error) from None
 
 
-def make_link(query: LinkQuery, *, now: float, ttl: float, client: str = "", key: Key | None = None) -> Link:
+def make_link(
+    query: LinkQuery, *, now: float, ttl: float, client: str = "", key: Key | None = None, by_operator: bool = False
+) -> Link:
     """Return the link that `query` asks for. `ttl` is its lifetime in seconds if the query names none, `client` the
-    address of the sender, `key` the key that issues the link. Raises `InvalidUrl`, `InvalidParameter` or
-    `UnsupportedConversion` if no request with these parameters could succeed."""
+    address of the sender, `key` the key that issues the link, `by_operator` whether the operator signs it. Raises
+    `InvalidUrl`, `InvalidParameter` or `UnsupportedConversion` if no request with these parameters could succeed."""
     if query.route not in LINKABLE:
         raise InvalidParameter(f"`route`: must be one of {', '.join(LINKABLE)}.")
     if query.method == "redirect" and (query.bytes is not None or query.uses is not None):
@@ -85,6 +94,7 @@ def make_link(query: LinkQuery, *, now: float, ttl: float, client: str = "", key
         params=query.model_dump(include=set(names), exclude_defaults=True),
         key="" if key is None else key.name,
         digest=b"" if key is None else key.digest[:DIGEST_BYTES],
+        by_operator=by_operator,
         packed_network=b"" if query.network is None else _network(query.network, client),
         uses=query.uses,
         max_bytes=query.bytes,

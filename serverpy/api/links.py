@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -31,7 +30,7 @@ from serverpy.api.link_query import LinkQuery, link_path, make_link
 from serverpy.api.query import PAGE, StreamQuery
 from serverpy.api.routes import stream_response
 from serverpy.delivery import Stream
-from serverpy.errors import InvalidParameter, LinkInvalid, ServerPYError
+from serverpy.errors import InvalidParameter, LinkInvalid
 from serverpy.settings import Settings
 
 KeyOf = Callable[[Request], Key | None]
@@ -57,15 +56,13 @@ class Links:
         key_of: KeyOf = lambda _request: None,
         find_key: FindKey = _no_key,
         grant_for: GrantFor = lambda _key: UNLIMITED,
-        refused: Counter[str] | None = None,
     ) -> None:
         self.ttl = settings.link_ttl
         self.public_url = settings.public_url
         self.secrets = secrets
         self.uses = LinkUses()
         self.key_of = key_of
-        self.refused = Counter[str]() if refused is None else refused
-        """Number of refused requests by the code of the error."""
+        self._requires_key = settings.require_key
         self._find_key = find_key
         self._grant_for = grant_for
 
@@ -76,29 +73,30 @@ class Links:
     async def admit(self, token: str, client: str, asking: Grant) -> tuple[Link, LinkGrant]:
         """Return the link of `token`, and the grant of a request that comes by it. `client` is the address of the
         client, `asking` its own grant. Raises `LinkInvalid` or `LinkExpired` if the link may not be used."""
-        try:
-            link = await self._open(token, client)
-            return link, await self._grant(link, asking)
-        except ServerPYError as error:
-            self.refused[error.code] += 1
-            raise
-
-    async def _open(self, token: str, client: str) -> Link:
         link = open_link(token, await self.secrets.keys(), time.time())
         if not link.admits(client):
             raise LinkInvalid("This link is only for clients of another network.")
-        return link
+        return link, await self._grant(link, asking)
 
     async def _grant(self, link: Link, asking: Grant) -> LinkGrant:
         """Return the grant of the key that issued the link, or that of the client if no key did. Raises `LinkInvalid`
-        if the key has been revoked or has expired."""
-        spend = None if link.max_bytes is None else functools.partial(self.uses.spend, link)
+        if the key has been revoked or has expired, or if a client without a key issued the link, but the server now
+        requires keys."""
+        account = account_of(link, asking)
+        spend = None if link.max_bytes is None else functools.partial(self.uses.spend, link, account)
         if not link.key:
+            if self._requires_key and not link.by_operator:
+                raise LinkInvalid("This link was issued without a key, but this server now requires keys.")
             return LinkGrant(asking, is_local=asking.is_local, spend=spend)
         key = await self._find_key(link.key, link.digest)
         if key is None:
             raise LinkInvalid("The key that issued this link has been revoked, or has expired.")
         return LinkGrant(self._grant_for(key), key, is_local=asking.is_local, spend=spend)
+
+
+def account_of(link: Link, asking: Grant) -> str:
+    """Return the account under which `LinkUses` counts a link that is used with the grant `asking`."""
+    return f"key {link.key}" if link.key else f"address {asking.account}"
 
 
 class IssuedLink(BaseModel):
@@ -133,6 +131,7 @@ _EXAMPLE = {"url": PAGE, "to": "mp4", "ttl": 3600, "uses": 3, "network": "client
 async def issue(request: Request, query: LinkQuery) -> IssuedLink:
     links = _links(request)
     link = make_link(query, now=time.time(), ttl=links.ttl, client=_client(request), key=links.key_of(request))
+    await grant_of(request).pay_extraction()  # requests by the link are not counted, but extract its page, too
     path = link_path(link, await links.sign(link))
     base = base_of(request.scope, links.public_url, is_trusted=caller_of(request).client.is_trusted)
     return IssuedLink(url=base + path, expires=datetime.fromtimestamp(link.expires, UTC))
@@ -177,7 +176,9 @@ def _stream(request: Request, link: Link, grant: Grant, uses: LinkUses) -> Respo
 
     def begin(opened: Stream, status: int) -> None:
         if status != 304:
-            uses.begin(link, opened.head.start, opened.head.length if opened.head.partial else None)
+            uses.begin(
+                link, account_of(link, grant), opened.head.start, opened.head.length if opened.head.partial else None
+            )
 
     return stream_response(request, query, grant, begin)
 

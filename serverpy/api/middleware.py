@@ -68,7 +68,7 @@ class Frame:
                 if not any(name == b"cache-control" for name, _ in headers):
                     headers.append((b"cache-control", b"no-store"))
                 grant: Grant = state.get(GRANT, UNLIMITED)
-                headers += [(name.lower().encode(), value.encode()) for name, value in grant.headers().items()]
+                headers += grant.headers()
                 message = {**message, "headers": headers}
             await send(message)
 
@@ -103,6 +103,7 @@ class Checks:
             return
         error = _length_error(scope) or self._host_error(scope)
         if error is not None:
+            scope["app"].state.server.refusals.count(error)
             await problem(error)(scope, receive, send)
             return
         try:

@@ -54,7 +54,7 @@ def sign_command(url: str, as_json: bool, **options: Any) -> None:
 
     settings = load_settings(**{name: options.pop(name) for name in SETTINGS})
     query = parse_link_query({"url": url, **{name: value for name, value in options.items() if value is not None}})
-    link = make_link(query, now=time.time(), ttl=settings.link_ttl)
+    link = make_link(query, now=time.time(), ttl=settings.link_ttl, by_operator=True)
     address = _base(settings) + link_path(link, sign(link, _keys(settings, load_or_make)[0]))
     print(json.dumps({"url": address, "expires": _date(link.expires)}) if as_json else address)
 

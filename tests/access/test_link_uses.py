@@ -18,16 +18,16 @@ def link(id: str = "a", *, expires: int = 1000, uses: int | None = None, max_byt
     return Link(url="http://a/", expires=expires, id=id.encode(), uses=uses, max_bytes=max_bytes)
 
 
-def play(uses: LinkUses, shared: Link, header: str | None) -> None:
+def play(uses: LinkUses, shared: Link, header: str | None, account: str = "key bob") -> None:
     """Request the range `header` of a file of `SIZE` bytes, or all of it, as `api/links.py` does."""
     asked = None if header is None else parse_range(header)
     uses.check(shared, from_start=asks_from_start(asked))
     if asked is None:
-        uses.begin(shared, 0, None)
+        uses.begin(shared, account, 0, None)
         return
     first = max(0, SIZE - (asked.last or 0)) if asked.first is None else asked.first
     last = SIZE - 1 if asked.last is None or asked.first is None else asked.last
-    uses.begin(shared, first, last - first + 1)
+    uses.begin(shared, account, first, last - first + 1)
 
 
 PLAYERS: dict[str, list[str | None]] = {
@@ -78,21 +78,21 @@ def test_a_range_that_is_not_honoured_is_a_use() -> None:
     play(uses, shared, None)
     uses.check(shared, from_start=False)
     with pytest.raises(LinkInvalid):
-        uses.begin(shared, 0, None)
+        uses.begin(shared, "key bob", 0, None)
 
 
 def test_two_responses_at_once_cannot_share_the_last_use() -> None:
     uses, shared = LinkUses(), link(uses=1)
     uses.check(shared, from_start=True)
     uses.check(shared, from_start=True)
-    uses.begin(shared, 0, None)
+    uses.begin(shared, "key bob", 0, None)
     with pytest.raises(LinkInvalid):
-        uses.begin(shared, 0, None)
+        uses.begin(shared, "key bob", 0, None)
 
 
 def test_the_bytes_of_a_link_are_counted_over_all_its_streams() -> None:
     uses, shared = LinkUses(), link(max_bytes=100)
-    grant = LinkGrant(UNLIMITED, spend=lambda nbytes: uses.spend(shared, nbytes))
+    grant = LinkGrant(UNLIMITED, spend=lambda nbytes: uses.spend(shared, "key bob", nbytes))
     play(uses, shared, None)
     grant.spend(60)
     play(uses, shared, "bytes=60-")
@@ -106,9 +106,9 @@ def test_the_bytes_of_a_link_are_counted_over_all_its_streams() -> None:
 
 def test_a_chunk_beyond_the_limit_is_not_sent_and_ends_the_link() -> None:
     uses, shared = LinkUses(), link(max_bytes=100)
-    uses.spend(shared, 99)
+    uses.spend(shared, "key bob", 99)
     with pytest.raises(QuotaExceeded):
-        uses.spend(shared, 2)
+        uses.spend(shared, "key bob", 2)
     with pytest.raises(LinkInvalid):
         uses.check(shared, from_start=False)
 
@@ -116,7 +116,7 @@ def test_a_chunk_beyond_the_limit_is_not_sent_and_ends_the_link() -> None:
 def test_a_link_without_limits_is_not_counted() -> None:
     uses, shared = LinkUses(), link()
     play(uses, shared, None)
-    uses.spend(shared, 1 << 40)
+    uses.spend(shared, "key bob", 1 << 40)
     assert len(uses) == 0
 
 
@@ -132,3 +132,13 @@ def test_expired_links_make_room_and_others_are_not_forgotten() -> None:
     assert len(uses) == 2
     with pytest.raises(LinkInvalid):
         play(uses, link("b", uses=1, expires=2000), None)
+
+
+def test_no_account_takes_the_room_of_the_links_of_others() -> None:
+    uses = LinkUses(most=10, share=2, clock=lambda: 0)
+    for id in "ab":
+        play(uses, link(id, uses=1), None)
+    with pytest.raises(Busy):
+        play(uses, link("c", uses=1), None)
+    play(uses, link("d", uses=1), None, "key al")
+    assert len(uses) == 3

@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from serverpy.access.quotas import Quotas
 from serverpy.access.streams import Streams
 
 MIDNIGHT = 20_000 * 86400.0
 
 
-def test_an_account_opens_at_most_its_number_of_streams() -> None:
-    streams = Streams()
-    assert [streams.enter("a", 2) for _ in range(3)] == [True, True, False]
-    assert streams.enter("b", 2)
+async def test_an_account_opens_at_most_its_number_of_streams() -> None:
+    streams = Streams(free_seconds=0)
+    assert [await streams.enter("a", 2) for _ in range(3)] == [True, True, False]
+    assert await streams.enter("b", 2)
     streams.leave("a")
-    assert streams.enter("a", 2)
+    assert await streams.enter("a", 2)
 
 
-def test_an_account_without_a_limit_opens_any_number_of_streams() -> None:
-    streams = Streams()
-    assert all(streams.enter("a", None) for _ in range(1000))
+async def test_a_stream_waits_for_another_one_of_its_account_to_end() -> None:
+    streams = Streams(free_seconds=60)
+    assert await streams.enter("a", 1)
+    waiting = [asyncio.ensure_future(streams.enter("a", 1)) for _ in range(3)]
+    await asyncio.sleep(0)
+    for left in (3, 2, 1):
+        assert sum(not each.done() for each in waiting) == left
+        streams.leave("a")
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=30)
+        waiting = [each for each in waiting if each not in done]
+        assert [each.result() for each in done] == [True]
+    streams.leave("a")
+    assert len(streams) == 0
 
 
-def test_an_account_whose_streams_have_ended_is_forgotten() -> None:
+async def test_an_account_whose_streams_have_ended_is_forgotten() -> None:
     streams = Streams()
     for account in ("a", "a", "b"):
-        streams.enter(account, None)
+        await streams.enter(account, 2)
     for account in ("a", "b", "a"):
         streams.leave(account)
     assert len(streams) == 0

@@ -269,7 +269,7 @@ async def test_a_client_that_fails_too_often_has_to_wait(keys_file: Path) -> Non
         assert (await client.get("/stream", headers=bearer("admin"))).status_code == 400, "a key not used before"
         assert (await client.get("/stream", headers=session(key("admin")))).status_code == 400
         assert (await client.get("/stream")).status_code == 401
-        assert app.state.gate.refused == {"key_invalid": LIMIT, "rate_limited": 2, "key_required": 1}
+        assert +app.state.server.refusals.codes == {"key_invalid": LIMIT, "rate_limited": 2, "key_required": 1}
         async with client_at(app, "192.0.2.10") as other:
             assert (await other.get("/stream", headers=bearer("admin"))).status_code == 400
 

@@ -13,7 +13,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serverpy.sample.site import SampleSite
+from tests.aio import wait_for
 from tests.api.test_leaving import BIG, SMALL_BUFFER
+from tests.links import path_in, post
 from tests.server import Server, serving
 from tests.wire import Answer, request
 
@@ -79,6 +81,31 @@ def test_streams_heads_and_failed_extractions_are_counted_too(strict: Server, ad
     ]
     assert [answer.status for answer in answers] == [200, 200, 404, 200, 404, 429]
     assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["4", "3", "2", "1", "0", "0"]
+
+
+def test_an_extraction_of_a_cached_page_whose_media_url_has_expired_is_counted(
+    strict: Server, site: SampleSite, address: str
+) -> None:
+    size = site.path("prog.mp4").stat().st_size
+    page = f"/page/fault/expire={size}/prog.mp4?{address}"
+    assert strict.get(page, headers={"X-Forwarded-For": f"{address}8"}).status == 200
+    spend_all(strict, address)
+    answer = strict.get(page, headers={"X-Forwarded-For": address})
+    assert (answer.status, answer.code) == (429, "rate_limited")
+    assert strict.get(page, headers={"X-Forwarded-For": f"{address}9"}).headers["ratelimit-remaining"] == "4"
+
+
+def test_links_that_are_issued_are_counted_and_requests_by_them_are_not(strict: Server, address: str) -> None:
+    client = {"X-Forwarded-For": address}
+
+    def issue(page: int) -> Answer:
+        return post(strict, {"url": f"{strict.site.http}/page/prog?{address}-{page}"}, headers=client)
+
+    issued = [issue(page) for page in range(LIMIT + 1)]
+    assert [answer.status for answer in issued] == [200] * LIMIT + [429]
+    assert issued[0].headers["ratelimit-remaining"] == "4"
+    answer = strict.ask(path_in(issued[0].json()), verb="HEAD", headers=client)
+    assert (answer.status, "ratelimit-limit" in answer.headers) == (200, False)
 
 
 def test_other_routes_are_not_counted(strict: Server, address: str) -> None:
@@ -167,6 +194,32 @@ def test_streams_beyond_the_limit_are_refused_until_one_ends(strict: Server, add
             assert other.status == 200
     strict.settled()
     assert strict.get(BIG, headers={**client, "Range": "bytes=0-9"}).status == 206
+
+
+def test_a_client_at_its_limit_may_replace_a_stream_at_once(strict: Server, address: str) -> None:
+    """A player that seeks closes its connection and opens the next one before the server has noticed."""
+    client = {"X-Forwarded-For": address}
+    kept = strict.open(BIG, headers=client, receive_bytes=SMALL_BUFFER)
+    left = strict.open(BIG, headers=client, receive_bytes=SMALL_BUFFER)
+    with kept:
+        for _ in range(20):
+            left.leave()
+            left = strict.open(BIG, headers=client, receive_bytes=SMALL_BUFFER)
+            assert left.status == 200
+        left.leave()
+    strict.settled()
+
+
+def test_requests_for_heads_have_a_limit_of_their_own(strict: Server, address: str) -> None:
+    client = {"X-Forwarded-For": address}
+    slow = f"/page/fault/delay=8,id={address}/prog.mp4"
+    with ThreadPoolExecutor(STREAMS) as pool:
+        waiting = [pool.submit(strict.get, slow, verb="HEAD", headers=client) for _ in range(STREAMS)]
+        wait_for(lambda: strict.health()["streams"] == STREAMS)
+        refused = strict.get(BIG, verb="HEAD", headers=client)
+        assert (refused.status, strict.get(BIG, headers={**client, "Range": "bytes=0-9"}).status) == (429, 206)
+        assert [each.result().status for each in waiting] == [200] * STREAMS
+    strict.settled()
 
 
 def test_clients_on_this_machine_open_any_number_of_streams(strict: Server) -> None:

@@ -291,7 +291,7 @@ async def test_a_server_without_a_state_directory_warns_and_signs_links(
     async with aclosing(app):
         assert await status(app, url) == 200
     assert await status(restarted, url) == 403
-    assert "signed links open only in this process" in caplog.text
+    assert "signed links and sessions end when the server ends" in caplog.text
 
 
 async def test_a_link_begins_with_the_public_url(settings: Settings) -> None:
@@ -362,7 +362,7 @@ async def test_an_expired_link_is_refused_after_a_minute(site: SampleSite, setti
         other = await client.get(path_of(link_to(site), NEWER))
         assert (other.status_code, other.json()["code"]) == (403, "link_invalid")
         assert other.headers["cache-control"] == "no-store"
-        assert app.state.links.refused == {"link_expired": 1, "link_invalid": 1}
+        assert +app.state.server.refusals.codes == {"link_expired": 1, "link_invalid": 1}
 
 
 @pytest.mark.parametrize("more", [{"route": "archive"}, {"params": {"colour": "red", "to": "later"}}])
@@ -461,6 +461,16 @@ async def test_a_link_dies_with_its_key(site: SampleSite, settings: Settings) ->
         assert (answer.status_code, answer.json()["code"]) == (403, "link_invalid")
         free = await client.post("/links", json={"url": f"{site.http}{FILM}"})
         assert (await client.head(path_in(free.json()))).status_code == 200
+
+
+async def test_a_link_that_was_issued_without_a_key_dies_when_keys_become_required(
+    site: SampleSite, settings: Settings
+) -> None:
+    app = create_app(settings.model_copy(update={"require_key": True}))
+    async with calling(app) as client, aclosing(app):
+        answer = await client.head(path_of(link_to(site)))
+        assert (answer.status_code, (await client.get(path_of(link_to(site)))).json()["code"]) == (403, "link_invalid")
+        assert (await client.head(path_of(link_to(site, by_operator=True)))).status_code == 200
 
 
 async def test_a_link_lives_no_longer_than_its_key(settings: Settings) -> None:

@@ -12,6 +12,7 @@ from starlette.types import Message
 from serverpy.access.grant import Grant
 from serverpy.access.key import Key
 from serverpy.access.limits import Limits
+from serverpy.access.refusals import Refusals
 from serverpy.api.protocol import CUT
 from serverpy.api.responses import StreamResponse
 from serverpy.engine import Engine
@@ -56,6 +57,7 @@ async def test_a_stream_that_exceeds_the_quota_is_cut_and_later_ones_are_refused
             running=running,
             request_id="1",
             stall_timeout=60,
+            refusals=Refusals(),
         )
         scope = {"type": "http", "method": "GET", "extensions": {CUT: cut.set}, "client": ("192.0.2.1", 1)}
         serving = spawn(response(scope, receive, send), name="serve")
@@ -99,14 +101,14 @@ async def test_a_quota_that_fits_exactly_is_not_exceeded(site: SampleSite) -> No
         await stream.aclose()
 
 
-async def test_a_request_that_fails_or_only_asks_for_the_head_takes_no_stream(site: SampleSite) -> None:
+async def test_a_request_that_fails_or_only_asks_for_the_head_gives_its_place_back(site: SampleSite) -> None:
     limits = Limits()
     async with started(site) as engine:
         head = await engine.delivery.open(
             StreamRequest(url=f"{site.http}{PAGE}", head_only=True), grant=grant(limits, 10)
         )
-        assert len(limits.streams) == 0
         await head.aclose()
+        assert len(limits.streams) == 0
         with pytest.raises(ServerPYError):
             await engine.delivery.open(StreamRequest(url=f"{site.http}/media/gone.mp4"), grant=grant(limits, 10))
         assert len(limits.streams) == 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.types import Message
 
+from serverpy.access.refusals import Refusals
 from serverpy.api.protocol import CUT, LEFT
 from serverpy.api.responses import StreamResponse
 from serverpy.delivery import Stream
@@ -48,7 +49,9 @@ async def test_cancelling_the_record_of_a_stream_that_is_not_open_ends_its_reque
         record.is_admitted = True
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # the stream never opens
 
-    response = StreamResponse(never, lambda stream: (200, {}), running=running, request_id="7", stall_timeout=60)
+    response = StreamResponse(
+        never, lambda stream: (200, {}), running=running, request_id="7", stall_timeout=60, refusals=Refusals()
+    )
     serving = spawn(response(client.scope, client.receive, client.send), name="serve")
     await eventually(lambda: running.streams == 1)
     (record,) = running
@@ -66,7 +69,9 @@ async def test_the_server_does_not_cut_the_connection_of_a_client_that_has_left(
     async def never(record: Record) -> Stream:
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # the stream never opens
 
-    response = StreamResponse(never, lambda stream: (200, {}), running=running, request_id="7", stall_timeout=60)
+    response = StreamResponse(
+        never, lambda stream: (200, {}), running=running, request_id="7", stall_timeout=60, refusals=Refusals()
+    )
     serving = spawn(response(client.scope, client.receive, client.send), name="serve")
     await eventually(lambda: client.leave is not None)
     (record,) = running

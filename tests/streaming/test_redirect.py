@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from serverpy.access.limits import Limits
 from serverpy.body import Source
 from serverpy.errors import ServerPYError, TargetForbidden, UnsupportedConversion, UpstreamFailed
 from serverpy.extraction.values import Cookie, Fragment, Media, Track
@@ -41,9 +42,8 @@ async def location(
     track: Track = TRACK, *, cookies: tuple[Cookie, ...] = (), guard: Guard = PUBLIC, is_local: bool = False
 ) -> str | None:
     opener = redirect(guard)
-    source = Source(
-        url="https://example.com", media=replace(MEDIA, tracks=(track,), cookies=cookies), is_local=is_local
-    )
+    grant = Limits().grant_for("127.0.0.1" if is_local else "192.0.2.1", is_local=is_local)
+    source = Source(url="https://example.com", media=replace(MEDIA, tracks=(track,), cookies=cookies), grant=grant)
     body = await opener.open(opener.capability.plan((track,)), source, NO_ROOM)
     return body.head.location
 

@@ -81,7 +81,7 @@ class Redirect:
                 addresses = await resolve_host(self._guard, origin.host, origin.port)
         except TimeoutError as error:
             raise UpstreamTimeout("The host name of the media does not resolve in time.") from error
-        is_reachable = source.is_local or all(is_public(ip_address(address)) for address in addresses)
+        is_reachable = source.grant.is_local or all(is_public(ip_address(address)) for address in addresses)
         if not is_reachable or has_cookie_for(track.url, media.cookies):
             raise UnsupportedConversion(NO_REDIRECT)
         if not await self._needs_no_page(track):
