@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Commands that the tests need, and those that the bench needs, each with its Debian package.
 SYSTEM := curl:curl nginx:nginx-light chromium:chromium ffmpeg:ffmpeg ffprobe:ffmpeg \
-  firefox-esr:firefox-esr node:nodejs npm:npm
+  firefox-esr:firefox-esr node:nodejs npm:npm mpv:mpv cvlc:vlc-bin cvlc:vlc-plugin-base
 BENCH_SYSTEM := nginx:nginx-light
 
 COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
