@@ -22,6 +22,8 @@ from serverpy.access.clients import parse_networks
 from serverpy.access.credentials import COOKIE
 from serverpy.access.key import Key
 from serverpy.access.keys import digest_of, format_key
+from serverpy.access.links import DIGEST_BYTES, Link, derive
+from serverpy.access.links import sign as sign_link
 from serverpy.access.sessions import session_secret, sign
 from serverpy.access.tries import LIMIT
 from serverpy.app import Application
@@ -76,9 +78,14 @@ async def calling(app: Application, address: str = ELSEWHERE) -> AsyncIterator[h
 
 # The table
 
+LINK = Link(
+    url="ftp://a/", expires=4_000_000_000, id=b"12345678", key="plain", digest=key("plain").digest[:DIGEST_BYTES]
+)
+"""A valid link whose page the server refuses with 400, so that no test needs a page."""
 CALLERS: Mapping[str, Mapping[str, str]] = {
     "local": {},
     "none": {},
+    "link": {},
     "bad": bearer("wrong"),
     "expired": bearer("expired"),
     "bound": bearer("bound"),
@@ -89,23 +96,24 @@ CALLERS: Mapping[str, Mapping[str, str]] = {
     "proxied": {"X-Forwarded-For": "198.51.100.1"},
     "admin by proxy": {"X-Forwarded-For": "198.51.100.1", **bearer("admin")},
 }
-"""The callers. All but `local` ask from another machine. `bound` is a key for another network, `plain` the key of no
-admin, `cookie` the session of an admin key, `stale` that of an admin key that was replaced."""
+"""The callers. All but `local` ask from another machine. `link` has a signed link of the key `plain`, `bound` is a key
+for another network, `plain` the key of no admin, `cookie` the session of an admin key, `stale` that of an admin key
+that was replaced."""
 
 ANSWERS = {
     # by what the route needs, and by REQUIRE_KEY. `-` passes; R key_required, I key_invalid, F key_forbids,
     # L link_invalid: the route checks the signature in its path, which is not one here
-    #                     local none bad expired bound plain admin cookie stale proxied admin-by-proxy
-    ("nothing", False): "-     -    -   -       -     -     -     -      -     -       -",
-    ("nothing", True): " -     -    -   -       -     -     -     -      -     -       -",
-    ("signature", False): "L  L    L   L       L     L     L     L      L     L       L",
-    ("signature", True): " L  L    L   L       L     L     L     L      L     L       L",
-    ("streams", False): "-     R    I   I       F     F     -     -      I     F       F",
-    ("streams", True): " R     R    I   I       F     -     -     -      I     R       -",
-    ("key", False): "    -     -    I   I       F     -     -     -      -     F       F",
-    ("key", True): "     R     R    I   I       F     -     -     -      I     R       -",
-    ("status", False): " -     R    I   I       F     F     -     -      I     F       F",
-    ("status", True): "  -     R    I   I       F     F     -     -      I     R       -",
+    #                       local none link bad expired bound plain admin cookie stale proxied admin-by-proxy
+    ("nothing", False): "   -     -    -    -   -       -     -     -     -      -     -       -",
+    ("nothing", True): "    -     -    -    -   -       -     -     -     -      -     -       -",
+    ("signature", False): " L     L    -    L   L       L     L     L     L      L     L       L",
+    ("signature", True): "  L     L    -    L   L       L     L     L     L      L     L       L",
+    ("streams", False): "   -     R    R    I   I       F     F     -     -      I     F       F",
+    ("streams", True): "    R     R    R    I   I       F     -     -     -      I     R       -",
+    ("key", False): "       -     -    -    I   I       F     -     -     -      -     F       F",
+    ("key", True): "        R     R    R    I   I       F     -     -     -      I     R       -",
+    ("status", False): "    -     R    R    I   I       F     F     -     -      I     F       F",
+    ("status", True): "     -     R    R    I   I       F     F     -     -      I     R       -",
 }
 CODES = {"-": None, "L": "link_invalid", "R": "key_required", "I": "key_invalid", "F": "key_forbids"}
 
@@ -159,6 +167,8 @@ async def code(app: Application, route: str, caller: str, address: str) -> str |
     """Return the code if the gate refuses the request, None if the request passes. Checks that status, code and
     `WWW-Authenticate` belong together."""
     method, _, path = route.partition(" ")
+    if caller == "link":
+        path = path.replace("{token}", sign_link(LINK, derive(LINK_SECRET)))
     async with client_at(app, "127.0.0.1" if caller == "local" else address) as client:
         answer = await client.request(method, path, headers=CALLERS[caller])
     offered = answer.headers.get_list("www-authenticate")
