@@ -88,7 +88,7 @@ class Engine:
         self._relay = Relay(self.client, self.extractor, self.fanout, timeouts, settings.identity)
         self._embedded = Embedded(self.workers, self.extractor, sizes, timeouts, max_workers=limits.max_workers)
         self._subprocess = Subprocess(self._child_options(settings), sizes, max_children=limits.max_children)
-        redirect = Redirect(self.client, guard, timeouts, settings.identity)
+        redirect = Redirect(self.client, timeouts, settings.identity)
         return self._relay, Weaver(self._relay, Layouts(self.budget)), self._embedded, self._subprocess, redirect
 
     def _child_options(self, settings: Settings) -> ChildOptions:

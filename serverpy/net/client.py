@@ -139,6 +139,7 @@ class Client:
         self._connect_timeout = timeouts.connect
         self.stall_timeout = timeouts.stall
         self._proxy = _upstream_proxy(network.proxy, network.source_address) if network.proxy else None
+        self._is_remote = network.proxy_dns == "remote"
         self._source = (network.source_address, 0) if network.source_address else None
         self._ca_file = network.ca_file
         self._lender = lender
@@ -172,6 +173,10 @@ class Client:
         response = await self._exchange(origin, connection, request, Exchange(connection))
         response.connect_seconds = connected
         return response
+
+    async def resolve(self, origin: Origin) -> tuple[str, ...]:
+        """Return the addresses of `origin`, or its name if the proxy resolves names, as `resolve_host` does."""
+        return await resolve_host(self._guard, origin.host, origin.port, lookup=self._lookup, is_remote=self._is_remote)
 
     def room(self) -> Room | None:
         """Return the `Room` that limits a decoder's memory. Returns None if decoders' memory is not limited."""
@@ -217,7 +222,7 @@ class Client:
     async def _connect(self, origin: Origin) -> Connection:
         try:
             async with asyncio.timeout(self._connect_timeout):
-                addresses = await resolve_host(self._guard, origin.host, origin.port, lookup=self._lookup)
+                addresses = await self.resolve(origin)
                 return await self._connect_any(origin, self._routes.order(origin.host, addresses))
         except TimeoutError:
             raise UpstreamTimeout("The media server could not be reached in time.") from None

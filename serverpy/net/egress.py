@@ -76,7 +76,8 @@ class Egress:
     """The filtering proxy, on the event loop on which `start` was awaited. Its owner calls `aclose` on the same loop.
 
     The operator has chosen the upstream proxy of `network` (http, socks4, socks5): the filtering proxy connects to it
-    without a check. It sends the upstream proxy the checked address, or a request in absolute form (`proxies.py`).
+    without a check. It sends the upstream proxy the checked address, a request in absolute form (`proxies.py`) or, if
+    the proxy resolves names, the name.
     `lookup` replaces the system's resolver. Other proxies of the loop may share `routes`.
     """
 
@@ -91,6 +92,7 @@ class Egress:
     ) -> None:
         self.guard = guard
         self._routes = routes or Routes()
+        self._is_remote = network.proxy_dns == "remote"
         self._connector = _connector(network.proxy, network.source_address)
         self._limits = limits
         self._lookup = lookup
@@ -197,7 +199,9 @@ class Egress:
 
     async def _connect(self, request: ProxyRequest) -> UpstreamEnd:
         """Connect to the checked address that accepts a connection first."""
-        found = await resolve_host(self.guard, request.host, request.port, lookup=self._lookup)
+        found = await resolve_host(
+            self.guard, request.host, request.port, lookup=self._lookup, is_remote=self._is_remote
+        )
         usable = [address for address in found if self._connector.takes(address)]
         addresses = self._routes.order(request.host, usable) if usable else []
         attempts = [partial(self._connector.connect, self._new_upstream, request, address) for address in addresses]

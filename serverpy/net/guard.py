@@ -35,6 +35,10 @@ Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 if the name does not resolve."""
 
 MAX_URL_CHARACTERS = 8192
+INNER = "This address is not on the public internet and may not be reached."
+_INNER_DOMAINS = frozenset({"corp", "home", "internal", "intranet", "lan", "local", "localdomain", "localhost"})
+"""Domains that no public DNS has (RFC 6761, RFC 6762, ICANN's list of name collisions), but networks of the proxy may
+have."""
 _MAX_UNQUOTINGS = 8
 _SMUGGLED = "__youtubedl_smuggle"
 
@@ -159,7 +163,7 @@ class Guard:
         if any(network.covers(target, port) for network in self.allow):
             return
         if not is_public(target):
-            raise TargetForbidden("This address is not on the public internet and may not be reached.")
+            raise TargetForbidden(INNER)
         if port in self.deny_ports:
             raise TargetForbidden(f"This server must not connect to port {port}.")
 
@@ -216,15 +220,19 @@ def _embedded(address: IPv6Address) -> Iterable[IPv4Address]:
         yield IPv4Address(last_32_bits)
 
 
-async def resolve_host(guard: Guard, host: str, port: int, *, lookup: Lookup | None = None) -> tuple[str, ...]:
+async def resolve_host(
+    guard: Guard, host: str, port: int, *, lookup: Lookup | None = None, is_remote: bool = False
+) -> tuple[str, ...]:
     """Resolve `host` to the numeric addresses to connect to, in order. The guard checks all addresses; if one address
     is forbidden, the name is forbidden.
 
     `host` is a name or a bare address (no brackets). A name is looked up once, with `lookup` or the running loop's
-    `getaddrinfo`; the caller sets a timeout. Raises TargetForbidden if an address is forbidden, UpstreamFailed if the
-    name does not resolve.
+    `getaddrinfo`; the caller sets a timeout. If `is_remote`, the operator's proxy looks the name up, and the result is
+    the name itself. Raises TargetForbidden if an address is forbidden, UpstreamFailed if the name does not resolve.
     """
     literal = _literal(host)
+    if is_remote and literal is None:
+        return (_remote_name(guard, host, port),)
     found = [literal] if literal else await _look_up(host, port, lookup or system_lookup)
     for address in found:
         guard.check(address, port)
@@ -246,14 +254,33 @@ def _literal(host: str) -> str | None:
         return None
 
 
+def _remote_name(guard: Guard, host: str, port: int) -> str:
+    """Return the name that the proxy is to resolve. Raises TargetForbidden if the name or the port is forbidden
+    whatever the name resolves to, UpstreamFailed if the name is invalid."""
+    try:
+        name = _encoded_host(host)
+    except ValueError as error:
+        raise _unresolved(host) from error
+    labels = name.lower().removesuffix(".").split(".")
+    if len(labels) == 1 or labels[-1] in _INNER_DOMAINS or labels[-2:] == ["home", "arpa"]:
+        raise TargetForbidden(INNER)
+    if not 0 < port < 65536 or port in guard.deny_ports:
+        raise TargetForbidden(f"This server must not connect to port {port}.")
+    return name
+
+
 async def _look_up(host: str, port: int, lookup: Lookup) -> Sequence[str]:
     try:
         found = await lookup(_encoded_host(host), port)
     except (OSError, ValueError) as error:
-        raise UpstreamFailed(f"The host name {host[:253]!r} does not resolve.") from error
+        raise _unresolved(host) from error
     if not found:
         raise UpstreamFailed(f"The host name {host[:253]!r} has no address.")
     return found
+
+
+def _unresolved(host: str) -> UpstreamFailed:
+    return UpstreamFailed(f"The host name {host[:253]!r} does not resolve.")
 
 
 async def system_lookup(host: str, port: int) -> list[str]:

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from serverpy.extraction.sites import Sites
 from serverpy.memory import profile as profiles
 from serverpy.net.ports import BAD_PORTS
-from serverpy.options import ClientLimits, Identity, Limits, Network, Sockets, Targets, Timeouts
+from serverpy.options import ClientLimits, Identity, Limits, Network, ProxyDns, Sockets, Targets, Timeouts
 from serverpy.settings.sources import CONFIG_VARIABLE, PREFIX, SourcedSettings, environment_name
 from serverpy.settings.types import (
     Count,
@@ -272,8 +272,14 @@ class Settings(SourcedSettings):
 
     proxy: OptionalProxy = setting(
         "URL of a proxy for extractions and media requests, with its port. The scheme is http, socks4, socks4a, socks5 "
-        "or socks5h. The server sends the proxy IP addresses, never host names.",
+        "or socks5h.",
         default=None,
+    )
+    proxy_dns: ProxyDns = setting(
+        "Who resolves the host names of pages and media if PROXY is set. `local`: this server, which checks the "
+        "addresses and sends them to the proxy. `remote`: the proxy. Then no name leaves this machine by DNS, and "
+        "names that only the proxy knows (`.onion`) can be reached, but the proxy itself must refuse private addresses.",
+        default="local",
     )
     cookies_file: OptionalFile = setting(
         "File with cookies in Netscape format, which the server sends with extractions and media requests.",
@@ -310,6 +316,7 @@ class Settings(SourcedSettings):
             "REQUIRE_KEY: set API_KEYS_FILE, too; `serverpy serve --create-key` makes the file and a first key": (
                 self.require_key and self.api_keys_file is None
             ),
+            "PROXY_DNS: `remote` needs PROXY": self.proxy_dns == "remote" and self.proxy is None,
             "STATE_URL: only memory:// is available in this version": self.state_url != "memory://",
         }
         if any(faults.values()):
@@ -350,7 +357,12 @@ class Settings(SourcedSettings):
 
     @property
     def network(self) -> Network:
-        return Network(proxy=self.proxy, source_address=self.source_address, ca_file=_text(self.ca_file))
+        return Network(
+            proxy=self.proxy,
+            proxy_dns=self.proxy_dns,
+            source_address=self.source_address,
+            ca_file=_text(self.ca_file),
+        )
 
     @property
     def identity(self) -> Identity:

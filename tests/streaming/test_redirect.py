@@ -15,7 +15,7 @@ from serverpy.extraction.values import Cookie, Fragment, Media, Track
 from serverpy.memory.room import NO_ROOM
 from serverpy.net.client import Client
 from serverpy.net.guard import Guard, parse_networks
-from serverpy.options import Identity
+from serverpy.options import Identity, Network
 from serverpy.streaming.methods.redirect import Redirect, is_bound
 from tests.net.origin import Origin
 
@@ -34,14 +34,19 @@ MEDIA = Media(raw_id="r", id="1", title="A film", kind="video", extractor="X", w
 PUBLIC = Guard()
 
 
-def redirect(guard: Guard = PUBLIC, **options: Any) -> Redirect:
-    return Redirect(Client(guard), guard, **options)
+def redirect(guard: Guard = PUBLIC, network: Network = Network(), **options: Any) -> Redirect:
+    return Redirect(Client(guard, network), **options)
 
 
 async def location(
-    track: Track = TRACK, *, cookies: tuple[Cookie, ...] = (), guard: Guard = PUBLIC, is_local: bool = False
+    track: Track = TRACK,
+    *,
+    cookies: tuple[Cookie, ...] = (),
+    guard: Guard = PUBLIC,
+    network: Network = Network(),
+    is_local: bool = False,
 ) -> str | None:
-    opener = redirect(guard)
+    opener = redirect(guard, network)
     grant = Limits().grant_for("127.0.0.1" if is_local else "192.0.2.1", is_local=is_local)
     source = Source(url="https://example.com", media=replace(MEDIA, tracks=(track,), cookies=cookies), grant=grant)
     body = await opener.open(opener.capability.plan((track,)), source, NO_ROOM)
@@ -187,3 +192,11 @@ async def test_a_redirect_has_no_bytes() -> None:
     with pytest.raises(UpstreamFailed):
         await body.read()
     await body.aclose()
+
+
+async def test_a_name_that_the_proxy_resolves_is_not_looked_up_here() -> None:
+    network = Network(proxy="socks5://127.0.0.1:9", proxy_dns="remote")
+    url = "https://media.invalid/film.mp4"
+    assert await location(replace(TRACK, url=url), network=network) == url
+    with pytest.raises(TargetForbidden):
+        await location(replace(TRACK, url="https://media.internal/film.mp4"), network=network)

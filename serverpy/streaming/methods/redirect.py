@@ -19,7 +19,7 @@ from serverpy.errors import UnsupportedConversion, UpstreamTimeout
 from serverpy.extraction.values import Track
 from serverpy.memory.room import Lender
 from serverpy.net.client import Client
-from serverpy.net.guard import Guard, is_public, resolve_host
+from serverpy.net.guard import is_public
 from serverpy.net.session import Session, has_cookie_for
 from serverpy.net.urls import split
 from serverpy.options import Identity, Timeouts
@@ -42,11 +42,8 @@ class Redirect:
     on this machine, the address must be public: an internal address is neither of use to the client, nor meant for
     it."""
 
-    def __init__(
-        self, client: Client, guard: Guard, timeouts: Timeouts = Timeouts(), identity: Identity = Identity()
-    ) -> None:
+    def __init__(self, client: Client, timeouts: Timeouts = Timeouts(), identity: Identity = Identity()) -> None:
         self._client = client
-        self._guard = guard
         self._connect_seconds = timeouts.connect
         self._impersonate = identity.impersonate is not None
         self.capability = Capability(
@@ -78,10 +75,10 @@ class Redirect:
         origin, target = split(track.url)
         try:
             async with asyncio.timeout(self._connect_seconds):
-                addresses = await resolve_host(self._guard, origin.host, origin.port)
+                addresses = await self._client.resolve(origin)
         except TimeoutError as error:
             raise UpstreamTimeout("The host name of the media does not resolve in time.") from error
-        is_reachable = source.grant.is_local or all(is_public(ip_address(address)) for address in addresses)
+        is_reachable = source.grant.is_local or all(map(_is_public, addresses))
         if not is_reachable or has_cookie_for(track.url, media.cookies):
             raise UnsupportedConversion(NO_REDIRECT)
         if not await self._needs_no_page(track):
@@ -104,6 +101,15 @@ class Redirect:
         response = await Session(self._client, headers).open(track.url, {"Range": "bytes=0-0"})
         response.close()
         return response.status in (200, 206) and not (response.headers.get("content-type") or "").startswith("text/")
+
+
+def _is_public(address: str) -> bool:
+    """Return whether every client can reach `address`. A name, which a proxy resolves, is not one of a private network:
+    the guard has checked this."""
+    try:
+        return is_public(ip_address(address))
+    except ValueError:
+        return True
 
 
 def _is_special(name: str, value: str) -> bool:
