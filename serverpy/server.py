@@ -103,7 +103,7 @@ class Server:
                 self._on_refusal(error)
                 return
             except ServerPYError as error:
-                logger.error("the yt-dlp worker did not start, the server tries again: %s", error)
+                logger.error("the worker does not start, and the server tries again: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
         ready = self._engine.workers.state().ready
         self.ytdlp_version = ready.yt_dlp if ready is not None else "unknown"
