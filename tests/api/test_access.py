@@ -166,9 +166,8 @@ async def code(app: Application, route: str, caller: str, address: str) -> str |
         answer = await client.request(method, path, headers=CALLERS[caller])
     offered = answer.headers.get_list("www-authenticate")
     if answer.status_code not in (401, 403):
-        assert answer.status_code < 429 or answer.status_code == 503, (
-            answer.text
-        )  # 503: `/ready` while the server starts
+        # 503: `/ready` while the server starts
+        assert answer.status_code < 429 or answer.status_code == 503, answer.text
         assert not offered
         return None
     if answer.status_code == 401:
