@@ -31,14 +31,15 @@ logger = logging.getLogger("serverpy")
 RETRY_SECONDS = 2.0
 """Number of seconds between attempts to start the worker process."""
 REVOKE_SECONDS = 2.0
-"""Seconds between two looks at the keys of running streams."""
+"""Number of seconds between two checks whether the keys of running streams are still valid."""
 CLOSE_SECONDS = 10.0
 """Maximum number of seconds that `aclose` waits until all streams are closed."""
 
 
 class Server:
     """The state that the routes of the HTTP API use, as `app.state.server`. The server runs between `start` and
-    `aclose`, in one event loop. It calls `on_refusal` if the worker rejects a setting; it can then open no stream."""
+    `aclose`, in one event loop. If the worker rejects a setting, the server calls `on_refusal`, and cannot open
+    streams."""
 
     def __init__(
         self, engine: Engine, on_refusal: Callable[[ConfigurationError], None], gate: Gate | None = None
@@ -92,7 +93,7 @@ class Server:
 
     async def _start_engine(self) -> None:
         """Start the engine, and retry until its worker process starts, because the machine may be too slow or out of
-        memory for a while. If the worker rejects a setting, calls `on_refusal` and returns, because a retry would not
+        memory for a while. If the worker rejects a setting, call `on_refusal` and return, because a retry would not
         help."""
         while True:
             try:
@@ -102,14 +103,14 @@ class Server:
                 self._on_refusal(error)
                 return
             except ServerPYError as error:
-                logger.error("the worker does not start and is tried again: %s", error)
+                logger.error("the worker does not start, and the server tries again: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
         ready = self._engine.workers.state().ready
         self.ytdlp_version = ready.yt_dlp if ready is not None else "unknown"
 
     async def _cut_revoked(self, file: KeyFile) -> None:
-        """End the running streams of keys that were revoked, replaced or have expired. A key must be missing twice in a
-        row, because an editor may truncate the file before it writes the file anew."""
+        """Cut the running streams whose key was revoked or replaced, or has expired. Do so only if two checks in a row
+        find that the key is gone, because an editor may truncate the file of keys before it writes the new content."""
         missing: set[Record] = set()
         while True:
             await asyncio.sleep(REVOKE_SECONDS)

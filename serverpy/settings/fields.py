@@ -278,7 +278,7 @@ class Settings(SourcedSettings):
     proxy_dns: ProxyDns = setting(
         "Who resolves the host names of pages and media if PROXY is set. `local`: this server, which checks the "
         "addresses and sends them to the proxy. `remote`: the proxy. Then no name leaves this machine by DNS, and "
-        "names that only the proxy knows (`.onion`) can be reached, but the proxy itself must refuse private addresses.",
+        "names that only the proxy knows (`.onion`) can be reached. The proxy itself must refuse private addresses.",
         default="local",
     )
     cookies_file: OptionalFile = setting(
