@@ -127,7 +127,9 @@ async def warning_of(secrets: LinkSecrets, caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level(logging.WARNING):
         first = await secrets.keys()
         assert await secrets.keys() is first
-    (message,) = [text for text in caplog.messages if text.startswith("signed links and sessions end when the server ends")]
+    (message,) = [
+        text for text in caplog.messages if text.startswith("signed links and sessions end when the server ends")
+    ]
     assert message.endswith("set LINK_SECRET")
     return message
 
