@@ -68,9 +68,8 @@ class ClientGrant(Grant):
         self.is_admin = is_admin
         self.key = key
         self._limits = limits
-        self._payer = (
-            f"address {account}" if key is None else f"key {key.name}"
-        )  # a key may have the name of an address
+        # a key may have the same name as an address
+        self._payer = f"address {account}" if key is None else f"key {key.name}"
         self._rate = rate
         self._streams = streams
         self._quota = None if key is None else key.bytes_per_day
