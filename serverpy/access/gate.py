@@ -74,9 +74,7 @@ class Gate:
                 key = await self._key_of(self.keys, method, client, fields)
             except SessionOver as error:
                 over = error  # browsers send the cookie even to routes that need no key
-        if (
-            key is None and need in _AMBIENT
-        ):  # like a cookie, a browser's address can be misused by pages of other sites
+        if key is None and need in _AMBIENT:  # pages of other sites could use the rights of the browser's address
             self.check_origin(fields)
         caller = Caller(client, key)
         refused = refusal(need, caller, self.policy)
@@ -148,8 +146,8 @@ class Gate:
 
     def _accept(self, key: Key | None, client: Client) -> Key:
         """Return `key` if the client may use it. `key` is None if the client has sent an unknown secret. Raises
-        `KeyInvalid` if the key is unknown or expired, `RateLimited` if the client's network has sent too many unknown
-        keys, `KeyForbids` if the key does not allow the client's address."""
+        `KeyInvalid` if the key is unknown or expired, `RateLimited` if unknown and the client's network has already
+        sent too many invalid keys, `KeyForbids` if the key does not allow the client's address."""
         if key is None:
             self._count_failure(client)
             raise KeyInvalid("The API key is unknown or was revoked: check it, or ask the operator for a new key.")

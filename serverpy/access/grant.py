@@ -13,8 +13,8 @@ Headers = tuple[tuple[bytes, bytes], ...]
 
 
 class Grant:
-    """The rights of one request. This class allows everything: requests of the command line, and of programs that use
-    ServerPY as a library, have it. Subclasses allow less.
+    """The rights of one request. This class allows everything: it is the grant for the command line, and for programs
+    that use ServerPY as a library. Subclasses allow less.
 
     `account` is the name for the user of the request in logs and `/streams`: the name of an API key or, without a key,
     the network of the client."""

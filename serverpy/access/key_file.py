@@ -20,7 +20,7 @@ from serverpy.locks import wait_for_lock
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 1.0
-"""Minimum time, in seconds, between two checks whether the file has changed."""
+"""Minimum time, in seconds, between two checks for changes of the file."""
 ADMIN = "admin"
 """Name of the admin key that `serverpy serve --create-key` creates."""
 MAX_BYTES = 16 * 1024 * 1024
@@ -44,7 +44,7 @@ class KeyFile:
         """Return the keys. First checks in a thread whether the file has changed, at most once in CHECK_SECONDS."""
         now = time.monotonic()
         if now - self._looked >= CHECK_SECONDS:
-            self._looked = now  # set before the check, so that other callers do not start or await one
+            self._looked = now  # set before the check, so that concurrent callers neither start another nor wait
             await asyncio.to_thread(self._look)
         return self._keys
 
@@ -153,7 +153,7 @@ def _parsed(path: Path, content: bytes) -> Keys:
 
 def _refuse_cobalt(path: Path, text: str) -> None:
     if text.lstrip().startswith("{"):
-        raise ConfigurationError(f"{path} is in cobalt's format, which ServerPY does not change: edit it yourself")
+        raise ConfigurationError(f"{path} is in cobalt's format, which ServerPY does not change: edit the file by hand")
 
 
 @contextlib.contextmanager

@@ -76,7 +76,7 @@ def new_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
-# ServerPY's own format
+# ServerPY's own format of the keys file
 
 
 def parse_keys(text: str) -> Keys:
@@ -215,10 +215,10 @@ _FIELDS: Mapping[str, Callable[[Any], object]] = {
 }
 
 
-# cobalt's format
+# cobalt's format of the keys file
 
 _COBALT_SITES = {"bsky": "bluesky", "ok": "odnoklassniki"}
-"""Names of cobalt's services that differ from the name of the yt-dlp extractor, with that name."""
+"""The services of cobalt whose names differ from the names of their yt-dlp extractors, with the extractor names."""
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _COBALT_FIELDS = frozenset({"name", "limit", "ips", "userAgents", "allowedServices"})
 
@@ -280,7 +280,7 @@ def _with_own_names(keys: Sequence[Key]) -> list[Key]:
     ]
 
 
-# Both formats
+# Functions for both formats of the keys file
 
 
 def _made(parts: Iterable[tuple[str, Callable[[str, object], Key], str, object]]) -> list[Key]:
@@ -300,7 +300,7 @@ def _made(parts: Iterable[tuple[str, Callable[[str, object], Key], str, object]]
 
 
 def _unique(keys: Sequence[Key], warnings: Sequence[str] = ()) -> Keys:
-    """Return `Keys` of the API keys. Raises `ConfigurationError` if two of them have the same digest."""
+    """Return the API keys and the warnings as `Keys`. Raises `ConfigurationError` if two keys have the same digest."""
     owners: dict[bytes, str] = {}
     for key in keys:
         if key.digest in owners:

@@ -96,7 +96,8 @@ def load(directory: Path) -> tuple[str, ...]:
 
 def _make(path: Path) -> None:
     """Create the file `path` with a random secret, unless another process creates it first."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{FILE_NAME}-", dir=path.parent)  # mode 0600
+    # mkstemp creates the file with mode 0600
+    descriptor, name = tempfile.mkstemp(prefix=f".{FILE_NAME}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(f"{_new_secret()}\n")

@@ -241,6 +241,6 @@ def _tag(key: LinkKey, plain: bytes) -> bytes:
 
 def _crypt(key: LinkKey, tag: bytes, data: bytes) -> bytes:
     """Encrypt or decrypt `data` by AES-CTR with the initial counter `tag`."""
-    from Cryptodome.Cipher import AES  # imported here, because it takes 5 MB of memory and few servers issue links
+    from Cryptodome.Cipher import AES  # imported here: it takes 5 MB of memory, and few servers issue links
 
     return bytes(AES.new(key.cipher, AES.MODE_CTR, nonce=b"", initial_value=tag).encrypt(data))

@@ -26,7 +26,9 @@ SETTINGS = ("public_url", "root_path", "host", "port", "link_secret", "link_ttl"
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 
 
-@click.group("links", help="Sign links to media, which expire and need no API key, and show what a link allows.")
+@click.group(
+    "links", help="Sign links that open media without an API key until they expire, and show what a link allows."
+)
 def command() -> None:
     """Run the subcommand that the arguments name."""
 
@@ -42,7 +44,7 @@ def _parameters(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@command.command("sign", help="Print a signed link to the media of the page URL.")
+@command.command("sign", help="Print a signed link to the media of the page at URL.")
 @click.argument("url", callback=lambda _context, _argument, value: page_url(value))
 @_parameters
 @_JSON

@@ -93,14 +93,14 @@ class Settings(SourcedSettings):
         unit="threads",
     )
     worker_idle: SecondsOrNever = setting(
-        "Idle time after which the server stops the process that runs yt-dlp, which takes about 55 MB of memory. "
+        "Idle time after which the server stops the process that runs yt-dlp, to free about 55 MB of memory. "
         "Starting the process again takes one or two seconds. 0 keeps the process running.",
         default=300.0,
         unit="seconds",
     )
     max_workers: Count = setting(
         "Maximum number of streams of the embedded method that run at once, each in a thread of its "
-        "own. Requests for this method beyond the maximum wait.",
+        "own. Requests for this method that exceed the limit wait.",
         default_factory=_by_profile("max_workers"),
         unit="threads",
         shown="by profile",
@@ -125,7 +125,7 @@ class Settings(SourcedSettings):
         unit="bytes",
     )
     max_streams: Count = setting(
-        "Maximum number of streams that run at once. Requests beyond the maximum wait up to WAIT_SECONDS, and "
+        "Maximum number of streams that run at once. Requests that exceed the limit wait up to WAIT_SECONDS, and "
         "then get a 503 response with `Retry-After`.",
         default_factory=_by_profile("max_streams"),
         unit="streams",
@@ -140,8 +140,8 @@ class Settings(SourcedSettings):
     )
 
     wait_seconds: Seconds = setting(
-        "Maximum time that a request waits until MAX_STREAMS and MEMORY_BUDGET allow its stream. Then it gets a 503 "
-        "response.",
+        "Maximum time that a request waits while the server has reached MAX_STREAMS or MEMORY_BUDGET. Then the request "
+        "gets a 503 response.",
         default=15.0,
         unit="seconds",
     )
@@ -231,13 +231,13 @@ class Settings(SourcedSettings):
     rate_limit: OptionalRate = setting(
         "Maximum rate of page extractions for each API key or client address (IPv6: each /64), in the syntax of the "
         "`limits` library. Requests for cached pages are not counted. The default does not apply to clients on the "
-        "server's own machine; any other value does.",
+        "server's own machine; any other value applies to them, too.",
         default=DEFAULT_RATE,
     )
     client_streams: Count = setting(
-        "Maximum number of open streams for each API key or client address (IPv6: each /64). Requests beyond the "
-        "maximum get a 429 response. Clients on the server's own machine may open any number of streams, unless they "
-        "use a key.",
+        "Maximum number of open streams for each API key or client address (IPv6: each /64). Requests that exceed the "
+        "limit get a 429 response. Clients on the server's own machine may open any number of streams, unless they use "
+        "a key.",
         default_factory=lambda data: max(1, int(data["max_streams"]) // 4),
         unit="streams",
         shown="MAX_STREAMS / 4",
@@ -391,7 +391,7 @@ def _text(path: Path | None) -> str | None:
 
 def load_settings(**overrides: Any) -> Settings:
     """Load the settings of this process. An override of None has no effect. Raises `ConfigurationError` if a
-    setting is invalid. Logs a warning for variables that look like settings but are not."""
+    setting is invalid. Logs a warning for environment variables that look like settings but are not."""
     settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     known = {CONFIG_VARIABLE, *(environment_name(name) for name in Settings.model_fields)}
     for name in sorted(os.environ):

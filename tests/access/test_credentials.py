@@ -27,17 +27,17 @@ def basic(text: bytes) -> bytes:
         b"api-key " + KEY,
     ],
 )
-def test_an_api_key_can_be_sent_by_the_schemes_bearer_and_api_key(value: bytes) -> None:
+def test_an_api_key_can_be_sent_with_the_schemes_bearer_and_api_key(value: bytes) -> None:
     assert credentials_of([(b"authorization", value)]) == Credentials(secret=KEY)
 
 
 @pytest.mark.parametrize("user", [b"", b"x", b"key", "ä".encode()])
-def test_an_api_key_can_be_sent_as_the_password_of_basic_with_any_user_name(user: bytes) -> None:
+def test_an_api_key_can_be_sent_as_the_basic_password_with_any_user_name(user: bytes) -> None:
     found = credentials_of([(b"authorization", basic(user + b":" + KEY))])
     assert found == Credentials(secret=KEY, are_ambient=True)
 
 
-def test_the_password_of_basic_may_contain_colons() -> None:
+def test_the_password_of_basic_credentials_may_contain_colons() -> None:
     found = credentials_of([(b"authorization", basic(b"x:a:b"))])
     assert found is not None
     assert found.secret == b"a:b"

@@ -38,7 +38,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("often")
-async def test_current_reads_the_keys_file_again_after_a_change(path: Path) -> None:
+async def test_a_changed_keys_file_is_read_again(path: Path) -> None:
     path.write_text(format_key(key("a")))
     file = KeyFile(path)
     assert names(await file.current()) == ["a"]
@@ -48,7 +48,7 @@ async def test_current_reads_the_keys_file_again_after_a_change(path: Path) -> N
     assert names(await file.current()) == ["b"]
 
 
-async def test_current_checks_the_keys_file_at_most_once_a_second(path: Path) -> None:
+async def test_the_keys_file_is_checked_for_changes_at_most_once_a_second(path: Path) -> None:
     path.write_text(format_key(key("a")))
     file = KeyFile(path)
     path.write_text("")
@@ -92,7 +92,7 @@ def test_a_keys_file_that_is_too_large_raises_configuration_error(path: Path, mo
         load(path)
 
 
-def test_only_the_owner_can_read_a_keys_file_that_add_has_written(path: Path) -> None:
+def test_only_the_owner_can_read_the_keys_file_after_a_key_is_added(path: Path) -> None:
     umask = os.umask(0)
     try:
         add(path, lambda _keys: key("a"))

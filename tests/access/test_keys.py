@@ -194,7 +194,7 @@ def test_a_key_with_networks_allows_only_client_addresses_in_these_networks() ->
     assert Key(name="a", digest=DIGEST).allows_address("")
 
 
-# cobalt's format
+# Keys files in cobalt's format
 
 
 def cobalt(**rights: Any) -> Key:

@@ -71,7 +71,7 @@ async def test_a_request_that_extracts_several_pages_is_counted_once() -> None:
         await used.grant_for(ADDRESS).pay_extraction()
 
 
-async def test_extractions_after_settle_are_not_counted_against_the_rate_limit() -> None:
+async def test_the_extractions_of_a_request_whose_stream_is_open_are_not_counted_against_the_rate_limit() -> None:
     used = limits(rate="1/minute")
     await used.grant_for(ADDRESS).pay_extraction()
     grant = used.grant_for(ADDRESS)
@@ -79,14 +79,14 @@ async def test_extractions_after_settle_are_not_counted_against_the_rate_limit()
     await grant.pay_extraction()
 
 
-async def test_a_key_and_an_address_of_the_same_name_are_counted_separately() -> None:
+async def test_a_key_and_an_address_with_the_same_name_are_counted_separately() -> None:
     used = limits(rate="1/minute")
     await used.grant_for("192.0.2.2", Key(name=ADDRESS, digest=b"")).pay_extraction()
     await used.grant_for(ADDRESS).pay_extraction()
 
 
 @pytest.mark.parametrize(("local_rate", "is_refused"), [(None, False), ("1/minute", True)])
-async def test_local_rate_limits_the_extractions_of_clients_on_this_machine(
+async def test_the_extractions_of_clients_on_this_machine_are_limited_only_by_local_rate(
     local_rate: str | None, is_refused: bool
 ) -> None:
     used = limits(rate="1/minute", local_rate=local_rate)

@@ -32,7 +32,7 @@ async def test_the_state_directory_is_not_created_if_link_secret_is_set(tmp_path
 def test_the_secret_is_created_once_in_a_file_that_only_its_owner_can_read(tmp_path: Path) -> None:
     directory = tmp_path / "deep" / "state"
     (made,) = load_or_make(directory)
-    assert len(made) >= 43  # 256 bits as base64
+    assert len(made) >= 43  # 256 bits have 43 characters in base64
     assert (mode(directory), mode(directory / FILE_NAME)) == (0o700, 0o600)
     assert load_or_make(directory) == load(directory) == (made,)
     assert load_or_make(tmp_path / "other") != (made,)
@@ -113,13 +113,13 @@ async def test_an_unusable_secret_file_causes_a_warning_and_a_secret_that_lasts_
     assert "hush" not in message
 
 
-async def test_a_missing_state_dir_causes_a_warning_and_a_secret_that_lasts_as_long_as_the_process(
+async def test_a_state_dir_of_none_causes_a_warning_and_a_secret_that_lasts_as_long_as_the_process(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert "STATE_DIR is none" in await warning_of(LinkSecrets((), None), caplog)
 
 
-async def test_a_read_only_state_dir_causes_a_warning_and_a_secret_that_lasts_as_long_as_the_process(
+async def test_a_state_dir_that_cannot_be_created_causes_a_warning_and_a_secret_that_lasts_as_long_as_the_process(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert "/proc/serverpy" in await warning_of(LinkSecrets((), Path("/proc/serverpy")), caplog)

@@ -82,7 +82,7 @@ def test_a_response_from_the_first_byte_is_a_use_even_if_the_client_requested_a_
         uses.begin(shared, "key bob", 0, None)
 
 
-def test_of_two_concurrent_requests_for_the_last_use_of_a_link_the_second_is_refused() -> None:
+def test_the_second_of_two_concurrent_requests_for_the_last_use_of_a_link_is_refused() -> None:
     uses, shared = LinkUses(), link(uses=1)
     uses.check(shared, from_start=True)
     uses.check(shared, from_start=True)

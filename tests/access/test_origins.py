@@ -1,4 +1,4 @@
-"""Tests of the check whether a page of another origin sent a request."""
+"""Tests of the detection of requests that a page of another origin sent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOST = "media.example:8000"
         ({"sec-fetch-site": "cross-site", "origin": f"http://{HOST}"}, True),
     ],
 )
-def test_sec_fetch_site_or_else_origin_shows_whether_a_page_of_another_origin_sent_the_request(
+def test_a_request_from_a_page_of_another_origin_is_detected_by_sec_fetch_site_or_origin(
     fields: dict[str, str], other: bool
 ) -> None:
     sent = [(b"host", HOST.encode()), *((name.encode(), value.encode()) for name, value in fields.items())]

@@ -47,7 +47,7 @@ def test_each_caller_is_allowed_or_refused_as_the_table_states(need: Need, requi
 
 
 @pytest.mark.parametrize("require_key", [False, True])
-def test_only_admin_keys_see_all_streams_and_without_require_key_also_clients_in_admin_networks(
+def test_all_streams_are_visible_to_admin_keys_and_without_require_key_to_clients_in_admin_networks(
     require_key: bool,
 ) -> None:
     policy = Policy(require_key=require_key, admin_networks=LOOPBACK)

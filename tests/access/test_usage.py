@@ -10,7 +10,7 @@ from serverpy.access.streams import Streams
 MIDNIGHT = 20_000 * 86400.0
 
 
-async def test_a_stream_is_refused_if_the_account_has_the_maximum_number_open() -> None:
+async def test_a_stream_is_refused_if_its_account_has_the_maximum_number_of_streams_open() -> None:
     streams = Streams(free_seconds=0)
     assert [await streams.enter("a", 2) for _ in range(3)] == [True, True, False]
     assert await streams.enter("b", 2)

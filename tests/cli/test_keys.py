@@ -29,7 +29,7 @@ def keys(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["keys", *arguments], catch_exceptions=False)
 
 
-def test_keys_add_prints_only_the_new_key_on_stdout_and_does_not_store_it_in_the_file(path: Path) -> None:
+def test_the_keys_add_command_prints_only_the_new_key_on_stdout_and_does_not_store_it(path: Path) -> None:
     done = keys("add", "bob")
     assert done.exit_code == 0
     secret = done.stdout.strip()
@@ -72,7 +72,7 @@ def test_every_right_and_limit_of_a_key_can_be_set_by_an_option(path: Path) -> N
         (["bob", "--sites", ""], "`sites` must be an array with at least one item"),
     ],
 )
-def test_keys_add_with_an_invalid_value_exits_with_status_2_and_names_the_field(
+def test_the_keys_add_command_exits_with_status_2_and_names_the_field_if_a_value_is_invalid(
     path: Path, arguments: list[str], fault: str
 ) -> None:
     done = keys("add", *arguments)
@@ -81,7 +81,7 @@ def test_keys_add_with_an_invalid_value_exits_with_status_2_and_names_the_field(
     assert not path.exists()
 
 
-def test_keys_list_shows_names_rights_and_limits_but_neither_secrets_nor_digests() -> None:
+def test_the_keys_list_command_shows_names_rights_and_limits_but_neither_secrets_nor_digests() -> None:
     secret = keys("add", "bob", "--rate", "100/hour", "--sites", "youtube", "--expires", "2020-01-01").stdout.strip()
     keys("add", "al", "--admin")
     text = keys("list").stdout
@@ -91,7 +91,7 @@ def test_keys_list_shows_names_rights_and_limits_but_neither_secrets_nor_digests
     assert digest_of(secret.encode()).hex() not in text
 
 
-def test_every_keys_command_prints_json_with_the_option_json(path: Path) -> None:
+def test_the_keys_commands_print_json_if_the_option_json_is_given(path: Path) -> None:
     added = json.loads(keys("add", "bob", "--streams", "5", "--json").stdout)
     assert load(path).find(added.pop("key").encode()) is not None
     expected: dict[str, Any] = {
@@ -104,7 +104,7 @@ def test_every_keys_command_prints_json_with_the_option_json(path: Path) -> None
     assert json.loads(keys("list", "--json").stdout) == []
 
 
-def test_keys_revoke_removes_the_key_with_the_name_or_fails_if_there_is_none(path: Path) -> None:
+def test_the_keys_revoke_command_removes_the_named_key_and_fails_if_it_does_not_exist(path: Path) -> None:
     keys("add", "bob")
     assert keys("revoke", "bob").stdout == "revoked the API key bob\n"
     assert len(load(path)) == 0
@@ -112,7 +112,7 @@ def test_keys_revoke_removes_the_key_with_the_name_or_fails_if_there_is_none(pat
         keys("revoke", "bob")
 
 
-def test_every_keys_command_fails_if_api_keys_file_is_not_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_keys_commands_fail_if_api_keys_file_is_not_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SERVERPY_API_KEYS_FILE")
     for arguments in (["add", "bob"], ["list"], ["revoke", "bob"]):
         with pytest.raises(ConfigurationError, match="API_KEYS_FILE is not set"):

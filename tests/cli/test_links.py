@@ -45,7 +45,7 @@ def error(*arguments: str) -> ServerPYError:
     return done.exception
 
 
-def test_links_verify_shows_the_parameters_and_limits_given_to_links_sign() -> None:
+def test_the_links_verify_command_shows_the_parameters_and_limits_given_to_links_sign() -> None:
     options = ("--to", "mp4", "--uses", "3", "--bytes", "1GiB", "--network", "2001:db8::1", "--item", "2", "--download")
     link = printed("sign", PAGE, *options, "--ttl", "60")
     assert link.startswith("http://127.0.0.1:8000/s/")
@@ -61,7 +61,7 @@ def test_links_verify_shows_the_parameters_and_limits_given_to_links_sign() -> N
     assert printed("verify", urlsplit(link).path.split("/")[2]) == "\n".join(shown)
 
 
-def test_links_sign_with_json_prints_the_fields_url_and_expires() -> None:
+def test_the_links_sign_command_prints_the_json_fields_url_and_expires() -> None:
     document = json.loads(printed("sign", "--json", PAGE))
     assert document.keys() == {"url", "expires"}
     assert document["expires"].endswith("Z")
@@ -81,14 +81,16 @@ def test_a_signed_link_begins_with_public_url_or_with_host_port_and_root_path(
     assert printed("sign", PAGE, *options).startswith(base)
 
 
-def test_a_server_with_the_same_secret_accepts_a_link_from_links_sign(site: SampleSite, tmp_path: Path) -> None:
+def test_a_server_with_the_same_secret_accepts_a_link_signed_on_the_command_line(
+    site: SampleSite, tmp_path: Path
+) -> None:
     with serving(site, link_secret=SECRET) as server:
         link = printed("sign", f"{site.http}/page/prog", "--link-secret", SECRET, "--port", str(server.port))
         answer = server.ask(urlsplit(link).path, verb="HEAD")
         assert (answer.status, answer.headers["content-type"]) == (200, "video/mp4")
 
 
-def test_links_sign_creates_the_secret_file_but_links_verify_does_not(tmp_path: Path) -> None:
+def test_the_links_sign_command_creates_the_secret_file_but_links_verify_does_not(tmp_path: Path) -> None:
     assert "signed links need LINK_SECRET" in str(error("verify", "abc"))
     assert not (tmp_path / "state").exists()
     printed("sign", PAGE)
@@ -97,7 +99,7 @@ def test_links_sign_creates_the_secret_file_but_links_verify_does_not(tmp_path: 
 
 
 @pytest.mark.parametrize("state", ["none", "/proc/serverpy"])
-def test_links_sign_fails_without_link_secret_if_state_dir_cannot_be_used(state: str) -> None:
+def test_the_links_sign_command_fails_without_link_secret_if_state_dir_cannot_be_used(state: str) -> None:
     assert isinstance(error("sign", PAGE, "--state-dir", state), ConfigurationError)
     assert printed("sign", PAGE, "--state-dir", state, "--link-secret", SECRET)
 
@@ -111,7 +113,7 @@ def test_links_sign_fails_without_link_secret_if_state_dir_cannot_be_used(state:
         (("--network", "client"), "`network`"),
     ],
 )
-def test_links_sign_names_the_invalid_parameter_in_its_error(options: tuple[Any, ...], name: str) -> None:
+def test_the_links_sign_command_names_the_invalid_parameter_in_its_error(options: tuple[Any, ...], name: str) -> None:
     assert name in str(error("sign", PAGE, *options))
 
 
