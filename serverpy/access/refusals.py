@@ -1,4 +1,4 @@
-"""Counts of what keys, links, limits and the check of the host have refused, for the metrics."""
+"""Counters, for the metrics, of requests that were refused because of a key, a link, a limit or the Host field."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _COUNTED = (HostUnknown, KeyForbids, KeyInvalid, KeyRequired, LinkExpired, LinkI
 
 
 class Refusals:
-    """The number of refused requests and streams of one serving process, by the code of the error. A code that has not
-    occurred yet counts 0, so that its metric exists from the start."""
+    """Counters of the refused requests and streams of one serving process, by the `code` of the error. Every code has a
+    counter, which is 0 at first, so that its metric exists before the first refusal."""
 
     def __init__(self) -> None:
         self.codes = Counter({error.code: 0 for error in _COUNTED})
 
     def count(self, error: ServerPYError) -> None:
-        """Count `error` if it is a refusal; an error of another kind is not counted."""
+        """Increase the counter for `error`. Has no effect if the class of `error` is not in `_COUNTED`."""
         if isinstance(error, _COUNTED):
             self.codes[error.code] += 1

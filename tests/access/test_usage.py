@@ -1,4 +1,4 @@
-"""Open streams and bytes of today, by account."""
+"""Tests of the counters of open streams, and of bytes sent today, for each account."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serverpy.access.streams import Streams
 MIDNIGHT = 20_000 * 86400.0
 
 
-async def test_an_account_opens_at_most_its_number_of_streams() -> None:
+async def test_a_stream_is_refused_if_its_account_has_the_maximum_number_of_streams_open() -> None:
     streams = Streams(free_seconds=0)
     assert [await streams.enter("a", 2) for _ in range(3)] == [True, True, False]
     assert await streams.enter("b", 2)
@@ -18,7 +18,7 @@ async def test_an_account_opens_at_most_its_number_of_streams() -> None:
     assert await streams.enter("a", 2)
 
 
-async def test_a_stream_waits_for_another_one_of_its_account_to_end() -> None:
+async def test_a_stream_beyond_the_maximum_waits_until_another_stream_of_the_account_ends() -> None:
     streams = Streams(free_seconds=60)
     assert await streams.enter("a", 1)
     waiting = [asyncio.ensure_future(streams.enter("a", 1)) for _ in range(3)]
@@ -33,7 +33,7 @@ async def test_a_stream_waits_for_another_one_of_its_account_to_end() -> None:
     assert len(streams) == 0
 
 
-async def test_an_account_whose_streams_have_ended_is_forgotten() -> None:
+async def test_an_account_without_open_streams_has_no_counter() -> None:
     streams = Streams()
     for account in ("a", "a", "b"):
         await streams.enter(account, 2)
@@ -42,7 +42,7 @@ async def test_an_account_whose_streams_have_ended_is_forgotten() -> None:
     assert len(streams) == 0
 
 
-def test_bytes_up_to_the_quota_can_be_spent() -> None:
+def test_an_account_can_spend_exactly_its_quota_of_bytes() -> None:
     quotas = Quotas(lambda: MIDNIGHT)
     assert quotas.spend("a", 10, 4)
     assert not quotas.is_spent("a", 10)
@@ -51,14 +51,14 @@ def test_bytes_up_to_the_quota_can_be_spent() -> None:
     assert not quotas.is_spent("b", 10)
 
 
-def test_bytes_beyond_the_quota_use_up_the_rest_of_it() -> None:
+def test_spending_more_bytes_than_are_left_is_refused_and_uses_up_the_quota() -> None:
     quotas = Quotas(lambda: MIDNIGHT)
     assert quotas.spend("a", 10, 4)
     assert not quotas.spend("a", 10, 7)
     assert quotas.is_spent("a", 10)
 
 
-def test_a_quota_begins_anew_at_midnight_utc() -> None:
+def test_quotas_are_reset_at_midnight_utc() -> None:
     now = MIDNIGHT + 86390
     quotas = Quotas(lambda: now)
     quotas.spend("a", 10, 10)

@@ -295,7 +295,7 @@ async def test_a_server_without_a_state_directory_warns_that_its_links_end_when_
     async with aclosing(app):
         assert await status(app, url) == 200
     assert await status(restarted, url) == 403
-    assert "signed links and sessions end when the server ends" in caplog.text
+    assert "signed links and sessions become invalid when the server stops" in caplog.text
 
 
 async def test_a_link_begins_with_the_public_url(settings: Settings) -> None:
