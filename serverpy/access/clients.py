@@ -138,8 +138,8 @@ def _forwarded(peer: str, fields: Fields, trusted: Sequence[Network]) -> Client:
     client = Client(address=peer, is_known=False, is_proxied=True, scheme=scheme)
     for hop in reversed(chain.split(",")):
         address = _hop(hop.strip())
-        if address is None:
-            return client
+        if address is None:  # the proxies after this item may have other clients behind them
+            return replace(client, is_known=False)
         client = replace(client, address=str(address), is_known=True)
         if not is_within(address, trusted):
             return client

@@ -16,13 +16,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, date, datetime, time
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from serverpy.access.clients import Network, parse_networks
 from serverpy.access.key import NO_LIMIT, Key
 from serverpy.errors import ConfigurationError
 from serverpy.options import StreamMethod
 from serverpy.settings.types import check_rate, parse_size
+
+T = TypeVar("T")
 
 DIGEST_PREFIX = 8
 """Number of bytes of a key's SHA-256 that a session cookie or a signed link contains. They tell the key from a later
@@ -256,9 +258,22 @@ def _cobalt_key(secret: str, rights: object) -> Key:
         name=re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:48].strip("-"),
         digest=digest_of(secret.encode()),
         rate=_cobalt_rate(limit),
-        sites=() if services in (None, "all") else tuple(_COBALT_SITES.get(site, site) for site in _words(services)),
-        networks=() if ips is None else _networks(ips),
+        sites=() if services in (None, "all") else _cobalt_sites(services),
+        networks=() if ips is None else _cobalt_field("ips", _networks, ips),
     )
+
+
+def _cobalt_sites(services: object) -> tuple[str, ...]:
+    names = _cobalt_field("allowedServices", _words, services)
+    return tuple(_COBALT_SITES.get(name, name) for name in names)
+
+
+def _cobalt_field(name: str, parse: Callable[[object], T], value: object) -> T:
+    """Parse the value of a field. Raises ValueError, with the name of the field, if the value is invalid."""
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise ValueError(f"`{name}` {error}") from None
 
 
 def _cobalt_rate(limit: object) -> str | None:

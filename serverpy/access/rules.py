@@ -110,4 +110,6 @@ def refusal(need: Need, caller: Caller, policy: Policy) -> ServerPYError | None:
         return None
     if need is Need.STREAMS and policy.require_key and caller.key is not None:
         return None
+    if need is Need.STREAMS and policy.require_key:
+        return KeyRequired(NEEDS_KEY)
     return KeyRequired(NEEDS_ADMIN) if caller.key is None else KeyForbids("This request needs an admin key.")

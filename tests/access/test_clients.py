@@ -86,6 +86,11 @@ def test_the_client_is_not_known_if_x_forwarded_for_does_not_end_in_an_ip_addres
     assert (client.address, client.is_known, client.is_proxied) == ("127.0.0.1", False, True)
 
 
+@pytest.mark.parametrize("value", ["unknown, 10.1.2.3", "192.0.2.1, _hidden, 127.0.0.1, 10.1.2.3"])
+def test_a_trusted_proxy_is_not_the_client_if_the_address_before_it_cannot_be_parsed(value: str) -> None:
+    assert not forwarded(value).is_known
+
+
 def test_an_address_that_the_client_itself_puts_into_x_forwarded_for_is_ignored() -> None:
     """Each proxy appends the address of its peer to X-Forwarded-For, so what the client has sent comes first."""
     assert forwarded("127.0.0.1, 192.0.2.66").address == "192.0.2.66"
