@@ -53,7 +53,7 @@ class Engine:
         network, timeouts = settings.network, settings.timeouts
         self.budget = Budget(settings.memory_budget, settings.max_streams, timeouts.wait)
         self.workers = Workers(worker_options(settings, targets), WorkersLimits(idle=settings.worker_idle or None))
-        self.extractor = Extractor(self.workers, ttl=settings.cache_ttl, size=settings.cache_size)
+        self.extractor = Extractor(self.workers, ttl=settings.cache_ttl, size=settings.cache_size, ledger=self.budget)
         self.fanout = Fanout(self.budget)
         self.client = Client(guard, network, timeouts, self.budget)
         self.egress = Egress(guard, network, EgressLimits.of(timeouts))
