@@ -61,7 +61,7 @@ class Engine:
         """The event loop in which the engine runs; None before `start`."""
         self._is_closed = False
         self.running = Running()
-        self.openers = self._make_openers(settings, guard)
+        self.openers = self._make_openers(settings)
         self.delivery = Delivery(
             budget=self.budget,
             extractor=self.extractor,
@@ -81,14 +81,14 @@ class Engine:
                     f"MEMORY_BUDGET is too small: one {each.method} stream holds up to {each.stream_bytes} bytes"
                 )
 
-    def _make_openers(self, settings: Settings, guard: Guard) -> tuple[Opener, ...]:
+    def _make_openers(self, settings: Settings) -> tuple[Opener, ...]:
         """Make the openers, in the order in which `auto` prefers them."""
         timeouts, limits = settings.timeouts, settings.limits
         sizes = hand_over(limits, largest_pipe_bytes())
         self._relay = Relay(self.client, self.extractor, self.fanout, timeouts, settings.identity)
         self._embedded = Embedded(self.workers, self.extractor, sizes, timeouts, max_workers=limits.max_workers)
         self._subprocess = Subprocess(self._child_options(settings), sizes, max_children=limits.max_children)
-        redirect = Redirect(self.client, guard, timeouts, settings.identity)
+        redirect = Redirect(self.client, timeouts, settings.identity)
         return self._relay, Weaver(self._relay, Layouts(self.budget)), self._embedded, self._subprocess, redirect
 
     def _child_options(self, settings: Settings) -> ChildOptions:

@@ -21,9 +21,10 @@ from serverpy.errors import UpstreamFailed, UpstreamTimeout
 from serverpy.memory.room import Lender, Room
 from serverpy.net.connection import SMALL_STEP, Buffers, Connection, TlsConnection
 from serverpy.net.content_coding import Decoding, codings_of
-from serverpy.net.guard import Guard, Lookup, resolve_host
+from serverpy.net.guard import Guard, Lookup
 from serverpy.net.happy_eyeballs import ATTEMPT_DELAY_SECONDS, PROXIED_DELAY_SECONDS, Routes, first_to_connect
 from serverpy.net.http1 import Exchange, Headers, Request
+from serverpy.net.resolver import Resolver
 from serverpy.net.response_head import is_endless
 from serverpy.net.urls import Origin
 from serverpy.options import Network, Timeouts
@@ -142,7 +143,7 @@ class Client:
         self._source = (network.source_address, 0) if network.source_address else None
         self._ca_file = network.ca_file
         self._lender = lender
-        self._lookup = lookup
+        self._resolver = Resolver(lookup=lookup)
         self._routes = Routes()
         self._tls: ssl.SSLContext | None = None
         self._buffers = Buffers()
@@ -214,10 +215,15 @@ class Client:
             raise
         return Response(self, request.url, origin, connection, exchange)
 
+    async def resolve(self, origin: Origin) -> tuple[str, ...]:
+        """Resolve the host of `origin` to the addresses to connect to. Raises the errors of `Resolver.resolve`. The
+        caller sets a timeout."""
+        return await self._resolver.resolve(self._guard, origin.host, origin.port)
+
     async def _connect(self, origin: Origin) -> Connection:
         try:
             async with asyncio.timeout(self._connect_timeout):
-                addresses = await resolve_host(self._guard, origin.host, origin.port, lookup=self._lookup)
+                addresses = await self.resolve(origin)
                 return await self._connect_any(origin, self._routes.order(origin.host, addresses))
         except TimeoutError:
             raise UpstreamTimeout("The media server could not be reached in time.") from None

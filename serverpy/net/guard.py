@@ -12,7 +12,7 @@ and every playlist can name a new address.
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import re
 import socket
 import unicodedata
@@ -25,6 +25,7 @@ import idna
 import psutil
 
 from serverpy.errors import ConfigurationError, InvalidUrl, TargetForbidden, UpstreamFailed
+from serverpy.net.lookups import look_up
 from serverpy.net.ports import BAD_PORTS
 from serverpy.options import Targets
 
@@ -34,7 +35,11 @@ Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 """Function that resolves a host name and a port to numeric addresses, in the order in which to try them. Raises OSError
 if the name does not resolve."""
 
+log = logging.getLogger(__name__)
+
 MAX_URL_CHARACTERS = 8192
+_LOCALHOST = re.compile(r"(?:^|\.)localhost\.?$", re.IGNORECASE)
+"""Matches the names of this machine (RFC 6761 §6.3), which are no secret."""
 _MAX_UNQUOTINGS = 8
 _SMUGGLED = "__youtubedl_smuggle"
 
@@ -216,18 +221,32 @@ def _embedded(address: IPv6Address) -> Iterable[IPv4Address]:
         yield IPv4Address(last_32_bits)
 
 
-async def resolve_host(guard: Guard, host: str, port: int, *, lookup: Lookup | None = None) -> tuple[str, ...]:
+class UnusableName(UpstreamFailed):
+    """Error: a name that does not resolve, or that resolves to a forbidden address. Both have the same text, because
+    the difference would tell which names exist in the networks of this machine."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"The host name {host[:253]!r} does not resolve to an address that may be reached.")
+
+
+async def resolve_host(guard: Guard, host: str, port: int, *, lookup: Lookup = look_up) -> tuple[str, ...]:
     """Resolve `host` to the numeric addresses to connect to, in order. The guard checks all addresses; if one address
     is forbidden, the name is forbidden.
 
-    `host` is a name or a bare address (no brackets). A name is looked up once, with `lookup` or the running loop's
-    `getaddrinfo`; the caller sets a timeout. Raises TargetForbidden if an address is forbidden, UpstreamFailed if the
-    name does not resolve.
+    `host` is a name or a bare address (no brackets). A name is looked up once, with `lookup`; the caller sets a
+    timeout. Raises TargetForbidden if `host` is a forbidden address, or a name of this machine (`localhost`), and
+    UnusableName if `host` is a name that does not resolve or leads to a forbidden address.
     """
     literal = _literal(host)
-    found = [literal] if literal else await _look_up(host, port, lookup or system_lookup)
-    for address in found:
-        guard.check(address, port)
+    found = [literal] if literal else await _look_up(host, port, lookup)
+    try:
+        for address in found:
+            guard.check(address, port)
+    except TargetForbidden as error:
+        if literal or _LOCALHOST.search(host):
+            raise
+        log.info("The host name %.253r resolves to an address that may not be reached", host)
+        raise UnusableName(host) from error
     return tuple(dict.fromkeys(str(_parse_address(address)) for address in found))
 
 
@@ -250,23 +269,10 @@ async def _look_up(host: str, port: int, lookup: Lookup) -> Sequence[str]:
     try:
         found = await lookup(_encoded_host(host), port)
     except (OSError, ValueError) as error:
-        raise UpstreamFailed(f"The host name {host[:253]!r} does not resolve.") from error
+        raise UnusableName(host) from error
     if not found:
-        raise UpstreamFailed(f"The host name {host[:253]!r} has no address.")
+        raise UnusableName(host)
     return found
-
-
-async def system_lookup(host: str, port: int) -> list[str]:
-    """Look up `host` with the system's resolver, in the running loop's thread pool."""
-    loop = asyncio.get_running_loop()
-    answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    return [_address_of(sockaddr) for *_, sockaddr in answers]
-
-
-def _address_of(sockaddr: tuple[object, ...]) -> str:
-    """Return the resolved address with its scope id, so that the guard also checks the scope id."""
-    scoped = len(sockaddr) == 4 and sockaddr[3] != 0
-    return f"{sockaddr[0]}%{sockaddr[3]}" if scoped and "%" not in str(sockaddr[0]) else str(sockaddr[0])
 
 
 def check_url(url: str) -> str:

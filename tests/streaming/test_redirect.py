@@ -34,7 +34,7 @@ PUBLIC = Guard()
 
 
 def redirect(guard: Guard = PUBLIC, **options: Any) -> Redirect:
-    return Redirect(Client(guard), guard, **options)
+    return Redirect(Client(guard), **options)
 
 
 async def location(

@@ -19,7 +19,7 @@ from serverpy.errors import UnsupportedConversion, UpstreamTimeout
 from serverpy.extraction.values import Track
 from serverpy.memory.room import Lender
 from serverpy.net.client import Client
-from serverpy.net.guard import Guard, is_public, resolve_host
+from serverpy.net.guard import is_public
 from serverpy.net.session import Session, has_cookie_for
 from serverpy.net.urls import split
 from serverpy.options import Identity, Timeouts
@@ -42,11 +42,8 @@ class Redirect:
     on this machine, the address must be public: an internal address is neither of use to the client, nor meant for
     it."""
 
-    def __init__(
-        self, client: Client, guard: Guard, timeouts: Timeouts = Timeouts(), identity: Identity = Identity()
-    ) -> None:
+    def __init__(self, client: Client, timeouts: Timeouts = Timeouts(), identity: Identity = Identity()) -> None:
         self._client = client
-        self._guard = guard
         self._connect_seconds = timeouts.connect
         self._impersonate = identity.impersonate is not None
         self.capability = Capability(
@@ -78,7 +75,7 @@ class Redirect:
         origin, target = split(track.url)
         try:
             async with asyncio.timeout(self._connect_seconds):
-                addresses = await resolve_host(self._guard, origin.host, origin.port)
+                addresses = await self._client.resolve(origin)
         except TimeoutError as error:
             raise UpstreamTimeout("The host name of the media does not resolve in time.") from error
         is_reachable = source.is_local or all(is_public(ip_address(address)) for address in addresses)

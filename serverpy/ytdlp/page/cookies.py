@@ -12,7 +12,6 @@ from serverpy.extraction.values import Cookie
 from serverpy.net.cookies import MAX_COOKIE
 from serverpy.ytdlp.page.info_dict import MAX_TEXT, integer, text
 
-
 MAX_COOKIES = 200
 
 
