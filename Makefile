@@ -10,14 +10,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Commands that the tests need, and those that the bench needs, each with its Debian package.
 SYSTEM := curl:curl nginx:nginx-light chromium:chromium ffmpeg:ffmpeg ffprobe:ffmpeg \
-  firefox-esr:firefox-esr node:nodejs npm:npm
+  firefox-esr:firefox-esr node:nodejs npm:npm mpv:mpv cvlc:vlc-bin cvlc:vlc-plugin-base
 BENCH_SYSTEM := nginx:nginx-light
 
 COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url \
   --no-emit-find-links --no-header --no-annotate $(LOCK_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev system node run bench test check format settings-doc media-doc dist pythons lock clean
+.PHONY: help install install-dev system node run bench test soak check format settings-doc media-doc dist pythons lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | while read -r name text; do \
@@ -43,6 +43,9 @@ bench: install ## measure the server beside nginx and other rivals, and write th
 # Most tests wait for something: three test files at a time keep two cores busy.
 test: check system node ## run the checks, then every test
 	$(BIN)/pytest -n 3 --dist loadfile
+
+soak: install-dev system node ## run the tests that take minutes, one file at a time
+	$(BIN)/pytest -m soak
 
 check: install-dev ## check format, lint and types, and that docs/settings.md is up to date
 	$(BIN)/ruff format --check .

@@ -51,10 +51,10 @@ def create_app(
     on_refusal: Callable[[ConfigurationError], None] | None = None,
     checks_host: bool = False,
 ) -> Application:
-    """Make the ASGI application. Without `settings`, it reads `serverpy.toml` and the environment. The application
-    calls `on_refusal` in the event loop if the worker finds that a setting cannot work; without `on_refusal`, it logs
-    the error. If `checks_host` is true or ALLOWED_HOSTS is set, the application refuses requests for unknown hosts
-    (`api/hosts.py`). Raises `ConfigurationError` if the settings cannot work together."""
+    """Make the ASGI application. If `settings` is None, the function reads `serverpy.toml` and the environment. The
+    application calls `on_refusal` in the event loop if the worker finds that a setting cannot work; without
+    `on_refusal`, it logs the error. If `checks_host` is true or ALLOWED_HOSTS is set, the application refuses requests
+    for unknown hosts (`api/hosts.py`). Raises `ConfigurationError` if the settings cannot work together."""
     settings = settings or load_settings()
     own = own_sockets(settings)
     secrets = LinkSecrets([each.get_secret_value() for each in settings.link_secret], settings.state_dir)
@@ -63,7 +63,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # an earlier lifespan has closed the server: a test client starts a lifespan each time it is entered
+        # if an earlier lifespan closed the server: a test client starts a lifespan each time that it is entered
         if app.state.server.is_closed:
             app.state.server = make_server(Engine(settings, own))
         app.state.server.start()
@@ -89,7 +89,6 @@ def create_app(
         key_of=lambda request: caller_of(request).key,
         find_key=gate.living,
         grant_for=lambda key: app.state.server.limits.grant_for("", key),
-        refused=gate.refused,
     )
     app.state.gate = gate
     add_routes(app)
@@ -114,8 +113,8 @@ def create_app(
 
 
 def make_gate(settings: Settings, secrets: LinkSecrets) -> Gate:
-    """Make the gate before the routes. The gate signs session cookies with `secrets`. Raises `ConfigurationError` if
-    the keys cannot be read."""
+    """Make the gate, which checks each request before the routes handle it, and signs session cookies with secrets that
+    are derived from `secrets`. Raises `ConfigurationError` if the file of API keys cannot be read or is invalid."""
 
     derived: list[bytes] = []
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.errors import ServerPYError, UpstreamFailed
 from serverpy.extraction.values import Media
 from serverpy.memory.budget import Reservation
@@ -36,8 +37,8 @@ class Source:
     it is None only for an opener that extracts by itself. `item` is 1-based. `if_range` is the client's validator, as
     sent. `start` is the position in a live stream at which to begin, in seconds: from the oldest listed segment or, if
     negative, back from the end of the playlist; None means the live edge. `head_only` means that the body will not be
-    read: an opener then requests only the bytes from which it learns the head. `is_local` is whether the client is on
-    this machine.
+    read: an opener then requests only the bytes from which it learns the head. `grant` pays for further extractions of
+    the page, and states whether the client is on this machine.
     """
 
     url: str
@@ -48,7 +49,7 @@ class Source:
     if_range: str | None = None
     start: float | None = None
     head_only: bool = False
-    is_local: bool = True
+    grant: Grant = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

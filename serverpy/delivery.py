@@ -151,8 +151,7 @@ class Delivery:
         asking_client.set(None if grant.is_local else grant.account)
         check(request)
         allowed = self.capabilities.allowed_for(request).restricted_to(grant.methods)
-        payer = UNLIMITED if request.head_only else grant  # a head is an extraction, but not a stream
-        payer.enter()
+        await grant.enter(head_only=request.head_only)
         reservation = None
         try:
             reservation = await self._budget.reserve(allowed.admission_bytes)
@@ -167,9 +166,10 @@ class Delivery:
         except BaseException:
             if reservation is not None:
                 reservation.release()
-            payer.leave()
+            grant.leave()
             raise
-        stream = Stream(body, reservation, record, max_bytes=self._max_bytes, collect=self._collect, grant=payer)
+        stream = Stream(body, reservation, record, max_bytes=self._max_bytes, collect=self._collect, grant=grant)
+        grant.settle()
         stream.head = replace(body.head, timings={**clock.seconds, **body.head.timings})
         if self._max_bytes is not None and max(stream.head.total or 0, stream.head.length or 0) > self._max_bytes:
             await stream.aclose()
@@ -249,7 +249,7 @@ class Delivery:
         extraction, because the failed plan may have renewed it. If a plan opens, remembers the media server, so that
         later requests begin with such a plan."""
         self.fallbacks += 1
-        latest = item_of(await self._extractor.extract(source.url), source.item)
+        latest = item_of(await self._extractor.extract(source.url, grant=source.grant), source.item)
         body = await self._open_first(left, replace(source, media=latest), reservation, record)
         self._hosts.add(failed)
         return body
@@ -270,7 +270,7 @@ def _source(request: StreamRequest, media: Media | None, item: int | None, grant
         if_range=None if request.head_only else request.if_range,
         start=request.start,
         head_only=request.head_only,
-        is_local=grant.is_local,
+        grant=grant,
     )
 
 

@@ -41,12 +41,17 @@ class Targets:
     own: Sockets = ()
 
 
+ProxyDns = Literal["local", "remote"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """The options of the server's outgoing connections. `proxy` may contain a password; `ca_file` is a PEM file of
-    additional certificate authorities."""
+    """The options of the server's outgoing connections. `proxy` may contain a password. `proxy_dns` is where host names
+    are resolved if there is a proxy: on this machine, or by the proxy. `ca_file` is a PEM file of additional
+    certificate authorities."""
 
     proxy: str | None = field(default=None, repr=False)
+    proxy_dns: ProxyDns = "local"
     source_address: str | None = None
     ca_file: str | None = None
 

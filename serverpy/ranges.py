@@ -39,9 +39,9 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
-    """The byte range that a 206 response contains (§14.4): the bytes `first` to `last`, inclusive, of a file of `total`
-    bytes. `total` is None if the media server does not state the length of the file. `str()` returns the header's
-    value."""
+    """The byte range that a 206 response contains (RFC 9110 §14.4): the bytes `first` to `last`, inclusive, of a file
+    of `total` bytes. `total` is None if the media server does not state the length of the file. `str()` returns the
+    header's value."""
 
     first: int
     last: int

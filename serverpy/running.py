@@ -1,7 +1,7 @@
-"""The registry of the running streams, with one record for each stream. The log, `/health` and the metrics show the
-records. A record is in the registry from the request to the end of the response. `api/responses.py` creates and removes
-the record; `delivery.py` fills it in, and marks it as admitted when the budget has reserved memory for the stream.
-"""
+"""The registry of the running streams, with one record for each stream. The log, `/streams`, `/health` and the metrics
+show the records. A record is in the registry from the request to the end of the response. `api/responses.py` creates
+and removes the record; `delivery.py` fills it in, and marks it as admitted when the budget has reserved memory for the
+stream."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from serverpy.plan import Plan
 
 
 class Record:
-    """One stream. `client` is the client's address, `account` who pays (`Grant.account`), `host` the host of the page
-    with its port, `site` the extractor's name. `key` is the API key of the request, or None. `cancel` ends the stream:
-    its body is closed, and its connection is cut so that the client notices. The argument of `cancel` becomes
-    `end`."""
+    """The facts about one stream. `client` is the client's address, `account` the account to which the stream counts
+    (`Grant.account`), `host` the host of the page with its port, `site` the name of the extractor. `key` is the API key
+    of the request, or None. `cancel` ends the stream: its body is closed, and its connection is cut so that the client
+    notices. The argument of `cancel` becomes `end`."""
 
     def __init__(self, id: str, client: str, cancel: Callable[[str], None], key: Key | None = None) -> None:
         self.id = id
@@ -36,8 +36,8 @@ class Record:
         """Whether the stream has been admitted: it runs or is being opened. Otherwise the request still waits for a
         place."""
         self.end: str | None = None
-        """The end of the stream: `complete`, `left`, `cancelled`, `revoked` (with its key), `stalled`, `shutdown`, or
-        the code of an error."""
+        """The way the stream ended; None while it runs. `complete`, `left` (the client disconnected), `cancelled`,
+        `revoked` (its key is no longer valid), `stalled`, `shutdown`, or the code of an error."""
         self._started = time.monotonic()
 
     @property
@@ -52,7 +52,7 @@ class Record:
 
 
 def unlisted() -> Record:
-    """Make a record for a caller that does not observe the stream."""
+    """Make a record that is in no registry, for a caller that does not observe the stream."""
     return Record("", "", lambda _end: None)
 
 
@@ -74,7 +74,8 @@ class Running:
         return sum(record.is_admitted for record in self._records)
 
     def begin(self, id: str, client: str, cancel: Callable[[str], None], key: Key | None = None) -> Record:
-        """Add a new record, which is listed until `remove`. `cancel` must end the record's stream."""
+        """Add a new record to the registry, which lists it until `remove` is called. `cancel` must end the stream of
+        the record."""
         record = Record(id, client, cancel, key)
         self._records[record] = None
         return record

@@ -8,7 +8,6 @@ import logging
 import os
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
@@ -16,6 +15,7 @@ from typing import Literal
 from serverpy.access.gate import Gate
 from serverpy.access.key_file import KeyFile
 from serverpy.access.limits import Limits
+from serverpy.access.refusals import Refusals
 from serverpy.access.rules import Policy
 from serverpy.engine import Engine
 from serverpy.errors import ConfigurationError, ServerPYError
@@ -31,14 +31,15 @@ logger = logging.getLogger("serverpy")
 RETRY_SECONDS = 2.0
 """Number of seconds between attempts to start the worker process."""
 REVOKE_SECONDS = 2.0
-"""Seconds between two looks at the keys of running streams."""
+"""Number of seconds between two checks whether the keys of running streams are still valid."""
 CLOSE_SECONDS = 10.0
 """Maximum number of seconds that `aclose` waits until all streams are closed."""
 
 
 class Server:
     """The state that the routes of the HTTP API use, as `app.state.server`. The server runs between `start` and
-    `aclose`, in one event loop. It calls `on_refusal` if the worker rejects a setting; it can then open no stream."""
+    `aclose`, in one event loop. If the worker rejects a setting, the server calls `on_refusal`, and cannot open
+    streams."""
 
     def __init__(
         self, engine: Engine, on_refusal: Callable[[ConfigurationError], None], gate: Gate | None = None
@@ -56,6 +57,7 @@ class Server:
         self.delivery = engine.delivery
         self.running = engine.running
         self.limits = Limits(engine.settings.client_limits)
+        self.refusals = Refusals()
         self.stall_timeout = engine.settings.stall_timeout
         self.ytdlp_version: str | None = None
         self.aclose = Closing(self._close, name="close the server")
@@ -91,7 +93,7 @@ class Server:
 
     async def _start_engine(self) -> None:
         """Start the engine, and retry until its worker process starts, because the machine may be too slow or out of
-        memory for a while. If the worker rejects a setting, calls `on_refusal` and returns, because a retry would not
+        memory for a while. If the worker rejects a setting, call `on_refusal` and return, because a retry would not
         help."""
         while True:
             try:
@@ -101,14 +103,14 @@ class Server:
                 self._on_refusal(error)
                 return
             except ServerPYError as error:
-                logger.error("the worker does not start and is tried again: %s", error)
+                logger.error("the worker does not start, and the server tries again: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
         ready = self._engine.workers.state().ready
         self.ytdlp_version = ready.yt_dlp if ready is not None else "unknown"
 
     async def _cut_revoked(self, file: KeyFile) -> None:
-        """End the running streams of keys that were revoked, replaced or have expired. A key must be missing twice in a
-        row, because an editor may truncate the file before it writes the file anew."""
+        """Cut the running streams whose key was revoked or replaced, or has expired. Do so only if two checks in a row
+        find that the key is gone, because an editor may truncate the file of keys before it writes the new content."""
         missing: set[Record] = set()
         while True:
             await asyncio.sleep(REVOKE_SECONDS)
@@ -160,7 +162,7 @@ class Server:
             live_upstreams=engine.fanout.upstreams,
             live_cuts=engine.fanout.cuts,
             fallbacks=engine.delivery.fallbacks,
-            refused=_sum(self.limits.refused_codes, self._gate.refused),
+            refused=self.refusals.codes,
             log_lines_dropped=dropped_lines(),
             threads=threading.active_count(),
             fds=len(os.listdir("/proc/self/fd")) - 1,  # minus the descriptor with which `listdir` reads the folder
@@ -172,11 +174,3 @@ class Server:
             loop_lag_p99=self._lag.percentile(99),
             ends=dict(engine.running.ends),
         )
-
-
-def _sum(*counters: Counter[str]) -> dict[str, int]:
-    """Add `counters`. Unlike `+`, keeps the codes whose count is 0."""
-    total = Counter[str]()
-    for each in counters:
-        total.update(each)
-    return dict(total)

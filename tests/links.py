@@ -1,4 +1,4 @@
-"""Helpers that ask a server for signed links."""
+"""Helpers that request signed links from a server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.wire import Answer
 
 
 def post(server: Server, body: object, *, path: str = "/links", headers: dict[str, str] | None = None) -> Answer:
-    """Send `body` as JSON, or unchanged if it is bytes."""
+    """Send a POST request with `body` as JSON, or unchanged if `body` is bytes. Returns the response."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     fields = {"Host": f"127.0.0.1:{server.port}", "Content-Type": "application/json", **(headers or {})}
     fields["Content-Length"] = str(len(data))
@@ -21,7 +21,7 @@ def post(server: Server, body: object, *, path: str = "/links", headers: dict[st
 
 
 def issue(server: Server, page: str, **parameters: Any) -> str:
-    """Return the path of a new link."""
+    """Issue a link to `page` on the sample site, and return the path of the link."""
     answer = post(server, {"url": f"{server.site.http}{page}", **parameters})
     assert answer.status == 200, answer.body
     return path_in(answer.json())

@@ -154,7 +154,7 @@ def plan_of(*urls: str) -> Plan:
     return Plan(opener="relay", method="relay", nbytes=100, tracks=tracks)
 
 
-def test_a_media_server_is_remembered_for_ten_minutes() -> None:
+def test_the_failure_of_relay_for_a_media_server_is_remembered_for_ten_minutes() -> None:
     clock = Clock()
     hosts = Hosts(clock)
     hosts.add(plan_of("https://a.example/film"))

@@ -233,7 +233,7 @@ def test_yt_dlp_chooses_the_tracks_only_if_the_request_has_a_selector_and_no_tra
         ({"item": 0}, InvalidParameter),
     ],
 )
-def test_a_request_that_is_invalid_for_any_media_raises_an_error(
+def test_a_request_that_is_invalid_for_every_media_raises_an_error(
     fields: dict[str, Any], error: type[ServerPYError]
 ) -> None:
     with pytest.raises(error):

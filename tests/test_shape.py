@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, str] = {
     "running": "access.key plan",
     "fallback": "plan",
     "info": "plan",
-    "body": "plan memory",
+    "body": "access.grant plan memory",
     "ytdlp": "aes logs net memory.heap extraction.messages extraction.sites extraction.error_text",
     "media": CONTRACTS,
     "media.mp4.boxes": "",
@@ -116,7 +116,7 @@ def key_of(name: str) -> str | None:
 
 
 def forbidden_imports(name: str, tree: ast.Module) -> list[str]:
-    """Return the imports of the module `name` that the table does not allow."""
+    """Return the imports of the module `name` that MAY_IMPORT does not allow."""
     key = key_of(name)
     assert key is not None, f"serverpy.{name} has no row in MAY_IMPORT"
     own = name.partition(".")[0]

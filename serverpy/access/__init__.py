@@ -1,2 +1,2 @@
-"""The rights and limits of clients: keys, signed links, rates and quotas. Of HTTP, this package knows only the header
-fields that carry credentials; `api/access.py` applies the package to requests."""
+"""The rights and limits of clients: API keys, sessions, signed links, rate limits and quotas. This package does not
+import FastAPI: `api/access.py` passes it the method, path and header fields of each request."""

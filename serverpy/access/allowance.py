@@ -1,15 +1,19 @@
-"""What is left of a rate limit. Pure."""
+"""The state of a rate limit, and the header fields that report it. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serverpy.access.grant import Headers
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """The state of an account's rate limit after a count. `limit`, `remaining` and `reset` (seconds until the window
-    ends) are those of the window that is nearest to its limit, and `window` is its length in seconds; `policy` lists
-    all windows. `is_exceeded` is whether the count was refused."""
+    """The state of an account's rate limit after an extraction was counted or refused.
+
+    A rate limit may have several time windows: `policy` lists all of them. `limit`, `remaining`, `window` (length in
+    seconds) and `reset` (seconds until the window ends) describe the window with the fewest extractions left.
+    `is_exceeded` is true if the extraction was refused."""
 
     policy: str
     limit: int
@@ -19,11 +23,11 @@ class Allowance:
     is_exceeded: bool
 
     @property
-    def headers(self) -> dict[str, str]:
-        """The header fields of draft-ietf-httpapi-ratelimit-headers-06, which cobalt sends, too."""
-        return {
-            "RateLimit-Policy": self.policy,
-            "RateLimit-Limit": str(self.limit),
-            "RateLimit-Remaining": str(self.remaining),
-            "RateLimit-Reset": str(self.reset),
-        }
+    def headers(self) -> Headers:
+        """The RateLimit-* header fields of draft-ietf-httpapi-ratelimit-headers-06, which cobalt also sends."""
+        return (
+            (b"ratelimit-policy", self.policy.encode()),
+            (b"ratelimit-limit", b"%d" % self.limit),
+            (b"ratelimit-remaining", b"%d" % self.remaining),
+            (b"ratelimit-reset", b"%d" % self.reset),
+        )

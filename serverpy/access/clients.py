@@ -1,7 +1,7 @@
-"""The client of a request: its address, also behind proxies, and whether it is on this machine. Pure.
+"""The client of an HTTP request: its address, also behind reverse proxies, and whether it is on this machine. Pure.
 
-Behind a reverse proxy, every connection comes from the proxy, often from loopback. So code that trusts an address must
-check `Client.is_known` or `Client.is_local` first.
+Behind a reverse proxy, every connection comes from the proxy, often from loopback. So code that grants rights to an
+address must check `Client.is_known` or `Client.is_local` first.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Fields = Iterable[tuple[bytes, bytes]]
-"""Header fields with names in lower case, as ASGI has them."""
+"""Header fields as in an ASGI scope: pairs of a name in lower case and a value."""
 
 _OF_PROXIES = frozenset({b"forwarded", b"via", b"x-real-ip"})
 _PREFIX_OF_PROXIES = b"x-forwarded-"
 _LONGEST_HOST = 255
 _IPV6_PREFIX = 64
-"""Length of the prefix of one client: a client can use any address of its own /64."""
+"""Prefix length, in bits, of the IPv6 network that counts as one client: a client can use any address of its /64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """The client of a request. `address` is numeric, or empty if there is none (a Unix socket).
+    """The client of a request. `address` is an IP address, or what the ASGI server reports instead: for a Unix socket,
+    the empty string.
 
-    `is_known` states whether `address` is that of the client. It is false if the request came through a proxy that is
-    not trusted, or that does not name its client; then `address` is the proxy's. `scheme` is what a trusted proxy says
-    about its own connection to the client."""
+    `is_known` states whether `address` is the address of the client. It is false if the request came through a proxy
+    that is not trusted, or that does not name the client; then `address` is the address of the proxy. `is_proxied`
+    states whether the request came through a proxy, `is_local` whether the client is on this machine. `scheme` is
+    `http` or `https` if a trusted proxy has sent X-Forwarded-Proto, otherwise None."""
 
     address: str
     is_known: bool = True
@@ -39,19 +41,19 @@ class Client:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether a trusted proxy sent the request, so that its X-Forwarded-* fields count."""
+        """Whether a trusted proxy sent the request and named the client. Only then are X-Forwarded-* fields used."""
         return self.is_proxied and self.is_known
 
 
 def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Parse addresses and networks. Raises ValueError if one is invalid."""
+    """Parse IP addresses, and networks in CIDR notation. Raises ValueError if a text is neither."""
     return tuple(ip_network(text, strict=False) for text in texts)
 
 
 @functools.lru_cache(maxsize=1024)
 def parse_address(text: str) -> Address | None:
-    """Parse a numeric address; an IPv4 address that is written as IPv6 (`::ffff:192.0.2.1`) becomes IPv4. Returns None
-    if `text` is no address."""
+    """Parse an IP address. Returns an IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) as an IPv4 address. Returns None if
+    `text` is not an IP address."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -64,7 +66,8 @@ def is_within(address: Address | None, networks: Iterable[Network]) -> bool:
 
 
 def network_of(address: str) -> str:
-    """Return what counts as one client: an IPv4 address, or the /64 of an IPv6 address."""
+    """Return the network whose addresses count as one client: an IPv4 address alone, or the /64 of an IPv6 address.
+    Returns a text that is not an IP address unchanged."""
     parsed = parse_address(address)
     if parsed is None:
         return address
@@ -74,9 +77,10 @@ def network_of(address: str) -> str:
 
 
 def client_of(peer: str, fields: Fields, trusted: Sequence[Network] = ()) -> Client:
-    """Return the client of a request that arrived from `peer`. A request is local only if its peer is on loopback, no
-    field says that it passed a proxy, and its Host is an IP literal or `localhost`. `trusted` are the proxies whose
-    X-Forwarded-For and X-Forwarded-Proto are believed."""
+    """Return the client of a request. `peer` is the address at the other end of the connection, `fields` are the header
+    fields of the request, and `trusted` are the networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto are
+    used. The client is local only if `peer` is a loopback address, no field shows that the request passed a proxy, and
+    Host is an IP literal or `localhost`."""
     host, is_proxied = b"", False
     for name, value in fields:
         if name == b"host":
@@ -91,8 +95,8 @@ def client_of(peer: str, fields: Fields, trusted: Sequence[Network] = ()) -> Cli
 
 
 def names_this_machine(host: bytes) -> bool:
-    """Return whether the Host field is an IP literal or `localhost`, which a page of another site cannot make its
-    own name (DNS rebinding)."""
+    """Return whether the Host field is an IP literal or `localhost`. A page that reaches this machine by DNS rebinding
+    makes the browser send another Host: the name of its own site."""
     return len(host) <= _LONGEST_HOST and _names_this_machine(host)
 
 
@@ -126,16 +130,16 @@ def _direct(peer: str, names_this_machine: bool) -> Client:
 
 
 def _forwarded(peer: str, fields: Fields, trusted: Sequence[Network]) -> Client:
-    """Return the client that a trusted proxy names: the last address of X-Forwarded-For that is not a trusted proxy,
-    because each proxy appends the address that it sees."""
+    """Return the client that a trusted proxy names. Each proxy appends the address of its peer to X-Forwarded-For, so
+    the client is the last address that does not belong to a trusted proxy."""
     chain = b",".join(value for name, value in fields if name == b"x-forwarded-for").decode("latin-1")
     schemes = [value for name, value in fields if name == b"x-forwarded-proto"]
     scheme = {b"http": "http", b"https": "https"}.get(schemes[-1].strip().lower()) if schemes else None
     client = Client(address=peer, is_known=False, is_proxied=True, scheme=scheme)
     for hop in reversed(chain.split(",")):
         address = _hop(hop.strip())
-        if address is None:
-            return client
+        if address is None:  # the proxies after this item may have other clients behind them
+            return replace(client, is_known=False)
         client = replace(client, address=str(address), is_known=True)
         if not is_within(address, trusted):
             return client
@@ -143,7 +147,7 @@ def _forwarded(peer: str, fields: Fields, trusted: Sequence[Network]) -> Client:
 
 
 def _hop(text: str) -> Address | None:
-    """Parse an item of X-Forwarded-For, which some proxies write with the port."""
+    """Parse an item of X-Forwarded-For, with or without a port. Returns None if it is not an IP address."""
     if text.startswith("["):
         return parse_address(text[1:].partition("]")[0])
     if text.count(":") == 1:

@@ -1,8 +1,8 @@
 """The credentials in the header fields of a request. Pure.
 
-A key comes as `Authorization: Bearer KEY`, as `Authorization: Api-Key KEY` (cobalt's clients), as the password of Basic
-authentication (players: `http://x:KEY@host/`), or by the cookie of a session. It never comes in a query, which ends up
-in logs and histories.
+A client sends an API key as `Authorization: Bearer KEY`, as `Authorization: Api-Key KEY` (cobalt's clients), or as the
+password of Basic authentication (media players: `http://x:KEY@host/`). A browser may send a session cookie instead. The
+server accepts no key in the query of a URL, because URLs end up in logs and browser histories.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from serverpy.errors import KeyInvalid
 COOKIE = "serverpy_session"
 _COOKIE_START = f"{COOKIE}=".encode()
 _SECRET = re.compile(rb"[\x21-\x7e]{1,256}")
-MALFORMED = "The Authorization header is malformed: send `Bearer KEY`, `Api-Key KEY`, or the key as password of Basic."
+MALFORMED = "Malformed Authorization header: send `Bearer KEY`, `Api-Key KEY`, or Basic with the key as the password."
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a request shows: the secret of a key, or else the cookie of a session. `are_ambient` states whether a
-    browser may have added them on its own (cookies, and the password of Basic, which it remembers)."""
+    """The credentials of a request: the secret of an API key, or the value of a session cookie. `are_ambient` states
+    whether a browser may have added them by itself, as it does with cookies and remembered Basic passwords."""
 
     secret: bytes | None = None
     session: bytes | None = None
@@ -32,8 +32,9 @@ class Credentials:
 
 
 def credentials_of(fields: Fields) -> Credentials | None:
-    """Return the credentials of a request, or None if it has none. `Authorization` takes precedence over the cookie.
-    Raises `KeyInvalid` if `Authorization` is repeated or malformed, or has another scheme."""
+    """Return the credentials in the header fields of a request. `Authorization` takes precedence over the session
+    cookie. Returns None if the request has neither. Raises `KeyInvalid` if `Authorization` occurs more than once, is
+    malformed, or has a scheme other than Bearer, Api-Key and Basic."""
     authorization: list[bytes] = []
     session = None
     for name, value in fields:
@@ -47,7 +48,7 @@ def credentials_of(fields: Fields) -> Credentials | None:
 
 
 def is_secret(secret: bytes) -> bool:
-    """Return whether `secret` may be that of a key: visible ASCII of limited length."""
+    """Return whether `secret` has the form of an API key: 1 to 256 visible ASCII characters."""
     return _SECRET.fullmatch(secret) is not None
 
 
@@ -64,7 +65,7 @@ def _shown(values: list[bytes]) -> Credentials:
 
 
 def _password(encoded: bytes) -> bytes:
-    """Return the password of Basic credentials (RFC 7617)."""
+    """Return the password in Basic credentials (RFC 7617). Raises `KeyInvalid` if they are not valid base64."""
     try:
         return base64.b64decode(encoded, validate=True).partition(b":")[2]
     except binascii.Error:
@@ -72,7 +73,7 @@ def _password(encoded: bytes) -> bytes:
 
 
 def _session(cookies: bytes) -> bytes | None:
-    """Find the session in a Cookie field (RFC 6265 §4.2)."""
+    """Return the value of the session cookie in a Cookie field (RFC 6265 §4.2). Returns None if it is not there."""
     if _COOKIE_START not in cookies:
         return None
     pairs = (pair.strip() for pair in cookies.split(b";"))

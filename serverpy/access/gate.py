@@ -1,9 +1,9 @@
-"""The gate before the routes: it finds out who asks, and whether the request may pass. One for each application."""
+"""The access check before the routes of the HTTP API, which identifies the client and its API key, and refuses requests
+that are not allowed. Each application has one `Gate`."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
 
@@ -32,13 +32,14 @@ async def _no_secrets() -> Sequence[bytes]:
 
 
 class SessionOver(KeyInvalid):
-    """A session that has ended, or whose key has."""
+    """A session cookie that is invalid or expired, or whose API key was revoked or has expired."""
 
 
 class Gate:
-    """`trusted` are the networks of TRUSTED_PROXIES, `session_secrets` returns the secrets of session cookies (the
-    first one signs), `own_hosts` are names of this server. Without `keys`, no key is valid, and the credentials of a
-    request have no effect: they may be meant for a proxy in front of the server."""
+    """The access check of one application. `trusted` are the networks of TRUSTED_PROXIES, and `own_hosts` the host
+    names of this server. `session_secrets` returns the secrets of session cookies: the first one signs new cookies, and
+    a signature by any of them is valid. Without `keys`, no API key is valid, and the credentials in a request have no
+    effect: they may be meant for a proxy in front of the server."""
 
     def __init__(
         self,
@@ -51,8 +52,6 @@ class Gate:
     ) -> None:
         self.policy = policy
         self.keys = keys
-        self.refused: Counter[str] = Counter()
-        """Number of refused requests, by the code of the error."""
         self._trusted = trusted
         self._session_secrets = session_secrets
         self._own_hosts = own_hosts
@@ -62,8 +61,9 @@ class Gate:
         return client_of(peer, fields, self._trusted)
 
     async def admit(self, method: str, path: str, client: Client, fields: Fields) -> Caller:
-        """Return who asks. Raises `KeyRequired`, `KeyInvalid`, `KeyForbids` or `RateLimited` if the request may not
-        pass. Routes that need nothing, or check a signature themselves, ignore keys."""
+        """Return the client of an allowed request, with its API key if the request has one. Raises `KeyRequired`,
+        `KeyInvalid`, `KeyForbids` or `RateLimited` if the request is not allowed. In a request for a public route or a
+        signed link, credentials are ignored."""
         need = need_of(method, path)
         if need is Need.NOTHING or need is Need.SIGNATURE:
             return Caller(client)
@@ -73,8 +73,8 @@ class Gate:
             try:
                 key = await self._key_of(self.keys, method, client, fields)
             except SessionOver as error:
-                over = error  # the browser sends the cookie on its own, even where no key is needed
-        if key is None and need in _AMBIENT:  # the address of the browser gives these rights, as a cookie would
+                over = error  # browsers send the cookie even to routes that need no key
+        if key is None and need in _AMBIENT:  # pages of other sites could use the rights of the browser's address
             self.check_origin(fields)
         caller = Caller(client, key)
         refused = refusal(need, caller, self.policy)
@@ -83,8 +83,9 @@ class Gate:
         return caller
 
     async def log_in(self, secret: bytes, client: Client, fields: Fields) -> tuple[str, int]:
-        """Return the value of the session's cookie, and the seconds that the session lasts. Raises `KeyInvalid`,
-        `KeyForbids` or `RateLimited` if the key may not be used."""
+        """Return the value of the cookie for a new session of the API key `secret`, and the lifetime of the session in
+        seconds. Raises `KeyInvalid` if the key is unknown or expired, `RateLimited` if the client's network has sent
+        too many invalid keys, `KeyForbids` if the client's address, proxy or origin is not allowed."""
         self._check_way(client)
         self.check_origin(fields)
         keys = Keys() if self.keys is None else await self.keys.current()
@@ -93,17 +94,17 @@ class Gate:
         return sign((await self._session_secrets())[0], key, expires), max(1, expires - int(time.time()))
 
     def check_origin(self, fields: Fields) -> None:
-        """Raises `KeyForbids` if a page of another origin made the request."""
+        """Check that no page of another origin sent the request. Raises `KeyForbids` if one did."""
         if is_of_other_origin(fields, self._own_hosts):
-            raise KeyForbids("A page of another origin may not do this.")
+            raise KeyForbids("Cross-origin request refused: send this request from this server's own page.")
 
     async def living(self, name: str, digest: bytes) -> Key | None:
-        """Return the key with this name whose digest begins with `digest`. Returns None if the key was revoked or has
-        expired."""
+        """Return the API key with this name whose SHA-256 begins with `digest`. Returns None if the key was revoked or
+        replaced, or has expired."""
         return None if self.keys is None else (await self.keys.current()).living(name, digest, datetime.now(UTC))
 
     def grant_for(self, caller: Caller, limits: Limits) -> Grant:
-        """Return what the caller may do beyond passing the gate, counted by `limits`."""
+        """Return the rights and limits of one request of `caller`. `limits` counts what the request uses."""
         client = caller.client
         return limits.grant_for(
             network_of(client.address),
@@ -117,7 +118,8 @@ class Gate:
             raise KeyForbids(THROUGH_PROXY)
 
     async def _key_of(self, file: KeyFile, method: str, client: Client, fields: Fields) -> Key | None:
-        """Return the key that the request shows, if any."""
+        """Return the API key that the credentials in `fields` belong to. Returns None if there are no credentials.
+        Raises `KeyInvalid`, `KeyForbids` or `RateLimited` if the credentials are not accepted."""
         try:
             credentials = credentials_of(fields)
         except KeyInvalid:
@@ -143,12 +145,14 @@ class Gate:
         return key
 
     def _accept(self, key: Key | None, client: Client) -> Key:
-        """Return `key`, which was found by a secret, if the client may use it."""
+        """Return `key` if the client may use it. `key` is None if the client has sent an unknown secret. Raises
+        `KeyInvalid` if the key is unknown or expired, `RateLimited` if unknown and the client's network has already
+        sent too many invalid keys, `KeyForbids` if the key does not allow the client's address."""
         if key is None:
             self._count_failure(client)
-            raise KeyInvalid("The key is unknown or was revoked.")
+            raise KeyInvalid("The API key is unknown or was revoked: check it, or ask the operator for a new key.")
         if key.is_expired(datetime.now(UTC)):
-            raise KeyInvalid("The key has expired.")
+            raise KeyInvalid("The API key has expired: ask the operator for a new key.")
         _check_address(key, client)
         return key
 
@@ -158,4 +162,4 @@ class Gate:
 
 def _check_address(key: Key, client: Client) -> None:
     if not key.allows_address(client.address if client.is_known else ""):
-        raise KeyForbids("This key may not be used from this address.")
+        raise KeyForbids("This API key may not be used from this client address.")

@@ -1,57 +1,70 @@
-"""What one request may do, and who pays for it. `delivery.py` and `extraction/extractor.py` ask a grant at each step;
-`access/limits.py` makes the grants of HTTP clients."""
+"""The rights of one request, and the account that its use is counted for. `delivery.py` and `extraction/extractor.py`
+consult the `Grant` of a request before they do anything that may be forbidden or limited. `access/limits.py` makes the
+grants of HTTP clients."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from serverpy.access.key import Key
 
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Header fields as in an ASGI response: pairs of a name in lower case and a value."""
+
 
 class Grant:
-    """The rights of one request. This class allows everything: it is the grant of the operator, and of a program that
-    uses ServerPY as a library. Subclasses limit it.
+    """The rights of one request. This class allows everything: it is the grant for the command line, and for programs
+    that use ServerPY as a library. Subclasses allow less.
 
-    `account` names who pays, for logs and `/streams`: the name of a key, or the address of a client."""
+    `account` is the name for the user of the request in logs and `/streams`: the name of an API key or, without a key,
+    the network of the client."""
 
     account = ""
     key: Key | None = None
-    """The API key of the request, or that issued the link of the request."""
+    """The API key of the request or, for a signed link, the API key that issued the link. None without a key."""
     is_local = True
-    """Whether the client is on this machine, so that it reaches what only this machine reaches."""
+    """Whether the client is on this machine, so that a redirect may lead it to addresses that are not public."""
     is_admin = True
-    """Whether the streams of all accounts may be seen and ended."""
+    """Whether the request may see and end the streams of all accounts."""
     counts_bytes = False
-    """Whether `spend` must be called."""
+    """Whether the number of bytes is limited, so that `spend` must be called before bytes are sent."""
     limits_sites = False
-    """Whether `check_site` may raise. Then the page must be extracted by this server itself."""
+    """Whether only certain sites are allowed, so that `check_site` may raise an error. Then the streaming method
+    `subprocess` is refused, because the site is not known before its child process extracts the page."""
 
     @property
     def methods(self) -> Collection[str]:
-        """The names of the methods that may be used; empty for all."""
+        """The names of the streaming methods that the request may use; empty if it may use all."""
         return ()
 
     def check_site(self, extractor: str) -> None:
-        """Raises `KeyForbids` if the media of this extractor is not allowed."""
+        """Check that media which this yt-dlp extractor finds is allowed. Raises `KeyForbids` if it is not."""
 
     async def pay_extraction(self) -> None:
-        """Count an extraction that is about to start for this request. Raises `RateLimited` if it is one too many."""
+        """Count this request against the rate limit. The caller is about to start an extraction for it. A request is
+        counted once, however many pages it needs. Raises `RateLimited` if the rate limit is exceeded."""
 
-    def enter(self) -> None:
-        """Count a stream that begins. Raises `RateLimited` if too many are open, `QuotaExceeded` if no bytes are left
-        for today. The owner of the stream calls `leave` exactly once after a call that does not raise."""
+    def settle(self) -> None:
+        """Exempt all further extractions of this request from the rate limit. The caller has opened the stream, which
+        must not fail only because the server has to extract the page again."""
+
+    async def enter(self, *, head_only: bool = False) -> None:
+        """Count a new stream against the limit on open streams. With `head_only`, for a HEAD request, count it against
+        a separate limit. If the limit is reached, waits a short time for another stream of the account to end. Raises
+        `RateLimited` if none ends in that time, `QuotaExceeded` if the key has used up its bytes of today. After a call
+        without an error, the owner of the stream must call `leave` exactly once."""
 
     def leave(self) -> None:
-        """Count the end of a stream."""
+        """Count the end of a stream that `enter` has counted."""
 
     def spend(self, nbytes: int) -> None:
-        """Count bytes that are about to be sent to the client. Raises `QuotaExceeded` if they exceed the bytes of
-        today; the caller must then not send them."""
+        """Count `nbytes` that the caller is about to send to the client. Raises `QuotaExceeded` if they exceed the
+        daily quota of the key, or the limit of the signed link. The caller must then not send them."""
 
-    def headers(self) -> Mapping[str, str]:
-        """Return the header fields that the response carries, such as `RateLimit-Remaining`, if the request has been
-        counted."""
-        return {}
+    def headers(self) -> Headers:
+        """Return the header fields that tell the client the state of its rate limit, such as `RateLimit-Remaining`.
+        Returns an empty tuple if the request was not counted against a rate limit."""
+        return ()
 
 
 UNLIMITED = Grant()

@@ -1,4 +1,4 @@
-"""API keys as values. Pure."""
+"""The API key: its name, its digest and its rights, as an immutable value."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ NO_LIMIT = "none"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """An API key: what its holder may do. The secret itself is not kept: `digest` is its SHA-256.
+    """An API key, and the rights of its holder. The server does not store the secret that the holder sends: `digest` is
+    its SHA-256.
 
-    `rate` is in the syntax of the `limits` library, or NO_LIMIT; `bytes_per_day` is in bytes. None means the server's
-    own limit, or no limit if the server has none. An empty tuple of `sites`, `methods` or `networks` allows all of
-    them. `expires` has a time zone."""
+    `rate` limits extractions, in the syntax of the `limits` library, or is NO_LIMIT. `streams` is the maximum number of
+    open streams. If `rate`, `streams` or `bytes_per_day` is None, the limit of the server's settings applies, or no
+    limit if there is no such setting. An empty tuple of `sites`, `methods` or `networks` allows all. `expires` is
+    timezone-aware."""
 
     name: str
     digest: bytes
@@ -35,6 +37,6 @@ class Key:
         return self.expires is not None and self.expires <= now
 
     def allows_address(self, address: str) -> bool:
-        """Return whether a client at `address` may use the key. An address that is not an IP address may only use a key
-        without `networks`."""
+        """Return whether a client at `address` may use the key. If `address` is not an IP address, returns True only
+        for a key without `networks`."""
         return not self.networks or is_within(parse_address(address), self.networks)

@@ -1,5 +1,5 @@
-"""The file of the keys: reading it, noticing changes, and changing it so that neither a crash nor another process that
-changes it at the same time damages it."""
+"""Reading and changing the file with the API keys. A server notices changes of the file while it runs. Changes by
+`serverpy keys` are atomic and locked: neither a crash nor a second process that changes the file damages it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from serverpy.locks import wait_for_lock
 logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 1.0
-"""Least time between two looks at the file."""
+"""Minimum time, in seconds, between two checks for changes of the file."""
 ADMIN = "admin"
-"""Name of the first key."""
+"""Name of the admin key that `serverpy serve --create-key` creates."""
 MAX_BYTES = 16 * 1024 * 1024
 Stamp = tuple[int, ...]
-"""What tells one state of a file from another."""
+"""Device, inode, size and times of a file, which differ after a change. Empty if the file cannot be examined."""
 
 
 class KeyFile:
-    """The keys in a file. `current` reads them again if the file has changed. If it cannot be read or is invalid, the
-    keys stay as they were, and one error is logged. The constructor raises `ConfigurationError` instead."""
+    """The API keys in a file. `current` reads the file again if it has changed. If the changed file is unreadable or
+    invalid, the previous keys stay in effect, and the server logs one error. The constructor raises
+    `ConfigurationError` if the file is unreadable or invalid."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -40,10 +41,10 @@ class KeyFile:
         _warn(self._keys)
 
     async def current(self) -> Keys:
-        """Return the keys. At most once in CHECK_SECONDS, look at the file first, in a thread."""
+        """Return the keys. First checks in a thread whether the file has changed, at most once in CHECK_SECONDS."""
         now = time.monotonic()
         if now - self._looked >= CHECK_SECONDS:
-            self._looked = now  # other callers do not wait for this look
+            self._looked = now  # set before the check, so that concurrent callers neither start another nor wait
             await asyncio.to_thread(self._look)
         return self._keys
 
@@ -55,28 +56,31 @@ class KeyFile:
         try:
             self._keys = load(self.path)
         except ConfigurationError as error:
-            logger.error("the keys stay as they were: %s", "; ".join(str(error).splitlines()))
+            logger.error(
+                "the previous API keys stay in effect until the keys file is corrected: %s",
+                "; ".join(str(error).splitlines()),
+            )
             return
-        logger.info("read %d keys from %s", len(self._keys), self.path)
+        logger.info("read %d API keys from %s", len(self._keys), self.path)
         _warn(self._keys)
 
 
 def load(path: Path) -> Keys:
-    """Read the keys from `path`. Raises `ConfigurationError` if the file is missing, unreadable or invalid."""
+    """Read the API keys from the file `path`. Raises `ConfigurationError` if it is missing, unreadable or invalid."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ConfigurationError(f"API_KEYS_FILE: {path} cannot be read: {error.strerror}") from None
     if len(content) > MAX_BYTES:
-        raise ConfigurationError(f"API_KEYS_FILE: {path} is too large")
+        raise ConfigurationError(f"API_KEYS_FILE: {path} is too large: the maximum is {MAX_BYTES} bytes")
     return _parsed(path, content)
 
 
 def add(path: Path, make: Callable[[Keys], Key | None]) -> Key | None:
-    """Add the key that `make` returns for the keys in the file, which is created if it is missing. Returns that key, or
-    None if `make` returns None. Raises `ConfigurationError` if the file is invalid, cannot be written, or has a key of
-    that name."""
+    """Add an API key to the file `path`, which is created if it is missing. `make` receives the keys in the file, and
+    returns the key to add, or None to add no key. Returns what `make` returns. Raises `ConfigurationError` if the file
+    is invalid, is in cobalt's format, cannot be read or written, or already has a key with the same name."""
     with _editing(path, create=True) as text:
         keys = _parsed(path, text.encode())
         key = make(keys)
@@ -84,14 +88,15 @@ def add(path: Path, make: Callable[[Keys], Key | None]) -> Key | None:
             return None
         _refuse_cobalt(path, text)
         if keys.get(key.name) is not None:
-            raise ConfigurationError(f"there is already a key {key.name} in {path}")
+            raise ConfigurationError(f"there is already a key {key.name} in {path}: revoke it, or choose another name")
         _replace(path, f"{text.rstrip()}\n\n{format_key(key)}".lstrip(), [*keys, key])
         return key
 
 
 def add_first_admin(path: Path) -> str | None:
-    """Make a first admin key in the file at `path`, which is created if it is missing. Returns the secret of the key,
-    or None if the file already has an admin key. Raises `ConfigurationError` as `add` does."""
+    """Add an admin key to the file `path`, which is created if it is missing. Returns the secret of the new key.
+    Returns None, without a change, if the file already has an admin key. Raises `ConfigurationError` if the file is
+    invalid, is in cobalt's format, or cannot be read or written."""
     secret = new_secret()
 
     def make(keys: Keys) -> Key | None:
@@ -105,18 +110,18 @@ def add_first_admin(path: Path) -> str | None:
 
 
 def revoke(path: Path, name: str) -> None:
-    """Remove the key `name` from the file. Raises `ConfigurationError` if there is no such key, or if the file is
-    invalid or cannot be written."""
+    """Remove the API key `name` from the file `path`. Raises `ConfigurationError` if the file has no such key, is
+    invalid, is in cobalt's format, or cannot be read or written."""
     with _editing(path, create=False) as text:
         keys = _parsed(path, text.encode())
         if keys.get(name) is None:
-            raise ConfigurationError(f"there is no key {name} in {path}")
+            raise ConfigurationError(f"there is no key {name} in {path}: `serverpy keys list` shows the names")
         _refuse_cobalt(path, text)
         _replace(path, _without_table(text, f"[keys.{name}]"), [key for key in keys if key.name != name])
 
 
 def _without_table(text: str, header: str) -> str:
-    """Remove the lines from `header` to the next table."""
+    """Return the TOML `text` without the table that begins with the line `header`."""
     kept, inside = [], False
     for line in text.splitlines(keepends=True):
         if line.lstrip().startswith("["):
@@ -127,8 +132,8 @@ def _without_table(text: str, header: str) -> str:
 
 
 def _replace(path: Path, text: str, keys: list[Key]) -> None:
-    """Write `text`, which has the comments of the old file, if it means exactly `keys`. Otherwise, as after inline
-    tables, write the keys alone."""
+    """Write `text`, which preserves the comments of the old file, if `parse_keys` reads exactly `keys` from it. If it
+    does not, for example because the old file has inline tables, write `keys` without comments."""
     try:
         is_right = list(parse_keys(text)) == keys
     except ConfigurationError:
@@ -140,7 +145,7 @@ def _parsed(path: Path, content: bytes) -> Keys:
     try:
         return parse_keys(content.decode())
     except UnicodeDecodeError:
-        raise ConfigurationError(f"API_KEYS_FILE: {path}: not UTF-8") from None
+        raise ConfigurationError(f"API_KEYS_FILE: {path} is not UTF-8: save it as UTF-8") from None
     except ConfigurationError as error:
         lines = (f"API_KEYS_FILE: {path}: {line}" for line in str(error).splitlines())
         raise ConfigurationError("\n".join(lines)) from None
@@ -148,13 +153,14 @@ def _parsed(path: Path, content: bytes) -> Keys:
 
 def _refuse_cobalt(path: Path, text: str) -> None:
     if text.lstrip().startswith("{"):
-        raise ConfigurationError(f"{path} is in cobalt's format, which only cobalt's tools and editors change")
+        raise ConfigurationError(f"{path} is in cobalt's format, which ServerPY does not change: edit the file by hand")
 
 
 @contextlib.contextmanager
 def _editing(path: Path, *, create: bool) -> Iterator[str]:
-    """Yield the text of the file while no other process changes it. Raises `ConfigurationError` if the file cannot be
-    read or written."""
+    """Yield the text of the file `path` while this process holds the lock on it, so that no other ServerPY process
+    changes it. With `create`, a missing file is created. Raises `ConfigurationError` if the file cannot be read or
+    written, or is not UTF-8."""
     try:
         descriptor = _locked(path, create)
         try:
@@ -163,13 +169,14 @@ def _editing(path: Path, *, create: bool) -> Iterator[str]:
         finally:
             os.close(descriptor)
     except UnicodeDecodeError:
-        raise ConfigurationError(f"API_KEYS_FILE: {path}: not UTF-8") from None
+        raise ConfigurationError(f"API_KEYS_FILE: {path} is not UTF-8: save it as UTF-8") from None
     except OSError as error:
         raise ConfigurationError(f"API_KEYS_FILE: {path} cannot be changed: {error.strerror}") from None
 
 
 def _locked(path: Path, create: bool) -> int:
-    """Open and lock the file. While this process waits for the lock, its holder replaces the file by a new one."""
+    """Open and lock the file `path`, and return its descriptor. If another process replaces the file while this process
+    waits for the lock, opens and locks the new file."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
         wait_for_lock(descriptor)
@@ -180,8 +187,8 @@ def _locked(path: Path, create: bool) -> int:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace the file in one step, also after a crash. The new file belongs to the owner of the old one, who alone may
-    read it."""
+    """Replace the file atomically: even after a crash, it is either the old file or the complete new one. The new file
+    has mode 0600. If this process runs as root, the owner of the file does not change."""
     path = path.resolve()
     before = path.stat()
     new = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -205,7 +212,8 @@ def _write(path: Path, text: str) -> None:
 
 
 def _stamp_of(path: Path) -> Stamp:
-    """Return what changes with the file; nothing of a file that is not there."""
+    """Return the device, inode, size and times of the file, which differ after a change. Returns an empty tuple if the
+    file cannot be examined."""
     try:
         found = path.stat()
     except OSError:

@@ -1,7 +1,7 @@
-"""The keys of a server, and the formats in which a file holds them: our own in TOML, and cobalt's `keys.json`. Pure.
+"""The API keys of a server, and the two formats of the file that lists them: ServerPY's own format, which is TOML, and
+cobalt's `keys.json`. Pure.
 
-An error names the key and the field, but never a value: a value may be the secret of a key that somebody wrote in the
-wrong place.
+An error message never contains a value from the file, because somebody may have written a secret into the wrong field.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, date, datetime, time
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from serverpy.access.clients import Network, parse_networks
 from serverpy.access.key import NO_LIMIT, Key
@@ -24,8 +24,11 @@ from serverpy.errors import ConfigurationError
 from serverpy.options import StreamMethod
 from serverpy.settings.types import check_rate, parse_size
 
+T = TypeVar("T")
+
 DIGEST_PREFIX = 8
-"""Bytes of a digest that tell two keys of the same name apart, in a session or a link."""
+"""Number of bytes of a key's SHA-256 that a session cookie or a signed link contains. They tell the key from a later
+key with the same name."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
 _WORD = re.compile(r"[^\s,\x00-\x1f\x7f]+")
@@ -33,8 +36,8 @@ _METHODS = tuple(name for name in get_args(StreamMethod) if name != "auto")
 
 
 class Keys:
-    """The keys of a server, found by their secret or by their name. Immutable. `warnings` are about parts of the file
-    that have no effect."""
+    """The API keys of a server, by secret and by name. Immutable. Each of the `warnings` names a part of the keys file
+    that has no effect."""
 
     def __init__(self, keys: Iterable[Key] = (), warnings: Sequence[str] = ()) -> None:
         self.warnings = tuple(warnings)
@@ -48,7 +51,8 @@ class Keys:
         return len(self._by_name)
 
     def find(self, secret: bytes) -> Key | None:
-        """Return the key with that secret. Keys are random, so the time of looking up a digest tells nothing of use."""
+        """Return the key with this secret. Returns None if there is none. The duration of the lookup may reveal a part
+        of a digest, but nobody can find a random secret of 256 bits by its digest."""
         digest = digest_of(secret)
         key = self._by_digest.get(digest)
         return key if key is not None and hmac.compare_digest(key.digest, digest) else None
@@ -57,8 +61,8 @@ class Keys:
         return self._by_name.get(name)
 
     def living(self, name: str, digest: bytes, now: datetime) -> Key | None:
-        """Return the key of that name if it is still the same key and has not expired. `digest` is its digest, or the
-        first DIGEST_PREFIX bytes of it."""
+        """Return the key with this name and `digest`, which is the SHA-256 of its secret, or at least the first
+        DIGEST_PREFIX bytes of it. Returns None if there is no such key, or if it has expired at `now`."""
         key = self._by_name.get(name)
         if key is None or len(digest) < DIGEST_PREFIX or not hmac.compare_digest(key.digest[: len(digest)], digest):
             return None
@@ -70,15 +74,16 @@ def digest_of(secret: bytes) -> bytes:
 
 
 def new_secret() -> str:
-    """Make the secret of a new key: 256 random bits, safe in URLs."""
+    """Return a new secret for an API key: 256 random bits in base64url."""
     return secrets.token_urlsafe(32)
 
 
-# Our format
+# ServerPY's own format of the keys file
 
 
 def parse_keys(text: str) -> Keys:
-    """Parse the content of a keys file. Raises `ConfigurationError`, with a line for each fault, if it is invalid."""
+    """Parse the content of a keys file, in ServerPY's TOML format or in cobalt's JSON format. Raises
+    `ConfigurationError`, with one line for each fault, if the content is invalid."""
     if text.lstrip().startswith("{"):
         return parse_cobalt_keys(text)
     try:
@@ -87,9 +92,9 @@ def parse_keys(text: str) -> Keys:
         raise ConfigurationError(f"not valid TOML: {error}") from None
     tables = content.pop("keys", {})
     if content:
-        raise ConfigurationError("only tables [keys.NAME] are allowed")
+        raise ConfigurationError("only tables [keys.NAME] are allowed: remove all other entries")
     if not isinstance(tables, dict):
-        raise ConfigurationError("`keys` must be a table of keys: [keys.NAME]")
+        raise ConfigurationError("`keys` must be a table with one table [keys.NAME] for each API key")
     return _unique(_made((_title(name), key_of, name, table) for name, table in tables.items()))
 
 
@@ -98,11 +103,12 @@ def _title(name: str) -> str:
 
 
 def key_of(name: str, table: object) -> Key:
-    """Make a key from the table [keys.NAME]. Raises ValueError, with a line for each fault, if it is invalid."""
+    """Return the API key that the TOML table [keys.NAME] describes. Raises ValueError, with one line for each fault, if
+    the name or the table is invalid."""
     if not _NAME.fullmatch(name):
-        raise ValueError("the name must have 1 to 64 letters, digits, - or _")
+        raise ValueError("the name must have 1 to 64 characters: letters, digits, - and _")
     if not isinstance(table, dict):
-        raise ValueError("must be a table")
+        raise ValueError("must be a TOML table")
     values: dict[str, Any] = {}
     faults = [] if "sha256" in table else ["`sha256` is missing"]
     for field, value in table.items():
@@ -119,7 +125,7 @@ def key_of(name: str, table: object) -> Key:
 
 
 def format_key(key: Key) -> str:
-    """Return the key as a table of TOML, which `parse_keys` reads back as an equal key."""
+    """Return the key as the text of a TOML table. `parse_keys` parses the text back to an equal key."""
     values: dict[str, object] = {"sha256": key.digest.hex()}
     for field in fields(Key):
         value = getattr(key, field.name)
@@ -149,8 +155,8 @@ def _boolean(value: object) -> bool:
 
 
 def _expiry(value: object) -> datetime:
-    """Return the first moment at which the key has expired. A date means its beginning, and a time without a zone is in
-    UTC."""
+    """Return the time at which the API key expires. A date without a time means 00:00 UTC, and a time without a zone is
+    in UTC. Raises ValueError if `value` is not a date, or a date and time."""
     if isinstance(value, datetime):
         return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
     if isinstance(value, date):
@@ -168,7 +174,7 @@ def _rate(value: object) -> str:
 
 def _count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError("must be a whole number from 1")
+        raise ValueError("must be a whole number of at least 1")
     return value
 
 
@@ -178,16 +184,16 @@ def _bytes(value: object) -> int:
 
 def _words(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
-        raise ValueError("must be an array that is not empty; leave the field out to allow all")
+        raise ValueError("must be an array with at least one item; omit the field to allow all")
     if not all(isinstance(item, str) and _WORD.fullmatch(item) for item in value):
-        raise ValueError("must be an array of words")
+        raise ValueError("must be an array of strings without spaces and commas")
     return tuple(value)
 
 
 def _methods(value: object) -> tuple[str, ...]:
     words = _words(value)
     if not set(words) <= set(_METHODS):
-        raise ValueError(f"must be an array of {', '.join(_METHODS)}")
+        raise ValueError(f"must be an array of streaming methods: {', '.join(_METHODS)}")
     return words
 
 
@@ -195,7 +201,7 @@ def _networks(value: object) -> tuple[Network, ...]:
     try:
         return parse_networks(_words(value))
     except ValueError:
-        raise ValueError("must be an array of addresses or networks such as 10.0.0.0/8") from None
+        raise ValueError("must be an array of IP addresses or networks such as 10.0.0.0/8") from None
 
 
 _FIELDS: Mapping[str, Callable[[Any], object]] = {
@@ -211,46 +217,63 @@ _FIELDS: Mapping[str, Callable[[Any], object]] = {
 }
 
 
-# cobalt's format
+# cobalt's format of the keys file
 
 _COBALT_SITES = {"bsky": "bluesky", "ok": "odnoklassniki"}
-"""Names of services in cobalt that are not those of yt-dlp's extractors."""
+"""The services of cobalt whose names differ from the names of their yt-dlp extractors, with the extractor names."""
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _COBALT_FIELDS = frozenset({"name", "limit", "ips", "userAgents", "allowedServices"})
 
 
 def parse_cobalt_keys(text: str) -> Keys:
-    """Parse cobalt's `keys.json`: an object from the UUID that is the key to its rights. `limit` is per minute, and
-    `userAgents` has no effect. Raises `ConfigurationError` if the content is invalid."""
+    """Parse cobalt's `keys.json`: a JSON object in which the name of each member is an API key (a UUID), and the value
+    is an object with the rights of that key. `limit` is the number of extractions per minute; `userAgents` has no
+    effect. Raises `ConfigurationError` if the content is invalid."""
     try:
         content = json.loads(text)
     except ValueError:
         raise ConfigurationError("not valid JSON") from None
     if not isinstance(content, dict):
-        raise ConfigurationError("must be an object with a member for each key")
+        raise ConfigurationError("must be a JSON object with one member for each API key")
     keys = _made((f"key {number}", _cobalt_key, *item) for number, item in enumerate(content.items(), 1))
     ignored = [key.name for key, rights in zip(keys, content.values(), strict=True) if "userAgents" in rights]
-    return _unique(_with_own_names(keys), [f"key {name}: `userAgents` has no effect" for name in ignored])
+    return _unique(
+        _with_own_names(keys),
+        [f"key {name}: `userAgents` has no effect, because ServerPY does not check User-Agent" for name in ignored],
+    )
 
 
 def _cobalt_key(secret: str, rights: object) -> Key:
     if not _UUID.fullmatch(secret):
-        raise ValueError("its name must be a UUID in lower case")
+        raise ValueError("the name of the member must be a UUID in lower case")
     if not isinstance(rights, dict):
-        raise ValueError("must be an object")
+        raise ValueError("must be a JSON object")
     if not rights.keys() <= _COBALT_FIELDS:
-        raise ValueError(f"only {', '.join(sorted(_COBALT_FIELDS))} are allowed")
+        raise ValueError(f"has an unknown field: only {', '.join(sorted(_COBALT_FIELDS))} are allowed")
     name = rights.get("name", "")
     if not isinstance(name, str):
-        raise ValueError("`name` must be text")
+        raise ValueError("`name` must be a string")
     limit, services, ips = (rights.get(field) for field in ("limit", "allowedServices", "ips"))
     return Key(
         name=re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:48].strip("-"),
         digest=digest_of(secret.encode()),
         rate=_cobalt_rate(limit),
-        sites=() if services in (None, "all") else tuple(_COBALT_SITES.get(site, site) for site in _words(services)),
-        networks=() if ips is None else _networks(ips),
+        sites=() if services in (None, "all") else _cobalt_sites(services),
+        networks=() if ips is None else _cobalt_field("ips", _networks, ips),
     )
+
+
+def _cobalt_sites(services: object) -> tuple[str, ...]:
+    names = _cobalt_field("allowedServices", _words, services)
+    return tuple(_COBALT_SITES.get(name, name) for name in names)
+
+
+def _cobalt_field(name: str, parse: Callable[[object], T], value: object) -> T:
+    """Parse the value of a field. Raises ValueError, with the name of the field, if the value is invalid."""
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise ValueError(f"`{name}` {error}") from None
 
 
 def _cobalt_rate(limit: object) -> str | None:
@@ -259,12 +282,12 @@ def _cobalt_rate(limit: object) -> str | None:
     if limit == "unlimited":
         return NO_LIMIT
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not 1 <= limit < 1e9:
-        raise ValueError("`limit` must be a number from 1, or unlimited")
+        raise ValueError("`limit` must be a number of at least 1, or unlimited")
     return f"{int(limit)}/minute"
 
 
 def _with_own_names(keys: Sequence[Key]) -> list[Key]:
-    """Give names to the keys without one, and different names to those that share one."""
+    """Return the keys with unique names: keys without a name, and keys that share a name, get names by their digest."""
     uses = Counter(key.name for key in keys)
     shared = {name for name, count in uses.items() if count > 1 or not name}
     return [
@@ -272,11 +295,13 @@ def _with_own_names(keys: Sequence[Key]) -> list[Key]:
     ]
 
 
-# Both formats
+# Functions for both formats of the keys file
 
 
 def _made(parts: Iterable[tuple[str, Callable[[str, object], Key], str, object]]) -> list[Key]:
-    """Make every key. Raises `ConfigurationError`, with a line for each fault of each key, if one is invalid."""
+    """Return the API keys made from `parts`: the title of each key in error messages, a function that makes the key,
+    and the two arguments of the function. Raises `ConfigurationError`, with one line for each fault, if a key is
+    invalid."""
     keys: list[Key] = []
     faults: list[str] = []
     for title, make, name, content in parts:
@@ -290,10 +315,12 @@ def _made(parts: Iterable[tuple[str, Callable[[str, object], Key], str, object]]
 
 
 def _unique(keys: Sequence[Key], warnings: Sequence[str] = ()) -> Keys:
-    """Raises `ConfigurationError` if two keys have the same secret."""
+    """Return the API keys and the warnings as `Keys`. Raises `ConfigurationError` if two keys have the same digest."""
     owners: dict[bytes, str] = {}
     for key in keys:
         if key.digest in owners:
-            raise ConfigurationError(f"the keys {owners[key.digest]} and {key.name} are the same key")
+            raise ConfigurationError(
+                f"the keys {owners[key.digest]} and {key.name} have the same SHA-256: remove one of them"
+            )
         owners[key.digest] = key.name
     return Keys(keys, warnings)

@@ -1,4 +1,4 @@
-"""The grant of a request that comes by a signed link."""
+"""The rights of a request that a client sends to a signed link."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from serverpy.access.key import Key
 
 
 class LinkGrant(Grant):
-    """The rights of `base`, without a limit on the rate of extractions. `base` is the grant of the `key` that issued
-    the link, or that of the client if no key did. `is_local` is about the client. `spend` counts bytes against the
-    limit of the link itself."""
+    """The rights of a request to a signed link: those of the grant `base`, but without a rate limit on extractions.
+    `base` belongs to the API key that issued the link or, if the link was issued without a key, to the client.
+    `is_local` states whether the client is on this machine. `spend` counts bytes against the limit of the link
+    itself."""
 
     is_admin = False
 
@@ -33,8 +34,8 @@ class LinkGrant(Grant):
     def check_site(self, extractor: str) -> None:
         self._base.check_site(extractor)
 
-    def enter(self) -> None:
-        self._base.enter()
+    async def enter(self, *, head_only: bool = False) -> None:
+        await self._base.enter(head_only=head_only)
 
     def leave(self) -> None:
         self._base.leave()

@@ -1,8 +1,9 @@
-"""The secrets that sign links: those of LINK_SECRET, or else one that is made at the first need and kept in STATE_DIR.
+"""The secrets that sign links: those of LINK_SECRET or, if it is not set, a random secret that the server creates when
+it first needs one, and stores in STATE_DIR.
 
-The file `link-secret` has one secret in each line, like LINK_SECRET: the first one signs, all of them open links. It is
-created complete, by a hard link to a finished file, so that of several processes that start at once exactly one wins,
-and no process ever reads half a secret.
+The file `link-secret` has one secret in each line, like LINK_SECRET: the first one signs new links, and a link that any
+of them signed is valid. A process creates the file as a hard link to a complete temporary file. So if several processes
+start at once, exactly one of them creates the file, and no process ever reads an incomplete secret.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ MAX_FILE_BYTES = 64 * 1024
 
 
 class LinkSecrets:
-    """The secrets of one application, and their keys. `configured` are the values of LINK_SECRET, `directory` is
-    STATE_DIR."""
+    """The secrets of one application, and the keys that are derived from them. `configured` are the values of
+    LINK_SECRET, `directory` is STATE_DIR."""
 
     def __init__(self, configured: Sequence[str], directory: Path | None) -> None:
         self._secrets = tuple(configured)
@@ -38,33 +39,38 @@ class LinkSecrets:
         self._lock = threading.Lock()
 
     def secrets(self) -> tuple[str, ...]:
-        """Return the secrets; the first one signs. Reads or makes the file at the first call."""
-        with self._lock:  # otherwise two first requests could make two secrets
+        """Return the secrets, of which the first one signs new links. Without LINK_SECRET, the first call reads or
+        creates the file."""
+        with self._lock:  # otherwise two concurrent first calls could return different secrets
             if not self._secrets:
                 self._secrets = self._kept()
             return self._secrets
 
     async def keys(self) -> tuple[LinkKey, ...]:
-        """Return the keys that are derived from the secrets. Reads or makes the file in a thread."""
+        """Return the keys that are derived from the secrets. The first call reads or creates the file in a thread."""
         if not self._keys:
             self._keys = tuple(map(derive, await asyncio.to_thread(self.secrets)))
         return self._keys
 
     def _kept(self) -> tuple[str, ...]:
-        """Return the secrets of the file. If it cannot be used, returns a secret that lasts as long as the process."""
+        """Return the secrets in the file. If the file cannot be used, logs a warning and returns a random secret, which
+        is lost when the server stops."""
         try:
             if self._directory is not None:
                 return load_or_make(self._directory)
             reason = "STATE_DIR is none"
         except (OSError, ValueError) as error:
             reason = str(error)
-        logger.warning("signed links open only in this process and until it ends, because %s: set LINK_SECRET", reason)
+        logger.warning(
+            "signed links and sessions become invalid when the server stops, because %s: set LINK_SECRET", reason
+        )
         return (_new_secret(),)
 
 
 def load_or_make(directory: Path) -> tuple[str, ...]:
-    """Return the secrets in the file of `directory`. Makes both if they do not exist. Raises OSError if the file can be
-    neither read nor made, ValueError if its content is invalid."""
+    """Return the secrets in the file `link-secret` of `directory`. Creates the directory, and the file with a random
+    secret, if they do not exist. Raises OSError if the file can be neither read nor created, ValueError if its content
+    is invalid."""
     try:
         return load(directory)
     except FileNotFoundError:
@@ -74,23 +80,24 @@ def load_or_make(directory: Path) -> tuple[str, ...]:
 
 
 def load(directory: Path) -> tuple[str, ...]:
-    """Return the secrets in the file of `directory`. Raises OSError if the file cannot be read, ValueError if its
-    content is invalid."""
+    """Return the secrets in the file `link-secret` of `directory`. Raises OSError if the file cannot be read,
+    ValueError if its content is invalid."""
     path = directory / FILE_NAME
     with path.open("rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         content = file.read(MAX_FILE_BYTES)
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        logger.warning("other users of this machine can read or change %s: its mode should be 0600", path)
+        logger.warning("other users of this machine can read or change %s: set its mode to 0600", path)
     found = tuple(content.decode("utf-8", "replace").split())
     if not found or min(map(len, found)) < MIN_CHARACTERS:
-        raise ValueError(f"{path} needs a secret of {MIN_CHARACTERS} characters or more in each line")
+        raise ValueError(f"{path} must have one secret of at least {MIN_CHARACTERS} characters in each line")
     return found
 
 
 def _make(path: Path) -> None:
-    """Create `path` with a new secret, unless another process creates it first."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{FILE_NAME}-", dir=path.parent)  # mode 0600
+    """Create the file `path` with a random secret, unless another process creates it first."""
+    # mkstemp creates the file with mode 0600
+    descriptor, name = tempfile.mkstemp(prefix=f".{FILE_NAME}-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(f"{_new_secret()}\n")

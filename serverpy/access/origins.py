@@ -1,7 +1,7 @@
-"""Whether a request was sent by a page of another site. Pure.
+"""The detection of requests that a page of another origin sent. Pure.
 
-A browser sends cookies and remembered passwords on its own. So a request that changes something, and that a page of
-another origin made, is refused (cross-site request forgery).
+A browser adds cookies and remembered passwords to a request by itself. To prevent cross-site request forgery, the
+server refuses a request that changes something if a page of another origin sent it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _OF_ORIGIN = (b"host", b"origin", b"sec-fetch-site")
 
 
 def is_of_other_origin(fields: Fields, own_hosts: Collection[str] = ()) -> bool:
-    """Return whether the fields say that a page of another origin made the request. Programs send neither
-    Sec-Fetch-Site nor Origin; browsers leave the former out over plain HTTP. `own_hosts` are names of this server
-    besides the one in Host, which a proxy may replace."""
+    """Return whether the header fields show that a page of another origin sent the request. Clients other than browsers
+    send neither Sec-Fetch-Site nor Origin. Over plain HTTP, browsers send no Sec-Fetch-Site. `own_hosts` are the host
+    names of this server, because a proxy may have replaced the Host field."""
     values = {name: value for name, value in fields if name in _OF_ORIGIN}
     site = values.get(b"sec-fetch-site")
     if site is not None:

@@ -1,4 +1,4 @@
-"""The bytes that each account has received today (UTC). Pure, except for the clock."""
+"""Counters for the bytes that the server sends to each account in a day (UTC)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ DAY_SECONDS = 86400
 
 
 class Quotas:
-    """Counts of bytes by account, which begin anew at midnight UTC. Only accounts with a quota are counted, and these
-    are keys, so the file of keys bounds the entries. The counts are in memory: a restart forgets them."""
+    """Counters of bytes by account, which are reset at midnight UTC. Only API keys can have a quota, and only accounts
+    with a quota have a counter, so the number of keys limits the number of counters. A restart of the server loses the
+    counters, which are in memory."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -18,24 +19,25 @@ class Quotas:
         self._spent: dict[str, int] = {}
 
     def __len__(self) -> int:
-        """Number of accounts that have received bytes on the last day that was counted."""
+        """Number of accounts that have a counter."""
         return len(self._spent)
 
     def is_spent(self, account: str, quota: int) -> bool:
-        """Return whether `account` has used up its `quota` of bytes for today."""
+        """Return whether `account` has used up today's `quota`, which is in bytes."""
         self._begin_day()
         return self._spent.get(account, 0) >= quota
 
     def spend(self, account: str, quota: int, nbytes: int) -> bool:
-        """Count `nbytes` of `account`. Returns False if they exceed `quota`; then the quota is used up, although its
-        last bytes were not sent: a stream of a few bytes for each later request would help nobody."""
+        """Count `nbytes` that the server is about to send to `account`. Returns False if the account would then exceed
+        `quota`. In that case the whole quota counts as used up, so that later requests are refused at once instead of
+        getting only the few bytes that are left."""
         self._begin_day()
         spent = self._spent.get(account, 0) + nbytes
         self._spent[account] = min(spent, quota)
         return spent <= quota
 
     def seconds_left(self) -> float:
-        """Return the seconds until the next day begins."""
+        """Return the seconds until midnight UTC."""
         return DAY_SECONDS - self._clock() % DAY_SECONDS
 
     def _begin_day(self) -> None:

@@ -1,4 +1,4 @@
-"""Rate limits by account: a count for each extraction that starts."""
+"""Rate limits on the page extractions of each account."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 
 
 class Rates:
-    """The rate limits of one serving process, in memory. Loads the `limits` library at the first count, in a thread."""
+    """The rate limits of one serving process, in memory. The first call of `count` imports the `limits` library in a
+    thread."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._windows: Windows | None = None
 
     async def count(self, rate: str, account: str) -> Allowance:
-        """Count an extraction of `account`, unless it exceeds `rate` (in the syntax of the `limits` library)."""
+        """Count an extraction of `account`, unless the extraction exceeds `rate`, which is in the syntax of the
+        `limits` library. Returns the resulting state of the rate limit."""
         if self._windows is None:
             found = await asyncio.to_thread(_windows, self._clock)
             self._windows = self._windows or found

@@ -1,7 +1,8 @@
-"""A limit on failed tries of keys for each client, so that nobody guesses keys, or fills the log, at full speed.
+"""A limit on the invalid API keys that each client network may send, so that no client can try keys, or fill the log,
+at full speed.
 
-A valid key is accepted also when the limit is reached: keys are too long to be guessed, and otherwise anybody behind
-the same NAT or proxy could lock out their holders.
+The server accepts a valid key even if the network of the client has reached the limit. Keys are too long to be guessed,
+and otherwise one client behind a NAT or proxy could lock out all other clients behind it.
 """
 
 from __future__ import annotations
@@ -12,23 +13,26 @@ from collections import OrderedDict
 from serverpy.errors import RateLimited
 
 LIMIT = 20
-"""Failed tries in WINDOW_SECONDS after which a client network has to wait."""
+"""Maximum number of invalid keys from one network in WINDOW_SECONDS. Further invalid keys get a 429 response."""
 WINDOW_SECONDS = 60.0
 KEPT = 1024
-"""Number of networks that are remembered; the oldest are forgotten first."""
+"""Maximum number of networks with a counter. The network whose last invalid key is the oldest loses its counter
+first."""
 
 
 class Tries:
-    """The failed tries of the last WINDOW_SECONDS, by client network. Times are those of one monotonic clock."""
+    """Counters of invalid API keys by client network. The window of a network begins with an invalid key and lasts
+    WINDOW_SECONDS. All times are seconds of one monotonic clock."""
 
     def __init__(self, limit: int = LIMIT, kept: int = KEPT) -> None:
         self._limit = limit
         self._kept = kept
         self._failed: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        """For each network the time of the first failure in its window, and the number of failures."""
+        """For each network, the time of the first invalid key in its window, and the number of invalid keys in the
+        window."""
 
     def fail(self, network: str, now: float) -> None:
-        """Count a key that was not accepted. Raises `RateLimited` if `network` has failed too often already."""
+        """Count an invalid key from `network`. Raises `RateLimited` if the network has already reached the limit."""
         since, count = self._failed.pop(network, (now, 0))
         if since + WINDOW_SECONDS <= now:
             since, count = now, 0
@@ -37,4 +41,6 @@ class Tries:
             self._failed.popitem(last=False)
         if count >= self._limit:
             left = math.ceil(since + WINDOW_SECONDS - now)
-            raise RateLimited("Too many invalid keys came from this address: wait a minute.", left)
+            raise RateLimited(
+                "Too many invalid API keys from this address. Wait a minute, then send a valid key.", left
+            )

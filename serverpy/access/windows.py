@@ -1,8 +1,9 @@
-"""The counters of rate limits: items and strategy of the `limits` library, over a storage in memory that is bounded.
-`rates.py` imports this module at the first count, because the library takes 1.2 MB.
+"""The counters of rate limits: the fixed windows of the `limits` library, with a bounded storage in memory. `rates.py`
+imports this module only when it counts the first extraction, because the library takes 1.2 MB of memory.
 
-The library's own storage in memory keeps a counter for every account that it has seen within a window, and looks at all
-of them after each count. IPv6 gives one client more networks than a server has memory."""
+The library's own in-memory storage is not bounded: it keeps a counter for every account that it has seen within a
+window, and examines all counters after each count. One IPv6 client can have so many networks that their counters would
+fill the memory."""
 
 from __future__ import annotations
 
@@ -19,21 +20,22 @@ from limits.aio.strategies import FixedWindowRateLimiter
 from serverpy.access.allowance import Allowance
 
 MAX_COUNTERS = 4096
-"""Maximum number of counters, of about 300 bytes each. A new counter replaces the one whose window began first, which
-then counts from zero again."""
+"""Maximum number of counters, which take about 300 bytes each. A new counter replaces the counter whose window began
+first; the account of the replaced counter starts again from zero."""
 
 
 class Counters(Storage):
-    """A counter for each account and window."""
+    """A bounded storage for the `limits` library, with one counter for each account and window."""
 
-    STORAGE_SCHEME = ["async+serverpy"]  # noqa: RUF012  # declared by the library, which reads the attribute
+    STORAGE_SCHEME = ["async+serverpy"]  # noqa: RUF012  # the library declares and reads the attribute
 
     def __init__(self, clock: Callable[[], float] = time.time, most: int = MAX_COUNTERS) -> None:
         super().__init__()
         self._clock = clock
         self._most = most
         self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
-        """The count and the end of the window, in seconds since the epoch, in the order in which the windows began."""
+        """The count and the end of the window (seconds since 1970) of each counter, in the order in which windows
+        began."""
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -73,7 +75,8 @@ class Counters(Storage):
 
 
 class Windows:
-    """Counts by account in fixed windows, which begin with the first count of an account."""
+    """Rate limits by account in fixed windows of time. A window begins when the first extraction of its account is
+    counted."""
 
     def __init__(self, clock: Callable[[], float] = time.time, most: int = MAX_COUNTERS) -> None:
         self.counters = Counters(clock, most)
@@ -81,7 +84,8 @@ class Windows:
         self._clock = clock
 
     async def count(self, rate: str, account: str) -> Allowance:
-        """Count one for `account`, unless a window of `rate` is full: then none of them is changed."""
+        """Count one extraction of `account` in all windows of `rate`. If one of the windows is full, counts nothing,
+        and sets `is_exceeded` in the returned allowance."""
         items = parse(rate)
         is_full = not all([await self._limiter.test(item, account) for item in items])
         if not is_full:
@@ -90,7 +94,8 @@ class Windows:
         return self._allowance(found, is_full=is_full)
 
     def _allowance(self, found: list[tuple[RateLimitItem, WindowStats]], *, is_full: bool) -> Allowance:
-        """Describe the window that is nearest to its limit; of several, the one that lasts longest."""
+        """Return the state of the window with the fewest extractions left. If several windows have equally few left,
+        returns the state of the window that ends last."""
         item, stats = min(found, key=lambda pair: (pair[1].remaining, -pair[1].reset_time))
         return Allowance(
             policy=", ".join(f"{each.amount};w={each.get_expiry()}" for each, _ in found),
@@ -104,5 +109,5 @@ class Windows:
 
 @functools.lru_cache(maxsize=64)
 def parse(rate: str) -> tuple[RateLimitItem, ...]:
-    """Parse a rate such as `60/minute` or `10/second;1000/day`. Raises ValueError if it is invalid."""
+    """Parse a rate such as `60/minute` or `10/second;1000/day`. Raises ValueError if `rate` is invalid."""
     return tuple(parse_many(rate))

@@ -1,5 +1,5 @@
-"""The gate (`access/gate.py`) at the level of ASGI: `/stream` has no FastAPI dependencies, and every route must be
-covered."""
+"""The ASGI middleware that asks the gate (`access/gate.py`) about each request. FastAPI dependencies could not do this
+for all routes, because `/stream` resolves none."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from serverpy.errors import ServerPYError
 
 GRANT = "grant"
 CALLER = "caller"
-"""Names in the state of a request's scope."""
+"""Names of the entries in `scope["state"]` where `Access` stores the grant and the caller of a request."""
 
 
 class Access:
-    """Middleware that decides whether a request is allowed, and puts its `Caller` and its `Grant` into the state of its
-    scope. Behind a trusted proxy, it puts the address and scheme of the client into the scope, too."""
+    """Middleware that refuses the requests that the gate does not admit. It stores the `Caller` and the `Grant` of an
+    admitted request in `scope["state"]`. If a trusted proxy sent the request, the middleware also replaces the address
+    and the scheme in the scope by those of the client, as the proxy names them."""
 
     def __init__(self, app: ASGIApp, gate: Gate) -> None:
         self._app = app
@@ -35,7 +36,7 @@ class Access:
         try:
             caller = await self._gate.admit(scope["method"], route_path(scope), client, scope["headers"])
         except ServerPYError as error:
-            self._gate.refused[error.code] += 1
+            scope["app"].state.server.refusals.count(error)
             await refused(error, scope)(scope, receive, send)
             return
         state = scope.setdefault("state", {})
@@ -53,13 +54,13 @@ class Access:
 
 
 def caller_of(request: Request) -> Caller:
-    """Return the caller that `Access` found."""
+    """Return the caller that the middleware `Access` has stored in the scope of `request`."""
     caller: Caller = request.scope["state"][CALLER]
     return caller
 
 
 def grant_of(request: Request) -> Grant:
-    """Return the grant that `Access` gave the request."""
+    """Return the grant that the middleware `Access` has stored in the scope of `request`."""
     grant: Grant = request.scope["state"][GRANT]
     return grant
 
@@ -70,7 +71,8 @@ def gate_of(request: Request) -> Gate:
 
 
 def route_path(scope: Scope) -> str:
-    """Return the path as the routes see it: without the prefix under which the application is mounted."""
+    """Return the request path that the routes match: without `root_path`, the prefix under which the application is
+    mounted."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
     if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
@@ -79,7 +81,8 @@ def route_path(scope: Scope) -> str:
 
 
 def refused(error: ServerPYError, scope: Scope) -> Response:
-    """Make the response to a refused request. A 401 also offers Basic, for players and for pages without JavaScript."""
+    """Make the response to a refused request. A 401 also offers Basic authentication, for media players and for
+    browsers without JavaScript, unless a script sent the request."""
     answer = problem(error)
     if answer.status_code == 401 and not _is_script(scope):
         answer.headers.append("WWW-Authenticate", 'Basic realm="ServerPY", charset="UTF-8"')
@@ -87,8 +90,9 @@ def refused(error: ServerPYError, scope: Scope) -> Response:
 
 
 def _is_script(scope: Scope) -> bool:
-    """Return whether a script of a page made the request: for Basic, the browser would show a prompt over the page.
-    Over plain HTTP, browsers send no Sec-Fetch-Dest, so the script itself sends X-Requested-With."""
+    """Return whether a script of a web page sent the request. If the response offered Basic authentication to a script,
+    the browser would show its own password prompt over the page. Browsers send no Sec-Fetch-Dest over plain HTTP, so
+    the script of the server's page sends X-Requested-With."""
     return any(
         name == b"x-requested-with" or (name == b"sec-fetch-dest" and value == b"empty")
         for name, value in scope["headers"]

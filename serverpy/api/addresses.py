@@ -1,4 +1,4 @@
-"""The address at which clients reach this server, for absolute links."""
+"""The base URL at which clients reach this server, for absolute links."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from serverpy.api.hosts import host_of
 
 
 def base_of(scope: Scope, public_url: str | None, *, is_trusted: bool) -> str:
-    """Return what absolute links begin with: PUBLIC_URL, or else the scheme, the host and the root path of the request.
-    X-Forwarded-Proto and X-Forwarded-Host count only if `is_trusted`, which says that a trusted proxy has sent
-    them."""
+    """Return the URL with which absolute links begin: PUBLIC_URL or, without this setting, the scheme, host and root
+    path of the request. X-Forwarded-Proto and X-Forwarded-Host are evaluated only if `is_trusted`, which states that a
+    trusted proxy sent the request."""
     if public_url is not None:
         return public_url.rstrip("/")
     scheme, host = str(scope.get("scheme", "http")), _valid(_field(scope, b"host")) or _own(scope)
@@ -22,7 +22,8 @@ def base_of(scope: Scope, public_url: str | None, *, is_trusted: bool) -> str:
 
 
 def _field(scope: Scope, name: bytes) -> str:
-    """Return the value of a header field. Proxies append to lists: the first item is that of the client's request."""
+    """Return the first item of a header field that contains a list, or "" if the field is missing. Proxies append
+    items, so the first item describes the request of the client."""
     value = next((value for field, value in scope["headers"] if field == name), b"")
     return str(value.decode("latin-1")).partition(",")[0].strip()
 
@@ -32,7 +33,7 @@ def _valid(host: str) -> str | None:
 
 
 def _own(scope: Scope) -> str:
-    """Return the socket's address, for a request without Host (HTTP/1.0)."""
+    """Return the address and port of the server's socket, for a request without a Host field (HTTP/1.0)."""
     address, port = scope.get("server") or ("localhost", None)
     name = f"[{address}]" if ":" in address else address
     return name if port is None else f"{name}:{port}"

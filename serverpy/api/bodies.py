@@ -1,4 +1,4 @@
-"""Routes that read the body of their request."""
+"""The route class that limits the size of request bodies."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ MAX_BODY_BYTES = 64 * 1024
 
 
 class BodyRoute(APIRoute):
-    """A route that reads at most `MAX_BODY_BYTES`. `StreamProtocol` has a limit, too, but other ASGI servers do not."""
+    """A route that accepts request bodies of at most `MAX_BODY_BYTES` bytes. `StreamProtocol` limits bodies, too, but
+    other ASGI servers do not."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read the body, then handle the request. Raises `TooLarge` if the body is too large."""
+        """Read the body, then handle the request. Raises `TooLarge` if the body has more than `MAX_BODY_BYTES`
+        bytes."""
         body = await _read(receive)
         if body is None:
-            return  # the client has left
+            return  # the client has disconnected
 
         async def replay() -> Message:
             nonlocal body
@@ -30,13 +32,14 @@ class BodyRoute(APIRoute):
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """Return the body of a request. Returns None if the client leaves before it has sent the body."""
+    """Return the body of a request. Returns None if the client disconnects before it has sent the whole body. Raises
+    `TooLarge` if the body has more than `MAX_BODY_BYTES` bytes."""
     body = b""
     while (message := await receive())["type"] == "http.request":
         part: bytes = message.get("body", b"")
         body += part
         if len(body) > MAX_BODY_BYTES:
-            raise TooLarge("The body of the request is too large.")
+            raise TooLarge(f"The request body is too large: at most {MAX_BODY_BYTES} bytes are allowed.")
         if not message.get("more_body", False):
             return body
     return None

@@ -21,6 +21,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 async def _answer_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ServerPYError)
+    request.app.state.server.refusals.count(error)
     return problem(error)
 
 

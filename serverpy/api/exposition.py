@@ -26,7 +26,10 @@ HELP = {
     "streams": ("serverpy_streams", "Streams that are running or being opened."),
     "waiting": ("serverpy_waiting", "Requests that wait for a free place or for memory."),
     "upstreams": ("serverpy_upstreams", "Connections to media servers that the relay method uses."),
-    "live_upstreams": ("serverpy_live_upstreams", "Upstreams of live streams, each shared by all its clients."),
+    "live_upstreams": (
+        "serverpy_live_upstreams",
+        "Upstreams of live streams. All clients of a live stream share one upstream.",
+    ),
     "threads": ("serverpy_threads", "Threads of this process."),
     "fds": ("serverpy_fds", "Open file descriptors of this process."),
     "children": ("serverpy_children", "Child processes of this process and their descendants, including the worker."),
@@ -44,19 +47,31 @@ HELP = {
 }
 """The gauges: maps the name of each field of `Sample` to the Prometheus name and the help text."""
 COUNTERS = {
-    "live_cuts": ("serverpy_live_cuts", "Clients that were cut because they fell behind a live stream."),
+    "live_cuts": ("serverpy_live_cuts", "Clients whose connection was cut because they fell behind a live stream."),
     "fallbacks": (
         "serverpy_fallbacks",
         "Streams that `auto` tried with the embedded method because a media server refused the relay's HTTP client.",
     ),
-    "log_lines_dropped": ("serverpy_log_lines_dropped", "Lines of the log that stderr did not take in time."),
+    "log_lines_dropped": (
+        "serverpy_log_lines_dropped",
+        "Log lines that were dropped because stderr did not accept them in time.",
+    ),
 }
-"""Counters, in the same form as `HELP`."""
+"""The counters without labels: maps the name of each field of `Sample` to the Prometheus name and the help text."""
 LABELLED = {
-    "refused": ("serverpy_refused", "Requests and streams that keys, links and limits have refused, by code.", "code"),
-    "ends": ("serverpy_streams_ended", "Streams that have ended, by their end or the code of their error.", "end"),
+    "refused": (
+        "serverpy_refused",
+        "Requests and streams that were refused because of their key, link, limit or Host, by error code.",
+        "code",
+    ),
+    "ends": (
+        "serverpy_streams_ended",
+        "Streams that have ended, by the reason of their end or the code of their error.",
+        "end",
+    ),
 }
-"""Counters with a label: also the label's name."""
+"""The counters with one label: maps the name of each field of `Sample` to the Prometheus name, the help text and the
+name of the label."""
 
 
 def prometheus_text(sample: Sample) -> bytes:

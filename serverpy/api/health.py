@@ -1,4 +1,4 @@
-"""The model of the response of `/health`, as OpenAPI shows it."""
+"""The model of the response to `GET /health`, from which FastAPI makes the OpenAPI schema."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ HEALTH_EXAMPLE: dict[str, JsonValue] = {
 
 
 class MemoryInfo(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"description": "Memory in bytes, from the kernel's `smaps_rollup`."})
+    model_config = ConfigDict(
+        json_schema_extra={"description": "Memory of a process in bytes, from the kernel's `smaps_rollup`."}
+    )
 
     pss: int
     uss: int
@@ -39,7 +41,7 @@ class ProcessMemory(MemoryInfo):
 
 
 class BudgetInfo(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"description": "Bytes of MEMORY_BUDGET."})
+    model_config = ConfigDict(json_schema_extra={"description": "MEMORY_BUDGET: the bytes in use, and the total."})
 
     used: int
     total: int
@@ -47,7 +49,7 @@ class BudgetInfo(BaseModel):
 
 class LagInfo(BaseModel):
     model_config = ConfigDict(
-        json_schema_extra={"description": "How late the event loop was in the last minute, in milliseconds."}
+        json_schema_extra={"description": "Lag of the event loop in the last minute, in milliseconds."}
     )
 
     p50: float
@@ -57,7 +59,7 @@ class LagInfo(BaseModel):
 class Health(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
-            "description": "The state of the serving process that answers.",
+            "description": "The state of the server process that sends this response.",
             "examples": [HEALTH_EXAMPLE],
         }
     )

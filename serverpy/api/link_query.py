@@ -1,4 +1,4 @@
-"""The parameters of a signed link: what `POST /links` and `serverpy links sign` accept, and the link that they make."""
+"""The parameters of `POST /links` and `serverpy links sign`, and the function that makes a link from them."""
 
 from __future__ import annotations
 
@@ -20,36 +20,47 @@ from serverpy.plan import StreamRequest, check
 from serverpy.settings.types import parse_size
 
 LINKABLE: dict[str, type[BaseModel]] = {"stream": StreamQuery}
-"""The routes that a link may lead to, each with the model of its parameters. `api/links.py` answers them."""
+"""Maps each route for which links can be issued to the model of its parameters. `api/links.py` serves these routes."""
 MAX_TTL = 366 * 24 * 3600
-"""Longest lifetime of a link, in seconds."""
+"""Maximum lifetime of a link, in seconds."""
 MAX_COUNT = 2**53
-"""Largest number in a link: JSON and MessagePack carry larger integers not everywhere."""
+"""Maximum value of the parameters `uses` and `bytes`: many JSON implementations cannot represent larger integers
+exactly."""
 OWN_NETWORK = "client"
 _ID_BYTES = 8
+
+
+def _size(value: object) -> object:
+    """Parse a size by `parse_size`. Raises ValueError if the size is invalid, or is a JSON boolean, which Python would
+    take for 0 or 1."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, or a size such as 10GiB")
+    return parse_size(value)
 
 
 class LinkQuery(StreamQuery):
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"description": "The parameters of a link: those of its route, and its limits."},
+        json_schema_extra={"description": "The parameters of a signed link: those of its route, and its limits."},
     )
 
-    route: str = Field("stream", description=f"Route that the link leads to: {', '.join(LINKABLE)}.")
-    ttl: float | None = Field(None, ge=1, le=MAX_TTL, description="Seconds until the link expires. Default: LINK_TTL.")
+    route: str = Field("stream", description=f"Route that the link gives access to: {', '.join(LINKABLE)}.")
+    ttl: float | None = Field(None, ge=1, le=MAX_TTL, description="Lifetime of the link in seconds. Default: LINK_TTL.")
     uses: int | None = Field(
         None,
         ge=1,
         le=MAX_COUNT,
-        description="How often the media may be requested from its beginning. Default: no limit.",
+        description="How often the media may be requested from its first byte. Default: no limit.",
     )
-    bytes: Annotated[int, BeforeValidator(parse_size), Field(ge=1, le=MAX_COUNT)] | None = Field(
-        None, description="Bytes that may be sent in all: a number, or a size such as `10GiB`. Default: no limit."
+    bytes: Annotated[int, BeforeValidator(_size), Field(ge=1, le=MAX_COUNT)] | None = Field(
+        None,
+        description="Maximum number of bytes that the server sends for this link in total: a number, or a size such as "
+        "`10GiB`. Default: no limit.",
     )
     network: str | None = Field(
         None,
-        description="Only clients of this network may use the link: an address (of IPv6, its /64), a network such as "
-        "`10.0.0.0/8`, or `client` for the sender of this request. Default: all clients.",
+        description="Network whose clients may use the link: an IP address (an IPv6 address stands for its /64), a "
+        "network such as `10.0.0.0/8`, or `client` for the sender of this request. Default: all clients may use it.",
     )
 
 
@@ -61,15 +72,19 @@ def parse_link_query(values: Mapping[str, object]) -> LinkQuery:
         raise invalid_parameter(error) from None
 
 
-def make_link(query: LinkQuery, *, now: float, ttl: float, client: str = "", key: Key | None = None) -> Link:
-    """Return the link that `query` asks for. `ttl` is its lifetime in seconds if the query names none, `client` the
-    address of the sender, `key` the key that issues the link. Raises `InvalidUrl`, `InvalidParameter` or
-    `UnsupportedConversion` if no request with these parameters could succeed."""
+def make_link(
+    query: LinkQuery, *, now: float, ttl: float, client: str = "", key: Key | None = None, by_operator: bool = False
+) -> Link:
+    """Make the link that `query` describes. `ttl` is the lifetime in seconds if the query has none, `client` the
+    address of the client that requests the link, and `key` the API key that issues the link. `by_operator` states that
+    the operator signs the link on the command line. Raises `InvalidUrl`, `InvalidParameter` or `UnsupportedConversion`
+    if a parameter is invalid, or if no request that uses the link could succeed."""
     if query.route not in LINKABLE:
         raise InvalidParameter(f"`route`: must be one of {', '.join(LINKABLE)}.")
     if query.method == "redirect" and (query.bytes is not None or query.uses is not None):
         raise InvalidParameter(
-            "`method`: a redirect shows the media's own address, which no limit on uses or bytes binds."
+            "`method`: `redirect` cannot be combined with `uses` or `bytes`, because the client fetches the media from "
+            "another server. Omit these limits, or choose another method."
         )
     url = check_url(query.url)
     check(StreamRequest(url=url, to=query.to, item=query.item, start=query.start, end=query.end))
@@ -85,6 +100,7 @@ def make_link(query: LinkQuery, *, now: float, ttl: float, client: str = "", key
         params=query.model_dump(include=set(names), exclude_defaults=True),
         key="" if key is None else key.name,
         digest=b"" if key is None else key.digest[:DIGEST_BYTES],
+        by_operator=by_operator,
         packed_network=b"" if query.network is None else _network(query.network, client),
         uses=query.uses,
         max_bytes=query.bytes,
@@ -92,7 +108,7 @@ def make_link(query: LinkQuery, *, now: float, ttl: float, client: str = "", key
 
 
 def link_path(link: Link, token: str) -> str:
-    """Return the path of a link, which ends in a name for the file."""
+    """Return the URL path of `link`, whose token is `token`. The path ends in a file name for the media."""
     name = link.params.get("filename")
     segment = path_name(None if name is None else str(name), str(link.params.get("to", "")))
     return f"/s/{token}/{quote(segment, safe='')}"
@@ -102,4 +118,7 @@ def _network(text: str, client: str) -> bytes:
     try:
         return pack_network(str(ip_address(client)) if text == OWN_NETWORK else text)
     except ValueError:
-        raise InvalidParameter("`network`: must be an IP address, a network such as 10.0.0.0/8, or client.") from None
+        raise InvalidParameter(
+            "`network`: must be an IP address, a network such as 10.0.0.0/8, or `client`. Behind a reverse proxy, "
+            "`client` requires TRUSTED_PROXIES."
+        ) from None

@@ -1,10 +1,10 @@
-"""Signed links: `POST /links` issues them, `GET /s/{token}/{filename}` serves what they allow."""
+"""The routes for signed links: `POST /links` issues a link, and `GET /s/{token}/{filename}` serves the media of a
+link."""
 
 from __future__ import annotations
 
 import functools
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -31,14 +31,14 @@ from serverpy.api.link_query import LinkQuery, link_path, make_link
 from serverpy.api.query import PAGE, StreamQuery
 from serverpy.api.routes import stream_response
 from serverpy.delivery import Stream
-from serverpy.errors import InvalidParameter, LinkInvalid, ServerPYError
+from serverpy.errors import InvalidParameter, LinkInvalid
 from serverpy.settings import Settings
 
 KeyOf = Callable[[Request], Key | None]
-"""Function that returns the API key of a request. Returns None if it has none."""
+"""Function that returns the API key with which a request was sent. Returns None if the request has no key."""
 FindKey = Callable[[str, bytes], Awaitable[Key | None]]
-"""Function that finds the API key with this name whose digest begins with these bytes. Returns None if there is no such
-key (any more), or if it has expired."""
+"""Function that finds an API key by its name and the first bytes of its digest. Returns None if the server does not
+have this key (any more), or if the key has expired."""
 GrantFor = Callable[[Key], Grant]
 
 
@@ -47,7 +47,8 @@ async def _no_key(_name: str, _digest: bytes) -> Key | None:
 
 
 class Links:
-    """The links of one application, as `app.state.links`: it signs, opens and counts them."""
+    """The service that signs and opens the links of one application, and counts their uses. `app.state.links` holds
+    it."""
 
     def __init__(
         self,
@@ -57,59 +58,63 @@ class Links:
         key_of: KeyOf = lambda _request: None,
         find_key: FindKey = _no_key,
         grant_for: GrantFor = lambda _key: UNLIMITED,
-        refused: Counter[str] | None = None,
     ) -> None:
         self.ttl = settings.link_ttl
         self.public_url = settings.public_url
         self.secrets = secrets
         self.uses = LinkUses()
         self.key_of = key_of
-        self.refused = Counter[str]() if refused is None else refused
-        """Number of refused requests by the code of the error."""
+        self._requires_key = settings.require_key
         self._find_key = find_key
         self._grant_for = grant_for
 
     async def sign(self, link: Link) -> str:
-        """Return the token of `link`. Raises `InvalidParameter` if it would be too long."""
+        """Return the signed token of `link`. Raises `InvalidParameter` if the token would be too long."""
         return sign(link, (await self.secrets.keys())[0])
 
     async def admit(self, token: str, client: str, asking: Grant) -> tuple[Link, LinkGrant]:
-        """Return the link of `token`, and the grant of a request that comes by it. `client` is the address of the
-        client, `asking` its own grant. Raises `LinkInvalid` or `LinkExpired` if the link may not be used."""
-        try:
-            link = await self._open(token, client)
-            return link, await self._grant(link, asking)
-        except ServerPYError as error:
-            self.refused[error.code] += 1
-            raise
-
-    async def _open(self, token: str, client: str) -> Link:
+        """Return the link that `token` contains, and the grant for a request that uses the link. `client` is the
+        address of the client; `asking` is the grant that the client has without the link. Raises `LinkExpired` if the
+        link has expired. Raises `LinkInvalid` if the token is invalid, the client is not in the network of the link, or
+        the server no longer accepts the issuer of the link."""
         link = open_link(token, await self.secrets.keys(), time.time())
         if not link.admits(client):
-            raise LinkInvalid("This link is only for clients of another network.")
-        return link
+            raise LinkInvalid("This link may only be used by clients in another network.")
+        return link, await self._grant(link, asking)
 
     async def _grant(self, link: Link, asking: Grant) -> LinkGrant:
-        """Return the grant of the key that issued the link, or that of the client if no key did. Raises `LinkInvalid`
-        if the key has been revoked or has expired."""
-        spend = None if link.max_bytes is None else functools.partial(self.uses.spend, link)
+        """Return the grant for a request that uses `link`: the rights of the key that issued the link or, if no key
+        did, those of the client (`asking`). Raises `LinkInvalid` if the issuing key was revoked or has expired. Also
+        raises `LinkInvalid` if a client without a key issued the link, but the server now requires keys."""
+        account = account_of(link, asking)
+        spend = None if link.max_bytes is None else functools.partial(self.uses.spend, link, account)
         if not link.key:
+            if self._requires_key and not link.by_operator:
+                raise LinkInvalid(
+                    "This link was issued without a key, but the server now requires keys: get a new link."
+                )
             return LinkGrant(asking, is_local=asking.is_local, spend=spend)
         key = await self._find_key(link.key, link.digest)
         if key is None:
-            raise LinkInvalid("The key that issued this link has been revoked, or has expired.")
+            raise LinkInvalid("The key that issued this link was revoked or has expired: get a new link.")
         return LinkGrant(self._grant_for(key), key, is_local=asking.is_local, spend=spend)
 
 
+def account_of(link: Link, asking: Grant) -> str:
+    """Return the account under which `LinkUses` counts `link`: the key that issued the link or, if no key did, the
+    client. `asking` is the grant of the request that uses the link."""
+    return f"key {link.key}" if link.key else f"address {asking.account}"
+
+
 class IssuedLink(BaseModel):
-    model_config = ConfigDict(json_schema_extra={"description": "A signed link."})
+    model_config = ConfigDict(json_schema_extra={"description": "A new signed link."})
 
     url: str = Field(examples=["http://127.0.0.1:8000/s/v1YaL2…/media.mp4"])
     expires: datetime = Field(description="Time at which the link expires.")
 
 
 class LinkRoute(APIRoute):
-    """A route without FastAPI's dependency resolution, as `routes.py::StreamRoute`."""
+    """A route that skips FastAPI's dependency resolution to save CPU time, as `routes.py::StreamRoute` does."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in (self.methods or ()):
@@ -126,13 +131,14 @@ _EXAMPLE = {"url": PAGE, "to": "mp4", "ttl": 3600, "uses": 3, "network": "client
 
 @issuing.post(
     "/links",
-    summary="A signed link to media, which expires and needs no key",
+    summary="Issue a signed link to media: it expires, and can be used without a key",
     responses=openapi.ISSUE_RESPONSES,
     openapi_extra={"requestBody": {"content": {"application/json": {"example": _EXAMPLE}}}},
 )
 async def issue(request: Request, query: LinkQuery) -> IssuedLink:
     links = _links(request)
     link = make_link(query, now=time.time(), ttl=links.ttl, client=_client(request), key=links.key_of(request))
+    await grant_of(request).pay_extraction()  # requests that use the link extract its page, but are not counted
     path = link_path(link, await links.sign(link))
     base = base_of(request.scope, links.public_url, is_trusted=caller_of(request).client.is_trusted)
     return IssuedLink(url=base + path, expires=datetime.fromtimestamp(link.expires, UTC))
@@ -140,9 +146,9 @@ async def issue(request: Request, query: LinkQuery) -> IssuedLink:
 
 @serving.get(
     "/s/{token}/{filename}",
-    summary="The stream of a signed link",
-    description="The link has the parameters of the stream; of the request's query, only `download` counts. The file "
-    "name in the path has no meaning.",
+    summary="The media of a signed link, as a stream of bytes",
+    description="The token in the path contains the parameters of the stream. The server ignores the file name in the "
+    "path, and all query parameters except `download`.",
     response_class=Response,
     responses=openapi.LINK_RESPONSES,
     openapi_extra={"parameters": [*openapi.RANGE_FIELDS, *openapi.CONDITIONAL_FIELDS]},
@@ -151,8 +157,10 @@ async def linked(request: Request, token: str, filename: str) -> Response:
     links = _links(request)
     link, grant = await links.admit(token, _client(request), grant_of(request))
     answer = ANSWERS.get(link.route)
-    if answer is None:  # another version of this server has issued the link
-        raise LinkInvalid("This link leads to a route that this server does not have.")
+    if answer is None:  # another version of the server has issued the link
+        raise LinkInvalid(
+            "This server does not support the route of this link: another version of ServerPY has issued it."
+        )
     return answer(request, link, grant, links.uses)
 
 
@@ -161,7 +169,7 @@ serving.add_api_route(
     linked,
     methods=["HEAD"],
     operation_id="head_linked",
-    summary="The headers of the stream of a signed link",
+    summary="The headers of the stream of a signed link, without its bytes",
     response_class=Response,
     responses=openapi.LINK_HEAD_RESPONSES,
     openapi_extra={"parameters": openapi.CONDITIONAL_FIELDS},
@@ -177,13 +185,16 @@ def _stream(request: Request, link: Link, grant: Grant, uses: LinkUses) -> Respo
 
     def begin(opened: Stream, status: int) -> None:
         if status != 304:
-            uses.begin(link, opened.head.start, opened.head.length if opened.head.partial else None)
+            uses.begin(
+                link, account_of(link, grant), opened.head.start, opened.head.length if opened.head.partial else None
+            )
 
     return stream_response(request, query, grant, begin)
 
 
 ANSWERS: dict[str, Callable[[Request, Link, Grant, LinkUses], Response]] = {"stream": _stream}
-"""The routes of `link_query.py::LINKABLE`, each with the function that answers a request for its link."""
+"""Maps each route in `link_query.py::LINKABLE` to the function that makes the response to a request with a link to this
+route."""
 
 
 def add_link_routes(app: FastAPI) -> None:
@@ -191,14 +202,17 @@ def add_link_routes(app: FastAPI) -> None:
 
 
 def _parameters(model: type[StreamQuery], link: Link, request: Request) -> StreamQuery:
-    """Return the parameters of the link's route. Raises `InvalidParameter` if the request's own `download` is invalid,
-    `LinkInvalid` if another version of this server has issued the link with parameters that this one does not know."""
+    """Return the parameters that `link` contains. `download` in the query of `request` takes precedence over that of
+    the link. Raises `InvalidParameter` if `download` in the query is invalid, or `LinkInvalid` if the link has
+    parameters that this version of the server does not support."""
     values: dict[str, Any] = {"url": link.url, **link.params}
     own = dict(parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)).get("download")
     try:
         query = model.model_validate(values)
     except ValidationError:
-        raise LinkInvalid("This link has parameters that this server does not know.") from None
+        raise LinkInvalid(
+            "This server does not support the parameters of this link: another version of ServerPY has issued it."
+        ) from None
     if own is None:
         return query
     try:
@@ -208,7 +222,7 @@ def _parameters(model: type[StreamQuery], link: Link, request: Request) -> Strea
 
 
 def _client(request: Request) -> str:
-    """Return the address of the client. Returns "" if only that of a proxy is known."""
+    """Return the address of the client. Returns "" if the server only knows the address of a proxy."""
     client = caller_of(request).client
     return client.address if client.is_known else ""
 

@@ -1,4 +1,5 @@
-"""`POST /login` and `/logout`: the session of the web page, a cookie instead of a key."""
+"""The routes `POST /login`, which exchanges an API key for a session cookie, and `POST /logout`, which removes the
+cookie."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ _BODY = {
     "example": {"key": "the key"},
 }
 _SESSION = {
-    "description": "The session begins.",
-    "headers": {"Set-Cookie": {"description": "The session.", "schema": {"type": "string"}}},
+    "description": "The session has begun.",
+    "headers": {"Set-Cookie": {"description": "The session cookie.", "schema": {"type": "string"}}},
 }
 
 router = APIRouter()
@@ -29,7 +30,7 @@ router = APIRouter()
 
 @router.post(
     "/login",
-    summary="Exchange a key for a session in this browser",
+    summary="Exchange an API key for a session cookie",
     status_code=204,
     response_class=Response,
     responses={204: _SESSION, **examples(InvalidParameter, KeyInvalid, KeyForbids, TooLarge, RateLimited)},
@@ -43,10 +44,10 @@ async def login(request: Request) -> Response:
 
 @router.post(
     "/logout",
-    summary="End the session in this browser",
+    summary="End the session of this browser",
     status_code=204,
     response_class=Response,
-    responses={204: {"description": "The browser forgets the session."}, **examples(KeyForbids)},
+    responses={204: {"description": "The response removes the session cookie."}, **examples(KeyForbids)},
 )
 async def logout(request: Request) -> Response:
     gate_of(request).check_origin(request.scope["headers"])
@@ -58,13 +59,14 @@ async def _body(request: Request) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > BODY_BYTES:
-            raise TooLarge(f"The body of this request may have {BODY_BYTES} bytes.")
+            raise TooLarge(f"The request body is too large: at most {BODY_BYTES} bytes are allowed.")
     return body
 
 
 def _key_in(body: bytes, content_type: str) -> bytes:
-    """Return the key in the body of a login. Pages of other sites can send other types, such as `text/plain`, without
-    asking the server. Raises `InvalidParameter` if there is not exactly one key."""
+    """Return the API key in the body of a login request. Raises `InvalidParameter` if the body does not contain exactly
+    one key, or is neither JSON nor a form. A page of another site can send other types, such as `text/plain`, without a
+    CORS preflight."""
     kind = content_type.partition(";")[0].strip().lower()
     try:
         if kind == JSON:
@@ -73,19 +75,21 @@ def _key_in(body: bytes, content_type: str) -> bytes:
         elif kind == FORM:
             keys = list(parse_qs(body.decode(), max_num_fields=8).get("key", []))
         else:
-            raise InvalidParameter(f"Send the key as {JSON} or {FORM}.")
-        found = [key.encode() for key in keys if isinstance(key, str)]  # JSON can contain lone surrogates
+            raise InvalidParameter(f"Unsupported Content-Type: send the key as {JSON} or {FORM}.")
+        # `encode` raises ValueError for lone surrogates, which JSON can contain
+        found = [key.encode() for key in keys if isinstance(key, str)]
     except (ValueError, RecursionError):
         found = []
     match found:
         case [bytes(key)]:
             return key
-    raise InvalidParameter("`key`: exactly one is required.")
+    raise InvalidParameter("The body must contain exactly one `key`, as a string.")
 
 
 def _cookie(request: Request, value: str, seconds: int) -> Response:
-    """Make the response that sets the cookie, or removes it if `seconds` is 0. The cookie is only for this application,
-    no script can read it, and no other site can make a browser send it."""
+    """Make the response that sets the session cookie with a lifetime of `seconds`, or removes the cookie if `seconds`
+    is 0. A browser sends the cookie only to this application, and only for pages of the same site; scripts cannot read
+    it."""
     answer = Response(status_code=204)
     is_secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https:")
     answer.set_cookie(
@@ -93,7 +97,7 @@ def _cookie(request: Request, value: str, seconds: int) -> Response:
         value,
         max_age=seconds,
         path=request.scope.get("root_path") or "/",
-        secure=is_secure,  # a proxy that speaks TLS may not be trusted, but the browser names its page's origin
+        secure=is_secure,  # behind a TLS proxy that is not trusted, only Origin shows https
         httponly=True,
         samesite="strict",
     )

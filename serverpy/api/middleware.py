@@ -27,7 +27,16 @@ EXPOSED_HEADERS = [
     "X-Estimated-Content-Length", "X-Request-ID", "X-ServerPY-Method",
 ]  # fmt: skip
 """Headers that scripts of an allowed origin may read (CORS)."""
-_PRIVATE = ((b"referrer-policy", b"no-referrer"), (b"x-robots-tag", b"noindex, nofollow"))
+_OPEN, _CLOSED = (
+    (
+        (b"x-content-type-options", b"nosniff"),
+        (b"cross-origin-resource-policy", policy),
+        (b"referrer-policy", b"no-referrer"),
+        (b"x-robots-tag", b"noindex, nofollow"),
+    )
+    for policy in (b"cross-origin", b"same-site")
+)
+"""The headers of every response: to a page that may embed media, and to all others."""
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _STARTED = "serverpy.started"
 """Key that the middleware adds to the ASGI scope when the response begins."""
@@ -49,26 +58,20 @@ class Frame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(scope)
+        fields = dict(scope["headers"])
+        request_id = _request_id(fields.get(b"x-request-id", b""))
         state = scope.setdefault("state", {})
         state[REQUEST_ID] = request_id.decode()
-        is_open = self._embeddable or _field(scope, b"sec-fetch-site") == b"same-site"
-        policy = b"cross-origin" if is_open else b"same-site"
+        is_open = self._embeddable or fields.get(b"sec-fetch-site") == b"same-site"
+        own = _OPEN if is_open else _CLOSED
 
         async def framed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 scope[_STARTED] = True
-                headers = [
-                    *message.get("headers", ()),
-                    (b"x-request-id", request_id),
-                    (b"x-content-type-options", b"nosniff"),
-                    (b"cross-origin-resource-policy", policy),
-                    *_PRIVATE,
-                ]
-                if not any(name == b"cache-control" for name, _ in headers):
-                    headers.append((b"cache-control", b"no-store"))
                 grant: Grant = state.get(GRANT, UNLIMITED)
-                headers += [(name.lower().encode(), value.encode()) for name, value in grant.headers().items()]
+                headers = [*message.get("headers", ()), (b"x-request-id", request_id), *own, *grant.headers()]
+                if b"cache-control" not in dict(headers):
+                    headers.append((b"cache-control", b"no-store"))
                 message = {**message, "headers": headers}
             await send(message)
 
@@ -103,6 +106,7 @@ class Checks:
             return
         error = _length_error(scope) or self._host_error(scope)
         if error is not None:
+            scope["app"].state.server.refusals.count(error)
             await problem(error)(scope, receive, send)
             return
         try:
@@ -130,9 +134,8 @@ def _field(scope: Scope, name: bytes) -> bytes | None:
     return next((value for field, value in scope["headers"] if field == name), None)
 
 
-def _request_id(scope: Scope) -> bytes:
-    """Return the client's request id if it is safe to log, otherwise a new one."""
-    given = _field(scope, b"x-request-id") or b""
+def _request_id(given: bytes) -> bytes:
+    """Return `given`, the client's request id, if it is safe to log, otherwise a new one."""
     return given if _SANE_ID.fullmatch(given) else new_request_id().encode()
 
 

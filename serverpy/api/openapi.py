@@ -14,7 +14,7 @@ from serverpy.api.problems import examples
 from serverpy.containers import BY_EXTENSION, UNKNOWN
 
 ACCESS_ERRORS = (errors.KeyRequired, errors.KeyInvalid, errors.KeyForbids, errors.RateLimited)
-"""Errors of the gate."""
+"""Errors with which the gate (`access/gate.py`) refuses a request."""
 _ERRORS = (
     *ACCESS_ERRORS, errors.QuotaExceeded,
     errors.InvalidUrl, errors.InvalidParameter, errors.TargetForbidden, errors.SiteForbidden, errors.GeoRestricted,
@@ -36,61 +36,80 @@ def _field(name: str, description: str, example: str) -> dict[str, Any]:
 
 
 RANGE_FIELDS = [
-    _field("Range", "One range of bytes (RFC 9110 §14.2). Several ranges and malformed ones are ignored.", "bytes=0-1"),
-    _field("If-Range", "ETag or Last-Modified: if it no longer holds, Range is ignored (§13.1.5).", '"5f3a-16"'),
+    _field("Range", "One byte range (RFC 9110 §14.2). The server ignores malformed and multiple ranges.", "bytes=0-1"),
+    _field(
+        "If-Range",
+        "ETag or Last-Modified of the client's copy: the server ignores Range if the media has changed (§13.1.5).",
+        '"5f3a-16"',
+    ),
 ]
 CONDITIONAL_FIELDS = [
-    _field("If-None-Match", "ETags: 304 if one of them is the media's (§13.1.2).", '"5f3a-16"'),
-    _field("If-Modified-Since", "Date: 304 if the media is not newer (§13.1.3).", "Mon, 01 Jan 2024 00:00:00 GMT"),
-    _field("If-Match", "ETags: 412 if none of them is the media's (§13.1.1).", '"5f3a-16"'),
-    _field("If-Unmodified-Since", "Date: 412 if the media is newer (§13.1.4).", "Mon, 01 Jan 2024 00:00:00 GMT"),
+    _field("If-None-Match", "ETags: the response is 304 if the media has one of them (§13.1.2).", '"5f3a-16"'),
+    _field(
+        "If-Modified-Since",
+        "Date: the response is 304 if the media is not newer (§13.1.3).",
+        "Mon, 01 Jan 2024 00:00:00 GMT",
+    ),
+    _field("If-Match", "ETags: the response is 412 if the media has none of them (§13.1.1).", '"5f3a-16"'),
+    _field(
+        "If-Unmodified-Since",
+        "Date: the response is 412 if the media is newer (§13.1.4).",
+        "Mon, 01 Jan 2024 00:00:00 GMT",
+    ),
 ]
 
 RATE_FIELDS = {
-    "RateLimit-Limit": "Extractions in the window that is nearest to its limit. These fields come with each response "
-    "whose request was counted.",
-    "RateLimit-Policy": "All windows: `60;w=60` is 60 extractions in 60 seconds.",
-    "RateLimit-Remaining": "Extractions that are left in that window.",
-    "RateLimit-Reset": "Seconds until that window ends.",
+    "RateLimit-Limit": "Maximum number of extractions in the time window that is nearest to its limit. A response has "
+    "the RateLimit fields only if its request was counted.",
+    "RateLimit-Policy": "All time windows: `60;w=60` allows 60 extractions in 60 seconds.",
+    "RateLimit-Remaining": "Number of extractions that are left in the window of RateLimit-Limit.",
+    "RateLimit-Reset": "Seconds until the window of RateLimit-Limit ends.",
 }
 _ANSWER_FIELDS: dict[str, Any] = {
     name: {"description": description, "schema": {"type": "string"}}
     for name, description in {
-        "Accept-Ranges": "`bytes` if ranges can be requested, else `none`.",
-        "Cache-Control": "`private, no-cache`; `no-store` for a live stream.",
-        "Content-Disposition": "The name of the file, in ASCII (`filename`) and exactly (`filename*`).",
-        "Content-Length": "Number of bytes, if it is exact.",
-        "ETag": "Validator of the media, if its server gives one and honours ranges.",
-        "Last-Modified": "Date of the last change of the media, if its server gives one and honours ranges.",
-        "Server-Timing": "Milliseconds: wait, extract, connect, first-byte.",
-        "X-Duration": "Seconds that the whole media plays, if they are known and it is not live.",
-        "X-Estimated-Content-Length": "Estimated number of bytes, if there is no exact one.",
-        "X-Request-ID": "The X-Request-ID of the request, or a new id.",
-        "X-ServerPY-Method": "`relay`, `embedded`, `subprocess` or `redirect`.",
+        "Accept-Ranges": "`bytes` if ranges can be requested, otherwise `none`.",
+        "Cache-Control": "`private, no-cache`, or `no-store` for a live stream.",
+        "Content-Disposition": "The name of the file: reduced to ASCII in `filename`, exact in `filename*`.",
+        "Content-Length": "Number of bytes of the body, if it is known exactly.",
+        "ETag": "Validator of the media, if the media server sends one and honours ranges.",
+        "Last-Modified": "Date of the last change of the media, if the media server sends one and honours ranges.",
+        "Server-Timing": "Durations of the phases wait, extract, connect and first-byte, in milliseconds.",
+        "X-Duration": "Duration of the whole media in seconds, if it is known and the media is not live.",
+        "X-Estimated-Content-Length": "Estimated number of bytes of the body, if the exact number is unknown.",
+        "X-Request-ID": "The X-Request-ID of the request, or a new id if the request has none.",
+        "X-ServerPY-Method": "Method that delivers the media: `relay`, `embedded`, `subprocess` or `redirect`.",
         **RATE_FIELDS,
     }.items()
 }
 _REDIRECT_FIELDS: dict[str, Any] = {
-    "Location": {"description": "The address of the media, which expires.", "schema": {"type": "string"}},
-    "Referrer-Policy": {"description": "`no-referrer`.", "schema": {"type": "string"}},
+    "Location": {
+        "description": "URL of the media at its media server. The URL may expire.",
+        "schema": {"type": "string"},
+    },
+    "Referrer-Policy": {"description": "Always `no-referrer`.", "schema": {"type": "string"}},
 }
 _RANGE_ANSWER_FIELDS = {
     "Content-Range": {
-        "description": "The range that is sent, and the length of the file.",
+        "description": "The range of bytes in the body, and the length of the file.",
         "schema": {"type": "string"},
     }
 }
 _MEDIA = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in _TYPES}
 
 Responses = dict[int | str, dict[str, Any]]
-_NOT_MODIFIED: Responses = {304: {"description": "The client's copy is still valid. No body."}}
+_NOT_MODIFIED: Responses = {304: {"description": "The client's copy is still valid. The response has no body."}}
 INFO_RESPONSES: Responses = examples(*_ERRORS)
 
 
 def _stream_responses(*more: type[errors.ServerPYError]) -> Responses:
     return {
-        200: {"description": "The bytes, with their type.", "headers": _ANSWER_FIELDS, "content": _MEDIA},
-        206: {"description": "The range.", "headers": _ANSWER_FIELDS | _RANGE_ANSWER_FIELDS, "content": _MEDIA},
+        200: {"description": "The whole media, with its Content-Type.", "headers": _ANSWER_FIELDS, "content": _MEDIA},
+        206: {
+            "description": "The requested range of the media.",
+            "headers": _ANSWER_FIELDS | _RANGE_ANSWER_FIELDS,
+            "content": _MEDIA,
+        },
         302: {"description": "The address of the media (`method=redirect`).", "headers": _REDIRECT_FIELDS},
         **_NOT_MODIFIED,
         **examples(*_STREAM_ERRORS, *more),
@@ -117,23 +136,33 @@ ADMIN_RESPONSES: Responses = examples(*ACCESS_ERRORS)
 
 _SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer KEY`."},
-    "basic": {"type": "http", "scheme": "basic", "description": "An API key as the password, for players."},
+    "basic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "An API key as the password of Basic authentication, for media players.",
+    },
     "api-key": {
         "type": "apiKey",
         "in": "header",
         "name": "Authorization",
         "description": "An API key as cobalt's clients send it: `Authorization: Api-Key KEY`.",
     },
-    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "The session after `POST /login`."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": COOKIE,
+        "description": "The session cookie that `POST /login` sets.",
+    },
 }
 _SECURITY: list[dict[str, list[str]]] = [{}]
 _SECURITY += [{name: []} for name in _SECURITY_SCHEMES]
-"""Any of the schemes, or none: the settings of a server decide which requests need a key."""
+"""The alternatives that the schema lists: no credentials, or any of the schemes. The settings of a server decide which
+requests need a key."""
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
-    """Return the schema with the ways to give a key, and without the 422 that FastAPI adds: the server answers invalid
-    parameters with a 400."""
+    """Return the OpenAPI schema of `app`. It lists the ways to send an API key, and omits the 422 responses that
+    FastAPI adds, because the server answers invalid parameters with 400."""
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
         schema.setdefault("components", {})["securitySchemes"] = _SECURITY_SCHEMES

@@ -97,9 +97,13 @@ def examples(*kinds: type[ServerPYError]) -> dict[int | str, dict[str, Any]]:
             status, {"description": "", "content": {MEDIA_TYPE: {"schema": _SCHEMA, "examples": {}}}}
         )
         entry["description"] = ", ".join(filter(None, (entry["description"], f"`{kind.code}`")))
-        value = document(status, title, kind.code, f"{title}.")
-        entry["content"][MEDIA_TYPE]["examples"][kind.code] = {"value": value}
+        entry["content"][MEDIA_TYPE]["examples"] |= example(status, title, kind.code)
     return found
+
+
+def example(status: int, title: str, code: str) -> dict[str, Any]:
+    """Return an example of a problem document, under its code, for the OpenAPI schema."""
+    return {code: {"value": document(status, title, code, f"{title}.")}}
 
 
 _SCHEMA = {

@@ -1,4 +1,4 @@
-"""The parser of the query string of `/stream`. It checks the encoding and the parameters."""
+"""The model of the parameters of `/stream`, and the functions that parse a query string and check its encoding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serverpy.errors import InvalidParameter, InvalidUrl
 from serverpy.net.guard import check_url
 from serverpy.options import StreamMethod
 
-URL_MEANS = "URL of a page, or of the media itself; http or https."
+URL_MEANS = "URL (http or https) of a page, or of the media itself."
 PAGE = "https://example.com/watch?v=1"
 
 
@@ -23,10 +23,10 @@ class StreamQuery(BaseModel):
     to: Target = Field("source", description="Format to convert the media to.")
     method: StreamMethod | None = Field(
         None,
-        description="How the bytes are carried. `redirect`: 302 to the media's own address, if a client can fetch it "
-        "without the headers, cookies and network address of this server; else 422.",
+        description="How the server delivers the media. `redirect` responds with 302 and the URL of the media if a "
+        "client can fetch it without the headers, cookies and network address of this server, otherwise with 422.",
     )
-    item: int | None = Field(None, ge=1, le=2**53, description="1-based item of a playlist or image post.")
+    item: int | None = Field(None, ge=1, le=2**53, description="Number of an item in a playlist or image post, from 1.")
     start: float | None = Field(
         None,
         description="Only for live streams: the position at which to begin, in seconds from the oldest available "
@@ -40,8 +40,8 @@ class StreamQuery(BaseModel):
     )
     filename: str | None = Field(
         None,
-        description="Name of the file that a browser saves; default: the title "
-        "of the media. The server may change the extension to that of the media.",
+        description="Name of the file that a browser saves. Default: the title of the media. The server may change the "
+        "extension to that of the media.",
     )
 
 
@@ -60,7 +60,7 @@ def parse_query(query: bytes) -> StreamQuery:
 
 
 def invalid_parameter(error: ValidationError) -> InvalidParameter:
-    """Return the first of pydantic's errors as ours."""
+    """Return the first error that pydantic found, as an `InvalidParameter`."""
     first = error.errors(include_url=False, include_context=False)[0]
     return InvalidParameter(f"`{first['loc'][-1]}`: {first['msg']}.")
 

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from serverpy.access.key import Key
+from serverpy.access.refusals import Refusals
 from serverpy.api.problems import problem
 from serverpy.api.protocol import CUT, LEFT, UNFRAMED
 from serverpy.delivery import Stream
@@ -45,6 +46,7 @@ class StreamResponse(Response):
         running: Running,
         request_id: str,
         stall_timeout: float,
+        refusals: Refusals,
         key: Key | None = None,
     ) -> None:
         self.background = None
@@ -53,6 +55,7 @@ class StreamResponse(Response):
         self._running = running
         self._request_id = request_id
         self._stall_timeout = stall_timeout
+        self._refusals = refusals
         self._key = key
         self._started = False
         self._ending = False
@@ -117,6 +120,7 @@ class StreamResponse(Response):
                 await self._close(stream)
         except ServerPYError as error:
             record.end = error.code
+            self._refusals.count(error)
             if self._started:
                 await _cut(scope, send)
             else:

@@ -101,6 +101,7 @@ def stream_response(
         running=server.running,
         request_id=request.scope["state"][REQUEST_ID],
         stall_timeout=server.stall_timeout,
+        refusals=server.refusals,
         key=grant.key,
     )
 

@@ -1,5 +1,6 @@
-"""The running streams over HTTP: a list of them, and the end of one. A client sees its own streams, an administrator
-those of all clients. URLs are not shown, because they may be secret."""
+"""The routes `GET /streams`, which lists the running streams, and `DELETE /streams/{id}`, which ends a stream. A client
+can list and end the streams of its own account, an administrator all streams. The list contains no URLs, because a URL
+may contain a secret."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from serverpy.access.grant import Grant
 from serverpy.api.access import grant_of
-from serverpy.api.problems import MEDIA_TYPE
+from serverpy.api.problems import MEDIA_TYPE, example
 from serverpy.running import Record
 from serverpy.server import Server
 
@@ -33,28 +34,35 @@ STREAM_EXAMPLE: dict[str, JsonValue] = {
 
 class RunningStream(BaseModel):
     model_config = ConfigDict(
-        json_schema_extra={"description": "One stream of the process that answers.", "examples": [STREAM_EXAMPLE]}
+        json_schema_extra={
+            "description": "A running stream of the server process that sends this response.",
+            "examples": [STREAM_EXAMPLE],
+        }
     )
 
     id: str = Field(description="The `X-Request-ID` of the stream's response.")
-    account: str = Field(description="Name of the key, or network of the client: whose streams are counted together.")
-    client: str = Field(description="Address of the client.")
-    state: Literal["waiting", "opening", "running"] = Field(
-        description="`waiting`: for a place. `opening`: the first byte has not come."
+    account: str = Field(
+        description="Account to which the stream counts: the name of the API key or, without a key, the network of the "
+        "client."
     )
-    host: str | None = Field(description="Host of the page.")
-    site: str | None = Field(description="Name of the extractor; null until the page has been read.")
+    client: str = Field(description="IP address of the client.")
+    state: Literal["waiting", "opening", "running"] = Field(
+        description="`waiting`: the request waits for a free place. `opening`: the first byte of the media has not "
+        "arrived. `running`: the response has begun."
+    )
+    host: str | None = Field(description="Host in the URL of the page, with the port if the URL has one.")
+    site: str | None = Field(description="Name of yt-dlp's extractor; null until the page has been extracted.")
     method: str | None
-    format: str | None = Field(description="Ids of the formats.")
-    status: int | None = Field(description="Status of the response; null before the response.")
-    bytes: int = Field(description="Bytes of the body that were sent.")
-    seconds: float = Field(description="Seconds since the request.")
+    format: str | None = Field(description="Ids of the streamed formats, joined by `+`.")
+    status: int | None = Field(description="Status code of the response; null until the response begins.")
+    bytes: int = Field(description="Number of bytes of the response body that were sent.")
+    seconds: float = Field(description="Seconds since the request began.")
 
 
 router = APIRouter()
 
 
-@router.get("/streams", summary="The running streams: one's own, or for an administrator those of all clients")
+@router.get("/streams", summary="The running streams of the client's account or, for an administrator, of all accounts")
 async def list_streams(request: Request) -> list[RunningStream]:
     return [_shown(record) for record in _visible(request)]
 
@@ -64,18 +72,21 @@ router.add_api_route("/streams", list_streams, methods=["HEAD"], include_in_sche
 
 @router.delete(
     "/streams/{id}",
-    summary="End a running stream: its connection is cut",
+    summary="End a running stream by cutting its connection",
     status_code=204,
     response_class=Response,
     responses={
-        404: {"description": "`not_found`: no such stream runs here, or not one's own.", "content": {MEDIA_TYPE: {}}}
+        404: {
+            "description": "`not_found`: this process has no running stream with this id that the client may end.",
+            "content": {MEDIA_TYPE: {"examples": example(404, "Not Found", "not_found")}},
+        }
     },
 )
 async def end_stream(request: Request, id: str) -> Response:
     found = [record for record in _visible(request) if record.id == id]
     if not found:
-        raise HTTPException(404, "No such stream")
-    for record in found:  # several requests may have had the same X-Request-ID
+        raise HTTPException(404, "No running stream has this id")
+    for record in found:  # clients may send several requests with the same X-Request-ID
         record.cancel("cancelled")
     return Response(status_code=204)
 

@@ -62,7 +62,12 @@ its plots into the directory --out. Exits with 0 if all was measured, 1 if anyth
     help="Numbers of concurrent clients.  [default: depends on the mode]",
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT_OUT, show_default=True)
-@click.option("--quick", "mode", flag_value="quick", help="Measure less of each scenario, within 2 minutes.")
+@click.option(
+    "--quick",
+    "mode",
+    flag_value="quick",
+    help="Run shortened scenarios; all of them together take less than 2 minutes.",
+)
 @click.option("--full", "mode", flag_value="full", help="Measure every scenario in full, however long it takes.")
 @click.option(
     "--docs",

@@ -1,5 +1,5 @@
-"""The command `serverpy keys`, which adds, lists and revokes the API keys in API_KEYS_FILE. A running server notices
-changes by itself."""
+"""The command `serverpy keys`, which adds, lists and revokes the API keys in API_KEYS_FILE. A running server applies
+the changes without a restart."""
 
 from __future__ import annotations
 
@@ -25,29 +25,33 @@ from serverpy.settings.types import format_size
 Command = Callable[..., Any]
 
 
-@click.group("keys", help="Add, list and revoke API keys. A running server notices changes within a second.")
+@click.group("keys", help="Add, list and revoke API keys. A running server applies changes within a second.")
 def command() -> None:
     """Run the subcommand that the arguments name."""
 
 
 def _file_option(function: Command) -> Command:
-    return click.option("--api-keys-file", help="The file of the keys.  [SERVERPY_API_KEYS_FILE]")(function)
+    return click.option("--api-keys-file", help="File with the API keys.  [SERVERPY_API_KEYS_FILE]")(function)
 
 
 def _json_option(function: Command) -> Command:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
 
 
-@command.command("add", help="Make a key, and print it. It is shown only now: the file has its SHA-256.")
+@command.command(
+    "add", help="Add an API key and print it. It cannot be shown again: the file contains only its SHA-256."
+)
 @click.argument("name")
-@click.option("--admin", is_flag=True, help="Let it see and end all streams, and read /health and /metrics.")
-@click.option("--expires", help="First day (00:00 UTC) or time at which it is no longer valid: 2027-01-31.")
-@click.option("--rate", help="Extractions that it may start: 100/hour, or none for no limit.")
-@click.option("--streams", type=int, help="Streams at once.")
-@click.option("--bytes-per-day", help="Bytes a day (UTC): 10GiB.")
-@click.option("--sites", help="Extractors, separated by commas.")
-@click.option("--methods", help="Streaming methods, separated by commas.")
-@click.option("--networks", help="Addresses or networks of its clients, separated by commas.")
+@click.option(
+    "--admin", is_flag=True, help="Allow the key to see and end all streams, and to read /health and /metrics."
+)
+@click.option("--expires", help="Date (00:00 UTC), or date and time, at which the key expires, for example 2027-01-31.")
+@click.option("--rate", help="Maximum rate of page extractions, for example 100/hour; none for no limit.")
+@click.option("--streams", type=int, help="Maximum number of open streams.")
+@click.option("--bytes-per-day", help="Maximum number of bytes sent in a day (UTC), for example 10GiB.")
+@click.option("--sites", help="yt-dlp extractors that the key may use, separated by commas.")
+@click.option("--methods", help="Streaming methods that the key may use, separated by commas.")
+@click.option("--networks", help="IP addresses or networks of the clients that may use the key, separated by commas.")
 @_file_option
 @_json_option
 def add(name: str, api_keys_file: str | None, as_json: bool, **options: Any) -> None:
@@ -61,10 +65,10 @@ def add(name: str, api_keys_file: str | None, as_json: bool, **options: Any) -> 
         print(json.dumps({"key": secret, **_values(key)}))
     else:
         print(secret)
-        print(f"serverpy: this is the key {key.name}; it is not shown again", file=sys.stderr)
+        print(f"serverpy: this is the API key {key.name}; keep it, because it is not shown again", file=sys.stderr)
 
 
-@command.command("list", help="List the keys, without their secrets.")
+@command.command("list", help="List the API keys with their rights and limits, but without their secrets.")
 @_file_option
 @_json_option
 def list_(api_keys_file: str | None, as_json: bool) -> None:
@@ -75,24 +79,28 @@ def list_(api_keys_file: str | None, as_json: bool) -> None:
         Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(_table(keys))
 
 
-@command.command("revoke", help="Remove a key. Its running streams are cut within 10 seconds.")
+@command.command(
+    "revoke", help="Remove the API key NAME. A running server ends the streams of the key within 10 seconds."
+)
 @click.argument("name")
 @_file_option
 @_json_option
 def revoke(name: str, api_keys_file: str | None, as_json: bool) -> None:
     key_file.revoke(_path(api_keys_file), name)
-    print(json.dumps({"name": name, "revoked": True}) if as_json else f"revoked the key {name}")
+    print(json.dumps({"name": name, "revoked": True}) if as_json else f"revoked the API key {name}")
 
 
 def _path(given: str | None) -> Path:
     path = load_settings(api_keys_file=given).api_keys_file
     if path is None:
-        raise ConfigurationError("API_KEYS_FILE is not set: name the file, for example with --api-keys-file keys.toml")
+        raise ConfigurationError(
+            "API_KEYS_FILE is not set: name the keys file, for example with --api-keys-file keys.toml"
+        )
     return path
 
 
 def _fields(secret: str, options: dict[str, Any]) -> dict[str, object]:
-    """Return the options as the fields of a table in the file."""
+    """Return the command-line options and the SHA-256 of `secret` as the fields of a table in the keys file."""
     fields: dict[str, object] = {"sha256": digest_of(secret.encode()).hex()}
     for name, value in options.items():
         if value is None or value is False:
@@ -104,7 +112,7 @@ def _fields(secret: str, options: dict[str, Any]) -> dict[str, object]:
 
 
 def _moment(text: str) -> date | str:
-    """Parse a date or a time; returns other text unchanged, which the check of the field then refuses."""
+    """Parse a date, or a date and time. Returns any other text unchanged: `key_of` then raises an error for it."""
     for parse in (date.fromisoformat, datetime.fromisoformat):
         try:
             return parse(text)
@@ -129,7 +137,7 @@ def _values(key: Key) -> dict[str, object]:
 
 
 def _table(keys: Keys) -> Table:
-    table = Table("name", "expires", "may", "limits", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table("name", "expires", "rights", "limits", box=box.SIMPLE_HEAD, pad_edge=False)
     for key in keys:
         end = "never" if key.expires is None else f"{key.expires:%Y-%m-%d %H:%M %Z}"
         expired = " (expired)" if key.is_expired(datetime.now(UTC)) else ""
@@ -151,4 +159,4 @@ def _limits(key: Key) -> list[str]:
         limits.append(f"{key.streams} streams")
     if key.bytes_per_day is not None:
         limits.append(f"{format_size(key.bytes_per_day)} a day")
-    return limits or ["the server's"]
+    return limits or ["those of the server"]

@@ -1,5 +1,5 @@
-"""The commands `serverpy links sign` and `serverpy links verify`: signed links without a server that runs. They need
-the same LINK_SECRET or STATE_DIR as the server."""
+"""The commands `serverpy links sign` and `serverpy links verify`, which sign and check links without a running server.
+They need the same LINK_SECRET or STATE_DIR as the server."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ if TYPE_CHECKING:
     from serverpy.access.links import Link, LinkKey
 
 SETTINGS = ("public_url", "root_path", "host", "port", "link_secret", "link_ttl", "state_dir")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 
 
-@click.group("links", help="Sign links that expire and need no key, and show what a link allows.")
+@click.group(
+    "links", help="Sign links that open media without an API key until they expire, and show what a link allows."
+)
 def command() -> None:
-    """Run the command that the arguments name."""
+    """Run the subcommand that the arguments name."""
 
 
 def _parameters(command: Callable[..., None]) -> Callable[..., None]:
-    """Add an option for each parameter of `POST /links`."""
+    """Add an option for each parameter of `POST /links` except `url` to a command."""
     from serverpy.api.link_query import LinkQuery
 
     for name, field in reversed(LinkQuery.model_fields.items()):
@@ -42,7 +44,7 @@ def _parameters(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@command.command("sign", help="Print a signed link to the media of the page URL.")
+@command.command("sign", help="Print a signed link to the media of the page at URL.")
 @click.argument("url", callback=lambda _context, _argument, value: page_url(value))
 @_parameters
 @_JSON
@@ -54,12 +56,14 @@ def sign_command(url: str, as_json: bool, **options: Any) -> None:
 
     settings = load_settings(**{name: options.pop(name) for name in SETTINGS})
     query = parse_link_query({"url": url, **{name: value for name, value in options.items() if value is not None}})
-    link = make_link(query, now=time.time(), ttl=settings.link_ttl)
+    link = make_link(query, now=time.time(), ttl=settings.link_ttl, by_operator=True)
     address = _base(settings) + link_path(link, sign(link, _keys(settings, load_or_make)[0]))
     print(json.dumps({"url": address, "expires": _date(link.expires)}) if as_json else address)
 
 
-@command.command("verify", help="Show what the signed LINK (or its token alone) allows. Fails if it is not valid.")
+@command.command(
+    "verify", help="Show what the signed LINK (or its token alone) allows. Exits with status 1 if it is invalid."
+)
 @click.argument("link")
 @_JSON
 @named_options("link_secret", "state_dir")
@@ -79,7 +83,7 @@ def verify_command(link: str, as_json: bool, **options: Any) -> None:
 
 
 def _described(link: Link) -> dict[str, Any]:
-    """Return the content of a link under the names of `POST /links`."""
+    """Return the content of a link, with the parameter names of `POST /links`."""
     return {
         "route": link.route,
         "url": link.url,
@@ -93,8 +97,8 @@ def _described(link: Link) -> dict[str, Any]:
 
 
 def _keys(settings: Settings, kept: Callable[[Path], tuple[str, ...]]) -> tuple[LinkKey, ...]:
-    """Return the keys of the server: those of LINK_SECRET, or else those that `kept` finds in STATE_DIR. Raises
-    `ConfigurationError` if there are none."""
+    """Return the keys for signed links. They are derived from LINK_SECRET or, if it is not set, from the secrets that
+    `kept` returns for the directory STATE_DIR. Raises `ConfigurationError` if there are no secrets."""
     from serverpy.access.links import derive
 
     secrets = tuple(each.get_secret_value() for each in settings.link_secret)
@@ -104,7 +108,7 @@ def _keys(settings: Settings, kept: Callable[[Path], tuple[str, ...]]) -> tuple[
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"signed links need LINK_SECRET, because STATE_DIR cannot be used: {error}") from None
     if not secrets:
-        raise ConfigurationError("signed links need LINK_SECRET or STATE_DIR")
+        raise ConfigurationError("signed links need LINK_SECRET or STATE_DIR: set one of them")
     return tuple(map(derive, secrets))
 
 
@@ -116,7 +120,8 @@ def _base(settings: Settings) -> str:
 
 
 def _token(link: str) -> str:
-    """Return the token in a link, which follows the segment `s` of its path. Returns `link` if it has no such part."""
+    """Return the token in a link: the path segment after `/s/`. Returns `link` unchanged if `/s/` is not in its
+    path."""
     _, found, rest = urlsplit(link).path.rpartition("/s/")
     return rest.partition("/")[0] if found else link
 

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
+from pydantic import SecretStr
 
 from serverpy.access.clients import parse_address
 from serverpy.access.key_file import add_first_admin, load
+from serverpy.access.link_secrets import LinkSecrets
 from serverpy.cli.options import setting_options
 from serverpy.errors import ConfigurationError
 from serverpy.extras import SAMPLE
@@ -174,12 +176,19 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
                 if refusals:
                     raise refusals[0]
         else:
-            os.environ.update(settings.to_environment())
+            os.environ.update(_with_secret(settings).to_environment())
             _supervise(_config(settings, "serverpy.cli.serve:create_worker_app"), listener)
     except SystemExit as exit_:
         if exit_.code == uvicorn.config.STARTUP_FAILURE:
             raise ConfigurationError("the server could not start; the log lines above say why") from None
         raise
+
+
+def _with_secret(settings: Settings) -> Settings:
+    """Return the settings with the secrets that sign links and sessions. Otherwise, if STATE_DIR cannot be used, each
+    process would make a secret of its own, and refuse the links and sessions of the others."""
+    secrets = LinkSecrets([each.get_secret_value() for each in settings.link_secret], settings.state_dir).secrets()
+    return settings.model_copy(update={"link_secret": tuple(map(SecretStr, secrets))})
 
 
 def _supervise(config: uvicorn.Config, listener: socket.socket) -> None:

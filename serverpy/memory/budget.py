@@ -121,7 +121,7 @@ class Budget:
         self._stopped = False
         # The dictionaries serve as ordered sets, so that a waiter can be removed from any position in constant time.
         self._newcomers: dict[_Waiter, None] = {}
-        self._growers: dict[_Waiter, Reservation] = {}
+        self._growers: dict[_Waiter, None] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._reclaimers: list[Callable[[int], int]] = []
@@ -239,15 +239,17 @@ class Budget:
         self._check_size(nbytes, held=reservation.nbytes)
         waiter = _Waiter(nbytes, asyncio.get_running_loop().create_future())
         reservation._growing = waiter
-        self._growers[waiter] = reservation
+        self._growers[waiter] = None
         self._advance()
         try:
             await self._wait(waiter)
-        except asyncio.CancelledError:
-            # The bytes may have been granted in the same turn of the event loop: give them back, unless the release of
-            # the reservation has already done so.
-            if _granted(waiter) and reservation.nbytes:
-                reservation._nbytes -= nbytes
+            if reservation._released:
+                raise _released()
+            reservation._nbytes += nbytes
+        except BaseException:
+            # The bytes may have been granted before the cancellation or the release, in the same turn of the loop. The
+            # reservation does not hold them yet, so that nobody else can give them back.
+            if _granted(waiter):
                 self._give_back(nbytes)
             raise
         finally:
@@ -272,7 +274,7 @@ class Budget:
     def _release(self, reservation: Reservation) -> None:
         if reservation._growing is not None:
             self._growers.pop(reservation._growing, None)
-            _refuse(reservation._growing, RuntimeError("the reservation was released while it waited to grow"))
+            _refuse(reservation._growing, _released())
         self._give_back(reservation._nbytes, streams=1)
         self._advance()
 
@@ -307,10 +309,9 @@ class Budget:
             waiter = next(iter(self._growers))
             if not waiter.future.done() and not self._make_room(waiter.nbytes):
                 break
-            reservation = self._growers.pop(waiter)
+            del self._growers[waiter]
             if not waiter.future.done():
                 self._add(waiter.nbytes)
-                reservation._nbytes += waiter.nbytes
                 waiter.future.set_result(None)
         stuck = [waiter for waiter in self._growers if not waiter.future.done()]
         if stuck and len(stuck) == self._streams:
@@ -385,6 +386,10 @@ class Budget:
 
 def _draining() -> Draining:
     return Draining("The server is about to stop.")
+
+
+def _released() -> RuntimeError:
+    return RuntimeError("the reservation was released while it waited to grow")
 
 
 def _granted(waiter: _Waiter) -> bool:

@@ -143,7 +143,7 @@ class Client:
         self._source = (network.source_address, 0) if network.source_address else None
         self._ca_file = network.ca_file
         self._lender = lender
-        self._resolver = Resolver(lookup=lookup)
+        self._resolver = Resolver(lookup=lookup, is_remote=network.proxy_dns == "remote")
         self._routes = Routes()
         self._tls: ssl.SSLContext | None = None
         self._buffers = Buffers()
@@ -216,8 +216,8 @@ class Client:
         return Response(self, request.url, origin, connection, exchange)
 
     async def resolve(self, origin: Origin) -> tuple[str, ...]:
-        """Resolve the host of `origin` to the addresses to connect to. Raises the errors of `Resolver.resolve`. The
-        caller sets a timeout."""
+        """Return the addresses of `origin`, or its name if the proxy resolves names. Raises the errors of
+        `Resolver.resolve`. The caller sets a timeout."""
         return await self._resolver.resolve(self._guard, origin.host, origin.port)
 
     async def _connect(self, origin: Origin) -> Connection:

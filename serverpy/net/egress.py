@@ -78,7 +78,8 @@ class Egress:
     """The filtering proxy, on the event loop on which `start` was awaited. Its owner calls `aclose` on the same loop.
 
     The operator has chosen the upstream proxy of `network` (http, socks4, socks5): the filtering proxy connects to it
-    without a check. It sends the upstream proxy the checked address, or a request in absolute form (`proxies.py`).
+    without a check. It sends the upstream proxy the checked address, a request in absolute form (`proxies.py`) or, if
+    the proxy resolves names, the name.
     `lookup` replaces the system's resolver. Other proxies of the loop may share `routes`.
     """
 
@@ -95,7 +96,7 @@ class Egress:
         self._routes = routes or Routes()
         self._connector = _connector(network.proxy, network.source_address)
         self._limits = limits
-        self._resolver = Resolver(client=id(self), lookup=lookup)
+        self._resolver = Resolver(client=id(self), lookup=lookup, is_remote=network.proxy_dns == "remote")
         self._token = secrets.token_urlsafe(24)
         self._expected = b"Basic " + base64.b64encode(f"{_USER}:{self._token}".encode())
         self._port = 0

@@ -38,6 +38,10 @@ if the name does not resolve."""
 log = logging.getLogger(__name__)
 
 MAX_URL_CHARACTERS = 8192
+INNER = "This address is not on the public internet and may not be reached."
+_INNER_DOMAINS = frozenset({"corp", "home", "internal", "intranet", "lan", "local", "localdomain", "localhost"})
+"""Domains that no public DNS has (RFC 6761, RFC 6762, ICANN's list of name collisions), but networks of the proxy may
+have."""
 _LOCALHOST = re.compile(r"(?:^|\.)localhost\.?$", re.IGNORECASE)
 """Matches the names of this machine (RFC 6761 §6.3), which are no secret."""
 _MAX_UNQUOTINGS = 8
@@ -164,7 +168,7 @@ class Guard:
         if any(network.covers(target, port) for network in self.allow):
             return
         if not is_public(target):
-            raise TargetForbidden("This address is not on the public internet and may not be reached.")
+            raise TargetForbidden(INNER)
         if port in self.deny_ports:
             raise TargetForbidden(f"This server must not connect to port {port}.")
 
@@ -229,15 +233,20 @@ class UnusableName(UpstreamFailed):
         super().__init__(f"The host name {host[:253]!r} does not resolve to an address that may be reached.")
 
 
-async def resolve_host(guard: Guard, host: str, port: int, *, lookup: Lookup = look_up) -> tuple[str, ...]:
+async def resolve_host(
+    guard: Guard, host: str, port: int, *, lookup: Lookup = look_up, is_remote: bool = False
+) -> tuple[str, ...]:
     """Resolve `host` to the numeric addresses to connect to, in order. The guard checks all addresses; if one address
     is forbidden, the name is forbidden.
 
     `host` is a name or a bare address (no brackets). A name is looked up once, with `lookup`; the caller sets a
-    timeout. Raises TargetForbidden if `host` is a forbidden address, or a name of this machine (`localhost`), and
-    UnusableName if `host` is a name that does not resolve or leads to a forbidden address.
+    timeout. If `is_remote`, the operator's proxy looks the name up, and the result is the name itself. Raises
+    TargetForbidden if `host` is a forbidden address, or a name of this machine (`localhost`), and UnusableName if
+    `host` is a name that does not resolve or leads to a forbidden address.
     """
     literal = _literal(host)
+    if is_remote and literal is None:
+        return (_remote_name(guard, host, port),)
     found = [literal] if literal else await _look_up(host, port, lookup)
     try:
         for address in found:
@@ -263,6 +272,21 @@ def _literal(host: str) -> str | None:
         if re.fullmatch(r"[0-9]+|0[xX][0-9A-Fa-f]*", last_label):
             raise TargetForbidden("The host must be a name, or an IP address in its usual form.") from None
         return None
+
+
+def _remote_name(guard: Guard, host: str, port: int) -> str:
+    """Return the name that the proxy is to resolve. Raises TargetForbidden if the name or the port is forbidden
+    whatever the name resolves to, UpstreamFailed if the name is invalid."""
+    try:
+        name = _encoded_host(host)
+    except ValueError as error:
+        raise UnusableName(host) from error
+    labels = name.lower().removesuffix(".").split(".")
+    if len(labels) == 1 or labels[-1] in _INNER_DOMAINS or labels[-2:] == ["home", "arpa"]:
+        raise TargetForbidden(INNER)
+    if not 0 < port < 65536 or port in guard.deny_ports:
+        raise TargetForbidden(f"This server must not connect to port {port}.")
+    return name
 
 
 async def _look_up(host: str, port: int, lookup: Lookup) -> Sequence[str]:

@@ -1,11 +1,12 @@
-"""Connections through the operator's PROXY (http, socks4, socks5) to addresses that the guard has checked. The schemes
-`socks4a` and `socks5h`, with which a client asks the proxy to resolve names, are treated like `socks4` and `socks5`.
+"""Connections through the operator's PROXY (http, socks4, socks5) to addresses that the guard has checked or, if
+PROXY_DNS is `remote`, to names that the proxy resolves. The schemes `socks4a` and `socks5h`, with which a client asks
+the proxy to resolve names, are treated like `socks4` and `socks5`: PROXY_DNS decides.
 
-The guard does not check the proxy itself, because the operator has set it. The proxy receives the address, not the host
-name, so that it does not resolve the name again. An exception is an http proxy that allows no CONNECT to the port of an
-`http://` URL (Squid allows CONNECT to port 443 only): such a proxy gets the request itself, in absolute form (RFC 9112
-§3.2.2), which must contain the name of the host. Even then, the guard has checked the addresses to which this machine
-resolves the name.
+The guard does not check the proxy itself, because the operator has set it. Unless PROXY_DNS is `remote`, the proxy
+receives the address, not the host name, so that it does not resolve the name again. An exception is an http proxy that
+allows no CONNECT to the port of an `http://` URL (Squid allows CONNECT to port 443 only): such a proxy gets the request
+itself, in absolute form (RFC 9112 §3.2.2), which must contain the name of the host. Even then, the guard has checked
+the addresses to which this machine resolves the name.
 """
 
 from __future__ import annotations
@@ -80,8 +81,9 @@ class UpstreamProxy:
         object.__setattr__(self, "kind", kind)
 
     def takes(self, address: str) -> bool:
-        """Return whether the proxy can connect to `address`. SOCKS4 supports only IPv4 addresses."""
-        return self.kind is not ProxyType.SOCKS4 or ip_address(address).version == 4
+        """Return whether the proxy can connect to `address`, which may be a name. SOCKS4 supports only IPv4 addresses
+        and, by its extension 4a, names."""
+        return self.kind is not ProxyType.SOCKS4 or not _is_address(address) or ip_address(address).version == 4
 
     async def open_for(self, scheme: str, address: str, port: int) -> tuple[socket.socket, AbsoluteForm | None]:
         """Return a connection to the address through the proxy (the result of `open`), and None. If the proxy allows no
@@ -107,7 +109,8 @@ class UpstreamProxy:
         if self.kind is ProxyType.HTTP:
             return await self._open_http(address, port)
         try:
-            return await Proxy.from_url(self.url).connect(address, port, local_addr=self._local)
+            proxy = Proxy.from_url(self.url, rdns=not _is_address(address))
+            return await proxy.connect(address, port, local_addr=self._local)
         except ProxyError as error:
             raise ConnectionError("the proxy refused the connection") from error
 
@@ -150,6 +153,14 @@ class UpstreamProxy:
             sock.close()
             raise
         return sock
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _authorization(user: str | None, password: str | None) -> tuple[tuple[str, str], ...]:

@@ -42,8 +42,8 @@ class Mismatch(UpstreamFailed):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The bytes that a response contains: from offset `first` to before offset `end`, out of a file of `total` bytes.
-    `end` and `total` are None if the response does not state them."""
+    """The bytes that a response contains: from offset `first` up to, but not including, offset `end`, out of a file of
+    `total` bytes. `end` and `total` are None if the response does not state them."""
 
     first: int
     end: int | None

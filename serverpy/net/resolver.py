@@ -25,9 +25,12 @@ MAX_FAILED = 1024
 
 class Resolver:
     """The look-ups of one event loop. `client` is who asks, if `asking_client` does not tell. `lookup` replaces the
-    system's resolver."""
+    system's resolver. `is_remote` tells that the operator's proxy resolves names."""
 
-    def __init__(self, client: Hashable | None = None, lookup: Lookup | None = None) -> None:
+    def __init__(
+        self, client: Hashable | None = None, lookup: Lookup | None = None, *, is_remote: bool = False
+    ) -> None:
+        self._is_remote = is_remote
         self._client = client
         self._lookup = lookup or self._look_up
         self._jobs: dict[str, Job] = {}
@@ -42,7 +45,7 @@ class Resolver:
         if until is not None and until > time.monotonic():
             raise UnusableName(host)
         try:
-            return await resolve_host(guard, host, port, lookup=self._lookup)
+            return await resolve_host(guard, host, port, lookup=self._lookup, is_remote=self._is_remote)
         except UnusableName:
             self._failed[key] = time.monotonic() + FAILED_SECONDS
             self._failed.move_to_end(key)

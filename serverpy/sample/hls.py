@@ -71,8 +71,7 @@ def _byte_ranges(folder: Path) -> None:
 
 
 def _byte_ranges_fmp4(folder: Path) -> None:
-    """Write the shape in which all segments of fragmented MP4, and the initialization section, are byte ranges of one
-    file."""
+    """Write the playlist whose fragmented MP4 segments, and the initialization section, are byte ranges of one file."""
     _like(folder, "fmp4")
     for variant in VARIANTS:
         source = folder.parent / "fmp4"

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from serverpy.extraction.sites import Sites
 from serverpy.memory import profile as profiles
 from serverpy.net.ports import BAD_PORTS
-from serverpy.options import ClientLimits, Identity, Limits, Network, Sockets, Targets, Timeouts
+from serverpy.options import ClientLimits, Identity, Limits, Network, ProxyDns, Sockets, Targets, Timeouts
 from serverpy.settings.sources import CONFIG_VARIABLE, PREFIX, SourcedSettings, environment_name
 from serverpy.settings.types import (
     Count,
@@ -83,31 +83,31 @@ class Settings(SourcedSettings):
 
     profile: ProfileName = setting(
         "Size of the server, which sets the defaults of MAX_WORKERS, QUEUE_CHUNKS, MAX_STREAMS and MEMORY_BUDGET. "
-        "`auto` chooses the size by the memory and the CPU cores of the machine or the cgroup.",
+        "`auto` chooses the size according to the memory and the CPU cores of the machine or the cgroup.",
         default="auto",
     )
     extract_workers: Count = setting(
-        "Maximum number of extractions that run at once. Extractions hold Python's interpreter lock, "
-        "so a larger number only delays each of them.",
+        "Maximum number of page extractions that run at once. Extractions hold Python's interpreter lock, "
+        "so a larger number only makes each extraction slower.",
         default=2,
         unit="threads",
     )
     worker_idle: SecondsOrNever = setting(
-        "Time after which the server stops the idle process that runs yt-dlp (about 55 MB). Starting it again takes a "
-        "second or two. 0 keeps the process for ever.",
+        "Idle time after which the server stops the process that runs yt-dlp, to free about 55 MB of memory. "
+        "Starting the process again takes one or two seconds. 0 keeps the process running.",
         default=300.0,
         unit="seconds",
     )
     max_workers: Count = setting(
         "Maximum number of streams of the embedded method that run at once, each in a thread of its "
-        "own. Further requests for this method wait.",
+        "own. Requests for this method that exceed the limit wait.",
         default_factory=_by_profile("max_workers"),
         unit="threads",
         shown="by profile",
     )
     max_children: Count = setting(
         "Maximum number of streams of the subprocess method that run at once, each in a child "
-        "process of its own. A child process takes about 55 MB, which MEMORY_BUDGET does not count.",
+        "process of its own. A child process takes about 55 MB of memory, which MEMORY_BUDGET does not include.",
         default=2,
         unit="processes",
     )
@@ -120,12 +120,12 @@ class Settings(SourcedSettings):
     )
     chunk_bytes: Annotated[Size, Field(ge=1024, le=16 * 1024 * 1024)] = setting(
         "Maximum number of bytes that a stream of the embedded or subprocess method reads from its pipe at once. Such "
-        "a stream holds two chunks of this size. The relay method does not use this setting.",
+        "a stream holds two chunks of this size in memory. The relay method does not use this setting.",
         default=65536,
         unit="bytes",
     )
     max_streams: Count = setting(
-        "Maximum number of streams that run at once. Further requests wait up to WAIT_SECONDS, and "
+        "Maximum number of streams that run at once. Requests that exceed the limit wait up to WAIT_SECONDS, and "
         "then get a 503 response with `Retry-After`.",
         default_factory=_by_profile("max_streams"),
         unit="streams",
@@ -140,7 +140,8 @@ class Settings(SourcedSettings):
     )
 
     wait_seconds: Seconds = setting(
-        "Maximum time that a request waits for a free place before it gets a 503 response.",
+        "Maximum time that a request waits while the server has reached MAX_STREAMS or MEMORY_BUDGET. Then the request "
+        "gets a 503 response.",
         default=15.0,
         unit="seconds",
     )
@@ -153,10 +154,10 @@ class Settings(SourcedSettings):
         unit="seconds",
     )
     connect_timeout: PositiveSeconds = setting(
-        "Maximum time that a connection to a site or media server may take to open.", default=10.0, unit="seconds"
+        "Maximum time that opening a connection to a site or media server may take.", default=10.0, unit="seconds"
     )
     drain_seconds: Seconds = setting(
-        "Maximum time that running streams may continue after the server was told to stop.",
+        "Maximum time that running streams may continue after the server has received a signal to stop.",
         default=30.0,
         unit="seconds",
     )
@@ -184,7 +185,7 @@ class Settings(SourcedSettings):
         unit="list",
     )
     deny_ports: Ports = setting(
-        "Ports that the server does not connect to, except if ALLOW_NETWORKS allows the connection.",
+        "Ports that the server does not connect to, unless ALLOW_NETWORKS allows the connection.",
         default=BAD_PORTS,
         unit="list",
         shown="the bad ports of WHATWG Fetch",
@@ -202,36 +203,41 @@ class Settings(SourcedSettings):
     api_keys_file: OptionalPath = setting(
         "File with the API keys (docs/access.md); changes take effect without a restart.", default=None
     )
-    require_key: bool = setting("Whether every request needs a key or a signed link.", default=False)
+    require_key: bool = setting(
+        "Whether clients need an API key or a signed link. A few routes, such as `/ready` and `/login`, need neither.",
+        default=False,
+    )
     admin_networks: Networks = setting(
-        "Clients that may read `/health`, `/metrics` and the like without an admin key; with REQUIRE_KEY only these "
-        "two.",
+        "Addresses and networks of clients that may read `/health` and `/metrics`, and see and end all streams, "
+        "without an admin key. With REQUIRE_KEY, they need a key to see or end streams.",
         default=("127.0.0.0/8", "::1"),
         unit="list",
         shown="loopback",
     )
     link_secret: Secrets = setting(
-        "Secrets that sign links: the first one signs, all of them open links. Set it in the environment or the file: "
-        "other users of the machine can see options.",
+        "Secrets that sign links: the first one signs new links, and a link that any of them signed is valid. Set them "
+        "in the environment or in serverpy.toml, because other users of the machine can see command-line options.",
         default=(),
         unit="list",
         shown="random at first need, kept in STATE_DIR",
     )
     link_ttl: PositiveSeconds = setting("Default lifetime of a signed link.", default=21600.0, unit="seconds")
     state_dir: OptionalDirectory = setting(
-        "Directory of what the server keeps for its next start: the secret of signed links. The server makes it, with "
-        "mode 0700, when it needs it. `none`: keep nothing.",
+        "Directory in which the server stores the secret that signs links, if LINK_SECRET is not set. The server "
+        "creates the directory with mode 0700 when it first needs it. With `none`, the server stores no secret.",
         default_factory=_state_directory,
         shown="`$XDG_STATE_HOME/serverpy`, or `~/.local/state/serverpy`",
     )
     rate_limit: OptionalRate = setting(
-        "Extractions that each key or address (IPv6: each /64) may start, in the syntax of the `limits` library; "
-        "cached pages do not count. The default does not apply to clients on this machine, other values do.",
+        "Maximum rate of page extractions for each API key or client address (IPv6: each /64), in the syntax of the "
+        "`limits` library. Requests for cached pages are not counted. The default does not apply to clients on the "
+        "server's own machine; any other value applies to them, too.",
         default=DEFAULT_RATE,
     )
     client_streams: Count = setting(
-        "Streams at once of each key or address (IPv6: each /64); further ones get 429. Clients on this machine may "
-        "open any number, unless they use a key.",
+        "Maximum number of open streams for each API key or client address (IPv6: each /64). Requests that exceed the "
+        "limit get a 429 response. Clients on the server's own machine may open any number of streams, unless they use "
+        "a key.",
         default_factory=lambda data: max(1, int(data["max_streams"]) // 4),
         unit="streams",
         shown="MAX_STREAMS / 4",
@@ -248,10 +254,10 @@ class Settings(SourcedSettings):
     )
 
     allowed_hosts: HostNames = setting(
-        "Host names that this server answers for, besides IP addresses, `localhost`, HOST and the host of PUBLIC_URL. "
-        "A request for another host gets a 421 response (protection from DNS rebinding). The setting is needed if "
-        "clients reach the server under a host name, for example by DNS, in Docker, or through a reverse proxy that "
-        "passes the Host header on.",
+        "Host names that the server accepts in the Host header, besides IP addresses, `localhost`, HOST and the host "
+        "of PUBLIC_URL. A request with another Host gets a 421 response (protection from DNS rebinding). The setting "
+        "is needed if clients reach the server by a host name, for example in Docker, or through a reverse proxy that "
+        "passes the Host header on. With REQUIRE_KEY or OPEN, the server accepts every Host.",
         default=(),
         unit="list",
     )
@@ -260,34 +266,42 @@ class Settings(SourcedSettings):
         default=None,
     )
     root_path: RootPath = setting(
-        "Path below which a reverse proxy offers this server: `/media`. The proxy may remove it from requests or leave "
-        "it.",
+        "Path below which a reverse proxy publishes this server, for example `/media`. The proxy may remove the path "
+        "from requests, but need not.",
         default="",
     )
     open: bool = setting(
-        "Serve everybody: listen on other addresses than loopback and serve requests from proxies without REQUIRE_KEY. "
-        "Also answer for every Host, which turns the check of ALLOWED_HOSTS off.",
+        "Whether everybody may use the server without a key. Without REQUIRE_KEY, the server listens on addresses "
+        "other than loopback, and serves requests from proxies, only if OPEN is set. With OPEN, the server also "
+        "accepts every Host (see ALLOWED_HOSTS).",
         default=False,
     )
 
     proxy: OptionalProxy = setting(
         "URL of a proxy for extractions and media requests, with its port. The scheme is http, socks4, socks4a, socks5 "
-        "or socks5h. The server sends the proxy IP addresses, never host names.",
+        "or socks5h.",
         default=None,
+    )
+    proxy_dns: ProxyDns = setting(
+        "Who resolves the host names of pages and media if PROXY is set. `local`: this server, which checks the "
+        "addresses and sends them to the proxy. `remote`: the proxy. Then no name leaves this machine by DNS, and "
+        "names that only the proxy knows (`.onion`) can be reached. The proxy itself must refuse private addresses.",
+        default="local",
     )
     cookies_file: OptionalFile = setting(
         "File with cookies in Netscape format, which the server sends with extractions and media requests.",
         default=None,
     )
     impersonate: OptionalWord = setting(
-        "Browser that requests impersonate, under yt-dlp's name for it, for example `chrome` or `chrome-120`.",
+        "Browser that the server impersonates in requests to sites and media servers, by yt-dlp's name for it, for "
+        "example `chrome` or `chrome-120`.",
         default=None,
     )
     source_address: OptionalAddress = setting(
         "Local IP address from which the server makes its outgoing connections.", default=None
     )
     ca_file: OptionalFile = setting(
-        "PEM file with CA certificates that the server trusts in addition to the usual ones.", default=None
+        "PEM file with CA certificates that the server trusts in addition to the default CA certificates.", default=None
     )
 
     max_duration: OptionalSeconds = setting(
@@ -295,7 +309,7 @@ class Settings(SourcedSettings):
     )
     max_bytes: OptionalSize = setting("Maximum size of media that the server streams.", default=None, unit="bytes")
 
-    log_level: LogLevel = setting("Lowest level of messages that the server logs.", default="info")
+    log_level: LogLevel = setting("Lowest level of the log messages that the server writes.", default="info")
     log_format: LogFormat = setting("Format of log lines: text, or one JSON object per line.", default="text")
 
     @model_validator(mode="after")
@@ -304,12 +318,13 @@ class Settings(SourcedSettings):
         version does not support, because the server must not accept such a setting and then ignore it. Raises
         `ValueError` with one line for each fault."""
         faults = {
-            "QUEUE_CHUNKS × CHUNK_BYTES is more than MEMORY_BUDGET: no stream would ever fit": (
+            "QUEUE_CHUNKS × CHUNK_BYTES is more than MEMORY_BUDGET, so no stream can start: change one of them": (
                 self.queue_chunks * self.chunk_bytes > self.memory_budget
             ),
-            "REQUIRE_KEY: set API_KEYS_FILE, too; `serverpy serve --create-key` makes the file and a first key": (
+            "REQUIRE_KEY: set API_KEYS_FILE, too; `serverpy serve --create-key` creates the file and an admin key": (
                 self.require_key and self.api_keys_file is None
             ),
+            "PROXY_DNS: `remote` needs PROXY": self.proxy_dns == "remote" and self.proxy is None,
             "STATE_URL: only memory:// is available in this version": self.state_url != "memory://",
         }
         if any(faults.values()):
@@ -334,12 +349,13 @@ class Settings(SourcedSettings):
 
     @property
     def served_hosts(self) -> frozenset[str] | None:
-        """The names that the server answers for besides IP addresses and `localhost`; None for all names."""
+        """The host names that the server accepts in Host besides IP addresses and `localhost`. None if it accepts
+        all."""
         return None if self.open or self.require_key else self.own_hosts
 
     @property
     def own_hosts(self) -> frozenset[str]:
-        """The names of this server that the settings name."""
+        """The host names of this server: HOST, the host of PUBLIC_URL, and ALLOWED_HOSTS."""
         public = None if self.public_url is None else urlsplit(self.public_url).hostname
         own = [host_name(name) for name in (self.host, public) if name and ":" not in name]
         return frozenset({*own, *self.allowed_hosts})
@@ -350,7 +366,12 @@ class Settings(SourcedSettings):
 
     @property
     def network(self) -> Network:
-        return Network(proxy=self.proxy, source_address=self.source_address, ca_file=_text(self.ca_file))
+        return Network(
+            proxy=self.proxy,
+            proxy_dns=self.proxy_dns,
+            source_address=self.source_address,
+            ca_file=_text(self.ca_file),
+        )
 
     @property
     def identity(self) -> Identity:
@@ -358,7 +379,8 @@ class Settings(SourcedSettings):
 
     @property
     def client_limits(self) -> ClientLimits:
-        """The limits of one client. The default of RATE_LIMIT is for strangers, not for programs on this machine."""
+        """The limits of each client. The default of RATE_LIMIT does not apply to clients on the server's own
+        machine."""
         local_rate = None if self.rate_limit == DEFAULT_RATE else self.rate_limit
         return ClientLimits(rate=self.rate_limit, local_rate=local_rate, streams=self.client_streams)
 
@@ -380,8 +402,8 @@ def _text(path: Path | None) -> str | None:
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Load the settings of this process. An override of None counts as not given. Raises `ConfigurationError` if a
-    setting is invalid. Logs a warning for variables that look like settings but are not."""
+    """Load the settings of this process. An override of None has no effect. Raises `ConfigurationError` if a
+    setting is invalid. Logs a warning for environment variables that look like settings but are not."""
     settings = Settings(**{name: value for name, value in overrides.items() if value is not None})
     known = {CONFIG_VARIABLE, *(environment_name(name) for name in Settings.model_fields)}
     for name in sorted(os.environ):

@@ -99,7 +99,7 @@ def _unset(value: object) -> object:
 
 
 def _never(value: object) -> object:
-    """Return 0 if `value` is empty or the word `none`, otherwise `value`. This is for durations of which 0 means "for
+    """Return 0 if `value` is empty or the word `none`, otherwise `value`. This is for durations for which 0 means "for
     ever"."""
     return 0.0 if _unset(value) is None else value
 

@@ -1,4 +1,4 @@
-"""The client of a request: who it is behind proxies, and when it counts as being on this machine."""
+"""Tests of the client of a request: its address behind proxies, and whether it is on this machine."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def forwarded(*values: str, proto: str | None = None, peer: str = "127.0.0.1") -
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LocalHost.:8000", "[::1]", "[::1]:8000", "192.0.2.1"])
-def test_a_client_on_loopback_is_local(peer: str, host: str) -> None:
+def test_a_client_with_a_loopback_address_is_local_if_host_is_an_ip_address_or_localhost(peer: str, host: str) -> None:
     assert client_of(peer, [(b"host", host.encode())]).is_local
 
 
 @pytest.mark.parametrize("peer", ["192.0.2.1", "10.0.0.1", "::ffff:192.0.2.1", "2001:db8::1", "", "/run/socket"])
-def test_a_client_elsewhere_is_not_local(peer: str) -> None:
+def test_a_client_without_a_loopback_address_is_not_local(peer: str) -> None:
     assert not client_of(peer, [HOST]).is_local
 
 
@@ -41,20 +41,20 @@ def test_a_client_elsewhere_is_not_local(peer: str) -> None:
     ],
 )
 @pytest.mark.parametrize("value", [b"127.0.0.1", b"", b"for=127.0.0.1"])
-def test_a_request_that_passed_a_proxy_is_not_local(field: bytes, value: bytes) -> None:
+def test_a_request_with_a_header_field_of_a_proxy_is_not_local(field: bytes, value: bytes) -> None:
     client = client_of("127.0.0.1", [HOST, (field, value)])
     assert (client.is_local, client.is_proxied, client.is_known) == (False, True, False)
 
 
 @pytest.mark.parametrize("host", [None, "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "[::1"])
-def test_a_request_for_another_host_name_is_not_local(host: str | None) -> None:
-    """A page can let its own name resolve to loopback (DNS rebinding)."""
+def test_a_request_whose_host_is_neither_an_ip_address_nor_localhost_is_not_local(host: str | None) -> None:
+    """A page of another site can make its host name resolve to a loopback address (DNS rebinding)."""
     fields = [] if host is None else [(b"host", host.encode())]
     assert not client_of("127.0.0.1", fields).is_local
 
 
 @pytest.mark.parametrize("host", ["[127.0.0.1]", "[::1]x", "::1", "127.1", "0x7f.1", "a" * 300, "ä", "[::1]]"])
-def test_an_odd_host_does_not_name_this_machine(host: str) -> None:
+def test_a_host_that_is_neither_a_valid_ip_literal_nor_localhost_does_not_name_this_machine(host: str) -> None:
     assert not names_this_machine(host.encode())
 
 
@@ -73,23 +73,30 @@ def test_an_odd_host_does_not_name_this_machine(host: str) -> None:
         (["10.1.2.3"], "10.1.2.3"),
     ],
 )
-def test_a_trusted_proxy_names_its_client(values: list[str], address: str) -> None:
+def test_the_client_is_the_last_address_in_x_forwarded_for_that_is_not_a_trusted_proxy(
+    values: list[str], address: str
+) -> None:
     client = forwarded(*values)
     assert (client.address, client.is_known, client.is_proxied, client.is_local) == (address, True, True, False)
 
 
 @pytest.mark.parametrize("value", ["", "unknown", "_hidden", "192.0.2.1, unknown", "1.2.3", "ä", "192.0.2.1,"])
-def test_a_client_that_a_trusted_proxy_does_not_name_is_not_known(value: str) -> None:
+def test_the_client_is_not_known_if_x_forwarded_for_does_not_end_in_an_ip_address(value: str) -> None:
     client = forwarded(value)
     assert (client.address, client.is_known, client.is_proxied) == ("127.0.0.1", False, True)
 
 
-def test_a_client_cannot_name_another_address_through_a_proxy() -> None:
-    """Each proxy appends the address that it sees: what the client has sent stands before."""
+@pytest.mark.parametrize("value", ["unknown, 10.1.2.3", "192.0.2.1, _hidden, 127.0.0.1, 10.1.2.3"])
+def test_a_trusted_proxy_is_not_the_client_if_the_address_before_it_cannot_be_parsed(value: str) -> None:
+    assert not forwarded(value).is_known
+
+
+def test_an_address_that_the_client_itself_puts_into_x_forwarded_for_is_ignored() -> None:
+    """Each proxy appends the address of its peer to X-Forwarded-For, so what the client has sent comes first."""
     assert forwarded("127.0.0.1, 192.0.2.66").address == "192.0.2.66"
 
 
-def test_the_fields_of_a_proxy_that_is_not_trusted_are_not_believed() -> None:
+def test_the_x_forwarded_fields_of_an_untrusted_proxy_are_ignored() -> None:
     client = forwarded("127.0.0.1", proto="https", peer="192.0.2.7")
     assert (client.address, client.is_known, client.scheme) == ("192.0.2.7", False, None)
 
@@ -97,7 +104,9 @@ def test_the_fields_of_a_proxy_that_is_not_trusted_are_not_believed() -> None:
 @pytest.mark.parametrize(
     ("proto", "scheme"), [("https", "https"), (" HTTP ", "http"), ("ws", None), ("https, http", None), ("", None)]
 )
-def test_a_trusted_proxy_names_the_scheme(proto: str, scheme: str | None) -> None:
+def test_the_scheme_is_the_one_in_x_forwarded_proto_of_a_trusted_proxy_if_it_is_http_or_https(
+    proto: str, scheme: str | None
+) -> None:
     assert forwarded("192.0.2.1", proto=proto).scheme == scheme
 
 
@@ -112,5 +121,7 @@ def test_a_trusted_proxy_names_the_scheme(proto: str, scheme: str | None) -> Non
         ("", ""),
     ],
 )
-def test_the_network_of_a_client_is_its_ipv4_address_or_its_64(address: str, network: str) -> None:
+def test_the_network_of_a_client_is_its_ipv4_address_or_the_slash_64_of_its_ipv6_address(
+    address: str, network: str
+) -> None:
     assert network_of(address) == network

@@ -1,4 +1,4 @@
-"""Credentials in header fields: the accepted forms, and the refused ones."""
+"""Tests of the credentials in header fields: which forms the server accepts, and which it refuses."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def basic(text: bytes) -> bytes:
         b"api-key " + KEY,
     ],
 )
-def test_a_key_is_the_token_of_bearer_or_api_key(value: bytes) -> None:
+def test_an_api_key_can_be_sent_with_the_schemes_bearer_and_api_key(value: bytes) -> None:
     assert credentials_of([(b"authorization", value)]) == Credentials(secret=KEY)
 
 
 @pytest.mark.parametrize("user", [b"", b"x", b"key", "ä".encode()])
-def test_a_key_is_the_password_of_basic(user: bytes) -> None:
+def test_an_api_key_can_be_sent_as_the_basic_password_with_any_user_name(user: bytes) -> None:
     found = credentials_of([(b"authorization", basic(user + b":" + KEY))])
     assert found == Credentials(secret=KEY, are_ambient=True)
 
 
-def test_a_password_may_contain_colons() -> None:
+def test_the_password_of_basic_credentials_may_contain_colons() -> None:
     found = credentials_of([(b"authorization", basic(b"x:a:b"))])
     assert found is not None
     assert found.secret == b"a:b"
@@ -52,12 +52,12 @@ def test_a_password_may_contain_colons() -> None:
         basic(b"x:" + KEY)[:-1],
     ],
 )
-def test_malformed_credentials_are_invalid(value: bytes) -> None:
+def test_a_malformed_authorization_field_raises_key_invalid(value: bytes) -> None:
     with pytest.raises(KeyInvalid):
         credentials_of([(b"authorization", value)])
 
 
-def test_two_authorization_fields_are_invalid() -> None:
+def test_two_authorization_fields_raise_key_invalid() -> None:
     field = (b"authorization", b"Bearer " + KEY)
     with pytest.raises(KeyInvalid):
         credentials_of([field, field])
@@ -76,20 +76,20 @@ def test_two_authorization_fields_are_invalid() -> None:
         (b"", None),
     ],
 )
-def test_a_session_is_the_value_of_its_cookie(cookie: bytes, session: bytes | None) -> None:
+def test_the_session_is_the_value_of_the_cookie_serverpy_session(cookie: bytes, session: bytes | None) -> None:
     found = credentials_of([(b"cookie", cookie)])
     assert found == (None if session is None else Credentials(session=session, are_ambient=True))
 
 
-def test_a_key_takes_precedence_over_a_session() -> None:
+def test_an_api_key_takes_precedence_over_a_session_cookie() -> None:
     fields = [(b"cookie", b"serverpy_session=abc"), (b"authorization", b"Bearer " + KEY)]
     assert credentials_of(fields) == Credentials(secret=KEY)
 
 
-def test_a_request_without_credentials_has_none() -> None:
+def test_a_request_without_authorization_and_cookie_has_no_credentials() -> None:
     assert credentials_of([(b"host", b"a")]) is None
 
 
-def test_a_secret_is_visible_ascii() -> None:
+def test_a_secret_has_1_to_256_visible_ascii_characters() -> None:
     assert is_secret(KEY)
     assert not any(map(is_secret, (b"", b"a b", b"a\n", b"\x7f", "ä".encode(), 257 * b"a")))

@@ -1,4 +1,4 @@
-"""The keys file: changes take effect without a restart, faults keep the old keys, and writing it is atomic."""
+"""Tests of the keys file: when it is read again, what happens if it is invalid, and that writing it is atomic."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at the file each time."""
+    """Make `KeyFile.current` check the file at every call."""
     monkeypatch.setattr(key_file, "CHECK_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("often")
-async def test_a_changed_file_is_read_again(path: Path) -> None:
+async def test_a_changed_keys_file_is_read_again(path: Path) -> None:
     path.write_text(format_key(key("a")))
     file = KeyFile(path)
     assert names(await file.current()) == ["a"]
@@ -48,7 +48,7 @@ async def test_a_changed_file_is_read_again(path: Path) -> None:
     assert names(await file.current()) == ["b"]
 
 
-async def test_the_file_is_looked_at_once_a_second(path: Path) -> None:
+async def test_the_keys_file_is_checked_for_changes_at_most_once_a_second(path: Path) -> None:
     path.write_text(format_key(key("a")))
     file = KeyFile(path)
     path.write_text("")
@@ -57,7 +57,7 @@ async def test_the_file_is_looked_at_once_a_second(path: Path) -> None:
 
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("content", [b"[keys.a", b"\xff", b"[keys.b]\nsha256 = 'hush'", None])
-async def test_a_faulty_file_keeps_the_old_keys_and_logs_one_error(
+async def test_the_old_keys_stay_valid_and_one_error_is_logged_while_the_keys_file_is_invalid_or_missing(
     path: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     path.write_text(format_key(key("a")))
@@ -71,28 +71,28 @@ async def test_a_faulty_file_keeps_the_old_keys_and_logs_one_error(
             assert names(await file.current()) == ["a"]
     (record,) = caplog.records
     assert record.levelname == "ERROR"
-    assert "the keys stay as they were: API_KEYS_FILE: " in record.message
+    assert "the previous API keys stay in effect until the keys file is corrected: API_KEYS_FILE: " in record.message
     assert "hush" not in record.message
     path.write_text(format_key(key("c")))
     assert names(await file.current()) == ["c"]
 
 
 @pytest.mark.parametrize("content", [b"[keys.a", None])
-def test_a_server_does_not_start_with_a_faulty_file(path: Path, content: bytes | None) -> None:
+def test_an_invalid_or_missing_keys_file_raises_configuration_error_at_start(path: Path, content: bytes | None) -> None:
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=f"^API_KEYS_FILE: {path}"):
         KeyFile(path)
 
 
-def test_a_file_that_is_too_large_is_not_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_keys_file_that_is_too_large_raises_configuration_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(key_file, "MAX_BYTES", 100)
     path.write_text("#" * 101)
     with pytest.raises(ConfigurationError, match="too large"):
         load(path)
 
 
-def test_a_new_file_belongs_to_its_owner_alone(path: Path) -> None:
+def test_only_the_owner_can_read_the_keys_file_after_a_key_is_added(path: Path) -> None:
     umask = os.umask(0)
     try:
         add(path, lambda _keys: key("a"))
@@ -106,7 +106,7 @@ def test_a_new_file_belongs_to_its_owner_alone(path: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == ["keys.toml"]
 
 
-def test_the_file_behind_a_symbolic_link_is_changed(path: Path, tmp_path: Path) -> None:
+def test_adding_a_key_changes_the_target_of_a_symbolic_link_and_keeps_the_link(path: Path, tmp_path: Path) -> None:
     real = tmp_path / "real.toml"
     real.touch()
     path.symlink_to(real)
@@ -115,7 +115,7 @@ def test_the_file_behind_a_symbolic_link_is_changed(path: Path, tmp_path: Path) 
     assert names(load(real)) == ["a"]
 
 
-def test_comments_and_other_keys_survive_a_change(path: Path) -> None:
+def test_adding_or_revoking_a_key_preserves_the_comments_and_the_other_keys(path: Path) -> None:
     text = f"# of the house\n{format_key(key('a'))}\n# of bob\n[keys.bob]  # a bot\nsha256 = '{'0' * 64}'\n"
     path.write_text(text)
     add(path, lambda _keys: key("c"))
@@ -136,7 +136,7 @@ def test_comments_and_other_keys_survive_a_change(path: Path) -> None:
         f"[keys]\na.sha256 = '{key('a').digest.hex()}'\n[keys.'b']\nsha256 = '{key('b').digest.hex()}'\n",
     ],
 )
-def test_keys_in_any_form_of_toml_can_be_revoked_and_added(path: Path, text: str) -> None:
+def test_keys_can_be_added_and_revoked_in_inline_and_dotted_toml_tables(path: Path, text: str) -> None:
     path.write_text(text)
     revoke(path, "b")
     assert list(load(path)) == [key("a")]
@@ -145,7 +145,7 @@ def test_keys_in_any_form_of_toml_can_be_revoked_and_added(path: Path, text: str
     assert list(load(path)) == [key("a"), key("b"), key("c")]
 
 
-def test_a_key_that_exists_is_not_added_and_one_that_does_not_is_not_revoked(path: Path) -> None:
+def test_adding_an_existing_key_or_revoking_a_missing_key_raises_an_error_and_changes_nothing(path: Path) -> None:
     with pytest.raises(ConfigurationError, match="No such file"):
         revoke(path, "a")
     add(path, lambda _keys: key("a"))
@@ -157,7 +157,7 @@ def test_a_key_that_exists_is_not_added_and_one_that_does_not_is_not_revoked(pat
     assert path.read_bytes() == before
 
 
-def test_a_faulty_file_and_one_of_cobalt_are_not_changed(path: Path) -> None:
+def test_adding_a_key_to_an_invalid_file_or_a_file_of_cobalt_raises_an_error_and_changes_nothing(path: Path) -> None:
     for content in ("[keys.a", "{}"):
         path.write_text(content)
         with pytest.raises(ConfigurationError):
@@ -165,7 +165,7 @@ def test_a_faulty_file_and_one_of_cobalt_are_not_changed(path: Path) -> None:
         assert path.read_text() == content
 
 
-def test_a_first_admin_key_is_made_once(path: Path) -> None:
+def test_a_first_admin_key_is_added_only_if_the_file_has_no_admin_key(path: Path) -> None:
     path.write_text(format_key(key("admin")))
     secret = add_first_admin(path)
     assert secret is not None
@@ -176,7 +176,7 @@ def test_a_first_admin_key_is_made_once(path: Path) -> None:
     assert len(load(path)) == 2
 
 
-def test_processes_that_add_keys_at_once_lose_none(path: Path) -> None:
+def test_no_key_is_lost_if_several_processes_add_keys_at_the_same_time(path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from serverpy.access.key import Key\nfrom serverpy.access.key_file import add\n"

@@ -1,4 +1,4 @@
-"""The formats of the keys file: what is read, what is refused, and that no error shows a secret."""
+"""Tests of the formats of the keys file: valid and invalid content, and that no error message shows a secret."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def faults(text: str) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def test_a_key_has_every_field_of_its_table() -> None:
+def test_a_key_is_parsed_with_every_field_of_its_toml_table() -> None:
     text = f"""
         [keys.bob]   # the bot
         sha256 = "{HEX.upper()}"
@@ -63,13 +63,13 @@ def test_a_key_has_every_field_of_its_table() -> None:
     )
 
 
-def test_a_key_without_limits_has_only_its_digest() -> None:
+def test_a_toml_table_with_only_sha256_is_a_key_without_limits() -> None:
     assert only(f'[keys.a]\nsha256 = "{HEX}"') == Key(name="a", digest=DIGEST)
     assert only(f'keys.a.sha256 = "{HEX}"') == Key(name="a", digest=DIGEST)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "[keys]\n", "{}", " \n"])
-def test_a_file_may_have_no_keys(text: str) -> None:
+def test_a_keys_file_without_keys_is_valid(text: str) -> None:
     assert len(parse_keys(text)) == 0
 
 
@@ -81,7 +81,7 @@ def test_a_file_may_have_no_keys(text: str) -> None:
         ("2027-01-31 10:00:00+02:00", datetime(2027, 1, 31, 10, tzinfo=timezone(timedelta(hours=2)))),
     ],
 )
-def test_a_date_means_its_beginning_and_a_time_without_a_zone_is_in_utc(written: str, read: datetime) -> None:
+def test_a_date_means_midnight_utc_and_a_time_without_a_zone_is_in_utc(written: str, read: datetime) -> None:
     assert only(f'[keys.a]\nsha256 = "{HEX}"\nexpires = {written}').expires == read
 
 
@@ -95,26 +95,26 @@ def test_a_date_means_its_beginning_and_a_time_without_a_zone_is_in_utc(written:
         ("expires = 10:00:00", "key a: `expires` must be a date"),
         (f'rate = "{SECRET}"', "key a: `rate` must be a rate such as"),
         ("rate = 5", "key a: `rate` must be a rate such as"),
-        ("streams = 0", "key a: `streams` must be a whole number from 1"),
-        ("streams = true", "key a: `streams` must be a whole number from 1"),
-        ("streams = 1.5", "key a: `streams` must be a whole number from 1"),
+        ("streams = 0", "key a: `streams` must be a whole number of at least 1"),
+        ("streams = true", "key a: `streams` must be a whole number of at least 1"),
+        ("streams = 1.5", "key a: `streams` must be a whole number of at least 1"),
         ('bytes_per_day = "10GB"', "key a: `bytes_per_day` must be a number of bytes"),
-        ("bytes_per_day = 0", "key a: `bytes_per_day` must be a whole number from 1"),
-        ("sites = []", "key a: `sites` must be an array that is not empty; leave the field out to allow all"),
+        ("bytes_per_day = 0", "key a: `bytes_per_day` must be a whole number of at least 1"),
+        ("sites = []", "key a: `sites` must be an array with at least one item; omit the field to allow all"),
         ('sites = "youtube"', "key a: `sites` must be an array"),
-        ('sites = ["a b"]', "key a: `sites` must be an array of words"),
-        ('methods = ["magic"]', "key a: `methods` must be an array of relay, embedded, subprocess"),
-        ('networks = ["10.0.0.0/99"]', "key a: `networks` must be an array of addresses or networks such as"),
+        ('sites = ["a b"]', "key a: `sites` must be an array of strings without spaces and commas"),
+        ('methods = ["magic"]', "key a: `methods` must be an array of streaming methods: relay, embedded, subprocess"),
+        ('networks = ["10.0.0.0/99"]', "key a: `networks` must be an array of IP addresses or networks such as"),
         ("expries = 2027-01-31", "key a: `expries` is not a field of a key"),
     ],
 )
-def test_a_fault_names_the_key_and_the_field_and_shows_no_value(line: str, fault: str) -> None:
+def test_the_error_for_an_invalid_field_names_the_key_and_the_field_but_shows_no_value(line: str, fault: str) -> None:
     digest = "" if line.startswith("sha256") else f'sha256 = "{HEX}"\n'
     (found,) = faults(f"[keys.a]\n{digest}{line}")
     assert found.startswith(fault)
 
 
-def test_every_fault_of_every_key_is_reported() -> None:
+def test_the_error_for_an_invalid_keys_file_lists_every_fault_of_every_key() -> None:
     found = faults('[keys.a]\nadmin = 1\n[keys.b]\nstreams = 0\n[keys."c d"]\n[keys]\ne = 1\n')
     assert [line.partition(" must")[0] for line in found] == [
         "key a: `sha256` is missing",
@@ -127,13 +127,13 @@ def test_every_fault_of_every_key_is_reported() -> None:
 
 
 @pytest.mark.parametrize("text", ["[keys.a", "x = 1", f'[keys.a]\nsha256 = "{HEX}"\n[other]\n', "keys = 1", "[[keys]]"])
-def test_another_file_is_refused(text: str) -> None:
+def test_a_file_that_is_invalid_toml_or_has_other_entries_than_keys_raises_configuration_error(text: str) -> None:
     assert len(faults(text)) == 1
 
 
-def test_two_names_for_one_key_are_refused() -> None:
+def test_two_keys_with_the_same_digest_raise_configuration_error() -> None:
     (fault,) = faults(f'[keys.a]\nsha256 = "{HEX}"\n[keys.b]\nsha256 = "{HEX.upper()}"\n')
-    assert fault == "the keys a and b are the same key"
+    assert fault == "the keys a and b have the same SHA-256: remove one of them"
 
 
 KEY_VALUES = st.builds(
@@ -152,11 +152,11 @@ KEY_VALUES = st.builds(
 
 
 @given(KEY_VALUES)
-def test_a_written_key_is_read_back_unchanged(key: Key) -> None:
+def test_a_key_that_is_formatted_as_toml_is_parsed_back_unchanged(key: Key) -> None:
     assert only(format_key(key)) == key
 
 
-# Finding
+# Finding a key
 
 
 def test_a_key_is_found_by_its_secret_and_by_its_name() -> None:
@@ -166,7 +166,7 @@ def test_a_key_is_found_by_its_secret_and_by_its_name() -> None:
     assert [key.name for key in keys] == ["a", "b"]
 
 
-def test_a_key_lives_while_it_is_in_the_file_and_has_not_expired() -> None:
+def test_a_key_is_found_by_its_name_and_digest_only_until_it_expires() -> None:
     keys = Keys([Key(name="a", digest=DIGEST, expires=NOW)])
     before = NOW - timedelta(seconds=1)
     for digest in (DIGEST, DIGEST[:DIGEST_PREFIX]):
@@ -178,7 +178,7 @@ def test_a_key_lives_while_it_is_in_the_file_and_has_not_expired() -> None:
     assert keys.living("a", b"", before) is None
 
 
-def test_new_secrets_are_long_and_safe_in_urls() -> None:
+def test_new_secrets_are_unique_and_have_43_characters_that_are_safe_in_urls() -> None:
     secrets = {new_secret() for _ in range(100)}
     assert len(secrets) == 100
     assert all(
@@ -187,21 +187,21 @@ def test_new_secrets_are_long_and_safe_in_urls() -> None:
     )
 
 
-def test_a_key_is_bound_to_its_networks() -> None:
+def test_a_key_with_networks_allows_only_client_addresses_in_these_networks() -> None:
     key = Key(name="a", digest=DIGEST, networks=parse_networks(["10.0.0.0/8", "2001:db8::/32"]))
     assert all(map(key.allows_address, ("10.1.2.3", "::ffff:10.1.2.3", "2001:db8::1")))
     assert not any(map(key.allows_address, ("11.0.0.1", "::1", "", "nonsense")))
     assert Key(name="a", digest=DIGEST).allows_address("")
 
 
-# cobalt's format
+# Keys files in cobalt's format
 
 
 def cobalt(**rights: Any) -> Key:
     return only(json.dumps({UUID: rights}))
 
 
-def test_keys_of_cobalt_are_read() -> None:
+def test_the_keys_in_a_file_of_cobalt_are_parsed_with_their_rights() -> None:
     content = {
         UUID: {
             "name": "the bot!",
@@ -224,10 +224,10 @@ def test_keys_of_cobalt_are_read() -> None:
     other = keys.find(OTHER_UUID.encode())
     assert other is not None
     assert (other.rate, other.sites, other.name) == (NO_LIMIT, (), f"key-{other.digest.hex()[:8]}")
-    assert keys.warnings == ("key the-bot: `userAgents` has no effect",)
+    assert keys.warnings == ("key the-bot: `userAgents` has no effect, because ServerPY does not check User-Agent",)
 
 
-def test_keys_of_cobalt_that_share_a_name_get_different_names() -> None:
+def test_two_keys_of_cobalt_with_the_same_name_get_different_names() -> None:
     keys = parse_keys(json.dumps({UUID: {"name": "a"}, OTHER_UUID: {"name": "a"}}))
     assert len(keys) == 2
     assert all(key.name.startswith("a-") for key in keys)
@@ -236,24 +236,24 @@ def test_keys_of_cobalt_that_share_a_name_get_different_names() -> None:
 @pytest.mark.parametrize(
     ("rights", "fault"),
     [
-        ({"limit": 0}, "`limit` must be a number from 1, or unlimited"),
+        ({"limit": 0}, "`limit` must be a number of at least 1, or unlimited"),
         ({"limit": True}, "`limit` must be"),
         ({"limit": "many"}, "`limit` must be"),
         ({"limit": float("inf")}, "`limit` must be"),
-        ({"ips": ["nowhere"]}, "must be an array of addresses or networks"),
-        ({"ips": "10.0.0.1"}, "must be an array of addresses or networks"),
-        ({"allowedServices": []}, "must be an array that is not empty"),
-        ({"name": 5}, "`name` must be text"),
-        ({"nmae": "a"}, "only allowedServices, ips, limit, name, userAgents are allowed"),
-        ([], "must be an object"),
+        ({"ips": ["nowhere"]}, "`ips` must be an array of IP addresses or networks"),
+        ({"ips": "10.0.0.1"}, "`ips` must be an array of IP addresses or networks"),
+        ({"allowedServices": []}, "`allowedServices` must be an array with at least one item"),
+        ({"name": 5}, "`name` must be a string"),
+        ({"nmae": "a"}, "has an unknown field: only allowedServices, ips, limit, name, userAgents are allowed"),
+        ([], "must be a JSON object"),
     ],
 )
-def test_a_faulty_key_of_cobalt_is_refused(rights: Any, fault: str) -> None:
+def test_an_invalid_key_of_cobalt_raises_configuration_error_with_the_reason(rights: Any, fault: str) -> None:
     (found,) = faults(json.dumps({UUID: rights}))
     assert found.startswith(f"key 1: {fault}")
 
 
 @pytest.mark.parametrize("text", ["{", '{"not a uuid": {}}', f'{{"{UUID.upper()}": {{}}}}'])
-def test_another_json_file_is_refused(text: str) -> None:
+def test_a_json_file_without_uuids_in_lower_case_as_member_names_raises_configuration_error(text: str) -> None:
     assert len(faults(text)) == 1
     assert cobalt().rate is None

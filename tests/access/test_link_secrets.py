@@ -1,4 +1,5 @@
-"""The secrets that sign links: LINK_SECRET, or a file in STATE_DIR that only its owner can read."""
+"""Tests of the secrets that sign links, which are in LINK_SECRET or in a file in STATE_DIR that only its owner can
+read."""
 
 from __future__ import annotations
 
@@ -22,23 +23,23 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-async def test_configured_secrets_need_no_directory(tmp_path: Path) -> None:
+async def test_the_state_directory_is_not_created_if_link_secret_is_set(tmp_path: Path) -> None:
     secrets = LinkSecrets((SECRET, OTHER), tmp_path / "state")
     assert await secrets.keys() == (derive(SECRET), derive(OTHER))
     assert not (tmp_path / "state").exists()
 
 
-def test_the_secret_is_made_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
+def test_the_secret_is_created_once_in_a_file_that_only_its_owner_can_read(tmp_path: Path) -> None:
     directory = tmp_path / "deep" / "state"
     (made,) = load_or_make(directory)
-    assert len(made) >= 43  # 256 bits as base64
+    assert len(made) >= 43  # 256 bits have 43 characters in base64
     assert (mode(directory), mode(directory / FILE_NAME)) == (0o700, 0o600)
     assert load_or_make(directory) == load(directory) == (made,)
     assert load_or_make(tmp_path / "other") != (made,)
     assert [path.name for path in directory.iterdir()] == [FILE_NAME]
 
 
-def test_the_umask_does_not_open_the_secret(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_the_secret_even_with_a_umask_of_0(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         load_or_make(tmp_path / "state")
@@ -47,17 +48,17 @@ def test_the_umask_does_not_open_the_secret(tmp_path: Path) -> None:
     assert (mode(tmp_path / "state"), mode(tmp_path / "state" / FILE_NAME)) == (0o700, 0o600)
 
 
-def test_the_file_may_have_several_secrets(tmp_path: Path) -> None:
+def test_all_secrets_in_the_file_are_loaded_in_order(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_text(f"{'b' * 20}\n{'a' * 20}\n")
     assert load_or_make(tmp_path) == ("b" * 20, "a" * 20)
 
 
-async def test_the_secret_survives_a_restart(tmp_path: Path) -> None:
+async def test_the_secret_in_the_state_directory_survives_a_restart(tmp_path: Path) -> None:
     first = await LinkSecrets((), tmp_path).keys()
     assert await LinkSecrets((), tmp_path).keys() == first
 
 
-def test_processes_that_start_at_once_agree_on_one_secret(tmp_path: Path) -> None:
+def test_processes_that_start_at_the_same_time_use_the_same_secret(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from serverpy.access.link_secrets import load_or_make\n"
         "sys.stdin.readline(); print(*load_or_make(Path(sys.argv[1])))"
@@ -99,11 +100,11 @@ def short_secret(state: Path) -> None:
     [
         (Path.touch, "Not a directory"),
         (directory_in_place_of_the_file, "Is a directory"),
-        (empty_file, "needs a secret of 16 characters"),
-        (short_secret, "needs a secret of 16 characters"),
+        (empty_file, "must have one secret of at least 16 characters"),
+        (short_secret, "must have one secret of at least 16 characters"),
     ],
 )
-async def test_without_a_usable_file_the_secret_lasts_as_long_as_the_process(
+async def test_an_unusable_secret_file_causes_a_warning_and_a_secret_that_lasts_as_long_as_the_process(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, prepare: Callable[[Path], None], reason: str
 ) -> None:
     prepare(tmp_path / "state")
@@ -112,27 +113,35 @@ async def test_without_a_usable_file_the_secret_lasts_as_long_as_the_process(
     assert "hush" not in message
 
 
-async def test_without_a_directory_the_secret_lasts_as_long_as_the_process(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_state_dir_of_none_causes_a_warning_and_a_secret_that_lasts_as_long_as_the_process(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     assert "STATE_DIR is none" in await warning_of(LinkSecrets((), None), caplog)
 
 
-async def test_without_a_directory_that_can_be_written_the_secret_lasts_as_long_as_the_process(
+async def test_a_state_dir_that_cannot_be_created_causes_a_warning_and_a_secret_that_lasts_as_long_as_the_process(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert "/proc/serverpy" in await warning_of(LinkSecrets((), Path("/proc/serverpy")), caplog)
 
 
 async def warning_of(secrets: LinkSecrets, caplog: pytest.LogCaptureFixture) -> str:
-    """Use `secrets` twice. Returns the one warning."""
+    """Call `secrets.keys` twice, and return the only warning that is logged."""
     with caplog.at_level(logging.WARNING):
         first = await secrets.keys()
         assert await secrets.keys() is first
-    (message,) = [text for text in caplog.messages if text.startswith("signed links open only in this process")]
+    (message,) = [
+        text
+        for text in caplog.messages
+        if text.startswith("signed links and sessions become invalid when the server stops")
+    ]
     assert message.endswith("set LINK_SECRET")
     return message
 
 
-def test_a_file_that_others_can_read_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_secret_file_that_other_users_can_read_causes_a_warning_without_the_secret(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / FILE_NAME
     path.write_text("a" * 20)
     path.chmod(0o644)

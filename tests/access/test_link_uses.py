@@ -1,4 +1,4 @@
-"""The uses and bytes of limited links, with the range patterns of players."""
+"""Tests of the limits on the uses and bytes of signed links, with the range requests that media players send."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ def link(id: str = "a", *, expires: int = 1000, uses: int | None = None, max_byt
     return Link(url="http://a/", expires=expires, id=id.encode(), uses=uses, max_bytes=max_bytes)
 
 
-def play(uses: LinkUses, shared: Link, header: str | None) -> None:
-    """Request the range `header` of a file of `SIZE` bytes, or all of it, as `api/links.py` does."""
+def play(uses: LinkUses, shared: Link, header: str | None, account: str = "key bob") -> None:
+    """Count a request for the range in `header` as `api/links.py` does. None requests the whole file of `SIZE`
+    bytes."""
     asked = None if header is None else parse_range(header)
     uses.check(shared, from_start=asks_from_start(asked))
     if asked is None:
-        uses.begin(shared, 0, None)
+        uses.begin(shared, account, 0, None)
         return
     first = max(0, SIZE - (asked.last or 0)) if asked.first is None else asked.first
     last = SIZE - 1 if asked.last is None or asked.first is None else asked.last
-    uses.begin(shared, first, last - first + 1)
+    uses.begin(shared, account, first, last - first + 1)
 
 
 PLAYERS: dict[str, list[str | None]] = {
@@ -48,23 +49,23 @@ PLAYERS: dict[str, list[str | None]] = {
 
 
 @pytest.mark.parametrize("player", PLAYERS)
-def test_playing_a_film_once_is_one_use(player: str) -> None:
+def test_the_requests_of_a_player_that_plays_a_file_once_are_one_use(player: str) -> None:
     uses, shared = LinkUses(), link(uses=1)
     for header in PLAYERS[player]:
         play(uses, shared, header)
     for again in (None, "bytes=0-"):
-        with pytest.raises(LinkInvalid, match="used as often as it allows: 1 times"):
+        with pytest.raises(LinkInvalid, match=r"reached its maximum number of uses \(1\)"):
             play(uses, shared, again)
 
 
-def test_a_continuing_range_is_allowed_after_the_last_use() -> None:
+def test_a_range_that_does_not_begin_with_the_first_byte_is_allowed_after_the_last_use() -> None:
     uses, shared = LinkUses(), link(uses=2)
     for header in (None, "bytes=0-", "bytes=5-", "bytes=-7"):
         play(uses, shared, header)
 
 
-def test_a_range_before_the_first_use_is_a_use() -> None:
-    """Otherwise a client that omits the first byte could use a link for one use any number of times."""
+def test_a_range_that_does_not_begin_with_the_first_byte_is_a_use_if_the_link_is_unused() -> None:
+    """Otherwise a client that never requests the first byte could use a link with `uses=1` any number of times."""
     uses, shared = LinkUses(), link(uses=1)
     play(uses, shared, "bytes=1-")
     play(uses, shared, "bytes=2-")
@@ -72,27 +73,27 @@ def test_a_range_before_the_first_use_is_a_use() -> None:
         play(uses, shared, None)
 
 
-def test_a_range_that_is_not_honoured_is_a_use() -> None:
-    """The media server has ignored the range, so the response begins with the first byte."""
+def test_a_response_from_the_first_byte_is_a_use_even_if_the_client_requested_a_later_range() -> None:
+    """If the media server ignores Range, the response begins with the first byte."""
     uses, shared = LinkUses(), link(uses=1)
     play(uses, shared, None)
     uses.check(shared, from_start=False)
     with pytest.raises(LinkInvalid):
-        uses.begin(shared, 0, None)
+        uses.begin(shared, "key bob", 0, None)
 
 
-def test_two_responses_at_once_cannot_share_the_last_use() -> None:
+def test_the_second_of_two_concurrent_requests_for_the_last_use_of_a_link_is_refused() -> None:
     uses, shared = LinkUses(), link(uses=1)
     uses.check(shared, from_start=True)
     uses.check(shared, from_start=True)
-    uses.begin(shared, 0, None)
+    uses.begin(shared, "key bob", 0, None)
     with pytest.raises(LinkInvalid):
-        uses.begin(shared, 0, None)
+        uses.begin(shared, "key bob", 0, None)
 
 
-def test_the_bytes_of_a_link_are_counted_over_all_its_streams() -> None:
+def test_the_bytes_of_all_streams_of_a_link_count_against_its_limit() -> None:
     uses, shared = LinkUses(), link(max_bytes=100)
-    grant = LinkGrant(UNLIMITED, spend=lambda nbytes: uses.spend(shared, nbytes))
+    grant = LinkGrant(UNLIMITED, spend=lambda nbytes: uses.spend(shared, "key bob", nbytes))
     play(uses, shared, None)
     grant.spend(60)
     play(uses, shared, "bytes=60-")
@@ -104,23 +105,23 @@ def test_the_bytes_of_a_link_are_counted_over_all_its_streams() -> None:
         grant.spend(1)
 
 
-def test_a_chunk_beyond_the_limit_is_not_sent_and_ends_the_link() -> None:
+def test_a_chunk_beyond_the_byte_limit_of_a_link_raises_an_error_and_uses_up_the_link() -> None:
     uses, shared = LinkUses(), link(max_bytes=100)
-    uses.spend(shared, 99)
+    uses.spend(shared, "key bob", 99)
     with pytest.raises(QuotaExceeded):
-        uses.spend(shared, 2)
+        uses.spend(shared, "key bob", 2)
     with pytest.raises(LinkInvalid):
         uses.check(shared, from_start=False)
 
 
-def test_a_link_without_limits_is_not_counted() -> None:
+def test_a_link_without_limits_has_no_counters() -> None:
     uses, shared = LinkUses(), link()
     play(uses, shared, None)
-    uses.spend(shared, 1 << 40)
+    uses.spend(shared, "key bob", 1 << 40)
     assert len(uses) == 0
 
 
-def test_expired_links_make_room_and_others_are_not_forgotten() -> None:
+def test_only_expired_links_lose_their_counters_if_too_many_links_have_counters() -> None:
     now = 0.0
     uses = LinkUses(most=2, clock=lambda: now)
     play(uses, link("a", uses=1, expires=1000), None)
@@ -132,3 +133,13 @@ def test_expired_links_make_room_and_others_are_not_forgotten() -> None:
     assert len(uses) == 2
     with pytest.raises(LinkInvalid):
         play(uses, link("b", uses=1, expires=2000), None)
+
+
+def test_the_number_of_links_with_counters_is_limited_for_each_account() -> None:
+    uses = LinkUses(most=10, share=2, clock=lambda: 0)
+    for id in "ab":
+        play(uses, link(id, uses=1), None)
+    with pytest.raises(Busy):
+        play(uses, link("c", uses=1), None)
+    play(uses, link("d", uses=1), None, "key al")
+    assert len(uses) == 3

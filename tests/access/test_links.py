@@ -1,4 +1,4 @@
-"""Tokens of signed links: they open only with the secret that signed them, unchanged, and until they expire."""
+"""Tests of the tokens of signed links, which are valid only unchanged, with the right secret, and until they expire."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def opens(token: str) -> bool:
     return True
 
 
-def test_a_token_opens_as_the_link_that_was_signed() -> None:
+def test_open_link_returns_the_link_that_was_signed() -> None:
     assert open_link(sign(LINK, KEY), (KEY,), NOW) == LINK
     least = Link(url="http://a/", expires=NOW + 1, id=b"")
     assert open_link(sign(least, KEY), (OTHER, KEY), NOW) == least
 
 
-def test_a_token_of_an_earlier_version_opens() -> None:
-    """A change of the format would end all links at an upgrade."""
+def test_a_token_of_an_earlier_version_of_the_server_is_still_valid() -> None:
+    """If the format of tokens changed, all existing links would become invalid."""
     token = "FVkpBj2s93m6u-SDnwt_NgdTOUprOHSNlz2HnCs__inBO62HpzmopRcCdRDoDGXqbmo2Nmn518AWWIcNy8ikO6Cb_UpR-4Nn6XY"
     expected = Link(
         url="https://www.youtube.com/watch?v=dQw4w9WgXcQ", expires=NOW, id=b"12345678", params={"to": "mp4"}, uses=3
@@ -63,7 +63,7 @@ def test_a_token_of_an_earlier_version_opens() -> None:
     assert open_link(token, (KEY,), NOW) == expected
 
 
-def test_any_of_the_secrets_opens_a_link() -> None:
+def test_a_link_is_valid_if_any_of_the_secrets_signed_it() -> None:
     token = sign(LINK, KEY)
     assert open_link(token, (OTHER, KEY), NOW) == LINK
     for keys in ((), (OTHER,)):
@@ -71,22 +71,22 @@ def test_any_of_the_secrets_opens_a_link() -> None:
             open_link(token, keys, NOW)
 
 
-def test_another_secret_with_the_same_id_does_not_open_a_link() -> None:
+def test_a_link_is_invalid_if_another_secret_with_the_same_key_id_signed_it() -> None:
     double = LinkKey(KEY.id, OTHER.mac, OTHER.cipher)
     with pytest.raises(LinkInvalid):
         open_link(sign(LINK, KEY), (double,), NOW)
     assert open_link(sign(LINK, KEY), (double, KEY), NOW) == LINK
 
 
-def test_a_link_expires_after_the_skew_of_the_clocks() -> None:
+def test_a_link_is_valid_until_60_seconds_after_its_expiry() -> None:
     token = sign(LINK, KEY)
     assert open_link(token, (KEY,), LINK.expires + SKEW_SECONDS - 0.001) == LINK
     with pytest.raises(LinkExpired):
         open_link(token, (KEY,), LINK.expires + SKEW_SECONDS)
-    assert open_link(token, (KEY,), NOW - 10 * 365 * 86400) == LINK  # the clock of this machine may be behind
+    assert open_link(token, (KEY,), NOW - 10 * 365 * 86400) == LINK  # the clock of this server may be slow
 
 
-def test_a_token_is_changed_by_no_bit_of_its_bytes_and_by_no_character() -> None:
+def test_a_token_with_one_changed_bit_or_character_is_invalid() -> None:
     token = sign(LINK, KEY)
     data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     for bit in range(8 * len(data)):
@@ -100,7 +100,7 @@ def test_a_token_is_changed_by_no_bit_of_its_bytes_and_by_no_character() -> None
             assert not opens(token[:place] + character + token[place + 1 :])
 
 
-def test_a_token_that_is_cut_longer_or_written_differently_does_not_open() -> None:
+def test_a_token_that_is_truncated_extended_or_encoded_differently_is_invalid() -> None:
     token = sign(LINK, KEY)
     assert opens(token)
     assert not any(opens(token[:length]) for length in range(len(token)))
@@ -113,7 +113,7 @@ def test_a_token_that_is_cut_longer_or_written_differently_does_not_open() -> No
     assert not opens("A" * (MAX_TOKEN_CHARACTERS + 4))
 
 
-def test_none_of_ten_thousand_random_and_mutated_tokens_opens() -> None:
+def test_ten_thousand_random_and_mutated_tokens_are_invalid() -> None:
     chance = random.Random(11)
     tokens = [sign(LINK, KEY), sign(Link(url="http://a/", expires=NOW + 1, id=b"x"), OTHER)]
     for number in range(10_000):
@@ -128,11 +128,11 @@ def test_none_of_ten_thousand_random_and_mutated_tokens_opens() -> None:
 
 
 @given(st.text(max_size=200) | st.text(ALPHABET, max_size=200))
-def test_a_text_that_is_no_token_is_an_invalid_link(text: str) -> None:
+def test_a_text_that_is_not_a_token_raises_link_invalid(text: str) -> None:
     assert not opens(text)
 
 
-def test_a_token_hides_the_address_and_the_key() -> None:
+def test_a_token_does_not_contain_the_page_url_the_api_key_name_or_the_secret_keys() -> None:
     token = sign(LINK, KEY)
     data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     assert not any(word in data for word in (b"youtube", b"watch", b"family", b"abcdefgh"))
@@ -141,8 +141,8 @@ def test_a_token_hides_the_address_and_the_key() -> None:
 
 
 @pytest.mark.parametrize("url", [LINK.url, "https://x.example/", f"https://x.example/{'a7-' * 100}"])
-def test_a_token_has_at_most_300_characters_beside_the_address(url: str) -> None:
-    """The address itself takes four thirds of its length, because it is encoded as base64."""
+def test_a_token_has_at_most_300_characters_besides_the_page_url(url: str) -> None:
+    """The URL of the page takes four thirds of its length, because the token is base64."""
     params: dict[str, Value] = {
         "format": "bv*[height<=720][ext=mp4]+ba[ext=m4a]/b[height<=720]", "to": "mp4", "method": "relay", "item": 12,
         "download": True, "filename": "A film with a name of forty letters.mp4",
@@ -163,21 +163,21 @@ def test_a_token_has_at_most_300_characters_beside_the_address(url: str) -> None
     assert len(sign(plain, KEY)) - len(url) <= 120 + len(url) / 3
 
 
-def test_a_repetitive_address_makes_a_shorter_token() -> None:
+def test_a_repetitive_page_url_is_compressed_in_the_token() -> None:
     long = Link(url="https://x.example/" + "part/" * 500, expires=NOW + 1, id=b"x")
     token = sign(long, KEY)
     assert len(token) < 300
     assert open_link(token, (KEY,), NOW) == long
 
 
-def test_a_link_that_would_be_too_long_is_refused() -> None:
+def test_signing_a_link_with_parameters_that_are_too_long_raises_invalid_parameter() -> None:
     selector = "".join(random.Random(1).choices(ALPHABET, k=20_000))
     with pytest.raises(InvalidParameter, match="too long"):
         sign(Link(url="http://a/", expires=NOW, id=b"", params={"format": selector}), KEY)
 
 
-def test_a_link_with_a_field_of_a_later_version_is_invalid() -> None:
-    """The field may limit the link."""
+def test_a_link_with_an_unknown_field_is_invalid() -> None:
+    """The unknown field may limit what the link allows."""
 
     class Later(Link, frozen=True, kw_only=True, omit_defaults=True):
         countries: str = ""
@@ -201,12 +201,12 @@ def test_a_link_with_a_field_of_a_later_version_is_invalid() -> None:
         ("::/0", "::/0"),
     ],
 )
-def test_a_network_is_packed_and_unpacked(text: str, network: str) -> None:
+def test_unpack_network_returns_the_network_that_pack_network_encoded(text: str, network: str) -> None:
     assert str(unpack_network(pack_network(text))) == network
 
 
 @pytest.mark.parametrize("text", ["", "a", "192.0.2.7/33", "192.0.2", "client", "2001:db8::/129"])
-def test_a_text_that_is_no_network_is_refused(text: str) -> None:
+def test_packing_a_text_that_is_not_a_network_raises_value_error(text: str) -> None:
     with pytest.raises(ValueError, match="does not appear to be"):
         pack_network(text)
 
@@ -228,6 +228,6 @@ def test_a_text_that_is_no_network_is_refused(text: str) -> None:
         (None, "", True),
     ],
 )
-def test_a_link_admits_clients_of_its_network(network: str | None, address: str, admitted: bool) -> None:
+def test_a_link_admits_only_clients_in_its_network(network: str | None, address: str, admitted: bool) -> None:
     packed = b"" if network is None else pack_network(network)
     assert Link(url="", expires=0, id=b"", packed_network=packed).admits(address) is admitted

@@ -1,4 +1,4 @@
-"""Requests that a page of another origin makes a browser send are recognised."""
+"""Tests of the detection of requests that a page of another origin sent."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ HOST = "media.example:8000"
         ({"sec-fetch-site": "cross-site", "origin": f"http://{HOST}"}, True),
     ],
 )
-def test_a_page_of_another_origin_is_recognised(fields: dict[str, str], other: bool) -> None:
+def test_a_request_from_a_page_of_another_origin_is_detected_by_sec_fetch_site_or_origin(
+    fields: dict[str, str], other: bool
+) -> None:
     sent = [(b"host", HOST.encode()), *((name.encode(), value.encode()) for name, value in fields.items())]
     assert is_of_other_origin(sent, {"public.example"}) is other

@@ -1,4 +1,4 @@
-"""Rate limits: what is counted, which headers show it, and how much memory the counters may take."""
+"""Tests of rate limits: what is counted, the RateLimit-* header fields, and the memory that the counters take."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serverpy.access.windows import MAX_COUNTERS, Windows, parse
 
 
 class Clock:
-    """A clock that a test sets."""
+    """A clock whose time a test sets."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0
@@ -20,7 +20,7 @@ class Clock:
         return self.now
 
 
-async def test_a_count_beyond_the_limit_is_refused_until_the_window_ends() -> None:
+async def test_an_extraction_beyond_the_rate_limit_is_refused_until_the_window_ends() -> None:
     clock = Clock()
     rates = Rates(clock)
     found = [await rates.count("2/minute", "a") for _ in range(3)]
@@ -31,27 +31,27 @@ async def test_a_count_beyond_the_limit_is_refused_until_the_window_ends() -> No
     assert not (await rates.count("2/minute", "a")).is_exceeded
 
 
-async def test_accounts_are_counted_apart() -> None:
+async def test_each_account_has_its_own_rate_limit_counter() -> None:
     rates = Rates(Clock())
     assert not (await rates.count("1/minute", "a")).is_exceeded
     assert not (await rates.count("1/minute", "b")).is_exceeded
     assert (await rates.count("1/minute", "a")).is_exceeded
 
 
-async def test_the_headers_are_those_of_draft_6() -> None:
+async def test_the_header_fields_of_an_allowance_are_those_of_ratelimit_draft_6() -> None:
     clock = Clock()
     rates = Rates(clock)
     await rates.count("20/minute", "a")
     clock.now += 10.5
-    assert (await rates.count("20/minute", "a")).headers == {
-        "RateLimit-Policy": "20;w=60",
-        "RateLimit-Limit": "20",
-        "RateLimit-Remaining": "18",
-        "RateLimit-Reset": "50",
-    }
+    assert (await rates.count("20/minute", "a")).headers == (
+        (b"ratelimit-policy", b"20;w=60"),
+        (b"ratelimit-limit", b"20"),
+        (b"ratelimit-remaining", b"18"),
+        (b"ratelimit-reset", b"50"),
+    )
 
 
-async def test_of_several_windows_the_headers_show_the_one_nearest_to_its_limit() -> None:
+async def test_the_allowance_describes_the_window_with_the_fewest_extractions_left() -> None:
     clock = Clock()
     rates = Rates(clock)
     first = await rates.count("2/second;3/day", "a")
@@ -64,7 +64,7 @@ async def test_of_several_windows_the_headers_show_the_one_nearest_to_its_limit(
     assert (await rates.count("2/second;3/day", "a")).is_exceeded
 
 
-async def test_a_refused_count_changes_no_window() -> None:
+async def test_a_refused_extraction_is_not_counted_in_any_window() -> None:
     clock = Clock()
     rates = Rates(clock)
     for _ in range(5):
@@ -77,18 +77,18 @@ async def test_a_refused_count_changes_no_window() -> None:
     assert (await rates.count("1/second;3/day", "a")).is_exceeded
 
 
-async def test_a_limit_of_zero_refuses_everything() -> None:
+async def test_a_rate_limit_of_zero_refuses_the_first_extraction() -> None:
     found = await Rates(Clock()).count("0/minute", "a")
     assert (found.is_exceeded, found.remaining) == (True, 0)
 
 
-async def test_counts_at_the_same_time_never_exceed_the_limit() -> None:
+async def test_concurrent_extractions_never_exceed_the_rate_limit() -> None:
     rates = Rates(Clock())
     found = await asyncio.gather(*(rates.count("5/minute", "a") for _ in range(50)))
     assert sum(not each.is_exceeded for each in found) == 5
 
 
-async def test_the_counters_of_many_accounts_are_bounded() -> None:
+async def test_the_number_of_rate_limit_counters_is_bounded() -> None:
     windows = Windows(Clock(), most=100)
     for number in range(1000):
         await windows.count("1/minute", f"2001:db8:0:{number:x}::/64")
@@ -97,7 +97,7 @@ async def test_the_counters_of_many_accounts_are_bounded() -> None:
     assert not (await windows.count("1/minute", "2001:db8:0:0::/64")).is_exceeded
 
 
-async def test_a_counter_takes_about_300_bytes() -> None:
+async def test_a_rate_limit_counter_takes_less_than_450_bytes() -> None:
     import tracemalloc
 
     windows = Windows(Clock())
@@ -113,5 +113,5 @@ async def test_a_counter_takes_about_300_bytes() -> None:
 
 
 @pytest.mark.parametrize("rate", ["60/minute", "1 per 2 hours; 10/day", "10/second,1000/day", "5 PER minutes"])
-def test_the_rates_that_settings_accept_are_those_of_the_library(rate: str) -> None:
+def test_the_limits_library_parses_the_forms_of_rates_that_the_settings_accept(rate: str) -> None:
     assert parse(rate)

@@ -1,4 +1,5 @@
-"""The decision about a request: each need, for each kind of caller, with and without REQUIRE_KEY."""
+"""Tests of the rules of access: the right that each route requires, and which callers have it, with and without
+REQUIRE_KEY."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ CALLERS = {
 @pytest.mark.parametrize(
     ("need", "require_key", "codes"),
     [
-        # local, local with a plain key, remote, remote with a plain key, remote with an admin key
+        # the callers: local, local with a key, remote, remote with a key, remote with an admin key
         *((need, require, "- - - - -") for need in (Need.NOTHING, Need.SIGNATURE) for require in (False, True)),
         (Need.KEY, False, "- - - - -"),
         (Need.KEY, True, "key_required - key_required - -"),
@@ -39,14 +40,16 @@ CALLERS = {
         (Need.STREAMS, True, "key_required - key_required - -"),
     ],
 )
-def test_the_decision_for_each_need_and_caller(need: Need, require_key: bool, codes: str) -> None:
+def test_each_caller_is_allowed_or_refused_as_the_table_states(need: Need, require_key: bool, codes: str) -> None:
     policy = Policy(require_key=require_key, admin_networks=LOOPBACK)
     found = [refusal(need, caller, policy) for caller in CALLERS.values()]
     assert ["-" if error is None else error.code for error in found] == codes.split()
 
 
 @pytest.mark.parametrize("require_key", [False, True])
-def test_who_sees_the_streams_of_all(require_key: bool) -> None:
+def test_all_streams_are_visible_to_admin_keys_and_without_require_key_to_clients_in_admin_networks(
+    require_key: bool,
+) -> None:
     policy = Policy(require_key=require_key, admin_networks=LOOPBACK)
     admins = [name for name, caller in CALLERS.items() if policy.is_admin(caller)]
     assert admins == (["remote admin"] if require_key else ["local", "local plain", "remote admin"])
@@ -68,14 +71,14 @@ def test_who_sees_the_streams_of_all(require_key: bool) -> None:
         (client_of("", [HOST]), ["0.0.0.0/0", "::/0"], False),
     ],
 )
-def test_admin_networks_hold_clients_whose_address_is_known(
+def test_a_client_is_in_admin_networks_only_if_its_own_address_is_known(
     client: Client, networks: list[str], is_admin: bool
 ) -> None:
     assert Policy(admin_networks=parse_networks(networks)).is_admin_client(client) is is_admin
 
 
 @pytest.mark.parametrize(("require_key", "is_open"), list(itertools.product([False, True], repeat=2)))
-def test_a_request_through_a_proxy_needs_require_key_or_open(require_key: bool, is_open: bool) -> None:
+def test_a_request_through_a_proxy_is_allowed_only_with_require_key_or_open(require_key: bool, is_open: bool) -> None:
     policy = Policy(require_key=require_key, open=is_open)
     proxied = client_of("127.0.0.1", [HOST, (b"x-forwarded-for", b"192.0.2.1")], LOOPBACK)
     assert may_come_by_proxy(proxied, policy) is (require_key or is_open)
@@ -98,11 +101,11 @@ def test_a_request_through_a_proxy_needs_require_key_or_open(require_key: bool, 
         *(("POST", path, Need.KEY) for path in ("/links", "/add", "/stream", "//health")),
     ],
 )
-def test_the_need_of_a_route(method: str, path: str, need: Need) -> None:
+def test_each_route_requires_the_right_that_the_table_states(method: str, path: str, need: Need) -> None:
     assert need_of(method, path) is need
 
 
-def test_the_account_of_a_caller_is_its_key_or_its_network() -> None:
+def test_the_account_of_a_caller_is_the_name_of_its_key_or_its_network() -> None:
     assert Caller(REMOTE, PLAIN).account == "bob"
     assert Caller(client_of("2001:db8::1:2:3:4", [HOST])).account == "2001:db8::/64"
     assert Caller(LOCAL).account == "127.0.0.1"

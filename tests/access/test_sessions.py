@@ -1,4 +1,4 @@
-"""Sessions: a cookie is accepted only as it was signed, and only while it lasts."""
+"""Tests of session cookies, which are accepted only unchanged, and only until they expire."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ KEY = Key(name="bob", digest=digest_of(b"bob"))
 COOKIE = sign(SECRET, KEY, NOW + 60).encode()
 
 
-def test_a_signed_cookie_is_read_until_it_expires() -> None:
+def test_a_signed_session_cookie_is_valid_until_it_expires() -> None:
     session = Session("bob", KEY.digest[:DIGEST_PREFIX], NOW + 60)
     assert read([SECRET], COOKIE, NOW) == session
     assert read([SECRET], COOKIE, NOW + 59.9) == session
     assert read([SECRET], COOKIE, NOW + 60) is None
 
 
-def test_a_cookie_of_an_older_secret_is_read_while_the_server_knows_that_secret() -> None:
+def test_a_session_cookie_is_valid_as_long_as_the_server_has_the_secret_that_signed_it() -> None:
     cookie = sign(OLDER, KEY, NOW + 60).encode()
     assert read([SECRET, OLDER], cookie, NOW) is not None
     assert read([SECRET], cookie, NOW) is None
     assert read([], cookie, NOW) is None
 
 
-def test_no_changed_cookie_is_accepted() -> None:
+def test_a_session_cookie_with_a_changed_bit_or_length_is_invalid() -> None:
     for position in range(len(COOKIE)):
         for bit in range(8):
             changed = bytearray(COOKIE)
@@ -44,23 +44,23 @@ def test_no_changed_cookie_is_accepted() -> None:
     assert read([SECRET], COOKIE + b"\n", NOW) is None
 
 
-def test_no_random_cookie_is_accepted() -> None:
+def test_random_bytes_are_not_a_valid_session_cookie() -> None:
     randomness = random.Random(11)
     for _ in range(2000):
         assert read([SECRET], randomness.randbytes(randomness.randrange(120)), NOW) is None
 
 
 @pytest.mark.parametrize("name", ["bob", "alice"])
-def test_a_session_contains_no_part_of_the_key_itself(name: str) -> None:
+def test_a_session_cookie_contains_the_key_name_and_digest_prefix_but_not_the_secret(name: str) -> None:
     key = Key(name=name, digest=digest_of(b"hush"))
     assert sign(SECRET, key, NOW).startswith(f"{name}.{key.digest[:DIGEST_PREFIX].hex()}.{NOW}.")
 
 
-def test_a_session_ends_with_its_key() -> None:
+def test_a_session_expires_after_30_days_or_with_its_key() -> None:
     assert expiry_of(KEY, NOW) == NOW + SESSION_SECONDS
     soon = Key(name="bob", digest=KEY.digest, expires=datetime.fromtimestamp(NOW + 5, UTC))
     assert expiry_of(soon, NOW) == NOW + 5
 
 
-def test_the_secret_of_sessions_is_not_that_of_links() -> None:
+def test_the_secret_of_sessions_differs_from_the_secret_of_links() -> None:
     assert session_secret("a" * 16) not in (b"a" * 16, session_secret("b" * 16))

@@ -1,4 +1,4 @@
-"""The limit on failed tries of keys."""
+"""Tests of the limit on invalid API keys from one client network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def is_limited(tries: Tries, network: str, now: float) -> bool:
     return False
 
 
-def test_a_network_has_to_wait_after_too_many_failures() -> None:
+def test_a_network_is_limited_after_too_many_invalid_keys_until_its_window_ends() -> None:
     tries = Tries(limit=3)
     assert not any(is_limited(tries, "a", 10) for _ in range(3))
     with pytest.raises(RateLimited) as caught:
@@ -26,12 +26,12 @@ def test_a_network_has_to_wait_after_too_many_failures() -> None:
     assert not is_limited(tries, "a", 10 + WINDOW_SECONDS)
 
 
-def test_failures_of_different_minutes_do_not_add_up() -> None:
+def test_invalid_keys_in_different_windows_do_not_add_up() -> None:
     tries = Tries(limit=1)
     assert not any(is_limited(tries, "a", minute * WINDOW_SECONDS) for minute in range(10))
 
 
-def test_only_the_latest_networks_are_remembered() -> None:
+def test_the_number_of_networks_with_a_counter_of_invalid_keys_is_bounded() -> None:
     tries = Tries(limit=1, kept=100)
     for number in range(1000):
         tries.fail(str(number), 0)

@@ -1,6 +1,8 @@
-"""Open streams and bytes of today, by account."""
+"""Tests of the counters of open streams, and of bytes sent today, for each account."""
 
 from __future__ import annotations
+
+import asyncio
 
 from serverpy.access.quotas import Quotas
 from serverpy.access.streams import Streams
@@ -8,29 +10,39 @@ from serverpy.access.streams import Streams
 MIDNIGHT = 20_000 * 86400.0
 
 
-def test_an_account_opens_at_most_its_number_of_streams() -> None:
-    streams = Streams()
-    assert [streams.enter("a", 2) for _ in range(3)] == [True, True, False]
-    assert streams.enter("b", 2)
+async def test_a_stream_is_refused_if_its_account_has_the_maximum_number_of_streams_open() -> None:
+    streams = Streams(free_seconds=0)
+    assert [await streams.enter("a", 2) for _ in range(3)] == [True, True, False]
+    assert await streams.enter("b", 2)
     streams.leave("a")
-    assert streams.enter("a", 2)
+    assert await streams.enter("a", 2)
 
 
-def test_an_account_without_a_limit_opens_any_number_of_streams() -> None:
-    streams = Streams()
-    assert all(streams.enter("a", None) for _ in range(1000))
+async def test_a_stream_beyond_the_maximum_waits_until_another_stream_of_the_account_ends() -> None:
+    streams = Streams(free_seconds=60)
+    assert await streams.enter("a", 1)
+    waiting = [asyncio.ensure_future(streams.enter("a", 1)) for _ in range(3)]
+    await asyncio.sleep(0)
+    for left in (3, 2, 1):
+        assert sum(not each.done() for each in waiting) == left
+        streams.leave("a")
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=30)
+        waiting = [each for each in waiting if each not in done]
+        assert [each.result() for each in done] == [True]
+    streams.leave("a")
+    assert len(streams) == 0
 
 
-def test_an_account_whose_streams_have_ended_is_forgotten() -> None:
+async def test_an_account_without_open_streams_has_no_counter() -> None:
     streams = Streams()
     for account in ("a", "a", "b"):
-        streams.enter(account, None)
+        await streams.enter(account, 2)
     for account in ("a", "b", "a"):
         streams.leave(account)
     assert len(streams) == 0
 
 
-def test_bytes_up_to_the_quota_can_be_spent() -> None:
+def test_an_account_can_spend_exactly_its_quota_of_bytes() -> None:
     quotas = Quotas(lambda: MIDNIGHT)
     assert quotas.spend("a", 10, 4)
     assert not quotas.is_spent("a", 10)
@@ -39,14 +51,14 @@ def test_bytes_up_to_the_quota_can_be_spent() -> None:
     assert not quotas.is_spent("b", 10)
 
 
-def test_bytes_beyond_the_quota_use_up_the_rest_of_it() -> None:
+def test_spending_more_bytes_than_are_left_is_refused_and_uses_up_the_quota() -> None:
     quotas = Quotas(lambda: MIDNIGHT)
     assert quotas.spend("a", 10, 4)
     assert not quotas.spend("a", 10, 7)
     assert quotas.is_spent("a", 10)
 
 
-def test_a_quota_begins_anew_at_midnight_utc() -> None:
+def test_quotas_are_reset_at_midnight_utc() -> None:
     now = MIDNIGHT + 86390
     quotas = Quotas(lambda: now)
     quotas.spend("a", 10, 10)

@@ -1,5 +1,5 @@
-"""Tests of the gate: each route answers each kind of caller as the table says. A route that is missing from the table
-fails the test."""
+"""Tests that the gate admits or refuses each kind of caller at each route as a table says. A route that is not in the
+table fails the test."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from serverpy.access.clients import parse_networks
 from serverpy.access.credentials import COOKIE
 from serverpy.access.key import Key
 from serverpy.access.keys import digest_of, format_key
+from serverpy.access.links import DIGEST_BYTES, Link, derive
+from serverpy.access.links import sign as sign_link
 from serverpy.access.sessions import session_secret, sign
 from serverpy.access.tries import LIMIT
 from serverpy.app import Application
@@ -74,11 +76,16 @@ async def calling(app: Application, address: str = ELSEWHERE) -> AsyncIterator[h
         yield client
 
 
-# The table
+# The table of routes and callers
 
+LINK = Link(
+    url="ftp://a/", expires=4_000_000_000, id=b"12345678", key="plain", digest=key("plain").digest[:DIGEST_BYTES]
+)
+"""A valid link whose page the server refuses with 400, so that no test needs a page."""
 CALLERS: Mapping[str, Mapping[str, str]] = {
     "local": {},
     "none": {},
+    "link": {},
     "bad": bearer("wrong"),
     "expired": bearer("expired"),
     "bound": bearer("bound"),
@@ -89,23 +96,24 @@ CALLERS: Mapping[str, Mapping[str, str]] = {
     "proxied": {"X-Forwarded-For": "198.51.100.1"},
     "admin by proxy": {"X-Forwarded-For": "198.51.100.1", **bearer("admin")},
 }
-"""The callers. All but `local` ask from another machine. `bound` is a key for another network, `plain` the key of no
-admin, `cookie` the session of an admin key, `stale` that of an admin key that was replaced."""
+"""Maps each kind of caller to the header fields of its requests. All callers except `local` are on another machine.
+`link` has a signed link of the key `plain`, `bound` a key for another network, `plain` a key without admin rights,
+`cookie` the session of an admin key, and `stale` the session of an admin key that was replaced."""
 
 ANSWERS = {
-    # by what the route needs, and by REQUIRE_KEY. `-` passes; R key_required, I key_invalid, F key_forbids,
-    # L link_invalid: the route checks the signature in its path, which is not one here
-    #                     local none bad expired bound plain admin cookie stale proxied admin-by-proxy
-    ("nothing", False): "-     -    -   -       -     -     -     -      -     -       -",
-    ("nothing", True): " -     -    -   -       -     -     -     -      -     -       -",
-    ("signature", False): "L  L    L   L       L     L     L     L      L     L       L",
-    ("signature", True): " L  L    L   L       L     L     L     L      L     L       L",
-    ("streams", False): "-     R    I   I       F     F     -     -      I     F       F",
-    ("streams", True): " R     R    I   I       F     -     -     -      I     R       -",
-    ("key", False): "    -     -    I   I       F     -     -     -      -     F       F",
-    ("key", True): "     R     R    I   I       F     -     -     -      I     R       -",
-    ("status", False): " -     R    I   I       F     F     -     -      I     F       F",
-    ("status", True): "  -     R    I   I       F     F     -     -      I     R       -",
+    # expected results by the need of the route and by REQUIRE_KEY: `-` if the gate admits the request, otherwise the
+    # error code: R key_required, I key_invalid, F key_forbids, L link_invalid (the token in the path is not valid)
+    #                       local none link bad expired bound plain admin cookie stale proxied admin-by-proxy
+    ("nothing", False): "   -     -    -    -   -       -     -     -     -      -     -       -",
+    ("nothing", True): "    -     -    -    -   -       -     -     -     -      -     -       -",
+    ("signature", False): " L     L    -    L   L       L     L     L     L      L     L       L",
+    ("signature", True): "  L     L    -    L   L       L     L     L     L      L     L       L",
+    ("streams", False): "   -     R    R    I   I       F     F     -     -      I     F       F",
+    ("streams", True): "    R     R    R    I   I       F     -     -     -      I     R       -",
+    ("key", False): "       -     -    -    I   I       F     -     -     -      -     F       F",
+    ("key", True): "        R     R    R    I   I       F     -     -     -      I     R       -",
+    ("status", False): "    -     R    R    I   I       F     F     -     -      I     F       F",
+    ("status", True): "     -     R    R    I   I       F     F     -     -      I     R       -",
 }
 CODES = {"-": None, "L": "link_invalid", "R": "key_required", "I": "key_invalid", "F": "key_forbids"}
 
@@ -124,14 +132,14 @@ NEEDS = {
     "DELETE /streams/{id}": "streams",
     "GET /health": "status",
     "GET /metrics": "status",
-    # no routes
+    # paths and methods without a route
     "GET /": "nothing",
     "POST /": "key",
     "GET /nowhere": "key",
     "POST /stream": "key",
     "GET /health/": "status",
 }
-"""What each route needs. HEAD needs the same as GET."""
+"""Maps each route to its need, by which `ANSWERS` lists the expected results. HEAD has the same need as GET."""
 
 
 def routes_of(app: Application) -> Iterator[str]:
@@ -141,7 +149,9 @@ def routes_of(app: Application) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("require_key", [False, True])
-async def test_each_route_answers_each_caller_as_the_table_says(keys_file: Path, require_key: bool) -> None:
+async def test_the_gate_admits_or_refuses_each_caller_at_each_route_as_the_table_says(
+    keys_file: Path, require_key: bool
+) -> None:
     app = application(keys_file, require_key=require_key)
     asked = {*NEEDS, *(f"HEAD {name[4:]}" for name in NEEDS if name.startswith("GET "))}
     missing = set(routes_of(app)) - asked
@@ -156,19 +166,22 @@ async def test_each_route_answers_each_caller_as_the_table_says(keys_file: Path,
 
 
 async def code(app: Application, route: str, caller: str, address: str) -> str | None:
-    """Return the code if the gate refuses the request, None if the request passes. Checks that status, code and
-    `WWW-Authenticate` belong together."""
+    """Return the error code if the gate refuses the request, or None if the gate admits it. Also check that the status,
+    the error code and `WWW-Authenticate` are consistent."""
     method, _, path = route.partition(" ")
+    if caller == "link":
+        path = path.replace("{token}", sign_link(LINK, derive(LINK_SECRET)))
     async with client_at(app, "127.0.0.1" if caller == "local" else address) as client:
         answer = await client.request(method, path, headers=CALLERS[caller])
     offered = answer.headers.get_list("www-authenticate")
     if answer.status_code not in (401, 403):
-        assert answer.status_code < 429 or answer.status_code == 503, answer.text  # 503: `/ready` of a new server
+        # 503: `/ready` while the server starts
+        assert answer.status_code < 429 or answer.status_code == 503, answer.text
         assert not offered
         return None
     if answer.status_code == 401:
         assert [each.partition(" ")[0] for each in offered] == ["Bearer", "Basic"]
-    if method == "HEAD":  # has no body that names the code
+    if method == "HEAD":  # the response has no body with an error code
         forbids = "link_invalid" if path.startswith("/s/") else "key_forbids"
         return forbids if answer.status_code == 403 else code_of_challenge(offered[0])
     found: str = answer.json()["code"]
@@ -181,7 +194,7 @@ def code_of_challenge(challenge: str) -> str:
     return "key_invalid" if "invalid_token" in challenge else "key_required"
 
 
-# Ways to give a key
+# Ways to send a key
 
 
 def basic(secret: str) -> str:
@@ -197,19 +210,21 @@ def basic(secret: str) -> str:
         session(key("plain")),
     ],
 )
-async def test_a_key_can_be_given_in_each_way(keys_file: Path, headers: dict[str, str]) -> None:
+async def test_a_key_is_accepted_as_bearer_or_api_key_or_basic_password_or_session_cookie(
+    keys_file: Path, headers: dict[str, str]
+) -> None:
     async with calling(application(keys_file, require_key=True)) as client:
         assert (await client.get("/stream", headers=headers)).status_code == 400  # `url` is missing
 
 
-async def test_a_key_in_the_query_has_no_effect(keys_file: Path) -> None:
+async def test_a_key_in_the_query_string_is_ignored(keys_file: Path) -> None:
     async with calling(application(keys_file, require_key=True)) as client:
         answer = await client.get("/stream", params={"key": SECRETS["plain"], "api_key": SECRETS["plain"]})
         assert answer.status_code == 401
 
 
-async def test_without_a_keys_file_the_credentials_of_a_request_have_no_effect() -> None:
-    """They may be those of a proxy in front of the server."""
+async def test_a_server_without_a_keys_file_ignores_the_credentials_of_a_request() -> None:
+    """The credentials may be meant for a proxy in front of the server."""
     async with calling(application(None)) as client:
         for headers in (bearer("x"), {"Authorization": "Digest nonsense"}, {"Cookie": f"{COOKIE}=x"}):
             assert (await client.get("/stream", headers=headers)).status_code == 400
@@ -226,16 +241,20 @@ async def test_without_a_keys_file_the_credentials_of_a_request_have_no_effect()
         ({"X-Requested-With": "fetch"}, ["Bearer"]),
     ],
 )
-async def test_basic_is_not_offered_to_scripts(keys_file: Path, headers: dict[str, str], schemes: list[str]) -> None:
-    """The browser would show its own prompt over the page."""
+async def test_a_401_response_offers_basic_authentication_unless_a_script_sent_the_request(
+    keys_file: Path, headers: dict[str, str], schemes: list[str]
+) -> None:
+    """If a script got an offer of Basic, the browser would show its own password prompt over the page."""
     async with calling(application(keys_file, require_key=True)) as client:
         answer = await client.get("/stream", headers=headers)
         assert answer.status_code == 401
         assert [each.partition(" ")[0] for each in answer.headers.get_list("www-authenticate")] == schemes
 
 
-async def test_a_page_of_another_origin_changes_nothing_with_credentials_of_the_browser(keys_file: Path) -> None:
-    """A program may send its own key from anywhere."""
+async def test_a_post_by_a_page_of_another_origin_with_the_cookie_or_password_of_the_browser_is_refused(
+    keys_file: Path,
+) -> None:
+    """A request with a Bearer key is accepted from any origin, because a browser does not add such a key by itself."""
     foreign = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
     async with calling(application(keys_file, require_key=True)) as client:
         for own in (session(key("plain")), {"Authorization": basic(SECRETS["plain"])}):
@@ -245,17 +264,19 @@ async def test_a_page_of_another_origin_changes_nothing_with_credentials_of_the_
         assert (await client.post("/stream", headers={**bearer("plain"), **foreign})).status_code == 405
 
 
-async def test_a_page_of_another_origin_cannot_use_the_rights_of_the_address_of_its_browser() -> None:
-    """A browser on this machine is in ADMIN_NETWORKS, as is every page that the browser shows."""
+async def test_a_page_of_another_origin_cannot_list_streams_by_the_network_address_of_its_browser() -> None:
+    """A browser on this machine is in ADMIN_NETWORKS, and sends the requests of every page that it shows."""
     async with calling(application(None, cors_origins="*"), "127.0.0.1") as client:
         for origin, status in (({}, 200), ({"Origin": "http://evil.example"}, 403)):
             assert (await client.get("/streams", headers=origin)).status_code == status
 
 
-# Failed tries
+# Invalid keys
 
 
-async def test_a_client_that_fails_too_often_has_to_wait(keys_file: Path) -> None:
+async def test_a_client_that_sent_too_many_invalid_keys_gets_429_for_invalid_keys_but_not_for_valid_keys(
+    keys_file: Path,
+) -> None:
     app = application(keys_file, require_key=True)
     async with calling(app) as client:
         assert (await client.get("/stream", headers=bearer("plain"))).status_code == 400
@@ -266,15 +287,17 @@ async def test_a_client_that_fails_too_often_has_to_wait(keys_file: Path) -> Non
             assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
             assert 0 < int(answer.headers["retry-after"]) <= 60
         assert (await client.get("/stream", headers=bearer("plain"))).status_code == 400
-        assert (await client.get("/stream", headers=bearer("admin"))).status_code == 400, "a key not used before"
+        assert (await client.get("/stream", headers=bearer("admin"))).status_code == 400, (
+            "a valid key that this client has not used before"
+        )
         assert (await client.get("/stream", headers=session(key("admin")))).status_code == 400
         assert (await client.get("/stream")).status_code == 401
-        assert app.state.gate.refused == {"key_invalid": LIMIT, "rate_limited": 2, "key_required": 1}
+        assert +app.state.server.refusals.codes == {"key_invalid": LIMIT, "rate_limited": 2, "key_required": 1}
         async with client_at(app, "192.0.2.10") as other:
             assert (await other.get("/stream", headers=bearer("admin"))).status_code == 400
 
 
-async def test_all_addresses_of_an_ipv6_network_count_as_one_client(keys_file: Path) -> None:
+async def test_invalid_keys_from_all_addresses_of_an_ipv6_network_are_counted_together(keys_file: Path) -> None:
     app = application(keys_file, require_key=True)
     async with contextlib.aclosing(app):
         found = []
@@ -285,7 +308,7 @@ async def test_all_addresses_of_an_ipv6_network_count_as_one_client(keys_file: P
 
 
 def guesses(secret: str) -> Iterator[bytes]:
-    """Yield 10,000 random and mutated keys, none of which is `secret`."""
+    """Yield 10,000 keys that are random, or mutations of `secret`. None of them is `secret`."""
     randomness = random.Random(11)
     bits = [(place, 1 << bit) for place in range(len(secret)) for bit in range(8)]
     for place, bit in bits:
@@ -301,7 +324,8 @@ def guesses(secret: str) -> Iterator[bytes]:
 
 
 def shown(guess: bytes, number: int) -> tuple[bytes, bytes]:
-    """Return the header field that carries a guess, in each of the four ways in turn."""
+    """Return the header field that sends `guess` as a key. `number` selects one of the four ways in turn: Bearer,
+    Api-Key, Basic or the session cookie."""
     password = base64.b64encode(b"x:" + guess)
     fields = (
         (b"authorization", b"Bearer " + guess),
@@ -313,7 +337,8 @@ def shown(guess: bytes, number: int) -> tuple[bytes, bytes]:
 
 
 async def statuses(app: Application, fields: Iterable[tuple[bytes, bytes]]) -> set[int]:
-    """Send a request with each field, each from another address, so that no limit on tries hides an accepted key."""
+    """Send one request with each header field in `fields`, and return the set of status codes. Each request comes from
+    another address, so that the limit on invalid keys cannot hide an accepted key."""
     found = set()
 
     async def receive() -> Message:
@@ -344,24 +369,24 @@ async def test_no_random_or_mutated_key_is_accepted(keys_file: Path) -> None:
     assert await statuses(app, [shown(SECRETS["plain"].encode(), number) for number in range(3)]) == {404}
 
 
-# Behind proxies
+# Requests through proxies
 
 
-async def test_the_refusal_of_a_proxied_request_names_the_ways_out(keys_file: Path) -> None:
+async def test_the_refusal_of_a_request_through_a_proxy_names_the_settings_that_would_allow_it(keys_file: Path) -> None:
     async with calling(application(None), "127.0.0.1") as client:
         answer = await client.get("/stream", headers={"Via": "1.1 proxy"})
         assert (answer.status_code, answer.json()["code"]) == (403, "key_forbids")
         assert all(word in answer.json()["detail"] for word in ("REQUIRE_KEY", "--open", "TRUSTED_PROXIES"))
 
 
-async def test_an_open_server_serves_what_comes_through_a_proxy() -> None:
+async def test_a_server_with_the_setting_open_serves_streams_but_not_health_through_a_proxy() -> None:
     async with calling(application(None, open=True)) as client:
         forwarded = {"X-Forwarded-For": "198.51.100.1"}
         assert (await client.get("/stream", headers=forwarded)).status_code == 400
         assert (await client.get("/health", headers=forwarded)).status_code == 401
 
 
-async def test_a_key_for_a_network_needs_a_client_whose_address_is_known(keys_file: Path) -> None:
+async def test_a_key_with_networks_is_refused_if_the_address_of_the_client_is_unknown(keys_file: Path) -> None:
     forwarded = {"X-Forwarded-For": "198.51.100.1", **bearer("bound")}
     async with calling(application(keys_file, require_key=True)) as client:
         assert (await client.get("/stream", headers=forwarded)).status_code == 403
@@ -370,11 +395,13 @@ async def test_a_key_for_a_network_needs_a_client_whose_address_is_known(keys_fi
         assert (await client.get("/stream", headers=bearer("bound"))).status_code == 403
 
 
-# Other ways to run the application
+# Mounted applications, and crawlers
 
 
 @pytest.mark.parametrize("prefix", ["/media", "/health", "/s"])
-async def test_a_mounted_application_decides_by_the_path_below_its_prefix(keys_file: Path, prefix: str) -> None:
+async def test_the_gate_of_a_mounted_application_ignores_the_mount_prefix_in_the_path(
+    keys_file: Path, prefix: str
+) -> None:
     app = application(keys_file, require_key=True)
     parent = FastAPI()
     parent.mount(prefix, app)
@@ -385,7 +412,7 @@ async def test_a_mounted_application_decides_by_the_path_below_its_prefix(keys_f
         assert (await client.get(f"{prefix}/health", headers=bearer("plain"))).status_code == 403
 
 
-async def test_robots_are_sent_away(keys_file: Path) -> None:
+async def test_robots_txt_and_the_response_headers_ask_crawlers_to_stay_away(keys_file: Path) -> None:
     async with calling(application(keys_file, require_key=True)) as client:
         answer = await client.get("/robots.txt")
         assert (answer.status_code, answer.text) == (200, "User-agent: *\nDisallow: /\n")

@@ -40,7 +40,7 @@ def test_media_responses_require_caches_to_revalidate(server: Server, page: str,
 def test_live_streams_are_sent_with_cache_control_no_store(
     server: Server, site: SampleSite, page: str, start: dict[str, Any]
 ) -> None:
-    """In one case, the page says that the broadcast is live. In the other case, only the playlist does."""
+    """The extraction of one page states that the broadcast is live; for the other page, only the playlist shows it."""
     spec = f"clock=step,id=headers-{page}"
     site.broadcast(spec).step(3)
     with server.open(f"/{page}/live/{spec}", receive_bytes=4096, **start) as exchange:
@@ -125,8 +125,8 @@ async def calling(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def add_bugs(app: FastAPI) -> None:
-    """Add a path that raises an unexpected exception. Mark a request to `/long` as too long, which otherwise only
-    ServerPY's own HTTP protocol class does."""
+    """Add the route `/bug`, which raises an unexpected exception, and mark requests for `/long` as too long. Without
+    this helper, only ServerPY's own HTTP protocol class marks requests as too long."""
 
     @app.get("/bug")
     async def bug() -> None:
@@ -172,7 +172,7 @@ async def test_a_page_of_an_allowed_origin_can_read_every_response(
 
 
 @pytest.mark.parametrize(("verb", "target", "headers", "status"), EVERY[:-1])
-async def test_if_no_origins_are_allowed_a_page_of_another_origin_cannot_read_a_response(
+async def test_a_page_of_another_origin_cannot_read_a_response_if_no_origins_are_allowed(
     verb: str, target: str, headers: dict[str, str], status: int
 ) -> None:
     async with calling() as client:

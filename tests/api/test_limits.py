@@ -1,4 +1,4 @@
-"""Limits of one client over HTTP: extractions in a window, and streams at once."""
+"""Tests of the limits of each client over HTTP: extractions in a time window, and concurrent streams."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serverpy.sample.site import SampleSite
+from tests.aio import wait_for
 from tests.api.test_leaving import BIG, SMALL_BUFFER
+from tests.links import path_in, post
 from tests.server import Server, serving
 from tests.wire import Answer, request
 
@@ -25,7 +27,8 @@ _addresses = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def strict(site: SampleSite) -> Iterator[Server]:
-    """Run a server that counts the clients that its proxy, this machine, names."""
+    """Run a server with low limits. It trusts this machine as a proxy, so a test can name the client in
+    X-Forwarded-For."""
     rate = f"{LIMIT}/hour"
     with serving(site, rate_limit=rate, client_streams=STREAMS, trusted_proxies="127.0.0.1", open=True) as running:
         yield running
@@ -33,7 +36,7 @@ def strict(site: SampleSite) -> Iterator[Server]:
 
 @pytest.fixture
 def address() -> str:
-    """An address that no other test uses."""
+    """Return a client address that no other test uses."""
     return f"203.0.113.{next(_addresses)}"
 
 
@@ -46,7 +49,7 @@ def spend_all(server: Server, address: str) -> None:
         assert info(server, address, page).status == 200
 
 
-def test_extractions_beyond_the_limit_are_refused(strict: Server, address: str) -> None:
+def test_extractions_beyond_the_rate_limit_are_refused_with_429(strict: Server, address: str) -> None:
     remaining = [info(strict, address, page).headers["ratelimit-remaining"] for page in range(LIMIT)]
     assert remaining == ["4", "3", "2", "1", "0"]
     answer = info(strict, address, "more")
@@ -58,7 +61,7 @@ def test_extractions_beyond_the_limit_are_refused(strict: Server, address: str) 
     assert f"Try again in {reset} seconds" in answer.json()["detail"]
 
 
-def test_cached_pages_are_neither_counted_nor_refused(strict: Server, address: str) -> None:
+def test_requests_for_cached_pages_are_neither_counted_nor_refused(strict: Server, address: str) -> None:
     spend_all(strict, address)
     answer = info(strict, address, 0)
     assert answer.status == 200
@@ -67,7 +70,7 @@ def test_cached_pages_are_neither_counted_nor_refused(strict: Server, address: s
     assert (stream.status, "ratelimit-limit" in stream.headers) == (200, False)
 
 
-def test_streams_heads_and_failed_extractions_are_counted_too(strict: Server, address: str) -> None:
+def test_extractions_for_streams_and_head_requests_are_counted_even_if_they_fail(strict: Server, address: str) -> None:
     client = {"X-Forwarded-For": address}
     answers = [
         strict.get(f"/page/prog?{address}-s", headers=client),
@@ -81,26 +84,51 @@ def test_streams_heads_and_failed_extractions_are_counted_too(strict: Server, ad
     assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["4", "3", "2", "1", "0", "0"]
 
 
-def test_other_routes_are_not_counted(strict: Server, address: str) -> None:
+def test_a_repeated_extraction_because_of_an_expired_media_url_is_counted(
+    strict: Server, site: SampleSite, address: str
+) -> None:
+    size = site.path("prog.mp4").stat().st_size
+    page = f"/page/fault/expire={size}/prog.mp4?{address}"
+    assert strict.get(page, headers={"X-Forwarded-For": f"{address}8"}).status == 200
+    spend_all(strict, address)
+    answer = strict.get(page, headers={"X-Forwarded-For": address})
+    assert (answer.status, answer.code) == (429, "rate_limited")
+    assert strict.get(page, headers={"X-Forwarded-For": f"{address}9"}).headers["ratelimit-remaining"] == "4"
+
+
+def test_issuing_a_link_is_counted_but_a_request_that_uses_the_link_is_not(strict: Server, address: str) -> None:
+    client = {"X-Forwarded-For": address}
+
+    def issue(page: int) -> Answer:
+        return post(strict, {"url": f"{strict.site.http}/page/prog?{address}-{page}"}, headers=client)
+
+    issued = [issue(page) for page in range(LIMIT + 1)]
+    assert [answer.status for answer in issued] == [200] * LIMIT + [429]
+    assert issued[0].headers["ratelimit-remaining"] == "4"
+    answer = strict.ask(path_in(issued[0].json()), verb="HEAD", headers=client)
+    assert (answer.status, "ratelimit-limit" in answer.headers) == (200, False)
+
+
+def test_requests_for_routes_without_extraction_are_not_counted(strict: Server, address: str) -> None:
     spend_all(strict, address)
     for path in ("/ready", "/docs", "/openapi.json"):
         answer = strict.ask(path, headers={"X-Forwarded-For": address})
         assert (answer.status, "ratelimit-limit" in answer.headers) == (200, False)
 
 
-def test_one_ipv6_network_counts_as_one_client(strict: Server) -> None:
+def test_all_addresses_of_an_ipv6_network_share_one_rate_limit(strict: Server) -> None:
     for page in range(LIMIT):
         assert info(strict, f"2001:db8:7:1::{page + 1:x}", f"v6-{page}").status == 200
     assert info(strict, "2001:db8:7:1:ffff::1", "v6").status == 429
     assert info(strict, "2001:db8:7:2::1", "v6").status == 200
 
 
-def test_an_ipv4_address_written_as_ipv6_is_the_same_client(strict: Server, address: str) -> None:
+def test_an_ipv4_mapped_ipv6_address_shares_the_rate_limit_of_the_ipv4_address(strict: Server, address: str) -> None:
     spend_all(strict, address)
     assert info(strict, f"::ffff:{address}", "mapped").status == 429
 
 
-def test_the_limit_holds_over_one_connection(strict: Server, address: str) -> None:
+def test_the_rate_limit_applies_to_requests_on_one_connection(strict: Server, address: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", strict.port, timeout=60)
     statuses = []
     for page in range(2 * LIMIT):
@@ -113,7 +141,7 @@ def test_the_limit_holds_over_one_connection(strict: Server, address: str) -> No
     assert statuses == [200] * LIMIT + [429] * LIMIT
 
 
-def test_the_limit_holds_over_pipelined_requests(strict: Server, address: str) -> None:
+def test_the_rate_limit_applies_to_pipelined_requests(strict: Server, address: str) -> None:
     host = f"127.0.0.1:{strict.port}"
     requests = [
         request(
@@ -131,13 +159,15 @@ def test_the_limit_holds_over_pipelined_requests(strict: Server, address: str) -
     assert (received.count(b"HTTP/1.1 200 "), received.count(b"HTTP/1.1 429 ")) == (LIMIT, LIMIT)
 
 
-def test_the_limit_holds_over_twenty_parallel_connections(strict: Server, address: str) -> None:
+def test_the_rate_limit_applies_to_requests_on_parallel_connections(strict: Server, address: str) -> None:
     with ThreadPoolExecutor(20) as pool:
         statuses = Counter(pool.map(lambda page: info(strict, address, page).status, range(20)))
     assert statuses == {200: LIMIT, 429: 20 - LIMIT}
 
 
-def test_fifty_clients_of_one_page_pay_for_one_extraction(strict: Server, site: SampleSite, address: str) -> None:
+def test_fifty_simultaneous_requests_for_one_page_count_as_one_extraction(
+    strict: Server, site: SampleSite, address: str
+) -> None:
     page = f"/page/slow?seconds=1&for={address}"
     before = len(site.requests)
 
@@ -149,11 +179,13 @@ def test_fifty_clients_of_one_page_pay_for_one_extraction(strict: Server, site: 
     assert {answer.status for answer in answers} == {200}
     assert [answer.headers.get("ratelimit-remaining") for answer in answers].count("4") == 1
     assert sum("ratelimit-limit" in answer.headers for answer in answers) == 1
-    assert 1 <= sum(address in str(asked) for asked in site.requests[before:]) <= 2  # yt-dlp may ask twice
+    assert 1 <= sum(address in str(asked) for asked in site.requests[before:]) <= 2  # yt-dlp may request the page twice
     assert info(strict, address, "next").headers["ratelimit-remaining"] == "3"
 
 
-def test_streams_beyond_the_limit_are_refused_until_one_ends(strict: Server, address: str) -> None:
+def test_streams_beyond_the_limit_on_concurrent_streams_are_refused_until_a_stream_ends(
+    strict: Server, address: str
+) -> None:
     client = {"X-Forwarded-For": address}
     first = strict.open(BIG, headers=client, receive_bytes=SMALL_BUFFER)
     second = strict.open(BIG, headers=client, receive_bytes=SMALL_BUFFER)
@@ -169,7 +201,34 @@ def test_streams_beyond_the_limit_are_refused_until_one_ends(strict: Server, add
     assert strict.get(BIG, headers={**client, "Range": "bytes=0-9"}).status == 206
 
 
-def test_clients_on_this_machine_open_any_number_of_streams(strict: Server) -> None:
+def test_a_client_at_its_limit_of_concurrent_streams_can_replace_a_stream_at_once(strict: Server, address: str) -> None:
+    """A player that seeks closes its connection, and opens another before the server notices that the first one is
+    closed."""
+    client = {"X-Forwarded-For": address}
+    kept = strict.open(BIG, headers=client, receive_bytes=SMALL_BUFFER)
+    left = strict.open(BIG, headers=client, receive_bytes=SMALL_BUFFER)
+    with kept:
+        for _ in range(20):
+            left.leave()
+            left = strict.open(BIG, headers=client, receive_bytes=SMALL_BUFFER)
+            assert left.status == 200
+        left.leave()
+    strict.settled()
+
+
+def test_head_requests_have_a_concurrency_limit_separate_from_streams(strict: Server, address: str) -> None:
+    client = {"X-Forwarded-For": address}
+    slow = f"/page/fault/delay=8,id={address}/prog.mp4"
+    with ThreadPoolExecutor(STREAMS) as pool:
+        waiting = [pool.submit(strict.get, slow, verb="HEAD", headers=client) for _ in range(STREAMS)]
+        wait_for(lambda: strict.health()["streams"] == STREAMS)
+        refused = strict.get(BIG, verb="HEAD", headers=client)
+        assert (refused.status, strict.get(BIG, headers={**client, "Range": "bytes=0-9"}).status) == (429, 206)
+        assert [each.result().status for each in waiting] == [200] * STREAMS
+    strict.settled()
+
+
+def test_clients_on_this_machine_may_open_more_streams_than_the_limit(strict: Server) -> None:
     streams = [strict.open(BIG, receive_bytes=SMALL_BUFFER) for _ in range(2 * STREAMS)]
     assert [stream.status for stream in streams] == [200] * (2 * STREAMS)
     for stream in streams:
@@ -177,7 +236,7 @@ def test_clients_on_this_machine_open_any_number_of_streams(strict: Server) -> N
     strict.settled()
 
 
-def test_refusals_are_counted_by_code(strict: Server, address: str) -> None:
+def test_the_metrics_count_refused_requests_by_error_code(strict: Server, address: str) -> None:
     def refusals() -> float:
         text = strict.ask("/metrics").body.decode()
         (family,) = (each for each in text_string_to_metric_families(text) if each.name == "serverpy_refused")
@@ -190,12 +249,12 @@ def test_refusals_are_counted_by_code(strict: Server, address: str) -> None:
     assert refusals() == before + 1
 
 
-def test_the_default_limit_does_not_apply_to_this_machine(server: Server) -> None:
+def test_the_default_rate_limit_does_not_apply_to_clients_on_this_machine(server: Server) -> None:
     answer = server.get("/page/prog?a-page-that-nobody-asked-for", path="/info")
     assert (answer.status, "ratelimit-limit" in answer.headers) == (200, False)
 
 
-def test_a_limit_that_was_set_applies_to_this_machine(strict: Server) -> None:
+def test_a_configured_rate_limit_applies_to_clients_on_this_machine(strict: Server) -> None:
     answers = [strict.get(f"/page/prog?local-{page}", path="/info") for page in range(3 * LIMIT)]
     assert answers[-1].status == 429
     assert answers[-1].headers["ratelimit-remaining"] == "0"

@@ -1,4 +1,4 @@
-"""Signed links at the HTTP interface: `POST /links` issues them, and `GET /s/{token}/{filename}` serves the media as
+"""Tests of signed links over HTTP: `POST /links` issues a link, and `GET /s/{token}/{filename}` serves the media as
 `/stream` does."""
 
 from __future__ import annotations
@@ -47,19 +47,21 @@ def lasting(answer: Answer) -> dict[str, str]:
     return {name: value for name, value in answer.headers.items() if name not in OF_ONE_REQUEST}
 
 
-# The response of a link
+# The response to a request for a link
 
 
 @pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-1"}, {"Range": "bytes=1000-"}, {"Range": "bytes=-7"}])
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
-def test_a_link_is_answered_as_the_stream(server: Server, verb: str, headers: dict[str, str]) -> None:
+def test_a_link_returns_the_same_response_as_the_stream_route(
+    server: Server, verb: str, headers: dict[str, str]
+) -> None:
     link = server.ask(issue(server, FILM), verb=verb, headers=headers)
     stream = server.get(FILM, verb=verb, headers=headers)
     assert (link.status, link.body, link.complete) == (stream.status, stream.body, stream.complete)
     assert lasting(link) == lasting(stream)
 
 
-def test_a_link_evaluates_conditions_and_refuses_ranges_beyond_the_end(server: Server) -> None:
+def test_preconditions_and_ranges_of_a_request_for_a_link_are_evaluated(server: Server) -> None:
     path = issue(server, FILM)
     etag = server.ask(path, verb="HEAD").headers["etag"]
     assert server.ask(path, headers={"If-None-Match": etag}).status == 304
@@ -67,7 +69,7 @@ def test_a_link_evaluates_conditions_and_refuses_ranges_beyond_the_end(server: S
     assert server.ask(path, headers={"Range": "bytes=99999999-"}).code == "range_not_satisfiable"
 
 
-def test_a_link_carries_the_parameters_of_the_stream(server: Server) -> None:
+def test_a_link_contains_the_method_and_file_name_of_the_stream(server: Server) -> None:
     path = issue(server, "/page/prog", method="embedded", filename="Ein Früchtchen.mp4", download=True)
     assert path.endswith("/Ein%20Fr%C3%BCchtchen.mp4")
     answer = server.ask(path, verb="HEAD")
@@ -76,7 +78,7 @@ def test_a_link_carries_the_parameters_of_the_stream(server: Server) -> None:
     assert answer.headers["content-disposition"].endswith("Ein%20Fr%C3%BCchtchen.mp4")
 
 
-def test_of_the_query_only_download_counts(server: Server, film: bytes) -> None:
+def test_a_link_ignores_all_query_parameters_except_download(server: Server, film: bytes) -> None:
     path = issue(server, FILM)
     whole = server.ask(f"{path}?url=http://127.0.0.1/&method=subprocess&filename=a.mp4&format=x&to=mp3&nonsense")
     assert (whole.status, whole.body, whole.headers["x-serverpy-method"]) == (200, film, "relay")
@@ -87,7 +89,7 @@ def test_of_the_query_only_download_counts(server: Server, film: bytes) -> None:
     assert server.ask(f"{path}?download=perhaps").code == "invalid_parameter"
 
 
-def test_the_file_name_in_the_path_has_no_meaning(server: Server, film: bytes) -> None:
+def test_a_link_ignores_the_file_name_in_its_path(server: Server, film: bytes) -> None:
     token = issue(server, FILM).split("/")[2]
     answer = server.ask(f"/s/{token}/evil.exe")
     assert answer.body == film
@@ -97,15 +99,15 @@ def test_the_file_name_in_the_path_has_no_meaning(server: Server, film: bytes) -
     assert server.ask(f"/s/{token}/a", verb="DELETE").code == "method_not_allowed"
 
 
-def test_a_link_reports_what_is_wrong_with_the_media(server: Server) -> None:
+def test_a_link_to_a_page_without_media_or_with_an_invalid_format_returns_an_error(server: Server) -> None:
     assert server.ask(issue(server, "/page/nothing")).code == "media_not_found"
     assert server.ask(issue(server, FILM, format="nonsense[")).status in (400, 404)
 
 
-# Issuing
+# Issuing links
 
 
-def test_an_issued_link_names_its_expiry_and_the_host_of_the_request(server: Server) -> None:
+def test_the_response_to_post_links_contains_the_expiry_and_the_host_of_the_request(server: Server) -> None:
     before = time.time()
     answer = post(server, {"url": f"{server.site.http}{FILM}", "to": "mp4", "ttl": 100})
     document = answer.json()
@@ -119,7 +121,7 @@ def test_an_issued_link_names_its_expiry_and_the_host_of_the_request(server: Ser
     assert 21590 < datetime.fromisoformat(usual["expires"]).timestamp() - before < 21660
 
 
-def test_a_link_hides_the_address_of_the_page(server: Server) -> None:
+def test_the_path_of_a_link_does_not_reveal_the_url_of_the_page(server: Server) -> None:
     path = issue(server, "/media/prog-180.mp4?secret=hush")
     assert not any(word in path for word in ("prog", "secret", "hush", "127.0.0.1"))
 
@@ -156,7 +158,7 @@ def test_a_link_hides_the_address_of_the_page(server: Server) -> None:
         (b'{"url": "http://a/"} ' + b" " * 65536, "too_large", ""),
     ],
 )
-def test_invalid_parameters_are_refused(server: Server, body: object, code: str, detail: str) -> None:
+def test_post_links_refuses_invalid_parameters(server: Server, body: object, code: str, detail: str) -> None:
     answer = post(server, body)
     assert answer.code == code
     assert detail in answer.json()["detail"]
@@ -164,25 +166,25 @@ def test_invalid_parameters_are_refused(server: Server, body: object, code: str,
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
-def test_a_body_that_is_not_declared_as_json_is_refused(server: Server, content_type: str) -> None:
-    """A page of another origin can send such a body without asking the server (CORS)."""
+def test_post_links_refuses_a_body_that_is_not_declared_as_json(server: Server, content_type: str) -> None:
+    """A page of another origin can send such a body without a CORS preflight."""
     answer = post(server, {"url": "http://a/"}, headers={"Content-Type": content_type})
     assert (answer.status, answer.code) == (400, "invalid_parameter")
 
 
 @pytest.mark.parametrize("size", ["1024", 1024])
-def test_a_size_may_be_a_number_or_a_text(server: Server, size: object) -> None:
+def test_the_byte_limit_of_a_link_may_be_a_number_or_a_string(server: Server, size: object) -> None:
     assert post(server, {"url": "http://a/", "bytes": size}).status == 200
 
 
-def test_every_route_of_a_link_can_be_answered() -> None:
+def test_every_route_for_which_links_can_be_issued_has_a_handler() -> None:
     assert LINKABLE.keys() == ANSWERS.keys()
 
 
-# Limits
+# Limits of links
 
 
-def test_a_use_is_spent_by_a_response_from_the_first_byte(server: Server, film: bytes) -> None:
+def test_only_a_response_that_begins_with_the_first_byte_counts_as_a_use_of_a_link(server: Server, film: bytes) -> None:
     path = issue(server, FILM, uses=1)
     etag = server.ask(path, verb="HEAD").headers["etag"]
     assert server.ask(path, headers={"If-None-Match": etag}).status == 304
@@ -196,12 +198,12 @@ def test_a_use_is_spent_by_a_response_from_the_first_byte(server: Server, film: 
         assert (again.status, again.code) == (403, "link_invalid")
 
 
-def test_a_use_is_not_spent_by_a_request_that_fails(server: Server) -> None:
+def test_a_request_that_fails_does_not_count_as_a_use_of_a_link(server: Server) -> None:
     path = issue(server, "/page/nothing", uses=1)
     assert [server.ask(path).code for _ in range(3)] == ["media_not_found"] * 3
 
 
-def test_a_link_ends_with_its_last_byte(server: Server, film: bytes) -> None:
+def test_get_requests_for_a_link_are_refused_after_its_last_byte_was_sent(server: Server, film: bytes) -> None:
     path = issue(server, FILM, bytes=len(film))
     assert server.ask(path, headers={"Range": "bytes=0-999"}).body == film[:1000]
     rest = server.ask(path, headers={"Range": "bytes=1000-"})
@@ -211,7 +213,7 @@ def test_a_link_ends_with_its_last_byte(server: Server, film: bytes) -> None:
     assert server.ask(path, verb="HEAD").status == 200
 
 
-def test_a_stream_that_spends_the_last_byte_of_its_link_is_cut(server: Server) -> None:
+def test_a_stream_that_exceeds_the_byte_limit_of_its_link_is_cut(server: Server) -> None:
     path = issue(server, BIG, bytes="1MiB")
     answer = server.ask(path)
     assert not answer.complete
@@ -223,19 +225,21 @@ def test_a_stream_that_spends_the_last_byte_of_its_link_is_cut(server: Server) -
 @pytest.mark.parametrize(
     ("network", "status"), [("client", 200), ("127.0.0.0/8", 200), ("192.0.2.7", 403), ("2001:db8::1", 403)]
 )
-def test_a_link_may_be_for_one_network(server: Server, network: str, status: int) -> None:
+def test_a_link_for_one_network_is_refused_for_clients_in_other_networks(
+    server: Server, network: str, status: int
+) -> None:
     path = issue(server, FILM, network=network)
     assert server.ask(path, verb="HEAD").status == status
-    by_proxy = {"X-Forwarded-For": "192.0.2.7", "X-Real-IP": "2001:db8::1"}  # of a proxy that is not trusted
+    by_proxy = {"X-Forwarded-For": "192.0.2.7", "X-Real-IP": "2001:db8::1"}  # sent by a proxy that is not trusted
     assert server.ask(path, verb="HEAD", headers=by_proxy).status == 403
 
 
-# In this process
+# Applications in the process of the test
 
 
 @pytest.fixture
 def settings(site: SampleSite) -> Settings:
-    """Settings whose timeouts suit a slow machine."""
+    """Return settings whose timeouts are long enough for a slow machine."""
     return Settings(
         allow_networks=(site.http.removeprefix("http://"),),
         link_secret=(SecretStr(SECRET),),
@@ -259,7 +263,7 @@ def path_of(link: Link, secret: str = SECRET) -> str:
 
 
 async def issued_by(app: Application, path: str = "/links", **more: Any) -> str:
-    """Return the URL of a new link of `app`."""
+    """Issue a link by `app`, and return the URL of the link."""
     async with calling(app) as client:
         answer = await client.post(path, json={"url": "http://a/", **more})
         assert answer.status_code == 200, answer.text
@@ -272,7 +276,7 @@ async def status(app: Application, url: str) -> int:
         return int((await client.head(urlsplit(url).path)).status_code)
 
 
-async def test_servers_with_the_same_state_directory_open_the_links_of_each_other(
+async def test_a_server_accepts_the_links_of_another_server_with_the_same_state_directory(
     site: SampleSite, settings: Settings, tmp_path: Path
 ) -> None:
     shared = settings.model_copy(update={"link_secret": (), "state_dir": tmp_path / "state"})
@@ -282,7 +286,7 @@ async def test_servers_with_the_same_state_directory_open_the_links_of_each_othe
         assert await status(second, url) == 200
 
 
-async def test_a_server_without_a_state_directory_warns_and_signs_links(
+async def test_a_server_without_a_state_directory_warns_that_its_links_end_when_it_ends(
     site: SampleSite, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     alone = settings.model_copy(update={"link_secret": (), "state_dir": None})
@@ -291,7 +295,7 @@ async def test_a_server_without_a_state_directory_warns_and_signs_links(
     async with aclosing(app):
         assert await status(app, url) == 200
     assert await status(restarted, url) == 403
-    assert "signed links open only in this process" in caplog.text
+    assert "signed links and sessions become invalid when the server stops" in caplog.text
 
 
 async def test_a_link_begins_with_the_public_url(settings: Settings) -> None:
@@ -299,7 +303,9 @@ async def test_a_link_begins_with_the_public_url(settings: Settings) -> None:
     assert (await issued_by(app)).startswith("https://media.example:8443/films/s/")
 
 
-async def test_only_a_trusted_proxy_says_how_a_link_begins(settings: Settings) -> None:
+async def test_a_link_begins_with_the_forwarded_scheme_and_host_only_if_the_proxy_is_trusted(
+    settings: Settings,
+) -> None:
     app = create_app(settings.model_copy(update={"trusted_proxies": ("192.0.2.0/24",), "open": True}))
     fields = {"X-Forwarded-Host": "media.example", "X-Forwarded-Proto": "https", "X-Forwarded-For": "198.51.100.7"}
     for address, base in (("192.0.2.1", "https://media.example"), ("198.51.100.1", "http://test")):
@@ -308,7 +314,7 @@ async def test_only_a_trusted_proxy_says_how_a_link_begins(settings: Settings) -
             assert answer.json()["url"].startswith(f"{base}/s/")
 
 
-async def test_a_server_below_a_root_path_answers_with_and_without_the_path(
+async def test_a_server_with_a_root_path_serves_paths_with_and_without_the_root_path(
     site: SampleSite, settings: Settings
 ) -> None:
     app = create_app(settings.model_copy(update={"root_path": "/films"}))
@@ -323,7 +329,7 @@ async def test_a_server_below_a_root_path_answers_with_and_without_the_path(
         assert (await client.get("/films/openapi.json")).json()["servers"] == [{"url": "/films"}]
 
 
-async def test_a_link_of_a_mounted_application_begins_with_its_mount(site: SampleSite, settings: Settings) -> None:
+async def test_a_link_of_a_mounted_application_begins_with_the_mount_path(site: SampleSite, settings: Settings) -> None:
     app, parent = create_app(settings), FastAPI()
     parent.mount("/media", app)
     async with calling(parent) as client, aclosing(app):
@@ -333,8 +339,9 @@ async def test_a_link_of_a_mounted_application_begins_with_its_mount(site: Sampl
         assert (await client.head(urlsplit(url).path)).status_code == 200
 
 
-async def test_a_secret_is_replaced_while_streams_run(site: SampleSite, settings: Settings) -> None:
-    """Each replica opens the links of all secrets that it knows; a running stream does not need its secret any more."""
+async def test_a_link_secret_can_be_replaced_while_streams_run(site: SampleSite, settings: Settings) -> None:
+    """Each server opens the links that any of its secrets has signed. A running stream no longer needs the secret of
+    its link."""
     both = create_app(settings.model_copy(update={"link_secret": (SecretStr(NEWER), SecretStr(SECRET))}))
     new = create_app(settings.model_copy(update={"link_secret": (SecretStr(NEWER),)}))
     with serving(site, link_secret=SECRET) as old:
@@ -352,7 +359,7 @@ async def test_a_secret_is_replaced_while_streams_run(site: SampleSite, settings
             assert len(playing.read(1_000_000)) >= 1_000_000
 
 
-async def test_an_expired_link_is_refused_after_a_minute(site: SampleSite, settings: Settings) -> None:
+async def test_a_link_is_refused_if_it_expired_more_than_a_minute_ago(site: SampleSite, settings: Settings) -> None:
     app = create_app(settings)
     async with calling(app) as client, aclosing(app):
         late = await client.head(path_of(link_to(site, expires=int(time.time()) - 50)))
@@ -362,18 +369,22 @@ async def test_an_expired_link_is_refused_after_a_minute(site: SampleSite, setti
         other = await client.get(path_of(link_to(site), NEWER))
         assert (other.status_code, other.json()["code"]) == (403, "link_invalid")
         assert other.headers["cache-control"] == "no-store"
-        assert app.state.links.refused == {"link_expired": 1, "link_invalid": 1}
+        assert +app.state.server.refusals.codes == {"link_expired": 1, "link_invalid": 1}
 
 
 @pytest.mark.parametrize("more", [{"route": "archive"}, {"params": {"colour": "red", "to": "later"}}])
-async def test_a_link_of_a_later_version_is_refused(site: SampleSite, settings: Settings, more: Any) -> None:
+async def test_a_link_with_an_unknown_route_or_parameter_is_refused(
+    site: SampleSite, settings: Settings, more: Any
+) -> None:
     app = create_app(settings)
     async with calling(app) as client:
         answer = await client.get(path_of(link_to(site, **more)))
         assert (answer.status_code, answer.json()["code"]) == (403, "link_invalid")
 
 
-async def test_a_link_for_a_network_of_ipv6_admits_its_64(site: SampleSite, settings: Settings) -> None:
+async def test_a_link_for_an_ipv6_address_admits_only_clients_in_the_same_64_bit_prefix(
+    site: SampleSite, settings: Settings
+) -> None:
     app = create_app(settings)
     path = path_of(link_to(site, packed_network=pack_network("2001:db8:1:2::1")))
     async with aclosing(app):
@@ -383,7 +394,8 @@ async def test_a_link_for_a_network_of_ipv6_admits_its_64(site: SampleSite, sett
 
 
 def random_paths(count: int) -> Iterator[str]:
-    """Yield paths of links with random tokens, and with changed tokens of a valid link."""
+    """Yield at most `count` paths of links: half of the tokens are random, the others are mutations of a valid
+    token."""
     chance = random.Random(11)
     valid = sign(Link(url="http://127.0.0.1/", expires=2**31, id=b"1"), derive(SECRET))
     for number in range(count):
@@ -396,7 +408,7 @@ def random_paths(count: int) -> Iterator[str]:
             yield f"/s/{token}/{chance.choice(['media', 'a.mp4', 'ä', '%'])}"
 
 
-async def test_none_of_ten_thousand_random_and_changed_links_opens(settings: Settings) -> None:
+async def test_none_of_10000_random_and_mutated_tokens_is_accepted(settings: Settings) -> None:
     app = create_app(settings)
     statuses: list[int] = []
 
@@ -419,7 +431,7 @@ async def test_none_of_ten_thousand_random_and_changed_links_opens(settings: Set
 
 
 class OneSite(Grant):
-    """The grant of a key that may only use one method, and no site."""
+    """The grant of a key that allows only the method `relay`, and no site."""
 
     account = "family"
 
@@ -432,7 +444,8 @@ class OneSite(Grant):
 
 
 def with_keys(app: Application, settings: Settings, keys: dict[str, Key], grant: Grant) -> None:
-    """Let `app` know API keys by their names; a request names its key in `X-Key`."""
+    """Make `app` use the API keys in `keys`, each with the rights of `grant`. A request names its key in the header
+    field `X-Key`."""
 
     async def find(name: str, digest: bytes) -> Key | None:
         key = keys.get(name)
@@ -447,14 +460,14 @@ def with_keys(app: Application, settings: Settings, keys: dict[str, Key], grant:
     )
 
 
-async def test_a_link_dies_with_its_key(site: SampleSite, settings: Settings) -> None:
+async def test_a_link_is_refused_after_its_key_was_replaced_or_revoked(site: SampleSite, settings: Settings) -> None:
     app, keys = create_app(settings), {"family": Key(name="family", digest=bytes(range(32)))}
     with_keys(app, settings, keys, Grant())
     async with calling(app) as client, aclosing(app):
         issued = await client.post("/links", json={"url": f"{site.http}{FILM}"}, headers={"X-Key": "family"})
         path = path_in(issued.json())
         assert (await client.head(path)).status_code == 200
-        keys["family"] = Key(name="family", digest=bytes(32))  # another key of the same name
+        keys["family"] = Key(name="family", digest=bytes(32))  # another key with the same name
         assert (await client.get(path)).json()["code"] == "link_invalid"
         del keys["family"]
         answer = await client.get(path)
@@ -463,7 +476,17 @@ async def test_a_link_dies_with_its_key(site: SampleSite, settings: Settings) ->
         assert (await client.head(path_in(free.json()))).status_code == 200
 
 
-async def test_a_link_lives_no_longer_than_its_key(settings: Settings) -> None:
+async def test_a_link_without_a_key_is_refused_if_the_server_requires_keys_unless_the_operator_signed_it(
+    site: SampleSite, settings: Settings
+) -> None:
+    app = create_app(settings.model_copy(update={"require_key": True}))
+    async with calling(app) as client, aclosing(app):
+        answer = await client.head(path_of(link_to(site)))
+        assert (answer.status_code, (await client.get(path_of(link_to(site)))).json()["code"]) == (403, "link_invalid")
+        assert (await client.head(path_of(link_to(site, by_operator=True)))).status_code == 200
+
+
+async def test_a_link_expires_no_later_than_the_key_that_issued_it(settings: Settings) -> None:
     until = datetime.fromisoformat("2030-01-31T00:00:00+00:00")
     app, keys = create_app(settings), {"family": Key(name="family", digest=bytes(32), expires=until)}
     with_keys(app, settings, keys, Grant())
@@ -476,7 +499,9 @@ async def test_a_link_lives_no_longer_than_its_key(settings: Settings) -> None:
         assert datetime.fromisoformat(expired.json()["expires"]).timestamp() == 1
 
 
-async def test_a_link_allows_no_more_than_its_key(site: SampleSite, settings: Settings) -> None:
+async def test_a_link_allows_only_the_methods_and_sites_of_the_key_that_issued_it(
+    site: SampleSite, settings: Settings
+) -> None:
     app, keys = create_app(settings), {"family": Key(name="family", digest=bytes(32))}
     with_keys(app, settings, keys, OneSite())
     async with calling(app) as client, aclosing(app):
@@ -487,7 +512,7 @@ async def test_a_link_allows_no_more_than_its_key(site: SampleSite, settings: Se
         assert (await client.head(path_of(link_to(site)))).status_code == 200
 
 
-async def test_the_schema_describes_links(settings: Settings) -> None:
+async def test_the_openapi_schema_describes_the_routes_for_links(settings: Settings) -> None:
     app = create_app(settings)
     async with calling(app) as client:
         paths = (await client.get("/openapi.json")).json()["paths"]

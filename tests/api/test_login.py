@@ -1,4 +1,5 @@
-"""`POST /login` and `/logout`: a key becomes a cookie that only this server's own page can use."""
+"""Tests of `POST /login`, which exchanges a key for a session cookie, and of `POST /logout`, which removes the
+cookie."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ def log_in(client: httpx.AsyncClient, secret: str = SECRETS["admin"], **headers:
     return client.post("/login", data={"key": secret}, headers=headers)
 
 
-async def test_a_key_is_exchanged_for_a_session(keys_file: Path) -> None:
+async def test_a_login_by_form_or_json_sets_a_session_cookie_that_stands_for_the_key(keys_file: Path) -> None:
     async with calling(application(keys_file, require_key=True)) as client:
         answers = [
             await log_in(client),
@@ -42,10 +43,10 @@ async def test_a_key_is_exchanged_for_a_session(keys_file: Path) -> None:
             assert attributes == ["HttpOnly", "Max-Age=2592000", "Path=/", "SameSite=strict"]
             assert answer.headers["cache-control"] == "no-store"
         assert (await client.get("/health")).status_code == 200
-        assert client.cookies  # the client has kept the session
+        assert client.cookies  # `client` has stored the session cookie
 
 
-async def test_logging_out_removes_the_cookie(keys_file: Path) -> None:
+async def test_a_logout_removes_the_session_cookie(keys_file: Path) -> None:
     async with calling(application(keys_file, require_key=True)) as client:
         await log_in(client)
         answer = await client.post("/logout")
@@ -56,7 +57,9 @@ async def test_logging_out_removes_the_cookie(keys_file: Path) -> None:
         assert (await client.get("/stream")).status_code == 401
 
 
-async def test_a_session_dies_with_its_key(keys_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_session_is_refused_after_its_key_was_replaced(
+    keys_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("serverpy.access.key_file.CHECK_SECONDS", 0.0)
     async with calling(application(keys_file, require_key=True)) as client:
         await log_in(client, SECRETS["plain"])
@@ -78,7 +81,9 @@ async def test_a_session_dies_with_its_key(keys_file: Path, monkeypatch: pytest.
         ({"X-Forwarded-For": "198.51.100.1", "X-Forwarded-Proto": "http"}, False),
     ],
 )
-async def test_behind_tls_the_cookie_is_secure(keys_file: Path, headers: dict[str, str], is_secure: bool) -> None:
+async def test_the_session_cookie_is_secure_if_the_browser_uses_https(
+    keys_file: Path, headers: dict[str, str], is_secure: bool
+) -> None:
     async with calling(application(keys_file, require_key=True, trusted_proxies=ELSEWHERE)) as client:
         answer = await log_in(client, **headers)
         assert answer.status_code == 204
@@ -96,12 +101,14 @@ async def test_behind_tls_the_cookie_is_secure(keys_file: Path, headers: dict[st
         (SECRETS["bound"], 403, "key_forbids"),
     ],
 )
-async def test_a_key_that_may_not_be_used_gets_no_session(keys_file: Path, secret: str, status: int, code: str) -> None:
+async def test_a_login_with_an_invalid_or_forbidden_key_sets_no_cookie(
+    keys_file: Path, secret: str, status: int, code: str
+) -> None:
     async with calling(application(keys_file, require_key=True)) as client:
         answer = await client.post("/login", json={"key": secret})
         assert (answer.status_code, answer.json()["code"]) == (status, code)
         assert "set-cookie" not in answer.headers
-        if status == 401:  # with Basic, the browser would show its prompt over the form
+        if status == 401:  # with Basic, the browser would show its password prompt over the form
             assert [each.partition(" ")[0] for each in answer.headers.get_list("www-authenticate")] == ["Bearer"]
 
 
@@ -130,14 +137,16 @@ async def test_a_key_that_may_not_be_used_gets_no_session(keys_file: Path, secre
         *((body, FORM) for body in ("", "key=", "key=KEY&key=KEY", "other=KEY", "&".join(["a=b"] * 20), "\xff")),
     ],
 )
-async def test_another_body_is_refused(keys_file: Path, body: str, headers: dict[str, str]) -> None:
+async def test_a_login_without_exactly_one_key_in_a_form_or_json_body_is_refused(
+    keys_file: Path, body: str, headers: dict[str, str]
+) -> None:
     content = body.replace("KEY", SECRETS["admin"]).encode("latin-1")
     async with calling(application(keys_file, require_key=True)) as client:
         answer = await client.post("/login", content=content, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (400, "invalid_parameter")
 
 
-async def test_a_large_body_is_refused(keys_file: Path) -> None:
+async def test_a_login_body_above_the_size_limit_is_refused(keys_file: Path) -> None:
     async with calling(application(keys_file, require_key=True)) as client:
         answer = await client.post("/login", content=b"key=" + b"a" * 5000, headers=FORM)
         assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
@@ -147,7 +156,7 @@ async def test_a_large_body_is_refused(keys_file: Path) -> None:
 @pytest.mark.parametrize(
     "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "http://evil.example"}]
 )
-async def test_a_page_of_another_origin_can_log_nobody_in_or_out(
+async def test_a_login_or_logout_by_a_page_of_another_origin_is_refused(
     keys_file: Path, path: str, headers: dict[str, str]
 ) -> None:
     async with calling(application(keys_file, require_key=True)) as client:
@@ -156,13 +165,15 @@ async def test_a_page_of_another_origin_can_log_nobody_in_or_out(
         assert "set-cookie" not in answer.headers
 
 
-async def test_failed_logins_count_as_failed_tries(keys_file: Path) -> None:
+async def test_failed_logins_count_toward_the_limit_on_invalid_keys(keys_file: Path) -> None:
     async with calling(application(keys_file, require_key=True)) as client:
         found = [(await log_in(client, f"wrong{number}")).status_code for number in range(LIMIT + 1)]
         assert found == [401] * LIMIT + [429]
 
 
-async def test_a_server_without_keys_and_a_proxied_request_get_no_session(keys_file: Path) -> None:
+async def test_a_login_is_refused_if_the_server_has_no_keys_or_if_the_request_came_through_a_disallowed_proxy(
+    keys_file: Path,
+) -> None:
     async with calling(application(None)) as client:
         assert (await log_in(client)).status_code == 401
     async with calling(application(keys_file)) as client:

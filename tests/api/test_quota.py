@@ -1,4 +1,4 @@
-"""A key whose bytes of the day end in the middle of a stream."""
+"""Tests of the bytes that a key may receive in a day, also if they are used up in the middle of a stream."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from starlette.types import Message
 from serverpy.access.grant import Grant
 from serverpy.access.key import Key
 from serverpy.access.limits import Limits
+from serverpy.access.refusals import Refusals
 from serverpy.api.protocol import CUT
 from serverpy.api.responses import StreamResponse
 from serverpy.engine import Engine
@@ -37,7 +38,7 @@ def grant(limits: Limits, quota: int) -> Grant:
     return limits.grant_for("192.0.2.1", Key(name="family", digest=b"", bytes_per_day=quota, streams=1))
 
 
-async def test_a_stream_that_exceeds_the_quota_is_cut_and_later_ones_are_refused(site: SampleSite) -> None:
+async def test_a_stream_that_exceeds_the_quota_is_cut_and_later_streams_are_refused(site: SampleSite) -> None:
     size = len(site.path("prog.mp4").read_bytes())
     quota, limits, running, cut = size // 2, Limits(), Running(), asyncio.Event()
     sent: list[Message] = []
@@ -46,7 +47,7 @@ async def test_a_stream_that_exceeds_the_quota_is_cut_and_later_ones_are_refused
         sent.append(message)
 
     async def receive() -> Message:
-        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # waits for ever
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # waits forever
 
     async with started(site) as engine:
         asked = StreamRequest(url=f"{site.http}{PAGE}")
@@ -56,6 +57,7 @@ async def test_a_stream_that_exceeds_the_quota_is_cut_and_later_ones_are_refused
             running=running,
             request_id="1",
             stall_timeout=60,
+            refusals=Refusals(),
         )
         scope = {"type": "http", "method": "GET", "extensions": {CUT: cut.set}, "client": ("192.0.2.1", 1)}
         serving = spawn(response(scope, receive, send), name="serve")
@@ -73,7 +75,7 @@ async def test_a_stream_that_exceeds_the_quota_is_cut_and_later_ones_are_refused
         assert (len(limits.streams), engine.budget.streams) == (0, 0)
 
 
-async def test_the_streams_of_a_key_share_its_quota(site: SampleSite) -> None:
+async def test_all_streams_of_a_key_share_its_quota(site: SampleSite) -> None:
     size = len(site.path("prog.mp4").read_bytes())
     limits = Limits()
     async with started(site) as engine:
@@ -89,7 +91,7 @@ async def test_the_streams_of_a_key_share_its_quota(site: SampleSite) -> None:
         assert len(limits.streams) == 0
 
 
-async def test_a_quota_that_fits_exactly_is_not_exceeded(site: SampleSite) -> None:
+async def test_a_stream_whose_length_equals_the_quota_is_sent_completely(site: SampleSite) -> None:
     size = len(site.path("prog.mp4").read_bytes())
     limits = Limits()
     async with started(site) as engine:
@@ -99,14 +101,14 @@ async def test_a_quota_that_fits_exactly_is_not_exceeded(site: SampleSite) -> No
         await stream.aclose()
 
 
-async def test_a_request_that_fails_or_only_asks_for_the_head_takes_no_stream(site: SampleSite) -> None:
+async def test_a_failed_stream_and_a_closed_head_request_no_longer_count_as_open_streams(site: SampleSite) -> None:
     limits = Limits()
     async with started(site) as engine:
         head = await engine.delivery.open(
             StreamRequest(url=f"{site.http}{PAGE}", head_only=True), grant=grant(limits, 10)
         )
-        assert len(limits.streams) == 0
         await head.aclose()
+        assert len(limits.streams) == 0
         with pytest.raises(ServerPYError):
             await engine.delivery.open(StreamRequest(url=f"{site.http}/media/gone.mp4"), grant=grant(limits, 10))
         assert len(limits.streams) == 0

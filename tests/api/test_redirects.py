@@ -1,4 +1,5 @@
-"""`method=redirect` over HTTP: the client is sent to the media itself, or refused."""
+"""Tests of `method=redirect` over HTTP: the server redirects the client to the URL of the media, or refuses the
+request."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from tests.server import Server
 
 @pytest.mark.parametrize("page", ["/media/prog.mp4", "/page/prog"])
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
-def test_a_client_is_redirected_to_media_that_it_can_fetch(
+def test_a_client_is_redirected_to_the_url_of_media_that_it_can_fetch(
     server: Server, site: SampleSite, media: Path, page: str, verb: str
 ) -> None:
     answer = server.get(page, method="redirect", verb=verb)
@@ -29,25 +30,25 @@ def test_a_client_is_redirected_to_media_that_it_can_fetch(
     server.settled()
 
 
-def test_conditions_and_ranges_are_left_to_the_media_server(server: Server) -> None:
+def test_a_redirect_ignores_the_preconditions_and_range_of_the_request(server: Server) -> None:
     for headers in ({"Range": "bytes=5-9"}, {"If-Match": '"x"'}, {"If-None-Match": "*"}, {"Range": "bytes=-0"}):
         assert server.get("/media/prog.mp4", method="redirect", headers=headers).status == 302
 
 
 @pytest.mark.parametrize("page", ["/tube/watch/headers", "/hls/ts/high.m3u8", "/tube/watch/pair"])
-def test_media_that_needs_this_server_is_not_redirected_to(server: Server, page: str) -> None:
+def test_a_redirect_to_media_that_only_this_server_can_fetch_is_refused(server: Server, page: str) -> None:
     answer = server.get(page, method="redirect")
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
     server.settled()
 
 
-def test_a_redirect_is_not_chosen_automatically_nor_listed(server: Server) -> None:
+def test_the_method_redirect_is_neither_chosen_automatically_nor_listed_by_info(server: Server) -> None:
     assert server.get("/media/prog.mp4").status == 200
     (format,) = server.get("/media/prog.mp4", path="/info").json()["formats"]
     assert format["methods"] == ["relay", "embedded", "subprocess"]
 
 
-def test_an_unknown_method_names_redirect_among_the_others(server: Server) -> None:
+def test_the_error_about_an_unknown_method_lists_the_method_redirect(server: Server) -> None:
     answer = server.get("/media/prog.mp4", method="magic")
     assert answer.status == 400
     assert "redirect" in answer.json()["detail"]

@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.types import Message
 
+from serverpy.access.refusals import Refusals
 from serverpy.api.protocol import CUT, LEFT
 from serverpy.api.responses import StreamResponse
 from serverpy.delivery import Stream
@@ -34,7 +35,7 @@ class Client:
         self.leave = leave
 
     async def receive(self) -> Message:
-        # waits forever, like a connection whose client stays
+        # waits forever, like the connection of a client that stays connected
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
     async def send(self, message: Message) -> None:
@@ -48,7 +49,9 @@ async def test_cancelling_the_record_of_a_stream_that_is_not_open_ends_its_reque
         record.is_admitted = True
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # the stream never opens
 
-    response = StreamResponse(never, lambda stream: (200, {}), running=running, request_id="7", stall_timeout=60)
+    response = StreamResponse(
+        never, lambda stream: (200, {}), running=running, request_id="7", stall_timeout=60, refusals=Refusals()
+    )
     serving = spawn(response(client.scope, client.receive, client.send), name="serve")
     await eventually(lambda: running.streams == 1)
     (record,) = running
@@ -66,7 +69,9 @@ async def test_the_server_does_not_cut_the_connection_of_a_client_that_has_left(
     async def never(record: Record) -> Stream:
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # the stream never opens
 
-    response = StreamResponse(never, lambda stream: (200, {}), running=running, request_id="7", stall_timeout=60)
+    response = StreamResponse(
+        never, lambda stream: (200, {}), running=running, request_id="7", stall_timeout=60, refusals=Refusals()
+    )
     serving = spawn(response(client.scope, client.receive, client.send), name="serve")
     await eventually(lambda: client.leave is not None)
     (record,) = running
@@ -77,7 +82,7 @@ async def test_the_server_does_not_cut_the_connection_of_a_client_that_has_left(
     assert record.end == "left"
 
 
-def test_a_plan_without_lists_contains_no_segment_list() -> None:
+def test_without_lists_removes_the_segment_lists_from_the_tracks_of_a_plan() -> None:
     fragments = tuple(Fragment(url=f"https://example.com/{n}") for n in range(3))
     track = Track(id="1", url="https://example.com", protocol="http_dash_segments", ext="mp4", fragments=fragments)
     plan = Plan(opener="relay", method="relay", nbytes=1, tracks=(track,)).without_lists()

@@ -1,4 +1,4 @@
-"""`GET /streams` and `DELETE /streams/{id}`: the running streams, as their clients and the operator see them."""
+"""Tests of `GET /streams`, which lists the running streams, and of `DELETE /streams/{id}`, which ends a stream."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from tests.api.test_leaving import BIG, SMALL_BUFFER
 from tests.server import Server, serving
 
 PROMPT_SECONDS = 5.0
-"""Many times what it takes on two busy cores (0.1 s), and less than any timeout of the server."""
+"""Maximum number of seconds until a stream has ended: many times the 0.1 s that two busy cores need, and less than any
+timeout of the server."""
 
 
 @pytest.fixture(scope="module")
 def watched(site: SampleSite) -> Iterator[Server]:
-    """Run a server that logs the end of each stream, and has place for three."""
+    """Run a server that logs the end of each stream, and allows three streams at once."""
     with serving(site, max_streams=3, wait_seconds=60, log_level="info", open=True) as running:
         yield running
 
@@ -63,7 +64,7 @@ def test_a_running_stream_is_listed_without_its_url(watched: Server, site: Sampl
     assert streams(watched) == []
 
 
-def test_a_stream_that_ended_is_not_listed_and_cannot_be_ended(watched: Server) -> None:
+def test_a_delete_request_for_a_stream_that_has_already_ended_is_answered_with_404(watched: Server) -> None:
     assert watched.get("/page/prog", headers={"X-Request-ID": "over"}).complete
     watched.settled()
     answer = watched.ask("/streams/over", verb="DELETE")
@@ -71,7 +72,7 @@ def test_a_stream_that_ended_is_not_listed_and_cannot_be_ended(watched: Server) 
 
 
 @pytest.mark.parametrize("method", ["relay", "embedded", "subprocess"])
-def test_ending_a_stream_cuts_its_connection_at_once(watched: Server, method: str) -> None:
+def test_a_delete_request_for_a_running_stream_cuts_its_connection_at_once(watched: Server, method: str) -> None:
     id = f"ended-{method}"
     with watched.open(BIG, method=method, headers={"X-Request-ID": id}, receive_bytes=SMALL_BUFFER) as stream:
         stream.read(1)
@@ -90,7 +91,7 @@ def test_ending_a_stream_cuts_its_connection_at_once(watched: Server, method: st
     watched.settled()
 
 
-def test_ending_a_request_that_waits_frees_its_place_in_the_queue(watched: Server) -> None:
+def test_a_delete_request_for_a_waiting_stream_cuts_its_connection(watched: Server) -> None:
     running = [watched.open(BIG, receive_bytes=SMALL_BUFFER) for _ in range(3)]
     for stream in running:
         stream.read(1)
@@ -104,7 +105,7 @@ def test_ending_a_request_that_waits_frees_its_place_in_the_queue(watched: Serve
     watched.settled()
 
 
-def test_all_streams_with_the_same_request_id_are_ended(watched: Server) -> None:
+def test_a_delete_request_ends_all_streams_with_the_same_request_id(watched: Server) -> None:
     same = {"X-Request-ID": "same"}
     first = watched.open(BIG, headers=same, receive_bytes=SMALL_BUFFER)
     second = watched.open(BIG, headers=same, receive_bytes=SMALL_BUFFER)

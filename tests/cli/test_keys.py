@@ -1,4 +1,4 @@
-"""`serverpy keys`: a key is shown once, the file never has it, and the output of `--json` is JSON."""
+"""Tests of `serverpy keys`: a new key is printed once, is not in the file, and `--json` makes the output JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def keys(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["keys", *arguments], catch_exceptions=False)
 
 
-def test_a_new_key_is_the_only_line_on_stdout_and_not_in_the_file(path: Path) -> None:
+def test_the_keys_add_command_prints_only_the_new_key_on_stdout_and_does_not_store_it(path: Path) -> None:
     done = keys("add", "bob")
     assert done.exit_code == 0
     secret = done.stdout.strip()
@@ -39,7 +39,7 @@ def test_a_new_key_is_the_only_line_on_stdout_and_not_in_the_file(path: Path) ->
     assert "not shown again" in done.stderr
 
 
-def test_every_right_can_be_given(path: Path) -> None:
+def test_every_right_and_limit_of_a_key_can_be_set_by_an_option(path: Path) -> None:
     arguments = (
         "add bob --admin --expires 2027-01-31 --rate 100/hour --streams 5 --bytes-per-day 10GiB --sites youtube,vimeo "
         "--methods relay --networks 10.0.0.0/8,::1"
@@ -69,17 +69,19 @@ def test_every_right_can_be_given(path: Path) -> None:
         (["bob", "--bytes-per-day", "much"], "`bytes_per_day` must be"),
         (["bob", "--methods", "magic"], "`methods` must be"),
         (["bob", "--networks", "here"], "`networks` must be"),
-        (["bob", "--sites", ""], "`sites` must be an array that is not empty"),
+        (["bob", "--sites", ""], "`sites` must be an array with at least one item"),
     ],
 )
-def test_a_wrong_right_is_wrong_usage(path: Path, arguments: list[str], fault: str) -> None:
+def test_the_keys_add_command_exits_with_status_2_and_names_the_field_if_a_value_is_invalid(
+    path: Path, arguments: list[str], fault: str
+) -> None:
     done = keys("add", *arguments)
     assert done.exit_code == 2
     assert fault in " ".join(done.stderr.split())
     assert not path.exists()
 
 
-def test_the_list_shows_names_rights_and_limits() -> None:
+def test_the_keys_list_command_shows_names_rights_and_limits_but_neither_secrets_nor_digests() -> None:
     secret = keys("add", "bob", "--rate", "100/hour", "--sites", "youtube", "--expires", "2020-01-01").stdout.strip()
     keys("add", "al", "--admin")
     text = keys("list").stdout
@@ -89,7 +91,7 @@ def test_the_list_shows_names_rights_and_limits() -> None:
     assert digest_of(secret.encode()).hex() not in text
 
 
-def test_json_is_printed_by_every_command(path: Path) -> None:
+def test_the_keys_commands_print_json_if_the_option_json_is_given(path: Path) -> None:
     added = json.loads(keys("add", "bob", "--streams", "5", "--json").stdout)
     assert load(path).find(added.pop("key").encode()) is not None
     expected: dict[str, Any] = {
@@ -102,15 +104,15 @@ def test_json_is_printed_by_every_command(path: Path) -> None:
     assert json.loads(keys("list", "--json").stdout) == []
 
 
-def test_a_key_is_revoked_by_its_name(path: Path) -> None:
+def test_the_keys_revoke_command_removes_the_named_key_and_fails_if_it_does_not_exist(path: Path) -> None:
     keys("add", "bob")
-    assert keys("revoke", "bob").stdout == "revoked the key bob\n"
+    assert keys("revoke", "bob").stdout == "revoked the API key bob\n"
     assert len(load(path)) == 0
     with pytest.raises(ConfigurationError, match="there is no key bob"):
         keys("revoke", "bob")
 
 
-def test_the_file_has_to_be_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_keys_commands_fail_if_api_keys_file_is_not_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("SERVERPY_API_KEYS_FILE")
     for arguments in (["add", "bob"], ["list"], ["revoke", "bob"]):
         with pytest.raises(ConfigurationError, match="API_KEYS_FILE is not set"):

@@ -1,4 +1,5 @@
-"""`serverpy links sign` and `serverpy links verify`, which need the secret of the server but no server."""
+"""Tests of `serverpy links sign` and `serverpy links verify`, which need the secret of the server, but no running
+server."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ SECRET = "the-secret-of-the-server"
 
 @pytest.fixture(autouse=True)
 def empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Run the test in an empty directory, with a state directory in it."""
+    """Run each test in an empty directory, with STATE_DIR in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SERVERPY_STATE_DIR", str(tmp_path / "state"))
 
@@ -44,7 +45,7 @@ def error(*arguments: str) -> ServerPYError:
     return done.exception
 
 
-def test_a_signed_link_can_be_verified() -> None:
+def test_the_links_verify_command_shows_the_parameters_and_limits_given_to_links_sign() -> None:
     options = ("--to", "mp4", "--uses", "3", "--bytes", "1GiB", "--network", "2001:db8::1", "--item", "2", "--download")
     link = printed("sign", PAGE, *options, "--ttl", "60")
     assert link.startswith("http://127.0.0.1:8000/s/")
@@ -60,7 +61,7 @@ def test_a_signed_link_can_be_verified() -> None:
     assert printed("verify", urlsplit(link).path.split("/")[2]) == "\n".join(shown)
 
 
-def test_json_has_the_fields_of_the_server() -> None:
+def test_the_links_sign_command_prints_the_json_fields_url_and_expires() -> None:
     document = json.loads(printed("sign", "--json", PAGE))
     assert document.keys() == {"url", "expires"}
     assert document["expires"].endswith("Z")
@@ -74,18 +75,22 @@ def test_json_has_the_fields_of_the_server() -> None:
         (("--public-url", "https://media.example/x/", "--root-path", "/films"), "https://media.example/x/s/"),
     ],
 )
-def test_the_settings_say_how_a_link_begins(options: tuple[str, ...], base: str) -> None:
+def test_a_signed_link_begins_with_public_url_or_with_host_port_and_root_path(
+    options: tuple[str, ...], base: str
+) -> None:
     assert printed("sign", PAGE, *options).startswith(base)
 
 
-def test_a_link_of_the_command_opens_at_the_server(site: SampleSite, tmp_path: Path) -> None:
+def test_a_server_with_the_same_secret_accepts_a_link_signed_on_the_command_line(
+    site: SampleSite, tmp_path: Path
+) -> None:
     with serving(site, link_secret=SECRET) as server:
         link = printed("sign", f"{site.http}/page/prog", "--link-secret", SECRET, "--port", str(server.port))
         answer = server.ask(urlsplit(link).path, verb="HEAD")
         assert (answer.status, answer.headers["content-type"]) == (200, "video/mp4")
 
 
-def test_signing_makes_the_secret_and_verifying_does_not(tmp_path: Path) -> None:
+def test_the_links_sign_command_creates_the_secret_file_but_links_verify_does_not(tmp_path: Path) -> None:
     assert "signed links need LINK_SECRET" in str(error("verify", "abc"))
     assert not (tmp_path / "state").exists()
     printed("sign", PAGE)
@@ -94,7 +99,7 @@ def test_signing_makes_the_secret_and_verifying_does_not(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("state", ["none", "/proc/serverpy"])
-def test_signing_without_a_lasting_secret_is_refused(state: str) -> None:
+def test_the_links_sign_command_fails_without_link_secret_if_state_dir_cannot_be_used(state: str) -> None:
     assert isinstance(error("sign", PAGE, "--state-dir", state), ConfigurationError)
     assert printed("sign", PAGE, "--state-dir", state, "--link-secret", SECRET)
 
@@ -108,12 +113,12 @@ def test_signing_without_a_lasting_secret_is_refused(state: str) -> None:
         (("--network", "client"), "`network`"),
     ],
 )
-def test_an_invalid_parameter_is_refused(options: tuple[Any, ...], name: str) -> None:
+def test_the_links_sign_command_names_the_invalid_parameter_in_its_error(options: tuple[Any, ...], name: str) -> None:
     assert name in str(error("sign", PAGE, *options))
 
 
 @pytest.mark.parametrize(
     "arguments", [["sign"], ["sign", "ftp://a/"], ["sign", PAGE, "--colour", "red"], ["verify"], ["nonsense"]]
 )
-def test_invalid_arguments_of_serve_exit_with_status_2(arguments: list[str]) -> None:
+def test_invalid_arguments_of_the_links_commands_exit_with_status_2(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import re
 import shlex
 import signal
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import psutil
 import pytest
@@ -184,6 +185,19 @@ def test_a_first_admin_key_is_printed_once_and_required_afterwards(tmp_path: Pat
     with serving(tmp_path, *arguments) as server:
         assert server.lines[0].startswith("ServerPY is ready")
         assert server.status("/stream", Authorization=f"Bearer {match[1]}") == 400
+
+
+def test_the_processes_of_a_server_without_a_state_directory_open_the_links_of_each_other(
+    tmp_path: Path, site: SampleSite
+) -> None:
+    arguments = ("--workers", "2", "--state-dir", "none", "--allow-networks", site.http.removeprefix("http://"))
+    with serving(tmp_path, *arguments) as server:
+        connection = http.client.HTTPConnection(server.address, timeout=60)
+        document = json.dumps({"url": f"{site.http}/page/prog"})
+        connection.request("POST", "/links", document, {"Content-Type": "application/json"})
+        url = json.load(connection.getresponse())["url"]
+        connection.close()
+        assert {server.status(urlsplit(url).path) for _ in range(20)} == {200}
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -86,7 +86,7 @@ async def test_a_hundred_extractions_leave_no_file_descriptor_and_no_thread(site
 async def test_a_new_worker_removes_the_directory_that_a_killed_server_and_worker_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A new worker keeps the directories of a server that still runs."""
+    """A new worker does not delete the private directories of a server that still runs."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     left = tmp_path / f"{DIRECTORY_PREFIX}left"
     left.mkdir()

@@ -288,6 +288,19 @@ async def test_cancelling_the_growth_of_a_reservation_just_as_it_is_granted_adds
     assert_empty(tested)
 
 
+async def test_a_reservation_cannot_give_back_the_bytes_of_a_growth_that_is_about_to_be_cancelled() -> None:
+    tested = budget(100)
+    async with admitted(tested, 50) as reservation, admitted(tested, 50) as other:
+        growing = spawn(reservation.grow(20), name="grow")
+        await turn()
+        other.shrink(30)  # grants the growth
+        growing.cancel()
+        reservation.shrink(reservation.nbytes)
+        await turn()
+        assert growing.cancelled()
+        assert (reservation.nbytes, tested.used_bytes) == (0, 20)
+
+
 async def test_cancelling_a_request_just_as_it_is_refused_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     tested = budget()
     first = await tested.reserve(99)

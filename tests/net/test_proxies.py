@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from serverpy.errors import UpstreamFailed
+from serverpy.errors import TargetForbidden, UpstreamFailed
 from serverpy.net.client import Client
 from serverpy.net.guard import Guard
 from serverpy.net.http1 import Request
@@ -95,6 +95,61 @@ async def test_an_https_request_is_never_sent_in_absolute_form() -> None:
             await made.open(Request(url="https://site.example:8443/"))
         made.close()
     assert [head.split(b" ")[0] for head in proxy.heads] == [b"CONNECT"]
+
+
+async def never(host: str, port: int) -> Sequence[str]:
+    raise AssertionError(f"{host} was looked up on this machine")
+
+
+def remote(proxy: Origin) -> Network:
+    return Network(proxy=f"http://127.0.0.1:{proxy.port}", proxy_dns="remote")
+
+
+def tunnelling(connection: socket.socket, head: bytes) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    read_head(connection)
+    connection.sendall(HELLO)
+
+
+async def test_a_proxy_that_resolves_names_gets_the_name() -> None:
+    with Origin(tunnelling) as proxy:
+        made = Client(Guard(), remote(proxy), Timeouts(connect=30.0, stall=30.0), lookup=never)
+        assert await fetched(made, "http://site.onion/") == (200, b"hello")
+        assert await fetched(made, "http://b\u00fccher.example:8080/") == (200, b"hello")
+        made.close()
+        with EgressThread(Guard(), network=remote(proxy), lookup=never) as egress:
+            reply = await asyncio.to_thread(by_requests, "http://other.onion/", egress.url)
+    assert reply.body == b"hello"
+    asked = [head.split(b" ")[1] for head in proxy.heads]
+    assert asked == [b"site.onion:80", b"xn--bcher-kva.example:8080", b"other.onion:80"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost/",
+        "http://a.localhost./",
+        "http://router/",
+        "http://nas.local/",
+        "http://metadata.google.internal/",
+        "http://PRINTER.LAN/",
+        "http://x.home.arpa/",
+        "http://site.example:25/",
+        "http://127.0.0.1/",
+        "http://169.254.169.254/",
+        "http://[::1]/",
+        "http://2130706433/",
+    ],
+)
+async def test_a_proxy_that_resolves_names_gets_no_name_or_address_of_a_private_network(url: str) -> None:
+    with Origin(tunnelling) as proxy:
+        made = Client(Guard(), remote(proxy), Timeouts(connect=30.0, stall=30.0), lookup=never)
+        with pytest.raises(TargetForbidden):
+            await made.open(Request(url=url))
+        made.close()
+        with EgressThread(Guard(), network=remote(proxy), lookup=never) as egress:
+            reply = await asyncio.to_thread(by_requests, url, egress.url)
+    assert (reply.refused, proxy.heads) == ("target_forbidden", [])
 
 
 async def test_the_guard_checks_an_address_before_the_proxy_gets_it() -> None:

@@ -12,9 +12,10 @@ from serverpy.access.key import Key
 from serverpy.access.key_file import add
 from serverpy.access.keys import digest_of, new_secret
 from serverpy.sample.site import SampleSite
+from tests.links import post
 from tests.players.conftest import Browser
 from tests.players.test_browsers import IN_A_TAB
-from tests.players.tools import said
+from tests.players.tools import codecs_of, play_by_mpv, remux_by_vlc, said
 from tests.server import Server, serving
 
 SECRET = new_secret()
@@ -48,6 +49,45 @@ def test_ffmpeg_answers_the_challenge_with_the_key_in_the_address(keyed: Server)
     shown = ("-v", "error", "-show_entries", "format=format_name", "-of", "csv=p=0")
     assert said("ffprobe", *shown, address(keyed)).strip() == '"mov,mp4,m4a,3gp,3g2,mj2"'
     said("ffmpeg", "-v", "error", "-i", address(keyed), "-f", "null", "-")
+
+
+@pytest.fixture
+def link(keyed: Server) -> str:
+    answer = post(keyed, {"url": f"{keyed.site.http}{FILM}"}, headers={"Authorization": f"Bearer {SECRET}"})
+    return str(answer.json()["url"])
+
+
+def test_mpv_plays_with_the_key_in_the_address(keyed: Server) -> None:
+    play_by_mpv(address(keyed))
+
+
+def test_mpv_plays_with_the_cookie_of_a_session(keyed: Server) -> None:
+    answer = post(keyed, {"key": SECRET}, path="/login")
+    cookie = answer.headers["set-cookie"].partition(";")[0]
+    play_by_mpv(f"{keyed.url}{keyed.target(FILM)}", f"--http-header-fields=Cookie: {cookie}")
+
+
+def test_mpv_plays_a_signed_link(link: str) -> None:
+    play_by_mpv(link)
+
+
+def test_mpv_plays_nothing_without_a_key(keyed: Server) -> None:
+    with pytest.raises(AssertionError, match="401 Unauthorized"):
+        play_by_mpv(f"{keyed.url}{keyed.target(FILM)}")
+
+
+def test_vlc_plays_with_the_key_in_the_address(keyed: Server) -> None:
+    assert codecs_of(remux_by_vlc(address(keyed))) == ["aac", "h264"]
+
+
+def test_vlc_plays_a_signed_link(link: str) -> None:
+    assert codecs_of(remux_by_vlc(link)) == ["aac", "h264"]
+
+
+def test_a_browser_plays_a_signed_link_without_a_session(link: str, browser: Browser) -> None:
+    with browser.page() as page:
+        page.go(link)
+        assert page.run(IN_A_TAB) > 0.3
 
 
 def test_a_browser_plays_a_stream_after_login_and_not_before(keyed: Server, browser: Browser) -> None:

@@ -31,5 +31,30 @@ def said(name: str, *arguments: str) -> str:
         text=True,
         timeout=SECONDS,
     )
-    assert (done.returncode, done.stderr) == (0, ""), f"{name} {' '.join(arguments)}: {done.stderr}"
+    assert (done.returncode, done.stderr) == (0, ""), f"{name} {' '.join(arguments)}: {done.stderr or done.stdout}"
     return done.stdout
+
+
+def play_by_mpv(url: str, *options: str) -> None:
+    """Play two seconds in mpv. Raises AssertionError if mpv fails or warns."""
+    quiet = ("--no-config", "--ytdl=no", "--vo=null", "--ao=null", "--length=2", "--msg-level=all=warn")
+    assert said("mpv", *quiet, "--term-status-msg=", *options, url) == ""
+
+
+def remux_by_vlc(url: str) -> bytes:
+    """Return what VLC plays, as an MPEG transport stream. VLC refuses to run as root."""
+    stream = ("-I", "dummy", "--no-media-library", "--play-and-exit", "--sout", "#std{access=file,mux=ts,dst=-}")
+    user = ("runuser", "-u", "nobody", "--") if os.getuid() == 0 else ()
+    command = [*user, tool("cvlc"), *stream, "-q", url]
+    done = subprocess.run(command, env=direct(), stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def codecs_of(data: bytes) -> list[str]:
+    """Return the codecs of the tracks in `data`, in alphabetical order."""
+    shown = ("-v", "error", "-show_entries", "stream=codec_name", "-of", "csv=p=0", "-")
+    found = subprocess.run(
+        [tool("ffprobe"), *shown], input=data, capture_output=True, timeout=SECONDS, check=True
+    ).stdout.decode()
+    return sorted(set(found.split()))

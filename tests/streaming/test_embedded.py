@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.body import Source
 from serverpy.errors import Busy, NotMedia, ServerPYError, UpstreamFailed
 from serverpy.extraction.messages import RawGone
@@ -78,7 +79,7 @@ class Pages:
         self.url = url
         self.fresh = 0
 
-    async def extract(self, url: str, *, fresh: bool = False) -> Media:
+    async def extract(self, url: str, *, fresh: bool = False, grant: Grant = UNLIMITED) -> Media:
         self.fresh += fresh
         return media(self.url)
 

@@ -1,4 +1,4 @@
-"""The method `redirect`: which media a client can fetch by itself."""
+"""Tests of the method `redirect`, which redirects a client only to media that the client can fetch by itself."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 
+from serverpy.access.limits import Limits
 from serverpy.body import Source
 from serverpy.errors import ServerPYError, TargetForbidden, UnsupportedConversion, UpstreamFailed
 from serverpy.extraction.values import Cookie, Fragment, Media, Track
 from serverpy.memory.room import NO_ROOM
 from serverpy.net.client import Client
 from serverpy.net.guard import Guard, parse_networks
-from serverpy.options import Identity
+from serverpy.options import Identity, Network
 from serverpy.streaming.methods.redirect import Redirect, is_bound
 from tests.net.origin import Origin
 
-# 1.1.1.1 and the like are numeric, so that no test looks up a name.
+# The hosts of the URLs are IP addresses, so that no test resolves a host name.
 MEDIA_URL = "https://1.1.1.1/films/film.mp4?expires=1893456000&sig=ab%2Fcd"
 USUAL = {
     "User-Agent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0",
@@ -33,17 +34,21 @@ MEDIA = Media(raw_id="r", id="1", title="A film", kind="video", extractor="X", w
 PUBLIC = Guard()
 
 
-def redirect(guard: Guard = PUBLIC, **options: Any) -> Redirect:
-    return Redirect(Client(guard), **options)
+def redirect(guard: Guard = PUBLIC, network: Network = Network(), **options: Any) -> Redirect:
+    return Redirect(Client(guard, network), **options)
 
 
 async def location(
-    track: Track = TRACK, *, cookies: tuple[Cookie, ...] = (), guard: Guard = PUBLIC, is_local: bool = False
+    track: Track = TRACK,
+    *,
+    cookies: tuple[Cookie, ...] = (),
+    guard: Guard = PUBLIC,
+    network: Network = Network(),
+    is_local: bool = False,
 ) -> str | None:
-    opener = redirect(guard)
-    source = Source(
-        url="https://example.com", media=replace(MEDIA, tracks=(track,), cookies=cookies), is_local=is_local
-    )
+    opener = redirect(guard, network)
+    grant = Limits().grant_for("127.0.0.1" if is_local else "192.0.2.1", is_local=is_local)
+    source = Source(url="https://example.com", media=replace(MEDIA, tracks=(track,), cookies=cookies), grant=grant)
     body = await opener.open(opener.capability.plan((track,)), source, NO_ROOM)
     return body.head.location
 
@@ -56,10 +61,13 @@ async def location(
         ("with no headers", {"headers": {}}),
         ("live in one response", {"is_live": True}),
         ("in ranges", {"http_chunk_size": 1000}),
-        ("with a Referer, which may be needless", {"headers": {**USUAL, "Referer": "https://example.com/"}}),
+        (
+            "with a Referer that the media server may not require",
+            {"headers": {**USUAL, "Referer": "https://example.com/"}},
+        ),
     ],
 )
-def test_a_file_that_anybody_can_fetch_is_carried(fact: str, fields: dict[str, Any]) -> None:
+def test_redirect_supports_a_single_file_that_any_client_can_fetch(fact: str, fields: dict[str, Any]) -> None:
     assert redirect().carries(replace(TRACK, **fields)), fact
 
 
@@ -84,11 +92,11 @@ def test_a_file_that_anybody_can_fetch_is_carried(fact: str, fields: dict[str, A
         ("an address in the URL", {"url": "https://1.1.1.1/film.mp4?ip=203.0.113.5&sig=x"}),
     ],
 )
-def test_media_that_needs_something_of_this_server_is_not_carried(fact: str, fields: dict[str, Any]) -> None:
+def test_redirect_does_not_support_media_that_only_this_server_can_fetch(fact: str, fields: dict[str, Any]) -> None:
     assert not redirect().carries(replace(TRACK, **fields)), fact
 
 
-def test_nothing_is_carried_if_all_media_is_requested_like_a_browser() -> None:
+def test_redirect_supports_no_media_if_the_server_impersonates_a_browser() -> None:
     assert not redirect(identity=Identity(impersonate="chrome")).carries(TRACK)
 
 
@@ -111,11 +119,11 @@ def test_nothing_is_carried_if_all_media_is_requested_like_a_browser() -> None:
         ("https://[cdn/film.mp4", True),
     ],
 )
-def test_a_url_that_contains_a_network_address_is_bound_to_it(url: str, bound: bool) -> None:
+def test_a_url_is_bound_if_it_contains_a_network_address_or_a_user_name(url: str, bound: bool) -> None:
     assert is_bound(url) is bound
 
 
-async def test_the_client_is_sent_to_the_address_of_the_media() -> None:
+async def test_the_location_of_a_redirect_is_the_url_of_the_media() -> None:
     assert await location() == MEDIA_URL
     assert await location(replace(TRACK, url="https://1.1.1.1:8443/ein film.mp4#t=1")) == (
         "https://1.1.1.1:8443/ein%20film.mp4"
@@ -131,7 +139,7 @@ async def test_the_client_is_sent_to_the_address_of_the_media() -> None:
         ("example.com", "/", None),
     ],
 )
-async def test_media_that_gets_a_cookie_is_not_redirected_to(
+async def test_redirect_refuses_media_if_a_cookie_of_the_extraction_applies_to_its_url(
     domain: str, path: str, error: type[ServerPYError] | None
 ) -> None:
     cookies = (Cookie(name="session", value="secret", domain=domain, path=path),)
@@ -143,7 +151,7 @@ async def test_media_that_gets_a_cookie_is_not_redirected_to(
 
 
 @pytest.mark.parametrize("url", ["http://10.0.0.7/film.mp4", "http://127.0.0.1/film.mp4", "http://[::1]/film.mp4"])
-async def test_an_internal_address_is_never_revealed_to_another_machine(url: str) -> None:
+async def test_redirect_does_not_reveal_an_internal_address_to_a_client_on_another_machine(url: str) -> None:
     track = replace(TRACK, url=url)
     with pytest.raises(TargetForbidden):
         await location(track, is_local=True)
@@ -163,7 +171,9 @@ async def test_an_internal_address_is_never_revealed_to_another_machine(url: str
         (b"HTTP/1.1 302 x\r\nLocation: /refused\r\nContent-Length: 0\r\n\r\n", False),
     ],
 )
-async def test_the_server_asks_whether_media_needs_its_referer(answer: bytes, is_open: bool) -> None:
+async def test_redirect_refuses_media_that_the_media_server_does_not_send_without_a_referer(
+    answer: bytes, is_open: bool
+) -> None:
     def handle(connection: socket.socket, head: bytes) -> None:
         refused = b"HTTP/1.1 403 x\r\nContent-Length: 0\r\n\r\n"
         connection.sendall(answer if b" /film.mp4 " in head and b"referer" not in head.lower() else refused)
@@ -180,10 +190,18 @@ async def test_the_server_asks_whether_media_needs_its_referer(answer: bytes, is
                 await location(track, guard=guard, is_local=True)
 
 
-async def test_a_redirect_has_no_bytes() -> None:
+async def test_the_body_of_a_redirect_cannot_be_read() -> None:
     opener = redirect()
     body = await opener.open(opener.capability.plan((TRACK,)), Source(url="https://example.com", media=MEDIA), NO_ROOM)
     assert (body.head.content_type, body.head.ext, body.head.title) == ("video/mp4", "mp4", "A film")
     with pytest.raises(UpstreamFailed):
         await body.read()
     await body.aclose()
+
+
+async def test_a_name_that_the_proxy_resolves_is_not_looked_up_here() -> None:
+    network = Network(proxy="socks5://127.0.0.1:9", proxy_dns="remote")
+    url = "https://media.invalid/film.mp4"
+    assert await location(replace(TRACK, url=url), network=network) == url
+    with pytest.raises(TargetForbidden):
+        await location(replace(TRACK, url="https://media.internal/film.mp4"), network=network)

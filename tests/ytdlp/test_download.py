@@ -134,7 +134,7 @@ def test_a_download_of_fragments_returns_the_bytes_that_the_command_line_writes(
     assert list(Path.cwd().glob("--Frag*")) == []
 
 
-def test_a_download_of_separate_audio_returns_the_bytes_that_the_command_line_writes(
+def test_a_download_of_separate_audio_returns_the_bytes_that_the_command_line_of_yt_dlp_writes(
     site: SampleSite, tmp_path: Path
 ) -> None:
     url = f"{site.http}/hls/audio/master.m3u8"

@@ -82,7 +82,9 @@ def _index_of(source: Located, track: Track) -> Index:
     if source.mfra:
         end = source.total - len(source.mfra)
         return read_mfra(source.mfra, track.number, track.scale, source.moof_start, end)
-    raise UnsupportedConversion("The fragments of one of the two formats have no index: they cannot be merged.")
+    raise UnsupportedConversion(
+        "One of the two formats is a fragmented MP4 without an index, so the formats cannot be merged."
+    )
 
 
 def _write_moov(tracks: tuple[Track, Track], seconds: float | None) -> bytes:

@@ -12,6 +12,7 @@ import logging
 import time
 from typing import Protocol
 
+from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source
 from serverpy.containers import identify
 from serverpy.errors import UpstreamFailed
@@ -65,7 +66,7 @@ class Downloading(Protocol):
 
 
 class Extracting(Protocol):
-    async def extract(self, url: str, *, fresh: bool = False) -> Media: ...
+    async def extract(self, url: str, *, fresh: bool = False, grant: Grant = UNLIMITED) -> Media: ...
 
 
 class Embedded:
@@ -130,7 +131,8 @@ class Embedded:
             ) from error
 
     async def _extract_again(self, source: Source) -> Media:
-        return item_of(await self._extractor.extract(source.url, fresh=True), source.item)
+        media = await self._extractor.extract(source.url, fresh=True, grant=source.grant)
+        return item_of(media, source.item)
 
     async def _open(self, source: Source, media: Media, track: Track, slot: Slot) -> EmbeddedBody:
         began = time.monotonic()

@@ -1,9 +1,11 @@
-"""The method `redirect`, which sends the client to the media's own address and carries no bytes.
+"""The method `redirect`, which redirects the client to the URL of the media. No bytes of the media pass through this
+server.
 
-The client has none of what this server may use to fetch media: the extraction's headers and cookies, and the network
-address of the server. So only media that needs none of them is redirected to. yt-dlp gives many formats a Referer that
-their servers do not ask for; for these, the server asks once without it. That an address is bound to the client that
-extracted it shows in its URL, if at all: some sites hide it in a token, and then refuse the client.
+The client lacks what this server may use to fetch media: the headers and cookies of the extraction, and the network
+address of the server. So the opener redirects only to media that a client can fetch without them. yt-dlp adds a Referer
+to many formats whose media servers do not require one; the opener then finds out by one request without Referer. A URL
+that works only for the client that extracted it can be recognized if it contains that client's network address. Some
+sites hide the address in a token instead, and their media servers refuse the redirected client.
 """
 
 from __future__ import annotations
@@ -26,21 +28,22 @@ from serverpy.options import Identity, Timeouts
 from serverpy.plan import NO_REDIRECT, Capability, Plan
 
 _USUAL_HEADERS = frozenset({"user-agent", "accept", "accept-encoding", "accept-language", "connection"})
-"""Headers that every client sends in some form, besides `Sec-Fetch-*`. yt-dlp adds them to every format."""
+"""Headers that every client sends, with values of its own, besides `Sec-Fetch-*`. yt-dlp adds them to every format."""
 _OF_PAGE = frozenset({"referer", "origin"})
-"""Headers that name the page. yt-dlp adds them on suspicion."""
+"""Headers that name the page. yt-dlp adds them to many formats, even if the media server does not require them."""
 _BROWSER = "Mozilla/5.0 "
 _ADDRESS_NAMES = frozenset(
     {"ip", "ipaddr", "ipaddress", "ipbits", "cip", "clientip", "remoteip", "srcip", "userip", "viewerip"}
 )
-"""Parameters, without `_` and `-`, whose value is the address that the URL is bound to, in clear or encoded."""
+"""Names of URL parameters, in lower case and without `_` and `-`, whose value is the network address of the only client
+for which the URL works. The value may be encoded."""
 _IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
 
 
 class Redirect:
-    """The opener that answers with the address of the media. The guard must allow the address, and if the client is not
-    on this machine, the address must be public: an internal address is neither of use to the client, nor meant for
-    it."""
+    """The opener for redirects. Its body has no bytes; `location` of the head is the URL of the media. The guard must
+    allow all addresses of the URL's host. If the client is on another machine, these addresses must also be public: the
+    client could not reach an internal address, and must not learn it."""
 
     def __init__(self, client: Client, timeouts: Timeouts = Timeouts(), identity: Identity = Identity()) -> None:
         self._client = client
@@ -57,7 +60,8 @@ class Redirect:
         )
 
     def carries(self, track: Track) -> bool:
-        """Return whether a client can fetch the track without this server, as far as the track itself shows."""
+        """Return whether a client can fetch `track` without this server, according to the track itself. Cookies,
+        network addresses and a Referer are checked by `open`."""
         return (
             track.protocol in ("http", "https")
             and not (track.fragments or track.fragments_dynamic or track.needs_ytdlp)
@@ -77,8 +81,8 @@ class Redirect:
             async with asyncio.timeout(self._connect_seconds):
                 addresses = await self._client.resolve(origin)
         except TimeoutError as error:
-            raise UpstreamTimeout("The host name of the media does not resolve in time.") from error
-        is_reachable = source.is_local or all(is_public(ip_address(address)) for address in addresses)
+            raise UpstreamTimeout("The host name of the media server could not be resolved in time.") from error
+        is_reachable = source.grant.is_local or all(map(_is_public, addresses))
         if not is_reachable or has_cookie_for(track.url, media.cookies):
             raise UnsupportedConversion(NO_REDIRECT)
         if not await self._needs_no_page(track):
@@ -93,8 +97,8 @@ class Redirect:
         )
 
     async def _needs_no_page(self, track: Track) -> bool:
-        """Return whether the media server sends media to a client that does not name the page. Asks the server only if
-        the extraction names the page. Raises the errors of `Session.open`."""
+        """Return whether the media server sends the media without the headers that name the page (Referer, Origin).
+        Returns True, without a request, if the extraction added no such header. Raises the errors of `Session.open`."""
         headers = {name: value for name, value in track.headers.items() if name.lower() not in _OF_PAGE}
         if len(headers) == len(track.headers):
             return True
@@ -103,8 +107,18 @@ class Redirect:
         return response.status in (200, 206) and not (response.headers.get("content-type") or "").startswith("text/")
 
 
+def _is_public(address: str) -> bool:
+    """Return whether every client can reach `address`. A name, which a proxy resolves, is not one of a private network:
+    the guard has checked this."""
+    try:
+        return is_public(ip_address(address))
+    except ValueError:
+        return True
+
+
 def _is_special(name: str, value: str) -> bool:
-    """Return whether a header differs from what an ordinary client sends."""
+    """Return whether the media server may require the header, because an ordinary client does not send it with this
+    value. Returns False for the headers that name the page, which `open` tests by a request."""
     lower = name.lower()
     if lower == "user-agent":
         return not value.startswith(_BROWSER)
@@ -112,8 +126,8 @@ def _is_special(name: str, value: str) -> bool:
 
 
 def is_bound(url: str) -> bool:
-    """Return whether `url` may work only for one client, or must not be passed on: it contains a network address, or a
-    user name."""
+    """Return whether `url` must not be passed on to the client. A network address in the URL suggests that it works
+    only for that address; a user name is a secret. Also returns True if the URL cannot be parsed."""
     try:
         parts = urlsplit(url)
     except ValueError:

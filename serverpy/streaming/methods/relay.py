@@ -14,7 +14,14 @@ from typing import Protocol
 from serverpy import containers
 from serverpy.body import SESSION_BYTES, UNBOUNDED, Body, Head, HeadOnly, Source
 from serverpy.containers import Container
-from serverpy.errors import InvalidParameter, NotMedia, RangeNotSatisfiable, ServerPYError, UpstreamFailed
+from serverpy.errors import (
+    InvalidParameter,
+    NotMedia,
+    RangeNotSatisfiable,
+    RateLimited,
+    ServerPYError,
+    UpstreamFailed,
+)
 from serverpy.extraction.choice import duration_of
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import DASH_PROTOCOL, HLS_PROTOCOLS, Media, Track
@@ -143,9 +150,12 @@ class Relay:
     async def _extract_anew(self, source: Source, track: Track, error: ServerPYError) -> tuple[Source, Track]:
         """Extract the page again, and return the source and the track with a fresh URL. `error` is the error of the
         response from the old URL, which may have expired: an expired URL may lead to a web page or to nothing. Raises
-        `error` if the URL is still the same, or if the extraction fails."""
+        `error` if the URL is still the same, or if the extraction fails, and `RateLimited` if the client must not
+        extract more pages now."""
         try:
-            media, fresh = await extract_anew(self._extractor, source.url, source.item, track)
+            media, fresh = await extract_anew(self._extractor, source.url, source.item, track, source.grant)
+        except RateLimited:
+            raise
         except ServerPYError as failure:
             raise error from failure
         if is_same_address(_media(source), track, media, fresh):

@@ -39,8 +39,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The timescale of a representation, and its period on the media's own timeline: from `begin` to before `end`.
-    `end` is None if unknown."""
+    """The timescale of a representation, and its period on the media's own timeline: from `begin` up to, but not
+    including, `end`. `end` is None if unknown."""
 
     timescale: int
     begin: int

@@ -78,7 +78,7 @@ def test_the_egress_accepts_a_response_of_the_upstream_proxy_that_arrives_byte_b
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 407 No\r\n\r\n", b"nonsense\r\n\r\n", b"X" * 20_000])
-def test_an_upstream_proxy_that_does_not_open_the_tunnel_is_answered_with_502(
+def test_a_client_gets_502_if_the_upstream_proxy_does_not_open_the_tunnel(
     loop_factory: LoopFactory, said: bytes
 ) -> None:
     with (
@@ -104,6 +104,39 @@ def socks5(connection: socket.socket, target: list[tuple[bytes, bytes]]) -> None
         onward.sendall(read_head(connection))
         while data := onward.recv(65536):
             connection.sendall(data)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "greeting", "consent", "asked"),
+    [
+        ("socks5", b"\5\1\0", b"\5\0", b"\5\1\0\3\x0asite.onion\0\x50"),
+        ("socks5h", b"\5\1\0", b"\5\0", b"\5\1\0\3\x0asite.onion\0\x50"),
+        ("socks4", b"", b"", b"\4\1\0\x50\0\0\0\1\0site.onion\0"),
+    ],
+)
+def test_a_socks_proxy_that_resolves_names_gets_the_name(
+    loop_factory: LoopFactory, scheme: str, greeting: bytes, consent: bytes, asked: bytes
+) -> None:
+    seen: list[bytes] = []
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            seen.append(read_exactly(connection, len(greeting)))
+            connection.sendall(consent)
+            seen.append(read_exactly(connection, len(asked)))
+            connection.sendall(b"\5\0\0\1" + bytes(6) if greeting else b"\0\x5a" + bytes(6))
+            read_head(connection)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        network = Network(proxy=f"{scheme}://127.0.0.1:{listener.getsockname()[1]}", proxy_dns="remote")
+        with EgressThread(LOOPBACK, network=network, loop_factory=loop_factory) as egress:
+            reply = by_requests("http://site.onion/", egress.url)
+        thread.join()
+    assert (reply.body, seen) == (b"hello", [greeting, asked])
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
