@@ -62,7 +62,7 @@ class ResponseHead:
 
 def parse_response(head: bytes) -> ResponseHead:
     """Parse a head, with or without the empty line at its end. Raises BadResponse if the head is malformed."""
-    if head.count(b"\n") > MAX_FIELDS + 2:
+    if head.rstrip(b"\r\n").count(b"\n") > MAX_FIELDS:
         raise BadResponse("The media server sent too many header fields.")
     if b"\n " in head or b"\n\t" in head:
         head = _FOLD.sub(b" ", head)

@@ -13,7 +13,7 @@ import pytest
 from serverpy.errors import TargetForbidden, UpstreamFailed
 from serverpy.net import resolver as resolvers
 from serverpy.net.guard import Guard
-from serverpy.net.lookups import CLIENT_THREADS, MAX_WAITING, THREADS, UNKNOWN_THREADS, Pool, asking_client
+from serverpy.net.lookups import CLIENT_THREADS, MAX_WAITING, THREADS, UNKNOWN_THREADS, Job, Pool, asking_client
 from serverpy.net.resolver import MAX_FAILED, Resolver
 from tests.aio import eventually
 
@@ -139,7 +139,12 @@ async def test_the_client_of_a_look_up_is_that_of_the_request(monkeypatch: pytes
         monkeypatch.setattr(resolvers, "pool", pool)
         clients: list[object] = []
         submit = pool.submit
-        monkeypatch.setattr(Pool, "submit", lambda self, host, client: clients.append(client) or submit(host, client))
+
+        def noted(_: Pool, host: str, client: object) -> Job:
+            clients.append(client)
+            return submit(host, client)
+
+        monkeypatch.setattr(Pool, "submit", noted)
         await Resolver(client="child").resolve(Guard(), "one.example", 80)
         asking_client.set("192.0.2.1")
         await Resolver(client="child").resolve(Guard(), "two.example", 80)
