@@ -25,6 +25,7 @@ from serverpy.extraction.workers import Workers
 from serverpy.fallback import Hosts, plans_after, plans_around
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.guard import check_url
+from serverpy.net.lookups import asking_client
 from serverpy.plan import After, Capabilities, Plan, StreamRequest, check, needs_selection, plans
 from serverpy.running import Record, unlisted
 
@@ -147,6 +148,7 @@ class Delivery:
         if url != request.url:
             request = replace(request, url=url)
         record.host, record.account = urlsplit(request.url).netloc, grant.account
+        asking_client.set(None if grant.is_local else grant.account)
         check(request)
         allowed = self.capabilities.allowed_for(request).restricted_to(grant.methods)
         await grant.enter(head_only=request.head_only)
@@ -176,6 +178,7 @@ class Delivery:
 
     async def info(self, url: str, grant: Grant = UNLIMITED) -> Media:
         """Extract the page at `url`."""
+        asking_client.set(None if grant.is_local else grant.account)
         media = await self._extractor.extract(check_url(url), grant=grant)
         grant.check_site(media.extractor)
         return media

@@ -25,6 +25,7 @@ from serverpy.directories import PrivateDirectory, sweep
 from serverpy.errors import ExtractionFailed, InvalidParameter
 from serverpy.extraction import messages
 from serverpy.extraction.descriptors import send_with
+from serverpy.extraction.long_replies import decode_in_turns
 from serverpy.extraction.messages import (
     Cancel,
     Configure,
@@ -221,7 +222,7 @@ class Worker:
         try:
             while data := await loop.sock_recv(sock, _RECEIVE_BYTES):
                 for body in frames.feed(data):
-                    self._take(messages.decode_reply(body))
+                    self._take(await decode_in_turns(body))
         except ConnectionError:
             log.debug("The connection to the worker process %s broke", self.pid)
         except (MessageTooLarge, msgspec.DecodeError) as error:

@@ -193,6 +193,14 @@ class Budget:
         self._kept_bytes -= nbytes
         self._advance()
 
+    def try_add_spare(self, nbytes: int) -> bool:
+        """Count `nbytes` more bytes as spare, if they are free, or become free because other spare memory is reclaimed.
+        Returns whether the bytes were counted."""
+        if not self._has_room(nbytes):
+            return False
+        self._spare_bytes += nbytes
+        return True
+
     def add_reclaimer(self, reclaim: Callable[[int], int]) -> None:
         """Register `reclaim`, which the budget calls with a number of bytes that it needs. `reclaim` must free up to
         that number of its spare bytes, and return the number of freed bytes. The budget calls the registered functions

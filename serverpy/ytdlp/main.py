@@ -20,7 +20,7 @@ from pathlib import Path
 from serverpy.errors import ConfigurationError
 from serverpy.extraction import messages
 from serverpy.extraction.messages import Configure
-from serverpy.logs import StderrHandler
+from serverpy.logs import StderrHandler, TextFormatter
 from serverpy.memory.heap import settle
 from serverpy.ytdlp import limits
 from serverpy.ytdlp.channel import Inbox, Outbox
@@ -34,7 +34,9 @@ UNUSED = ("mutagen", "sqlite3", "secretstorage", "xattr", "websockets", "charset
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.WARNING, format="worker: %(levelname)s %(message)s", handlers=[StderrHandler()])
+    handler = StderrHandler()
+    handler.setFormatter(TextFormatter("worker: %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     sock = socket.socket(fileno=int(sys.argv[1]))
     _close_inherited(sock.fileno())
     for name in UNUSED:
