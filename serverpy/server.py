@@ -13,6 +13,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
+from serverpy.access.clients import parse_networks
+from serverpy.access.connections import Connections, descriptor_limit, places
 from serverpy.access.gate import Gate
 from serverpy.access.key_file import KeyFile
 from serverpy.access.limits import Limits
@@ -56,6 +58,7 @@ class Server:
         self.delivery = engine.delivery
         self.running = engine.running
         self.limits = Limits(engine.settings.client_limits)
+        self.connections = _connections(engine)
         self.stall_timeout = engine.settings.stall_timeout
         self.ytdlp_version: str | None = None
         self.aclose = Closing(self._close, name="close the server")
@@ -160,7 +163,9 @@ class Server:
             live_upstreams=engine.fanout.upstreams,
             live_cuts=engine.fanout.cuts,
             fallbacks=engine.delivery.fallbacks,
-            refused=_sum(self.limits.refused_codes, self._gate.refused),
+            refused=_sum(self.limits.refused_codes, self._gate.refused, self.connections.codes),
+            connections=len(self.connections),
+            connections_closed=dict(self.connections.closed),
             log_lines_dropped=dropped_lines(),
             threads=threading.active_count(),
             fds=len(os.listdir("/proc/self/fd")) - 1,  # minus the descriptor with which `listdir` reads the folder
@@ -172,6 +177,20 @@ class Server:
             loop_lag_p99=self._lag.percentile(99),
             ends=dict(engine.running.ends),
         )
+
+
+def _connections(engine: Engine) -> Connections:
+    """Make the limits on the connections of this process. Their requests hold an eighth of the budget at most."""
+    settings, budget = engine.settings, engine.budget
+    return Connections(
+        total=places(settings.max_streams, descriptor_limit()),
+        each=settings.client_connections,
+        trusted=parse_networks(settings.trusted_proxies),
+        most_bytes=budget.total_bytes // 8,
+        hold=budget.try_keep,
+        give_back=budget.shrink,
+        stall_timeout=settings.stall_timeout,
+    )
 
 
 def _sum(*counters: Counter[str]) -> dict[str, int]:

@@ -13,12 +13,13 @@ from collections.abc import Collection
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serverpy.access.connections import CONNECTIONS, Connections
 from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.api.access import GRANT
 from serverpy.api.hosts import host_of, is_served
-from serverpy.api.problems import internal_error, problem
-from serverpy.api.protocol import TOO_LONG, new_request_id
-from serverpy.errors import HeadersTooLarge, HostUnknown, ServerPYError, TooLarge, UrlTooLong
+from serverpy.api.problems import internal_error, new_request_id, problem
+from serverpy.api.request_reader import CROWDED, TOO_LONG
+from serverpy.errors import HeadersTooLarge, HostUnknown, RateLimited, ServerPYError, TooLarge, UrlTooLong
 
 REQUEST_ID = "request_id"
 EXPOSED_HEADERS = [
@@ -90,8 +91,9 @@ class RootPath:
 
 
 class Checks:
-    """The innermost middleware. It refuses requests that are too long or name an unknown host. `hosts` are the host
-    names that the server answers for besides IP literals and `localhost`; None turns the check of the host off."""
+    """The innermost middleware. It refuses requests that are too long or too many, or name an unknown host. `hosts` are
+    the host names that the server answers for besides IP literals and `localhost`; None turns the check of the host
+    off."""
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str] | None) -> None:
         self._app = app
@@ -101,8 +103,9 @@ class Checks:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        error = _length_error(scope) or self._host_error(scope)
+        error = _limit_error(scope) or self._host_error(scope)
         if error is not None:
+            _count(scope, error)
             await problem(error)(scope, receive, send)
             return
         try:
@@ -136,13 +139,22 @@ def _request_id(scope: Scope) -> bytes:
     return given if _SANE_ID.fullmatch(given) else new_request_id().encode()
 
 
-def _length_error(scope: Scope) -> ServerPYError | None:
-    match scope.get("extensions", {}).get(TOO_LONG):
+def _count(scope: Scope, error: ServerPYError) -> None:
+    connections: Connections | None = scope.get("state", {}).get(CONNECTIONS)
+    if connections is not None:
+        connections.codes[error.code] += 1
+
+
+def _limit_error(scope: Scope) -> ServerPYError | None:
+    extensions = scope.get("extensions", {})
+    if CROWDED in extensions:
+        return RateLimited("This address has too many requests open.")
+    match extensions.get(TOO_LONG):
         case None:
             return None
         case "target":
             return UrlTooLong("The URL of the request is too long.")
         case "headers":
-            return HeadersTooLarge("The headers of the request are too long.")
+            return HeadersTooLarge("The headers of the request are too long, or too many.")
         case _:
             return TooLarge("The body of the request is too large.")
