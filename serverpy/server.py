@@ -56,6 +56,7 @@ class Server:
         self._cutting: asyncio.Task[None] | None = None
         self._draining = False
         self.delivery = engine.delivery
+        self.budget = engine.budget
         self.running = engine.running
         self.limits = Limits(engine.settings.client_limits)
         self.connections = _connections(engine)

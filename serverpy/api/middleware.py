@@ -8,6 +8,7 @@ middleware stands between `Frame` and `Checks`, so that a page of an allowed ori
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Collection
 
@@ -18,8 +19,9 @@ from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.api.access import GRANT
 from serverpy.api.hosts import host_of, is_served
 from serverpy.api.problems import internal_error, new_request_id, problem
+from serverpy.api.protocol import CUT
 from serverpy.api.request_reader import CROWDED, TOO_LONG
-from serverpy.errors import HeadersTooLarge, HostUnknown, RateLimited, ServerPYError, TooLarge, UrlTooLong
+from serverpy.errors import Draining, HeadersTooLarge, HostUnknown, RateLimited, ServerPYError, TooLarge, UrlTooLong
 
 REQUEST_ID = "request_id"
 EXPOSED_HEADERS = [
@@ -110,6 +112,10 @@ class Checks:
             return
         try:
             await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if CUT not in scope.get("extensions", {}):
+                raise
+            await _end(scope, receive, send)
         except Exception:
             if _STARTED not in scope:
                 await internal_error()(scope, receive, send)
@@ -137,6 +143,15 @@ def _request_id(scope: Scope) -> bytes:
     """Return the client's request id if it is safe to log, otherwise a new one."""
     given = _field(scope, b"x-request-id") or b""
     return given if _SANE_ID.fullmatch(given) else new_request_id().encode()
+
+
+async def _end(scope: Scope, receive: Receive, send: Send) -> None:
+    """End a request that was cancelled, because its client has left or the server stops. To raise would make uvicorn
+    log a traceback."""
+    if _STARTED in scope:
+        scope["extensions"][CUT]()
+    else:
+        await problem(Draining("The server is stopping."))(scope, receive, send)
 
 
 def _count(scope: Scope, error: ServerPYError) -> None:
