@@ -25,6 +25,7 @@ from serverpy.logs import dropped_lines
 from serverpy.memory.heap import Heap
 from serverpy.metrics import LagMeter, Memory, Sample, children_of_this_process, memory_of
 from serverpy.running import Record
+from serverpy.slow_clients import SlowClients
 from serverpy.streaming.os_pipe import buffered_bytes
 from serverpy.tasks import Closing, cancel, spawn
 
@@ -54,6 +55,13 @@ class Server:
         self._started = time.monotonic()
         self._starting: asyncio.Task[None] | None = None
         self._cutting: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._slow = SlowClients(
+            engine.running,
+            self._is_wanted,
+            min_rate=engine.settings.min_rate,
+            seconds=engine.settings.stall_timeout,
+        )
         self._draining = False
         self.delivery = engine.delivery
         self.budget = engine.budget
@@ -90,6 +98,7 @@ class Server:
         self._lag.start()
         self._heap.start()
         self._starting = spawn(self._start_engine(), name="start the worker")
+        self._watching = spawn(self._slow.watch(), name="watch slow clients")
         if self._gate.keys is not None:
             self._cutting = spawn(self._cut_revoked(self._gate.keys), name="cut streams of revoked keys")
 
@@ -123,6 +132,10 @@ class Server:
                 record.cancel("revoked")
             missing = dead
 
+    def _is_wanted(self, record: Record) -> bool:
+        """Return whether others wait for the place of a stream."""
+        return self.connections.is_crowded or self._engine.is_wanted(record.method)
+
     def drain(self) -> None:
         """Refuse new streams from now on. Running streams continue."""
         self._draining = True
@@ -134,8 +147,9 @@ class Server:
 
     async def _close(self) -> None:
         self.drain()
-        if self._cutting is not None:
-            await cancel(self._cutting)
+        for task in (self._cutting, self._watching):
+            if task is not None:
+                await cancel(task)
         for record in self.running:
             record.cancel("cancelled")
         with contextlib.suppress(TimeoutError):

@@ -34,6 +34,7 @@ CONNECTIONS_PER_STREAM = 4
 """Connections for each place of a stream: those that stream, that wait, and that do neither."""
 SPARE_DESCRIPTORS = 256
 """Descriptors for everything but clients and what is opened for each of them; a quarter of all if there are few."""
+CROWDED_SECONDS = 5.0
 LOOKS = 4
 """Looks at unread responses in each STALL_TIMEOUT."""
 UNREAD_LOOKS = 2 * LOOKS
@@ -102,11 +103,16 @@ class Connections:
         """Number of connections that were refused or closed, by `Reason`."""
         self.codes: Counter[str] = Counter()
         """Number of requests that were refused before the routes, by the code of the error."""
-        self.refused_all = 0.0
-        """Time of the event loop at which there was no place for a connection; 0 if there always was one."""
+        self._crowded_at = -math.inf
+        """Time of the event loop at which there was no place for a connection."""
 
     def __len__(self) -> int:
         return len(self._all)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether there was no place for a connection a moment ago."""
+        return asyncio.get_running_loop().time() - self._crowded_at < CROWDED_SECONDS
 
     def open(self, connection: Connection, peer: str) -> Reason | None:
         """Count a new connection. Returns None, or the reason for which it is refused; it is counted in both cases,
@@ -116,7 +122,7 @@ class Connections:
         if client is not None and not self.enter(client):
             client, reason = None, "client"
         elif not self._make_room():
-            self.refused_all, reason = asyncio.get_running_loop().time(), "all"
+            self._crowded_at, reason = asyncio.get_running_loop().time(), "all"
         self._all[connection] = client
         if reason is not None:
             self.closed[reason] += 1

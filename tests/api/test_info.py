@@ -25,7 +25,13 @@ def capabilities() -> Capabilities:
 
 
 def page(items: int) -> Media:
-    track: dict[str, Any] = {"url": "http://a.test/film", "protocol": "https", "ext": "mp4", "vcodec": "avc1", "acodec": "mp4a"}
+    track: dict[str, Any] = {
+        "url": "http://a.test/film",
+        "protocol": "https",
+        "ext": "mp4",
+        "vcodec": "avc1",
+        "acodec": "mp4a",
+    }
     return Media(
         raw_id="1",
         id="1",
