@@ -141,9 +141,23 @@ class Server:
         self._draining = True
         self._engine.budget.stop()
 
+    def end_streams(self) -> None:
+        """Cut the streams that still run, and responses that are not sent completely, because the server ends."""
+        for record in self.running:
+            record.cancel("shutdown")
+        self.connections.reset(only_unsent=True)
+
+    def reset_connections(self) -> None:
+        """Reset the connections of all clients (RST)."""
+        self.connections.reset()
+
     async def wait_idle(self) -> None:
         """Wait until no stream runs."""
         await self._engine.budget.wait_idle()
+
+    async def wait_sent(self) -> None:
+        """Wait until the last bytes of all responses are sent."""
+        await self.connections.wait_sent()
 
     async def _close(self) -> None:
         self.drain()

@@ -35,6 +35,7 @@ CONNECTIONS_PER_STREAM = 4
 SPARE_DESCRIPTORS = 256
 """Descriptors for everything but clients and what is opened for each of them; a quarter of all if there are few."""
 CROWDED_SECONDS = 5.0
+SENT_LOOK_SECONDS = 0.02
 LOOKS = 4
 """Looks at unread responses in each STALL_TIMEOUT."""
 UNREAD_LOOKS = 2 * LOOKS
@@ -53,6 +54,10 @@ class Connection(Protocol):
 
     def drop(self) -> None:
         """Close the connection at once."""
+        ...
+
+    def reset(self) -> None:
+        """Close the connection at once with RST."""
         ...
 
 
@@ -143,6 +148,17 @@ class Connections:
         self.closed[reason] += 1
         self._replaceable.pop(connection, None)
         connection.drop()
+
+    async def wait_sent(self) -> None:
+        """Wait until the system has accepted all bytes of all responses."""
+        while any(each.unsent_bytes() for each in self._all):
+            await asyncio.sleep(SENT_LOOK_SECONDS)  # the transports tell each protocol, not this class
+
+    def reset(self, *, only_unsent: bool = False) -> None:
+        """Reset all connections, or those with bytes that the system has not accepted."""
+        for connection in list(self._all):
+            if not only_unsent or connection.unsent_bytes():
+                connection.reset()
 
     # The clients
 

@@ -14,7 +14,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serverpy.access.connections import CONNECTIONS, Connections
-from serverpy.api.head_first import HeadFirst, unsent_bytes
+from serverpy.api.head_first import HeadFirst, reset, unsent_bytes
 from serverpy.api.hosts import host_fault
 from serverpy.api.problems import document, raw_answer, raw_problem
 from serverpy.api.request_limits import (
@@ -374,3 +374,7 @@ class RequestReader(HttpToolsProtocol):
     def drop(self) -> None:
         """Close the connection at once."""
         self.transport.abort()
+
+    def reset(self) -> None:
+        """Close the connection at once with RST."""
+        reset(self.transport)

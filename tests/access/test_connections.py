@@ -28,6 +28,9 @@ class Wire:
     def drop(self) -> None:
         self.drops += 1
 
+    def reset(self) -> None:
+        self.drops += 1
+
 
 @dataclass
 class Purse:
