@@ -82,7 +82,8 @@ class Server:
     def status(self) -> Literal["starting", "ok", "draining"]:
         if self._draining:
             return "draining"
-        return "ok" if self.ytdlp_version is not None else "starting"
+        is_starting = self.ytdlp_version is None or self._engine.workers.state().is_failing
+        return "starting" if is_starting else "ok"
 
     def start(self) -> None:
         """Start the engine in the background; until its worker has started, `/ready` responds with 503, and requests
@@ -97,27 +98,27 @@ class Server:
         self._loop = loop
         self._lag.start()
         self._heap.start()
-        self._starting = spawn(self._start_engine(), name="start the worker")
+        self._starting = spawn(self._keep_startable(), name="start the worker")
         self._watching = spawn(self._slow.watch(), name="watch slow clients")
         if self._gate.keys is not None:
             self._cutting = spawn(self._cut_revoked(self._gate.keys), name="cut streams of revoked keys")
 
-    async def _start_engine(self) -> None:
-        """Start the engine, and retry until its worker process starts, because the machine may be too slow or out of
-        memory for a while. If the worker rejects a setting, calls `on_refusal` and returns, because a retry would not
-        help."""
+    async def _keep_startable(self) -> None:
+        """Start the engine, and try again whenever its worker process did not start, because the machine may be out of
+        memory, descriptors or disk space for a while; until then, the server is not ready. If the worker rejects a
+        setting, calls `on_refusal` and returns, because a retry would not help."""
         while True:
-            try:
-                await self._engine.start()
-                break
-            except ConfigurationError as error:
-                self._on_refusal(error)
-                return
-            except ServerPYError as error:
-                logger.error("the worker does not start and is tried again: %s", error)
+            if self.status == "starting":
+                try:
+                    await self._engine.start()
+                    ready = self._engine.workers.state().ready
+                    self.ytdlp_version = ready.yt_dlp if ready is not None else "unknown"
+                except ConfigurationError as error:
+                    self._on_refusal(error)
+                    return
+                except (ServerPYError, OSError) as error:
+                    logger.error("the worker does not start and is tried again: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
-        ready = self._engine.workers.state().ready
-        self.ytdlp_version = ready.yt_dlp if ready is not None else "unknown"
 
     async def _cut_revoked(self, file: KeyFile) -> None:
         """End the running streams of keys that were revoked, replaced or have expired. A key must be missing twice in a

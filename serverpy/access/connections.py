@@ -151,8 +151,9 @@ class Connections:
 
     async def wait_sent(self) -> None:
         """Wait until the system has accepted all bytes of all responses."""
-        while any(each.unsent_bytes() for each in self._all):
-            await asyncio.sleep(SENT_LOOK_SECONDS)  # the transports tell each protocol, not this class
+        # the transports tell their protocols, not this class
+        while any(each.unsent_bytes() for each in self._all):  # noqa: ASYNC110
+            await asyncio.sleep(SENT_LOOK_SECONDS)
 
     def reset(self, *, only_unsent: bool = False) -> None:
         """Reset all connections, or those with bytes that the system has not accepted."""

@@ -9,6 +9,7 @@ middleware stands between `Frame` and `Checks`, so that a page of an allowed ori
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Collection
 
@@ -21,7 +22,18 @@ from serverpy.api.hosts import host_of, is_served
 from serverpy.api.problems import internal_error, new_request_id, problem
 from serverpy.api.protocol import CUT
 from serverpy.api.request_reader import CROWDED, TOO_LONG
-from serverpy.errors import Draining, HeadersTooLarge, HostUnknown, RateLimited, ServerPYError, TooLarge, UrlTooLong
+from serverpy.errors import (
+    Draining,
+    HeadersTooLarge,
+    HostUnknown,
+    RateLimited,
+    ServerPYError,
+    TooLarge,
+    UrlTooLong,
+    shortage,
+)
+
+logger = logging.getLogger(__name__)
 
 REQUEST_ID = "request_id"
 EXPOSED_HEADERS = [
@@ -116,9 +128,13 @@ class Checks:
             if CUT not in scope.get("extensions", {}):
                 raise
             await _end(scope, receive, send)
-        except Exception:
+        except Exception as failure:
+            busy = shortage(failure)
             if _STARTED not in scope:
-                await internal_error()(scope, receive, send)
+                await (internal_error() if busy is None else problem(busy))(scope, receive, send)
+                if busy is not None:
+                    logger.warning("a request cannot be served: %s", failure)
+                    return
             raise  # the ASGI server logs the exception, and cuts the connection if the response has begun
 
     def _host_error(self, scope: Scope) -> ServerPYError | None:
