@@ -107,6 +107,11 @@ class Engine:
         """Number of requests that wait for a stream slot, for memory, for a worker thread or for a child process."""
         return self.budget.waiting + self._embedded.slots.waiting + self._subprocess.slots.waiting
 
+    def is_wanted(self, method: str | None) -> bool:
+        """Return whether requests wait for the place of a stream of `method`."""
+        slots = {"embedded": self._embedded.slots, "subprocess": self._subprocess.slots}
+        return self.budget.waiting > 0 or (method in slots and slots[method].waiting > 0)
+
     async def __aenter__(self) -> Engine:
         try:
             await self.start()

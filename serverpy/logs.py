@@ -123,7 +123,8 @@ class StderrHandler(logging.Handler):
 
     def _put(self, line: bytes) -> None:
         size = len(line) + LINE_BYTES
-        if self._held_bytes + size > self._queue_bytes:
+        # after `close`, the interpreter may be about to end: a thread that starts then never runs
+        if self._closed or self._held_bytes + size > self._queue_bytes:
             self._drop(1)
             return
         if self._untold:

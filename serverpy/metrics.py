@@ -47,6 +47,9 @@ class Sample:
     live_cuts: int
     fallbacks: int
     refused: Mapping[str, int]
+    connections: int
+    connections_closed: Mapping[str, int]
+    """Connections of clients that were refused or closed, by the reason (`access/connections.py`)."""
     log_lines_dropped: int
     threads: int
     fds: int

@@ -84,8 +84,10 @@ class Limits:
 class ClientLimits:
     """Limits of one client, by its key or its network. `rate` limits extractions, in the syntax of the `limits`
     library; `local_rate` is that of clients on this machine without a key; None is no limit. `streams` is the number of
-    streams at once."""
+    streams at once, `connections` that of connections. `min_rate` is in bytes a second."""
 
     rate: str | None = "60/minute"
     local_rate: str | None = None
     streams: int = 50
+    connections: int = 100
+    min_rate: int = 512

@@ -204,6 +204,23 @@ def test_logging_to_a_closed_stderr_raises_no_error(monkeypatch: pytest.MonkeyPa
         assert handler.dropped >= number
 
 
+def test_lines_that_a_full_disk_does_not_take_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        handler = StderrHandler()
+        for _ in range(100):
+            handler.handle(logging.makeLogRecord({"msg": "unheard"}))
+        handler.close()
+        assert handler.dropped == 100
+
+
+def test_a_line_after_the_end_of_the_log_is_dropped_and_starts_no_thread(stderr: Stderr) -> None:
+    """A thread that starts while the interpreter ends never runs, and whoever starts it waits for ever."""
+    stderr.handler.close()
+    stderr.logger.warning("too late")
+    assert (stderr.handler.dropped, stderr.handler._thread) == (1, None)
+
+
 def test_a_process_without_stderr_writes_no_log_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """If stderr is closed, file descriptor 2 may belong to a client's socket."""
     monkeypatch.setattr(sys, "stderr", None)

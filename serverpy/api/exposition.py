@@ -25,6 +25,7 @@ HELP = {
     ),
     "streams": ("serverpy_streams", "Streams that are running or being opened."),
     "waiting": ("serverpy_waiting", "Requests that wait for a free place or for memory."),
+    "connections": ("serverpy_connections", "Connections of clients."),
     "upstreams": ("serverpy_upstreams", "Connections to media servers that the relay method uses."),
     "live_upstreams": (
         "serverpy_live_upstreams",
@@ -59,6 +60,13 @@ COUNTERS = {
 }
 """The counters without labels: maps the name of each field of `Sample` to the Prometheus name and the help text."""
 LABELLED = {
+    "connections_closed": (
+        "serverpy_connections_closed",
+        "Connections of clients that were refused or closed: more than CLIENT_CONNECTIONS (client) or than the server "
+        "has places for (all, replaced), without memory for their requests (memory, pipelined), or too slow to send a "
+        "request (late) or to read a response (unread).",
+        "reason",
+    ),
     "refused": (
         "serverpy_refused",
         "Requests and streams that were refused because of their key, link, limit or Host, by error code.",

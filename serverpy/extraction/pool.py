@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from serverpy.errors import ConfigurationError, Draining, ExtractionFailed, ServerPYError
+from serverpy.errors import ConfigurationError, Draining, ExtractionFailed, ServerPYError, shortage
 from serverpy.extraction.messages import Ready, WorkerOptions
 from serverpy.extraction.worker import Call, Worker
 from serverpy.tasks import cancel, spawn
@@ -84,6 +84,8 @@ class WorkerPool:
         self._not_before = 0.0
         self._closed = False
         self.restarts = 0
+        self.is_failing = False
+        """Whether the last attempt to start a worker has failed."""
         self.ready: Ready | None = None
         """The `Ready` message of the last worker that started, or None if no worker has started. The message shows that
         the settings work."""
@@ -157,6 +159,7 @@ class WorkerPool:
 
     def _renewed(self, renewal: asyncio.Task[Worker]) -> None:
         self._renewal = None
+        self.is_failing = not renewal.cancelled() and renewal.exception() is not None
         if not renewal.cancelled() and (error := renewal.exception()):
             log.error("The worker process, which runs yt-dlp, could not be started: %s", error)
 
@@ -178,10 +181,12 @@ class WorkerPool:
         try:
             await worker.start()
         except BaseException as error:
-            if isinstance(error, ServerPYError):
+            if isinstance(error, ServerPYError | OSError):
                 self._count_failure(worker)
             worker.kill()
             await self._close(worker)
+            if isinstance(error, OSError):  # the machine lacks processes, descriptors or disk space
+                raise shortage(error) or ExtractionFailed("The extraction process cannot be started.") from error
             if isinstance(error, ConfigurationError) and self.ready is None:
                 self._refused = error.detail
             raise

@@ -53,6 +53,8 @@ class WorkersState:
     downloads: int = 0
     waiting: int = 0
     restarts: int = 0
+    is_failing: bool = False
+    """Whether the last attempt to start a worker has failed."""
     ready: Ready | None = None
 
 
@@ -153,6 +155,7 @@ class Workers:
             downloads=sum(len(worker.downloads) for worker in workers),
             waiting=len(self._queue),
             restarts=pool.restarts,
+            is_failing=pool.is_failing,
             ready=pool.ready,
         )
 

@@ -188,6 +188,14 @@ class Budget:
         self._kept_bytes += nbytes
         return True
 
+    def try_keep(self, nbytes: int) -> bool:
+        """Count `nbytes` more bytes as used, outside any reservation, if they are free, even if requests wait. Returns
+        whether the bytes were counted."""
+        if not self._has_room(nbytes):
+            return False
+        self._kept_bytes += nbytes
+        return True
+
     def shrink(self, nbytes: int) -> None:
         """Stop counting `nbytes` bytes of kept memory as used, because they were freed."""
         self._kept_bytes -= nbytes

@@ -242,6 +242,18 @@ class Settings(SourcedSettings):
         unit="streams",
         shown="MAX_STREAMS / 4",
     )
+    client_connections: Count = setting(
+        "Connections at once of each address (IPv6: each /64); further ones get 429. Clients on this machine and "
+        "TRUSTED_PROXIES may open any number; of a client that a trusted proxy names, its requests count.",
+        default=100,
+        unit="connections",
+    )
+    min_rate: Annotated[int, Field(ge=0)] = setting(
+        "Bytes a second that a client must read, measured over STALL_TIMEOUT, while others wait for a place; slower "
+        "streams are then cut. 0 turns the limit off.",
+        default=512,
+        unit="bytes",
+    )
     trusted_proxies: Networks = setting(
         "IP addresses or networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto the server trusts.",
         default=(),
@@ -382,7 +394,13 @@ class Settings(SourcedSettings):
         """The limits of each client. The default of RATE_LIMIT does not apply to clients on the server's own
         machine."""
         local_rate = None if self.rate_limit == DEFAULT_RATE else self.rate_limit
-        return ClientLimits(rate=self.rate_limit, local_rate=local_rate, streams=self.client_streams)
+        return ClientLimits(
+            rate=self.rate_limit,
+            local_rate=local_rate,
+            streams=self.client_streams,
+            connections=self.client_connections,
+            min_rate=self.min_rate,
+        )
 
     @property
     def limits(self) -> Limits:
