@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -171,7 +172,7 @@ def test_streams_with_names_that_nobody_answers_for_do_not_delay_others(site: Sa
         connection.sendall(head % len(text) + b"Connection: close\r\n\r\n" + text)
 
     honest = f"http://localhost:{site.http.rpartition(':')[2]}/media/prog.mp4"
-    settings = {"allow_networks": "127.0.0.0/8,::1", "stall_timeout": 60, "connect_timeout": 30}
+    settings: dict[str, Any] = {"allow_networks": "127.0.0.0/8,::1", "stall_timeout": 60, "connect_timeout": 30}
     with (
         Origin(dead) as origin,
         serving(site, python=silence.python, **settings) as server,
