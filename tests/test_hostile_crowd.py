@@ -33,17 +33,19 @@ SLACK_BYTES = 12 * 1024 * 1024
 def body_of(head: bytes, chunk: Callable[[bytes], bytes] = lambda data: data) -> Callable[[socket.socket, bytes], None]:
     """Return a media server that sends `head` and an endless film."""
 
+    begin, more = head + b"\r\n" + chunk(BODY), chunk(bytes(16384))
+
     def handle(connection: socket.socket, asked: bytes) -> None:
-        connection.sendall(head + b"\r\n")
-        connection.sendall(chunk(BODY))
+        connection.sendall(begin)
         while True:
-            connection.sendall(chunk(bytes(16384)))
+            connection.sendall(more)
 
     return handle
 
 
 def chunked(data: bytes) -> bytes:
-    return b"".join(b"1;x=%s\r\n%s\r\n" % (b"y" * 40, data[at : at + 1]) for at in range(0, len(data), 1))
+    pieces = (data[at : at + 64] for at in range(0, len(data), 64))
+    return b"".join(b"%x;x=%s\r\n%s\r\n" % (len(piece), b"y" * 40, piece) for piece in pieces)
 
 
 def redirecting(connection: socket.socket, asked: bytes) -> None:
