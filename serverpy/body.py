@@ -37,7 +37,7 @@ class Source:
     sent. `start` is the position in a live stream at which to begin, in seconds: from the oldest listed segment or, if
     negative, back from the end of the playlist; None means the live edge. `head_only` means that the body will not be
     read: an opener then requests only the bytes from which it learns the head. `is_local` is whether the client is on
-    this machine.
+    this machine, `account` whom further extractions of the page count against.
     """
 
     url: str
@@ -49,6 +49,7 @@ class Source:
     start: float | None = None
     head_only: bool = False
     is_local: bool = True
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -246,7 +246,7 @@ class Delivery:
         extraction, because the failed plan may have renewed it. If a plan opens, remembers the media server, so that
         later requests begin with such a plan."""
         self.fallbacks += 1
-        latest = item_of(await self._extractor.extract(source.url), source.item)
+        latest = item_of(await self._extractor.extract(source.url, client=source.account), source.item)
         body = await self._open_first(left, replace(source, media=latest), reservation, record)
         self._hosts.add(failed)
         return body
@@ -268,6 +268,7 @@ def _source(request: StreamRequest, media: Media | None, item: int | None, grant
         start=request.start,
         head_only=request.head_only,
         is_local=grant.is_local,
+        account=grant.account,
     )
 
 

@@ -1,5 +1,5 @@
-"""The pool of worker processes: at most one worker takes new requests, and the other workers finish the requests that
-they have.
+"""The pool of the yt-dlp processes of one role: at most one worker takes new requests, and the other workers finish the
+requests that they have.
 
 The states of a worker, and what changes them:
 
@@ -10,8 +10,9 @@ The states of a worker, and what changes them:
   the start fails, these requests get the error, the worker is closed, and the next request starts another worker, after
   a pause that doubles with each worker that dies soon after its start.
 - current: every new request goes to this worker. `_watch` waits for two events that need no request: the process dies
-  (the worker is closed and replaced at once; `worker.py` has already ended its requests with an error), or no request
-  has needed the worker for `idle` seconds (the worker is closed; the next request starts another).
+  (the worker is closed and, if the pool `is_kept`, replaced at once; `worker.py` has already ended its requests with an
+  error), or no request has needed the worker for `idle` seconds (the worker is closed; the next request starts
+  another).
 - retired (`retire`): a cancelled request did not release its thread in time. Only the end of the process interrupts a
   regular expression, so one such request retires the worker but does not harm the other requests: they finish on the
   retired worker, while a new worker starts for new requests. `_finish` kills the retired worker when these requests
@@ -25,12 +26,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from serverpy.errors import ConfigurationError, Draining, ExtractionFailed, ServerPYError
-from serverpy.extraction.messages import Ready, WorkerOptions
+from serverpy.extraction.messages import Ready, Role, WorkerOptions
 from serverpy.extraction.worker import Call, Worker
 from serverpy.tasks import cancel, spawn
 
@@ -60,14 +61,16 @@ DEFAULT_LIMITS = WorkersLimits()
 
 
 class WorkerPool:
-    """The pool of worker processes: the current worker and the retired workers. Belongs to one event loop; its owner
-    must call `aclose`. The pool calls `changed` when a thread of a worker may have become free, so that waiting
-    requests check again."""
+    """The pool of the yt-dlp processes of one role: the current worker and the retired workers. Belongs to one event
+    loop; its owner must call `aclose`. `is_kept`: whether a worker that dies is replaced before a request needs it."""
 
-    def __init__(self, options: WorkerOptions, limits: WorkersLimits, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, options: WorkerOptions, limits: WorkersLimits = DEFAULT_LIMITS, *, role: Role, is_kept: bool = False
+    ) -> None:
         self._options = options
         self._limits = limits
-        self._changed = changed
+        self._role = role
+        self._is_kept = is_kept
         self._current: Worker | None = None
         self._retired: dict[Worker, asyncio.Task[None]] = {}
         self._all: set[Worker] = set()
@@ -100,6 +103,11 @@ class WorkerPool:
     @property
     def is_starting(self) -> bool:
         return self._renewal is not None
+
+    def holder_of(self, raw_id: str) -> Worker | None:
+        """Return the worker that has made the extraction `raw_id`. Returns None if that worker no longer runs."""
+        tag = raw_id.partition("-")[0]
+        return next((each for each in self.workers if each.ready and each.ready.tag == tag), None)
 
     async def aclose(self) -> None:
         """Stop all workers and their child processes within a few seconds. Requests in progress fail."""
@@ -161,7 +169,7 @@ class WorkerPool:
             log.error("The worker process, which runs yt-dlp, could not be started: %s", error)
 
     async def _bury(self, lost: Worker) -> None:
-        log.error("The worker process %s has died; the server starts another", lost.pid)
+        log.error("The worker process %s (%s) has died", lost.pid, self._role)
         self._count_failure(lost)
         await self._close(lost)
 
@@ -173,7 +181,7 @@ class WorkerPool:
         self._not_before = now + (pause if self._failures > 1 else 0.0)
 
     async def _start_worker(self) -> Worker:
-        worker = Worker(self._options)
+        worker = Worker(self._options, self._role)
         self._all.add(worker)
         try:
             await worker.start()
@@ -213,9 +221,12 @@ class WorkerPool:
                 async with asyncio.timeout(left):
                     await worker.gone.wait()
         if worker is self._current and not self._closed:
-            self._changed()
-            with suppress(ServerPYError):
-                await self.get()
+            if self._is_kept:
+                with suppress(ServerPYError):
+                    await self.get()
+            else:
+                self._current = None
+                await self._bury(worker)
 
     def _idle_left(self, worker: Worker) -> float | None:
         """Return the number of seconds until the idle timeout of `worker` may expire. Returns None if the pool has no
@@ -265,7 +276,6 @@ class WorkerPool:
             self._retired.pop(oldest).cancel()
             oldest.kill()
         self._retired[worker] = spawn(self._finish(worker), name=f"retired worker {worker.pid}")
-        self._changed()
 
     async def _finish(self, worker: Worker) -> None:
         try:

@@ -25,6 +25,7 @@ class TrackSource:
         self._extractor = extractor
         self._page = source.url
         self._item = source.item
+        self._account = source.account
         self._set(track, media.cookies)
 
     def _set(self, track: Track, cookies: tuple[Cookie, ...]) -> None:
@@ -55,17 +56,20 @@ class TrackSource:
         """Extract the page again, and use the URLs of the same format of the same item from now on. Returns False if
         the requests for that format have not changed. Raises `ExtractionFailed` if the page no longer offers the
         format, and the error of the extraction if it fails."""
-        media, track = await extract_anew(self._extractor, self._page, self._item, self.track)
+        media, track = await extract_anew(self._extractor, self._page, self._item, self._account, self.track)
         if _fingerprint(track, media.cookies) == self._fingerprint:
             return False
         self._set(track, media.cookies)
         return True
 
 
-async def extract_anew(extractor: Extractor, page: str, item: int | None, track: Track) -> tuple[Media, Track]:
-    """Extract `page` again, and return its media, or that of `item`, and the track with the format of `track`. Raises
-    `ExtractionFailed` if the page no longer offers that format, and the error of the extraction if it fails."""
-    media = item_of(await extractor.extract(page, fresh=True), item)
+async def extract_anew(
+    extractor: Extractor, page: str, item: int | None, account: str, track: Track
+) -> tuple[Media, Track]:
+    """Extract `page` again for `account`, and return its media, or that of `item`, and the track with the format of
+    `track`. Raises `ExtractionFailed` if the page no longer offers that format, and the error of the extraction if it
+    fails."""
+    media = item_of(await extractor.extract(page, fresh=True, client=account), item)
     found = by_id(media.tracks, track.id)
     if found is None or found.ext != track.ext:
         raise ExtractionFailed("The page no longer offers the format that was being streamed.")

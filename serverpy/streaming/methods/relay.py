@@ -145,7 +145,7 @@ class Relay:
         response from the old URL, which may have expired: an expired URL may lead to a web page or to nothing. Raises
         `error` if the URL is still the same, or if the extraction fails."""
         try:
-            media, fresh = await extract_anew(self._extractor, source.url, source.item, track)
+            media, fresh = await extract_anew(self._extractor, source.url, source.item, source.account, track)
         except ServerPYError as failure:
             raise error from failure
         if is_same_address(_media(source), track, media, fresh):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -48,6 +49,17 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
     def _probe_hang(self, argument: str) -> Any:
         """Hang for an hour, and do not react to cancellation, as a slow regular expression does not."""
         threading.Event().wait(3600)
+
+    def _probe_backtrack(self, argument: str) -> Any:
+        """Hold the interpreter lock for longer than any test waits, as a regular expression does that backtracks."""
+        re.match(r"(a+)+$", "a" * 50 + "b")
+
+    def _probe_compute(self, argument: str) -> Any:
+        """Compute for `argument` seconds of CPU time. Returns the seconds that passed."""
+        began, until = time.monotonic(), time.thread_time() + float(argument)
+        while time.thread_time() < until:
+            sum(range(1000))
+        return time.monotonic() - began
 
     def _probe_held(self, argument: str) -> Any:
         """Wait until the test creates a file at the path `argument`."""
