@@ -125,8 +125,8 @@ class Extractions:
     def _start(self, request: Extract) -> None:
         try:
             self._threads.run(request.id, lambda ticket: self._extract(request, ticket), full=_FULL)
-        except Busy as error:
-            self._outbox.send(error_reply(request.id, error))
+        except Busy:  # there is no memory for the stack of a thread
+            self._outbox.send(error_reply(request.id, _FULL))
 
     def _extract(self, request: Extract, ticket: Ticket) -> Extracted:
         raw_id = f"{self._tag}-{request.id}"

@@ -80,15 +80,16 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
 
     def _probe_heap(self, argument: str) -> Any:
         """Allocate `argument` bytes in small blocks, and free all of them except the last. The C library cannot return
-        this memory to the system by itself."""
+        this memory to the system by itself. Returns the memory of this process before the blocks were freed."""
         library = ctypes.CDLL(None)
         library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
         blocks = [library.malloc(2000) for _ in range(int(argument) // 2000)]
         for block in blocks:
             ctypes.memset(block, 1, 2000)
+        most = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
         for block in blocks[:-1]:
             library.free(block)
-        return len(blocks)
+        return most
 
     def _probe_full(self, argument: str) -> Any:
         """Limit the memory of this process, so that it has room for small objects, but not for the stack of another
