@@ -184,7 +184,13 @@ class Cancel(Message, frozen=True, kw_only=True):
     id: int
 
 
-Request = Configure | Extract | Select | WriteRaw | StartDownload | Cancel
+class Ping(Message, frozen=True, kw_only=True):
+    """A question whether the process runs. It replies with `Pong` at once, unless it is frozen."""
+
+    id: int
+
+
+Request = Configure | Extract | Select | WriteRaw | StartDownload | Cancel | Ping
 
 
 # Messages from the worker to the server
@@ -244,6 +250,10 @@ class DownloadEnd(Message, frozen=True, kw_only=True):
     bytes: int
 
 
+class Pong(Message, frozen=True, kw_only=True):
+    id: int
+
+
 class ErrorReply(Message, frozen=True, kw_only=True):
     """A `ServerPYError` that the worker raised, identified by its `code`."""
 
@@ -253,7 +263,7 @@ class ErrorReply(Message, frozen=True, kw_only=True):
     retry_after: int | None = None
 
 
-Reply = Ready | Extracted | Selected | RawWritten | RawApart | DownloadStarted | DownloadEnd | ErrorReply
+Reply = Ready | Extracted | Selected | RawWritten | RawApart | DownloadStarted | DownloadEnd | Pong | ErrorReply
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)

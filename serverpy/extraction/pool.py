@@ -15,7 +15,8 @@ The states of a worker, and what changes them:
   another).
 - retired (`retire`): a cancelled request did not release its thread in time. Only the end of the process interrupts a
   regular expression, so one such request retires the worker but does not harm the other requests: they finish on the
-  retired worker, while a new worker starts for new requests. `_finish` kills the retired worker when these requests
+  retired worker, while a new worker starts for new requests. If the worker is frozen, it is killed, and its requests
+  fail with `WorkerLost`. `_finish` kills the retired worker when these requests
   have ended, after `retirement` seconds, or to make room for another retired worker.
 - closed: the process is reaped and its directory removed. `_all` holds every worker that is not closed yet, so that
   `aclose` finds workers that are between two states, too.
@@ -43,12 +44,14 @@ SETTINGS_DO_NOT_WORK = "The server is misconfigured: see its log."
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersLimits:
     """The time limits of workers, in seconds. `grace`: how long a cancelled request may take to release its thread
-    before the worker is replaced. `retirement`: how long a replaced worker may take to finish its requests; the pool
-    keeps at most `retired` replaced workers. `first_pause` and `longest_pause`: the pause between starts of workers
-    that die soon after their start; a worker that lived for `healthy` seconds resets the pause. `idle`: how long an
-    unused worker is kept; None means for ever."""
+    before the worker is replaced. `answer`: how long a replaced worker may take to answer before it counts as frozen
+    and is killed. `retirement`: how long a replaced worker may take to finish its requests; the pool keeps at most
+    `retired` replaced workers. `first_pause` and `longest_pause`: the pause between starts of workers that die soon
+    after their start; a worker that lived for `healthy` seconds resets the pause. `idle`: how long an unused worker is
+    kept; None means for ever."""
 
     grace: float = 2.0
+    answer: float = 5.0
     retirement: float = 1800.0
     retired: int = 2
     first_pause: float = 0.2
@@ -262,8 +265,9 @@ class WorkerPool:
                 "A cancelled request does not release its thread; the server replaces the worker process %s", worker.pid
             )
             self.retire(worker)
-            if all(each.cancelled for each in worker.calls):
-                worker.kill()  # no request waits for this worker, because the pool has cancelled all its requests
+            # If all requests are cancelled, none waits for this worker. If it is frozen, those that wait wait in vain.
+            if all(each.cancelled for each in worker.calls) or not await worker.answers(self._limits.answer):
+                worker.kill()
 
     def retire(self, worker: Worker) -> None:
         """Stop sending requests to `worker`, and close `worker` when its present requests have ended. Idempotent."""

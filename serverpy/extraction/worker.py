@@ -36,6 +36,7 @@ from serverpy.extraction.messages import (
     Frames,
     MessageTooLarge,
     Page,
+    Ping,
     Ready,
     Reply,
     Request,
@@ -179,13 +180,22 @@ class Worker:
     async def select(self, selector: str, formats: tuple[Format, ...]) -> Reply:
         return await asyncio.shield(self._call(Select(id=next(self._ids), selector=selector, formats=formats)).reply)
 
+    async def answers(self, seconds: float) -> bool:
+        """Return whether the process answers within `seconds`. One that holds Python's interpreter lock, or was stopped
+        by a signal, does not."""
+        call = self._call(Ping(id=next(self._ids)))
+        await asyncio.wait([call.reply], timeout=seconds)
+        return call.reply.done()
+
     def cancel(self, call: Call) -> None:
         """Tell the worker to stop `call`; `call.reply` is done when the worker has stopped it."""
         if not call.reply.done() and not call.cancelled:
             call.cancelled = True
             self._post(Cancel(id=call.id))
 
-    def _call(self, request: Extract | WriteRaw | StartDownload | Select, descriptors: Sequence[int] = ()) -> Call:
+    def _call(
+        self, request: Extract | WriteRaw | StartDownload | Select | Ping, descriptors: Sequence[int] = ()
+    ) -> Call:
         call = Call(request.id)
         if self.gone.is_set():
             call.take(_died(call.id))

@@ -22,6 +22,8 @@ from serverpy.extraction.messages import (
     DownloadStarted,
     Extract,
     Extracted,
+    Ping,
+    Pong,
     RawApart,
     RawGone,
     RawWritten,
@@ -67,6 +69,7 @@ class Dispatcher:
         self._proxies.start()
         self._gate = prepare(role, options, self._proxies, directory).gate
         self._tag = secrets.token_hex(6)
+        self._outbox = outbox
         self._threads = Threads(outbox)
         self._work: _Work = (
             Extractions(options, outbox, self._threads, self._tag)
@@ -82,6 +85,8 @@ class Dispatcher:
         match request:
             case Cancel():
                 self._threads.cancel(request.id)
+            case Ping():
+                self._outbox.send(Pong(id=request.id))
             case Configure():
                 raise ValueError("the server sent Configure twice")
             case _:

@@ -26,6 +26,8 @@ from serverpy.extraction.messages import (
     Frames,
     MessageTooLarge,
     Page,
+    Ping,
+    Pong,
     RawApart,
     RawGone,
     RawWritten,
@@ -68,6 +70,7 @@ REQUESTS: tuple[Request, ...] = (
     StartDownload(id=4, track_id="f"),
     StartDownload(id=5, track_id="f", page=Page(url="https://site.example/", extractor="Site")),
     Cancel(id=4),
+    Ping(id=6),
 )
 REPLIES: tuple[Reply, ...] = (
     Ready(yt_dlp="1", js_runtimes=("deno-2",), impersonation=True),
@@ -89,6 +92,7 @@ REPLIES: tuple[Reply, ...] = (
     RawApart(id=3, page=Page(url="https://site.example/", extractor="Site")),
     DownloadStarted(id=3),
     DownloadEnd(id=3, bytes=10**12),
+    Pong(id=6),
     ErrorReply(id=5, code="busy", message="No.", retry_after=3),
 )
 
