@@ -34,6 +34,8 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
         what = self._match_id(url)
         argument = parse_qs(urlsplit(url).query).get("to", [""])[0]
         found = getattr(self, f"_probe_{what}")(argument)
+        if what == "generator":
+            return {"id": what, "title": what, "formats": [found]}
         return {"id": what, "title": json.dumps(found), "url": "http://192.0.2.1/nothing.mp4", "ext": "mp4"}
 
     def _probe_child(self, argument: str) -> Any:
@@ -49,6 +51,12 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
     def _probe_hang(self, argument: str) -> Any:
         """Hang for an hour, and do not react to cancellation, as a slow regular expression does not."""
         threading.Event().wait(3600)
+
+    def _probe_generator(self, argument: str) -> Any:
+        """Return a format whose only fragment, the file at the URL `argument`, is listed by a function, as those of
+        some live streams are."""
+        listed = {"protocol": "http_dash_segments_generator", "fragments": lambda _: [{"url": argument}]}
+        return {"format_id": "listed", "url": argument, "ext": "mp4", **listed}
 
     def _probe_backtrack(self, argument: str) -> Any:
         """Hold the interpreter lock for longer than any test waits, as a regular expression does that backtracks."""
