@@ -10,18 +10,54 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 
 from serverpy.tasks import spawn
 
-_starter = ThreadPoolExecutor(1, thread_name_prefix="start-process")
+Start = Callable[[], subprocess.Popen[bytes]]
+Started = Future[subprocess.Popen[bytes]]
 
 
-def in_starter(start: Callable[[], subprocess.Popen[bytes]]) -> Future[subprocess.Popen[bytes]]:
+class _Starter:
+    """The thread that starts processes. It is a daemon thread, because a thread of an executor ends with the main
+    thread, after which other threads may still run an event loop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._orders: queue.SimpleQueue[tuple[Start, Started]] = queue.SimpleQueue()
+        self._runs_in = 0
+        """The process ID of the process in which the thread runs: a copy made by fork(2) has no such thread."""
+
+    def submit(self, start: Start) -> Started:
+        started: Started = Future()
+        with self._lock:
+            if self._runs_in != os.getpid():
+                self._runs_in, self._orders = os.getpid(), queue.SimpleQueue()
+                threading.Thread(target=self._run, args=(self._orders,), name="start-process", daemon=True).start()
+            self._orders.put((start, started))
+        return started
+
+    def _run(self, orders: queue.SimpleQueue[tuple[Start, Started]]) -> None:
+        while True:
+            start, started = orders.get()
+            started.set_running_or_notify_cancel()  # from now on, the future cannot be cancelled
+            try:
+                started.set_result(start())
+            except Exception as error:  # noqa: BLE001  # the caller gets the exception
+                started.set_exception(error)
+            del start, started
+
+
+_starter = _Starter()
+
+
+def in_starter(start: Start) -> Started:
     """Have the thread that starts processes call `start`, and return the future of its result."""
     return _starter.submit(start)
 

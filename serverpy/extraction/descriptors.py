@@ -15,6 +15,11 @@ class Descriptor:
     def __init__(self, number: int) -> None:
         self._number: int | None = number
 
+    @property
+    def number(self) -> int:
+        assert self._number is not None
+        return self._number
+
     def release(self) -> int:
         """Give up ownership, and return the number of the descriptor to the new owner, who must close it."""
         number, self._number = self._number, None

@@ -226,10 +226,9 @@ class Workers:
         and always closes it. It charges the memory of yt-dlp's dictionary to `room`, and raises `Busy` if there is too
         little. Raises `RawGone` if the dictionary cannot be had; the caller must then extract the page again, with
         `fresh=True`."""
-        file = os.memfd_create("serverpy-raw", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        with closing(write_fd) as pipe, closing(file) as raw, self._downloads.need():
-            page = await self._write_raw(raw_id, track_id, file)
-            _charge(file, room)
+        with closing(write_fd) as pipe, closing(_memory_file()) as raw, self._downloads.need():
+            page = await self._write_raw(raw_id, track_id, raw.number)
+            _charge(raw.number, room)
             worker = await self._downloads.get()
             call = worker.download(track_id, pipe.release(), raw.release(), page)
             call.reply.add_done_callback(lambda _: self._downloads.note_need())
@@ -288,14 +287,24 @@ class Workers:
 @asynccontextmanager
 async def _answering(pool: WorkerPool, worker: Worker) -> AsyncIterator[None]:
     """Limit the block, which waits for an answer of `worker`, to ANSWER_SECONDS. If there is none, replace the worker,
-    because it is frozen, and raise `TimeoutError`."""
+    because it is frozen, and raise `TimeoutError`. Extractions in it are repeated; each download in it is cut by the
+    stream that reads it, unless its bytes come again."""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             yield
     except TimeoutError:
         log.warning("The worker process %s does not answer and is replaced", worker.pid)
         pool.retire(worker)
+        if worker.role == "extract":
+            worker.kill()
         raise
+
+
+def _memory_file() -> int:
+    try:
+        return os.memfd_create("serverpy-raw", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError as error:
+        raise Busy("The server has no resources for another download. Try again later.") from error
 
 
 def _charge(file: int, room: Room | None) -> None:
