@@ -43,6 +43,10 @@ class Sample:
     streams: int
     waiting: int
     upstreams: int
+    extractions: int
+    extractions_refused: int
+    extractions_repeated: int
+    pages_extracted_to_download: int
     live_upstreams: int
     live_cuts: int
     fallbacks: int

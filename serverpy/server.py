@@ -182,16 +182,21 @@ class Server:
         """Return the current metrics of this process, for `/health` and `/metrics`."""
         engine = self._engine
         workers = engine.workers.state()
-        memory = await asyncio.to_thread(lambda: [memory_of(pid) for pid in (os.getpid(), *workers.pids)])
+        pids = (*workers.pids, *workers.download_pids)
+        memory = await asyncio.to_thread(lambda: [memory_of(pid) for pid in (os.getpid(), *pids)])
         return Sample(
             uptime=time.monotonic() - self._started,
             memory=memory[0],
             worker=workers.status,
-            workers=len(workers.pids),
+            workers=len(pids),
             worker_memory=Memory(sum(each.pss for each in memory[1:]), sum(each.uss for each in memory[1:])),
             streams=engine.running.streams,
             waiting=engine.waiting + workers.waiting,
             upstreams=engine.client.open_connections,
+            extractions=workers.extractions,
+            extractions_refused=workers.refused,
+            extractions_repeated=workers.reruns,
+            pages_extracted_to_download=workers.raws_apart,
             live_upstreams=engine.fanout.upstreams,
             live_cuts=engine.fanout.cuts,
             fallbacks=engine.delivery.fallbacks,

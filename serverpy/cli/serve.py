@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import multiprocessing
 import os
 import resource
 import signal
@@ -30,6 +31,7 @@ from serverpy.access.link_secrets import LinkSecrets
 from serverpy.cli.options import setting_options
 from serverpy.errors import ConfigurationError
 from serverpy.extras import SAMPLE
+from serverpy.parent import end_with_parent
 from serverpy.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -126,7 +128,9 @@ def curl_line(address: str, page: str) -> str:
 
 def create_worker_app() -> FastAPI:
     """Create the application in a worker process of `--workers N`. The settings come from the environment, into which
-    the parent has put them."""
+    the parent has put them. The process drains when the parent, the supervisor, ends for any reason."""
+    if (supervisor := multiprocessing.parent_process()) is not None and supervisor.pid is not None:
+        end_with_parent(supervisor.pid, signal.SIGTERM)
     return _create_app(load_settings(), lambda _error: signal.raise_signal(signal.SIGTERM), is_supervised=True)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,7 +38,7 @@ EXPIRY_MARGIN = 10.0
 class PageReader(Protocol):
     """The interface of what extracts pages; `Workers` implements it."""
 
-    async def extract(self, url: str) -> Media: ...
+    async def extract(self, url: str, client: str = "") -> Media: ...
 
 
 @dataclass(slots=True)
@@ -161,19 +161,22 @@ class Extractor:
             ledger.add_reclaimer(self._cache.reclaim)
         self._flights = SharedFlights[str, Media]("extraction")
         self._max_queue = max_queue
+        self._of_client = Counter[str]()
         self._payments = asyncio.Lock()
 
     async def extract(self, url: str, *, fresh: bool = False, grant: Grant = UNLIMITED) -> Media:
         """Return the media of the page `url`. `fresh` skips the cache and replaces the cached entry, but still joins an
-        extraction in progress. Raises `Busy` if the queue is full, `Draining` once closed, and the errors of the
+        extraction in progress. An extraction that starts counts against the places of the account of `grant`. Raises
+        `Busy` if the queue is full, `Draining` once closed, and the errors of the
         extraction. Cancels the extraction when the last of its callers has left."""
+        client = grant.account
         media = None if fresh else self._cache.get(url)
         if media is None and url not in self._flights:
             async with self._payments:  # so that only one of the callers that ask for a page at the same time pays
                 media = None if fresh else self._cache.get(url)
                 if media is None and url not in self._flights:
-                    await self._pay(grant)
-        return media or await self._flights.run(url, partial(self._extract, url))
+                    await self._pay(grant, client)
+        return media or await self._flights.run(url, partial(self._extract, url, client))
 
     def container_of(self, url: str, media: Media, track: Track) -> Container | None:
         """Return the container of `track` of `media`, which is on the page `url`. Returns None if no stream has
@@ -189,15 +192,21 @@ class Extractor:
         """Cancel every extraction in progress. Their callers then raise `Draining`."""
         await self._flights.aclose()
 
-    async def _pay(self, grant: Grant) -> None:
+    async def _pay(self, grant: Grant, client: str) -> None:
         """Let `grant` pay for an extraction that is about to start. The shared run does not pay, because its refusal
-        would reach the callers that join it."""
-        if len(self._flights) >= self._max_queue:
+        would reach the callers that join it. One client has at most half of the queue."""
+        if len(self._flights) >= self._max_queue or (client and self._of_client[client] >= self._max_queue // 2):
             raise Busy("Too many extractions are in progress. Try again later.")
         await grant.pay_extraction()
 
-    async def _extract(self, url: str) -> Media:
-        media = await self._workers.extract(url)
+    async def _extract(self, url: str, client: str) -> Media:
+        self._of_client[client] += 1
+        try:
+            media = await self._workers.extract(url, client)
+        finally:
+            self._of_client[client] -= 1
+            if not self._of_client[client]:
+                del self._of_client[client]
         nbytes = await footprint(media)
         holding = None
         if self._ledger is not None:

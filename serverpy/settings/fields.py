@@ -87,14 +87,22 @@ class Settings(SourcedSettings):
         default="auto",
     )
     extract_workers: Count = setting(
-        "Maximum number of page extractions that run at once. Extractions hold Python's interpreter lock, "
-        "so a larger number only makes each extraction slower.",
+        "Maximum number of extractions that parse a page at once. Extractions hold Python's interpreter lock, "
+        "so a larger number only delays each of them. An extraction that waits for a site does not count.",
         default=2,
         unit="threads",
     )
+    max_extractions: Count = setting(
+        "Maximum number of extractions under way, whether they parse or wait for a site. One client has at most half "
+        "of them, and one host at most a quarter. Further ones wait up to WAIT_SECONDS, and then get a 503 response "
+        "with `Retry-After`.",
+        default=16,
+        unit="extractions",
+    )
     worker_idle: SecondsOrNever = setting(
-        "Idle time after which the server stops the process that runs yt-dlp, to free about 55 MB of memory. "
-        "Starting the process again takes one or two seconds. 0 keeps the process running.",
+        "Time after which the server stops an idle process that runs yt-dlp (about 55 MB): the one that extracts, and "
+        "the one that downloads for the embedded method. Starting one again takes a second or two. 0 keeps them for "
+        "ever.",
         default=300.0,
         unit="seconds",
     )
@@ -408,6 +416,7 @@ class Settings(SourcedSettings):
             max_streams=self.max_streams,
             memory_budget=self.memory_budget,
             extract_workers=self.extract_workers,
+            max_extractions=self.max_extractions,
             max_workers=self.max_workers,
             max_children=self.max_children,
             queue_chunks=self.queue_chunks,

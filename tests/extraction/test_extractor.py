@@ -37,7 +37,7 @@ class Source:
         self.go = asyncio.Event()
         self.error: Exception | None = None
 
-    async def extract(self, url: str) -> Media:
+    async def extract(self, url: str, client: str = "") -> Media:
         self.asked.append(url)
         number = len(self.asked)
         try:

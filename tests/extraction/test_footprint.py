@@ -117,7 +117,7 @@ class Pages:
     def __init__(self, make: Callable[[], Media]) -> None:
         self._make = make
 
-    async def extract(self, url: str) -> Media:
+    async def extract(self, url: str, client: str = "") -> Media:
         return self._make()
 
 
