@@ -106,6 +106,10 @@ class StreamProtocol(HttpToolsProtocol):
             # bytes that do not begin a request, such as blank lines, also stop uvicorn's idle timeout
             self._await_request()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Log nothing: curl and Java offer an upgrade to HTTP/2 with each request, and the server may ignore the offer
+        (RFC 9110 §7.8). uvicorn would log two warnings for each request."""
+
     def send_400_response(self, msg: str) -> None:
         """Send a problem document in response to a request that the parser rejects; uvicorn would send plain text.
         Aborts the connection instead if the response to an earlier request is being sent or is waiting."""
@@ -145,7 +149,8 @@ class StreamProtocol(HttpToolsProtocol):
             return  # do not store it: a trailer field is not a header field (RFC 9110 §6.5.1)
         self._header_bytes += len(name) + len(value)
         if self._header_bytes <= HEADER_BYTES:
-            super().on_header(name, value)
+            # the parser removes only the blanks before a value, and a value has none at its end either (RFC 9112 §5.1)
+            super().on_header(name, value.rstrip(b" \t"))
         else:
             self._extensions.setdefault(TOO_LONG, "headers")
 
@@ -159,6 +164,8 @@ class StreamProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= PIPELINED:
             raise BadRequest
         self._check_head()
+        if self.parser.get_http_version() in ("0.9", "1.0"):
+            self.expect_100_continue = False  # HTTP/1.0 has no interim responses (RFC 9110 §10.1.1)
         super().on_headers_complete()
         cycle = self.cycle
         # a `RequestResponseCycle` uses no other methods of a transport
