@@ -13,6 +13,7 @@ from typing import NoReturn
 import click
 
 import serverpy
+from serverpy.cli.standard import open_missing_streams
 from serverpy.errors import ConfigurationError, ServerPYError
 
 COMMANDS = {
@@ -60,6 +61,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the subcommand in `arguments` (by default those of the process) and exit with its exit code."""
+    open_missing_streams()
     try:
         cli.main(arguments, prog_name="serverpy")
     except ServerPYError as error:
