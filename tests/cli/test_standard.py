@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,23 @@ def test_a_server_without_standard_streams_survives_the_connections_that_it_clos
             for _ in range(3):
                 with Exchange(("127.0.0.1", port), request(page, f"127.0.0.1:{port}")) as exchange:
                     assert exchange.rest().body == site.path("prog.mp4").read_bytes()
+            process.terminate()
+            assert process.wait(SECONDS) == 0
+        finally:
+            process.kill()
+
+
+def test_sigterm_stops_a_server_that_was_started_with_all_signals_blocked(site: SampleSite, tmp_path: Path) -> None:
+    port = free_port()
+    blocking = (
+        "import os, signal, sys\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = command_line(site, "serve", "--port", str(port), "--state-dir", str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", blocking, *command], cwd=tmp_path, env=environment()) as process:
+        try:
+            wait_for(lambda: is_ready(port), lambda: f"exit status {process.poll()}", seconds=SECONDS)
             process.terminate()
             assert process.wait(SECONDS) == 0
         finally:
