@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 import serverpy
-from serverpy.cli.standard import open_missing_streams
+from serverpy.cli.standard import open_missing_streams, replace_missing_characters
 from serverpy.errors import ConfigurationError, ServerPYError
 
 COMMANDS = {
@@ -63,6 +63,7 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the subcommand in `arguments` (by default those of the process) and exit with its exit code."""
     open_missing_streams()
+    replace_missing_characters()
     if sys.platform == "linux":
         # A parent that waits for its signals by sigwait(3) may have started this process with the same signals blocked.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())

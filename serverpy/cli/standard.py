@@ -1,7 +1,9 @@
-"""Standard streams for a command that was started without them, as a daemon or a shell's `>&-` does."""
+"""The standard streams of a command: those that it was started without, as a daemon or a shell's `>&-` does, and those
+whose encoding lacks characters."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -21,6 +23,13 @@ def open_missing_streams() -> None:
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
+def replace_missing_characters() -> None:
+    """Let stdout print `?` for each character that its encoding lacks. Otherwise a title or a help text would end the
+    command with an exception if the locale is not UTF-8. stderr does so already."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def _fill_with_nothing(number: int) -> None:

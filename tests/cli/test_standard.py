@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from serverpy.bench.measure.targets.base import free_port
 from serverpy.sample.site import SampleSite
 from tests.aio import wait_for
-from tests.cli.commands import SECONDS, command_line, environment
+from tests.cli.commands import SECONDS, command_line, environment, run
+from tests.streaming.segments.shelf import Shelf
 from tests.wire import Exchange, request
 
 STDOUT, ALL = ">&-", "<&- >&- 2>&-"
@@ -55,6 +57,28 @@ def test_a_server_without_standard_streams_survives_the_connections_that_it_clos
             assert process.wait(SECONDS) == 0
         finally:
             process.kill()
+
+
+ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
+
+
+def test_a_title_is_printed_in_any_locale_and_json_is_utf_8(site: SampleSite, tmp_path: Path) -> None:
+    with Shelf() as shelf:
+        shelf.files["/page"] = f'<title>Größe ♥</title><video src="{site.http}/media/prog.mp4"></video>'.encode()
+        shelf.headers["/page"] = {"Content-Type": "text/html; charset=utf-8"}
+        allowed = ("--allow-networks", f"{site.http},{shelf.url}".replace("http://", ""))
+        text, json_ = (
+            run(site, "info", *allowed, *more, f"{shelf.url}/page", cwd=tmp_path, **ASCII) for more in ((), ("--json",))
+        )
+    assert (text.returncode, text.stderr, json_.returncode, json_.stderr) == (0, b"", 0, b"")
+    assert text.stdout.startswith(b"Gr??e ?")
+    assert json.loads(json_.stdout)["title"].startswith("Größe ♥")
+    assert "Größe ♥".encode() in json_.stdout
+
+
+def test_help_texts_are_printed_in_any_locale(site: SampleSite, tmp_path: Path) -> None:
+    done = run(site, "get", "--help", cwd=tmp_path, **ASCII)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_sigterm_stops_a_server_that_was_started_with_all_signals_blocked(site: SampleSite, tmp_path: Path) -> None:
