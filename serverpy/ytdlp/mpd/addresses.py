@@ -97,7 +97,10 @@ def pattern(template: str, base: str, representation: Element) -> Pattern:
             text += _constant(found, representation).replace("%", "%%")
     text += template[at:].replace("%", "%%")
     made = Pattern(_joined(base.replace("%", "%%"), text.strip()), tuple(names))
-    _checked(made.fill(0, 0))
+    try:
+        _checked(made.fill(0, 0))
+    except TypeError as error:  # a dot segment (`..`) has removed a path segment with a number
+        raise Unreadable("The DASH manifest contains an invalid URL.") from error
     return made
 
 

@@ -20,7 +20,7 @@ from serverpy.ytdlp.mpd.reading import (
     is_remote,
     segment_description,
 )
-from serverpy.ytdlp.mpd.timelines import MAX_SEGMENTS, Clock, Run, Timelines, by_duration
+from serverpy.ytdlp.mpd.timelines import MAX_SEGMENTS, Clock, Run, Timelines, by_duration, goes_back
 from serverpy.ytdlp.mpd.windows import Window
 
 NOTHING = "The DASH manifest lists no segments."
@@ -178,6 +178,8 @@ def _templated(
     if timeline is None and described.get("duration") is None:
         # Without a timeline and a duration, there is exactly one segment (ISO/IEC 23009-1 §5.3.9.2.1).
         runs = (Run(0, clock.begin, (clock.window.seconds or 0) * clock.timescale, 1),)
+    if "Time" in made.names and goes_back(runs):
+        raise Unreadable("The DASH manifest lists segments twice or out of order.")
     if sum(run.count for run in runs) > 1 and not made.names:
         raise Unreadable("The DASH manifest has the same URL for all segments.")
     return Templated(made, start, clock.timescale, runs)

@@ -87,7 +87,7 @@ def decimal(value: str | None) -> Fraction | None:
 def is_remote(element: Element) -> bool:
     """Return whether the element refers to another document for its content (xlink). This server never fetches such a
     document."""
-    return element.get(HREF) is not None
+    return bool(element.get(HREF, "").strip())
 
 
 def is_nothing(element: Element) -> bool:

@@ -17,6 +17,7 @@ from tests.ytdlp.mpd.listed import VIDEO, found, listed, mpd, video
 NUMBERED = '<SegmentTemplate initialization="i.mp4" media="$Number$.m4s" duration="2"/>'
 THREE = "!i.mp4 1.m4s 2.m4s 3.m4s"
 UNKNOWN = "refused: The DASH manifest does not state how many segments there are."
+TWICE = "refused: The DASH manifest lists segments twice or out of order."
 INVALID = "refused: The DASH manifest contains an invalid number."
 
 
@@ -72,6 +73,14 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
         (timeline('<S t="0" d="2" r="33688627"/>'), "0.m4s 2.m4s 4.m4s"),
         (timeline('<S d="2" r="5"/>', "$Number$.m4s", 'startNumber="3" endNumber="5"'), "3.m4s 4.m4s 5.m4s"),
         (timeline('<S d="2"/><S d="2"/><S d="2"/>', "$Number$.m4s", 'endNumber="2"'), "1.m4s 2.m4s"),
+        (timeline('<S t="4" d="2" r="-1"/><S t="2" d="2"/>'), UNKNOWN),
+        (timeline('<S t="0" d="2" r="-1"/><S t="0" d="2"/>', "$Number$.m4s"), UNKNOWN),
+        # times that go back: a URL with the time would come twice or out of order
+        (timeline('<S t="0" d="2"/><S t="0" d="2"/>'), TWICE),
+        (timeline('<S t="0" d="2" r="2"/><S t="4" d="2"/>'), TWICE),
+        (timeline('<S t="4" d="2"/><S t="0" d="2"/>'), TWICE),
+        (timeline('<S t="0" d="2" r="2"/><S t="5" d="1"/>'), "0.m4s 2.m4s 4.m4s 5.m4s"),
+        (timeline('<S t="0" d="2"/><S t="0" d="2"/>', "$Number$.m4s"), "1.m4s 2.m4s"),
         (timeline('<S d="0"/>'), "refused: The DASH manifest lists a segment without a duration."),
         (timeline('<S t="0"/>'), "refused: The DASH manifest lists a segment without a duration."),
         (timeline('<S d="1e3"/>'), INVALID),
@@ -116,6 +125,9 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
         # URLs of segments (BaseURL)
         ('<SegmentList><SegmentURL media="file:///etc/passwd"/></SegmentList>', "refused: The DASH manifest contains a URL"
          " that is not http or https."),
+        (template('media="a/..$Number$/../x" duration="2"'), "refused: The DASH manifest contains an invalid URL."),
+        (template('media="$Number$/../$Number$.m4s" duration="2"'), "refused: The DASH manifest contains an invalid URL."),
+        (template('media="$Number$/./b/../$Time$.m4s" duration="3"'), "1/0.m4s 2/3.m4s"),
         ('<SegmentList><SegmentURL media="https://[x"/></SegmentList>', "refused: The DASH manifest contains an invalid"
          " URL."),
         ('<SegmentList><SegmentURL media="?part=1&amp;x=%24"/></SegmentList>', "m.mpd?part=1&x=%24"),
@@ -220,6 +232,7 @@ def test_elements_of_a_manifest_that_refer_to_other_documents_are_not_requested(
     assert listed(mpd(f"<Period>{ours}</Period><Period {href}/>")) == {"v": f"refused: {REMOTE}"}
     assert listed(mpd(f"<Period {to_zero}>{ours}</Period><Period>{ours}</Period>")) == {"v": THREE}
     assert listed(mpd(f"<Period>{video(NUMBERED, href)}</Period>")) == {"v": f"refused: {REMOTE}"}
+    assert listed(mpd(f'<Period xlink:href=" ">{ours}</Period>')) == {"v": THREE}
     assert listed(mpd(f"<Period>{ours}{video(NUMBERED, to_zero, id='w')}</Period>")) == {"v": THREE}
 
 
