@@ -169,6 +169,10 @@ class RequestReader(HttpToolsProtocol):
         self._limits.refusals.count(self._refusal)
         self._reject()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Log nothing: curl and Java offer an upgrade to HTTP/2 with each request, and the server may ignore the offer
+        (RFC 9110 §7.8). uvicorn would log two warnings for each request."""
+
     # Refusals
 
     def send_400_response(self, msg: str) -> None:
@@ -250,10 +254,11 @@ class RequestReader(HttpToolsProtocol):
                 raise BadRequest
             self._extensions.setdefault(TOO_LONG, "headers")
         elif self._in_head:  # do not store a trailer field: it is not a header field (RFC 9110 §6.5.1)
-            field = kept_field(name.lower(), value)
+            # the parser removes only the blanks before a value, and a value has none at its end either (RFC 9112 §5.1)
+            field = kept_field(name.lower(), value.rstrip(b" \t"))
             if field is not None:
                 self.headers.append(field)
-                if field[0] == b"expect" and value.lower() == b"100-continue":
+                if field[0] == b"expect" and field[1].lower() == b"100-continue":
                     self.expect_100_continue = True
 
     def on_headers_complete(self) -> None:
@@ -262,6 +267,8 @@ class RequestReader(HttpToolsProtocol):
             self._limits.closed["pipelined"] += 1
             raise BadRequest
         self._check_head()
+        if self.parser.get_http_version() in ("0.9", "1.0"):
+            self.expect_100_continue = False  # HTTP/1.0 has no interim responses (RFC 9110 §10.1.1)
         size = size_of(self.url, self.headers)
         if is_waiting := not self._is_idle():
             size += PIPELINED_BYTES
