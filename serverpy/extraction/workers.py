@@ -147,37 +147,39 @@ class Workers:
 
     async def extract(self, url: str, client: str = "") -> Media:
         """Extract the page `url` for the account `client`. Raises `Busy` if there is no place for another extraction in
-        time, `ExtractionTimeout` if the extraction takes longer than EXTRACT_TIMEOUT, and the error of the extraction
-        if it fails. If the caller is cancelled, the process stops the extraction."""
+        time, `ExtractionTimeout` if the extraction takes longer than EXTRACT_TIMEOUT (which begins anew if it is
+        repeated because its process was lost), and the error of the extraction if it fails. If the caller is cancelled,
+        the process stops the extraction."""
         applicant = Applicant.of(client, url)
         await self._admission.enter(applicant, self.options.timeouts.wait)
         try:
-            worker = await self._page_worker()
-            async with asyncio.timeout(self.options.timeouts.extract):
-                try:
-                    return await self._extract(self._pages, worker, url)
-                except (WorkerLost, WorkerFull):
-                    self._reruns += 1
-                return await self._extract_alone(url)
+            try:
+                return await self._extract(self._pages, url)
+            except (WorkerLost, WorkerFull):
+                self._reruns += 1
+            return await self._extract_alone(url)
         except TimeoutError:
             raise ExtractionTimeout("The extraction took too long.") from None
         finally:
             self._admission.leave(applicant)
 
-    async def _page_worker(self) -> Worker:
+    async def _started(self, pool: WorkerPool) -> Worker:
         try:
             async with asyncio.timeout(self.options.timeouts.wait):
-                return await self._pages.get()
+                return await pool.get()
         except TimeoutError:
-            raise Busy("The extraction process is still starting. Try again later.") from None
+            raise Busy("The process that runs yt-dlp is still starting. Try again later.") from None
 
-    async def _extract(self, pool: WorkerPool, worker: Worker, url: str) -> Media:
-        """Extract the page in `worker`. Raises `WorkerLost` if the process ends, and `WorkerFull` if its memory is
-        full; the process is then replaced, and every other extraction in it raises `WorkerLost`."""
+    async def _extract(self, pool: WorkerPool, url: str) -> Media:
+        """Extract the page in a process of `pool`. Raises `TimeoutError` after EXTRACT_TIMEOUT, `WorkerLost` if the
+        process ends, and `WorkerFull` if its memory is full; the process is then replaced, and every other extraction
+        in it raises `WorkerLost`."""
         with pool.need():
+            worker = await self._started(pool)
             call = worker.extract(url)
             try:
-                return _expect(await asyncio.shield(call.reply), Extracted).media
+                async with asyncio.timeout(self.options.timeouts.extract):
+                    return _expect(await asyncio.shield(call.reply), Extracted).media
             except WorkerFull:
                 log.warning("Worker process %s has reached its memory limit and is replaced", worker.pid)
                 pool.retire(worker)
@@ -190,14 +192,18 @@ class Workers:
 
     async def _extract_alone(self, url: str) -> Media:
         """Extract a page whose process was lost once more, in a process in which no other extraction runs. Raises
-        `TooLarge` if that process reaches its memory limit, too."""
-        async with self._turn:
-            try:
-                return await self._extract(self._alone, await self._alone.get(), url)
-            except WorkerFull:
-                raise TooLarge("The extraction of this page needs more memory than the server allows.") from None
-            except WorkerLost:
-                raise ExtractionFailed("The extraction of this page ended its process.") from None
+        `TimeoutError` if its turn does not come within EXTRACT_TIMEOUT, and `TooLarge` if that process reaches its
+        memory limit, too."""
+        async with asyncio.timeout(self.options.timeouts.extract):
+            await self._turn.acquire()
+        try:
+            return await self._extract(self._alone, url)
+        except WorkerFull:
+            raise TooLarge("The extraction of this page needs more memory than the server allows.") from None
+        except WorkerLost:
+            raise ExtractionFailed("The extraction of this page ended its process.") from None
+        finally:
+            self._turn.release()
 
     # Format selectors
 
@@ -222,6 +228,11 @@ class Workers:
                 return _expect(await worker.select(selector, formats), Selected).choices
 
     # Downloads
+
+    async def start_downloads(self) -> None:
+        """Start the download process if it does not run, so that its start does not count as the silence of a media
+        server. Raises `Busy` if it takes too long."""
+        await self._started(self._downloads)
 
     async def download(self, raw_id: str, track_id: str, write_fd: int, room: Room | None = None) -> Download:
         """Have yt-dlp write a track of the extraction `raw_id` into the pipe `write_fd`. This method owns `write_fd`

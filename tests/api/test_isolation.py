@@ -34,7 +34,7 @@ SMALL_BUFFER = 4096
 def probed(site: SampleSite) -> Iterator[Server]:
     """Run a server with the extractors of the probes, which misbehave, and short timeouts."""
     with serving(
-        site, complaints=True, python_path=PROBES, extract_timeout=20, stall_timeout=4, wait_seconds=60
+        site, complaints=True, python_path=PROBES, extract_timeout=10, stall_timeout=4, wait_seconds=60
     ) as running:
         yield running
 
@@ -74,7 +74,7 @@ def test_the_streams_of_a_stopped_download_process_are_cut_and_the_process_is_re
         for each in streams:
             assert not each.rest().complete
     wait_for(lambda: gone(stopped))
-    assert "embedded: upstream_timeout" in probed.log
+    wait_for(lambda: "embedded: upstream_timeout" in probed.log)
     assert probed.get("/page/webm", method="embedded").complete
     probed.settled()
 
@@ -86,7 +86,7 @@ def test_the_stream_of_a_stopped_child_is_cut(probed: Server) -> None:
         child.suspend()
         assert not stream.rest().complete
     wait_for(lambda: gone(child))
-    assert "subprocess: upstream_timeout" in probed.log
+    wait_for(lambda: "subprocess: upstream_timeout" in probed.log)
     probed.settled()
 
 

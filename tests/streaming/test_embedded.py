@@ -65,6 +65,8 @@ class Threads:
         self.gone: set[str] = set()
         self.asked: list[str] = []
 
+    async def start_downloads(self) -> None: ...
+
     async def download(self, raw_id: str, track_id: str, write_fd: int, room: Room) -> RunningDownload:
         self.asked.append(raw_id)
         if raw_id in self.gone:

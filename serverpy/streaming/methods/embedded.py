@@ -63,6 +63,10 @@ class RunningDownload(Protocol):
 
 
 class Downloading(Protocol):
+    async def start_downloads(self) -> None:
+        """Start the process in which downloads run, if it does not run. Raises `Busy` if that takes too long."""
+        ...
+
     async def download(self, raw_id: str, track_id: str, write_fd: int, room: Room) -> RunningDownload:
         """Start a download of the track into the pipe `write_fd`, and charge the memory of its dictionary to `room`.
         Closes `write_fd` in this process, even if the call raises. Raises `RawGone` if the dictionary of the extraction
@@ -118,6 +122,7 @@ class Embedded:
         slot = await self.slots.take()
         room = Room(reservation, covered_bytes=RAW_BYTES)
         try:
+            await self._workers.start_downloads()
             async with first_byte_within(self._stall_timeout + max(0.0, _seconds_until(track))):
                 head, first, stream = await self._open_or_extract_again(source, source.media, track, room)
         except BaseException:
