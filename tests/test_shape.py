@@ -62,6 +62,8 @@ MAY_IMPORT: dict[str, str] = {
     "media.mp4.boxes": "",
     "media.mp4.durations": "media.mp4.boxes",
     "streaming": f"aes environment directories media.mp4.durations {CONTRACTS}",
+    "streaming.segments.merge": f"media.mp4 {CONTRACTS}",
+    "streaming.segments.side": f"media.mp4 {CONTRACTS}",
     "delivery": f"running fallback {CONTRACTS}",
     "engine": f"delivery {UPPER}",
     "server": f"engine logs {UPPER}",
