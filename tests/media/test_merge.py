@@ -3,18 +3,10 @@ times fit, and FFmpeg decodes the file without a warning."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-import pytest
-
-from serverpy.sample.apart import files_of
 from serverpy.sample.site import SampleSite
-from tests.media.mp4.films import Packet, packets
-from tests.players.tools import said
-from tests.server import Server
 
 
 @dataclass(frozen=True)

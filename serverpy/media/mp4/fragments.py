@@ -25,8 +25,6 @@ from serverpy.media.mp4.mfra import read_mfra
 from serverpy.media.mp4.sidx import Index, read_sidx, sidx_bytes, write_sidx
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, Track, count_tracks, find_track
 
-MAX_MOOFS = 256
-"""Maximum number of fragments in one block, a unit of the index: each block has this many sequence numbers."""
 _BASE_DATA_OFFSET, _BASE_IS_MOOF = 0x000001, 0x020000
 _ENCRYPTED = frozenset({b"senc", b"saio", b"saiz"})
 _NO_SAMPLES = {kind: write_full(kind, 0, 0, bytes(4)) for kind in (b"stts", b"stsc", b"stco")}

@@ -16,7 +16,7 @@ from serverpy.media.mp4.boxes import Box, box_at, by_kind, children, damaged, fi
 from serverpy.media.mp4.durations import write_mehd
 from serverpy.media.mp4.fragments import write_empty_table, write_trex
 from serverpy.media.mp4.header import write_ftyp, write_moov
-from serverpy.media.mp4.tracks import Track, find_track
+from serverpy.media.mp4.tracks import Track, count_tracks, find_track
 
 _UNKNOWN_32 = 2**32 - 1
 
@@ -33,6 +33,11 @@ class Section:
     def number(self) -> int:
         """The number of the track in its source."""
         return self.track.number
+
+    @property
+    def has_others(self) -> bool:
+        """Whether the source has further tracks."""
+        return count_tracks(bytes(self.track.data)) > 1
 
     @property
     def scale(self) -> int:

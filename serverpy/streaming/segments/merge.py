@@ -17,25 +17,30 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from serverpy.body import SESSION_BYTES, UNBOUNDED, Body, Head, HeadOnly, Source
+from serverpy.body import SESSION_BYTES, UNBOUNDED, Body, Head, HeadOnly, Opener, Source
 from serverpy.containers import MP4
-from serverpy.errors import NotMedia, UnsupportedConversion
+from serverpy.errors import NotMedia, RateLimited, ServerPYError, UnsupportedConversion
 from serverpy.extraction.choice import by_id, item_of
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import DASH_PROTOCOL, HLS_PROTOCOLS, Track
 from serverpy.media.mp4.locate import MAX_MOOF_BYTES
 from serverpy.media.mp4.sections import write_head
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER
+from serverpy.media.weave.cache import Key, Layouts, Lease
+from serverpy.media.weave.source import Changed, Ranged
+from serverpy.media.weave.weaver import begin
 from serverpy.memory.budget import Reservation
-from serverpy.memory.room import Lender
+from serverpy.memory.room import Lender, Room
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.resume import OVERLAP_BYTES
 from serverpy.plan import Capability, Plan
 from serverpy.streaming.deadline import first_byte_within
 from serverpy.streaming.first_bytes import NoMedia
 from serverpy.streaming.pace import Pace
+from serverpy.streaming.segments.known_lengths import blocks_of, woven
 from serverpy.streaming.segments.manifest import PLAYLIST_BYTES
 from serverpy.streaming.segments.segmented import SegmentedRead
 from serverpy.streaming.segments.side import Side
@@ -57,7 +62,7 @@ WAIT_SECONDS = Fraction(1)
 """How far a side may fall behind, in seconds, while it waits for the other side to come to the same discontinuity."""
 
 
-class Segments(Protocol):
+class Segments(Opener, Protocol):
     """What opens the segments of a track (`methods/relay.py`)."""
 
     stall_timeout: float
@@ -68,7 +73,7 @@ class Segments(Protocol):
 
 
 class Merger:
-    """The opener of merges. `segments` opens the segments of both tracks."""
+    """The opener of merges. `segments` opens the segments of both tracks. `layouts` belongs to this opener alone."""
 
     stream_bytes = (
         2 * (SESSION_BYTES + OVERLAP_BYTES + PLAYLIST_BYTES + 2 * SMALL_STEP) + ENOUGH_BYTES + 2 * MAX_MOOF_BYTES
@@ -76,8 +81,9 @@ class Merger:
     """Maximum memory of one stream, in bytes: two reads of segments with a chunk each, the chunk in hand and the one
     before it, the joined parts, and the moofs of both sides."""
 
-    def __init__(self, segments: Segments, extractor: Extractor) -> None:
+    def __init__(self, segments: Segments, extractor: Extractor, layouts: Layouts) -> None:
         self._segments = segments
+        self._layouts = layouts
         self._extractor = extractor
         self.capability = Capability(
             opener="merge",
@@ -102,56 +108,93 @@ class Merger:
     async def open(self, plan: Plan, source: Source, reservation: Reservation) -> Body:
         """Open `plan` as `body.py::Opener` specifies. Raises `UnsupportedConversion` if the segments are not fragmented
         MP4, or if the tracks are live."""
-        tracks = plan.tracks
-        begun = time.monotonic()
-        async with first_byte_within(self._segments.stall_timeout):
-            try:
-                return await self._open(tracks, source, reservation, begun)
-            except (NotMedia, NoMedia) as error:
-                source, tracks = await self._extract_anew(source, tracks, error)
-                return await self._open(tracks, source, reservation, begun)
+        tracks, begun = plan.tracks, time.monotonic()
+        try:
+            async with first_byte_within(self._segments.stall_timeout):
+                try:
+                    return await self._open(tracks, source, reservation, begun)
+                except (NotMedia, NoMedia) as error:
+                    source, tracks = await self._extract_anew(source, tracks, error)
+                    return await self._open(tracks, source, reservation, begun)
+        except UnsupportedConversion as error:
+            ids = " or ".join(f"format={track.id}" for track in tracks)
+            raise UnsupportedConversion(f"{error.detail} Choose a single format, for example {ids}.") from error
 
     async def _extract_anew(
         self, source: Source, tracks: tuple[Track, ...], error: NotMedia | NoMedia
     ) -> tuple[Source, tuple[Track, ...]]:
         """Extract the page again, because an expired address may lead to a web page or to nothing. Returns the source
-        and the tracks with fresh addresses. Raises `error` if the page no longer has the tracks, or if they are the
-        same."""
-        page = await self._extractor.extract(source.url, fresh=True, grant=source.grant)
-        media = item_of(page, source.item)
+        and the tracks with fresh addresses. Raises `error` if the page no longer has the tracks, if they are the same,
+        or if the extraction fails, and `RateLimited` if the client must not extract more pages now."""
+        try:
+            page = await self._extractor.extract(source.url, fresh=True, grant=source.grant)
+            media = item_of(page, source.item)
+        except RateLimited:
+            raise
+        except ServerPYError as failure:
+            raise error from failure
         found = tuple(track for each in tracks if (track := by_id(media.tracks, each.id)) is not None)
         if len(found) != len(tracks) or found == tracks:
             raise error
         return replace(source, media=media), found
 
-    async def _open(self, tracks: tuple[Track, ...], source: Source, lender: Lender, begun: float) -> Body:
-        sides = await _together(
+    async def _open(self, tracks: tuple[Track, ...], source: Source, reservation: Reservation, begun: float) -> Body:
+        key = tuple(text for track in tracks for text in (track.url, track.id))
+        for is_last in (False, True):
+            lease = self._layouts.lease_made(key)
+            if lease is None:
+                sides = await self._begin_both(tracks, source, reservation)
+                lease = await self._lease(key, sides, reservation)
+                if lease is None:
+                    return await _stream(sides, tracks, source, reservation, begun)
+            try:
+                return await begin(lease, source, self._ranged(tracks, source, reservation), begun)
+            except Changed:
+                self._layouts.discard(key, lease.woven)
+                lease.release()
+                if is_last:
+                    raise
+            except BaseException:
+                lease.release()
+                raise
+        raise AssertionError("unreachable: the loop returns or raises")
+
+    def _ranged(self, tracks: tuple[Track, ...], source: Source, reservation: Reservation) -> tuple[Ranged, Ranged]:
+        video, audio = (
+            Ranged(self._segments, self._segments.capability.plan((track,)), source, reservation) for track in tracks
+        )
+        return video, audio
+
+    async def _lease(self, key: Key, sides: list[Side], reservation: Reservation) -> Lease | None:
+        """Lease a layout of the merged file, and close `sides`. Returns None, and leaves `sides` open, if the file has
+        no layout, because the lengths of its segments are not known."""
+        room = Room(reservation)
+        try:
+            _align(sides)
+            blocks = [await blocks_of(side, room) for side in sides]
+            video, audio = blocks
+            if video is None or audio is None:
+                return None
+            lease = await self._layouts.lease(key, reservation, partial(woven, sides, (video, audio)))
+        except BaseException:
+            await _close(sides)
+            raise
+        finally:
+            room.release()
+        try:
+            await _close(sides)
+        except BaseException:
+            lease.release()
+            raise
+        return lease
+
+    async def _begin_both(self, tracks: tuple[Track, ...], source: Source, lender: Lender) -> list[Side]:
+        return await _together(
             *(
                 self._begin(source, track, handler, lender)
                 for track, handler in zip(tracks, (VIDEO_HANDLER, AUDIO_HANDLER), strict=True)
             )
         )
-        try:
-            seconds = [side.duration for side in sides]
-            merged = _Merged(sides, write_head([side.section for side in sides], seconds), Pace(lender))
-            connected = time.monotonic() - begun
-            first = await merged.gather()
-        except BaseException:
-            await _close(sides)
-            raise
-        head = Head(
-            content_type=MP4.content_type,
-            ext=MP4.ext,
-            duration=None if None in seconds else max(each for each in seconds if each is not None),
-            estimate=_estimate(tracks),
-            title=None if source.media is None else source.media.title,
-            timings={"connect": connected, "first-byte": time.monotonic() - begun},
-        )
-        body = MergedBody(head, first, merged)
-        if source.head_only:
-            await body.aclose()
-            return HeadOnly(head)
-        return body
 
     async def _begin(self, source: Source, track: Track, handler: bytes, lender: Lender) -> Side:
         """Open one side up to its first fragment."""
@@ -159,12 +202,39 @@ class Merger:
         side = Side(read, handler, states_lengths=track.protocol in HLS_PROTOCOLS)
         try:
             if read.is_live:
-                raise UnsupportedConversion("Video and audio of this live stream are separate and cannot be merged.")
+                raise UnsupportedConversion(
+                    "Video and audio of this live stream are separate and cannot be merged yet."
+                )
             await side.begin()
         except BaseException:
             await side.aclose()
             raise
         return side
+
+
+async def _stream(sides: list[Side], tracks: tuple[Track, ...], source: Source, lender: Lender, begun: float) -> Body:
+    """Return the merge of `sides`, whose length is unknown."""
+    try:
+        seconds = [side.duration for side in sides]
+        merged = _Merged(sides, write_head([side.section for side in sides], seconds), Pace(lender))
+        connected = time.monotonic() - begun
+        first = await merged.gather()
+    except BaseException:
+        await _close(sides)
+        raise
+    head = Head(
+        content_type=MP4.content_type,
+        ext=MP4.ext,
+        duration=None if None in seconds else max(each for each in seconds if each is not None),
+        estimate=_estimate(tracks),
+        title=None if source.media is None else source.media.title,
+        timings={"connect": connected, "first-byte": time.monotonic() - begun},
+    )
+    body = MergedBody(head, first, merged)
+    if source.head_only:
+        await body.aclose()
+        return HeadOnly(head)
+    return body
 
 
 class MergedBody(Unlosable):

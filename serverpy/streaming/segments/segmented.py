@@ -5,6 +5,7 @@ fails: segments are left out only if the playlist itself marks them as missing (
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from typing import TypeGuard
@@ -183,6 +184,11 @@ class SegmentedRead(Unlosable):
         fails."""
         return await self._segments.beginning()
 
+    async def listed(self) -> AsyncIterator[Segment]:
+        """Yield the segments that the playlist lists. Yields none if the stream is live."""
+        async for segment in self._segments.listed():
+            yield segment
+
     def move_to(self, lender: Lender) -> bool:
         """Borrow the memory that the stream takes beyond its reservation from `lender` instead of the present lender.
         Returns False if `lender` cannot spare the memory."""
@@ -262,6 +268,11 @@ class _Segments:
         exist yet."""
         if isinstance(self._cursor, FinishedCursor):
             self._prefetch.begin(lambda: self._open_next(None))
+
+    async def listed(self) -> AsyncIterator[Segment]:
+        if isinstance(self._cursor, FinishedCursor):
+            async for segment in self._cursor.listed():
+                yield segment
 
     async def beginning(self) -> bytes:
         segment = await self._cursor.first() if isinstance(self._cursor, FinishedCursor) else None

@@ -6,6 +6,7 @@ indexes and events of a segment) is left out, because it describes the source an
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -84,6 +85,20 @@ class Side:
         return self._read.duration
 
     @property
+    def total(self) -> int | None:
+        """The length of all segments together in bytes, if the playlist states it."""
+        return self._read.extent.total
+
+    @property
+    def has_foreign(self) -> bool:
+        """Whether the segments may have fragments of other tracks."""
+        return self.section.has_others
+
+    def listed(self) -> AsyncIterator[Segment]:
+        """Yield the segments that the playlist lists."""
+        return self._read.listed()
+
+    @property
     def end(self) -> Fraction:
         """The time in the merged file, in seconds, at which the fragments end that have been sent."""
         return self._end
@@ -121,8 +136,7 @@ class Side:
             if box.kind == b"moov":
                 self._take_section(await self._whole(box))
             elif box.kind == b"moof":
-                self._take_moof(box, await self._whole(box))
-                if self.moof is not None:
+                if self._take_moof(await self._whole(box)):
                     return True
                 await self._skip_data()
             elif box.kind == b"mdat":
@@ -163,12 +177,13 @@ class Side:
         self._section = self._section or section
         self.is_at_break = True
 
-    def _take_moof(self, box: Box, data: bytes) -> None:
+    def _take_moof(self, data: bytes) -> bool:
+        """Keep a moof as the next one. Returns False if it has no samples of the track."""
         if self._section is None:
             raise damaged("a fragment comes before its moov box")
         moof = read_moof(data, self._section.number, self._section.default_duration)
         if not moof.has_track:
-            return
+            return False
         self.moof = moof
         in_all = self._at - len(data)
         in_segment = in_all - self._segment_at
@@ -176,6 +191,7 @@ class Side:
         self._judge_time(moof)
         self._segment_ticks += moof.duration
         self._short_seconds = 0.0
+        return True
 
     def _judge_time(self, moof: Moof) -> None:
         if moof.time is None or self.is_at_break:
@@ -206,7 +222,7 @@ class Side:
             if box.kind == b"mdat":
                 self._left = box.end - box.body
                 self._in_box = self._left > 0
-                return bytes(head) + struct_of(box)
+                return bytes(head) + header_of(box)
             if box.kind in (b"moof", b"moov"):
                 break
             whole = bytearray(await self._whole(box))
@@ -255,7 +271,7 @@ class Side:
         """Return all bytes of `box`, whose header has been consumed."""
         if box.end > MAX_MOOF_BYTES:
             raise _too_large()
-        parts, left = [struct_of(box)], box.end - box.body
+        parts, left = [header_of(box)], box.end - box.body
         while left:
             part = await self._some(left, SMALL_STEP)
             parts.append(part)
@@ -304,7 +320,7 @@ class Side:
         self._segment_at, self._segment_ticks = at, 0
 
 
-def struct_of(box: Box) -> bytes:
+def header_of(box: Box) -> bytes:
     """Return the header of `box`, with a size of the same width as it was read."""
     size = box.end - box.start
     wide = box.body - box.start == HEADER_BYTES
