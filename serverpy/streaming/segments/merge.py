@@ -199,7 +199,7 @@ class Merger:
     async def _begin(self, source: Source, track: Track, handler: bytes, lender: Lender) -> Side:
         """Open one side up to its first fragment."""
         read = await self._segments.open_segments(source, track, lender)
-        side = Side(read, handler, states_lengths=track.protocol in HLS_PROTOCOLS)
+        side = Side(read, handler, states_durations=track.protocol in HLS_PROTOCOLS)
         try:
             if read.is_live:
                 raise UnsupportedConversion(

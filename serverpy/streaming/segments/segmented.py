@@ -158,6 +158,8 @@ class SegmentedRead(Unlosable):
         """Seconds that the whole plays; None if that is unknown, or if the stream is live."""
         self.segment: Segment | None = None
         """The segment that contains the bytes that `read` returned last; None before the first bytes."""
+        self.states_length = False
+        """Whether the media server stated the length of `segment`, so that a cut one is an error."""
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Return the next bytes, or `b""` at the end. `most` is the maximum number of bytes to read from the socket at
@@ -173,7 +175,8 @@ class SegmentedRead(Unlosable):
             if chunk:
                 self._waits.given()
                 self._given_bytes += len(chunk)
-                self.segment = current.segment
+                if self.segment is not current.segment:
+                    self.segment, self.states_length = current.segment, current.total is not None
                 return self._accept(chunk)
             await self._advance()
         return b""

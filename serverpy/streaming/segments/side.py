@@ -23,6 +23,8 @@ from serverpy.streaming.segments.segmented import SegmentedRead
 HOLE_SECONDS = 0.5
 """Length of a hole in the times of a track that is taken for missing bytes, if the segment before it is as much shorter
 than its playlist says."""
+SHORT_SECONDS = 1.0
+"""By how much the last segment must be shorter than its playlist says to be taken for cut."""
 BACK_SECONDS = 0.25
 """How far the times of a track may step back, as roundings do, without being taken for a new time line."""
 _LARGEST_BOX = 1 << 62
@@ -42,13 +44,13 @@ class Position:
 class Side:
     """The fragments that `read` returns of the track of the type `handler`, in order. `begin` comes first, then for
     each fragment `sent` and `payload` until it returns no more bytes, and `advance` before the next one.
-    `states_lengths` is whether the durations of the segments are their own (HLS): those of DASH may be the same for all
-    segments."""
+    `states_durations` is whether the durations of the segments are their own (HLS): those of DASH may be the same for
+    all segments."""
 
-    def __init__(self, read: SegmentedRead, handler: bytes, *, states_lengths: bool) -> None:
+    def __init__(self, read: SegmentedRead, handler: bytes, *, states_durations: bool) -> None:
         self._read = read
         self._handler = handler
-        self._states_lengths = states_lengths
+        self._states_durations = states_durations
         self._chunk = b""
         self._used = 0
         self._at = 0
@@ -203,12 +205,12 @@ class Side:
             raise _cut()
 
     def _check_last(self) -> None:
-        """Check that the last segment is about as long as its playlist says. Only a clear difference counts, because
-        some packagers round the durations."""
+        """Check that the last segment is about as long as its playlist says, if nothing else shows that it is whole.
+        Only a clear difference counts, because some packagers round the durations."""
         segment = self._segment
-        if self._states_lengths and segment is not None and segment.duration and not segment.initial:
+        if self._states_durations and not self._read.states_length and segment is not None and segment.duration:
             short = segment.duration - self._seconds(self._segment_ticks)
-            if short > max(1.0, segment.duration / 2):
+            if short > max(SHORT_SECONDS, segment.duration / 4):
                 raise _cut()
 
     def _seconds(self, ticks: int) -> float:
