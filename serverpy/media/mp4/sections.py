@@ -7,12 +7,13 @@ Players read different boxes. Measured: libav and Chromium read mdhd, Firefox re
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serverpy.errors import UnsupportedConversion
-from serverpy.media.mp4.boxes import Box, box_at, by_kind, children, damaged, fields, need, write
+from serverpy.media.mp4.boxes import Box, box_at, boxes, by_kind, children, damaged, fields, need, write
 from serverpy.media.mp4.durations import write_mehd
 from serverpy.media.mp4.fragments import write_empty_table, write_trex
 from serverpy.media.mp4.header import write_ftyp, write_moov
@@ -45,13 +46,32 @@ class Section:
 
     def fits(self, other: Section) -> bool:
         """Return whether fragments that this section describes can follow those of `other` under the head of `other`:
-        whether time scale, defaults and sample descriptions are the same."""
+        whether time scale, defaults and sample descriptions are the same, but for the bit rates that the descriptions
+        state."""
         return self._signature() == other._signature()
 
-    def _signature(self) -> tuple[int, bytes, bytes]:
+    def _signature(self) -> tuple[int, bytes, list[bytes]]:
         track = self.track
         trex = b"" if track.trex is None else bytes(track.data[track.trex.body + 8 : track.trex.end])
-        return track.scale, trex, bytes(track.bytes_of(track.samples[b"stsd"]))
+        return track.scale, trex, [_description(track, entry) for entry in track.entries]
+
+
+def _description(track: Track, entry: Box) -> bytes:
+    """Return a sample entry (§8.5.2) without the bit rates in it, which no decoder needs."""
+    inside = min(entry.body + track.entry_fields, entry.end)
+    parts = [bytes(track.data[entry.start + 4 : inside])]
+    for box in boxes(track.data, inside, entry.end):
+        content = bytes(track.bytes_of(box))
+        if box.kind == b"esds":
+            content = _BIT_RATES.sub(rb"\1", content, count=1)
+        if box.kind != b"btrt":
+            parts.append(content)
+    return b"".join(parts)
+
+
+_BIT_RATES = re.compile(rb"(\x04(?:[\x80-\xff]{3})?.\x40\x15).{11}", re.DOTALL)
+"""Matches the beginning of the DecoderConfigDescriptor of AAC, up to the stream type, and the size and bit rates behind
+it (ISO/IEC 14496-1 §7.2.6.6)."""
 
 
 def read_section(moov: bytes, handler: bytes) -> Section:

@@ -222,3 +222,25 @@ def later(segment: bytes, ticks: int) -> bytes:
     layout = ">Q" if segment[at] else ">I"
     (time,) = struct.unpack_from(layout, segment, at + 4)
     return segment[: at + 4] + struct.pack(layout, time + ticks) + segment[at + 4 + struct.calcsize(layout) :]
+
+
+def test_the_audio_in_the_segments_of_the_video_is_not_merged(shelf: Shelf, media: Path) -> None:
+    """Its bytes travel along, but no track has them."""
+    folder = media / "hls" / "fmp4"
+    muxed = [(folder / name).read_bytes() for name in ("high-init.mp4", *(f"high-{n}.m4s" for n in range(5)))]
+    put(shelf, "v", muxed)
+    put(shelf, "a", segments(media, "de"))
+    found = merge(shelf)
+    assert packets(found, "video") == packets(b"".join(muxed), "video")
+    assert packets(found, "audio") == packets(b"".join(segments(media, "de")), "audio")
+
+
+def test_a_new_initialization_section_with_other_bit_rates_does_not_cut_the_merge(shelf: Shelf, whole: bytes) -> None:
+    playlist, head = shelf.files["/a.m3u8"], shelf.files["/a-0"]
+    assert isinstance(playlist, bytes)
+    assert isinstance(head, bytes)
+    at = head.index(b"\x40\x15") + 2
+    shelf.files["/b-0"] = head[:at] + bytes(11) + head[at + 11 :]
+    assert shelf.files["/b-0"] != head
+    shelf.files["/a.m3u8"] = playlist.replace(b"#EXTINF:2.0,\na-3", b'#EXT-X-MAP:URI="b-0"\n#EXTINF:2.0,\na-3')
+    assert merge(shelf) == whole
