@@ -36,6 +36,7 @@ from serverpy.streaming.methods.embedded import Embedded
 from serverpy.streaming.methods.redirect import Redirect
 from serverpy.streaming.methods.relay import Relay
 from serverpy.streaming.os_pipe import hand_over, largest_pipe_bytes
+from serverpy.streaming.segments.merge import Merger
 
 
 class Engine:
@@ -89,7 +90,8 @@ class Engine:
         self._embedded = Embedded(self.workers, self.extractor, sizes, timeouts, max_workers=limits.max_workers)
         self._subprocess = Subprocess(self._child_options(settings), sizes, max_children=limits.max_children)
         redirect = Redirect(self.client, timeouts, settings.identity)
-        return self._relay, Weaver(self._relay, Layouts(self.budget)), self._embedded, self._subprocess, redirect
+        mergers = Weaver(self._relay, Layouts(self.budget)), Merger(self._relay, self.extractor, Layouts(self.budget))
+        return self._relay, *mergers, self._embedded, self._subprocess, redirect
 
     def _child_options(self, settings: Settings) -> ChildOptions:
         return ChildOptions(

@@ -49,6 +49,7 @@ class StreamRequest:
 
     url: str
     format: str | None = None
+    lang: str | None = None
     to: str = "source"
     method: str | None = None
     item: int | None = None
@@ -99,10 +100,11 @@ class Plan:
 class Capability:
     """The capability of one opener. `method` is the request's value that allows it, `automatic` whether `auto` does.
     `carries` returns whether the opener can open a track; with `merges`, whether a track may be one of a pair that it
-    merges. `stream_bytes` is the maximum number of bytes that a stream of one file holds, which is reserved before the
-    media is known; `bytes_for` returns that number for known tracks. An opener that `extracts` gets no tracks: it reads
-    the page itself. `seeks` is whether the opener honours ranges, `starts_live` whether it can begin at a given
-    position in a live stream, `redirects` whether it only tells the client where to fetch the media."""
+    merges, and `joins` whether it merges two such tracks with each other. `stream_bytes` is the maximum number of bytes
+    that a stream of one file holds, which is reserved before the media is known; `bytes_for` returns that number for
+    known tracks. An opener that `extracts` gets no tracks: it reads the page itself. `seeks` is whether the opener
+    honours ranges, `starts_live` whether it can begin at a given position in a live stream, `redirects` whether it only
+    tells the client where to fetch the media."""
 
     opener: str
     method: str
@@ -111,6 +113,7 @@ class Capability:
     bytes_for: Callable[[tuple[Track, ...]], int]
     automatic: bool = True
     merges: bool = False
+    joins: Callable[[Track, Track], bool] = lambda _video, _audio: True
     extracts: bool = False
     seeks: bool = False
     starts_live: bool = False
@@ -180,14 +183,19 @@ class Capabilities:
     def carries(self, track: Track) -> bool:
         return self._single(track) is not None
 
-    def merges(self, track: Track) -> bool:
-        """Return whether `track` can be merged with another track: video with audio, or audio with video."""
-        return self._merger(track) is not None
+    def merges(self, video: Track, audio: Track) -> bool:
+        """Return whether `video` and `audio` can be merged."""
+        return self._merger(video, audio) is not None
+
+    def seeks_in(self, video: Track, audio: Track) -> bool:
+        """Return whether the merge of `video` and `audio` promises ranges."""
+        merger = self._merger(video, audio)
+        return merger is not None and merger.seeks
 
     def plan(self, tracks: tuple[Track, ...]) -> Plan:
         """Plan to open `tracks`. Raises `FormatNotFound` if no opener can open them, `UnsupportedConversion` if the
         client cannot be redirected to them."""
-        capability = self._single(tracks[0]) if len(tracks) == 1 else self._merger(tracks[0])
+        capability = self._single(tracks[0]) if len(tracks) == 1 else self._merger(*tracks)
         if capability is None:
             ids = "+".join(track.id for track in tracks)
             raise self.refusal(f"The format {ids} cannot be streamed by the requested method.")
@@ -220,8 +228,11 @@ class Capabilities:
     def _single(self, track: Track) -> Capability | None:
         return next((each for each in self.openers if not each.merges and each.carries(track)), None)
 
-    def _merger(self, track: Track) -> Capability | None:
-        return next((each for each in self.openers if each.merges and each.carries(track)), None)
+    def _merger(self, video: Track, audio: Track) -> Capability | None:
+        mergers = (each for each in self.openers if each.merges)
+        return next(
+            (each for each in mergers if each.carries(video) and each.carries(audio) and each.joins(video, audio)), None
+        )
 
 
 def check(request: StreamRequest) -> None:
@@ -279,7 +290,7 @@ def _check_media(media: Media, request: StreamRequest, max_duration: float | Non
 
 def _choices(media: Media, request: StreamRequest, allowed: Capabilities) -> list[tuple[Track, ...]]:
     if request.format is None:
-        return _default(media, allowed)
+        return _default(media, allowed, request.lang)
     return [_selected(media, (request.format,) if request.selection is None else request.selection, allowed)]
 
 
@@ -291,12 +302,12 @@ def _is_already(tracks: tuple[Track, ...], to: str) -> bool:
     return to == "mp4" if len(tracks) == 2 else tracks[0].ext == to and is_seekable(tracks[0])
 
 
-def _default(media: Media, allowed: Capabilities) -> list[tuple[Track, ...]]:
+def _default(media: Media, allowed: Capabilities, lang: str | None) -> list[tuple[Track, ...]]:
     """Return the best tracks of `media` that can be streamed, preferably seekable, followed by the tracks to open if
     the best tracks cannot be opened.
 
     Separate video and audio are chosen if they can be merged and the video's height exceeds that of the best single
-    file, or equals it while the single file is not seekable.
+    file, or equals it while only the merge is seekable. Of the audio, a track in the language `lang` is chosen.
 
     Raises `DrmProtected` if all formats, all video or all audio are encrypted; `FormatNotFound` if nothing can be
     streamed, or `UnsupportedConversion` if the client asked for a redirect; `UnsupportedConversion` also if video and
@@ -312,7 +323,7 @@ def _default(media: Media, allowed: Capabilities) -> list[tuple[Track, ...]]:
     both = [track for track in usable if track.has_video and track.has_audio and not track.is_audio_apart]
     videos = [track for track in usable if track.has_video and (not track.has_audio or track.is_audio_apart)]
     audios = [track for track in usable if track.has_audio and not track.has_video]
-    pair = _best_pair(videos, audios, allowed)
+    pair = _best_pair(videos, _in_language(audios, lang), allowed)
     if not both and pair is None and videos and audios:
         by_method = "" if any(each.merges for each in allowed.openers) else " by this method"
         raise UnsupportedConversion(
@@ -324,7 +335,7 @@ def _default(media: Media, allowed: Capabilities) -> list[tuple[Track, ...]]:
         return [(single,)]
     if not both:
         return [pair]
-    return [pair, (single,)] if _is_better(pair[0], single) else [(single,)]
+    return [pair, (single,)] if _is_better(pair, single, allowed) else [(single,)]
 
 
 def _withheld(track: Track) -> bool:
@@ -367,23 +378,43 @@ def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> 
         return (found[0],)
     if len(found) == 2:
         for video, audio in (found, found[::-1]):
-            if video.has_video and audio.has_audio and allowed.merges(video) and allowed.merges(audio):
+            if video.has_video and audio.has_audio and allowed.merges(video, audio):
                 return video, audio
-    raise UnsupportedConversion("These formats cannot be merged: choose two MP4s, or a single format.")
+    raise UnsupportedConversion(
+        "These formats cannot be merged: choose two MP4s that are both files or both segments, or a single format."
+    )
 
 
 def _best_pair(videos: Sequence[Track], audios: Sequence[Track], allowed: Capabilities) -> tuple[Track, Track] | None:
-    """Return the last video and the last audio track that can be merged, which are the best. Returns None if no video
-    or no audio track can be merged."""
-    video = next(filter(allowed.merges, reversed(videos)), None)
-    audio = next(filter(allowed.merges, reversed(audios)), None)
-    return None if video is None or audio is None else (video, audio)
+    """Return the best video track that can be merged, and the best audio track that can be merged with it: of all pairs
+    of the greatest height a seekable one, or else the last. Returns None if no two tracks can be merged."""
+    best = None
+    for video in reversed(videos):
+        if best is not None and video.height != best[0].height:
+            continue
+        audio = next((each for each in reversed(audios) if allowed.merges(video, each)), None)
+        if audio is not None and (best is None or allowed.seeks_in(video, audio)):
+            best = video, audio
+            if allowed.seeks_in(video, audio):
+                break
+    return best
 
 
-def _is_better(video: Track, single: Track) -> bool:
-    if (video.height or 0) != (single.height or 0):
-        return (video.height or 0) > (single.height or 0)
-    return not is_seekable(single)
+def _in_language(audios: Sequence[Track], lang: str | None) -> Sequence[Track]:
+    """Return the tracks of `audios` in the language `lang` (BCP 47). A language without a region stands for all of its
+    regions. Returns all tracks if none is in that language, or if `lang` is None."""
+    if lang is None:
+        return audios
+    asked = lang.lower()
+    exact = [track for track in audios if (track.language or "").lower() == asked]
+    near = [track for track in audios if (track.language or "").lower().split("-")[0] == asked.split("-")[0]]
+    return exact or near or audios
+
+
+def _is_better(pair: tuple[Track, Track], single: Track, allowed: Capabilities) -> bool:
+    if (pair[0].height or 0) != (single.height or 0):
+        return (pair[0].height or 0) > (single.height or 0)
+    return allowed.seeks_in(*pair) and not is_seekable(single)
 
 
 def _best(tracks: Sequence[Track]) -> Track:

@@ -52,13 +52,20 @@ def capability(opener: str, method: str, nbytes: int, carries: Any, **fields: An
     )
 
 
+SEGMENTS = ("m3u8_native", "http_dash_segments")
 CAPABILITIES = Capabilities(
     openers=(
-        capability(
-            "relay", "relay", 100, lambda t: t.protocol in ("https", "m3u8_native"), seeks=True, starts_live=True
-        ),
+        capability("relay", "relay", 100, lambda t: t.protocol in ("https", *SEGMENTS), seeks=True, starts_live=True),
         capability(
             "weave", "relay", 400, lambda t: is_seekable(t) and t.ext in ("mp4", "m4a"), seeks=True, merges=True
+        ),
+        capability(
+            "merge",
+            "relay",
+            500,
+            lambda t: t.protocol in SEGMENTS and t.ext in ("mp4", "m4a"),
+            merges=True,
+            joins=lambda video, audio: video.protocol == audio.protocol,
         ),
         capability("embedded", "embedded", 300, lambda t: t.protocol != "rtmp"),
         capability("subprocess", "subprocess", 200, lambda t: True, automatic=False, extracts=True),
@@ -88,6 +95,8 @@ class Case:
 UNKNOWN = film("hls", 720, acodec="unknown", **HLS)
 """An HLS variant for which the playlist states no audio codec."""
 MUTE = replace(UNKNOWN, is_audio_apart=True)
+DASH = {"protocol": "http_dash_segments"}
+LANGUAGES = tuple(audio(name, language=name, **DASH) for name in ("fr-CA", "en", "de", "de-AT"))
 FILMS = audio(), track("720", 720), track("vp9", 720, ext="webm"), film("drm", 720, has_drm=True)
 
 CASES = [
@@ -105,9 +114,26 @@ CASES = [
     Case("video and audio that cannot be merged", (audio(ext="webm"), track("vp9", 720, ext="webm")),
          UnsupportedConversion),
     Case("an HLS variant without audio is not a film", (film("360", 360), audio("group", **HLS), MUTE),
-         ["relay:360"]),
-    Case("an HLS variant without audio is not chosen alone", (audio("group", **HLS), MUTE),
+         ["merge:hls+group", "relay:360"]),
+    Case("an HLS variant without audio is merged with audio", (audio("group", **HLS), MUTE), ["merge:hls+group"]),
+    Case("segments of greater height, then the film",
+         (audio(**DASH), film("360", 360), track("1080", 1080, **DASH)), ["merge:1080+audio", "relay:360"]),
+    Case("a film of the same height as segments, although it is not seekable",
+         (audio(**DASH), track("720v", 720, **DASH), film("hls", 720, **HLS)), ["relay:hls"]),
+    Case("files before segments of the same height",
+         (audio("a"), audio("da", **DASH), track("v", 720), track("dv", 720, **DASH)), ["weave:v+a"]),
+    Case("segments of greater height than files",
+         (audio("a"), audio("da", **DASH), track("v", 720), track("dv", 1080, **DASH)), ["merge:dv+da"]),
+    Case("segments of different protocols are not merged",
+         (audio(**HLS), track("720", 720, **DASH)), UnsupportedConversion),
+    Case("segments and a file are not merged", (audio(), track("720", 720, **DASH)), UnsupportedConversion),
+    Case("segments of another container", (audio(ext="webm", **DASH), track("720", 720, ext="webm", **DASH)),
          UnsupportedConversion),
+    Case("the best audio of segments", (*LANGUAGES, track("720", 720, **DASH)), ["merge:720+de-AT"]),
+    Case("audio in a language", (*LANGUAGES, track("720", 720, **DASH)), ["merge:720+en"], {"lang": "en"}),
+    Case("audio in a region", (*LANGUAGES, track("720", 720, **DASH)), ["merge:720+de-AT"], {"lang": "de-at"}),
+    Case("audio in any region", (*LANGUAGES, track("720", 720, **DASH)), ["merge:720+fr-CA"], {"lang": "fr"}),
+    Case("no audio in the language", (*LANGUAGES, track("720", 720, **DASH)), ["merge:720+de-AT"], {"lang": "it"}),
     Case("a variant of unknown audio codec is a film unless its audio is apart", (UNKNOWN,), ["relay:hls"]),
     Case("a variant of audio alone does not change that", (audio("variant", **HLS), UNKNOWN), ["relay:hls"]),
     Case("only DRM", (film("drm", 360, has_drm=True),), DrmProtected),
@@ -125,6 +151,10 @@ CASES = [
     # Requests with `format`
     Case("a format id", FILMS, ["relay:vp9"], {"format": "vp9"}),
     Case("a selector", FILMS, ["weave:720+audio"], {"format": "bv+ba", "selection": ("720", "audio")}),
+    Case("selected segments", (audio(**DASH), track("720", 720, **DASH)), ["merge:720+audio"],
+         {"format": "bv+ba", "selection": ("720", "audio")}),
+    Case("segments and a file are selected", (audio(), track("720", 720, **DASH)), UnsupportedConversion,
+         {"format": "bv+ba", "selection": ("720", "audio")}),
     Case("audio before video", FILMS, ["weave:720+audio"], {"format": "ba+bv", "selection": ("audio", "720")}),
     Case("a pair that cannot be merged", FILMS, UnsupportedConversion, {"format": "x", "selection": ("vp9", "audio")}),
     Case("two videos", FILMS, UnsupportedConversion, {"format": "x", "selection": ("720", "720")}),
