@@ -6,8 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from serverpy.default_choice import size_of
+from serverpy.errors import ServerPYError
 from serverpy.extraction.values import Entry, Media, Subtitle, Track
-from serverpy.plan import Capabilities
+from serverpy.plan import Capabilities, StreamRequest, plans
 
 INFO_EXAMPLE: dict[str, JsonValue] = {
     "id": "1",
@@ -37,6 +39,7 @@ INFO_EXAMPLE: dict[str, JsonValue] = {
             "to": ["source", "mp4"],
         }
     ],
+    "default": {"format": "360", "to": "source", "size": 5290271},
     "subtitles": [{"language": "en", "ext": "vtt", "name": "English", "automatic": False}],
     "images": [],
     "entries": [],
@@ -66,6 +69,19 @@ class FormatInfo(BaseModel):
     note: str | None
     methods: list[str]
     to: list[str]
+
+
+class DefaultInfo(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "description": "What a request without `format` gets: the parameters `format` and `to` that mean the same, "
+            "and the size in bytes as far as the page states or implies it."
+        }
+    )
+
+    format: str
+    to: Literal["source"]
+    size: int | None
 
 
 class SubtitleInfo(BaseModel):
@@ -114,6 +130,7 @@ class Info(BaseModel):
     webpage_url: str
     extractor: str
     formats: list[FormatInfo]
+    default: DefaultInfo | None = Field(description="Null if a request without `format` would be refused.")
     subtitles: list[SubtitleInfo]
     images: list[ImageInfo]
     entries: list[EntryInfo]
@@ -130,6 +147,7 @@ def info_of(media: Media, capabilities: Capabilities) -> Info:
         webpage_url=media.webpage_url,
         extractor=media.extractor,
         formats=[_format(track, capabilities) for track in media.tracks],
+        default=_default(media, capabilities),
         subtitles=[_subtitle(subtitle) for subtitle in media.subtitles],
         images=_images(media),
         entries=[_entry(number, entry) for number, entry in enumerate(media.entries, 1)],
@@ -154,6 +172,18 @@ def _format(track: Track, capabilities: Capabilities) -> FormatInfo:
         methods=capabilities.methods_of(track),
         to=capabilities.conversions_of(track),
     )
+
+
+def _default(media: Media, capabilities: Capabilities) -> DefaultInfo | None:
+    request = StreamRequest(url=media.webpage_url)
+    try:
+        plan = plans(media, request, capabilities.allowed_for(request))[0]
+    except ServerPYError:  # the formats say what can be streamed
+        return None
+    if not plan.tracks:
+        return None
+    ids = "+".join(track.id for track in plan.tracks)
+    return DefaultInfo(format=ids, to="source", size=size_of(plan.tracks, media.duration))
 
 
 def _subtitle(subtitle: Subtitle) -> SubtitleInfo:

@@ -5,8 +5,7 @@ decide whether ranges are supported. The functions are pure.
 
 `delivery.py` tries the plans in order until one opens; `fallback.py` decides which errors lead from one plan to the
 next. Each opener (`body.py::Opener`) states what it can do as a `Capability` value, so tests check every rule by a
-table, without a server. yt-dlp lists tracks worst first. The best track is the last track, except that a seekable track
-of the same height, or a pair that can be merged, is preferred.
+table, without a server. `default_choice.py` orders the tracks that a request without `format` may get.
 """
 
 from __future__ import annotations
@@ -15,8 +14,10 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Literal
 
 from serverpy.containers import MP4, TARGETS, UNAVAILABLE, Container
+from serverpy.default_choice import DEFAULT, Candidate, Wish, languages_of, matches, ranked
 from serverpy.errors import (
     DrmProtected,
     FormatNotFound,
@@ -44,8 +45,9 @@ _WHOLE = ByteRange(0, None)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRequest:
     """A client's request for `/stream`, with the names of its parameters. None as `method` means the server's default
-    method. `start` and `end` are in seconds. `selection` holds the format ids that a yt-dlp selector in `format` chose;
-    it is None until the worker has applied the selector, or if `format` is a format id."""
+    method. `start` and `end` are in seconds. `height` (in pixels), `codec`, `lang` and `max_size` (in bytes) limit the
+    default choice, and have no effect on a request with `format`. `selection` holds the format ids that a yt-dlp
+    selector in `format` chose; it is None until the worker has applied the selector, or if `format` is a format id."""
 
     url: str
     format: str | None = None
@@ -57,6 +59,10 @@ class StreamRequest:
     range: ByteRange | None = None
     if_range: str | None = None
     selection: tuple[str, ...] | None = None
+    height: int | Literal["max"] | None = None
+    codec: str | None = None
+    lang: str | None = None
+    max_size: int | None = None
     head_only: bool = False
     """Whether the client requests only the head of the response (the method HEAD); the caller then must not read the
     stream."""
@@ -138,6 +144,8 @@ class Capabilities:
     openers: tuple[Capability, ...]
     default_method: str = "auto"
     max_duration: float | None = None
+    wish: Wish = DEFAULT
+    """The default choice of a request that states no limits of its own."""
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -179,6 +187,16 @@ class Capabilities:
 
     def carries(self, track: Track) -> bool:
         return self._single(track) is not None
+
+    def merges_pair(self, video: Track, audio: Track) -> bool:
+        """Return whether `video` and `audio` can be merged with each other."""
+        return any(each.merges and each.carries(video) and each.carries(audio) for each in self.openers)
+
+    def wish_of(self, request: StreamRequest) -> Wish:
+        """Return what `request` wants of the default choice."""
+        height = self.wish.height if request.height is None else None if request.height == "max" else request.height
+        codec = request.codec or self.wish.codec
+        return Wish(height=height, codec=codec, language=request.lang, max_size=request.max_size)
 
     def merges(self, track: Track) -> bool:
         """Return whether `track` can be merged with another track: video with audio, or audio with video."""
@@ -279,7 +297,7 @@ def _check_media(media: Media, request: StreamRequest, max_duration: float | Non
 
 def _choices(media: Media, request: StreamRequest, allowed: Capabilities) -> list[tuple[Track, ...]]:
     if request.format is None:
-        return _default(media, allowed)
+        return _default(media, request, allowed)
     return [_selected(media, (request.format,) if request.selection is None else request.selection, allowed)]
 
 
@@ -291,40 +309,58 @@ def _is_already(tracks: tuple[Track, ...], to: str) -> bool:
     return to == "mp4" if len(tracks) == 2 else tracks[0].ext == to and is_seekable(tracks[0])
 
 
-def _default(media: Media, allowed: Capabilities) -> list[tuple[Track, ...]]:
-    """Return the best tracks of `media` that can be streamed, preferably seekable, followed by the tracks to open if
-    the best tracks cannot be opened.
+def _default(media: Media, request: StreamRequest, allowed: Capabilities) -> list[tuple[Track, ...]]:
+    """Return the best tracks of `media` that can be streamed and fit `request`, followed by the tracks to open if the
+    best tracks cannot be opened. If `media` has audio, so do the tracks.
 
-    Separate video and audio are chosen if they can be merged and the video's height exceeds that of the best single
-    file, or equals it while the single file is not seekable.
-
-    Raises `DrmProtected` if all formats, all video or all audio are encrypted; `FormatNotFound` if nothing can be
-    streamed, or `UnsupportedConversion` if the client asked for a redirect; `UnsupportedConversion` also if video and
-    audio are separate and cannot be merged, or if all of the video or audio is refused, because the client asked for
-    both."""
+    Raises `DrmProtected` if all formats, all video or all audio are encrypted; `UnsupportedConversion` if all video or
+    all audio is refused, or if the client asked for a redirect to nothing that it can fetch; `FormatNotFound` if
+    nothing can be streamed, or no audio has the language; `TooLarge` if no format is known to be within `max_size`."""
     tracks = [track for track in media.tracks if not _withheld(track)]
     _check_withheld(media, tracks)
     usable = [track for track in tracks if allowed.carries(track)]
-    if not usable:
+    if not usable and not any(map(allowed.merges, tracks)):
         raise allowed.refusal("None of the formats of this page can be streamed by the requested method.")
-    if len(tracks) == 1:
-        return [(tracks[0],)]
+    candidates = _candidates(media.tracks, tracks, usable, allowed)
+    if not candidates:  # `redirect` alone: it must not lead to a part of what was asked for
+        raise UnsupportedConversion(NO_REDIRECT)
+    wish = allowed.wish_of(request)
+    found = ranked(candidates, wish, media.duration)
+    if not found:
+        raise _no_candidate(candidates, wish)
+    best = found[0].tracks
+    others = [each.tracks for each in found[1:] if len(each.tracks) != len(best)]
+    return [best, *others[:1]] if len(best) > 1 else [best]
+
+
+def _candidates(
+    listed: Sequence[Track], tracks: Sequence[Track], usable: Sequence[Track], allowed: Capabilities
+) -> list[Candidate]:
+    """Return what the default choice may choose of. Video without audio is a candidate only if the page has no audio,
+    and audio without video only if there is no video, or if no audio can be streamed together with video."""
+    order = {track.id: number for number, track in enumerate(listed)}
     both = [track for track in usable if track.has_video and track.has_audio and not track.is_audio_apart]
-    videos = [track for track in usable if track.has_video and (not track.has_audio or track.is_audio_apart)]
-    audios = [track for track in usable if track.has_audio and not track.has_video]
-    pair = _best_pair(videos, audios, allowed)
-    if not both and pair is None and videos and audios:
-        by_method = "" if any(each.merges for each in allowed.openers) else " by this method"
-        raise UnsupportedConversion(
-            f"Video and audio of this page are separate and cannot be merged{by_method}: choose one of its formats, "
-            f"for example format={videos[-1].id} or format={audios[-1].id}."
-        )
-    single = _best(both or videos or audios or usable)
-    if pair is None:
-        return [(single,)]
-    if not both:
-        return [pair]
-    return [pair, (single,)] if _is_better(pair[0], single) else [(single,)]
+    videos = [track for track in tracks if track.has_video and (not track.has_audio or track.is_audio_apart)]
+    audios = [track for track in tracks if track.has_audio and not track.has_video]
+    pairs = [(video, audio) for video in videos for audio in audios if allowed.merges_pair(video, audio)]
+    if not both and not pairs:
+        if videos and audios and allowed.openers[0].redirects:
+            return []
+        alone = [track for track in usable if track in audios] or [track for track in usable if track in videos]
+        both = alone or list(usable)
+    return [Candidate((track,), is_seekable(track), order[track.id]) for track in both] + [
+        Candidate(pair, allowed.plan(pair).ranges, order[pair[0].id] + order[pair[1].id] / (1 + len(order)))
+        for pair in pairs
+    ]
+
+
+def _no_candidate(candidates: Sequence[Candidate], wish: Wish) -> FormatNotFound | TooLarge:
+    tracks = [each.audio for each in candidates]
+    if wish.language is not None and not any(matches(each.language, wish.language) for each in tracks):
+        languages = ", ".join(languages_of(tracks))
+        if languages:
+            return FormatNotFound(f"No audio of this page has the language of `lang`. Its languages: {languages}.")
+    return TooLarge("No format of this page is known to be within `max_size`: choose a format, or a greater size.")
 
 
 def _withheld(track: Track) -> bool:
@@ -370,26 +406,6 @@ def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> 
             if video.has_video and audio.has_audio and allowed.merges(video) and allowed.merges(audio):
                 return video, audio
     raise UnsupportedConversion("These formats cannot be merged: choose two MP4s, or a single format.")
-
-
-def _best_pair(videos: Sequence[Track], audios: Sequence[Track], allowed: Capabilities) -> tuple[Track, Track] | None:
-    """Return the last video and the last audio track that can be merged, which are the best. Returns None if no video
-    or no audio track can be merged."""
-    video = next(filter(allowed.merges, reversed(videos)), None)
-    audio = next(filter(allowed.merges, reversed(audios)), None)
-    return None if video is None or audio is None else (video, audio)
-
-
-def _is_better(video: Track, single: Track) -> bool:
-    if (video.height or 0) != (single.height or 0):
-        return (video.height or 0) > (single.height or 0)
-    return not is_seekable(single)
-
-
-def _best(tracks: Sequence[Track]) -> Track:
-    best = tracks[-1]
-    as_high = [track for track in tracks if track.height == best.height and is_seekable(track)]
-    return as_high[-1] if as_high else best
 
 
 def _no_media() -> MediaNotFound:
