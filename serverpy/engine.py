@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 
 from serverpy.body import Opener
+from serverpy.default_choice import Wish
 from serverpy.delivery import Delivery, Stream
 from serverpy.errors import ConfigurationError, InvalidParameter
 from serverpy.extraction.extractor import Extractor
@@ -72,6 +73,7 @@ class Engine:
                 openers=tuple(each.capability for each in self.openers),
                 default_method=settings.method,
                 max_duration=settings.max_duration,
+                wish=Wish(height=settings.default_height, codec=settings.default_codec),
             ),
             max_bytes=settings.max_bytes,
             collect=settings.gc_after_stream,

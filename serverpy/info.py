@@ -8,8 +8,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import to_json
 
+from serverpy.default_choice import size_of
+from serverpy.errors import ServerPYError
 from serverpy.extraction.values import Entry, Media, Subtitle, Track
-from serverpy.plan import Capabilities
+from serverpy.plan import Capabilities, StreamRequest, plans
 
 INFO_EXAMPLE: dict[str, JsonValue] = {
     "id": "1",
@@ -39,6 +41,7 @@ INFO_EXAMPLE: dict[str, JsonValue] = {
             "to": ["source", "mp4"],
         }
     ],
+    "default": {"format": "360", "to": "source", "size": 5290271},
     "subtitles": [{"language": "en", "ext": "vtt", "name": "English", "automatic": False}],
     "images": [],
     "entries": [],
@@ -68,6 +71,19 @@ class FormatInfo(BaseModel):
     note: str | None
     methods: list[str]
     to: list[str]
+
+
+class DefaultInfo(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "description": "What a request without `format` gets: the parameters `format` and `to` that mean the same, "
+            "and the size in bytes as far as the page states or implies it."
+        }
+    )
+
+    format: str
+    to: Literal["source"]
+    size: int | None
 
 
 class SubtitleInfo(BaseModel):
@@ -116,6 +132,7 @@ class Info(BaseModel):
     webpage_url: str
     extractor: str
     formats: list[FormatInfo]
+    default: DefaultInfo | None = Field(description="Null if a request without `format` would be refused.")
     subtitles: list[SubtitleInfo]
     images: list[ImageInfo]
     entries: list[EntryInfo]
@@ -123,7 +140,7 @@ class Info(BaseModel):
 
 def info_of(media: Media, capabilities: Capabilities) -> Info:
     lists = {name: list(items) for name, items in _lists(media, capabilities).items()}
-    return Info.model_validate(_values(media) | lists)
+    return Info.model_validate(_values(media, capabilities) | lists)
 
 
 def info_json(media: Media, capabilities: Capabilities, piece_bytes: int) -> Iterator[bytes]:
@@ -139,7 +156,7 @@ def info_json(media: Media, capabilities: Capabilities, piece_bytes: int) -> Ite
 
 def _json_parts(media: Media, capabilities: Capabilities, piece_bytes: int) -> Iterator[bytes]:
     yield b"{"
-    for name, value in _values(media).items():
+    for name, value in _values(media, capabilities).items():
         yield b'"%s":' % name.encode()
         yield from _value_parts(value, piece_bytes)
         yield b","
@@ -161,7 +178,7 @@ def _value_parts(value: object, piece_bytes: int) -> Iterator[bytes]:
     yield b'"'
 
 
-def _values(media: Media) -> dict[str, Any]:
+def _values(media: Media, capabilities: Capabilities) -> dict[str, Any]:
     """Return the fields of `Info` that are no lists."""
     return {
         "id": media.id,
@@ -172,6 +189,7 @@ def _values(media: Media) -> dict[str, Any]:
         "thumbnail": media.thumbnail,
         "webpage_url": media.webpage_url,
         "extractor": media.extractor,
+        "default": _default(media, capabilities),
     }
 
 
@@ -203,6 +221,18 @@ def _format(track: Track, capabilities: Capabilities) -> FormatInfo:
         methods=capabilities.methods_of(track),
         to=capabilities.conversions_of(track),
     )
+
+
+def _default(media: Media, capabilities: Capabilities) -> DefaultInfo | None:
+    request = StreamRequest(url=media.webpage_url)
+    try:
+        plan = plans(media, request, capabilities.allowed_for(request))[0]
+    except ServerPYError:  # the formats say what can be streamed
+        return None
+    if not plan.tracks:
+        return None
+    ids = "+".join(track.id for track in plan.tracks)
+    return DefaultInfo(format=ids, to="source", size=size_of(plan.tracks, media.duration))
 
 
 def _subtitle(subtitle: Subtitle) -> SubtitleInfo:

@@ -41,6 +41,7 @@ class Targets:
     own: Sockets = ()
 
 
+Codec = Literal["h264", "vp9", "av1", "hevc", "any"]
 ProxyDns = Literal["local", "remote"]
 
 

@@ -5,18 +5,19 @@ decide whether ranges are supported. The functions are pure.
 
 `delivery.py` tries the plans in order until one opens; `fallback.py` decides which errors lead from one plan to the
 next. Each opener (`body.py::Opener`) states what it can do as a `Capability` value, so tests check every rule by a
-table, without a server. yt-dlp lists tracks worst first. The best track is the last track, except that a seekable track
-of the same height, or a pair that can be merged, is preferred.
+table, without a server. `default_choice.py` orders the tracks that a request without `format` may get.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Literal
 
 from serverpy.containers import MP4, TARGETS, UNAVAILABLE, Container
+from serverpy.default_choice import DEFAULT, Candidate, Wish, best_audio_first, ranked
 from serverpy.errors import (
     DrmProtected,
     FormatNotFound,
@@ -44,12 +45,12 @@ _WHOLE = ByteRange(0, None)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRequest:
     """A client's request for `/stream`, with the names of its parameters. None as `method` means the server's default
-    method. `start` and `end` are in seconds. `selection` holds the format ids that a yt-dlp selector in `format` chose;
-    it is None until the worker has applied the selector, or if `format` is a format id."""
+    method. `start` and `end` are in seconds. `height` (in pixels), `codec`, `lang` and `max_size` (in bytes) limit the
+    default choice, and have no effect on a request with `format`. `selection` holds the format ids that a yt-dlp
+    selector in `format` chose; it is None until the worker has applied the selector, or if `format` is a format id."""
 
     url: str
     format: str | None = None
-    lang: str | None = None
     to: str = "source"
     method: str | None = None
     item: int | None = None
@@ -58,6 +59,10 @@ class StreamRequest:
     range: ByteRange | None = None
     if_range: str | None = None
     selection: tuple[str, ...] | None = None
+    height: int | Literal["max"] | None = None
+    codec: str | None = None
+    lang: str | None = None
+    max_size: int | None = None
     head_only: bool = False
     """Whether the client requests only the head of the response (the method HEAD); the caller then must not read the
     stream."""
@@ -141,6 +146,8 @@ class Capabilities:
     openers: tuple[Capability, ...]
     default_method: str = "auto"
     max_duration: float | None = None
+    wish: Wish = DEFAULT
+    """The default choice of a request that states no limits of its own."""
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -191,6 +198,12 @@ class Capabilities:
         """Return whether the merge of `video` and `audio` promises ranges."""
         merger = self._merger(video, audio)
         return merger is not None and merger.seeks
+
+    def wish_of(self, request: StreamRequest) -> Wish:
+        """Return what `request` wants of the default choice."""
+        height = self.wish.height if request.height is None else None if request.height == "max" else request.height
+        codec = request.codec or self.wish.codec
+        return Wish(height=height, codec=codec, language=request.lang, max_size=request.max_size)
 
     def plan(self, tracks: tuple[Track, ...]) -> Plan:
         """Plan to open `tracks`. Raises `FormatNotFound` if no opener can open them, `UnsupportedConversion` if the
@@ -290,7 +303,7 @@ def _check_media(media: Media, request: StreamRequest, max_duration: float | Non
 
 def _choices(media: Media, request: StreamRequest, allowed: Capabilities) -> list[tuple[Track, ...]]:
     if request.format is None:
-        return _default(media, allowed, request.lang)
+        return _default(media, request, allowed)
     return [_selected(media, (request.format,) if request.selection is None else request.selection, allowed)]
 
 
@@ -302,40 +315,64 @@ def _is_already(tracks: tuple[Track, ...], to: str) -> bool:
     return to == "mp4" if len(tracks) == 2 else tracks[0].ext == to and is_seekable(tracks[0])
 
 
-def _default(media: Media, allowed: Capabilities, lang: str | None) -> list[tuple[Track, ...]]:
-    """Return the best tracks of `media` that can be streamed, preferably seekable, followed by the tracks to open if
-    the best tracks cannot be opened.
+def _default(media: Media, request: StreamRequest, allowed: Capabilities) -> list[tuple[Track, ...]]:
+    """Return the best tracks of `media` that can be streamed and fit `request`, followed by the tracks to open if the
+    best tracks cannot be opened. If `media` has audio, so do the tracks.
 
-    Separate video and audio are chosen if they can be merged and the video's height exceeds that of the best single
-    file, or equals it while only the merge is seekable. Of the audio, a track in the language `lang` is chosen.
-
-    Raises `DrmProtected` if all formats, all video or all audio are encrypted; `FormatNotFound` if nothing can be
-    streamed, or `UnsupportedConversion` if the client asked for a redirect; `UnsupportedConversion` also if video and
-    audio are separate and cannot be merged, or if all of the video or audio is refused, because the client asked for
-    both."""
+    Raises `DrmProtected` if all formats, all video or all audio are encrypted; `UnsupportedConversion` if all video or
+    all audio is refused, or if the client asked for a redirect to nothing that it can fetch; `FormatNotFound` if
+    nothing can be streamed; `TooLarge` if no format is known to be within `max_size`."""
     tracks = [track for track in media.tracks if not _withheld(track)]
     _check_withheld(media, tracks)
     usable = [track for track in tracks if allowed.carries(track)]
     if not usable:
         raise allowed.refusal("None of the formats of this page can be streamed by the requested method.")
-    if len(tracks) == 1:
-        return [(tracks[0],)]
+    wish = allowed.wish_of(request)
+    candidates = _candidates(media.tracks, usable, wish, allowed)
+    if not candidates:  # `redirect` alone: it must not lead to a part of what was asked for
+        raise UnsupportedConversion(NO_REDIRECT)
+    found = ranked(candidates, wish, media.duration)
+    if not found:
+        raise TooLarge("No format of this page is known to be within `max_size`: choose a format, or a greater size.")
+    best = found[0].tracks
+    return [best] if len(best) == 1 else _with_others(best, found, allowed)
+
+
+def _with_others(best: tuple[Track, ...], found: Sequence[Candidate], allowed: Capabilities) -> list[tuple[Track, ...]]:
+    """Return the pair `best`, followed by the best of `found` for each other opener, because only the first bytes show
+    whether two tracks can be merged. Without a single track among these, the audio of the pair comes last."""
+    firsts = {allowed.plan(best).opener: best}
+    for each in found:
+        firsts.setdefault(allowed.plan(each.tracks).opener, each.tracks)
+    choices = list(firsts.values())
+    return choices if any(len(each) == 1 for each in choices) else [*choices, best[1:]]
+
+
+def _candidates(listed: Sequence[Track], usable: Sequence[Track], wish: Wish, allowed: Capabilities) -> list[Candidate]:
+    """Return what the default choice may choose of. Video without audio is a candidate only if the page has no audio,
+    and audio without video only if there is no video, or if no audio can be streamed together with video."""
+    order = {track.id: number for number, track in enumerate(listed)}
     both = [track for track in usable if track.has_video and track.has_audio and not track.is_audio_apart]
     videos = [track for track in usable if track.has_video and (not track.has_audio or track.is_audio_apart)]
     audios = [track for track in usable if track.has_audio and not track.has_video]
-    pair = _best_pair(videos, _in_language(audios, lang), allowed)
-    if not both and pair is None and videos and audios:
-        by_method = "" if any(each.merges for each in allowed.openers) else " by this method"
-        raise UnsupportedConversion(
-            f"Video and audio of this page are separate and cannot be merged{by_method}: choose one of its formats, "
-            f"for example format={videos[-1].id} or format={audios[-1].id}."
-        )
-    single = _best(both or videos or audios or usable)
-    if pair is None:
-        return [(single,)]
-    if not both:
-        return [pair]
-    return [pair, (single,)] if _is_better(pair, single, allowed) else [(single,)]
+    pairs = [pair for video in videos for pair in _pairs(video, audios, wish, allowed)]
+    if not both and not pairs:
+        if videos and audios and allowed.openers[0].redirects:
+            return []
+        both = audios or videos or list(usable)
+    return [Candidate((track,), is_seekable(track), order[track.id]) for track in both] + [
+        Candidate(pair, allowed.seeks_in(*pair), order[pair[0].id]) for pair in pairs
+    ]
+
+
+def _pairs(video: Track, audios: Sequence[Track], wish: Wish, allowed: Capabilities) -> Iterator[tuple[Track, Track]]:
+    """Yield `video` with the best audio that can be merged with it. If the size is limited, also yield it with all
+    other audio, because smaller audio may fit."""
+    for audio in best_audio_first(audios, wish):
+        if allowed.merges(video, audio):
+            yield video, audio
+            if wish.max_size is None:
+                return
 
 
 def _withheld(track: Track) -> bool:
@@ -383,44 +420,6 @@ def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> 
     raise UnsupportedConversion(
         "These formats cannot be merged: choose two MP4s that are both files or both segments, or a single format."
     )
-
-
-def _best_pair(videos: Sequence[Track], audios: Sequence[Track], allowed: Capabilities) -> tuple[Track, Track] | None:
-    """Return the best video track that can be merged, and the best audio track that can be merged with it: of all pairs
-    of the greatest height a seekable one, or else the last. Returns None if no two tracks can be merged."""
-    best = None
-    for video in reversed(videos):
-        if best is not None and video.height != best[0].height:
-            continue
-        audio = next((each for each in reversed(audios) if allowed.merges(video, each)), None)
-        if audio is not None and (best is None or allowed.seeks_in(video, audio)):
-            best = video, audio
-            if allowed.seeks_in(video, audio):
-                break
-    return best
-
-
-def _in_language(audios: Sequence[Track], lang: str | None) -> Sequence[Track]:
-    """Return the tracks of `audios` in the language `lang` (BCP 47). A language without a region stands for all of its
-    regions. Returns all tracks if none is in that language, or if `lang` is None."""
-    if lang is None:
-        return audios
-    asked = lang.lower()
-    exact = [track for track in audios if (track.language or "").lower() == asked]
-    near = [track for track in audios if (track.language or "").lower().split("-")[0] == asked.split("-")[0]]
-    return exact or near or audios
-
-
-def _is_better(pair: tuple[Track, Track], single: Track, allowed: Capabilities) -> bool:
-    if (pair[0].height or 0) != (single.height or 0):
-        return (pair[0].height or 0) > (single.height or 0)
-    return allowed.seeks_in(*pair) and not is_seekable(single)
-
-
-def _best(tracks: Sequence[Track]) -> Track:
-    best = tracks[-1]
-    as_high = [track for track in tracks if track.height == best.height and is_seekable(track)]
-    return as_high[-1] if as_high else best
 
 
 def _no_media() -> MediaNotFound:

@@ -18,7 +18,7 @@ EVERYWHERE = "errors extras options tasks single_flight ranges validators contai
 pass to each other."""
 
 LOW = "access.grant memory net"
-CONTRACTS = f"plan body extraction {LOW}"
+CONTRACTS = f"plan default_choice body extraction {LOW}"
 UPPER = f"parent access streaming media settings metrics locks directories running info {CONTRACTS}"
 
 MAY_IMPORT: dict[str, str] = {
@@ -55,11 +55,12 @@ MAY_IMPORT: dict[str, str] = {
     "memory": "",
     "net": "net memory.room",
     "extraction": "access.grant environment directories processes net memory",
-    "plan": "extraction.choice",
+    "default_choice": "",
+    "plan": "default_choice extraction.choice",
     "running": "access.key plan",
     "slow_clients": "running",
     "fallback": "plan",
-    "info": "plan",
+    "info": "default_choice plan",
     "body": "access.grant plan memory",
     "ytdlp": "aes logs parent net memory.heap extraction.messages extraction.sites extraction.selectors "
     "extraction.error_text",

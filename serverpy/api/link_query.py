@@ -17,7 +17,7 @@ from serverpy.api.query import StreamQuery, invalid_parameter
 from serverpy.errors import InvalidParameter
 from serverpy.net.guard import check_url
 from serverpy.plan import StreamRequest, check
-from serverpy.settings.types import parse_size
+from serverpy.settings.types import parse_size_of_media
 
 LINKABLE: dict[str, type[BaseModel]] = {"stream": StreamQuery}
 """Maps each route for which links can be issued to the model of its parameters. `api/links.py` serves these routes."""
@@ -31,11 +31,11 @@ _ID_BYTES = 8
 
 
 def _size(value: object) -> object:
-    """Parse a size by `parse_size`. Raises ValueError if the size is invalid, or is a JSON boolean, which Python would
-    take for 0 or 1."""
+    """Parse a size by `parse_size_of_media`. Raises ValueError if the size is invalid, or is a JSON boolean, which
+    Python would take for 0 or 1."""
     if isinstance(value, bool):
         raise ValueError("must be a number, or a size such as 10GiB")
-    return parse_size(value)
+    return parse_size_of_media(value)
 
 
 class LinkQuery(StreamQuery):

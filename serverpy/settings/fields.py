@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from serverpy.extraction.sites import Sites
 from serverpy.memory import profile as profiles
 from serverpy.net.ports import BAD_PORTS
-from serverpy.options import ClientLimits, Identity, Limits, Network, ProxyDns, Sockets, Targets, Timeouts
+from serverpy.options import ClientLimits, Codec, Identity, Limits, Network, ProxyDns, Sockets, Targets, Timeouts
 from serverpy.settings.sources import CONFIG_VARIABLE, PREFIX, SourcedSettings, environment_name
 from serverpy.settings.types import (
     Count,
@@ -322,6 +322,17 @@ class Settings(SourcedSettings):
     )
     ca_file: OptionalFile = setting(
         "PEM file with CA certificates that the server trusts in addition to the default CA certificates.", default=None
+    )
+
+    default_height: Count = setting(
+        "Maximum height of the video that a request without `format` and `height` gets, in pixels, measured on the "
+        "shorter side. If all formats of a page are higher, it gets the lowest.",
+        default=1080,
+        unit="pixels",
+    )
+    default_codec: Codec = setting(
+        "Video codec that is preferred among formats of equal height if a request has no `format` and `codec`.",
+        default="h264",
     )
 
     max_duration: OptionalSeconds = setting(

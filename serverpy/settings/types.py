@@ -7,6 +7,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
@@ -16,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from serverpy.options import Method
 
 _UNITS = {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3, "tib": 1024**4}
+_DECIMAL_UNITS = {"kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
 _RATE = re.compile(r"\d+\s*(?:/|per)\s*(?:\d+\s*)?(?:second|minute|hour|day|month|year)s?", re.IGNORECASE)
 _RATE_SEPARATOR = re.compile(r"\s*[,;|]\s*")
@@ -29,17 +31,23 @@ def setting(description: str, *, unit: str = "", shown: str | None = None, **mor
     return Field(description=description, json_schema_extra={"unit": unit, "shown": shown}, **more)
 
 
-def parse_size(value: object) -> object:
+def parse_size(value: object, units: Mapping[str, int] = _UNITS) -> object:
     """Parse `64KiB`, `1.5 GiB` or `4096` as a number of bytes. Returns a value that is not a string unchanged."""
     if not isinstance(value, str):
         return value
     match = _SIZE.fullmatch(value.strip())
-    if match is None or match[2].lower() not in _UNITS:
+    if match is None or match[2].lower() not in units:
         raise ValueError("must be a number of bytes, or a number with KiB, MiB, GiB or TiB")
-    size = float(match[1]) * _UNITS[match[2].lower()] if "." in match[1] else int(match[1]) * _UNITS[match[2].lower()]
+    unit = units[match[2].lower()]
+    size = float(match[1]) * unit if "." in match[1] else int(match[1]) * unit
     if size != int(size):
         raise ValueError("must be a whole number of bytes")
     return int(size)
+
+
+def parse_size_of_media(value: object) -> object:
+    """Parse the size of media in a request, as `parse_size`. Also accepts decimal units, such as `50MB`."""
+    return parse_size(value, {**_UNITS, **_DECIMAL_UNITS})
 
 
 def format_size(size: int) -> str:

@@ -25,6 +25,9 @@ from serverpy.ytdlp.mpd.windows import is_live
 
 REFUSAL = "_serverpy_refusal"
 """The name of the field with the reason why a format cannot be streamed."""
+ALTERNATE_PREFERENCE = -2
+"""Value of yt-dlp's `source_preference` for audio that is not the main audio, such as a commentary or an audio
+description. yt-dlp itself sets it for the alternate audio of HLS."""
 _PERIOD = "_serverpy_period"
 _LAST = -100
 """Value of yt-dlp's field `preference` of formats that are never the default, because all others come before them."""
@@ -135,6 +138,8 @@ def _entry(mpd: Element, period: Period, mpd_url: str | None, parse: Parse) -> d
         parsed = parse(_copy(mpd, representation))
         for fmt in parsed["formats"]:
             formats[id(representation)] = fmt
+            if representation.role and fmt.get("vcodec") == "none":
+                fmt["source_preference"] = ALTERNATE_PREFERENCE
         for language, files in parsed["subtitles"].items():
             for file in files:
                 _describe(file, representation, representation.part and Listing((representation.part,)), mpd_url)

@@ -37,7 +37,7 @@ class Site:
     shelf: Shelf
     visits: int = 0
 
-    async def extract(self, url: str) -> Media:
+    async def extract(self, url: str, client: str = "") -> Media:
         self.visits += 1
         video = Track(
             id="v", url=f"{self.shelf.url}/v.m3u8", protocol="m3u8_native", ext="mp4", vcodec="avc1", height=9
