@@ -90,11 +90,20 @@ async def test_a_page_that_fills_the_memory_ends_no_other_extraction(site: Sampl
         assert type(await hungry) is TooLarge
 
 
-async def test_an_extraction_for_which_no_thread_can_be_started_runs_in_another_process(site: SampleSite) -> None:
+async def test_an_extraction_for_which_no_thread_can_be_started_runs_in_another_process(
+    site: SampleSite, tmp_path: Path
+) -> None:
     async with running() as workers:
         first = await process_of(workers)
-        assert (await workers.extract(f"{site.http}/probe/full")).tracks
-        assert (await workers.extract(f"{site.http}/page/prog")).tracks
+        idle_threads = first.num_threads()
+        held = asyncio.ensure_future(workers.extract(f"{site.http}/probe/held?to={tmp_path}/go"))
+        await eventually(lambda: first.num_threads() > idle_threads)
+        resource.prlimit(first.pid, resource.RLIMIT_DATA, (data_bytes(first) + 2 * MIB,) * 2)
+        second = asyncio.ensure_future(workers.extract(f"{site.http}/page/prog"))
+        await eventually(lambda: workers.state().reruns == 2)
+        (tmp_path / "go").touch()
+        assert (await second).tracks
+        assert (await held).tracks
         await eventually(lambda: gone(first))
 
 
@@ -115,13 +124,14 @@ async def test_a_download_for_which_no_thread_can_be_started_fails_as_busy(site:
         reading, writing = os.pipe()
         download = await workers.download(film.raw_id, film.tracks[0].id, writing)
         process = download_process_of(workers)
+        first = await asyncio.to_thread(os.read, reading, 1)  # the download has all its threads
         resource.prlimit(process.pid, resource.RLIMIT_DATA, (data_bytes(process) + 2 * MIB,) * 2)
         for _ in range(2):
             second_reading, second_writing = os.pipe()
             with pytest.raises(Busy):
                 await workers.download(film.raw_id, film.tracks[0].id, second_writing)
             assert await asyncio.to_thread(reader(second_reading)) == b""
-        assert await asyncio.to_thread(reader(reading)) == site.path("prog.mp4").read_bytes()
+        assert first + await asyncio.to_thread(reader(reading)) == site.path("prog.mp4").read_bytes()
         await download.wait()
         assert download_process_of(workers).pid == process.pid
 

@@ -99,11 +99,6 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
             library.free(block)
         return most
 
-    def _probe_full(self, argument: str) -> Any:
-        """Limit the memory of this process, so that it has room for small objects, but not for the stack of another
-        thread."""
-        _leave(6)
-
     def _probe_fill(self, argument: str) -> Any:
         """Fill the memory with small objects until a MemoryError occurs. Raises the MemoryError, or an ExtractorError
         in its place if `argument` is "hidden"."""
