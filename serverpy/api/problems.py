@@ -122,7 +122,7 @@ def examples(*kinds: type[ServerPYError]) -> dict[int | str, dict[str, Any]]:
     for kind in kinds:
         status, title = STATUS[kind]
         entry = found.setdefault(
-            status, {"description": "", "content": {MEDIA_TYPE: {"schema": _SCHEMA, "examples": {}}}}
+            status, {"description": "", "content": {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA, "examples": {}}}}
         )
         entry["description"] = ", ".join(filter(None, (entry["description"], f"`{kind.code}`")))
         entry["content"][MEDIA_TYPE]["examples"] |= example(status, title, kind.code)
@@ -134,7 +134,7 @@ def example(status: int, title: str, code: str) -> dict[str, Any]:
     return {code: {"value": document(status, title, code, f"{title}.")}}
 
 
-_SCHEMA = {
+PROBLEM_SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "code", "detail"],
     "properties": {
