@@ -30,6 +30,8 @@ WRITE_BYTES = select.PIPE_BUF
 not mix."""
 STUCK_SECONDS = 1.0
 """Number of seconds in which stderr takes no byte after which `flush` and `close` stop waiting."""
+MALFORMED_REQUEST = "Invalid HTTP request received."
+"""What uvicorn logs about each malformed request."""
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 
@@ -71,8 +73,20 @@ class JsonFormatter(logging.Formatter):
         extra = {name: value for name, value in vars(record).items() if name not in _OWN_ATTRIBUTES}
         line |= {name: safe(value) if isinstance(value, str) else value for name, value in extra.items()}
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)[:TRACEBACK_LENGTH]
+            lines = self.formatException(record.exc_info)[:TRACEBACK_LENGTH].split("\n")
+            line["exception"] = "\n".join(map(safe, lines))[:TRACEBACK_LENGTH]
         return json.dumps(line, default=str, ensure_ascii=False)
+
+
+class MalformedRequests(logging.Filter):
+    """A log filter that gives uvicorn's line about a malformed request the level DEBUG: anybody can send such requests,
+    and the operator cannot do anything about them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.msg != MALFORMED_REQUEST:
+            return True
+        record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
+        return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
 
 
 class StderrHandler(logging.Handler):
@@ -223,5 +237,7 @@ def log_config(level: str, style: str) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": formatters,
         "handlers": {"stderr": {"class": "serverpy.logs.StderrHandler", "formatter": style}},
+        "filters": {"malformed": {"()": "serverpy.logs.MalformedRequests"}},
+        "loggers": {"uvicorn.error": {"filters": ["malformed"]}},
         "root": {"handlers": ["stderr"], "level": level.upper()},
     }

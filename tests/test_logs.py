@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import inspect
 import json
 import logging
 import os
@@ -14,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serverpy.logs import (
+    MALFORMED_REQUEST,
     MESSAGE_LENGTH,
     TRACEBACK_LENGTH,
     WRITE_BYTES,
     JsonFormatter,
+    MalformedRequests,
     StderrHandler,
     TextFormatter,
     log_config,
@@ -66,6 +70,23 @@ def test_the_log_configuration_is_valid_for_text_and_json() -> None:
         assert config["handlers"]["stderr"]["formatter"] == style
         assert set(config["formatters"]) == {"text", "json"}
         assert config["root"]["level"] == "INFO"
+
+
+@pytest.mark.parametrize(("level", "lines"), [("info", ["WARNING"]), ("debug", ["DEBUG", "WARNING"])])
+def test_the_line_of_uvicorn_about_a_malformed_request_has_the_level_debug(level: str, lines: list[str]) -> None:
+    config = log_config(level, "text")
+    assert config["loggers"]["uvicorn.error"]["filters"] == ["malformed"]
+    logger = logging.getLogger("tests.malformed")
+    logger.setLevel(level.upper())
+    records = [
+        logger.makeRecord(logger.name, logging.WARNING, "file", 1, message, (), None)
+        for message in (MALFORMED_REQUEST, "another")
+    ]
+    assert [record.levelname for record in records if MalformedRequests().filter(record)] == lines
+
+
+def test_uvicorn_logs_a_malformed_request_with_the_text_that_the_filter_looks_for() -> None:
+    assert MALFORMED_REQUEST in inspect.getsource(HttpToolsProtocol.data_received)
 
 
 # Tests with a stderr that is slow, closed, or never read

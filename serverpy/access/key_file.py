@@ -132,11 +132,17 @@ def revoke(path: Path, name: str) -> None:
 
 
 def _without_table(text: str, header: str) -> str:
-    """Return the TOML `text` without the table that begins with the line `header`."""
-    kept, inside = [], False
+    """Return the TOML `text` without the table that begins with the line `header`. The comment lines directly above the
+    next table belong to that table."""
+    kept: list[str] = []
+    comments: list[str] = []
+    inside = False
     for line in text.splitlines(keepends=True):
-        if line.lstrip().startswith("["):
+        start = line.lstrip()[:1]
+        if start == "[":
             inside = line.partition("#")[0].strip() == header
+            kept += [] if inside else comments
+        comments = [*comments, line] if inside and start == "#" else []
         if not inside:
             kept.append(line)
     return "".join(kept)

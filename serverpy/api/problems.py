@@ -20,7 +20,7 @@ STATUS: dict[type[ServerPYError], tuple[int, str]] = {
     errors.InvalidParameter: (400, "Invalid parameter"),
     errors.KeyRequired: (401, "A key is required"),
     errors.KeyInvalid: (401, "The key is invalid"),
-    errors.KeyForbids: (403, "Not allowed with this key"),
+    errors.KeyForbids: (403, "Not allowed"),
     errors.LinkInvalid: (403, "The link is invalid"),
     errors.LinkExpired: (403, "The link has expired"),
     errors.TargetForbidden: (403, "The address may not be reached"),
@@ -84,6 +84,7 @@ def raw_answer(content: dict[str, Any], common: Fields, *, has_body: bool = True
     head = (
         f"HTTP/1.1 {status} {_PHRASES[status]}\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n"
         f"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Request-ID: {new_request_id()}\r\n"
+        "Cross-Origin-Resource-Policy: same-site\r\n"
         "Referrer-Policy: no-referrer\r\nX-Robots-Tag: noindex, nofollow\r\nConnection: close\r\n"
     )
     return head.encode() + b"".join(b"%s: %s\r\n" % field for field in common) + b"\r\n" + body * has_body
@@ -122,7 +123,7 @@ def examples(*kinds: type[ServerPYError]) -> dict[int | str, dict[str, Any]]:
     for kind in kinds:
         status, title = STATUS[kind]
         entry = found.setdefault(
-            status, {"description": "", "content": {MEDIA_TYPE: {"schema": _SCHEMA, "examples": {}}}}
+            status, {"description": "", "content": {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA, "examples": {}}}}
         )
         entry["description"] = ", ".join(filter(None, (entry["description"], f"`{kind.code}`")))
         entry["content"][MEDIA_TYPE]["examples"] |= example(status, title, kind.code)
@@ -134,7 +135,7 @@ def example(status: int, title: str, code: str) -> dict[str, Any]:
     return {code: {"value": document(status, title, code, f"{title}.")}}
 
 
-_SCHEMA = {
+PROBLEM_SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "code", "detail"],
     "properties": {

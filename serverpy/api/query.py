@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
@@ -84,8 +85,17 @@ def parse_query(query: bytes) -> StreamQuery:
 
 def invalid_parameter(error: ValidationError) -> InvalidParameter:
     """Return the first error that pydantic found, as an `InvalidParameter`."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    return InvalidParameter(f"`{first['loc'][-1]}`: {first['msg']}.")
+    return fault_of(error.errors(include_url=False, include_context=False)[0])
+
+
+def fault_of(details: Mapping[str, Any]) -> InvalidParameter:
+    """Return an error of pydantic as an `InvalidParameter` that names the parameter."""
+    location = details["loc"]
+    if details["type"] == "json_invalid":
+        return InvalidParameter("The body is not valid JSON.")
+    if location in ((), ("body",)):
+        return InvalidParameter("The body must be a JSON object, sent with `Content-Type: application/json`.")
+    return InvalidParameter(f"`{location[-1]}`: {details['msg'].removeprefix('Value error, ')}.")
 
 
 def check_encoding(query: bytes) -> None:

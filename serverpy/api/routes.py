@@ -194,7 +194,7 @@ async def info(request: Request, url: UrlParameter) -> Response:
     return InfoResponse(media, server.delivery.capabilities, server.budget)
 
 
-@router.get("/health", summary="The state of this process", responses=openapi.ADMIN_RESPONSES)
+@router.get("/health", summary="The state of this process")
 async def health(request: Request) -> Health:
     server = _server(request)
     sample = await server.sample()
@@ -215,7 +215,6 @@ async def ready(request: Request) -> Response:
     "/metrics",
     summary="The metrics of this process, for Prometheus",
     response_class=Response,
-    responses=openapi.ADMIN_RESPONSES,
 )
 async def metrics(request: Request) -> Response:
     sample = await _server(request).sample()

@@ -58,14 +58,14 @@ HELP = "Start the server. Every option can also be set in the environment and in
 )
 def command(demo: bool, create_key: bool, **options: Any) -> None:
     settings = load_settings(**options)
-    if create_key:
-        _create_key(settings.api_keys_file)
-    if settings.api_keys_file is not None:
-        load(settings.api_keys_file)  # a fault is found before the processes of --workers start
     if demo:
         SAMPLE.require("The sample site of --demo")
     with _exiting_on_signals(), contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(settings))
+        if create_key:  # not before it is certain that the server may listen
+            _create_key(settings.api_keys_file)
+        if settings.api_keys_file is not None:
+            load(settings.api_keys_file)  # a fault is found before the processes of --workers start
         page = None
         if demo:
             from serverpy.cli.demo import allowed, sample_site
@@ -76,7 +76,8 @@ def command(demo: bool, create_key: bool, **options: Any) -> None:
         # itself.
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         address = address_of(listener)
-        stack.enter_context(_announced(address, lambda: _say_ready(address, page)))
+        line = None if page is None else curl_line(address, page, needs_key=settings.require_key)
+        stack.enter_context(_announced(address, lambda: _say_ready(address, page, line)))
         _serve(settings, listener)
 
 
@@ -122,8 +123,11 @@ def address_of(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def curl_line(address: str, page: str) -> str:
-    return f"curl -sS -o prog.mp4 'http://{address}/stream?url={quote(page, safe='')}'"
+def curl_line(address: str, page: str, *, needs_key: bool = False) -> str:
+    """Return a command that fetches the media of `page`. With `needs_key`, it has a place for a key, and does not write
+    an error into the file."""
+    options = "-fsS -H 'Authorization: Bearer KEY'" if needs_key else "-sS"
+    return f"curl {options} -o prog.mp4 'http://{address}/stream?url={quote(page, safe='')}'"
 
 
 def create_worker_app() -> FastAPI:
@@ -295,9 +299,9 @@ def _is_ready(address: str) -> bool:
         connection.close()
 
 
-def _say_ready(address: str, page: str | None) -> None:
+def _say_ready(address: str, page: str | None, line: str | None) -> None:
     print(f"ServerPY is ready at http://{address}/")
     if page is not None:
         print(f"A sample page: {page}")
-        print(curl_line(address, page))
+        print(line)
     sys.stdout.flush()

@@ -238,8 +238,8 @@ class Settings(SourcedSettings):
     )
     rate_limit: OptionalRate = setting(
         "Maximum rate of page extractions for each API key or client address (IPv6: each /64), in the syntax of the "
-        "`limits` library. Requests for cached pages are not counted. The default does not apply to clients on the "
-        "server's own machine; any other value applies to them, too.",
+        "`limits` library, with different windows of 1 second to 366 days. Requests for cached pages are not counted. "
+        "The default does not apply to clients on the server's own machine; any other value applies to them, too.",
         default=DEFAULT_RATE,
     )
     client_streams: Count = setting(
@@ -263,7 +263,8 @@ class Settings(SourcedSettings):
         unit="bytes",
     )
     trusted_proxies: Networks = setting(
-        "IP addresses or networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto the server trusts.",
+        "IP addresses or networks of reverse proxies whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host the "
+        "server trusts.",
         default=(),
         unit="list",
     )
@@ -282,7 +283,8 @@ class Settings(SourcedSettings):
         unit="list",
     )
     public_url: OptionalUrl = setting(
-        "URL at which clients reach this server if it differs from HOST and PORT, for example `https://media.example`.",
+        "URL at which clients reach this server if it differs from HOST and PORT, for example `https://media.example`, "
+        "with the path below which a proxy publishes the server: ROOT_PATH is not appended.",
         default=None,
     )
     root_path: RootPath = setting(

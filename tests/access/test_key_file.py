@@ -126,7 +126,7 @@ def test_adding_or_revoking_a_key_preserves_the_comments_and_the_other_keys(path
     assert path.read_text() == f"{text}\n{format_key(key('c'))}"
     revoke(path, "a")
     assert names(load(path)) == ["bob", "c"]
-    assert path.read_text().startswith("# of the house\n[keys.bob]  # a bot\n")
+    assert path.read_text().startswith("# of the house\n# of bob\n[keys.bob]  # a bot\n")
     revoke(path, "bob")
     revoke(path, "c")
     assert names(load(path)) == []
@@ -159,6 +159,14 @@ def test_adding_an_existing_key_or_revoking_a_missing_key_raises_an_error_and_ch
     with pytest.raises(ConfigurationError, match=f"there is no key b in {path}"):
         revoke(path, "b")
     assert path.read_bytes() == before
+
+
+def test_the_comment_directly_above_the_next_key_stays_when_a_key_is_revoked(path: Path) -> None:
+    path.write_text(
+        f"# the first\n{format_key(key('a'))}# of a\n\n# the second\n# key\n{format_key(key('b'))}# end of b\n"
+    )
+    revoke(path, "a")
+    assert path.read_text() == f"# the first\n# the second\n# key\n{format_key(key('b'))}# end of b\n"
 
 
 def test_adding_a_key_to_an_invalid_file_or_a_file_of_cobalt_raises_an_error_and_changes_nothing(path: Path) -> None:
