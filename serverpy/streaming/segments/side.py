@@ -284,10 +284,10 @@ class Side:
 
     async def _some(self, length: int, most: int) -> bytes:
         """Consume between 1 and `length` bytes. Raises `UpstreamFailed` if the segments end before them."""
-        if self._used == len(self._chunk):
-            # a large part is read exactly, because taking it out of a larger chunk would copy it
-            if not await self._fill(min(most, length if length > SMALL_STEP else length + _BESIDE_BYTES)):
-                raise _cut()
+        # a large part is read exactly, because taking it out of a larger chunk would copy it
+        wanted = length if length > SMALL_STEP else length + _BESIDE_BYTES
+        if self._used == len(self._chunk) and not await self._fill(min(most, wanted)):
+            raise _cut()
         if not self._used and len(self._chunk) <= length:
             part, self._chunk = self._chunk, b""
         else:
