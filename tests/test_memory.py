@@ -66,6 +66,21 @@ def largest_pss_while_reading(server: Server, clients: list[Exchange]) -> int:
     return max(seen)
 
 
+def test_each_slow_client_of_a_merge_adds_less_memory_than_is_reserved_for_it(site: SampleSite) -> None:
+    page, count = "/page/hls-apart", 20
+    with serving(site, wait_seconds=60, profile="medium") as server:
+        warm_up(server)
+        assert server.get(page).complete
+        server.settled()
+        before = pss(server)
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(server.open(page, receive_bytes=SMALL_BUFFER)) for _ in range(count)]
+            largest = largest_pss_while_reading(server, clients)
+            health = server.health()
+            assert health["streams"] == count
+            assert (largest - before) / count <= health["budget"]["used"] / count <= 500_000
+
+
 @pytest.mark.parametrize(("method", "count", "limit"), [("relay", 40, 0.5 * MB), ("embedded", 12, 3 * MB)])
 def test_each_slow_client_adds_less_memory_to_the_server_than_the_limit(
     fresh: Server, method: str, count: int, limit: float

@@ -21,8 +21,8 @@ from tests.wire import Answer
 FRAME_SECONDS = 0.04
 
 
-def merged(server: Server, page: str, **params: Any) -> Answer:
-    answer = server.get(f"/page/{page}", **params)
+def merged(server: Server, page: str, headers: dict[str, str] | None = None, **params: Any) -> Answer:
+    answer = server.get(f"/page/{page}", headers=headers, **params)
     assert (answer.status, answer.complete) == (200, True), answer.body[:300]
     assert answer.headers["content-type"] == "video/mp4"
     assert answer.headers["x-serverpy-method"] == "relay"

@@ -28,7 +28,7 @@ async def blocks_of(side: Side, room: Room) -> Blocks | None:
     total, moof = side.total, side.moof
     if total is None or side.duration is None or side.has_foreign or moof is None or moof.bases or side.shift:
         return None
-    blocks, at, time = Blocks(total), 0, float(side.begin_time)
+    blocks, at, time = Blocks(total), 0, side.begin_time
     first = None
     async for segment in side.listed():
         first = first or segment

@@ -16,7 +16,6 @@ import time
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -51,14 +50,16 @@ T = TypeVar("T")
 ENOUGH_BYTES = 16 * 1024
 """Size, in bytes, below which the merge joins parts before it returns them: a write to the client costs more than the
 copy."""
+ENOUGH_BYTES_FAST = 4 * ENOUGH_BYTES
+"""The same for a client that is read for in large steps: their memory covers the longer parts."""
 EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
 """The extensions of tracks that may be in MP4. yt-dlp gives the extension `mp4` to all HLS, so only the first bytes
 show whether HLS is MP4."""
-NEAR_SECONDS = Fraction(1, 2)
+NEAR_SECONDS = 0.5
 """How far the beginning of a time line may be from the end of the one before it without being moved."""
-OVERLAP_SECONDS = Fraction(1, 100)
+OVERLAP_SECONDS = 0.01
 """How far a time line may overlap the one before it, as roundings do, without being moved: less than a sample."""
-WAIT_SECONDS = Fraction(1)
+WAIT_SECONDS = 1.0
 """How far a side may fall behind, in seconds, while it waits for the other side to come to the same discontinuity."""
 
 
@@ -270,19 +271,22 @@ class _Merged:
         self._parts = self._read(head)
 
     async def gather(self, most: int = UNBOUNDED) -> bytes:
-        """Return the next part, or several small parts joined to at least ENOUGH_BYTES. A large part that follows small
-        parts is returned by the next call, because joining it would copy it. Returns `b""` at the end."""
-        self._most = min(most, self._pace.step(time.monotonic()))
+        """Return the next part, or several small parts joined to at least ENOUGH_BYTES, or ENOUGH_BYTES_FAST for a fast
+        client. A large part that follows small parts is returned by the next call, because joining it would copy it.
+        Returns `b""` at the end."""
+        step = self._pace.step(time.monotonic())
+        self._most = min(most, step)
+        enough = ENOUGH_BYTES if step == SMALL_STEP else ENOUGH_BYTES_FAST
         parts, size = [self._later] if self._later else [], len(self._later)
         self._later = b""
-        if size < ENOUGH_BYTES:
+        if size < enough:
             async for part in self._parts:
-                if parts and len(part) >= ENOUGH_BYTES:
+                if parts and len(part) >= enough:
                     self._later = part
                     break
                 parts.append(part)
                 size += len(part)
-                if size >= ENOUGH_BYTES:
+                if size >= enough:
                     break
         self._pace.hand(size, time.monotonic())
         return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -311,7 +315,7 @@ class _Merged:
             while part := await side.payload(self._most):
                 yield self._count(part)
 
-    def _turn(self, side: Side) -> Fraction:
+    def _turn(self, side: Side) -> float:
         """Return the time by which the next side is chosen. At a discontinuity a side waits for the other, because the
         times of both must be moved by the same amount."""
         is_waiting = side.moof is not None and side.is_at_break

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from fractions import Fraction
 
 from serverpy.errors import TooLarge, UnsupportedConversion, UpstreamFailed
 from serverpy.media.mp4.boxes import HEADER_BYTES, Box, box_at, damaged
@@ -29,7 +28,7 @@ BACK_SECONDS = 0.25
 """How far the times of a track may step back, as roundings do, without being taken for a new time line."""
 _LARGEST_BOX = 1 << 62
 _BESIDE_BYTES = 4096
-"""Number of bytes behind the data of a fragment that are read together with it: the next moof is probably in them."""
+"""Number of bytes behind a small part that are read together with it: the next moof is probably in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +71,10 @@ class Side:
         self.is_at_break = False
         """Whether the time line of the track may begin anew with `moof`: at its beginning, at a discontinuity and
         behind a new initialization section."""
-        self.shift = Fraction(0)
+        self.shift = 0.0
         """Number of seconds by which the times of the track are later in the merged file than in the source."""
-        self._end = Fraction(0)
+        self.end = 0.0
+        """The time in the merged file, in seconds, at which the fragments end that have been sent."""
 
     @property
     def section(self) -> Section:
@@ -101,22 +101,17 @@ class Side:
         return self._read.listed()
 
     @property
-    def end(self) -> Fraction:
-        """The time in the merged file, in seconds, at which the fragments end that have been sent."""
-        return self._end
-
-    @property
-    def begin_time(self) -> Fraction:
+    def begin_time(self) -> float:
         """The time at which the fragment of `moof` begins by the time line of its source, in seconds."""
         assert self.moof is not None
         if self.moof.time is None:
-            return self._end - self.shift
-        return Fraction(self.moof.time, self.section.scale)
+            return self.end - self.shift
+        return self.moof.time / self.section.scale
 
     @property
-    def turn(self) -> Fraction:
+    def turn(self) -> float:
         """The time in the merged file at which the next fragment begins, as far as it is known."""
-        return self._end if self.moof is None or self.is_at_break else self.begin_time + self.shift
+        return self.end if self.moof is None or self.is_at_break else self.begin_time + self.shift
 
     async def begin(self) -> None:
         """Read up to the first fragment. Raises `UnsupportedConversion` if the segments are not fragmented MP4, and the
@@ -165,7 +160,7 @@ class Side:
     def sent(self) -> None:
         """Note that the moof is sent: its data follows."""
         assert self.moof is not None
-        self._end = self.begin_time + self.shift + Fraction(self.moof.duration, self.section.scale)
+        self.end = self.begin_time + self.shift + self.moof.duration / self.section.scale
         self.is_at_break = False
 
     async def aclose(self) -> None:
@@ -198,7 +193,7 @@ class Side:
     def _judge_time(self, moof: Moof) -> None:
         if moof.time is None or self.is_at_break:
             return
-        hole = float(self.begin_time + self.shift - self._end)
+        hole = self.begin_time + self.shift - self.end
         if hole < -BACK_SECONDS:
             self.is_at_break = True
         elif hole > HOLE_SECONDS and self._short_seconds > hole / 2:
@@ -289,7 +284,9 @@ class Side:
 
     async def _some(self, length: int, most: int) -> bytes:
         """Consume between 1 and `length` bytes. Raises `UpstreamFailed` if the segments end before them."""
-        if self._used == len(self._chunk) and not await self._fill(min(most, length + _BESIDE_BYTES)):
+        # a large part is read exactly, because taking it out of a larger chunk would copy it
+        wanted = length if length > SMALL_STEP else length + _BESIDE_BYTES
+        if self._used == len(self._chunk) and not await self._fill(min(most, wanted)):
             raise _cut()
         if not self._used and len(self._chunk) <= length:
             part, self._chunk = self._chunk, b""
