@@ -72,6 +72,7 @@ class After(Enum):
     """The condition under which `fallback.py` tries a plan after the preceding plan."""
 
     UNOPENABLE = "the other one cannot be opened"
+    UNMERGEABLE = "the tracks of the other one are in containers that cannot be merged"
     TRANSPORT = "the other one failed for a reason of the transport"
     DETOUR = "the other one was a detour, and failed"
 
@@ -288,10 +289,17 @@ def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) ->
         raise UnsupportedConversion(f"This format cannot be converted to {request.to}.")
     if request.start is not None and len(choices[0]) > 1:
         raise InvalidParameter(UNCUT)
-    planned = tuple(allowed.plan(tracks) for tracks in choices)
+    planned = tuple(_plan(tracks, choices[0], allowed) for tracks in choices)
     # No fallback for a range request: the fallback does not support ranges, and the whole file would be useless to a
     # client that asks for a part.
-    return planned if request.range not in (None, _WHOLE) else planned + allowed.fallbacks(choices[-1])
+    is_part = request.range not in (None, _WHOLE) or planned[-1].after is After.UNMERGEABLE
+    return planned if is_part else planned + allowed.fallbacks(choices[-1])
+
+
+def _plan(tracks: tuple[Track, ...], best: tuple[Track, ...], allowed: Capabilities) -> Plan:
+    """Plan to open `tracks`, which come after the tracks `best`, or are these."""
+    plan = allowed.plan(tracks)
+    return replace(plan, after=After.UNMERGEABLE) if tracks == best[1:] else plan
 
 
 def _check_media(media: Media, request: StreamRequest, max_duration: float | None) -> None:
