@@ -23,6 +23,9 @@ ENDLESS_BYTES = 1 << 40
 LONG_LINE_BYTES = 64 << 20
 BOMB_SEGMENTS = 200_000
 DEPTH = 1000
+BACKTRACKING_TAGS = 20_000
+"""Number of unfinished tags in a page on which yt-dlp's regular expressions need minutes. They hold Python's
+interpreter lock in the meantime."""
 KEY = b"0123456789abcdef"
 IV = bytes(16)
 
@@ -170,6 +173,7 @@ FILES: dict[str, Callable[[Path], bytes]] = {
     "secret.ts": _secret_segment,
     "odd.ts": _odd_segment,
     "padding.ts": _bad_padding,
+    "backtrack.html": lambda _media: b"<!DOCTYPE html><title>" + b"<meta " * BACKTRACKING_TAGS,
     "empty.m3u8": lambda _media: b"",
     "html.m3u8": lambda _media: b"<!DOCTYPE html><title>No playlist</title>",
     "binary.m3u8": lambda _media: b"#EXTM3U\n" + bytes(range(256)) * 64,
