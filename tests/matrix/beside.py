@@ -27,7 +27,7 @@ def unharmed(server: Server) -> Iterator[None]:
     ended = threading.Event()
 
     def read() -> list[str]:
-        found = []
+        found: list[str] = []
         while not found or not ended.is_set():
             answer = server.get(HONEST, method="relay")
             digest = hashlib.sha256(answer.body).hexdigest()

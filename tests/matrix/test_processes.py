@@ -151,9 +151,9 @@ def read(server: Server, each: Cell) -> Answer:
 
 
 def test_with_a_full_budget_each_request_is_served_or_refused_with_retry_after(site: SampleSite) -> None:
-    with started(site, memory_budget="4MiB", wait_seconds=1) as (server, expected), nothing_left(server):
+    with started(site, memory_budget="2MiB", wait_seconds=1) as (server, expected), nothing_left(server):
         with contextlib.ExitStack() as stack:
-            cells = [cell(f"budget {number}", METHODS[number % 2]) for number in range(40)]
+            cells = [cell(f"budget {number}", METHODS[number % 2]) for number in range(24)]
             streams = {each: stack.enter_context(opened(server, each)) for each in cells}
             refused = [stream.rest() for stream in streams.values() if stream.status != 200]
             assert refused, "the budget is not full"

@@ -20,7 +20,7 @@ from functools import partial
 import psutil
 
 from serverpy.bench.measure.reference import Reference, reference
-from serverpy.bench.measure.sampler import Reading
+from serverpy.bench.measure.sampler import read
 from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, percentile, require
 from serverpy.bench.measure.scenarios.measuring import CLIP, sampler_of, watched
 from serverpy.bench.measure.scenarios.mixed_load import at_rest, busy, fill_pool, grown, growth
@@ -96,7 +96,7 @@ async def _measured(chaos: Chaos, bench: Bench, running: Running) -> Findings:
     warm = replace(chaos, seconds=min(chaos.seconds * WARM_SHARE, WARM_SECONDS), seed=chaos.seed + 1)
     await _crowd(warm, world, Counter(), running, kills=False)
     await fill_pool(running)
-    before = await at_rest(running, seconds=KEPT_SECONDS)
+    before, alone = await at_rest(running, seconds=KEPT_SECONDS), read(running.pid, alone=True)
     signals: Counter[str] = Counter()
     begun = time.monotonic()
     with sampler_of(running, HZ) as sampler:
@@ -110,6 +110,9 @@ async def _measured(chaos: Chaos, bench: Bench, running: Running) -> Findings:
         readings = sampler.readings
     seconds = time.monotonic() - begun
     after = await at_rest(running, goal=before, seconds=REST_SECONDS)
+    left = grown(alone, read(running.pid, alone=True)) | {
+        name: number for name, number in grown(before, after).items() if name in ("processes", "zombies")
+    }
     row: Row = {
         "seed": chaos.seed,
         "clients": chaos.clients,
@@ -138,7 +141,7 @@ async def _measured(chaos: Chaos, bench: Bench, running: Running) -> Findings:
         "t": [round(reading.t - begun, 1) for reading in readings],
         "pss": [reading.pss for reading in readings],
     }
-    found = problems(row, (ledger, honest_ledger), before, after, busy(running.health() or {}))
+    found = problems(row, (ledger, honest_ledger), left, busy(running.health() or {}))
     return Findings((row,), (series,), tuple(found))
 
 
@@ -196,20 +199,23 @@ def orphans(pid: int) -> list[psutil.Process]:
 
 
 def problems(
-    row: Row, ledgers: tuple[Ledger, Ledger], before: Reading, after: Reading, held: Mapping[str, int]
+    row: Row, ledgers: tuple[Ledger, Ledger], left: Mapping[str, int], held: Mapping[str, int]
 ) -> Iterator[str]:
+    """Return what a run has found wrong. `left` counts the threads and descriptors of the serving process, and the
+    processes, that are more than before; `held` what the server still reports as in use."""
     bad = ledgers[0].bad + ledgers[1].bad
     if bad:
         counts = ", ".join(f"{number} {kind}" for kind, number in sorted(bad.items()))
-        yield f"{counts}: {'; '.join((*ledgers[0].reasons, *ledgers[1].reasons))}"
-    if left := grown(before, after):
+        examples = ledgers[0].reasons | ledgers[1].reasons
+        yield f"{counts}; for example {'; '.join(f'{kind}: {what}' for kind, what in sorted(examples.items()))}"
+    if left:
         yield f"left behind: {', '.join(f'{number} {name}' for name, number in left.items())}"
     if held:
         yield f"still held: {', '.join(f'{number} {name}' for name, number in held.items())}"
     if row["orphans"]:
         yield f"{row['orphans']} processes have lost the server as their parent"
-    if after.pss - before.pss > max(GROWTH_BYTES, GROWTH_SHARE * before.pss):
-        yield f"memory grew from {before.pss} to {after.pss} bytes"
+    if row["growth_pss"] > max(GROWTH_BYTES, GROWTH_SHARE * row["pss_before"]):
+        yield f"memory grew from {row['pss_before']} to {row['pss_after']} bytes"
 
 
 CHAOS = Scenario("chaos", "Minutes of random faults", cells, ("relay",), only_named=True)

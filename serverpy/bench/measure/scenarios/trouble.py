@@ -10,7 +10,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import quote, urlencode
 
 import psutil
@@ -34,7 +34,9 @@ PAGES = 40
 PATIENCE_SECONDS = 150.0
 STALLED_SECONDS = 8.0
 """Seconds for which a client stops reading: longer than the STALL_TIMEOUT of the server."""
-REASONS = 5
+BACK_OFF_SECONDS = 2.0
+"""Seconds for which a client waits after a refusal."""
+LEFT = "silent until the client disconnected"
 
 _CODE = re.compile(r'"code": ?"(\w+)"')
 
@@ -47,7 +49,8 @@ def documented_codes() -> frozenset[str]:
             yield each
             yield from below(each)
 
-    return frozenset(each.code for each in below(errors.ServerPYError) if each.__module__ == errors.__name__)
+    kinds = [each for each in below(errors.ServerPYError) if each.__module__ == errors.__name__]
+    return frozenset(each.code for each in kinds if hasattr(each, "code"))  # classes of several errors have none
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,13 @@ class Ledger:
     methods: Counter[str] = field(default_factory=Counter)
     first_bytes: list[float] = field(default_factory=list)
     bad: Counter[str] = field(default_factory=Counter)
-    reasons: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
+    """The first example of each kind in `bad`."""
     known: frozenset[str] = field(default_factory=documented_codes)
 
     def add(self, what: str, method: str, outcome: Outcome) -> None:
+        if outcome.end == "failed" and outcome.reason == LEFT:
+            outcome = replace(outcome, end="left")  # the client left before the server could answer
         self.ends[outcome.end] += 1
         self.methods[method] += 1
         if outcome.first_byte is not None:
@@ -101,8 +107,7 @@ class Ledger:
 
     def blame(self, kind: str, what: str) -> None:
         self.bad[kind] += 1
-        if len(self.reasons) < REASONS:
-            self.reasons.append(f"{kind}: {what}")
+        self.reasons.setdefault(kind, what)
 
     def _blame(self, kind: str, what: str, outcome: Outcome) -> None:
         self.blame(kind, f"{what}: {outcome.end} {outcome.status} {outcome.reason[:200]}")
@@ -137,7 +142,9 @@ async def client(world: World, ledger: Ledger, chance: random.Random, more: Call
             span = (first, min(size, first + chance.choice((1, 1000, 500_000, size))))
         asked = world.ask(method, fault, number, span)
         outcome = await BEHAVIOURS[behaviour][1](asked, chance)
-        ledger.add(f"{method}, {fault}, {behaviour}", method, outcome)
+        ledger.add(f"{method}, {fault}, {behaviour} {span or ''}", method, outcome)
+        if outcome.end == "refused":
+            await asyncio.sleep(BACK_OFF_SECONDS)
 
 
 async def _reads(asked: Ask, chance: random.Random) -> Outcome:
@@ -173,6 +180,8 @@ async def honest(world: World, ledger: Ledger, method: str, chance: random.Rando
         ledger.add(f"honest {method}", method, outcome)
         if outcome.end == "cut" and method in UNHARMED:
             ledger.blame("honest_cut", f"{method}: {outcome.reason}")
+        if outcome.end == "refused":
+            await asyncio.sleep(BACK_OFF_SECONDS)
 
 
 async def vandal(pid: int, chance: random.Random, done: Counter[str], more: Callable[[], bool]) -> None:
