@@ -126,6 +126,7 @@ PLAYLISTS: dict[str, list[str]] = {
     "huge-sequence": ["#EXTM3U", "#EXT-X-TARGETDURATION:2", f"#EXT-X-MEDIA-SEQUENCE:{'9' * 5000}", *_film()[5:]],
     "bad-duration": ["#EXTM3U", "#EXT-X-TARGETDURATION:nan", "#EXTINF:1e999,", SEGMENT.format(0), "#EXT-X-ENDLIST"],
     "private-segment": playlist(_segments(SEGMENT.format(0), "http://169.254.169.254/latest/meta-data")),
+    "dead-names": playlist(_segments(*(f"http://dead-{number}.example/{number}.ts" for number in range(20)))),
     "loop-segment": playlist(_segments("loop-segment.m3u8")),
     "loop-redirect": playlist(_segments("/page/loop")),
     "loop-master": ["#EXTM3U", "#EXT-X-STREAM-INF:BANDWIDTH=1000,RESOLUTION=320x180", "loop-master.m3u8"],

@@ -25,10 +25,9 @@ from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Plan, R
 from serverpy.bench.measure.scenarios.measuring import CLIP, sampler_of, watched
 from serverpy.bench.measure.scenarios.mixed_load import at_rest, busy, fill_pool, grown, growth
 from serverpy.bench.measure.scenarios.trouble import METHODS, Ledger, World, client, honest, vandal
-from serverpy.bench.measure.targets import TARGETS, Origin, Running
-from serverpy.bench.measure.targets.base import Launch, ask
-from serverpy.bench.measure.targets.ours import OurMethod
-from serverpy.sample import PLUGIN_PATH
+from serverpy.bench.measure.targets import TARGETS, Running
+from serverpy.bench.measure.targets.base import ask
+from serverpy.bench.measure.targets.tube import WithTube
 from serverpy.sample.content import HeldContent
 from serverpy.tasks import cancel, spawn
 
@@ -62,15 +61,6 @@ class Chaos:
     seconds: float
     seed: int
     clients: int = 200
-
-
-@dataclass(frozen=True, repr=False)
-class WithTube(OurMethod):
-    """ServerPY with the yt-dlp plugin for the sample site's films, whose tracks it weaves."""
-
-    def launch(self, origin: Origin, settings: Mapping[str, str]) -> Launch:
-        launch = super().launch(origin, settings)
-        return replace(launch, env={**launch.env, "PYTHONPATH": str(PLUGIN_PATH)})
 
 
 TARGET = WithTube("chaos", "ServerPY")
