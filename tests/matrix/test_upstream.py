@@ -26,7 +26,8 @@ def table() -> Iterator[Cell]:
     for told in ("told", "silent"):
         for place in PLACES[1:]:
             for method in METHODS:
-                yield Cell(f"changed {told} {place}", f"fails=short@{place},changes={told}", method)
+                if (told, method) != ("silent", "weave"):  # no byte of a woven source comes twice, see reliability.md
+                    yield Cell(f"changed {told} {place}", f"fails=short@{place},changes={told}", method)
     for method in METHODS:
         yield Cell("no fault", "etag=flip", method, fatal=False)
         yield Cell("surplus", "surplus=5000", method, fatal=False)
