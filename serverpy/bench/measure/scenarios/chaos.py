@@ -84,7 +84,7 @@ def measure(chaos: Chaos, bench: Bench) -> Findings:
 async def _measured(chaos: Chaos, bench: Bench, running: Running) -> Findings:
     world = await _world(bench, running)
     warm = replace(chaos, seconds=min(chaos.seconds * WARM_SHARE, WARM_SECONDS), seed=chaos.seed + 1)
-    await _crowd(warm, world, Counter(), running, kills=False)
+    await _crowd(warm, world, Counter(), running)  # with signals, so that the log and all processes have been started
     await fill_pool(running)
     before, alone = await at_rest(running, seconds=KEPT_SECONDS), read(running.pid, alone=True)
     signals: Counter[str] = Counter()
@@ -150,9 +150,7 @@ async def _world(bench: Bench, running: Running) -> World:
     return replace(blank, woven=Reference((HeldContent(woven, "video/mp4", 0.0),)))
 
 
-async def _crowd(
-    chaos: Chaos, world: World, signals: Counter[str], running: Running, *, kills: bool = True
-) -> tuple[Ledger, Ledger]:
+async def _crowd(chaos: Chaos, world: World, signals: Counter[str], running: Running) -> tuple[Ledger, Ledger]:
     """Run all clients for the time of the run, and return what the clients and what the honest ones saw."""
     end = time.monotonic() + chaos.seconds
     chance = random.Random(chaos.seed)
@@ -170,8 +168,7 @@ async def _crowd(
         for number in range(max(0, chaos.clients - sum(HONEST.values()))):
             own = random.Random(chance.random())
             group.create_task(client(world, ledger, own, more), name=f"client-{number}")
-        if kills:
-            group.create_task(vandal(running.pid, chance, signals, more), name="vandal")
+        group.create_task(vandal(running.pid, chance, signals, more), name="vandal")
     return ledger, honest_ledger
 
 

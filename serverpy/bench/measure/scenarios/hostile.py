@@ -33,6 +33,8 @@ ALLOWED_SHARE = 1.1
 LATER_SECONDS = 1.0
 SETTINGS = {"MEMORY_BUDGET": BUDGET, "MAX_STREAMS": 400, "CLIENT_STREAMS": 400, "MAX_WORKERS": 60, "WAIT_SECONDS": 60}
 PAUSE_SECONDS = 0.2
+PATIENCE_SECONDS = 120.0
+"""Seconds without a byte after which an honest user gives up: longer than the timeouts of the server."""
 HZ = 5.0
 
 
@@ -180,7 +182,7 @@ async def _users(crowd: Crowd, seconds: float, bench: Bench, running: Running, f
 def _ask(crowd: Crowd, bench: Bench, running: Running, page: str) -> Ask:
     url = f"{bench.origin.http}/tube/watch/fault/{crowd.pace},id={page}/headers"
     path = f"/stream?{urlencode({'url': url, 'method': crowd.method}, quote_via=quote)}"
-    return Ask(running.host, running.port, path, reference(CLIP))
+    return Ask(running.host, running.port, path, reference(CLIP), PATIENCE_SECONDS)
 
 
 HOSTILE = Scenario("hostile", "Honest users beside attackers", cells, ("relay",), only_named=True)
