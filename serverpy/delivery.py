@@ -17,7 +17,16 @@ from urllib.parse import urlsplit
 
 from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.body import Body, Opener, Source
-from serverpy.errors import FormatNotFound, KeyForbids, MediaNotFound, ServerPYError, TooLarge, UnsupportedConversion
+from serverpy.errors import (
+    Busy,
+    FormatNotFound,
+    KeyForbids,
+    MediaNotFound,
+    ServerPYError,
+    TooLarge,
+    UnsupportedConversion,
+    shortage,
+)
 from serverpy.extraction.choice import item_of, pick_entry
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import Media
@@ -25,6 +34,7 @@ from serverpy.extraction.workers import Workers
 from serverpy.fallback import Hosts, plans_after, plans_around
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.guard import check_url
+from serverpy.net.lookups import asking_client
 from serverpy.plan import After, Capabilities, Plan, StreamRequest, check, needs_selection, plans
 from serverpy.running import Record, unlisted
 
@@ -147,6 +157,7 @@ class Delivery:
         if url != request.url:
             request = replace(request, url=url)
         record.host, record.account = urlsplit(request.url).netloc, grant.account
+        asking_client.set(None if grant.is_local else grant.account)
         check(request)
         allowed = self.capabilities.allowed_for(request).restricted_to(grant.methods)
         await grant.enter(head_only=request.head_only)
@@ -161,10 +172,12 @@ class Delivery:
             record.site = None if source.media is None else source.media.extractor
             clock.lap("extract")
             body = await self._open_first(planned, source, reservation, record)
-        except BaseException:
+        except BaseException as error:
             if reservation is not None:
                 reservation.release()
             grant.leave()
+            if (busy := _shortage(error)) is not None:
+                raise busy from error
             raise
         stream = Stream(body, reservation, record, max_bytes=self._max_bytes, collect=self._collect, grant=grant)
         grant.settle()
@@ -176,7 +189,13 @@ class Delivery:
 
     async def info(self, url: str, grant: Grant = UNLIMITED) -> Media:
         """Extract the page at `url`."""
-        media = await self._extractor.extract(check_url(url), grant=grant)
+        asking_client.set(None if grant.is_local else grant.account)
+        try:
+            media = await self._extractor.extract(check_url(url), grant=grant)
+        except Exception as error:
+            if (busy := _shortage(error)) is not None:
+                raise busy from error
+            raise
         grant.check_site(media.extractor)
         return media
 
@@ -276,6 +295,14 @@ async def _hold(reservation: Reservation, nbytes: int) -> None:
     if reservation.nbytes > nbytes:
         reservation.shrink(reservation.nbytes - nbytes)
     await reservation.grow(nbytes - reservation.nbytes)
+
+
+def _shortage(error: BaseException) -> Busy | None:
+    """Return the error for the client if the server has run out of something, and log it."""
+    busy = shortage(error)
+    if busy is not None:
+        logger.warning("a request cannot be served: %s", error)
+    return busy
 
 
 def _too_large() -> TooLarge:

@@ -53,7 +53,7 @@ class Engine:
         network, timeouts = settings.network, settings.timeouts
         self.budget = Budget(settings.memory_budget, settings.max_streams, timeouts.wait)
         self.workers = Workers(worker_options(settings, targets), WorkersLimits(idle=settings.worker_idle or None))
-        self.extractor = Extractor(self.workers, ttl=settings.cache_ttl, size=settings.cache_size)
+        self.extractor = Extractor(self.workers, ttl=settings.cache_ttl, size=settings.cache_size, ledger=self.budget)
         self.fanout = Fanout(self.budget)
         self.client = Client(guard, network, timeouts, self.budget)
         self.egress = Egress(guard, network, EgressLimits.of(timeouts))
@@ -61,7 +61,7 @@ class Engine:
         """The event loop in which the engine runs; None before `start`."""
         self._is_closed = False
         self.running = Running()
-        self.openers = self._make_openers(settings, guard)
+        self.openers = self._make_openers(settings)
         self.delivery = Delivery(
             budget=self.budget,
             extractor=self.extractor,
@@ -81,7 +81,7 @@ class Engine:
                     f"MEMORY_BUDGET is too small: one {each.method} stream holds up to {each.stream_bytes} bytes"
                 )
 
-    def _make_openers(self, settings: Settings, guard: Guard) -> tuple[Opener, ...]:
+    def _make_openers(self, settings: Settings) -> tuple[Opener, ...]:
         """Make the openers, in the order in which `auto` prefers them."""
         timeouts, limits = settings.timeouts, settings.limits
         sizes = hand_over(limits, largest_pipe_bytes())
@@ -106,6 +106,11 @@ class Engine:
     def waiting(self) -> int:
         """Number of requests that wait for a stream slot, for memory, for a worker thread or for a child process."""
         return self.budget.waiting + self._embedded.slots.waiting + self._subprocess.slots.waiting
+
+    def is_wanted(self, method: str | None) -> bool:
+        """Return whether requests wait for the place of a stream of `method`."""
+        slots = {"embedded": self._embedded.slots, "subprocess": self._subprocess.slots}
+        return self.budget.waiting > 0 or (method in slots and slots[method].waiting > 0)
 
     async def __aenter__(self) -> Engine:
         try:

@@ -43,8 +43,8 @@ def warm_up(server: Server) -> None:
 
 
 def pss(server: Server) -> int:
-    """Return the total PSS of the server and its worker in bytes."""
-    return memory_of(server.process.pid).pss + memory_of(server.worker().pid).pss
+    """Return the total PSS of the server and its yt-dlp processes in bytes."""
+    return sum(memory_of(pid).pss for pid in (server.process.pid, *(each.pid for each in server.ytdlp_processes())))
 
 
 @contextlib.contextmanager
@@ -131,10 +131,10 @@ def ask_for_everything(server: Server, count: int) -> None:
 
 
 def figures_of(server: Server) -> dict[str, int]:
-    """Return the number of threads and file descriptors of the server and of its worker, the number of child processes,
-    and the bytes of the budget in use."""
-    worker = server.worker()
-    processes = {"server": psutil.Process(server.process.pid), "worker": worker}
+    """Return the number of threads and file descriptors of the server and of its yt-dlp processes, the number of child
+    processes, and the bytes of the budget in use."""
+    processes = {"server": psutil.Process(server.process.pid), "worker": server.worker()}
+    (processes["download process"],) = server.ytdlp_processes("download")
     figures = {f"threads of the {name}": each.num_threads() for name, each in processes.items()}
     figures |= {f"descriptors of the {name}": each.num_fds() for name, each in processes.items()}
     return {**figures, "children": len(server.children()), "budget": server.health()["budget"]["used"]}

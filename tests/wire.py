@@ -61,6 +61,7 @@ class Exchange:
         self.complete = False
         self.ended = False
         """Whether no more bytes will arrive: the response is complete, or the connection was closed or reset."""
+        self.was_reset = False
         try:
             self._socket.connect(address)
             self.send(request)
@@ -135,7 +136,7 @@ class Exchange:
         try:
             data = self._socket.recv(READ_BYTES)
         except ConnectionResetError:
-            data = b""
+            data, self.was_reset = b"", True
         if data:
             self._parser.feed_data(data)
         else:

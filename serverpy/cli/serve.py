@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import multiprocessing
 import os
 import resource
 import signal
@@ -30,6 +31,7 @@ from serverpy.access.link_secrets import LinkSecrets
 from serverpy.cli.options import setting_options
 from serverpy.errors import ConfigurationError
 from serverpy.extras import SAMPLE
+from serverpy.parent import end_with_parent
 from serverpy.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -40,8 +42,8 @@ FDS_PER_STREAM = 4
 """Number of file descriptors that a stream may need: the sockets of the client and the media server, and both ends of a
 pipe."""
 SPARE_FDS = 256
-CUT_SECONDS = 1
-"""Seconds for which streams that are left after draining may still run before the server cuts them."""
+CUT_SECONDS = 0.5
+"""Seconds after draining in which clients may take the last bytes of their responses."""
 ANY_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -126,20 +128,28 @@ def curl_line(address: str, page: str) -> str:
 
 def create_worker_app() -> FastAPI:
     """Create the application in a worker process of `--workers N`. The settings come from the environment, into which
-    the parent has put them."""
-    return _create_app(load_settings(), lambda _error: signal.raise_signal(signal.SIGTERM))
+    the parent has put them. The process drains when the parent, the supervisor, ends for any reason."""
+    if (supervisor := multiprocessing.parent_process()) is not None and supervisor.pid is not None:
+        end_with_parent(supervisor.pid, signal.SIGTERM)
+    return _create_app(load_settings(), lambda _error: signal.raise_signal(signal.SIGTERM), is_supervised=True)
 
 
-def _create_app(settings: Settings, on_refusal: Callable[[ConfigurationError], None]) -> FastAPI:
+def _create_app(
+    settings: Settings, on_refusal: Callable[[ConfigurationError], None], *, is_supervised: bool = False
+) -> FastAPI:
     """Create the application. uvicorn calls this in its running event loop, after it has installed its own signal
     handlers."""
     _import_fastapi()
     from serverpy.app import create_app
     from serverpy.cli.drain import Drain
+    from serverpy.cli.reaper import INIT_PID, reap_forever
     from serverpy.memory.heap import settle
+    from serverpy.tasks import spawn
 
     app = create_app(settings, on_refusal=on_refusal, checks_host=True)
-    Drain(app.state.server, settings.drain_seconds)
+    Drain(app.state.server, settings.drain_seconds, is_supervised=is_supervised)
+    if os.getpid() == INIT_PID:
+        app.state.reaping = spawn(reap_forever(), name="reap orphans")
     settle()
     return app
 
@@ -193,9 +203,10 @@ def _with_secret(settings: Settings) -> Settings:
 
 def _supervise(config: uvicorn.Config, listener: socket.socket) -> None:
     from uvicorn.config import STARTUP_FAILURE
-    from uvicorn.supervisors import Multiprocess
 
-    supervisor = Multiprocess(config, sockets=[listener])
+    from serverpy.cli.supervisor import Supervisor
+
+    supervisor = Supervisor(config, sockets=[listener])
     supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         sys.exit(STARTUP_FAILURE)
@@ -219,7 +230,7 @@ def _config(settings: Settings, app: Callable[[], FastAPI] | str) -> uvicorn.Con
         access_log=False,
         server_header=False,
         proxy_headers=False,  # `api/access.py` reads the fields of trusted proxies, and notices those of others
-        timeout_graceful_shutdown=CUT_SECONDS,
+        timeout_graceful_shutdown=CUT_SECONDS,  # type: ignore[arg-type]  # uvicorn waits for fractions of a second, too
     )
 
 
@@ -236,14 +247,14 @@ def _raise_fd_limit(streams: int) -> None:
 
 @contextlib.contextmanager
 def _exiting_on_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGINT unwind the stack and end the process with exit status 0. While uvicorn runs, it handles
-    these signals itself, and raises them again once it has stopped. Without this handler they would then kill the
-    process before its clean-up."""
+    """Make SIGTERM, SIGINT and SIGHUP unwind the stack and end the process with exit status 0. While uvicorn runs,
+    `drain.py` and `supervisor.py` handle them, and uvicorn raises SIGTERM again once it has stopped. Without this
+    handler it would then kill the process before its clean-up."""
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         sys.exit(0)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         yield
     finally:

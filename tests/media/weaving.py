@@ -28,7 +28,7 @@ BUDGET_BYTES = 64 << 20
 
 
 class _NoPages:
-    async def extract(self, url: str) -> Media:
+    async def extract(self, url: str, client: str = "") -> Media:
         raise ExtractionFailed("there is no such page")
 
 
