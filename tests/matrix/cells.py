@@ -95,12 +95,12 @@ def documented(answer: Answer) -> bool:
     return problem["status"] == answer.status and problem["code"] in CODES and answer.status < 600
 
 
-def run_all(cells: Iterable[Cell], ask: Callable[[Cell], str | None]) -> list[str]:
-    """Run `ask` for each cell, several at the same time. Returns one line for each cell with something wrong."""
+def run_all(cells: Iterable[Cell], ask: Callable[[Cell], str | None], at_once: int = AT_ONCE) -> list[str]:
+    """Run `ask` for each cell, `at_once` at the same time. Returns one line for each cell with something wrong."""
 
     def run(cell: Cell) -> str | None:
         wrong = ask(cell)
         return None if wrong is None else f"{cell}: {wrong}"
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         return [line for line in pool.map(run, cells) if line is not None]

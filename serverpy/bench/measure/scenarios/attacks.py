@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from itertools import count as numbers
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
-from serverpy.bench.measure.clients import whole
-from serverpy.bench.measure.exchange import Ask
 from serverpy.bench.measure.scenarios.base import Bench
 from serverpy.bench.measure.targets import Running
 
@@ -20,7 +18,11 @@ MANY = 200
 DRIP_SECONDS = 1.0
 AGAIN_SECONDS = 0.5
 """Seconds after the end of a connection until the attacker opens the next one."""
-PATIENCE_SECONDS = 300.0
+ADDRESS = "127.0.0.2"
+"""Address of the attackers. The server counts each address as another client."""
+HOST = "localhost"
+"""Name of the sample site in the attackers' pages. The server counts each name as another host."""
+FAT_PAGES = 8
 DEAD_STREAMS = 12
 
 Attack = Callable[[Bench, Running], Awaitable[None]]
@@ -38,7 +40,7 @@ async def fat_heads(bench: Bench, running: Running) -> None:
     """Stream from media servers that send many header fields: half as many as a server may, half far too many."""
 
     async def stream(number: int) -> None:
-        fault = f"fields={90 if number % 2 else 5000},throttle=20000,id={number}"
+        fault = f"fields={90 if number % 2 else 5000},throttle=20000,id={number % FAT_PAGES}"
         await _read(running, _target(_film(bench, fault), method="relay"))
 
     await _repeat(MANY, stream)
@@ -55,7 +57,7 @@ async def dripping_pages(bench: Bench, running: Running) -> None:
     fresh = numbers()
 
     async def page(number: int) -> None:
-        url = f"{bench.origin.http}/fault/throttle=5/hls/ts/master.m3u8?n={number}-{next(fresh)}"
+        url = f"{_site(bench)}/fault/throttle=5/hls/ts/master.m3u8?n={number}-{next(fresh)}"
         await _read(running, _target(url, route="info"))
 
     await _repeat(2, page)
@@ -66,7 +68,7 @@ async def backtracking_page(bench: Bench, running: Running) -> None:
     fresh = numbers()
 
     async def page(_: int) -> None:
-        await _read(running, _target(f"{bench.origin.http}/hostile/backtrack.html?n={next(fresh)}", route="info"))
+        await _read(running, _target(f"{_site(bench)}/hostile/backtrack.html?n={next(fresh)}", route="info"))
 
     await _repeat(1, page)
 
@@ -76,14 +78,18 @@ async def dead_names(bench: Bench, running: Running) -> None:
     fresh = numbers()
 
     async def stream(_: int) -> None:
-        url = f"{bench.origin.http}/hostile/dead-names.m3u8?n={next(fresh)}"
+        url = f"{_site(bench)}/hostile/dead-names.m3u8?n={next(fresh)}"
         await _read(running, _target(url, method="relay"))
 
     await _repeat(DEAD_STREAMS, stream)
 
 
 def _film(bench: Bench, fault: str) -> str:
-    return bench.origin.page("prog.mp4", faults=fault)
+    return f"{_site(bench)}/page/fault/{fault}/prog.mp4"
+
+
+def _site(bench: Bench) -> str:
+    return f"http://{HOST}:{urlsplit(bench.origin.http).port}"
 
 
 def _target(url: str, *, route: str = "stream", **more: str) -> str:
@@ -105,12 +111,12 @@ async def _repeat(clients: int, act: Callable[[int], Awaitable[None]]) -> None:
 
 
 async def _read(running: Running, target: str) -> None:
-    await whole(Ask(running.host, running.port, target, None, PATIENCE_SECONDS))
+    await _say(running, f"GET {target} HTTP/1.1\r\nHost: {running.host}\r\nConnection: close\r\n\r\n".encode())
 
 
 async def _say(running: Running, data: bytes) -> None:
     """Send `data` on a new connection, and read whatever the server answers until it closes the connection."""
-    reader, writer = await asyncio.open_connection(running.host, running.port)
+    reader, writer = await asyncio.open_connection(running.host, running.port, local_addr=(ADDRESS, 0))
     try:
         writer.write(data)
         while await reader.read(1 << 16):
@@ -121,7 +127,7 @@ async def _say(running: Running, data: bytes) -> None:
 
 async def _drip(running: Running, data: bytes) -> None:
     """Send `data` slowly on a new connection, until the server closes the connection."""
-    reader, writer = await asyncio.open_connection(running.host, running.port)
+    reader, writer = await asyncio.open_connection(running.host, running.port, local_addr=(ADDRESS, 0))
     try:
         for place in range(len(data)):
             writer.write(data[place : place + 1])

@@ -129,7 +129,8 @@ def some_fault(chance: random.Random, method: str) -> str:
     if chance.random() < 0.8:
         how = chance.choice((*IN_THE_BODY, *INSTEAD_OF_A_RESPONSE, *STATUSES))
         return f"fails={how}@{chance.choice(PLACES)}"
-    return chance.choice((*FAULTS, *(CHANGES[:1] if method == "weave" else CHANGES)))
+    changes = CHANGES[:1] if method == "weave" else CHANGES
+    return chance.choice(FAULTS + changes)
 
 
 async def client(world: World, ledger: Ledger, chance: random.Random, more: Callable[[], bool]) -> None:
