@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,6 +12,10 @@ from tests.matrix.beside import SMALL_BUFFER, nothing_left, unharmed
 from tests.matrix.cells import METHODS, Cell, Expected, judge, run_all
 from tests.server import Server
 from tests.wire import Exchange
+
+LONG = "/media/large-64.mp4"
+STALLED_SECONDS = 3.0
+"""Seconds of a stall: more than the STALL_TIMEOUT of the server."""
 
 Act = Callable[[Server, Cell, Expected], str | None]
 
@@ -50,19 +54,22 @@ def leaves_after_the_last_byte(server: Server, cell: Cell, expected: Expected) -
 
 
 def stops_reading(server: Server, cell: Cell, expected: Expected) -> str | None:
-    """The server cuts the stream after STALL_TIMEOUT. The client notices when it reads again."""
-    with opened(server, cell) as exchange:
+    """The server cuts the stream after STALL_TIMEOUT. The client notices when it reads again. The film begins with the
+    sample film, and is too long for the buffers of the kernel; a woven film is not, and may be complete."""
+    if cell.method == "weave":
+        with opened(server, cell) as exchange:
+            exchange.read(100_000)
+            begun = time.monotonic()
+            wait_for(lambda: time.monotonic() - begun > STALLED_SECONDS)  # the server may or may not cut the stream
+            return judge(cell, exchange.rest(), expected)
+    with server.open(f"{LONG}?n={cell.method}", receive_bytes=SMALL_BUFFER, method=cell.method) as exchange:
         exchange.read(100_000)
-        wait_for(lambda: not exchange_is_open(exchange), seconds=90)
+        wait_for(lambda: f"{exchange.headers['x-request-id']} " in server.log, seconds=90)  # the line at its end
         answer = exchange.rest()
-        return "is complete" if answer.complete else prefix(exchange, cell, expected)
-
-
-def exchange_is_open(exchange: Exchange) -> bool:
-    """Return whether the server still has the connection: once it has reset it, the state of TCP is CLOSE."""
-    with socket.socket(fileno=socket.dup(exchange.fileno())) as duplicate:
-        state = duplicate.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-    return state not in (7, 8)  # TCP_CLOSE, TCP_CLOSE_WAIT
+    if answer.complete:
+        return "is complete"
+    film = expected.film
+    return None if film.startswith(answer.body[: len(film)]) else "has wrong bytes"
 
 
 def half_closes(server: Server, cell: Cell, expected: Expected) -> str | None:
