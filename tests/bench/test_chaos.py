@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from serverpy.bench.measure.exchange import Outcome
+from serverpy.bench.measure.sampler import Reading
 from serverpy.bench.measure.scenarios import Bench, new_bench
-from serverpy.bench.measure.scenarios.chaos import Chaos
+from serverpy.bench.measure.scenarios.chaos import Chaos, left_behind
 from serverpy.bench.measure.scenarios.chaos import measure as measure_chaos
 from serverpy.bench.measure.scenarios.chaos import problems as chaos_problems
 from serverpy.bench.measure.scenarios.hostile import CROWDS, Crowd
@@ -70,6 +71,15 @@ def test_what_chaos_leaves_behind_is_a_problem() -> None:
     found = list(chaos_problems(row, (Ledger(), Ledger()), {"fds": 3}, {"streams": 1}))
     assert len(found) == 4
     assert not list(chaos_problems({**row, "orphans": 0, "growth_pss": 9}, (Ledger(), Ledger()), {}, {}))
+
+
+def test_descriptors_processes_and_zombies_count_as_left_but_not_the_threads_of_a_pool() -> None:
+    base = Reading(0.0, 100, 90, 120, 1.0, 5, 20, 2, 0)
+    assert left_behind((base, base), (base, replace(base, threads=8))) == {}
+    found = left_behind(
+        (base, base), (replace(base, processes=3, fds=99, zombies=1), replace(base, fds=21, threads=60))
+    )
+    assert found == {"processes": 1, "zombies": 1, "fds": 1, "threads": 55}
 
 
 def test_the_codes_of_the_contract_are_documented_and_internal_is_not() -> None:

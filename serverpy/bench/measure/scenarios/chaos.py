@@ -20,7 +20,7 @@ from functools import partial
 import psutil
 
 from serverpy.bench.measure.reference import Reference, reference
-from serverpy.bench.measure.sampler import read
+from serverpy.bench.measure.sampler import Reading, read
 from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, percentile, require
 from serverpy.bench.measure.scenarios.measuring import CLIP, sampler_of, watched
 from serverpy.bench.measure.scenarios.mixed_load import at_rest, busy, fill_pool, grown, growth
@@ -51,6 +51,8 @@ KEPT_SECONDS = 15.0
 """Seconds after the last request in which idle connections to media servers are closed."""
 GROWTH_SHARE, GROWTH_BYTES = 0.15, 16 << 20
 """PSS that may be left: this share of the PSS before, and this number of bytes."""
+POOL_THREADS = 4
+"""Threads that the serving process may have more than before: its bounded pool starts each when it is first needed."""
 HZ = 1.0
 
 
@@ -100,9 +102,7 @@ async def _measured(chaos: Chaos, bench: Bench, running: Running) -> Findings:
         readings = sampler.readings
     seconds = time.monotonic() - begun
     after = await at_rest(running, goal=before, seconds=REST_SECONDS)
-    left = grown(alone, read(running.pid, alone=True)) | {
-        name: number for name, number in grown(before, after).items() if name in ("processes", "zombies")
-    }
+    left = left_behind((before, alone), (after, read(running.pid, alone=True)))
     row: Row = {
         "seed": chaos.seed,
         "clients": chaos.clients,
@@ -170,6 +170,16 @@ async def _crowd(chaos: Chaos, world: World, signals: Counter[str], running: Run
             group.create_task(client(world, ledger, own, more), name=f"client-{number}")
         group.create_task(vandal(running.pid, chance, signals, more), name="vandal")
     return ledger, honest_ledger
+
+
+def left_behind(before: tuple[Reading, Reading], after: tuple[Reading, Reading]) -> dict[str, int]:
+    """Return what there is more than before: processes and zombies of the whole tree, which is the first reading of
+    each pair, descriptors and threads of the serving process, which is the second. Workers were replaced meanwhile."""
+    tree = {name: more for name, more in grown(before[0], after[0]).items() if name in ("processes", "zombies")}
+    own = {name: more for name, more in grown(before[1], after[1]).items() if name in ("fds", "threads")}
+    if own.get("threads", 0) <= POOL_THREADS:
+        own.pop("threads", None)
+    return tree | own
 
 
 def orphans(pid: int) -> list[psutil.Process]:
