@@ -22,6 +22,7 @@ from serverpy.errors import (
     FormatNotFound,
     KeyForbids,
     MediaNotFound,
+    QuotaExceeded,
     ServerPYError,
     TooLarge,
     UnsupportedConversion,
@@ -62,6 +63,8 @@ class Stream:
         self._collect = collect
         self._grant = grant
         self._spend = grant.spend if grant.counts_bytes else None
+        self._exceeded: QuotaExceeded | None = None
+        """The error of the next read, because the previous one returned the last bytes that the grant allows."""
         self._is_closed = False
 
     async def read(self) -> bytes:
@@ -69,12 +72,23 @@ class Stream:
         MAX_BYTES, `QuotaExceeded` if the grant has no bytes left for them, RuntimeError if the stream is closed."""
         if self._is_closed:
             raise RuntimeError("the stream is closed: open a new stream to read again")
+        if self._exceeded is not None:
+            raise self._exceeded
         chunk = await self._body.read()
         self._left_bytes -= len(chunk)
         if self._left_bytes < 0:
             raise _too_large()
-        if self._spend is not None:
-            self._spend(len(chunk))
+        return chunk if self._spend is None else self._spent(self._spend, chunk)
+
+    def _spent(self, spend: Callable[[int], None], chunk: bytes) -> bytes:
+        """Return the bytes of `chunk` that the grant allows. Raises `QuotaExceeded` if it allows none of them."""
+        try:
+            spend(len(chunk))
+        except QuotaExceeded as error:
+            if not error.left:
+                raise
+            self._exceeded = error
+            return chunk[: error.left]
         return chunk
 
     def __aiter__(self) -> Stream:

@@ -250,9 +250,14 @@ class RateLimited(CapacityError):
 
 
 class QuotaExceeded(CapacityError):
-    """A key or link whose bytes are used up."""
+    """A key or link whose bytes are used up. `left` is the number of bytes, of those that the server was about to send,
+    that it may still send."""
 
     code = "quota_exceeded"
+
+    def __init__(self, message: str, retry_after: int = 5, *, left: int = 0) -> None:
+        super().__init__(message, retry_after)
+        self.left = left
 
 
 class Draining(CapacityError):

@@ -129,7 +129,12 @@ class Server:
         while True:
             await asyncio.sleep(REVOKE_SECONDS)
             held = [(record, record.key) for record in self.running if record.key is not None]
-            keys, now = await file.current(), datetime.now(UTC)
+            try:
+                keys = await file.current()
+            except Exception:
+                logger.exception("the keys of running streams cannot be checked, and are checked again")
+                continue
+            now = datetime.now(UTC)
             dead = {record for record, key in held if keys.living(key.name, key.digest, now) is None}
             for record in dead & missing:
                 record.cancel("revoked")

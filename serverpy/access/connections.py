@@ -227,6 +227,7 @@ class Connections:
             holder = next((each for each in self._replaceable if each in self._held), None)
             if holder is None:
                 self._held |= {connection: before} if before else {}
+                self.closed["memory"] += 1
                 return False
             self.drop(holder, "memory")
             self.close(holder)

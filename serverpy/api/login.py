@@ -11,6 +11,7 @@ from fastapi.responses import Response
 
 from serverpy.access.credentials import COOKIE
 from serverpy.api.access import caller_of, gate_of
+from serverpy.api.bodies import BodyRoute
 from serverpy.api.problems import examples
 from serverpy.errors import InvalidParameter, KeyForbids, KeyInvalid, RateLimited, TooLarge
 
@@ -25,7 +26,7 @@ _SESSION = {
     "headers": {"Set-Cookie": {"description": "The session cookie.", "schema": {"type": "string"}}},
 }
 
-router = APIRouter()
+router = APIRouter(route_class=BodyRoute)
 
 
 @router.post(
@@ -55,11 +56,9 @@ async def logout(request: Request) -> Response:
 
 
 async def _body(request: Request) -> bytes:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_BYTES:
-            raise TooLarge(f"The request body is too large: at most {BODY_BYTES} bytes are allowed.")
+    body = await request.body()
+    if len(body) > BODY_BYTES:
+        raise TooLarge(f"The request body is too large: at most {BODY_BYTES} bytes are allowed.")
     return body
 
 

@@ -62,12 +62,6 @@ def kept_field(name: bytes, value: bytes) -> tuple[bytes, bytes] | None:
     return (_OTHER_OF_PROXIES, b"") if name.startswith(_PREFIX) else None
 
 
-def size_of(url: bytes, fields: list[tuple[bytes, bytes]]) -> int:
-    """Return the memory, in bytes, that the head of a request holds: the target twice (as bytes and decoded), and the
-    fields."""
-    return 2 * len(url) + sum(len(value) for _, value in fields) + FIELD_BYTES * len(fields)
-
-
 def exceeds(digits: bytes, limit: int) -> bool:
     """Return whether a number that the parser has accepted exceeds `limit`. Python refuses to convert thousands of
     digits."""

@@ -21,6 +21,7 @@ from serverpy.api.request_limits import (
     BODY_BYTES,
     COVERED_BYTES,
     EXCESS_BYTES,
+    FIELD_BYTES,
     FRAMING_BYTES,
     HEADER_BYTES,
     HEADER_FIELDS,
@@ -30,7 +31,6 @@ from serverpy.api.request_limits import (
     encoded_line,
     exceeds,
     kept_field,
-    size_of,
 )
 from serverpy.api.unanswered import Unanswered
 from serverpy.errors import Busy, HeadersTooLarge, RateLimited, ServerPYError, UrlTooLong
@@ -62,6 +62,8 @@ class RequestReader(HttpToolsProtocol):
     _linger_timer: asyncio.TimerHandle | None = None
     _header_bytes = 0
     _header_count = 0
+    _kept_bytes = 0
+    """Memory that the kept header fields of the head take."""
     _body_bytes = 0
     _seen_bytes = 0
     """Bytes of targets, fields and bodies that the parser has passed on."""
@@ -138,7 +140,7 @@ class RequestReader(HttpToolsProtocol):
         line = data[:end] if end else data
         self._line_bytes += len(line)
         if line.isascii():
-            return data
+            return data  # as almost always: without a copy
         return encoded_line(line, is_too_long=self._line_bytes > TARGET_BYTES) + data[len(line) :]
 
     def _check_unfinished(self, received: int) -> None:
@@ -150,7 +152,7 @@ class RequestReader(HttpToolsProtocol):
             return
         held = self._unseen_bytes
         if self._in_head:
-            held += size_of(self.url, self.headers)
+            held += self._head_size()
         elif self.cycle is not None:
             held += len(self.cycle.body)
         try:
@@ -230,6 +232,7 @@ class RequestReader(HttpToolsProtocol):
             raise BadRequest
         super().on_message_begin()
         self._header_bytes = self._header_count = self._body_bytes = self._excess_bytes = self._unseen_bytes = 0
+        self._kept_bytes = 0
         self._in_head = True
         self._extensions = {}
         self.scope["extensions"] = self._extensions
@@ -258,6 +261,7 @@ class RequestReader(HttpToolsProtocol):
             field = kept_field(name.lower(), value.rstrip(b" \t"))
             if field is not None:
                 self.headers.append(field)
+                self._kept_bytes += len(value) + FIELD_BYTES
                 if field[0] == b"expect" and field[1].lower() == b"100-continue":
                     self.expect_100_continue = True
 
@@ -269,17 +273,18 @@ class RequestReader(HttpToolsProtocol):
         self._check_head()
         if self.parser.get_http_version() in ("0.9", "1.0"):
             self.expect_100_continue = False  # HTTP/1.0 has no interim responses (RFC 9110 §10.1.1)
-        size = size_of(self.url, self.headers)
+        size = self._head_size()
         if is_waiting := not self._is_idle():
             size += PIPELINED_BYTES
-        try:
-            self._unanswered.weigh(size)
-        except Busy as error:
-            self._refusal = error
-            raise BadRequest from error
-        client = self._client()
+        if size > COVERED_BYTES or not self._unanswered.is_empty:
+            try:
+                self._unanswered.weigh(size)
+            except Busy as error:
+                self._refusal = error
+                raise BadRequest from error
         super().on_headers_complete()
         cycle, self.url = self.cycle, b""
+        client = self._client()
         self._is_last = TOO_LONG in self._extensions
         if self._is_last:
             cycle.keep_alive = False
@@ -291,6 +296,10 @@ class RequestReader(HttpToolsProtocol):
         cycle.transport = HeadFirst(self.transport, self.loop, end)  # type: ignore[assignment]
         if not self._wants_body:
             self._limits.answer(self)
+
+    def _head_size(self) -> int:
+        """Return the memory that the head holds. The target is kept twice: as bytes, and decoded."""
+        return 2 * len(self.url) + self._kept_bytes
 
     def _check_head(self) -> None:
         """Check the head of the request for errors that the parser and uvicorn accept. Raises `BadRequest` if a check
@@ -345,7 +354,8 @@ class RequestReader(HttpToolsProtocol):
         super().on_response_complete()
         if not self.pipeline and not self.transport.is_closing():
             self._limits.wait(self)
-            self._unanswered.weigh(0)
+            if not self._unanswered.is_empty:
+                self._unanswered.weigh(0)
             if self.cycle.body:
                 self.cycle.body = bytearray()
 

@@ -19,11 +19,14 @@ class Unanswered:
         self._listed: dict[RequestResponseCycle, tuple[int, str | None]] = {}
         self._held_bytes = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no request is listed and nothing is charged."""
+        return not (self._held_bytes or self._listed)
+
     def weigh(self, nbytes: int) -> None:
         """Charge the budget with `nbytes` for the request that is being read, and with what the listed requests hold.
         Raises `Busy` if there is no room."""
-        if nbytes <= COVERED_BYTES and not self._held_bytes and not self._listed:
-            return
         held = max(0, nbytes + sum(size for size, _ in self._listed.values()) - COVERED_BYTES)
         if held != self._held_bytes and not self._limits.hold(self._connection, held):
             raise Busy("The server has no memory for this request.")

@@ -55,8 +55,12 @@ async def test_the_keys_file_is_checked_for_changes_at_most_once_a_second(path: 
     assert names(await file.current()) == ["a"]
 
 
+DEEP = b'{"x":' + b"[" * 100_000
+LONG = b"[keys.b]\nbytes_per_day = " + b"9" * 5000
+
+
 @pytest.mark.usefixtures("often")
-@pytest.mark.parametrize("content", [b"[keys.a", b"\xff", b"[keys.b]\nsha256 = 'hush'", None])
+@pytest.mark.parametrize("content", [b"[keys.a", b"\xff", b"[keys.b]\nsha256 = 'hush'", DEEP, LONG, None])
 async def test_the_old_keys_stay_valid_and_one_error_is_logged_while_the_keys_file_is_invalid_or_missing(
     path: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -77,7 +81,7 @@ async def test_the_old_keys_stay_valid_and_one_error_is_logged_while_the_keys_fi
     assert names(await file.current()) == ["c"]
 
 
-@pytest.mark.parametrize("content", [b"[keys.a", None])
+@pytest.mark.parametrize("content", [b"[keys.a", DEEP, LONG, None])
 def test_an_invalid_or_missing_keys_file_raises_configuration_error_at_start(path: Path, content: bytes | None) -> None:
     if content is not None:
         path.write_bytes(content)

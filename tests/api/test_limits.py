@@ -174,9 +174,7 @@ def test_the_rate_limit_applies_to_requests_on_parallel_connections(strict: Serv
     assert statuses == {200: LIMIT, 429: 20 - LIMIT}
 
 
-def test_requests_of_a_client_behind_a_trusted_proxy_are_counted(
-    strict: Server, site: SampleSite, address: str
-) -> None:
+def test_requests_through_a_trusted_proxy_are_counted(strict: Server, site: SampleSite, address: str) -> None:
     before = len(site.requests)
     client = {"X-Forwarded-For": address}
     with contextlib.ExitStack() as stack:

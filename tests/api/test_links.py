@@ -237,6 +237,18 @@ def test_a_link_for_one_network_is_refused_for_clients_in_other_networks(
 # Applications in the process of the test
 
 
+@pytest.mark.parametrize("header", [{}, {"Range": "bytes=500-1999"}])
+def test_a_link_with_fewer_bytes_than_a_chunk_sends_these_bytes_and_is_cut(
+    server: Server, film: bytes, header: dict[str, str]
+) -> None:
+    path = issue(server, FILM, bytes=1000)
+    answer = server.ask(path, headers=header)
+    first = 500 if header else 0
+    assert (answer.status, answer.complete) == (206 if header else 200, False)
+    assert answer.body == film[first : first + 1000]
+    assert server.ask(path).code == "link_invalid"
+
+
 @pytest.fixture
 def settings(site: SampleSite) -> Settings:
     """Return settings whose timeouts are long enough for a slow machine."""
