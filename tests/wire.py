@@ -121,6 +121,17 @@ class Exchange:
             self.status, self.headers, bytes(self.body), self.complete, round(time.monotonic() - self._begun, 3)
         )
 
+    def shutdown_writing(self) -> None:
+        """Send FIN, and keep the connection open for the response."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def everything(self) -> bytes:
+        """Return all bytes until the connection ends, unparsed. The responses of several requests may be among them."""
+        data = bytearray()
+        while piece := self._socket.recv(READ_BYTES):
+            data += piece
+        return bytes(data)
+
     def _receive(self) -> None:
         try:
             data = self._socket.recv(READ_BYTES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import threading
@@ -43,8 +42,7 @@ class Threads:
             last = self._forget(id_)
             self._outbox.send(reply)
             if last:
-                gc.collect()  # sessions are reference cycles: after 100 downloads they hold 20 MB
-                give_memory_back()
+                give_memory_back()  # sessions are reference cycles: after 100 downloads they hold 20 MB
 
         try:
             start_thread(f"request-{id_}", run)
