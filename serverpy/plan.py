@@ -348,12 +348,15 @@ def _default(media: Media, request: StreamRequest, allowed: Capabilities) -> lis
 
 def _with_others(best: tuple[Track, ...], found: Sequence[Candidate], allowed: Capabilities) -> list[tuple[Track, ...]]:
     """Return the pair `best`, followed by the best of `found` for each other opener, because only the first bytes show
-    whether two tracks can be merged. Without a single track among these, the audio of the pair comes last."""
+    whether two tracks can be merged. If there is no single track among these, the audio of a pair in segments comes
+    last: the segments may be MPEG-TS."""
     firsts = {allowed.plan(best).opener: best}
     for each in found:
         firsts.setdefault(allowed.plan(each.tracks).opener, each.tracks)
     choices = list(firsts.values())
-    return choices if any(len(each) == 1 for each in choices) else [*choices, best[1:]]
+    if allowed.seeks_in(*best) or any(len(each) == 1 for each in choices):
+        return choices
+    return [*choices, best[1:]]
 
 
 def _candidates(listed: Sequence[Track], usable: Sequence[Track], wish: Wish, allowed: Capabilities) -> list[Candidate]:
