@@ -109,7 +109,7 @@ async def _measured(chaos: Chaos, bench: Bench, running: Running) -> Findings:
         "seconds": seconds,
         "requests": ledger.ends.total() + honest_ledger.ends.total(),
         **{end: ledger.ends[end] for end in ("complete", "left", "cut", "refused")},
-        "wrong_bytes": _bad(ledger, honest_ledger, "wrong_bytes"),
+        "wrong": _bad(ledger, honest_ledger, "wrong_bytes"),
         "silent_truncations": _bad(ledger, honest_ledger, "short_but_complete"),
         "silent": _bad(ledger, honest_ledger, "silent"),
         "unanswered": _bad(ledger, honest_ledger, "unanswered"),
