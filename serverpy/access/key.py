@@ -1,4 +1,4 @@
-"""The API key: its name, its digest and its rights, as an immutable value."""
+"""The API key: its name, its digest and its rights, as an immutable value. Pure."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ from serverpy.access.key import Key
 from serverpy.access.keys import Keys, digest_of, format_key, new_secret, parse_keys
 from serverpy.errors import ConfigurationError
 from serverpy.locks import wait_for_lock
-from serverpy.tasks import spawn
 
 logger = logging.getLogger(__name__)
 
@@ -39,25 +38,15 @@ class KeyFile:
         self._stamp = _stamp_of(path)
         self._keys = load(path)
         self._looked = time.monotonic()
-        self._looking: asyncio.Task[None] | None = None
         _warn(self._keys)
 
     async def current(self) -> Keys:
-        """Return the keys. First checks in a thread whether the file has changed, at most once in CHECK_SECONDS.
-        Concurrent callers wait for the same check."""
+        """Return the keys. First checks in a thread whether the file has changed, at most once in CHECK_SECONDS."""
         now = time.monotonic()
-        if self._looking is None and now - self._looked >= CHECK_SECONDS:
-            self._looked = now
-            self._looking = spawn(self._look_in_thread(), name="check the keys file")
-        if self._looking is not None:
-            await asyncio.shield(self._looking)
-        return self._keys
-
-    async def _look_in_thread(self) -> None:
-        try:
+        if now - self._looked >= CHECK_SECONDS:
+            self._looked = now  # set before the check, so that concurrent callers neither start another nor wait
             await asyncio.to_thread(self._look)
-        finally:
-            self._looking = None
+        return self._keys
 
     def _look(self) -> None:
         stamp = _stamp_of(self.path)
@@ -132,17 +121,11 @@ def revoke(path: Path, name: str) -> None:
 
 
 def _without_table(text: str, header: str) -> str:
-    """Return the TOML `text` without the table that begins with the line `header`. The comment lines directly above the
-    next table belong to that table."""
-    kept: list[str] = []
-    comments: list[str] = []
-    inside = False
+    """Return the TOML `text` without the table that begins with the line `header`."""
+    kept, inside = [], False
     for line in text.splitlines(keepends=True):
-        start = line.lstrip()[:1]
-        if start == "[":
+        if line.lstrip().startswith("["):
             inside = line.partition("#")[0].strip() == header
-            kept += [] if inside else comments
-        comments = [*comments, line] if inside and start == "#" else []
         if not inside:
             kept.append(line)
     return "".join(kept)
@@ -166,8 +149,6 @@ def _parsed(path: Path, content: bytes) -> Keys:
     except ConfigurationError as error:
         lines = (f"API_KEYS_FILE: {path}: {line}" for line in str(error).splitlines())
         raise ConfigurationError("\n".join(lines)) from None
-    except (ValueError, RecursionError):  # of the parsers of TOML and JSON
-        raise ConfigurationError(f"API_KEYS_FILE: {path}: nested too deeply, or a number has too many digits") from None
 
 
 def _refuse_cobalt(path: Path, text: str) -> None:

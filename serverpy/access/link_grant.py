@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection
 
 from serverpy.access.grant import Grant
 from serverpy.access.key import Key
-from serverpy.errors import QuotaExceeded
 
 
 class LinkGrant(Grant):
@@ -42,10 +41,6 @@ class LinkGrant(Grant):
         self._base.leave()
 
     def spend(self, nbytes: int) -> None:
-        try:
-            if self._spend is not None:
-                self._spend(nbytes)
-        except QuotaExceeded as error:
-            self._base.spend(error.left)
-            raise
+        if self._spend is not None:
+            self._spend(nbytes)
         self._base.spend(nbytes)

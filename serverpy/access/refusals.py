@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 
 from serverpy.errors import (
-    HeadersTooLarge,
     HostUnknown,
     KeyForbids,
     KeyInvalid,
@@ -15,13 +14,9 @@ from serverpy.errors import (
     QuotaExceeded,
     RateLimited,
     ServerPYError,
-    UrlTooLong,
 )
 
-_COUNTED = (
-    *(HeadersTooLarge, HostUnknown, KeyForbids, KeyInvalid, KeyRequired),
-    *(LinkExpired, LinkInvalid, QuotaExceeded, RateLimited, UrlTooLong),
-)
+_COUNTED = (HostUnknown, KeyForbids, KeyInvalid, KeyRequired, LinkExpired, LinkInvalid, QuotaExceeded, RateLimited)
 
 
 class Refusals:

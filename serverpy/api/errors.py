@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serverpy.api.problems import document, problem, render
-from serverpy.api.query import fault_of
-from serverpy.errors import ServerPYError
+from serverpy.errors import InvalidParameter, ServerPYError
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -28,7 +27,9 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return problem(fault_of(error.errors()[0]))
+    first = error.errors()[0]
+    name = first["loc"][-1] if first["loc"] else "request"
+    return problem(InvalidParameter(f"`{name}`: {first['msg']}."))
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:

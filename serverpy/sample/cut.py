@@ -56,17 +56,10 @@ class Variant:
         return f"{self.size[0]}x{self.size[1]}"
 
 
-def cut_hls(
-    directory: Path,
-    name: str,
-    film: Path,
-    kinds: str = "video audio",
-    fragmented: bool = False,
-    seconds: int = SEGMENT_SECONDS,
-) -> None:
+def cut_hls(directory: Path, name: str, film: Path, kinds: str = "video audio", fragmented: bool = False) -> None:
     """Write the media playlist `<name>.m3u8` and its segments: TS, or fragmented MP4 with an initialization section."""
     options = {
-        "hls_time": str(seconds),
+        "hls_time": str(SEGMENT_SECONDS),
         "hls_playlist_type": "vod",
         "hls_flags": "+independent_segments",
         "hls_segment_filename": str(directory / f"{name}-%d.{'m4s' if fragmented else 'ts'}"),

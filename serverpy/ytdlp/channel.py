@@ -51,8 +51,7 @@ class Inbox(Iterator[Request]):
 
 
 class Outbox:
-    """Thread-safe sender of replies to the server. It ignores a closed connection: the worker then ends when `Inbox`
-    ends."""
+    """Thread-safe sender of replies to the server. It ignores a closed connection, because `Inbox` then ends."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock

@@ -43,7 +43,6 @@ INFO = Info(
     webpage_url="http://example.org/1",
     extractor="Example",
     formats=[FORMAT],
-    default=None,
     subtitles=[],
     images=[],
     entries=[],

@@ -13,8 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from serverpy.sample.site import SampleSite
-from tests.media import samples
-from tests.media.measuring import MERGED, METHODS, NONE, WOVEN, Costs, Facts, costs_of, facts_of
+from tests.media.measuring import METHODS, NONE, WOVEN, Costs, Facts, costs_of, facts_of
 from tests.media.samples import DASH, FILES, HLS, LIVE, PAIRS, Sample, written
 from tests.server import Server, serving
 
@@ -52,26 +51,21 @@ TITLES = {
     "DASH": DASH,
     "Live HLS": LIVE,
     "Separate video and audio": PAIRS,
-    "Separate video and audio in segments": samples.MERGED,
 }
 
 NOTES = {
     "HLS": """
 The rows are for requests with `format`. Without it, pages whose audio is in separate segments (`hls-audio`,
-`hls-group`, `hls-group-muxed`) are refused with 422, because these segments are MPEG-TS. For the last two, yt-dlp does
+`hls-group`, `hls-group-muxed`) are refused with 422, because segments are not woven yet. For the last two, yt-dlp does
 not know that the video may have no audio: `subprocess` streams them as they are.
 """,
     "DASH": """
 The rows are for requests with `format`. Without it, video and audio are woven if each is one file
-(`dash-on-demand`), and merged if they are segments (below).
+(`dash-on-demand`), and refused with 422 if they are segments.
 """,
     "Separate video and audio": """
 These films are woven by `relay`, and streamed without any parameters. No other method weaves: `embedded` and
 `subprocess` stream either track alone, and refuse both together, as `pair` shows.
-""",
-    "Separate video and audio in segments": """
-These pages are merged by `relay`, and streamed without any parameters. "The times go on" where those of the source
-begin anew in the middle.
 """,
 }
 
@@ -107,7 +101,6 @@ def asked() -> Iterator[tuple[Sample, str]]:
         yield sample, WOVEN
         if sample.title == "pair":
             yield from ((sample, method) for method in METHODS if method != "relay")
-    yield from ((sample, MERGED) for sample in samples.MERGED)
 
 
 def rows(server: Server, folder: Path) -> Iterator[Row]:
@@ -120,10 +113,8 @@ def rows(server: Server, folder: Path) -> Iterator[Row]:
 
 def page(found: list[Row]) -> str:
     parts = [HEAD, _circumstances()]
-    for title, members in TITLES.items():
-        lines = "\n".join(
-            str(row) for row in found if row.sample in members and (row.method == MERGED) == (members is samples.MERGED)
-        )
+    for title, samples in TITLES.items():
+        lines = "\n".join(str(row) for row in found if row.sample in samples)
         parts.append(f"\n## {title}\n{NOTES.get(title, '')}\n{COLUMNS}\n{lines}\n")
     return "".join(parts)
 

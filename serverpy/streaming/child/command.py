@@ -46,7 +46,6 @@ def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFi
         sys.executable,
         "-m",
         PROGRAM,
-        str(os.getpid()),
         "all" if options.sites.unlimited else msgspec.json.encode(options.sites).decode(),
         "--ignore-config",
         "--no-update",
