@@ -17,7 +17,7 @@ COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --universal --generate-hashes 
   --no-emit-find-links --no-header --no-annotate $(LOCK_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev system node run bench test check format settings-doc media-doc dist pythons lock clean
+.PHONY: help install install-dev system node run bench test soak check format settings-doc media-doc dist pythons lock audit clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1 /p' $(MAKEFILE_LIST) | while read -r name text; do \
@@ -43,6 +43,9 @@ bench: install ## measure the server beside nginx and other rivals, and write th
 # Most tests wait for something: three test files at a time keep two cores busy.
 test: check system node ## run the checks, then every test
 	$(BIN)/pytest -n 3 --dist loadfile
+
+soak: install-dev system node ## run the tests that take minutes, one file at a time
+	$(BIN)/pytest -m soak
 
 check: install-dev ## check format, lint and types, and that docs/settings.md is up to date
 	$(BIN)/ruff format --check .
@@ -75,6 +78,11 @@ lock: $(BIN)/python ## regenerate the lock files (LOCK_FLAGS=--upgrade for newer
 	$(COMPILE) --all-extras --group dev --output-file requirements-dev.lock pyproject.toml
 	$(COMPILE) --group rivals --output-file requirements-rivals.lock
 	rm -rf $(VENV)/lock
+
+audit: $(BIN)/python ## look for known vulnerabilities of the locked packages (needs the internet)
+	$(BIN)/python -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(VENV)/audit/bin/pip-audit --disable-pip --require-hashes -r requirements.lock
 
 clean: ## remove what was installed and made
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -640,7 +640,7 @@ def measure_media(site: Site) -> Media:
 
 
 def _segments(site: Site) -> list[str]:
-    """Return the addresses of the segments of the variant with the highest BANDWIDTH (RFC 8216 §4.3.4.2)."""
+    """Return the URLs of the segments of the variant with the highest BANDWIDTH (RFC 8216 §4.3.4.2)."""
     master = _fetch(site, "/hls/ts/master.m3u8").decode()
     variants = re.findall(r"#EXT-X-STREAM-INF:.*?BANDWIDTH=(\d+).*\n(.+)", master)
     playlist = urljoin("/hls/ts/master.m3u8", max(variants, key=lambda variant: int(variant[0]))[1])

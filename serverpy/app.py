@@ -14,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from serverpy import SUMMARY, __version__
 from serverpy.access.clients import parse_networks
+from serverpy.access.connections import CONNECTIONS
 from serverpy.access.gate import Gate
 from serverpy.access.key_file import KeyFile
 from serverpy.access.link_secrets import LinkSecrets
@@ -62,13 +63,13 @@ def create_app(
     make_server = functools.partial(Server, on_refusal=on_refusal or _log_refusal, gate=gate)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
         # if an earlier lifespan closed the server: a test client starts a lifespan each time that it is entered
         if app.state.server.is_closed:
             app.state.server = make_server(Engine(settings, own))
         app.state.server.start()
         try:
-            yield
+            yield {CONNECTIONS: app.state.server.connections}
         finally:
             await app.state.server.aclose()
 

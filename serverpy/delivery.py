@@ -17,7 +17,17 @@ from urllib.parse import urlsplit
 
 from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.body import Body, Opener, Source
-from serverpy.errors import FormatNotFound, KeyForbids, MediaNotFound, ServerPYError, TooLarge, UnsupportedConversion
+from serverpy.errors import (
+    Busy,
+    FormatNotFound,
+    KeyForbids,
+    MediaNotFound,
+    QuotaExceeded,
+    ServerPYError,
+    TooLarge,
+    UnsupportedConversion,
+    shortage,
+)
 from serverpy.extraction.choice import item_of, pick_entry
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import Media
@@ -25,6 +35,7 @@ from serverpy.extraction.workers import Workers
 from serverpy.fallback import Hosts, plans_after, plans_around
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.guard import check_url
+from serverpy.net.lookups import asking_client
 from serverpy.plan import After, Capabilities, Plan, StreamRequest, check, needs_selection, plans
 from serverpy.running import Record, unlisted
 
@@ -52,6 +63,8 @@ class Stream:
         self._collect = collect
         self._grant = grant
         self._spend = grant.spend if grant.counts_bytes else None
+        self._exceeded: QuotaExceeded | None = None
+        """The error of the next read, because the previous one returned the last bytes that the grant allows."""
         self._is_closed = False
 
     async def read(self) -> bytes:
@@ -59,12 +72,23 @@ class Stream:
         MAX_BYTES, `QuotaExceeded` if the grant has no bytes left for them, RuntimeError if the stream is closed."""
         if self._is_closed:
             raise RuntimeError("the stream is closed: open a new stream to read again")
+        if self._exceeded is not None:
+            raise self._exceeded
         chunk = await self._body.read()
         self._left_bytes -= len(chunk)
         if self._left_bytes < 0:
             raise _too_large()
-        if self._spend is not None:
-            self._spend(len(chunk))
+        return chunk if self._spend is None else self._spent(self._spend, chunk)
+
+    def _spent(self, spend: Callable[[int], None], chunk: bytes) -> bytes:
+        """Return the bytes of `chunk` that the grant allows. Raises `QuotaExceeded` if it allows none of them."""
+        try:
+            spend(len(chunk))
+        except QuotaExceeded as error:
+            if not error.left:
+                raise
+            self._exceeded = error
+            return chunk[: error.left]
         return chunk
 
     def __aiter__(self) -> Stream:
@@ -147,6 +171,7 @@ class Delivery:
         if url != request.url:
             request = replace(request, url=url)
         record.host, record.account = urlsplit(request.url).netloc, grant.account
+        asking_client.set(None if grant.is_local else grant.account)
         check(request)
         allowed = self.capabilities.allowed_for(request).restricted_to(grant.methods)
         await grant.enter(head_only=request.head_only)
@@ -161,10 +186,12 @@ class Delivery:
             record.site = None if source.media is None else source.media.extractor
             clock.lap("extract")
             body = await self._open_first(planned, source, reservation, record)
-        except BaseException:
+        except BaseException as error:
             if reservation is not None:
                 reservation.release()
             grant.leave()
+            if (busy := _shortage(error)) is not None:
+                raise busy from error
             raise
         stream = Stream(body, reservation, record, max_bytes=self._max_bytes, collect=self._collect, grant=grant)
         grant.settle()
@@ -176,7 +203,13 @@ class Delivery:
 
     async def info(self, url: str, grant: Grant = UNLIMITED) -> Media:
         """Extract the page at `url`."""
-        media = await self._extractor.extract(check_url(url), grant=grant)
+        asking_client.set(None if grant.is_local else grant.account)
+        try:
+            media = await self._extractor.extract(check_url(url), grant=grant)
+        except Exception as error:
+            if (busy := _shortage(error)) is not None:
+                raise busy from error
+            raise
         grant.check_site(media.extractor)
         return media
 
@@ -276,6 +309,14 @@ async def _hold(reservation: Reservation, nbytes: int) -> None:
     if reservation.nbytes > nbytes:
         reservation.shrink(reservation.nbytes - nbytes)
     await reservation.grow(nbytes - reservation.nbytes)
+
+
+def _shortage(error: BaseException) -> Busy | None:
+    """Return the error for the client if the server has run out of something, and log it."""
+    busy = shortage(error)
+    if busy is not None:
+        logger.warning("a request cannot be served: %s", error)
+    return busy
 
 
 def _too_large() -> TooLarge:

@@ -17,6 +17,8 @@ from pathlib import Path
 from serverpy.locks import Lock, try_lock
 
 log = logging.getLogger(__name__)
+IN_MEMORY = "/dev/shm"
+"""A folder in memory, which can be written to even in most containers with a read-only file system."""
 
 
 class PrivateDirectory:
@@ -40,7 +42,7 @@ class PrivateDirectory:
 
 def sweep(prefix: str, parent: str | None = None) -> None:
     """Remove this user's directories whose names begin with `prefix` and whose owner processes have ended."""
-    for path in Path(parent or tempfile.gettempdir()).glob(f"{prefix}*"):
+    for path in Path(parent or _default_parent()).glob(f"{prefix}*"):
         try:
             lock = _opened(path)
         except OSError:
@@ -52,9 +54,17 @@ def sweep(prefix: str, parent: str | None = None) -> None:
             os.close(lock)
 
 
+def _default_parent() -> str:
+    """Return the default folder for temporary files, or IN_MEMORY if there is none that can be written to."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        return IN_MEMORY
+
+
 def _made_and_locked(prefix: str, parent: str | None) -> tuple[Path, int]:
     while True:
-        path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent or _default_parent()))
         try:
             lock = _opened(path)
         except FileNotFoundError:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from types import TracebackType
 
 from serverpy.body import Opener
+from serverpy.default_choice import Wish
 from serverpy.delivery import Delivery, Stream
 from serverpy.errors import ConfigurationError, InvalidParameter
 from serverpy.extraction.extractor import Extractor
@@ -36,6 +37,7 @@ from serverpy.streaming.methods.embedded import Embedded
 from serverpy.streaming.methods.redirect import Redirect
 from serverpy.streaming.methods.relay import Relay
 from serverpy.streaming.os_pipe import hand_over, largest_pipe_bytes
+from serverpy.streaming.segments.merge import Merger
 
 
 class Engine:
@@ -53,7 +55,7 @@ class Engine:
         network, timeouts = settings.network, settings.timeouts
         self.budget = Budget(settings.memory_budget, settings.max_streams, timeouts.wait)
         self.workers = Workers(worker_options(settings, targets), WorkersLimits(idle=settings.worker_idle or None))
-        self.extractor = Extractor(self.workers, ttl=settings.cache_ttl, size=settings.cache_size)
+        self.extractor = Extractor(self.workers, ttl=settings.cache_ttl, size=settings.cache_size, ledger=self.budget)
         self.fanout = Fanout(self.budget)
         self.client = Client(guard, network, timeouts, self.budget)
         self.egress = Egress(guard, network, EgressLimits.of(timeouts))
@@ -61,7 +63,7 @@ class Engine:
         """The event loop in which the engine runs; None before `start`."""
         self._is_closed = False
         self.running = Running()
-        self.openers = self._make_openers(settings, guard)
+        self.openers = self._make_openers(settings)
         self.delivery = Delivery(
             budget=self.budget,
             extractor=self.extractor,
@@ -71,6 +73,7 @@ class Engine:
                 openers=tuple(each.capability for each in self.openers),
                 default_method=settings.method,
                 max_duration=settings.max_duration,
+                wish=Wish(height=settings.default_height, codec=settings.default_codec),
             ),
             max_bytes=settings.max_bytes,
             collect=settings.gc_after_stream,
@@ -81,7 +84,7 @@ class Engine:
                     f"MEMORY_BUDGET is too small: one {each.method} stream holds up to {each.stream_bytes} bytes"
                 )
 
-    def _make_openers(self, settings: Settings, guard: Guard) -> tuple[Opener, ...]:
+    def _make_openers(self, settings: Settings) -> tuple[Opener, ...]:
         """Make the openers, in the order in which `auto` prefers them."""
         timeouts, limits = settings.timeouts, settings.limits
         sizes = hand_over(limits, largest_pipe_bytes())
@@ -89,7 +92,8 @@ class Engine:
         self._embedded = Embedded(self.workers, self.extractor, sizes, timeouts, max_workers=limits.max_workers)
         self._subprocess = Subprocess(self._child_options(settings), sizes, max_children=limits.max_children)
         redirect = Redirect(self.client, timeouts, settings.identity)
-        return self._relay, Weaver(self._relay, Layouts(self.budget)), self._embedded, self._subprocess, redirect
+        mergers = Weaver(self._relay, Layouts(self.budget)), Merger(self._relay, self.extractor, Layouts(self.budget))
+        return self._relay, *mergers, self._embedded, self._subprocess, redirect
 
     def _child_options(self, settings: Settings) -> ChildOptions:
         return ChildOptions(
@@ -106,6 +110,11 @@ class Engine:
     def waiting(self) -> int:
         """Number of requests that wait for a stream slot, for memory, for a worker thread or for a child process."""
         return self.budget.waiting + self._embedded.slots.waiting + self._subprocess.slots.waiting
+
+    def is_wanted(self, method: str | None) -> bool:
+        """Return whether requests wait for the place of a stream of `method`."""
+        slots = {"embedded": self._embedded.slots, "subprocess": self._subprocess.slots}
+        return self.budget.waiting > 0 or (method in slots and slots[method].waiting > 0)
 
     async def __aenter__(self) -> Engine:
         try:

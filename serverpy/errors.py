@@ -24,6 +24,7 @@ string of an upstream URL, or an internal address.
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 
@@ -249,9 +250,14 @@ class RateLimited(CapacityError):
 
 
 class QuotaExceeded(CapacityError):
-    """A key or link whose bytes are used up."""
+    """A key or link whose bytes are used up. `left` is the number of bytes, of those that the server was about to send,
+    that it may still send."""
 
     code = "quota_exceeded"
+
+    def __init__(self, message: str, retry_after: int = 5, *, left: int = 0) -> None:
+        super().__init__(message, retry_after)
+        self.left = left
 
 
 class Draining(CapacityError):
@@ -270,3 +276,36 @@ class ConfigurationError(ServerPYError):
     """A setting that cannot work, or that needs software which is not installed. Raised only at start."""
 
     code = "configuration"
+
+
+_SHORTAGES = {
+    errno.EMFILE: "file descriptors",
+    errno.ENFILE: "file descriptors",
+    errno.ENOMEM: "memory",
+    errno.ENOBUFS: "memory",
+    errno.EAGAIN: "processes or threads",
+    errno.ENOSPC: "disk space",
+    errno.EDQUOT: "disk space",
+    errno.EROFS: "directory that can be written to",
+}
+
+
+def shortage(error: BaseException) -> Busy | None:
+    """Return the error for the client if the system has run out of something, and that is what `error` or one of its
+    causes says. Returns None if `error` has another reason."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if missing := _missing(cause):
+            return Busy(f"The server has no {missing} left. Try again later.")
+        cause = cause.__cause__
+    return None
+
+
+def _missing(error: BaseException) -> str | None:
+    if isinstance(error, MemoryError):
+        return "memory"
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return "processes or threads"
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # of `tempfile`
+        return "directory that can be written to"
+    return _SHORTAGES.get(error.errno or 0) if isinstance(error, OSError) else None

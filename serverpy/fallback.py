@@ -53,6 +53,8 @@ def _leads_to(plan: Plan, error: ServerPYError) -> bool:
     match plan.after:
         case After.UNOPENABLE:
             return isinstance(error, _UNOPENABLE)
+        case After.UNMERGEABLE:
+            return isinstance(error, UnsupportedConversion)
         case After.TRANSPORT:
             return isinstance(error, SourceError) and error.of_transport
         case After.DETOUR:

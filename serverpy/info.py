@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic_core import to_json
 
+from serverpy.default_choice import size_of
+from serverpy.errors import ServerPYError
 from serverpy.extraction.values import Entry, Media, Subtitle, Track
-from serverpy.plan import Capabilities
+from serverpy.plan import Capabilities, StreamRequest, plans
 
 INFO_EXAMPLE: dict[str, JsonValue] = {
     "id": "1",
@@ -37,6 +41,7 @@ INFO_EXAMPLE: dict[str, JsonValue] = {
             "to": ["source", "mp4"],
         }
     ],
+    "default": {"format": "360", "to": "source", "size": 5290271},
     "subtitles": [{"language": "en", "ext": "vtt", "name": "English", "automatic": False}],
     "images": [],
     "entries": [],
@@ -66,6 +71,19 @@ class FormatInfo(BaseModel):
     note: str | None
     methods: list[str]
     to: list[str]
+
+
+class DefaultInfo(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={
+            "description": "What a request without `format` gets: the parameters `format` and `to` that mean the same, "
+            "and the size in bytes as far as the page states or implies it."
+        }
+    )
+
+    format: str
+    to: Literal["source"]
+    size: int | None
 
 
 class SubtitleInfo(BaseModel):
@@ -114,26 +132,75 @@ class Info(BaseModel):
     webpage_url: str
     extractor: str
     formats: list[FormatInfo]
+    default: DefaultInfo | None = Field(description="Null if a request without `format` would be refused.")
     subtitles: list[SubtitleInfo]
     images: list[ImageInfo]
     entries: list[EntryInfo]
 
 
 def info_of(media: Media, capabilities: Capabilities) -> Info:
-    return Info(
-        id=media.id,
-        title=media.title,
-        uploader=media.uploader,
-        duration=media.duration,
-        kind=media.kind,
-        thumbnail=media.thumbnail,
-        webpage_url=media.webpage_url,
-        extractor=media.extractor,
-        formats=[_format(track, capabilities) for track in media.tracks],
-        subtitles=[_subtitle(subtitle) for subtitle in media.subtitles],
-        images=_images(media),
-        entries=[_entry(number, entry) for number, entry in enumerate(media.entries, 1)],
-    )
+    lists = {name: list(items) for name, items in _lists(media, capabilities).items()}
+    return Info.model_validate(_values(media, capabilities) | lists)
+
+
+def info_json(media: Media, capabilities: Capabilities, piece_bytes: int) -> Iterator[bytes]:
+    """Render `info_of` as JSON in pieces of about `piece_bytes`, each of which takes little time and memory."""
+    piece = bytearray()
+    for part in _json_parts(media, capabilities, piece_bytes):
+        piece += part
+        if len(piece) >= piece_bytes:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece)
+
+
+def _json_parts(media: Media, capabilities: Capabilities, piece_bytes: int) -> Iterator[bytes]:
+    yield b"{"
+    for name, value in _values(media, capabilities).items():
+        yield b'"%s":' % name.encode()
+        yield from _value_parts(value, piece_bytes)
+        yield b","
+    for number, (name, items) in enumerate(_lists(media, capabilities).items()):
+        yield b'%s"%s":[' % (b"," if number else b"", name.encode())
+        for position, item in enumerate(items):
+            yield b"," * (position > 0) + to_json(item, inf_nan_mode="null")
+        yield b"]"
+    yield b"}"
+
+
+def _value_parts(value: object, piece_bytes: int) -> Iterator[bytes]:
+    if not isinstance(value, str):
+        yield to_json(value, inf_nan_mode="null")
+        return
+    yield b'"'
+    for start in range(0, len(value), piece_bytes):
+        yield to_json(value[start : start + piece_bytes])[1:-1]
+    yield b'"'
+
+
+def _values(media: Media, capabilities: Capabilities) -> dict[str, Any]:
+    """Return the fields of `Info` that are no lists."""
+    return {
+        "id": media.id,
+        "title": media.title,
+        "uploader": media.uploader,
+        "duration": media.duration,
+        "kind": media.kind,
+        "thumbnail": media.thumbnail,
+        "webpage_url": media.webpage_url,
+        "extractor": media.extractor,
+        "default": _default(media, capabilities),
+    }
+
+
+def _lists(media: Media, capabilities: Capabilities) -> dict[str, Iterator[BaseModel]]:
+    """Return the other fields of `Info`, whose items are made one by one."""
+    return {
+        "formats": (_format(track, capabilities) for track in media.tracks),
+        "subtitles": (_subtitle(subtitle) for subtitle in media.subtitles),
+        "images": _images(media),
+        "entries": (_entry(number, entry) for number, entry in enumerate(media.entries, 1)),
+    }
 
 
 def _format(track: Track, capabilities: Capabilities) -> FormatInfo:
@@ -156,20 +223,29 @@ def _format(track: Track, capabilities: Capabilities) -> FormatInfo:
     )
 
 
+def _default(media: Media, capabilities: Capabilities) -> DefaultInfo | None:
+    request = StreamRequest(url=media.webpage_url)
+    try:
+        plan = plans(media, request, capabilities.allowed_for(request))[0]
+    except ServerPYError:  # the formats say what can be streamed
+        return None
+    if not plan.tracks:
+        return None
+    ids = "+".join(track.id for track in plan.tracks)
+    return DefaultInfo(format=ids, to="source", size=size_of(plan.tracks, media.duration))
+
+
 def _subtitle(subtitle: Subtitle) -> SubtitleInfo:
     return SubtitleInfo(language=subtitle.language, ext=subtitle.ext, name=subtitle.name, automatic=subtitle.automatic)
 
 
-def _images(media: Media) -> list[ImageInfo]:
-    """Return the images of an image post: its items, or the page itself if the page is a single image."""
+def _images(media: Media) -> Iterator[ImageInfo]:
+    """Yield the images of an image post: its items, or the page itself if the page is a single image."""
     items = [entry.media for entry in media.entries] if media.entries else [media]
-    return [
-        ImageInfo(item=number, ext=track.ext, width=track.width, height=track.height)
-        for number, item in enumerate(items, 1)
-        if item is not None
-        for track in item.tracks[-1:]
-        if track.is_image
-    ]
+    for number, item in enumerate(items, 1):
+        for track in item.tracks[-1:] if item is not None else ():
+            if track.is_image:
+                yield ImageInfo(item=number, ext=track.ext, width=track.width, height=track.height)
 
 
 def _entry(number: int, entry: Entry) -> EntryInfo:

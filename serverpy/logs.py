@@ -21,12 +21,41 @@ QUEUE_BYTES = 1024 * 1024
 """Maximum size of all lines that wait to be written to stderr, in bytes, including LINE_BYTES for each line."""
 LINE_BYTES = 64
 """Memory, in bytes, that the queue counts for a line in addition to its text."""
+MESSAGE_LENGTH = 2048
+"""Maximum length of the message of a log line, and of each of its fields, in characters."""
+TRACEBACK_LENGTH = 16 * 1024
+"""Maximum length of a traceback in the log, in characters."""
 WRITE_BYTES = select.PIPE_BUF
 """Maximum number of bytes in one write. A pipe takes a write of this size atomically, so lines of several processes do
 not mix."""
 STUCK_SECONDS = 1.0
 """Number of seconds in which stderr takes no byte after which `flush` and `close` stop waiting."""
+MALFORMED_REQUEST = "Invalid HTTP request received."
+"""What uvicorn logs about each malformed request."""
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+
+
+def safe(text: str, most: int = MESSAGE_LENGTH) -> str:
+    """Return `text` in a form in which it cannot look like other lines of the log, cut to `most` characters. It may
+    come from a client, a page or a media server: line breaks and other characters that are not printable are
+    escaped."""
+    left_out = len(text) - most
+    text = text[:most]
+    if not text.isprintable():
+        text = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return f"{text}… ({left_out} more characters)" if left_out > 0 else text
+
+
+class TextFormatter(logging.Formatter):
+    """A log formatter that writes one line of text per record, and a traceback below it if there is one."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # the name in the standard library
+        record.message = safe(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        lines = super().formatException(ei)[:TRACEBACK_LENGTH].splitlines()
+        return "\n".join(f"  {safe(line)}" for line in lines)
 
 
 class JsonFormatter(logging.Formatter):
@@ -39,12 +68,25 @@ class JsonFormatter(logging.Formatter):
             "time": f"{stamp}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": safe(record.getMessage()),
         }
-        line |= {name: value for name, value in vars(record).items() if name not in _OWN_ATTRIBUTES}
+        extra = {name: value for name, value in vars(record).items() if name not in _OWN_ATTRIBUTES}
+        line |= {name: safe(value) if isinstance(value, str) else value for name, value in extra.items()}
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            lines = self.formatException(record.exc_info)[:TRACEBACK_LENGTH].split("\n")
+            line["exception"] = "\n".join(map(safe, lines))[:TRACEBACK_LENGTH]
         return json.dumps(line, default=str, ensure_ascii=False)
+
+
+class MalformedRequests(logging.Filter):
+    """A log filter that gives uvicorn's line about a malformed request the level DEBUG: anybody can send such requests,
+    and the operator cannot do anything about them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.msg != MALFORMED_REQUEST:
+            return True
+        record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
+        return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
 
 
 class StderrHandler(logging.Handler):
@@ -70,7 +112,7 @@ class StderrHandler(logging.Handler):
         try:
             line = self._line(record)
         except Exception:  # noqa: BLE001  # a `%` error: the caller's arguments do not match the format of the message
-            line = f"a log line cannot be formatted: {record.msg!r}\n".encode()
+            line = f"a log line cannot be formatted: {safe(repr(record.msg))}\n".encode()
         with self._changed:
             self._put(line)
 
@@ -95,7 +137,8 @@ class StderrHandler(logging.Handler):
 
     def _put(self, line: bytes) -> None:
         size = len(line) + LINE_BYTES
-        if self._held_bytes + size > self._queue_bytes:
+        # after `close`, the interpreter may be about to end: a thread that starts then never runs
+        if self._closed or self._held_bytes + size > self._queue_bytes:
             self._drop(1)
             return
         if self._untold:
@@ -186,7 +229,7 @@ def log_config(level: str, style: str) -> dict[str, Any]:
     """Return the logging configuration that uvicorn passes to `logging.config.dictConfig` in each of its processes.
     `style` is "text" or "json"."""
     formatters: dict[str, Any] = {
-        "text": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"},
+        "text": {"()": "serverpy.logs.TextFormatter", "fmt": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"},
         "json": {"()": "serverpy.logs.JsonFormatter"},
     }
     return {
@@ -194,5 +237,7 @@ def log_config(level: str, style: str) -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": formatters,
         "handlers": {"stderr": {"class": "serverpy.logs.StderrHandler", "formatter": style}},
+        "filters": {"malformed": {"()": "serverpy.logs.MalformedRequests"}},
+        "loggers": {"uvicorn.error": {"filters": ["malformed"]}},
         "root": {"handlers": ["stderr"], "level": level.upper()},
     }

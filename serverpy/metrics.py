@@ -43,10 +43,17 @@ class Sample:
     streams: int
     waiting: int
     upstreams: int
+    extractions: int
+    extractions_refused: int
+    extractions_repeated: int
+    pages_extracted_to_download: int
     live_upstreams: int
     live_cuts: int
     fallbacks: int
     refused: Mapping[str, int]
+    connections: int
+    connections_closed: Mapping[str, int]
+    """Connections of clients that were refused or closed, by the reason (`access/connections.py`)."""
     log_lines_dropped: int
     threads: int
     fds: int

@@ -41,6 +41,7 @@ class Targets:
     own: Sockets = ()
 
 
+Codec = Literal["h264", "vp9", "av1", "hevc", "any"]
 ProxyDns = Literal["local", "remote"]
 
 
@@ -67,13 +68,14 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Limits on concurrency and memory. `extract_workers` is the number of extraction threads in the worker process,
-    and `max_workers` that of download threads; `memory_budget` is in bytes; `queue_chunks` × `chunk_bytes` is the
-    maximum number of bytes in the pipe of one stream."""
+    """Limits on concurrency and memory. `max_extractions` is the number of extractions under way, `extract_workers` the
+    number of those that may parse a page at once, `max_workers` that of download threads; `memory_budget` is in bytes;
+    `queue_chunks` × `chunk_bytes` is the maximum number of bytes in the pipe of one stream."""
 
     max_streams: int = 200
     memory_budget: int = 64 * 1024 * 1024
     extract_workers: int = 2
+    max_extractions: int = 16
     max_workers: int = 5
     max_children: int = 2
     queue_chunks: int = 10
@@ -84,8 +86,10 @@ class Limits:
 class ClientLimits:
     """Limits of one client, by its key or its network. `rate` limits extractions, in the syntax of the `limits`
     library; `local_rate` is that of clients on this machine without a key; None is no limit. `streams` is the number of
-    streams at once."""
+    streams at once, `connections` that of connections. `min_rate` is in bytes a second."""
 
     rate: str | None = "60/minute"
     local_rate: str | None = None
     streams: int = 50
+    connections: int = 100
+    min_rate: int = 512

@@ -5,18 +5,19 @@ decide whether ranges are supported. The functions are pure.
 
 `delivery.py` tries the plans in order until one opens; `fallback.py` decides which errors lead from one plan to the
 next. Each opener (`body.py::Opener`) states what it can do as a `Capability` value, so tests check every rule by a
-table, without a server. yt-dlp lists tracks worst first. The best track is the last track, except that a seekable track
-of the same height, or a pair that can be merged, is preferred.
+table, without a server. `default_choice.py` orders the tracks that a request without `format` may get.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import Literal
 
 from serverpy.containers import MP4, TARGETS, UNAVAILABLE, Container
+from serverpy.default_choice import DEFAULT, Candidate, Wish, best_audio_first, ranked
 from serverpy.errors import (
     DrmProtected,
     FormatNotFound,
@@ -44,8 +45,9 @@ _WHOLE = ByteRange(0, None)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRequest:
     """A client's request for `/stream`, with the names of its parameters. None as `method` means the server's default
-    method. `start` and `end` are in seconds. `selection` holds the format ids that a yt-dlp selector in `format` chose;
-    it is None until the worker has applied the selector, or if `format` is a format id."""
+    method. `start` and `end` are in seconds. `height` (in pixels), `codec`, `lang` and `max_size` (in bytes) limit the
+    default choice, and have no effect on a request with `format`. `selection` holds the format ids that a yt-dlp
+    selector in `format` chose; it is None until the worker has applied the selector, or if `format` is a format id."""
 
     url: str
     format: str | None = None
@@ -57,6 +59,10 @@ class StreamRequest:
     range: ByteRange | None = None
     if_range: str | None = None
     selection: tuple[str, ...] | None = None
+    height: int | Literal["max"] | None = None
+    codec: str | None = None
+    lang: str | None = None
+    max_size: int | None = None
     head_only: bool = False
     """Whether the client requests only the head of the response (the method HEAD); the caller then must not read the
     stream."""
@@ -66,6 +72,7 @@ class After(Enum):
     """The condition under which `fallback.py` tries a plan after the preceding plan."""
 
     UNOPENABLE = "the other one cannot be opened"
+    UNMERGEABLE = "the tracks of the other one are in containers that cannot be merged"
     TRANSPORT = "the other one failed for a reason of the transport"
     DETOUR = "the other one was a detour, and failed"
 
@@ -99,10 +106,11 @@ class Plan:
 class Capability:
     """The capability of one opener. `method` is the request's value that allows it, `automatic` whether `auto` does.
     `carries` returns whether the opener can open a track; with `merges`, whether a track may be one of a pair that it
-    merges. `stream_bytes` is the maximum number of bytes that a stream of one file holds, which is reserved before the
-    media is known; `bytes_for` returns that number for known tracks. An opener that `extracts` gets no tracks: it reads
-    the page itself. `seeks` is whether the opener honours ranges, `starts_live` whether it can begin at a given
-    position in a live stream, `redirects` whether it only tells the client where to fetch the media."""
+    merges, and `joins` whether it merges two such tracks with each other. `stream_bytes` is the maximum number of bytes
+    that a stream of one file holds, which is reserved before the media is known; `bytes_for` returns that number for
+    known tracks. An opener that `extracts` gets no tracks: it reads the page itself. `seeks` is whether the opener
+    honours ranges, `starts_live` whether it can begin at a given position in a live stream, `redirects` whether it only
+    tells the client where to fetch the media."""
 
     opener: str
     method: str
@@ -111,6 +119,7 @@ class Capability:
     bytes_for: Callable[[tuple[Track, ...]], int]
     automatic: bool = True
     merges: bool = False
+    joins: Callable[[Track, Track], bool] = lambda _video, _audio: True
     extracts: bool = False
     seeks: bool = False
     starts_live: bool = False
@@ -138,6 +147,8 @@ class Capabilities:
     openers: tuple[Capability, ...]
     default_method: str = "auto"
     max_duration: float | None = None
+    wish: Wish = DEFAULT
+    """The default choice of a request that states no limits of its own."""
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -180,14 +191,25 @@ class Capabilities:
     def carries(self, track: Track) -> bool:
         return self._single(track) is not None
 
-    def merges(self, track: Track) -> bool:
-        """Return whether `track` can be merged with another track: video with audio, or audio with video."""
-        return self._merger(track) is not None
+    def merges(self, video: Track, audio: Track) -> bool:
+        """Return whether `video` and `audio` can be merged."""
+        return self._merger(video, audio) is not None
+
+    def seeks_in(self, video: Track, audio: Track) -> bool:
+        """Return whether the merge of `video` and `audio` promises ranges."""
+        merger = self._merger(video, audio)
+        return merger is not None and merger.seeks
+
+    def wish_of(self, request: StreamRequest) -> Wish:
+        """Return what `request` wants of the default choice."""
+        height = self.wish.height if request.height is None else None if request.height == "max" else request.height
+        codec = request.codec or self.wish.codec
+        return Wish(height=height, codec=codec, language=request.lang, max_size=request.max_size)
 
     def plan(self, tracks: tuple[Track, ...]) -> Plan:
         """Plan to open `tracks`. Raises `FormatNotFound` if no opener can open them, `UnsupportedConversion` if the
         client cannot be redirected to them."""
-        capability = self._single(tracks[0]) if len(tracks) == 1 else self._merger(tracks[0])
+        capability = self._single(tracks[0]) if len(tracks) == 1 else self._merger(*tracks)
         if capability is None:
             ids = "+".join(track.id for track in tracks)
             raise self.refusal(f"The format {ids} cannot be streamed by the requested method.")
@@ -220,8 +242,11 @@ class Capabilities:
     def _single(self, track: Track) -> Capability | None:
         return next((each for each in self.openers if not each.merges and each.carries(track)), None)
 
-    def _merger(self, track: Track) -> Capability | None:
-        return next((each for each in self.openers if each.merges and each.carries(track)), None)
+    def _merger(self, video: Track, audio: Track) -> Capability | None:
+        mergers = (each for each in self.openers if each.merges)
+        return next(
+            (each for each in mergers if each.carries(video) and each.carries(audio) and each.joins(video, audio)), None
+        )
 
 
 def check(request: StreamRequest) -> None:
@@ -264,10 +289,17 @@ def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) ->
         raise UnsupportedConversion(f"This format cannot be converted to {request.to}.")
     if request.start is not None and len(choices[0]) > 1:
         raise InvalidParameter(UNCUT)
-    planned = tuple(allowed.plan(tracks) for tracks in choices)
+    planned = tuple(_plan(tracks, choices[0], allowed) for tracks in choices)
     # No fallback for a range request: the fallback does not support ranges, and the whole file would be useless to a
     # client that asks for a part.
-    return planned if request.range not in (None, _WHOLE) else planned + allowed.fallbacks(choices[-1])
+    is_part = request.range not in (None, _WHOLE) or planned[-1].after is After.UNMERGEABLE
+    return planned if is_part else planned + allowed.fallbacks(choices[-1])
+
+
+def _plan(tracks: tuple[Track, ...], best: tuple[Track, ...], allowed: Capabilities) -> Plan:
+    """Plan to open `tracks`, which come after the tracks `best`, or are these."""
+    plan = allowed.plan(tracks)
+    return replace(plan, after=After.UNMERGEABLE) if tracks == best[1:] else plan
 
 
 def _check_media(media: Media, request: StreamRequest, max_duration: float | None) -> None:
@@ -279,7 +311,7 @@ def _check_media(media: Media, request: StreamRequest, max_duration: float | Non
 
 def _choices(media: Media, request: StreamRequest, allowed: Capabilities) -> list[tuple[Track, ...]]:
     if request.format is None:
-        return _default(media, allowed)
+        return _default(media, request, allowed)
     return [_selected(media, (request.format,) if request.selection is None else request.selection, allowed)]
 
 
@@ -291,40 +323,67 @@ def _is_already(tracks: tuple[Track, ...], to: str) -> bool:
     return to == "mp4" if len(tracks) == 2 else tracks[0].ext == to and is_seekable(tracks[0])
 
 
-def _default(media: Media, allowed: Capabilities) -> list[tuple[Track, ...]]:
-    """Return the best tracks of `media` that can be streamed, preferably seekable, followed by the tracks to open if
-    the best tracks cannot be opened.
+def _default(media: Media, request: StreamRequest, allowed: Capabilities) -> list[tuple[Track, ...]]:
+    """Return the best tracks of `media` that can be streamed and fit `request`, followed by the tracks to open if the
+    best tracks cannot be opened. If `media` has audio, so do the tracks.
 
-    Separate video and audio are chosen if they can be merged and the video's height exceeds that of the best single
-    file, or equals it while the single file is not seekable.
-
-    Raises `DrmProtected` if all formats, all video or all audio are encrypted; `FormatNotFound` if nothing can be
-    streamed, or `UnsupportedConversion` if the client asked for a redirect; `UnsupportedConversion` also if video and
-    audio are separate and cannot be merged, or if all of the video or audio is refused, because the client asked for
-    both."""
+    Raises `DrmProtected` if all formats, all video or all audio are encrypted; `UnsupportedConversion` if all video or
+    all audio is refused, or if the client asked for a redirect to nothing that it can fetch; `FormatNotFound` if
+    nothing can be streamed; `TooLarge` if no format is known to be within `max_size`."""
     tracks = [track for track in media.tracks if not _withheld(track)]
     _check_withheld(media, tracks)
     usable = [track for track in tracks if allowed.carries(track)]
     if not usable:
         raise allowed.refusal("None of the formats of this page can be streamed by the requested method.")
-    if len(tracks) == 1:
-        return [(tracks[0],)]
+    wish = allowed.wish_of(request)
+    candidates = _candidates(media.tracks, usable, wish, allowed)
+    if not candidates:  # `redirect` alone: it must not lead to a part of what was asked for
+        raise UnsupportedConversion(NO_REDIRECT)
+    found = ranked(candidates, wish, media.duration)
+    if not found:
+        raise TooLarge("No format of this page is known to be within `max_size`: choose a format, or a greater size.")
+    best = found[0].tracks
+    return [best] if len(best) == 1 else _with_others(best, found, allowed)
+
+
+def _with_others(best: tuple[Track, ...], found: Sequence[Candidate], allowed: Capabilities) -> list[tuple[Track, ...]]:
+    """Return the pair `best`, followed by the best of `found` for each other opener, because only the first bytes show
+    whether two tracks can be merged. If there is no single track among these, the audio of a pair in segments comes
+    last: the segments may be MPEG-TS."""
+    firsts = {allowed.plan(best).opener: best}
+    for each in found:
+        firsts.setdefault(allowed.plan(each.tracks).opener, each.tracks)
+    choices = list(firsts.values())
+    if allowed.seeks_in(*best) or any(len(each) == 1 for each in choices):
+        return choices
+    return [*choices, best[1:]]
+
+
+def _candidates(listed: Sequence[Track], usable: Sequence[Track], wish: Wish, allowed: Capabilities) -> list[Candidate]:
+    """Return what the default choice may choose of. Video without audio is a candidate only if the page has no audio,
+    and audio without video only if there is no video, or if no audio can be streamed together with video."""
+    order = {track.id: number for number, track in enumerate(listed)}
     both = [track for track in usable if track.has_video and track.has_audio and not track.is_audio_apart]
     videos = [track for track in usable if track.has_video and (not track.has_audio or track.is_audio_apart)]
     audios = [track for track in usable if track.has_audio and not track.has_video]
-    pair = _best_pair(videos, audios, allowed)
-    if not both and pair is None and videos and audios:
-        by_method = "" if any(each.merges for each in allowed.openers) else " by this method"
-        raise UnsupportedConversion(
-            f"Video and audio of this page are separate and cannot be merged{by_method}: choose one of its formats, "
-            f"for example format={videos[-1].id} or format={audios[-1].id}."
-        )
-    single = _best(both or videos or audios or usable)
-    if pair is None:
-        return [(single,)]
-    if not both:
-        return [pair]
-    return [pair, (single,)] if _is_better(pair[0], single) else [(single,)]
+    pairs = [pair for video in videos for pair in _pairs(video, audios, wish, allowed)]
+    if not both and not pairs:
+        if videos and audios and allowed.openers[0].redirects:
+            return []
+        both = audios or videos or list(usable)
+    return [Candidate((track,), is_seekable(track), order[track.id]) for track in both] + [
+        Candidate(pair, allowed.seeks_in(*pair), order[pair[0].id]) for pair in pairs
+    ]
+
+
+def _pairs(video: Track, audios: Sequence[Track], wish: Wish, allowed: Capabilities) -> Iterator[tuple[Track, Track]]:
+    """Yield `video` with the best audio that can be merged with it. If the size is limited, also yield it with all
+    other audio, because smaller audio may fit."""
+    for audio in best_audio_first(audios, wish):
+        if allowed.merges(video, audio):
+            yield video, audio
+            if wish.max_size is None:
+                return
 
 
 def _withheld(track: Track) -> bool:
@@ -367,29 +426,11 @@ def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> 
         return (found[0],)
     if len(found) == 2:
         for video, audio in (found, found[::-1]):
-            if video.has_video and audio.has_audio and allowed.merges(video) and allowed.merges(audio):
+            if video.has_video and audio.has_audio and allowed.merges(video, audio):
                 return video, audio
-    raise UnsupportedConversion("These formats cannot be merged: choose two MP4s, or a single format.")
-
-
-def _best_pair(videos: Sequence[Track], audios: Sequence[Track], allowed: Capabilities) -> tuple[Track, Track] | None:
-    """Return the last video and the last audio track that can be merged, which are the best. Returns None if no video
-    or no audio track can be merged."""
-    video = next(filter(allowed.merges, reversed(videos)), None)
-    audio = next(filter(allowed.merges, reversed(audios)), None)
-    return None if video is None or audio is None else (video, audio)
-
-
-def _is_better(video: Track, single: Track) -> bool:
-    if (video.height or 0) != (single.height or 0):
-        return (video.height or 0) > (single.height or 0)
-    return not is_seekable(single)
-
-
-def _best(tracks: Sequence[Track]) -> Track:
-    best = tracks[-1]
-    as_high = [track for track in tracks if track.height == best.height and is_seekable(track)]
-    return as_high[-1] if as_high else best
+    raise UnsupportedConversion(
+        "These formats cannot be merged: choose two MP4s that are both files or both segments, or a single format."
+    )
 
 
 def _no_media() -> MediaNotFound:

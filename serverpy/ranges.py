@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from serverpy.errors import RangeNotSatisfiable
 
-_SPEC = re.compile(r"([0-9]{0,1000})-([0-9]{0,1000})")
+_SPEC = re.compile(r"([0-9]*)-([0-9]*)")
 _CONTENT_RANGE = re.compile(r"\s*bytes\s+([0-9]+)-([0-9]+)/([0-9]+|\*)\s*", re.IGNORECASE)
 _LARGEST = 2**63 - 1
 """Maximum position in a file, in bytes. The parsers replace larger positions by this value: no file is that long, and a
@@ -39,9 +39,9 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
-    """The byte range that a 206 response contains (§14.4): the bytes `first` to `last`, inclusive, of a file of `total`
-    bytes. `total` is None if the media server does not state the length of the file. `str()` returns the header's
-    value."""
+    """The byte range that a 206 response contains (RFC 9110 §14.4): the bytes `first` to `last`, inclusive, of a file
+    of `total` bytes. `total` is None if the media server does not state the length of the file. `str()` returns the
+    header's value."""
 
     first: int
     last: int
@@ -119,9 +119,9 @@ def parse_range(header: str | None) -> ByteRange | None:
     ranges, or a malformed range such as `bytes=9-2`. The server then sends the whole file, which §14.2 allows. An empty
     suffix (`bytes=-0`) is a valid range, which no file satisfies (§14.1.2)."""
     unit, separator, text = (header or "").partition("=")
-    if unit.strip().lower() != "bytes" or not separator:
+    if unit.lower() != "bytes" or not separator:
         return None
-    specs = [spec.strip() for spec in text.split(",") if spec.strip()]
+    specs = [spec for each in text.split(",") if (spec := each.strip(" \t"))]
     return _parse_spec(specs[0]) if len(specs) == 1 else None
 
 
@@ -129,7 +129,13 @@ def _parse_spec(spec: str) -> ByteRange | None:
     match = _SPEC.fullmatch(spec)
     if match is None or spec == "-":
         return None
-    first, last = (min(int(digits), _LARGEST) if digits else None for digits in match.groups())
+    first, last = (_position(digits) if digits else None for digits in match.groups())
     if first is not None and last is not None and last < first:
         return None
     return ByteRange(first, last)
+
+
+def _position(digits: str) -> int:
+    """Return a position with any number of digits, at most as `_LARGEST`."""
+    significant = digits.lstrip("0")
+    return _LARGEST if len(significant) > _MAX_DIGITS else min(int(significant or 0), _LARGEST)

@@ -32,12 +32,17 @@ class Record:
         self.status: int | None = None
         """The status code of the response; None before the response begins."""
         self.sent_bytes = 0
+        self.given_bytes = 0
+        """Bytes of the body that were handed to the ASGI server, those of the chunk in hand among them."""
+        self.unsent_bytes: Callable[[], int] = _nothing_unsent
+        """Function that returns how many of them the client has not received; 0 if the server does not wait for it."""
         self.is_admitted = False
         """Whether the stream has been admitted: it runs or is being opened. Otherwise the request still waits for a
         place."""
         self.end: str | None = None
         """The way the stream ended; None while it runs. `complete`, `left` (the client disconnected), `cancelled`,
-        `revoked` (its key is no longer valid), `stalled`, `shutdown`, or the code of an error."""
+        `revoked` (its key is no longer valid), `stalled`, `slow` (others
+        waited for its place), `shutdown`, or the code of an error."""
         self._started = time.monotonic()
 
     @property
@@ -49,6 +54,10 @@ class Record:
     def seconds(self) -> float:
         """Number of seconds since the request began."""
         return time.monotonic() - self._started
+
+
+def _nothing_unsent() -> int:
+    return 0
 
 
 def unlisted() -> Record:

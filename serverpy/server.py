@@ -12,6 +12,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
+from serverpy.access.clients import parse_networks
+from serverpy.access.connections import Connections, descriptor_limit, places
 from serverpy.access.gate import Gate
 from serverpy.access.key_file import KeyFile
 from serverpy.access.limits import Limits
@@ -23,6 +25,7 @@ from serverpy.logs import dropped_lines
 from serverpy.memory.heap import Heap
 from serverpy.metrics import LagMeter, Memory, Sample, children_of_this_process, memory_of
 from serverpy.running import Record
+from serverpy.slow_clients import SlowClients
 from serverpy.streaming.os_pipe import buffered_bytes
 from serverpy.tasks import Closing, cancel, spawn
 
@@ -53,11 +56,20 @@ class Server:
         self._started = time.monotonic()
         self._starting: asyncio.Task[None] | None = None
         self._cutting: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._slow = SlowClients(
+            engine.running,
+            self._is_wanted,
+            min_rate=engine.settings.min_rate,
+            seconds=engine.settings.stall_timeout,
+        )
         self._draining = False
         self.delivery = engine.delivery
+        self.budget = engine.budget
         self.running = engine.running
         self.limits = Limits(engine.settings.client_limits)
         self.refusals = Refusals()
+        self.connections = _connections(engine, self.refusals)
         self.stall_timeout = engine.settings.stall_timeout
         self.ytdlp_version: str | None = None
         self.aclose = Closing(self._close, name="close the server")
@@ -72,7 +84,8 @@ class Server:
     def status(self) -> Literal["starting", "ok", "draining"]:
         if self._draining:
             return "draining"
-        return "ok" if self.ytdlp_version is not None else "starting"
+        is_starting = self.ytdlp_version is None or self._engine.workers.state().is_failing
+        return "starting" if is_starting else "ok"
 
     def start(self) -> None:
         """Start the engine in the background; until its worker has started, `/ready` responds with 503, and requests
@@ -87,26 +100,27 @@ class Server:
         self._loop = loop
         self._lag.start()
         self._heap.start()
-        self._starting = spawn(self._start_engine(), name="start the worker")
+        self._starting = spawn(self._keep_startable(), name="start the worker")
+        self._watching = spawn(self._slow.watch(), name="watch slow clients")
         if self._gate.keys is not None:
             self._cutting = spawn(self._cut_revoked(self._gate.keys), name="cut streams of revoked keys")
 
-    async def _start_engine(self) -> None:
-        """Start the engine, and retry until its worker process starts, because the machine may be too slow or out of
-        memory for a while. If the worker rejects a setting, call `on_refusal` and return, because a retry would not
-        help."""
+    async def _keep_startable(self) -> None:
+        """Start the engine, and try again whenever its worker process did not start, because the machine may be out of
+        memory, descriptors or disk space for a while; until then, the server is not ready. If the worker rejects a
+        setting, calls `on_refusal` and returns, because a retry would not help."""
         while True:
-            try:
-                await self._engine.start()
-                break
-            except ConfigurationError as error:
-                self._on_refusal(error)
-                return
-            except ServerPYError as error:
-                logger.error("the worker does not start, and the server tries again: %s", error)
+            if self.status == "starting":
+                try:
+                    await self._engine.start()
+                    ready = self._engine.workers.state().ready
+                    self.ytdlp_version = ready.yt_dlp if ready is not None else "unknown"
+                except ConfigurationError as error:
+                    self._on_refusal(error)
+                    return
+                except (ServerPYError, OSError) as error:
+                    logger.error("the worker does not start and is tried again: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
-        ready = self._engine.workers.state().ready
-        self.ytdlp_version = ready.yt_dlp if ready is not None else "unknown"
 
     async def _cut_revoked(self, file: KeyFile) -> None:
         """Cut the running streams whose key was revoked or replaced, or has expired. Do so only if two checks in a row
@@ -115,25 +129,49 @@ class Server:
         while True:
             await asyncio.sleep(REVOKE_SECONDS)
             held = [(record, record.key) for record in self.running if record.key is not None]
-            keys, now = await file.current(), datetime.now(UTC)
+            try:
+                keys = await file.current()
+            except Exception:
+                logger.exception("the keys of running streams cannot be checked, and are checked again")
+                continue
+            now = datetime.now(UTC)
             dead = {record for record, key in held if keys.living(key.name, key.digest, now) is None}
             for record in dead & missing:
                 record.cancel("revoked")
             missing = dead
+
+    def _is_wanted(self, record: Record) -> bool:
+        """Return whether others wait for the place of a stream."""
+        return self.connections.is_crowded or self._engine.is_wanted(record.method)
 
     def drain(self) -> None:
         """Refuse new streams from now on. Running streams continue."""
         self._draining = True
         self._engine.budget.stop()
 
+    def end_streams(self) -> None:
+        """Cut the streams that still run, and responses that are not sent completely, because the server ends."""
+        for record in self.running:
+            record.cancel("shutdown")
+        self.connections.reset(only_unsent=True)
+
+    def reset_connections(self) -> None:
+        """Reset the connections of all clients (RST)."""
+        self.connections.reset()
+
     async def wait_idle(self) -> None:
         """Wait until no stream runs."""
         await self._engine.budget.wait_idle()
 
+    async def wait_sent(self) -> None:
+        """Wait until the last bytes of all responses are sent."""
+        await self.connections.wait_sent()
+
     async def _close(self) -> None:
         self.drain()
-        if self._cutting is not None:
-            await cancel(self._cutting)
+        for task in (self._cutting, self._watching):
+            if task is not None:
+                await cancel(task)
         for record in self.running:
             record.cancel("cancelled")
         with contextlib.suppress(TimeoutError):
@@ -149,20 +187,27 @@ class Server:
         """Return the current metrics of this process, for `/health` and `/metrics`."""
         engine = self._engine
         workers = engine.workers.state()
-        memory = await asyncio.to_thread(lambda: [memory_of(pid) for pid in (os.getpid(), *workers.pids)])
+        pids = (*workers.pids, *workers.download_pids)
+        memory = await asyncio.to_thread(lambda: [memory_of(pid) for pid in (os.getpid(), *pids)])
         return Sample(
             uptime=time.monotonic() - self._started,
             memory=memory[0],
             worker=workers.status,
-            workers=len(workers.pids),
+            workers=len(pids),
             worker_memory=Memory(sum(each.pss for each in memory[1:]), sum(each.uss for each in memory[1:])),
             streams=engine.running.streams,
             waiting=engine.waiting + workers.waiting,
             upstreams=engine.client.open_connections,
+            extractions=workers.extractions,
+            extractions_refused=workers.refused,
+            extractions_repeated=workers.reruns,
+            pages_extracted_to_download=workers.raws_apart,
             live_upstreams=engine.fanout.upstreams,
             live_cuts=engine.fanout.cuts,
             fallbacks=engine.delivery.fallbacks,
             refused=self.refusals.codes,
+            connections=len(self.connections),
+            connections_closed=dict(self.connections.closed),
             log_lines_dropped=dropped_lines(),
             threads=threading.active_count(),
             fds=len(os.listdir("/proc/self/fd")) - 1,  # minus the descriptor with which `listdir` reads the folder
@@ -174,3 +219,18 @@ class Server:
             loop_lag_p99=self._lag.percentile(99),
             ends=dict(engine.running.ends),
         )
+
+
+def _connections(engine: Engine, refusals: Refusals) -> Connections:
+    """Make the limits on the connections of this process. Their requests hold an eighth of the budget at most."""
+    settings, budget = engine.settings, engine.budget
+    return Connections(
+        total=places(settings.max_streams, descriptor_limit()),
+        each=settings.client_connections,
+        trusted=parse_networks(settings.trusted_proxies),
+        most_bytes=budget.total_bytes // 8,
+        hold=budget.try_keep,
+        give_back=budget.shrink,
+        stall_timeout=settings.stall_timeout,
+        refusals=refusals,
+    )

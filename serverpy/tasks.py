@@ -10,6 +10,9 @@ from serverpy.errors import ServerPYError, UpstreamFailed
 
 T = TypeVar("T")
 
+LOOKS = 4
+"""Looks of a `Stall` at the progress of its step, in each of its time limits."""
+
 
 async def cancel(task: asyncio.Task[Any]) -> None:
     """Cancel `task` and wait until it has ended. Does not raise the exception of the task."""
@@ -19,11 +22,16 @@ async def cancel(task: asyncio.Task[Any]) -> None:
 
 class Stall:
     """A context manager that limits the duration of each step in its block. A step lasts from `begin` to `end`. If a
-    step takes longer than `seconds`, the block is cancelled, and the context manager raises `TimeoutError`. All steps
-    share one timer; `asyncio.timeout` would need one for each."""
+    step takes longer than `seconds`, the block is cancelled, and the context manager raises `TimeoutError`. If there is
+    `progress`, the limit is on the time in which its number stays the same during a step, and is exceeded by a quarter
+    at most. All steps share one timer; `asyncio.timeout` would need one for each."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, progress: Callable[[], int] | None = None) -> None:
         self._seconds = seconds
+        self._progress = progress
+        self._look_seconds = seconds if progress is None else seconds / LOOKS
+        self._seen: int | None = None
+        self._moved = 0.0
         self._begun: float | None = None
         self._expired = False
         self._over = False
@@ -45,7 +53,7 @@ class Stall:
         assert task is not None
         self._task, self._cancelling = task, task.cancelling()
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(self._seconds, self._look)
+        self._timer = self._loop.call_later(self._look_seconds, self._look)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _where: object) -> None:
@@ -55,13 +63,22 @@ class Stall:
             raise TimeoutError("a step of this block took too long") from error
 
     def _look(self) -> None:
-        """End the block if the current step has taken too long. Otherwise check again at the time at which it would
-        have taken too long."""
-        waited = 0.0 if self._begun is None else self._loop.time() - self._begun
+        """End the block if the current step has taken too long. Otherwise check again later: without `progress` at the
+        time at which the step would have taken too long."""
+        now, waited = self._loop.time(), 0.0
+        if self._begun is not None:
+            waited = now - max(self._begun, self._last_move(now))
         if waited >= self._seconds:
             self.expire()
         else:
-            self._timer = self._loop.call_later(self._seconds - waited, self._look)
+            self._timer = self._loop.call_later(min(self._seconds - waited, self._look_seconds), self._look)
+
+    def _last_move(self, now: float) -> float:
+        """Return the time at which `progress` was seen to have changed."""
+        seen = None if self._progress is None else self._progress()
+        if seen != self._seen:
+            self._seen, self._moved = seen, now
+        return self._moved
 
 
 def spawn(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:

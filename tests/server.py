@@ -29,8 +29,8 @@ SETTLE_SECONDS = 15.0
 """Seconds within which the server must release everything that a request used. They are enough for a busy machine, but
 shorter than the timeouts of the fixture `server`, so that a stream which ends only by these timeouts is found as a
 leak."""
-WORKER_ALONE = 1
-"""Number of child processes of an idle server: only the worker."""
+YTDLP_PROCESS = "serverpy.ytdlp.main"
+"""The module that a yt-dlp process runs. An idle server may have such processes, but no other children."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,14 @@ class Server:
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def ytdlp_processes(self, role: str = "") -> list[psutil.Process]:
+        """Return the processes that run yt-dlp; with `role` "extract" or "download", only those."""
+        found = [(each, each.cmdline()) for each in self.children()]
+        return [each for each, line in found if YTDLP_PROCESS in line and (not role or role in line)]
+
     def worker(self) -> psutil.Process:
-        (worker,) = (each for each in self.children() if "serverpy.ytdlp.main" in each.cmdline())
+        """Return the process that extracts pages."""
+        (worker,) = self.ytdlp_processes("extract")
         return worker
 
     def settled(self) -> None:
@@ -111,7 +117,7 @@ class Server:
     def _left(self) -> dict[str, object]:
         health = self.health()
         left = {name: health[name] for name in ("streams", "waiting", "upstreams", "buffered_bytes")}
-        left |= {"budget": health["budget"]["used"], "children": max(0, health["children"] - WORKER_ALONE)}
+        left |= {"budget": health["budget"]["used"], "children": len(self.children()) - len(self.ytdlp_processes())}
         left |= {"answers of the site": answers_under_way(self.site)}
         return {name: number for name, number in left.items() if number}
 

@@ -53,6 +53,21 @@ def test_a_sweep_removes_the_directory_of_a_killed_process_but_not_that_of_a_run
     ours.remove()
 
 
+def test_a_private_directory_is_in_memory_if_no_folder_for_temporary_files_can_be_written_to() -> None:
+    """A process may not write any file if RLIMIT_FSIZE is 0, just as in a container with a read-only file system."""
+    program = (
+        "import resource\n"
+        "from serverpy.directories import IN_MEMORY, PrivateDirectory, sweep\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        f"sweep({PREFIX!r})\n"
+        f"directory = PrivateDirectory({PREFIX!r})\n"
+        "print(directory.path.parent == __import__('pathlib').Path(IN_MEMORY))\n"
+        "directory.remove()\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (ran.stdout, ran.stderr) == ("True\n", "")
+
+
 def test_a_sweep_does_not_follow_symbolic_links(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import inspect
 import json
 import logging
 import os
@@ -14,8 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serverpy.logs import WRITE_BYTES, JsonFormatter, StderrHandler, log_config
+from serverpy.logs import (
+    MALFORMED_REQUEST,
+    MESSAGE_LENGTH,
+    TRACEBACK_LENGTH,
+    WRITE_BYTES,
+    JsonFormatter,
+    MalformedRequests,
+    StderrHandler,
+    TextFormatter,
+    log_config,
+)
 from serverpy.settings import load_settings
 from tests.aio import wait_for
 from tests.wire import Exchange, request
@@ -36,12 +48,45 @@ def test_a_json_log_line_has_the_message_the_extra_fields_and_the_exception() ->
     assert read["time"].endswith("Z")
 
 
+@pytest.mark.parametrize("formatter", [TextFormatter("%(levelname)s %(message)s"), JsonFormatter()])
+def test_the_text_of_a_peer_in_a_log_line_is_escaped_and_cut(formatter: logging.Formatter) -> None:
+    """A client, a page or a media server must not write log lines of its own, nor move the cursor of a terminal."""
+    hostile = "x\r\nINFO forged\x1b[2J\u2028\u202e" + "y" * 100_000
+    try:
+        raise ValueError(hostile)
+    except ValueError:
+        record = logging.getLogger("a").makeRecord(
+            "a", logging.WARNING, "file", 1, "refused %s", (hostile,), sys.exc_info(), extra={"host": hostile}
+        )
+    line = formatter.format(record)
+    assert all(not each.startswith("INFO") and (each.isprintable() or not each) for each in line.split("\n"))
+    assert len(line) < 2 * MESSAGE_LENGTH + 2 * TRACEBACK_LENGTH
+    assert "refused x\\r\\nINFO forged" in line.replace("\\\\", "\\")
+
+
 def test_the_log_configuration_is_valid_for_text_and_json() -> None:
     for style in ("text", "json"):
         config = log_config(load_settings().log_level, style)
         assert config["handlers"]["stderr"]["formatter"] == style
         assert set(config["formatters"]) == {"text", "json"}
         assert config["root"]["level"] == "INFO"
+
+
+@pytest.mark.parametrize(("level", "lines"), [("info", ["WARNING"]), ("debug", ["DEBUG", "WARNING"])])
+def test_the_line_of_uvicorn_about_a_malformed_request_has_the_level_debug(level: str, lines: list[str]) -> None:
+    config = log_config(level, "text")
+    assert config["loggers"]["uvicorn.error"]["filters"] == ["malformed"]
+    logger = logging.getLogger("tests.malformed")
+    logger.setLevel(level.upper())
+    records = [
+        logger.makeRecord(logger.name, logging.WARNING, "file", 1, message, (), None)
+        for message in (MALFORMED_REQUEST, "another")
+    ]
+    assert [record.levelname for record in records if MalformedRequests().filter(record)] == lines
+
+
+def test_uvicorn_logs_a_malformed_request_with_the_text_that_the_filter_looks_for() -> None:
+    assert MALFORMED_REQUEST in inspect.getsource(HttpToolsProtocol.data_received)
 
 
 # Tests with a stderr that is slow, closed, or never read
@@ -178,6 +223,23 @@ def test_logging_to_a_closed_stderr_raises_no_error(monkeypatch: pytest.MonkeyPa
             handler.handle(logging.makeLogRecord({"msg": "unheard"}))
         handler.close()
         assert handler.dropped >= number
+
+
+def test_lines_that_a_full_disk_does_not_take_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        handler = StderrHandler()
+        for _ in range(100):
+            handler.handle(logging.makeLogRecord({"msg": "unheard"}))
+        handler.close()
+        assert handler.dropped >= 100  # also the lines that tell of dropped lines
+
+
+def test_a_line_after_the_end_of_the_log_is_dropped_and_starts_no_thread(stderr: Stderr) -> None:
+    """A thread that starts while the interpreter ends never runs, and whoever starts it waits for ever."""
+    stderr.handler.close()
+    stderr.logger.warning("too late")
+    assert (stderr.handler.dropped, stderr.handler._thread) == (1, None)
 
 
 def test_a_process_without_stderr_writes_no_log_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,8 +43,8 @@ def warm_up(server: Server) -> None:
 
 
 def pss(server: Server) -> int:
-    """Return the total PSS of the server and its worker in bytes."""
-    return memory_of(server.process.pid).pss + memory_of(server.worker().pid).pss
+    """Return the total PSS of the server and its yt-dlp processes in bytes."""
+    return sum(memory_of(pid).pss for pid in (server.process.pid, *(each.pid for each in server.ytdlp_processes())))
 
 
 @contextlib.contextmanager
@@ -64,6 +64,21 @@ def largest_pss_while_reading(server: Server, clients: list[Exchange]) -> int:
             client.read(length)
         seen.append(pss(server))
     return max(seen)
+
+
+def test_each_slow_client_of_a_merge_adds_less_memory_than_is_reserved_for_it(site: SampleSite) -> None:
+    page, count = "/page/hls-apart", 20
+    with serving(site, wait_seconds=60, profile="medium") as server:
+        warm_up(server)
+        assert server.get(page).complete
+        server.settled()
+        before = pss(server)
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(server.open(page, receive_bytes=SMALL_BUFFER)) for _ in range(count)]
+            largest = largest_pss_while_reading(server, clients)
+            health = server.health()
+            assert health["streams"] == count
+            assert (largest - before) / count <= health["budget"]["used"] / count <= 500_000
 
 
 @pytest.mark.parametrize(("method", "count", "limit"), [("relay", 40, 0.5 * MB), ("embedded", 12, 3 * MB)])
@@ -131,10 +146,10 @@ def ask_for_everything(server: Server, count: int) -> None:
 
 
 def figures_of(server: Server) -> dict[str, int]:
-    """Return the number of threads and file descriptors of the server and of its worker, the number of child processes,
-    and the bytes of the budget in use."""
-    worker = server.worker()
-    processes = {"server": psutil.Process(server.process.pid), "worker": worker}
+    """Return the number of threads and file descriptors of the server and of its yt-dlp processes, the number of child
+    processes, and the bytes of the budget in use."""
+    processes = {"server": psutil.Process(server.process.pid), "worker": server.worker()}
+    (processes["download process"],) = server.ytdlp_processes("download")
     figures = {f"threads of the {name}": each.num_threads() for name, each in processes.items()}
     figures |= {f"descriptors of the {name}": each.num_fds() for name, each in processes.items()}
     return {**figures, "children": len(server.children()), "budget": server.health()["budget"]["used"]}

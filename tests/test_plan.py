@@ -52,13 +52,20 @@ def capability(opener: str, method: str, nbytes: int, carries: Any, **fields: An
     )
 
 
+SEGMENTS = ("m3u8_native", "http_dash_segments")
 CAPABILITIES = Capabilities(
     openers=(
-        capability(
-            "relay", "relay", 100, lambda t: t.protocol in ("https", "m3u8_native"), seeks=True, starts_live=True
-        ),
+        capability("relay", "relay", 100, lambda t: t.protocol in ("https", *SEGMENTS), seeks=True, starts_live=True),
         capability(
             "weave", "relay", 400, lambda t: is_seekable(t) and t.ext in ("mp4", "m4a"), seeks=True, merges=True
+        ),
+        capability(
+            "merge",
+            "relay",
+            500,
+            lambda t: t.protocol in SEGMENTS and t.ext in ("mp4", "m4a"),
+            merges=True,
+            joins=lambda video, audio: video.protocol == audio.protocol,
         ),
         capability("embedded", "embedded", 300, lambda t: t.protocol != "rtmp"),
         capability("subprocess", "subprocess", 200, lambda t: True, automatic=False, extracts=True),
@@ -88,6 +95,8 @@ class Case:
 UNKNOWN = film("hls", 720, acodec="unknown", **HLS)
 """An HLS variant for which the playlist states no audio codec."""
 MUTE = replace(UNKNOWN, is_audio_apart=True)
+DASH = {"protocol": "http_dash_segments"}
+LANGUAGES = tuple(audio(name, language=name, **DASH) for name in ("fr-CA", "en", "de", "de-AT"))
 FILMS = audio(), track("720", 720), track("vp9", 720, ext="webm"), film("drm", 720, has_drm=True)
 
 CASES = [
@@ -102,12 +111,35 @@ CASES = [
     Case("the best that can be merged",
          (audio("low"), audio("best"), audio("opus", ext="webm"), track("720", 720), track("vp9", 2160, ext="webm")),
          ["weave:720+best"]),
-    Case("video and audio that cannot be merged", (audio(ext="webm"), track("vp9", 720, ext="webm")),
-         UnsupportedConversion),
+    Case("the audio of video and audio that cannot be merged", (audio(ext="webm"), track("vp9", 720, ext="webm")),
+         ["relay:audio"]),
     Case("an HLS variant without audio is not a film", (film("360", 360), audio("group", **HLS), MUTE),
-         ["relay:360"]),
-    Case("an HLS variant without audio is not chosen alone", (audio("group", **HLS), MUTE),
-         UnsupportedConversion),
+         ["merge:hls+group", "relay:360"]),
+    Case("an HLS variant without audio is merged with audio", (audio("group", **HLS), MUTE),
+         ["merge:hls+group", "relay:group"]),
+    Case("segments of greater height, then the film",
+         (audio(**DASH), film("360", 360), track("1080", 1080, **DASH)), ["merge:1080+audio", "relay:360"]),
+    Case("a film of the same height as segments, although it is not seekable",
+         (audio(**DASH), track("720v", 720, **DASH), film("hls", 720, **HLS)), ["relay:hls"]),
+    Case("files before segments of the same height",
+         (audio("a"), audio("da", **DASH), track("v", 720), track("dv", 720, **DASH)),
+         ["weave:v+a", "merge:dv+da"]),
+    Case("segments of greater height than files",
+         (audio("a"), audio("da", **DASH), track("v", 720), track("dv", 1080, **DASH)),
+         ["merge:dv+da", "weave:v+a", "relay:da"]),
+    Case("segments of different protocols are not merged",
+         (audio(**HLS), track("720", 720, **DASH)), ["relay:audio"]),
+    Case("segments and a file are not merged", (audio(), track("720", 720, **DASH)), ["relay:audio"]),
+    Case("segments of another container", (audio(ext="webm", **DASH), track("720", 720, ext="webm", **DASH)),
+         ["relay:audio"]),
+    Case("the best audio of segments", (*LANGUAGES, track("720", 720, **DASH)), ["merge:720+de-AT", "relay:de-AT"]),
+    Case("audio in a language", (*LANGUAGES, track("720", 720, **DASH)), ["merge:720+en", "relay:en"], {"lang": "en"}),
+    Case("audio in a region", (*LANGUAGES, track("720", 720, **DASH)),
+         ["merge:720+de-AT", "relay:de-AT"], {"lang": "de-at"}),
+    Case("audio in any region", (*LANGUAGES, track("720", 720, **DASH)),
+         ["merge:720+fr-CA", "relay:fr-CA"], {"lang": "fr"}),
+    Case("no audio in the language", (*LANGUAGES, track("720", 720, **DASH)),
+         ["merge:720+de-AT", "relay:de-AT"], {"lang": "it"}),
     Case("a variant of unknown audio codec is a film unless its audio is apart", (UNKNOWN,), ["relay:hls"]),
     Case("a variant of audio alone does not change that", (audio("variant", **HLS), UNKNOWN), ["relay:hls"]),
     Case("only DRM", (film("drm", 360, has_drm=True),), DrmProtected),
@@ -119,12 +151,48 @@ CASES = [
          UnsupportedConversion),
     Case("audio is not chosen alone if all video has DRM", (audio(), track("drm", 720, has_drm=True)), DrmProtected),
     Case("only formats that no opener carries", (film("rtmp", 360, protocol="rtmp"),), FormatNotFound),
+    Case("embedded gets the audio if it would have to merge", (audio(), track("720", 720)), ["embedded:audio"],
+         {"method": "embedded"}),
     Case("audio alone", (audio("low"), audio("best")), ["relay:best"]),
     Case("video alone", (track("mute", 360),), ["relay:mute"]),
     Case("a protocol that relay lacks goes to embedded", (film("ism", 360, protocol="ism"),), ["embedded:ism"]),
+    # Requests with `height`, `codec`, `lang` or `max_size`
+    Case("at most 1080 pixels", (film("1080", 1080), film("2160", 2160)), ["relay:1080"]),
+    Case("the lowest if all are higher", (film("1440", 1440), film("2160", 2160)), ["relay:1440"]),
+    Case("the height is the shorter side", (film("tall", 1920, width=1080), film("taller", 2560, width=1440)),
+         ["relay:tall"]),
+    Case("a height", (film("360", 360), film("720", 720)), ["relay:360"], {"height": 480}),
+    Case("the greatest height", (film("1080", 1080), film("2160", 2160)), ["relay:2160"], {"height": "max"}),
+    Case("h264 among equal heights", (film("h264", 720, vcodec="avc1.64001f"), film("av1", 720, vcodec="av01.0")),
+         ["relay:h264"]),
+    Case("a codec", (film("av1", 720, vcodec="av01.0.05M.08"), film("h264", 720)), ["relay:av1"], {"codec": "av1"}),
+    Case("any codec", (film("h264", 720), film("av1", 720, vcodec="av01.0.05M.08")), ["relay:av1"], {"codec": "any"}),
+    Case("a codec does not outweigh the height", (film("vp9", 360, vcodec="vp9"), film("h264", 720)), ["relay:h264"],
+         {"codec": "vp9"}),
+    Case("a language", (audio("de", language="de"), audio("en", language="en"), track("720", 720)),
+         ["weave:720+de"],
+         {"lang": "de"}),
+    Case("a narrower language", (film("en", 720, language="en-GB"), film("fr", 720, language="fr")), ["relay:en"],
+         {"lang": "EN"}),
+    Case("without a language the last audio",
+         (audio("de", language="de"), audio("en", language="en"), track("720", 720)), ["weave:720+en"]),
+    Case("a language that the page lacks", (film("en", 720, language="en"),), ["relay:en"], {"lang": "de"}),
+    Case("a language if the page states none", (film("720", 720),), ["relay:720"], {"lang": "de"}),
+    Case("a size", (film("360", 360, size=10), film("720", 720, size=30)), ["relay:360"], {"max_size": 20}),
+    Case("a size by the bitrate", (film("360", 360, bitrate=8.0), film("720", 720, bitrate=16.0)), ["relay:360"],
+         {"max_size": 12_000}, duration=10),
+    Case("a size that a pair exceeds", (audio(size=15), film("360", 360, size=10), track("720", 720, size=15)),
+         ["relay:360"], {"max_size": 20}),
+    Case("a size that nothing fits", (film("360", 360, size=30),), TooLarge, {"max_size": 20}),
+    Case("an unknown size fits no limit", (film("360", 360),), TooLarge, {"max_size": 20}),
+    Case("limits have no effect on a format", FILMS, ["relay:vp9"], {"format": "vp9", "height": 100, "lang": "de"}),
     # Requests with `format`
     Case("a format id", FILMS, ["relay:vp9"], {"format": "vp9"}),
     Case("a selector", FILMS, ["weave:720+audio"], {"format": "bv+ba", "selection": ("720", "audio")}),
+    Case("selected segments", (audio(**DASH), track("720", 720, **DASH)), ["merge:720+audio"],
+         {"format": "bv+ba", "selection": ("720", "audio")}),
+    Case("segments and a file are selected", (audio(), track("720", 720, **DASH)), UnsupportedConversion,
+         {"format": "bv+ba", "selection": ("720", "audio")}),
     Case("audio before video", FILMS, ["weave:720+audio"], {"format": "ba+bv", "selection": ("audio", "720")}),
     Case("a pair that cannot be merged", FILMS, UnsupportedConversion, {"format": "x", "selection": ("vp9", "audio")}),
     Case("two videos", FILMS, UnsupportedConversion, {"format": "x", "selection": ("720", "720")}),
@@ -185,7 +253,7 @@ def test_a_request_gets_the_plans_or_the_error_that_the_table_states(case: Case)
     request = StreamRequest(url="https://example.com", **case.request)
     page = media(*case.tracks, duration=case.duration)
     if isinstance(case.expected, list):
-        found = [plan for plan in planned(page, request) if plan.after is After.UNOPENABLE]
+        found = [plan for plan in planned(page, request) if plan.after in (After.UNOPENABLE, After.UNMERGEABLE)]
         assert [f"{plan.opener}:{'+'.join(track.id for track in plan.tracks)}" for plan in found] == case.expected
     else:
         with pytest.raises(case.expected):
@@ -233,7 +301,7 @@ def test_yt_dlp_chooses_the_tracks_only_if_the_request_has_a_selector_and_no_tra
         ({"item": 0}, InvalidParameter),
     ],
 )
-def test_a_request_that_is_invalid_for_any_media_raises_an_error(
+def test_a_request_that_is_invalid_for_every_media_raises_an_error(
     fields: dict[str, Any], error: type[ServerPYError]
 ) -> None:
     with pytest.raises(error):

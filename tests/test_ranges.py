@@ -38,7 +38,11 @@ DATE = "Mon, 01 Jan 2024 00:00:00 GMT"
         ("bytes=,1-2,", ByteRange(1, 2)),
         ("bytes=007-8", ByteRange(7, 8)),
         ("bytes=0-18446744073709551615", ByteRange(0, LARGEST)),
-        (f"bytes=-{'9' * 500}", ByteRange(None, LARGEST)),
+        (f"bytes=-{ENDLESS}", ByteRange(None, LARGEST)),
+        (f"bytes={ENDLESS}-", ByteRange(LARGEST, None)),
+        (f"bytes=1-{ENDLESS}", ByteRange(1, LARGEST)),
+        (f"bytes={'0' * 5000}5-{'0' * 6000}9", ByteRange(5, 9)),
+        ("bytes=\t1-2\t,", ByteRange(1, 2)),
         ("bytes=-0", ByteRange(None, 0)),
     ],
 )
@@ -52,6 +56,7 @@ def test_a_range_header_with_one_range_is_parsed(header: str, expected: ByteRang
         *(None, "", "bytes", "items=0-1", "seconds=1-2"),
         *("bytes=0-1,3-4", "bytes=0-1, 5-", "bytes=0-1,-1", "bytes=0-5,3-9", "bytes=0-,5-", "bytes=-1,-2"),
         *("bytes=", "bytes=-", "bytes=,", "bytes=x", "bytes=1", "bytes=1-x", "bytes=0x1-2", "bytes=1 -2"),
+        *("bytes =0-1", " bytes=0-1", "bytes\t=0-1", "bytes=0-1\xa0", "bytes=\x850-1", "bytes=+0-1", "bytes:0-1"),
         *("bytes=9-2", "bytes=--5", "bytes=-5--1", "bytes=-1-5", "bytes=1-2-3", "bytes=٣-٤", "bytes=0-1,x"),
     ],
 )

@@ -256,6 +256,16 @@ def test_each_invalid_setting_is_reported_in_one_line_that_names_its_source(
         ("proxy", "https://host:1"),
         ("proxy", "http://host:99999"),
         ("rate_limit", "lots"),
+        ("rate_limit", "1/minute;1/minute"),
+        ("rate_limit", "2/minute;1 per 60 seconds"),
+        ("rate_limit", "0/minute"),
+        ("rate_limit", "3 per 0 seconds"),
+        ("rate_limit", "1/367 days"),
+        ("rate_limit", "1/9999999999999years"),
+        ("rate_limit", "9" * 10 + "/minute"),
+        ("rate_limit", "9" * 6000 + "/minute"),
+        ("rate_limit", "\u0661/minute"),
+        ("max_bytes", "9" * 5000),
         ("source_address", "example.org"),
         ("ca_file", "/nowhere.pem"),
         ("cookies_file", "/"),
@@ -263,6 +273,7 @@ def test_each_invalid_setting_is_reported_in_one_line_that_names_its_source(
         ("link_secret", f"{SECRET},short"),
         ("link_secret", [f"{SECRET} with blanks"]),
         *(("root_path", path) for path in ("media", "/a//b", "/a b", "/a?b", "//", "http://a/")),
+        *(("root_path", path) for path in ("/../x", "/.", "/a/..", "/a/./b")),
         ("max_bytes", "0"),
         ("max_duration", "-1"),
         ("log_level", "loud"),
@@ -272,6 +283,17 @@ def test_each_invalid_setting_is_reported_in_one_line_that_names_its_source(
 )
 def test_an_invalid_value_of_a_setting_is_refused(name: str, value: object) -> None:
     assert [line.partition(":")[0] for line in faults(**{name: value})] == [name.upper()]
+
+
+def test_the_longest_and_the_shortest_rate_are_accepted() -> None:
+    for rate in ("1/second", "999999999/366 days", "1/year;1/month;1/day", "1 per 2 hours; 10/day"):
+        assert load_settings(rate_limit=rate).rate_limit == rate
+    assert load_settings(root_path="/..a/.b/c..").root_path == "/..a/.b/c.."
+
+
+def test_the_message_about_an_empty_host_does_not_speak_of_items() -> None:
+    assert faults(host="") == ["HOST: must be one word without commas or spaces, and not empty"]
+    assert faults(allow_networks=("a b",))[0].startswith("ALLOW_NETWORKS: each item must be one word")
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:

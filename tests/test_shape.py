@@ -18,8 +18,8 @@ EVERYWHERE = "errors extras options tasks single_flight ranges validators contai
 pass to each other."""
 
 LOW = "access.grant memory net"
-CONTRACTS = f"plan body extraction {LOW}"
-UPPER = f"access streaming media settings metrics locks directories running info {CONTRACTS}"
+CONTRACTS = f"plan default_choice body extraction {LOW}"
+UPPER = f"parent access streaming media settings metrics locks directories running info {CONTRACTS}"
 
 MAY_IMPORT: dict[str, str] = {
     "errors": "",
@@ -33,10 +33,13 @@ MAY_IMPORT: dict[str, str] = {
     "aes": "",
     "logs": "",
     "environment": "",
+    "parent": "",
+    "processes": "",
     "extraction.values": "",
     "extraction.choice": "",
     "extraction.error_text": "",
     "extraction.sites": "",
+    "extraction.selectors": "",
     "net.ports": "",
     "locks": "",
     "directories": "locks",
@@ -51,20 +54,26 @@ MAY_IMPORT: dict[str, str] = {
     "settings": "memory.profile net.ports extraction.sites",
     "memory": "",
     "net": "net memory.room",
-    "extraction": "access.grant environment directories net memory",
-    "plan": "extraction.choice",
+    "extraction": "access.grant environment directories processes net memory",
+    "default_choice": "",
+    "plan": "default_choice extraction.choice",
     "running": "access.key plan",
+    "slow_clients": "running",
     "fallback": "plan",
-    "info": "plan",
+    "info": "default_choice plan",
     "body": "access.grant plan memory",
-    "ytdlp": "aes logs net memory.heap extraction.messages extraction.sites extraction.error_text",
+    "ytdlp": "aes logs parent net memory.heap extraction.messages extraction.sites extraction.selectors "
+    "extraction.error_text",
     "media": CONTRACTS,
     "media.mp4.boxes": "",
     "media.mp4.durations": "media.mp4.boxes",
-    "streaming": f"aes environment directories media.mp4.durations {CONTRACTS}",
+    "streaming": f"aes environment directories processes media.mp4.durations {CONTRACTS}",
+    "streaming.segments.merge": f"media {CONTRACTS}",
+    "streaming.segments.known_lengths": f"media {CONTRACTS}",
+    "streaming.segments.side": f"media.mp4 {CONTRACTS}",
     "delivery": f"running fallback {CONTRACTS}",
     "engine": f"delivery {UPPER}",
-    "server": f"engine logs {UPPER}",
+    "server": f"engine logs slow_clients {UPPER}",
     "api": f"server delivery preconditions {UPPER}",
     "app": f"api server engine delivery logs {UPPER}",
     "cli": f"app api server engine delivery logs {UPPER}",
@@ -116,7 +125,7 @@ def key_of(name: str) -> str | None:
 
 
 def forbidden_imports(name: str, tree: ast.Module) -> list[str]:
-    """Return the imports of the module `name` that the table does not allow."""
+    """Return the imports of the module `name` that MAY_IMPORT does not allow."""
     key = key_of(name)
     assert key is not None, f"serverpy.{name} has no row in MAY_IMPORT"
     own = name.partition(".")[0]

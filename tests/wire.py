@@ -61,6 +61,7 @@ class Exchange:
         self.complete = False
         self.ended = False
         """Whether no more bytes will arrive: the response is complete, or the connection was closed or reset."""
+        self.was_reset = False
         try:
             self._socket.connect(address)
             self.send(request)
@@ -120,11 +121,22 @@ class Exchange:
             self.status, self.headers, bytes(self.body), self.complete, round(time.monotonic() - self._begun, 3)
         )
 
+    def shutdown_writing(self) -> None:
+        """Send FIN, and keep the connection open for the response."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def everything(self) -> bytes:
+        """Return all bytes until the connection ends, unparsed. The responses of several requests may be among them."""
+        data = bytearray()
+        while piece := self._socket.recv(READ_BYTES):
+            data += piece
+        return bytes(data)
+
     def _receive(self) -> None:
         try:
             data = self._socket.recv(READ_BYTES)
         except ConnectionResetError:
-            data = b""
+            data, self.was_reset = b"", True
         if data:
             self._parser.feed_data(data)
         else:

@@ -78,9 +78,9 @@ def network_of(address: str) -> str:
 
 def client_of(peer: str, fields: Fields, trusted: Sequence[Network] = ()) -> Client:
     """Return the client of a request. `peer` is the address at the other end of the connection, `fields` are the header
-    fields of the request, and `trusted` are the networks of the proxies whose X-Forwarded-For and X-Forwarded-Proto are
-    used. The client is local only if `peer` is a loopback address, no field shows that the request passed a proxy, and
-    Host is an IP literal or `localhost`."""
+    fields of the request, and `trusted` are the networks of the proxies whose X-Forwarded-* fields are used. The client
+    is local only if `peer` is a loopback address, no field shows that the request passed a proxy, and Host is an IP
+    literal or `localhost`."""
     host, is_proxied = b"", False
     for name, value in fields:
         if name == b"host":

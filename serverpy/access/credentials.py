@@ -53,13 +53,15 @@ def is_secret(secret: bytes) -> bool:
 
 
 def _shown(values: list[bytes]) -> Credentials:
+    if len(values) > 1:
+        raise KeyInvalid("The request has more than one Authorization header: send one.")
     scheme, _, rest = values[0].strip().partition(b" ")
     kind, secret = scheme.lower(), rest.strip()
     if kind == b"basic":
         secret = _password(secret)
     elif kind not in (b"bearer", b"api-key"):
         raise KeyInvalid(MALFORMED)
-    if len(values) > 1 or not is_secret(secret):
+    if not is_secret(secret):
         raise KeyInvalid(MALFORMED)
     return Credentials(secret=secret, are_ambient=kind == b"basic")
 

@@ -75,7 +75,7 @@ class Gate:
             except SessionOver as error:
                 over = error  # browsers send the cookie even to routes that need no key
         if key is None and need in _AMBIENT:  # pages of other sites could use the rights of the browser's address
-            self.check_origin(fields)
+            self.check_origin(client, fields)
         caller = Caller(client, key)
         refused = refusal(need, caller, self.policy)
         if refused is not None:
@@ -87,15 +87,18 @@ class Gate:
         seconds. Raises `KeyInvalid` if the key is unknown or expired, `RateLimited` if the client's network has sent
         too many invalid keys, `KeyForbids` if the client's address, proxy or origin is not allowed."""
         self._check_way(client)
-        self.check_origin(fields)
-        keys = Keys() if self.keys is None else await self.keys.current()
+        self.check_origin(client, fields)
+        if self.keys is None:
+            raise KeyInvalid("This server has no API keys, so nobody can log in: its operator can set API_KEYS_FILE.")
+        keys = await self.keys.current()
         key = self._accept(keys.find(secret) if is_secret(secret) else None, client)
-        expires = expiry_of(key, time.time())
-        return sign((await self._session_secrets())[0], key, expires), max(1, expires - int(time.time()))
+        now = time.time()
+        expires = expiry_of(key, now)
+        return sign((await self._session_secrets())[0], key, expires), max(1, expires - int(now))
 
-    def check_origin(self, fields: Fields) -> None:
+    def check_origin(self, client: Client, fields: Fields) -> None:
         """Check that no page of another origin sent the request. Raises `KeyForbids` if one did."""
-        if is_of_other_origin(fields, self._own_hosts):
+        if is_of_other_origin(fields, self._own_hosts, by_trusted_proxy=client.is_trusted):
             raise KeyForbids("Cross-origin request refused: send this request from this server's own page.")
 
     async def living(self, name: str, digest: bytes) -> Key | None:
@@ -134,7 +137,7 @@ class Gate:
             key = await self._key_of_session(keys, credentials.session or b"")
             _check_address(key, client)
         if credentials.are_ambient and method not in _SAFE:
-            self.check_origin(fields)
+            self.check_origin(client, fields)
         return key
 
     async def _key_of_session(self, keys: Keys, cookie: bytes) -> Key:
@@ -161,5 +164,11 @@ class Gate:
 
 
 def _check_address(key: Key, client: Client) -> None:
-    if not key.allows_address(client.address if client.is_known else ""):
-        raise KeyForbids("This API key may not be used from this client address.")
+    if key.allows_address(client.address if client.is_known else ""):
+        return
+    if client.is_proxied and not client.is_known:
+        raise KeyForbids(
+            "This API key may only be used from certain addresses, and the server does not know the address of the "
+            "client behind the proxy: its operator can list the proxy in TRUSTED_PROXIES."
+        )
+    raise KeyForbids("This API key may not be used from this client address.")

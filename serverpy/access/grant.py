@@ -59,7 +59,8 @@ class Grant:
 
     def spend(self, nbytes: int) -> None:
         """Count `nbytes` that the caller is about to send to the client. Raises `QuotaExceeded` if they exceed the
-        daily quota of the key, or the limit of the signed link. The caller must then not send them."""
+        daily quota of the key, or the limit of the signed link. The caller may then send only the first of them, as
+        many as the attribute `left` of the error states."""
 
     def headers(self) -> Headers:
         """Return the header fields that tell the client the state of its rate limit, such as `RateLimit-Remaining`.

@@ -1,4 +1,4 @@
-"""The API key: its name, its digest and its rights, as an immutable value. Pure."""
+"""The API key: its name, its digest and its rights, as an immutable value."""
 
 from __future__ import annotations
 

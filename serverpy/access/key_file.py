@@ -16,6 +16,7 @@ from serverpy.access.key import Key
 from serverpy.access.keys import Keys, digest_of, format_key, new_secret, parse_keys
 from serverpy.errors import ConfigurationError
 from serverpy.locks import wait_for_lock
+from serverpy.tasks import spawn
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +39,25 @@ class KeyFile:
         self._stamp = _stamp_of(path)
         self._keys = load(path)
         self._looked = time.monotonic()
+        self._looking: asyncio.Task[None] | None = None
         _warn(self._keys)
 
     async def current(self) -> Keys:
-        """Return the keys. First checks in a thread whether the file has changed, at most once in CHECK_SECONDS."""
+        """Return the keys. First checks in a thread whether the file has changed, at most once in CHECK_SECONDS.
+        Concurrent callers wait for the same check."""
         now = time.monotonic()
-        if now - self._looked >= CHECK_SECONDS:
-            self._looked = now  # set before the check, so that concurrent callers neither start another nor wait
-            await asyncio.to_thread(self._look)
+        if self._looking is None and now - self._looked >= CHECK_SECONDS:
+            self._looked = now
+            self._looking = spawn(self._look_in_thread(), name="check the keys file")
+        if self._looking is not None:
+            await asyncio.shield(self._looking)
         return self._keys
+
+    async def _look_in_thread(self) -> None:
+        try:
+            await asyncio.to_thread(self._look)
+        finally:
+            self._looking = None
 
     def _look(self) -> None:
         stamp = _stamp_of(self.path)
@@ -121,11 +132,17 @@ def revoke(path: Path, name: str) -> None:
 
 
 def _without_table(text: str, header: str) -> str:
-    """Return the TOML `text` without the table that begins with the line `header`."""
-    kept, inside = [], False
+    """Return the TOML `text` without the table that begins with the line `header`. The comment lines directly above the
+    next table belong to that table."""
+    kept: list[str] = []
+    comments: list[str] = []
+    inside = False
     for line in text.splitlines(keepends=True):
-        if line.lstrip().startswith("["):
+        start = line.lstrip()[:1]
+        if start == "[":
             inside = line.partition("#")[0].strip() == header
+            kept += [] if inside else comments
+        comments = [*comments, line] if inside and start == "#" else []
         if not inside:
             kept.append(line)
     return "".join(kept)
@@ -149,6 +166,8 @@ def _parsed(path: Path, content: bytes) -> Keys:
     except ConfigurationError as error:
         lines = (f"API_KEYS_FILE: {path}: {line}" for line in str(error).splitlines())
         raise ConfigurationError("\n".join(lines)) from None
+    except (ValueError, RecursionError):  # of the parsers of TOML and JSON
+        raise ConfigurationError(f"API_KEYS_FILE: {path}: nested too deeply, or a number has too many digits") from None
 
 
 def _refuse_cobalt(path: Path, text: str) -> None:

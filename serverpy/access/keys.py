@@ -90,6 +90,8 @@ def parse_keys(text: str) -> Keys:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"not valid TOML: {error}") from None
+    except ValueError:  # of `int`
+        raise ConfigurationError("not valid TOML: a number has too many digits") from None
     tables = content.pop("keys", {})
     if content:
         raise ConfigurationError("only tables [keys.NAME] are allowed: remove all other entries")
@@ -183,17 +185,24 @@ def _bytes(value: object) -> int:
 
 
 def _words(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value:
-        raise ValueError("must be an array with at least one item; omit the field to allow all")
-    if not all(isinstance(item, str) and _WORD.fullmatch(item) for item in value):
+    if isinstance(value, list) and not value:
+        raise ValueError("must have at least one item; leave it out to allow all")
+    if not isinstance(value, list) or not all(isinstance(item, str) and _WORD.fullmatch(item) for item in value):
         raise ValueError("must be an array of strings without spaces and commas")
     return tuple(value)
+
+
+def _sites(value: object) -> tuple[str, ...]:
+    words = _words(value)
+    if "all" in map(str.lower, words):
+        raise ValueError("must contain names of yt-dlp extractors; leave it out to allow all sites")
+    return words
 
 
 def _methods(value: object) -> tuple[str, ...]:
     words = _words(value)
     if not set(words) <= set(_METHODS):
-        raise ValueError(f"must be an array of streaming methods: {', '.join(_METHODS)}")
+        raise ValueError(f"must contain only streaming methods: {', '.join(_METHODS)}")
     return words
 
 
@@ -201,7 +210,7 @@ def _networks(value: object) -> tuple[Network, ...]:
     try:
         return parse_networks(_words(value))
     except ValueError:
-        raise ValueError("must be an array of IP addresses or networks such as 10.0.0.0/8") from None
+        raise ValueError("must contain only IP addresses, or networks such as 10.0.0.0/8") from None
 
 
 _FIELDS: Mapping[str, Callable[[Any], object]] = {
@@ -211,7 +220,7 @@ _FIELDS: Mapping[str, Callable[[Any], object]] = {
     "rate": _rate,
     "streams": _count,
     "bytes_per_day": _bytes,
-    "sites": _words,
+    "sites": _sites,
     "methods": _methods,
     "networks": _networks,
 }

@@ -122,15 +122,19 @@ class ClientGrant(Grant):
             self._limits.streams.leave(self._place)
 
     def spend(self, nbytes: int) -> None:
-        if self._quota is not None and not self._limits.quotas.spend(self._payer, self._quota, nbytes):
-            raise self._quota_exceeded()
+        if self._quota is None:
+            return
+        fitting = self._limits.quotas.spend(self._payer, self._quota, nbytes)
+        if fitting < nbytes:
+            raise self._quota_exceeded(fitting)
 
     def headers(self) -> Headers:
         return () if self._allowance is None else self._allowance.headers
 
-    def _quota_exceeded(self) -> QuotaExceeded:
+    def _quota_exceeded(self, left: int = 0) -> QuotaExceeded:
         seconds = int(self._limits.quotas.seconds_left()) + 1
         return QuotaExceeded(
             f"The quota of this API key is used up: {self._quota} bytes a day. Try again after midnight UTC.",
             seconds,
+            left=left,
         )

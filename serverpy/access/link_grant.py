@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 
 from serverpy.access.grant import Grant
 from serverpy.access.key import Key
+from serverpy.errors import QuotaExceeded
 
 
 class LinkGrant(Grant):
@@ -41,6 +42,10 @@ class LinkGrant(Grant):
         self._base.leave()
 
     def spend(self, nbytes: int) -> None:
-        if self._spend is not None:
-            self._spend(nbytes)
+        try:
+            if self._spend is not None:
+                self._spend(nbytes)
+        except QuotaExceeded as error:
+            self._base.spend(error.left)
+            raise
         self._base.spend(nbytes)

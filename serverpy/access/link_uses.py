@@ -81,14 +81,14 @@ class LinkUses:
 
     def spend(self, link: Link, account: str, nbytes: int) -> None:
         """Count `nbytes` that are about to be sent. Raises `QuotaExceeded` if the link allows fewer bytes. The caller
-        must then not send them, and the bytes of the link count as used up."""
+        may then send only the first of them, as many as the attribute `left` of the error states."""
         if link.max_bytes is None:
             return
         count = self._count(link, account)
-        if count.nbytes + nbytes > link.max_bytes:
-            count.nbytes = link.max_bytes
-            raise QuotaExceeded("All bytes that this link allows have been sent: ask for a new link.")
-        count.nbytes += nbytes
+        fitting = min(nbytes, link.max_bytes - count.nbytes)
+        count.nbytes += fitting
+        if fitting < nbytes:
+            raise QuotaExceeded("All bytes that this link allows have been sent: ask for a new link.", left=fitting)
 
     def _count(self, link: Link, account: str) -> _Count:
         """Return the counters of `link`. Creates counters of zero if there are none. Raises `Busy` if too many links

@@ -12,13 +12,14 @@ from urllib.parse import urlsplit
 from serverpy.access.clients import Fields
 
 _OWN_SITES = (b"same-origin", b"none")
-_OF_ORIGIN = (b"host", b"origin", b"sec-fetch-site")
+_OF_ORIGIN = (b"host", b"origin", b"sec-fetch-site", b"x-forwarded-host")
 
 
-def is_of_other_origin(fields: Fields, own_hosts: Collection[str] = ()) -> bool:
+def is_of_other_origin(fields: Fields, own_hosts: Collection[str] = (), *, by_trusted_proxy: bool = False) -> bool:
     """Return whether the header fields show that a page of another origin sent the request. Clients other than browsers
     send neither Sec-Fetch-Site nor Origin. Over plain HTTP, browsers send no Sec-Fetch-Site. `own_hosts` are the host
-    names of this server, because a proxy may have replaced the Host field."""
+    names of this server, because a proxy may have replaced the Host field. `by_trusted_proxy` states that a trusted
+    proxy sent the request; then X-Forwarded-Host also contains a host name of this server."""
     values = {name: value for name, value in fields if name in _OF_ORIGIN}
     site = values.get(b"sec-fetch-site")
     if site is not None:
@@ -26,10 +27,12 @@ def is_of_other_origin(fields: Fields, own_hosts: Collection[str] = ()) -> bool:
     origin = values.get(b"origin")
     if origin is None:
         return False
+    own = {values.get(b"host", b"").lower()}
+    if by_trusted_proxy:
+        own.add(values.get(b"x-forwarded-host", b"").partition(b",")[0].strip().lower())
     try:
         parts = urlsplit(origin.decode("latin-1"))
-        return parts.netloc.lower() != values.get(b"host", b"").decode("latin-1").lower() and (
-            parts.hostname not in own_hosts
-        )
+        netloc = parts.netloc.lower()
+        return (not netloc or netloc.encode("latin-1") not in own) and parts.hostname not in own_hosts
     except ValueError:
         return True

@@ -27,14 +27,13 @@ class Quotas:
         self._begin_day()
         return self._spent.get(account, 0) >= quota
 
-    def spend(self, account: str, quota: int, nbytes: int) -> bool:
-        """Count `nbytes` that the server is about to send to `account`. Returns False if the account would then exceed
-        `quota`. In that case the whole quota counts as used up, so that later requests are refused at once instead of
-        getting only the few bytes that are left."""
+    def spend(self, account: str, quota: int, nbytes: int) -> int:
+        """Count `nbytes` that the server is about to send to `account`. Returns how many of them fit into `quota`."""
         self._begin_day()
-        spent = self._spent.get(account, 0) + nbytes
-        self._spent[account] = min(spent, quota)
-        return spent <= quota
+        spent = self._spent.get(account, 0)
+        fitting = max(0, min(nbytes, quota - spent))
+        self._spent[account] = spent + fitting
+        return fitting
 
     def seconds_left(self) -> float:
         """Return the seconds until midnight UTC."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from serverpy.errors import (
+    HeadersTooLarge,
     HostUnknown,
     KeyForbids,
     KeyInvalid,
@@ -14,9 +15,13 @@ from serverpy.errors import (
     QuotaExceeded,
     RateLimited,
     ServerPYError,
+    UrlTooLong,
 )
 
-_COUNTED = (HostUnknown, KeyForbids, KeyInvalid, KeyRequired, LinkExpired, LinkInvalid, QuotaExceeded, RateLimited)
+_COUNTED = (
+    *(HeadersTooLarge, HostUnknown, KeyForbids, KeyInvalid, KeyRequired),
+    *(LinkExpired, LinkInvalid, QuotaExceeded, RateLimited, UrlTooLong),
+)
 
 
 class Refusals:

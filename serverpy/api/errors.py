@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from serverpy.api.problems import document, problem, render
-from serverpy.errors import InvalidParameter, ServerPYError
+from serverpy.api.query import fault_of
+from serverpy.errors import ServerPYError
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -27,9 +28,7 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    name = first["loc"][-1] if first["loc"] else "request"
-    return problem(InvalidParameter(f"`{name}`: {first['msg']}."))
+    return problem(fault_of(error.errors()[0]))
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:

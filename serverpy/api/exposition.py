@@ -17,22 +17,28 @@ HELP = {
     "uptime": ("serverpy_uptime_seconds", "Seconds since this process started."),
     "memory.pss": ("serverpy_memory_pss_bytes", "Proportional set size of this process."),
     "memory.uss": ("serverpy_memory_uss_bytes", "Unique set size of this process."),
-    "worker_memory.pss": ("serverpy_worker_memory_pss_bytes", "Proportional set size of the yt-dlp worker."),
-    "worker_memory.uss": ("serverpy_worker_memory_uss_bytes", "Unique set size of the yt-dlp worker."),
+    "worker_memory.pss": ("serverpy_worker_memory_pss_bytes", "Proportional set size of the yt-dlp processes."),
+    "worker_memory.uss": ("serverpy_worker_memory_uss_bytes", "Unique set size of the yt-dlp processes."),
     "workers": (
         "serverpy_workers",
-        "Processes that run yt-dlp: 0 after an idle worker was stopped, more than 1 while one is being replaced.",
+        "Processes that run yt-dlp: one that extracts, one that downloads, and those that are being replaced; 0 after "
+        "the idle ones were stopped.",
     ),
     "streams": ("serverpy_streams", "Streams that are running or being opened."),
     "waiting": ("serverpy_waiting", "Requests that wait for a free place or for memory."),
+    "connections": ("serverpy_connections", "Connections of clients."),
     "upstreams": ("serverpy_upstreams", "Connections to media servers that the relay method uses."),
+    "extractions": ("serverpy_extractions", "Extractions under way, at most MAX_EXTRACTIONS."),
     "live_upstreams": (
         "serverpy_live_upstreams",
         "Upstreams of live streams. All clients of a live stream share one upstream.",
     ),
     "threads": ("serverpy_threads", "Threads of this process."),
     "fds": ("serverpy_fds", "Open file descriptors of this process."),
-    "children": ("serverpy_children", "Child processes of this process and their descendants, including the worker."),
+    "children": (
+        "serverpy_children",
+        "Child processes of this process and their descendants, including yt-dlp's.",
+    ),
     "buffered_bytes": (
         "serverpy_buffered_bytes",
         "Bytes in the pipes of the embedded and subprocess methods, and in the filtering proxy.",
@@ -47,6 +53,18 @@ HELP = {
 }
 """The gauges: maps the name of each field of `Sample` to the Prometheus name and the help text."""
 COUNTERS = {
+    "extractions_refused": (
+        "serverpy_extractions_refused",
+        "Extractions that found no place among MAX_EXTRACTIONS in time, in all, for their client or for their host.",
+    ),
+    "extractions_repeated": (
+        "serverpy_extractions_repeated",
+        "Extractions that were repeated in a process of their own, because their process ended or its memory was full.",
+    ),
+    "pages_extracted_to_download": (
+        "serverpy_pages_extracted_to_download",
+        "Pages that the download process had to extract once more, because their data could not be handed over.",
+    ),
     "live_cuts": ("serverpy_live_cuts", "Clients whose connection was cut because they fell behind a live stream."),
     "fallbacks": (
         "serverpy_fallbacks",
@@ -59,6 +77,13 @@ COUNTERS = {
 }
 """The counters without labels: maps the name of each field of `Sample` to the Prometheus name and the help text."""
 LABELLED = {
+    "connections_closed": (
+        "serverpy_connections_closed",
+        "Connections of clients that were refused or closed: more than CLIENT_CONNECTIONS (client) or than the server "
+        "has places for (all, replaced), without memory for their requests (memory, pipelined), or too slow to send a "
+        "request (late) or to read a response (unread).",
+        "reason",
+    ),
     "refused": (
         "serverpy_refused",
         "Requests and streams that were refused because of their key, link, limit or Host, by error code.",

@@ -70,8 +70,8 @@ class Health(BaseModel):
     uptime: float = Field(description="Seconds since the server process started.")
     memory: ProcessMemory
     worker: Literal["starting", "running", "stopped"] = Field(
-        description="State of the yt-dlp worker process. `stopped`: the server has stopped the idle worker, and "
-        "starts another when a request needs it."
+        description="State of the yt-dlp process that extracts pages. `stopped`: the server has stopped the idle "
+        "process, and starts another when a request needs it."
     )
     streams: int
     waiting: int

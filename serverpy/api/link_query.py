@@ -8,16 +8,17 @@ from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import quote
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from serverpy.access.key import Key
 from serverpy.access.links import DIGEST_BYTES, Link, pack_network
 from serverpy.api.filenames import path_name
 from serverpy.api.query import StreamQuery, invalid_parameter
 from serverpy.errors import InvalidParameter
+from serverpy.extraction.selectors import check_selector
 from serverpy.net.guard import check_url
 from serverpy.plan import StreamRequest, check
-from serverpy.settings.types import parse_size
+from serverpy.settings.types import parse_size_of_media
 
 LINKABLE: dict[str, type[BaseModel]] = {"stream": StreamQuery}
 """Maps each route for which links can be issued to the model of its parameters. `api/links.py` serves these routes."""
@@ -30,19 +31,19 @@ OWN_NETWORK = "client"
 _ID_BYTES = 8
 
 
-def _size(value: object) -> object:
-    """Parse a size by `parse_size`. Raises ValueError if the size is invalid, or is a JSON boolean, which Python would
-    take for 0 or 1."""
-    if isinstance(value, bool):
-        raise ValueError("must be a number, or a size such as 10GiB")
-    return parse_size(value)
-
-
 class LinkQuery(StreamQuery):
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={"description": "The parameters of a signed link: those of its route, and its limits."},
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean(cls, value: object, info: ValidationInfo) -> object:
+        """Raises ValueError if the value is a JSON boolean, which pydantic would take for the number 0 or 1."""
+        if isinstance(value, bool) and info.field_name != "download":
+            raise ValueError("must not be true or false")
+        return value
 
     route: str = Field("stream", description=f"Route that the link gives access to: {', '.join(LINKABLE)}.")
     ttl: float | None = Field(None, ge=1, le=MAX_TTL, description="Lifetime of the link in seconds. Default: LINK_TTL.")
@@ -52,7 +53,7 @@ class LinkQuery(StreamQuery):
         le=MAX_COUNT,
         description="How often the media may be requested from its first byte. Default: no limit.",
     )
-    bytes: Annotated[int, BeforeValidator(_size), Field(ge=1, le=MAX_COUNT)] | None = Field(
+    bytes: Annotated[int, BeforeValidator(parse_size_of_media), Field(ge=1, le=MAX_COUNT)] | None = Field(
         None,
         description="Maximum number of bytes that the server sends for this link in total: a number, or a size such as "
         "`10GiB`. Default: no limit.",
@@ -87,7 +88,9 @@ def make_link(
             "another server. Omit these limits, or choose another method."
         )
     url = check_url(query.url)
-    check(StreamRequest(url=url, to=query.to, item=query.item, start=query.start, end=query.end))
+    check(request_of(query))
+    if query.format:
+        check_selector(query.format)
     names = LINKABLE[query.route].model_fields.keys() - {"url"}
     expires = now + min(query.ttl or ttl, MAX_TTL)
     if key is not None and key.expires is not None:
@@ -107,6 +110,19 @@ def make_link(
     )
 
 
+def request_of(query: LinkQuery) -> StreamRequest:
+    """Return the request for the stream that a link to it gives access to."""
+    return StreamRequest(
+        url=query.url,
+        format=query.format or None,
+        to=query.to,
+        method=query.method,
+        item=query.item,
+        start=query.start,
+        end=query.end,
+    )
+
+
 def link_path(link: Link, token: str) -> str:
     """Return the URL path of `link`, whose token is `token`. The path ends in a file name for the media."""
     name = link.params.get("filename")
@@ -115,10 +131,14 @@ def link_path(link: Link, token: str) -> str:
 
 
 def _network(text: str, client: str) -> bytes:
+    """Encode the network `text`. Raises `InvalidParameter` if it is invalid, or if it is `client` and `client` is not
+    an IP address."""
     try:
         return pack_network(str(ip_address(client)) if text == OWN_NETWORK else text)
     except ValueError:
         raise InvalidParameter(
-            "`network`: must be an IP address, a network such as 10.0.0.0/8, or `client`. Behind a reverse proxy, "
-            "`client` requires TRUSTED_PROXIES."
+            "`network`: `client` stands for the sender of a request, whose address is not known here. Behind a reverse "
+            "proxy, it requires TRUSTED_PROXIES; on the command line, name an IP address or a network."
+            if text == OWN_NETWORK
+            else "`network`: must be an IP address, a network such as 10.0.0.0/8, or `client`."
         ) from None

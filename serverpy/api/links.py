@@ -27,11 +27,12 @@ from serverpy.api.access import caller_of, grant_of
 from serverpy.api.addresses import base_of
 from serverpy.api.bodies import BodyRoute
 from serverpy.api.conditional import Conditional
-from serverpy.api.link_query import LinkQuery, link_path, make_link
+from serverpy.api.link_query import LinkQuery, link_path, make_link, request_of
 from serverpy.api.query import PAGE, StreamQuery
 from serverpy.api.routes import stream_response
 from serverpy.delivery import Stream
-from serverpy.errors import InvalidParameter, LinkInvalid
+from serverpy.errors import InvalidParameter, KeyForbids, LinkInvalid
+from serverpy.plan import Capabilities, StreamRequest, plans
 from serverpy.settings import Settings
 
 KeyOf = Callable[[Request], Key | None]
@@ -120,7 +121,7 @@ class LinkRoute(APIRoute):
         if scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)
             return
-        response = await linked(Request(scope), **scope["path_params"])
+        response = await linked(Request(scope), scope["path_params"]["token"], "")
         await response(scope, receive, send)
 
 
@@ -137,11 +138,22 @@ _EXAMPLE = {"url": PAGE, "to": "mp4", "ttl": 3600, "uses": 3, "network": "client
 )
 async def issue(request: Request, query: LinkQuery) -> IssuedLink:
     links = _links(request)
-    link = make_link(query, now=time.time(), ttl=links.ttl, client=_client(request), key=links.key_of(request))
+    key = links.key_of(request)
+    link = make_link(query, now=time.time(), ttl=links.ttl, client=_client(request), key=key)
+    _check_rights(request_of(query), key, request.app.state.server.delivery.capabilities)
     await grant_of(request).pay_extraction()  # requests that use the link extract its page, but are not counted
     path = link_path(link, await links.sign(link))
     base = base_of(request.scope, links.public_url, is_trusted=caller_of(request).client.is_trusted)
     return IssuedLink(url=base + path, expires=datetime.fromtimestamp(link.expires, UTC))
+
+
+def _check_rights(asked: StreamRequest, key: Key | None, capabilities: Capabilities) -> None:
+    """Raise the error that every request with a link to `asked` would get, whatever the media is."""
+    allowed = capabilities.allowed_for(asked).restricted_to(() if key is None else key.methods)
+    if allowed.extracts:
+        plans(None, asked, allowed)
+        if key is not None and key.sites:
+            raise KeyForbids(f"This key is for certain sites, which the method {allowed.methods[0]} cannot check.")
 
 
 @serving.get(
@@ -174,6 +186,10 @@ serving.add_api_route(
     responses=openapi.LINK_HEAD_RESPONSES,
     openapi_extra={"parameters": openapi.CONDITIONAL_FIELDS},
 )
+
+
+# the file name has no meaning, so it may be empty
+serving.add_api_route("/s/{token}/", linked, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 def _stream(request: Request, link: Link, grant: Grant, uses: LinkUses) -> Response:

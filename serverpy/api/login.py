@@ -11,6 +11,7 @@ from fastapi.responses import Response
 
 from serverpy.access.credentials import COOKIE
 from serverpy.api.access import caller_of, gate_of
+from serverpy.api.bodies import BodyRoute
 from serverpy.api.problems import examples
 from serverpy.errors import InvalidParameter, KeyForbids, KeyInvalid, RateLimited, TooLarge
 
@@ -25,7 +26,7 @@ _SESSION = {
     "headers": {"Set-Cookie": {"description": "The session cookie.", "schema": {"type": "string"}}},
 }
 
-router = APIRouter()
+router = APIRouter(route_class=BodyRoute)
 
 
 @router.post(
@@ -50,16 +51,14 @@ async def login(request: Request) -> Response:
     responses={204: {"description": "The response removes the session cookie."}, **examples(KeyForbids)},
 )
 async def logout(request: Request) -> Response:
-    gate_of(request).check_origin(request.scope["headers"])
+    gate_of(request).check_origin(caller_of(request).client, request.scope["headers"])
     return _cookie(request, "", 0)
 
 
 async def _body(request: Request) -> bytes:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_BYTES:
-            raise TooLarge(f"The request body is too large: at most {BODY_BYTES} bytes are allowed.")
+    body = await request.body()
+    if len(body) > BODY_BYTES:
+        raise TooLarge(f"The request body is too large: at most {BODY_BYTES} bytes are allowed.")
     return body
 
 
@@ -91,14 +90,22 @@ def _cookie(request: Request, value: str, seconds: int) -> Response:
     is 0. A browser sends the cookie only to this application, and only for pages of the same site; scripts cannot read
     it."""
     answer = Response(status_code=204)
-    is_secure = request.url.scheme == "https" or request.headers.get("origin", "").startswith("https:")
     answer.set_cookie(
         COOKIE,
         value,
         max_age=seconds,
         path=request.scope.get("root_path") or "/",
-        secure=is_secure,  # behind a TLS proxy that is not trusted, only Origin shows https
+        secure=_is_secure(request),
         httponly=True,
         samesite="strict",
     )
     return answer
+
+
+def _is_secure(request: Request) -> bool:
+    """Return whether the browser uses https. Behind a TLS proxy that is not trusted, only Origin shows this; without
+    Origin, the scheme of PUBLIC_URL decides."""
+    origin = request.headers.get("origin", "")
+    public_url: str | None = request.app.state.links.public_url
+    is_public = not origin.startswith("http:") and (public_url or "").startswith("https:")
+    return request.url.scheme == "https" or origin.startswith("https:") or is_public

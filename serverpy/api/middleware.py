@@ -8,6 +8,8 @@ middleware stands between `Frame` and `Checks`, so that a page of an allowed ori
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 from collections.abc import Collection
 
@@ -16,9 +18,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.api.access import GRANT
 from serverpy.api.hosts import host_of, is_served
-from serverpy.api.problems import internal_error, problem
-from serverpy.api.protocol import TOO_LONG, new_request_id
-from serverpy.errors import HeadersTooLarge, HostUnknown, ServerPYError, TooLarge, UrlTooLong
+from serverpy.api.problems import internal_error, new_request_id, problem
+from serverpy.api.protocol import CUT
+from serverpy.api.request_reader import CROWDED, TOO_LONG
+from serverpy.errors import (
+    Draining,
+    HeadersTooLarge,
+    HostUnknown,
+    RateLimited,
+    ServerPYError,
+    TooLarge,
+    UrlTooLong,
+    shortage,
+)
+
+logger = logging.getLogger(__name__)
 
 REQUEST_ID = "request_id"
 EXPOSED_HEADERS = [
@@ -93,8 +107,9 @@ class RootPath:
 
 
 class Checks:
-    """The innermost middleware. It refuses requests that are too long or name an unknown host. `hosts` are the host
-    names that the server answers for besides IP literals and `localhost`; None turns the check of the host off."""
+    """The innermost middleware. It refuses requests that are too long or too many, or name an unknown host. `hosts` are
+    the host names that the server answers for besides IP literals and `localhost`; None turns the check of the host
+    off."""
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str] | None) -> None:
         self._app = app
@@ -104,16 +119,24 @@ class Checks:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        error = _length_error(scope) or self._host_error(scope)
+        error = _limit_error(scope) or self._host_error(scope)
         if error is not None:
             scope["app"].state.server.refusals.count(error)
             await problem(error)(scope, receive, send)
             return
         try:
             await self._app(scope, receive, send)
-        except Exception:
+        except asyncio.CancelledError:
+            if CUT not in scope.get("extensions", {}):
+                raise
+            await _end(scope, receive, send)
+        except Exception as failure:
+            busy = shortage(failure)
             if _STARTED not in scope:
-                await internal_error()(scope, receive, send)
+                await (internal_error() if busy is None else problem(busy))(scope, receive, send)
+                if busy is not None:
+                    logger.warning("a request cannot be served: %s", failure)
+                    return
             raise  # the ASGI server logs the exception, and cuts the connection if the response has begun
 
     def _host_error(self, scope: Scope) -> ServerPYError | None:
@@ -126,7 +149,8 @@ class Checks:
         if host is not None and is_served(host, self._hosts):
             return None
         return HostUnknown(
-            "This server does not answer for the host name of the request. Its operator can add it to ALLOWED_HOSTS."
+            "This server does not answer for the host name of the request. Its operator can add it to ALLOWED_HOSTS, "
+            "or set REQUIRE_KEY or OPEN."
         )
 
 
@@ -139,13 +163,25 @@ def _request_id(given: bytes) -> bytes:
     return given if _SANE_ID.fullmatch(given) else new_request_id().encode()
 
 
-def _length_error(scope: Scope) -> ServerPYError | None:
-    match scope.get("extensions", {}).get(TOO_LONG):
+async def _end(scope: Scope, receive: Receive, send: Send) -> None:
+    """End a request that was cancelled, because its client has left or the server stops. To raise would make uvicorn
+    log a traceback."""
+    if _STARTED in scope:
+        scope["extensions"][CUT]()
+    else:
+        await problem(Draining("The server is stopping."))(scope, receive, send)
+
+
+def _limit_error(scope: Scope) -> ServerPYError | None:
+    extensions = scope.get("extensions", {})
+    if CROWDED in extensions:
+        return RateLimited("This address has too many requests open.")
+    match extensions.get(TOO_LONG):
         case None:
             return None
         case "target":
             return UrlTooLong("The URL of the request is too long.")
         case "headers":
-            return HeadersTooLarge("The headers of the request are too long.")
+            return HeadersTooLarge("The headers of the request are too long, or too many.")
         case _:
             return TooLarge("The body of the request is too large.")

@@ -3,6 +3,7 @@ header fields, media types, and every error."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI
@@ -10,21 +11,32 @@ from fastapi import FastAPI
 from serverpy import errors
 from serverpy.access.credentials import COOKIE
 from serverpy.access.rules import Need, need_of
-from serverpy.api.problems import examples
+from serverpy.api.problems import MEDIA_TYPE, PROBLEM_SCHEMA, example, examples
 from serverpy.containers import BY_EXTENSION, UNKNOWN
 
 ACCESS_ERRORS = (errors.KeyRequired, errors.KeyInvalid, errors.KeyForbids, errors.RateLimited)
-"""Errors with which the gate (`access/gate.py`) refuses a request."""
+"""Errors with which the gate (`access/gate.py`) refuses a request that may need a key."""
+_COMMON_ERRORS = (
+    errors.TooLarge, errors.UrlTooLong, errors.HostUnknown, errors.HeadersTooLarge, errors.RateLimited, errors.Busy,
+    errors.Draining,
+)  # fmt: skip
+"""Errors with which the server may refuse each request, before a route handles the request."""
+_COMMON_EXAMPLES = {
+    400: example(400, "Bad request", "bad_request"),
+    405: example(405, "Method Not Allowed", "method_not_allowed"),
+    500: example(500, "The server failed", "internal"),
+}
+"""The errors without a class that each path may return. 405 is the response to a method that the path does not
+have."""
 _ERRORS = (
-    *ACCESS_ERRORS, errors.QuotaExceeded,
+    errors.KeyForbids, errors.RateLimited, errors.QuotaExceeded,
     errors.InvalidUrl, errors.InvalidParameter, errors.TargetForbidden, errors.SiteForbidden, errors.GeoRestricted,
-    errors.LoginRequired, errors.DrmProtected, errors.MediaNotFound, errors.TooLarge, errors.UrlTooLong,
-    errors.HostUnknown, errors.HeadersTooLarge, errors.NotInstalled, errors.ExtractionFailed,
-    errors.UpstreamFailed, errors.Busy, errors.Draining, errors.ExtractionTimeout,
+    errors.LoginRequired, errors.DrmProtected, errors.MediaNotFound, errors.TooLarge, errors.NotInstalled,
+    errors.ExtractionFailed, errors.UpstreamFailed, errors.Busy, errors.Draining, errors.ExtractionTimeout,
 )  # fmt: skip
 _STREAM_ERRORS = (
     *_ERRORS, errors.FormatNotFound, errors.ItemNotFound, errors.PreconditionFailed, errors.NotMedia,
-    errors.RangeNotSatisfiable, errors.UnsupportedConversion, errors.QuotaExceeded, errors.UpstreamTimeout,
+    errors.RangeNotSatisfiable, errors.UnsupportedConversion, errors.UpstreamTimeout,
 )  # fmt: skip
 _LINK_ERRORS = (errors.LinkInvalid, errors.LinkExpired)
 _TYPES = sorted({container.content_type for container in (*BY_EXTENSION.values(), UNKNOWN)})
@@ -95,6 +107,21 @@ _RANGE_ANSWER_FIELDS = {
         "schema": {"type": "string"},
     }
 }
+_ERROR_FIELDS: dict[str, dict[str, str]] = {
+    "401": {
+        "WWW-Authenticate": "The ways to send an API key: `Bearer` and, unless a script sent the request, `Basic`."
+    },
+    "405": {"Allow": "The methods that the path has."},
+    "416": {
+        "Accept-Ranges": "Always `bytes`.",
+        "Content-Range": "The length of the file: `bytes */N`. Missing if the length is unknown.",
+    },
+    "429": {"Retry-After": "Seconds after which the client may repeat the request."},
+    "503": {"Retry-After": "Seconds after which the client may repeat the request."},
+}
+"""The header fields of error responses, by status."""
+_COUNTED = frozenset({("get", "/stream"), ("head", "/stream"), ("get", "/info"), ("post", "/links")})
+"""The operations that count toward the rate limit."""
 _MEDIA = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in _TYPES}
 
 Responses = dict[int | str, dict[str, Any]]
@@ -128,11 +155,8 @@ def _head_responses(*more: type[errors.ServerPYError]) -> Responses:
 STREAM_RESPONSES, LINK_RESPONSES = _stream_responses(), _stream_responses(*_LINK_ERRORS)
 HEAD_RESPONSES, LINK_HEAD_RESPONSES = _head_responses(), _head_responses(*_LINK_ERRORS)
 ISSUE_RESPONSES: Responses = examples(
-    errors.InvalidUrl, errors.InvalidParameter, errors.TooLarge, errors.HostUnknown, errors.UnsupportedConversion
+    errors.InvalidUrl, errors.InvalidParameter, errors.KeyForbids, errors.UnsupportedConversion
 )
-
-
-ADMIN_RESPONSES: Responses = examples(*ACCESS_ERRORS)
 
 _SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key: `Authorization: Bearer KEY`."},
@@ -161,16 +185,45 @@ requests need a key."""
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI schema of `app`. It lists the ways to send an API key, and omits the 422 responses that
-    FastAPI adds, because the server answers invalid parameters with 400."""
+    """Return the OpenAPI schema of `app`. It lists the ways to send an API key, and every error of each operation. It
+    omits the 422 responses that FastAPI adds, because the server answers invalid parameters with 400."""
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
         schema.setdefault("components", {})["securitySchemes"] = _SECURITY_SCHEMES
         for path, operations in schema["paths"].items():
             for method, operation in operations.items():
-                if need_of(method.upper(), path) not in (Need.NOTHING, Need.SIGNATURE):
+                needs_key = need_of(method.upper(), path) not in (Need.NOTHING, Need.SIGNATURE)
+                if needs_key:
                     operation["security"] = _SECURITY
-                if "application/json" in operation["responses"].get("422", {}).get("content", {}):
-                    del operation["responses"]["422"]
+                answers = operation["responses"]
+                if "application/json" in answers.get("422", {}).get("content", {}):
+                    del answers["422"]
+                _add_errors(answers, (*_COMMON_ERRORS, *(ACCESS_ERRORS if needs_key else ())))
+                _add_fields(answers, is_counted=(method, path) in _COUNTED)
+                operation["responses"] = dict(sorted(answers.items()))
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _add_errors(answers: dict[str, Any], kinds: Iterable[type[errors.ServerPYError]]) -> None:
+    """Add the errors of `kinds`, and those of `_COMMON_EXAMPLES`, to the responses of an operation."""
+    found = {status: entry["content"][MEDIA_TYPE]["examples"] for status, entry in examples(*kinds).items()}
+    for status in {*found, *_COMMON_EXAMPLES}:
+        entry = answers.setdefault(str(status), {"description": ""})
+        content = entry.setdefault("content", {}).setdefault(MEDIA_TYPE, {"schema": PROBLEM_SCHEMA, "examples": {}})
+        known = content.setdefault("examples", {})
+        for code, shown in {**found.get(status, {}), **_COMMON_EXAMPLES.get(int(status), {})}.items():
+            if code not in known:
+                known[code] = shown
+                entry["description"] = ", ".join(filter(None, (entry["description"], f"`{code}`")))
+
+
+def _add_fields(answers: dict[str, Any], *, is_counted: bool) -> None:
+    """Add the header fields of error responses to the responses of an operation. `is_counted` states whether the
+    operation counts toward the rate limit."""
+    for status, entry in answers.items():
+        fields = {**_ERROR_FIELDS.get(status, {}), **(RATE_FIELDS if is_counted and status == "429" else {})}
+        if fields:
+            entry["headers"] = entry.get("headers", {}) | {
+                name: {"description": text, "schema": {"type": "string"}} for name, text in fields.items()
+            }

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
+from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 from starlette.responses import Response
@@ -17,7 +20,7 @@ STATUS: dict[type[ServerPYError], tuple[int, str]] = {
     errors.InvalidParameter: (400, "Invalid parameter"),
     errors.KeyRequired: (401, "A key is required"),
     errors.KeyInvalid: (401, "The key is invalid"),
-    errors.KeyForbids: (403, "Not allowed with this key"),
+    errors.KeyForbids: (403, "Not allowed"),
     errors.LinkInvalid: (403, "The link is invalid"),
     errors.LinkExpired: (403, "The link has expired"),
     errors.TargetForbidden: (403, "The address may not be reached"),
@@ -50,6 +53,13 @@ STATUS: dict[type[ServerPYError], tuple[int, str]] = {
 only when the server starts."""
 
 MEDIA_TYPE = "application/problem+json"
+Fields = Iterable[tuple[bytes, bytes]]
+_PHRASES = {each.value: each.phrase for each in HTTPStatus}
+
+
+def new_request_id() -> str:
+    """Make an id for a request that has none."""
+    return secrets.token_hex(8)
 
 
 def row(error: ServerPYError) -> tuple[int, str]:
@@ -59,6 +69,25 @@ def row(error: ServerPYError) -> tuple[int, str]:
 
 def document(status: int, title: str, code: str, detail: str) -> dict[str, Any]:
     return {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail}
+
+
+def raw_problem(error: ServerPYError, common: Fields, *, has_body: bool = True) -> bytes:
+    """Make the response to a request that is refused before the application has it, as bytes."""
+    status, title = row(error)
+    more = [(b"Retry-After", b"%d" % error.retry_after)] if isinstance(error, CapacityError) else []
+    return raw_answer(document(status, title, error.code, error.detail), [*common, *more], has_body=has_body)
+
+
+def raw_answer(content: dict[str, Any], common: Fields, *, has_body: bool = True) -> bytes:
+    """Render a problem document and its head. The connection then ends. `common` are further header fields."""
+    body, status = json.dumps(content).encode(), content["status"]
+    head = (
+        f"HTTP/1.1 {status} {_PHRASES[status]}\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n"
+        f"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nX-Request-ID: {new_request_id()}\r\n"
+        "Cross-Origin-Resource-Policy: same-site\r\n"
+        "Referrer-Policy: no-referrer\r\nX-Robots-Tag: noindex, nofollow\r\nConnection: close\r\n"
+    )
+    return head.encode() + b"".join(b"%s: %s\r\n" % field for field in common) + b"\r\n" + body * has_body
 
 
 def problem(error: ServerPYError) -> Response:
@@ -94,15 +123,19 @@ def examples(*kinds: type[ServerPYError]) -> dict[int | str, dict[str, Any]]:
     for kind in kinds:
         status, title = STATUS[kind]
         entry = found.setdefault(
-            status, {"description": "", "content": {MEDIA_TYPE: {"schema": _SCHEMA, "examples": {}}}}
+            status, {"description": "", "content": {MEDIA_TYPE: {"schema": PROBLEM_SCHEMA, "examples": {}}}}
         )
         entry["description"] = ", ".join(filter(None, (entry["description"], f"`{kind.code}`")))
-        value = document(status, title, kind.code, f"{title}.")
-        entry["content"][MEDIA_TYPE]["examples"][kind.code] = {"value": value}
+        entry["content"][MEDIA_TYPE]["examples"] |= example(status, title, kind.code)
     return found
 
 
-_SCHEMA = {
+def example(status: int, title: str, code: str) -> dict[str, Any]:
+    """Return an example of a problem document, under its code, for the OpenAPI schema."""
+    return {code: {"value": document(status, title, code, f"{title}.")}}
+
+
+PROBLEM_SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "code", "detail"],
     "properties": {

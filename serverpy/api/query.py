@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from serverpy.containers import Target
 from serverpy.errors import InvalidParameter, InvalidUrl
 from serverpy.net.guard import check_url
-from serverpy.options import StreamMethod
+from serverpy.options import Codec, StreamMethod
+from serverpy.settings.types import parse_size_of_media
 
 URL_MEANS = "URL (http or https) of a page, or of the media itself."
+LANGUAGE = r"^[A-Za-z0-9]{1,8}([-_][A-Za-z0-9]{1,8})*$"
 PAGE = "https://example.com/watch?v=1"
 
 
@@ -25,6 +29,26 @@ class StreamQuery(BaseModel):
         None,
         description="How the server delivers the media. `redirect` responds with 302 and the URL of the media if a "
         "client can fetch it without the headers, cookies and network address of this server, otherwise with 422.",
+    )
+    height: Annotated[int, Field(ge=1, le=2**31)] | Literal["max"] | None = Field(
+        None,
+        description="Without `format`: maximum height of the video in pixels, measured on the shorter side, or `max` "
+        "for the best. If all formats are higher, the lowest of them is chosen. Default: DEFAULT_HEIGHT.",
+    )
+    codec: Codec | None = Field(
+        None,
+        description="Without `format`: preferred video codec among formats of equal height. Default: DEFAULT_CODEC.",
+    )
+    lang: str | None = Field(
+        None,
+        pattern=LANGUAGE,
+        description="Without `format`: language of the audio, as a BCP 47 tag. Default: the original language.",
+        examples=["en"],
+    )
+    max_size: Annotated[int, BeforeValidator(parse_size_of_media), Field(ge=1, le=2**53)] | None = Field(
+        None,
+        description="Without `format`: maximum size in bytes, or a size such as `50MB`. The best format that is known "
+        "to fit is chosen.",
     )
     item: int | None = Field(None, ge=1, le=2**53, description="Number of an item in a playlist or image post, from 1.")
     start: float | None = Field(
@@ -61,8 +85,17 @@ def parse_query(query: bytes) -> StreamQuery:
 
 def invalid_parameter(error: ValidationError) -> InvalidParameter:
     """Return the first error that pydantic found, as an `InvalidParameter`."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    return InvalidParameter(f"`{first['loc'][-1]}`: {first['msg']}.")
+    return fault_of(error.errors(include_url=False, include_context=False)[0])
+
+
+def fault_of(details: Mapping[str, Any]) -> InvalidParameter:
+    """Return an error of pydantic as an `InvalidParameter` that names the parameter."""
+    location = details["loc"]
+    if details["type"] == "json_invalid":
+        return InvalidParameter("The body is not valid JSON.")
+    if location in ((), ("body",)):
+        return InvalidParameter("The body must be a JSON object, sent with `Content-Type: application/json`.")
+    return InvalidParameter(f"`{location[-1]}`: {details['msg'].removeprefix('Value error, ')}.")
 
 
 def check_encoding(query: bytes) -> None:

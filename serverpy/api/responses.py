@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from serverpy.access.key import Key
 from serverpy.access.refusals import Refusals
 from serverpy.api.problems import problem
-from serverpy.api.protocol import CUT, LEFT, UNFRAMED
+from serverpy.api.protocol import CUT, LEFT, UNFRAMED, UNSENT
 from serverpy.delivery import Stream
 from serverpy.errors import Draining, ServerPYError
 from serverpy.running import Record, Running
@@ -74,6 +74,7 @@ class StreamResponse(Response):
                 serving.cancel()
 
         record = self._running.begin(self._request_id, _client(scope), stop, self._key)
+        record.unsent_bytes = scope.get("extensions", {}).get(UNSENT, record.unsent_bytes)
         unwatch = _watch(scope, receive, lambda: stop("left"))
         try:
             await self._serve(record, scope, receive, send)
@@ -152,10 +153,11 @@ class StreamResponse(Response):
 
     async def _send_body(self, stream: Stream, record: Record, send: Send) -> None:
         try:
-            with Stall(self._stall_timeout) as stall:
+            with Stall(self._stall_timeout, record.unsent_bytes) as stall:
                 stream.when_lost(stall.expire)
                 while chunk := await stream.read():
                     size = len(chunk)
+                    record.given_bytes += size
                     stall.begin()
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                     del chunk

@@ -20,13 +20,14 @@ from serverpy.api.access import grant_of
 from serverpy.api.conditional import Conditional, validators
 from serverpy.api.filenames import content_disposition, file_name, own_name
 from serverpy.api.health import Health, health_of
+from serverpy.api.info_response import InfoResponse, cancelled_if_left
 from serverpy.api.middleware import REQUEST_ID
 from serverpy.api.query import PAGE, URL_MEANS, StreamQuery, check_encoding, parse_query
 from serverpy.api.responses import StatusAndHeaders, StreamResponse
 from serverpy.api.streams import router as running_streams
 from serverpy.delivery import Stream
 from serverpy.errors import PreconditionFailed
-from serverpy.info import Info, info_of
+from serverpy.info import Info
 from serverpy.metrics import Sample
 from serverpy.plan import StreamRequest
 from serverpy.preconditions import Outcome
@@ -82,6 +83,10 @@ def stream_response(
         to=query.to,
         method=query.method,
         item=query.item,
+        height=query.height,
+        codec=query.codec,
+        lang=query.lang,
+        max_size=query.max_size,
         start=query.start,
         end=query.end,
         range=conditional.range,
@@ -178,15 +183,18 @@ async def _check_encoding(request: Request) -> None:
 @router.get(
     "/info",
     summary="The metadata and formats of a page",
+    response_model=Info,
     responses=openapi.INFO_RESPONSES,
     dependencies=[Depends(_check_encoding)],
 )
-async def info(request: Request, url: UrlParameter) -> Info:
-    delivery = _server(request).delivery
-    return info_of(await delivery.info(url, grant_of(request)), delivery.capabilities)
+async def info(request: Request, url: UrlParameter) -> Response:
+    server = _server(request)
+    with cancelled_if_left(request.scope):
+        media = await server.delivery.info(url, grant_of(request))
+    return InfoResponse(media, server.delivery.capabilities, server.budget)
 
 
-@router.get("/health", summary="The state of this process", responses=openapi.ADMIN_RESPONSES)
+@router.get("/health", summary="The state of this process")
 async def health(request: Request) -> Health:
     server = _server(request)
     sample = await server.sample()
@@ -207,7 +215,6 @@ async def ready(request: Request) -> Response:
     "/metrics",
     summary="The metrics of this process, for Prometheus",
     response_class=Response,
-    responses=openapi.ADMIN_RESPONSES,
 )
 async def metrics(request: Request) -> Response:
     sample = await _server(request).sample()

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from serverpy.access.grant import Grant
 from serverpy.api.access import grant_of
-from serverpy.api.problems import MEDIA_TYPE
+from serverpy.api.problems import MEDIA_TYPE, example
 from serverpy.running import Record
 from serverpy.server import Server
 
@@ -78,7 +78,7 @@ router.add_api_route("/streams", list_streams, methods=["HEAD"], include_in_sche
     responses={
         404: {
             "description": "`not_found`: this process has no running stream with this id that the client may end.",
-            "content": {MEDIA_TYPE: {}},
+            "content": {MEDIA_TYPE: {"examples": example(404, "Not Found", "not_found")}},
         }
     },
 )

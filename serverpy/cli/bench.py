@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,8 +62,25 @@ its plots into the directory --out. Exits with 0 if all was measured, 1 if anyth
     metavar="N,...",
     help="Numbers of concurrent clients.  [default: depends on the mode]",
 )
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    metavar="N",
+    help="Duration of `soak` and `chaos`.  [default: depends on the mode]",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Seed of the random choices of `chaos`, which an earlier run has printed.  [default: a new one]",
+)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=DEFAULT_OUT, show_default=True)
-@click.option("--quick", "mode", flag_value="quick", help="Measure less of each scenario, within 2 minutes.")
+@click.option(
+    "--quick",
+    "mode",
+    flag_value="quick",
+    help="Run shortened scenarios; all of them together take less than 2 minutes.",
+)
 @click.option("--full", "mode", flag_value="full", help="Measure every scenario in full, however long it takes.")
 @click.option(
     "--docs",
@@ -97,6 +115,8 @@ def command(
     scenarios: tuple[str, ...],
     methods: tuple[str, ...] | None,
     streams: tuple[int, ...] | None,
+    minutes: float | None,
+    seed: int | None,
     out: Path,
     mode: Mode | None,
     docs: Path | None,
@@ -116,7 +136,7 @@ def command(
     from serverpy.bench.measure.progress import watching
     from serverpy.bench.measure.run import INTERRUPTED, RESULTS, run
 
-    order = _order(scenarios, methods, streams, out, mode or "default")
+    order = replace(_order(scenarios, methods, streams, out, mode or "default"), minutes=minutes, seed=seed)
     with watching() as watcher:
         code = run(order, watcher)
     if code == INTERRUPTED:

@@ -62,9 +62,7 @@ NEEDS = {"small": "–", "medium": "4 GB, 2 cores", "large": "8 GB, 4 cores"}
 NOTES = """
 ## Not in this version
 
-These settings exist so that a configuration need not change later, but this version does not implement them.
-A `STATE_URL` other than `memory://` is refused at start rather than ignored; a `RATE_LIMIT` other than the default
-causes a warning.
+`STATE_URL` exists so that a configuration need not change later: any value but `memory://` is refused at start.
 """
 
 

@@ -1,10 +1,12 @@
-"""The effect of SIGTERM and SIGINT in a serving process: the process refuses new streams, lets running streams finish,
-then stops.
+"""The effect of signals in a serving process: it refuses new streams, lets running streams finish, then stops.
 
 uvicorn alone would close its sockets at once. Therefore this module installs a signal handler that runs before
 uvicorn's: it tells the application, which from then on responds with 503 to `/ready` and to new streams. The handler
-passes the signal on to uvicorn when no stream runs, or after DRAIN_SECONDS. It passes a second SIGINT (Ctrl+C twice) on
-at once.
+passes the signal on to uvicorn when no stream runs, or after DRAIN_SECONDS. A second SIGTERM or SIGINT (Ctrl+C twice)
+resets all connections, and ends the process at once.
+
+A process of `--workers` has no signals but SIGTERM: the terminal sends SIGINT and SIGHUP to its supervisor, too, which
+decides what they mean (`supervisor.py`).
 """
 
 from __future__ import annotations
@@ -12,57 +14,84 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Any, Protocol
 
 from serverpy.tasks import spawn
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+CUTTING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Drainable(Protocol):
     """The part of the interface of `app.state.server` that this module uses."""
 
+    aclose: Callable[[], Awaitable[None]]
+
     def drain(self) -> None: ...
 
     async def wait_idle(self) -> None: ...
 
+    async def wait_sent(self) -> None: ...
+
+    def end_streams(self) -> None: ...
+
+    def reset_connections(self) -> None: ...
+
 
 class Drain:
     """Signal handler that runs before uvicorn's. It stays installed until uvicorn, when it ends, restores the handlers
-    from before its start. The caller creates the object in the main thread, in the running event loop."""
+    from before its start. The caller creates the object in the main thread, in the running event loop. If
+    `is_supervised`, the process ignores SIGINT and SIGHUP."""
 
-    def __init__(self, server: Drainable, limit_seconds: float) -> None:
+    def __init__(self, server: Drainable, limit_seconds: float, *, is_supervised: bool = False) -> None:
         self._server = server
         self._limit_seconds = limit_seconds
         self._loop = asyncio.get_running_loop()
-        self._before: dict[int, Any] = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        self._end: Any = signal.getsignal(signal.SIGTERM)
+        self._tasks: list[asyncio.Task[None]] = []
         self._begun = False
-        self._task: asyncio.Task[None] | None = None
+        self._ended = False
+        for number in SIGNALS:
+            is_ignored = is_supervised and number != signal.SIGTERM
+            signal.signal(number, signal.SIG_IGN if is_ignored else self._on_signal)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if not self._begun:
             self._begun = True
-            self._loop.call_soon_threadsafe(self._begin, number)
-        elif number == signal.SIGINT:
-            self._pass_on(number)
+            self._loop.call_soon_threadsafe(self._begin)
+        elif number in CUTTING:
+            self._loop.call_soon_threadsafe(self._cut)
 
-    def _begin(self, number: int) -> None:
-        self._task = spawn(self._finish(number), name="drain")
+    def _begin(self) -> None:
+        self._tasks.append(spawn(self._finish(), name="drain"))
 
-    async def _finish(self, number: int) -> None:
+    async def _finish(self) -> None:
         self._server.drain()
         try:
-            await self._wait_idle()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._limit_seconds):
+                    await self._server.wait_idle()
+                    await self._server.wait_sent()
         finally:
-            self._pass_on(number)
+            self._stop()
 
-    async def _wait_idle(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limit_seconds):
-                await self._server.wait_idle()
+    def _cut(self) -> None:
+        self._server.end_streams()
+        self._server.reset_connections()
+        self._stop()
 
-    def _pass_on(self, number: int) -> None:
-        handler = self._before[number]
-        if callable(handler):
-            handler(number, None)
+    def _stop(self) -> None:
+        """End the streams that are left, and let uvicorn stop. Closes the server at the same time: the worker process
+        needs a moment to end. Idempotent."""
+        if self._ended:
+            return
+        self._ended = True
+        self._server.end_streams()
+        self._tasks.append(spawn(self._close(), name="close the server"))
+        if callable(self._end):
+            self._end(signal.SIGTERM, None)
+
+    async def _close(self) -> None:
+        await self._server.aclose()

@@ -43,7 +43,7 @@ async def _print(settings: Settings, url: str, as_json: bool) -> int:
     with reading():
         info = await find(settings, url)
     if as_json:
-        sys.stdout.write(info.model_dump_json() + "\n")
+        sys.stdout.buffer.write(info.model_dump_json().encode() + b"\n")  # JSON is UTF-8 in any locale (RFC 8259 §8.1)
     else:
         show(info, Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False))
     return 0

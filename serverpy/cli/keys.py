@@ -4,6 +4,7 @@ the changes without a restart."""
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime
@@ -25,13 +26,19 @@ from serverpy.settings.types import format_size
 Command = Callable[..., Any]
 
 
-@click.group("keys", help="Add, list and revoke API keys. A running server applies changes within a second.")
+@click.group(
+    "keys",
+    help="Add, list and revoke API keys. A running server applies changes within a second. The option --api-keys-file, "
+    "the variable SERVERPY_API_KEYS_FILE, or API_KEYS_FILE in serverpy.toml names the file with the keys.",
+)
 def command() -> None:
     """Run the subcommand that the arguments name."""
 
 
 def _file_option(function: Command) -> Command:
-    return click.option("--api-keys-file", help="File with the API keys.  [SERVERPY_API_KEYS_FILE]")(function)
+    return click.option("--api-keys-file", help="File with the API keys.  [SERVERPY_API_KEYS_FILE; serverpy.toml]")(
+        function
+    )
 
 
 def _json_option(function: Command) -> Command:
@@ -59,7 +66,10 @@ def add(name: str, api_keys_file: str | None, as_json: bool, **options: Any) -> 
     try:
         key = key_of(name, _fields(secret, options))
     except ValueError as error:
-        raise click.UsageError("; ".join(f"key {name}: {line}" for line in str(error).splitlines())) from None
+        lines = (re.sub(r"^`(\w+)`", _option_of, line) for line in str(error).splitlines())
+        raise click.UsageError("; ".join(f"key {name}: {line}" for line in lines)) from None
+    if key.is_expired(datetime.now(UTC)):
+        raise click.UsageError(f"key {name}: --expires must be in the future")
     key_file.add(path, lambda _keys: key)
     if as_json:
         print(json.dumps({"key": secret, **_values(key)}))
@@ -111,14 +121,19 @@ def _fields(secret: str, options: dict[str, Any]) -> dict[str, object]:
     return fields
 
 
-def _moment(text: str) -> date | str:
-    """Parse a date, or a date and time. Returns any other text unchanged: `key_of` then raises an error for it."""
+def _option_of(field: re.Match[str]) -> str:
+    """Return the option for a field of the keys file."""
+    return f"--{field[1].replace('_', '-')}"
+
+
+def _moment(text: str) -> date:
+    """Parse a date, or a date and time. Raises ValueError if the text is neither."""
     for parse in (date.fromisoformat, datetime.fromisoformat):
         try:
             return parse(text)
         except ValueError:
             continue
-    return text
+    raise ValueError("`expires` must be a date such as 2027-01-31, or a date and time such as 2027-01-31T18:00")
 
 
 def _values(key: Key) -> dict[str, object]:

@@ -4,6 +4,7 @@ They need the same LINK_SECRET or STATE_DIR as the server."""
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from serverpy.access.clients import parse_address
 from serverpy.cli.options import named_options
 from serverpy.cli.terminal import one_line, page_url
 from serverpy.errors import ConfigurationError
@@ -69,10 +71,14 @@ def sign_command(url: str, as_json: bool, **options: Any) -> None:
 @named_options("link_secret", "state_dir")
 def verify_command(link: str, as_json: bool, **options: Any) -> None:
     from serverpy.access.link_secrets import load
-    from serverpy.access.links import open_link
+    from serverpy.access.links import SKEW_SECONDS, open_link
 
-    opened = open_link(_token(link), _keys(load_settings(**options), load), time.time())
-    found = {name: value for name, value in _described(opened).items() if value is not None}
+    now = time.time()
+    opened = open_link(_token(link), _keys(load_settings(**options), load), now)
+    found = {name: value for name, value in _described(opened, now).items() if value is not None}
+    if "expired" in found:
+        left = opened.expires + SKEW_SECONDS - now
+        print(f"serverpy: the link has expired; a server accepts it for another {left:.0f} seconds", file=sys.stderr)
     if as_json:
         sys.stdout.write(json.dumps(found) + "\n")
     else:
@@ -82,13 +88,15 @@ def verify_command(link: str, as_json: bool, **options: Any) -> None:
         )
 
 
-def _described(link: Link) -> dict[str, Any]:
-    """Return the content of a link, with the parameter names of `POST /links`."""
+def _described(link: Link, now: float) -> dict[str, Any]:
+    """Return the content of a link, with the parameter names of `POST /links`. `now` is the current time: the link may
+    have expired a moment ago."""
     return {
         "route": link.route,
         "url": link.url,
         **link.params,
         "expires": _date(link.expires),
+        "expired": True if link.expires <= now else None,
         "key": link.key or None,
         "network": None if link.network is None else str(link.network),
         "uses": link.uses,
@@ -113,10 +121,27 @@ def _keys(settings: Settings, kept: Callable[[Path], tuple[str, ...]]) -> tuple[
 
 
 def _base(settings: Settings) -> str:
+    """Return the URL with which signed links begin. Raises `ConfigurationError` if the settings do not say at which
+    address and port clients reach the server."""
     if settings.public_url is not None:
         return settings.public_url.rstrip("/")
+    if settings.port == 0 or _is_wildcard(settings.host):
+        raise ConfigurationError(
+            f"HOST {settings.host} and PORT {settings.port} are not an address that clients can reach: set PUBLIC_URL"
+        )
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"http://{host}:{settings.port}{settings.root_path}"
+
+
+def _is_wildcard(host: str) -> bool:
+    """Return whether HOST stands for all addresses of the machine, also in a short form such as `0`."""
+    address = parse_address(host)
+    if address is not None:
+        return address.is_unspecified
+    try:
+        return not any(socket.inet_aton(host))
+    except OSError:
+        return False
 
 
 def _token(link: str) -> str:

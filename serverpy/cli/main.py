@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed (a line on stderr says why), 2 wrong usage.
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -13,6 +14,7 @@ from typing import NoReturn
 import click
 
 import serverpy
+from serverpy.cli.standard import open_missing_streams, replace_missing_characters
 from serverpy.errors import ConfigurationError, ServerPYError
 
 COMMANDS = {
@@ -60,6 +62,11 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the subcommand in `arguments` (by default those of the process) and exit with its exit code."""
+    open_missing_streams()
+    replace_missing_characters()
+    if sys.platform == "linux":
+        # A parent that waits for its signals by sigwait(3) may have started this process with the same signals blocked.
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
         cli.main(arguments, prog_name="serverpy")
     except ServerPYError as error:

@@ -265,7 +265,7 @@ def _longest_name(folder: Path) -> int:
 
 
 def _sync(descriptor: int) -> None:
-    """Write the file's data to the disk, if the file system supports that."""
+    """Flush the file's data to the disk (fsync), if the file system supports it."""
     try:
         os.fsync(descriptor)
     except OSError as error:

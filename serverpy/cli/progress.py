@@ -164,7 +164,8 @@ class LogLines(logging.Handler):
 
 @contextlib.contextmanager
 def watching(report_descriptor: int | None) -> Iterator[Watcher]:
-    """Yield a progress display: reports if there is a parent process, bars if stderr is a terminal, otherwise lines."""
+    """Yield a progress display: messages to the `serverpy` process that started this one, if there is such a process,
+    bars if stderr is a terminal, otherwise lines."""
     if report_descriptor is not None:
         yield Reports(report_descriptor)
     elif sys.stderr.isatty():

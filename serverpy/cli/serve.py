@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import multiprocessing
 import os
 import resource
 import signal
@@ -30,6 +31,7 @@ from serverpy.access.link_secrets import LinkSecrets
 from serverpy.cli.options import setting_options
 from serverpy.errors import ConfigurationError
 from serverpy.extras import SAMPLE
+from serverpy.parent import end_with_parent
 from serverpy.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -40,8 +42,8 @@ FDS_PER_STREAM = 4
 """Number of file descriptors that a stream may need: the sockets of the client and the media server, and both ends of a
 pipe."""
 SPARE_FDS = 256
-CUT_SECONDS = 1
-"""Seconds for which streams that are left after draining may still run before the server cuts them."""
+CUT_SECONDS = 0.5
+"""Seconds after draining in which clients may take the last bytes of their responses."""
 ANY_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -56,14 +58,14 @@ HELP = "Start the server. Every option can also be set in the environment and in
 )
 def command(demo: bool, create_key: bool, **options: Any) -> None:
     settings = load_settings(**options)
-    if create_key:
-        _create_key(settings.api_keys_file)
-    if settings.api_keys_file is not None:
-        load(settings.api_keys_file)  # a fault is found before the processes of --workers start
     if demo:
         SAMPLE.require("The sample site of --demo")
     with _exiting_on_signals(), contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(settings))
+        if create_key:  # not before it is certain that the server may listen
+            _create_key(settings.api_keys_file)
+        if settings.api_keys_file is not None:
+            load(settings.api_keys_file)  # a fault is found before the processes of --workers start
         page = None
         if demo:
             from serverpy.cli.demo import allowed, sample_site
@@ -74,7 +76,8 @@ def command(demo: bool, create_key: bool, **options: Any) -> None:
         # itself.
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         address = address_of(listener)
-        stack.enter_context(_announced(address, lambda: _say_ready(address, page)))
+        line = None if page is None else curl_line(address, page, needs_key=settings.require_key)
+        stack.enter_context(_announced(address, lambda: _say_ready(address, page, line)))
         _serve(settings, listener)
 
 
@@ -120,26 +123,37 @@ def address_of(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def curl_line(address: str, page: str) -> str:
-    return f"curl -sS -o prog.mp4 'http://{address}/stream?url={quote(page, safe='')}'"
+def curl_line(address: str, page: str, *, needs_key: bool = False) -> str:
+    """Return a command that fetches the media of `page`. With `needs_key`, it has a place for a key, and does not write
+    an error into the file."""
+    options = "-fsS -H 'Authorization: Bearer KEY'" if needs_key else "-sS"
+    return f"curl {options} -o prog.mp4 'http://{address}/stream?url={quote(page, safe='')}'"
 
 
 def create_worker_app() -> FastAPI:
     """Create the application in a worker process of `--workers N`. The settings come from the environment, into which
-    the parent has put them."""
-    return _create_app(load_settings(), lambda _error: signal.raise_signal(signal.SIGTERM))
+    the parent has put them. The process drains when the parent, the supervisor, ends for any reason."""
+    if (supervisor := multiprocessing.parent_process()) is not None and supervisor.pid is not None:
+        end_with_parent(supervisor.pid, signal.SIGTERM)
+    return _create_app(load_settings(), lambda _error: signal.raise_signal(signal.SIGTERM), is_supervised=True)
 
 
-def _create_app(settings: Settings, on_refusal: Callable[[ConfigurationError], None]) -> FastAPI:
+def _create_app(
+    settings: Settings, on_refusal: Callable[[ConfigurationError], None], *, is_supervised: bool = False
+) -> FastAPI:
     """Create the application. uvicorn calls this in its running event loop, after it has installed its own signal
     handlers."""
     _import_fastapi()
     from serverpy.app import create_app
     from serverpy.cli.drain import Drain
+    from serverpy.cli.reaper import INIT_PID, reap_forever
     from serverpy.memory.heap import settle
+    from serverpy.tasks import spawn
 
     app = create_app(settings, on_refusal=on_refusal, checks_host=True)
-    Drain(app.state.server, settings.drain_seconds)
+    Drain(app.state.server, settings.drain_seconds, is_supervised=is_supervised)
+    if os.getpid() == INIT_PID:
+        app.state.reaping = spawn(reap_forever(), name="reap orphans")
     settle()
     return app
 
@@ -193,9 +207,10 @@ def _with_secret(settings: Settings) -> Settings:
 
 def _supervise(config: uvicorn.Config, listener: socket.socket) -> None:
     from uvicorn.config import STARTUP_FAILURE
-    from uvicorn.supervisors import Multiprocess
 
-    supervisor = Multiprocess(config, sockets=[listener])
+    from serverpy.cli.supervisor import Supervisor
+
+    supervisor = Supervisor(config, sockets=[listener])
     supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         sys.exit(STARTUP_FAILURE)
@@ -219,7 +234,7 @@ def _config(settings: Settings, app: Callable[[], FastAPI] | str) -> uvicorn.Con
         access_log=False,
         server_header=False,
         proxy_headers=False,  # `api/access.py` reads the fields of trusted proxies, and notices those of others
-        timeout_graceful_shutdown=CUT_SECONDS,
+        timeout_graceful_shutdown=CUT_SECONDS,  # type: ignore[arg-type]  # uvicorn waits for fractions of a second, too
     )
 
 
@@ -236,14 +251,14 @@ def _raise_fd_limit(streams: int) -> None:
 
 @contextlib.contextmanager
 def _exiting_on_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGINT unwind the stack and end the process with exit status 0. While uvicorn runs, it handles
-    these signals itself, and raises them again once it has stopped. Without this handler they would then kill the
-    process before its clean-up."""
+    """Make SIGTERM, SIGINT and SIGHUP unwind the stack and end the process with exit status 0. While uvicorn runs,
+    `drain.py` and `supervisor.py` handle them, and uvicorn raises SIGTERM again once it has stopped. Without this
+    handler it would then kill the process before its clean-up."""
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         sys.exit(0)
 
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         yield
     finally:
@@ -284,9 +299,9 @@ def _is_ready(address: str) -> bool:
         connection.close()
 
 
-def _say_ready(address: str, page: str | None) -> None:
+def _say_ready(address: str, page: str | None, line: str | None) -> None:
     print(f"ServerPY is ready at http://{address}/")
     if page is not None:
         print(f"A sample page: {page}")
-        print(curl_line(address, page))
+        print(line)
     sys.stdout.flush()

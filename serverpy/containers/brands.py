@@ -36,8 +36,8 @@ _QUICKTIME_BOXES = frozenset({b"wide", b"pnot"})
 
 
 def by_brand(first: bytes) -> tuple[Container, bool] | None:
-    """Return the container by the brands at the start of `first`, and whether it is certain: a file with a brand of MP4
-    or 3GP may have only audio. Returns None if `first` does not begin with a known box."""
+    """Return the container that the brands at the start of `first` indicate, and whether it is certain: a file with a
+    brand of MP4 or 3GP may have only audio. Returns None if `first` does not begin with a known box."""
     kind = first[4:8]
     if kind not in (b"ftyp", b"styp"):
         return _without_brand(first, kind)

@@ -8,7 +8,7 @@ from serverpy.errors import ItemNotFound, MediaNotFound
 from serverpy.extraction.values import Entry, Media, Track
 
 MAX_DURATION_SECONDS = 366 * 86400.0
-"""Maximum duration that is believed: a page or a playlist may state any number."""
+"""Maximum duration, in seconds, that is accepted as plausible: a page or a playlist may state any number."""
 
 
 def pick_entry(media: Media, item: int | None) -> Entry | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -14,6 +14,11 @@ class Descriptor:
 
     def __init__(self, number: int) -> None:
         self._number: int | None = number
+
+    @property
+    def number(self) -> int:
+        assert self._number is not None
+        return self._number
 
     def release(self) -> int:
         """Give up ownership, and return the number of the descriptor to the new owner, who must close it."""
@@ -37,11 +42,11 @@ def closing(number: int) -> Iterator[Descriptor]:
         descriptor.close()
 
 
-async def send_with(sock: socket.socket, data: bytes, descriptor: int) -> bytes:
-    """Send `descriptor` (SCM_RIGHTS) with as much of `data` as the socket takes. Returns the unsent rest of `data`."""
+async def send_with(sock: socket.socket, data: bytes, descriptors: Sequence[int]) -> bytes:
+    """Send `descriptors` (SCM_RIGHTS) with as much of `data` as the socket takes. Returns the unsent rest of `data`."""
     while True:
         try:
-            return data[socket.send_fds(sock, [data], [descriptor]) :]
+            return data[socket.send_fds(sock, [data], descriptors) :]
         except BlockingIOError:
             await _writable(sock)
 

@@ -12,41 +12,40 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-import msgspec
-
 from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.containers import Container
 from serverpy.errors import Busy
+from serverpy.extraction.footprint import CONTAINER_BYTES, Holding, Ledger, footprint
 from serverpy.extraction.values import Media, Track
 from serverpy.single_flight import SharedFlights
 
 MAX_CACHE_BYTES = 32 * 1024 * 1024
+"""Maximum size of the cached extractions in bytes, if there is no ledger."""
+LEDGER_SHARE = 2
+"""Divisor of MEMORY_BUDGET: cached extractions may hold at most the budget divided by this number."""
 MAX_QUEUE = 64
 LIVE_SECONDS = 5.0
 EXPIRY_MARGIN = 10.0
 """Seconds before the expiry of an extraction's addresses at which the cache drops the extraction."""
-CONTAINER_BYTES = 256
-"""Memory, in bytes, that the cache counts for the container of one track: a dictionary entry and its key."""
-
-_encoder = msgspec.json.Encoder()
 
 
 class PageReader(Protocol):
     """The interface of what extracts pages; `Workers` implements it."""
 
-    async def extract(self, url: str) -> Media: ...
+    async def extract(self, url: str, client: str = "") -> Media: ...
 
 
 @dataclass(slots=True)
 class _Cached:
     media: Media
     size: int
+    holding: Holding | None
     until: float
     """Time at which the cache entry expires, in seconds since the epoch."""
     containers: dict[tuple[str, str], Container] = field(default_factory=dict)
@@ -54,7 +53,7 @@ class _Cached:
 
 
 class Cache:
-    """LRU cache of extractions by URL, bounded by the number of extractions and by their encoded size."""
+    """LRU cache of extractions by URL, bounded by the number of extractions and by the memory that they take."""
 
     def __init__(self, *, ttl: float, size: int, max_bytes: int, clock: Callable[[], float] = time.time) -> None:
         self._ttl = ttl
@@ -77,15 +76,16 @@ class Cache:
         self._entries.move_to_end(url)
         return found.media
 
-    def put(self, url: str, media: Media) -> None:
-        """Store `media` as the entry of `url`, in place of an older entry. If `media` has expired or is too large, only
-        remove the older entry."""
+    def put(self, url: str, media: Media, size: int, holding: Holding | None = None) -> None:
+        """Store `media`, which takes `size` bytes, as the entry of `url`, in place of an older entry. If `media` has
+        expired or is too large, only remove the older entry. `holding` is the charge for `media`, if there is one."""
         self.discard(url)
         until = self._until(media)
-        size = len(_encoder.encode(media))
-        if until <= self._clock() or size > self._max_bytes:
+        if until <= self._clock() or size > self._max_bytes or not self._size:
+            if holding is not None:
+                holding.use()
             return
-        self._entries[url] = _Cached(media, size, until)
+        self._entries[url] = _Cached(media, size, holding, until)
         self.bytes += size
         self._trim()
 
@@ -93,6 +93,20 @@ class Cache:
         found = self._entries.pop(url, None)
         if found is not None:
             self.bytes -= found.size
+            if found.holding is not None:
+                found.holding.use()
+
+    def reclaim(self, nbytes: int) -> int:
+        """Drop the least recently used extractions until `nbytes` bytes are free, or until none is left. Returns the
+        number of bytes that were freed: those that a stream still holds are not."""
+        freed = 0
+        while self._entries and freed < nbytes:
+            _, dropped = self._entries.popitem(last=False)
+            self.bytes -= dropped.size
+            holding = dropped.holding
+            del dropped
+            freed += 0 if holding is None else holding.free()
+        return freed
 
     def container(self, url: str, track: tuple[str, str]) -> Container | None:
         """Return the container that `keep_container` has stored for `track` of the page `url`. Returns None if the
@@ -126,7 +140,8 @@ class Cache:
 
 class Extractor:
     """The cache of extractions, and the extractions in progress, in one event loop. The owner of `workers` closes
-    it."""
+    it. `ledger` is charged with the memory of the extractions, as long as they exist; if it is None, only the cache is
+    bounded."""
 
     def __init__(
         self,
@@ -134,27 +149,34 @@ class Extractor:
         *,
         ttl: float = 300.0,
         size: int = 1000,
-        max_bytes: int = MAX_CACHE_BYTES,
+        ledger: Ledger | None = None,
         max_queue: int = MAX_QUEUE,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._workers = workers
+        self._ledger = ledger
+        max_bytes = MAX_CACHE_BYTES if ledger is None else ledger.total_bytes // LEDGER_SHARE
         self._cache = Cache(ttl=ttl, size=size, max_bytes=max_bytes, clock=clock)
+        if ledger is not None:
+            ledger.add_reclaimer(self._cache.reclaim)
         self._flights = SharedFlights[str, Media]("extraction")
         self._max_queue = max_queue
+        self._of_client = Counter[str]()
         self._payments = asyncio.Lock()
 
     async def extract(self, url: str, *, fresh: bool = False, grant: Grant = UNLIMITED) -> Media:
         """Return the media of the page `url`. `fresh` skips the cache and replaces the cached entry, but still joins an
-        extraction in progress. Raises `Busy` if the queue is full, `Draining` once closed, and the errors of the
+        extraction in progress. An extraction that starts counts against the places of the account of `grant`. Raises
+        `Busy` if the queue is full, `Draining` once closed, and the errors of the
         extraction. Cancels the extraction when the last of its callers has left."""
+        client = grant.account
         media = None if fresh else self._cache.get(url)
         if media is None and url not in self._flights:
             async with self._payments:  # so that only one of the callers that ask for a page at the same time pays
                 media = None if fresh else self._cache.get(url)
                 if media is None and url not in self._flights:
-                    await self._pay(grant)
-        return media or await self._flights.run(url, partial(self._extract, url))
+                    await self._pay(grant, client)
+        return media or await self._flights.run(url, partial(self._extract, url, client))
 
     def container_of(self, url: str, media: Media, track: Track) -> Container | None:
         """Return the container of `track` of `media`, which is on the page `url`. Returns None if no stream has
@@ -170,14 +192,26 @@ class Extractor:
         """Cancel every extraction in progress. Their callers then raise `Draining`."""
         await self._flights.aclose()
 
-    async def _pay(self, grant: Grant) -> None:
+    async def _pay(self, grant: Grant, client: str) -> None:
         """Let `grant` pay for an extraction that is about to start. The shared run does not pay, because its refusal
-        would reach the callers that join it."""
-        if len(self._flights) >= self._max_queue:
+        would reach the callers that join it. One client has at most half of the queue."""
+        if len(self._flights) >= self._max_queue or (client and self._of_client[client] >= self._max_queue // 2):
             raise Busy("Too many extractions are in progress. Try again later.")
         await grant.pay_extraction()
 
-    async def _extract(self, url: str) -> Media:
-        media = await self._workers.extract(url)
-        self._cache.put(url, media)
+    async def _extract(self, url: str, client: str) -> Media:
+        self._of_client[client] += 1
+        try:
+            media = await self._workers.extract(url, client)
+        finally:
+            self._of_client[client] -= 1
+            if not self._of_client[client]:
+                del self._of_client[client]
+        nbytes = await footprint(media)
+        holding = None
+        if self._ledger is not None:
+            if not self._ledger.try_add_spare(nbytes):
+                raise Busy("The page needs more memory than is free. Try again later.")
+            holding = Holding(media, nbytes, self._ledger)
+        self._cache.put(url, media, nbytes, holding)
         return media

@@ -1,10 +1,16 @@
-"""The messages between the server and its worker process: typed values, encoded as JSON, each preceded by the length of
-its encoding.
+"""The messages between the server and its yt-dlp processes: typed values, encoded as JSON, each preceded by the length
+of its encoding.
 
-The worker parses hostile pages, so the server decodes only these types, never pickle, and rejects a message longer than
-`MAX_MESSAGE_BYTES`. The messages travel over a stream socketpair. A `StartDownload` message is sent with one file
-descriptor (SCM_RIGHTS), which arrives with the first byte of its frame; descriptors and `StartDownload`s arrive in the
-same order.
+The extraction process parses hostile pages, so the server decodes only these types, never pickle, and rejects a message
+longer than `MAX_MESSAGE_BYTES`. The messages travel over a stream socketpair. `WriteRaw` and `StartDownload` are sent
+with file descriptors (SCM_RIGHTS), which arrive with the first byte of their frame; descriptors and these messages
+arrive in the same order.
+
+yt-dlp's dictionary of a track crosses from the extraction process to the download process in a file in memory
+(memfd_create(2)), of which the server sees only the size:
+
+    server ── WriteRaw, file ──▶ extraction process ── RawWritten ──▶ server
+    server ── StartDownload, file, pipe ──▶ download process
 """
 
 from __future__ import annotations
@@ -12,7 +18,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -25,19 +31,38 @@ from serverpy.options import Identity, Limits, Network, Targets, Timeouts
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 MAX_MEDIA_BYTES = 8 * 1024 * 1024
 """Maximum encoded size of one extraction, in bytes."""
+MAX_RAW_BYTES = 16 * 1024 * 1024
+"""Maximum size, in bytes, of yt-dlp's dictionary of one track in the form in which it crosses to the download
+process."""
 _LENGTH = struct.Struct("!I")
+
+Role = Literal["extract", "download"]
+"""What a yt-dlp process does: it extracts pages, or it downloads tracks."""
 
 
 class RawGone(ServerPYError):
-    """Error if the worker does not have, or no longer has, yt-dlp's dictionary of the extraction. The caller must
-    extract the page again. No client sees this error, because the caller of `Workers.download` catches it."""
+    """Error if no extraction process has yt-dlp's dictionary of the extraction, or can hand it over in time. The caller
+    must extract the page again. No client sees this error, because the caller of `Workers.download` catches it."""
 
     code = "raw_gone"
 
 
+class WorkerLost(ServerPYError):
+    """Error of every request to a process that has ended. No client sees this error, because `Workers` catches it."""
+
+    code = "worker_lost"
+
+
+class WorkerFull(ServerPYError):
+    """Error of an extraction during which the extraction process reached its memory limit. Any of the extractions in
+    that process may have filled the memory. No client sees this error, because `Workers` catches it."""
+
+    code = "worker_full"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """The groups of settings that the worker reads. The worker adds `plugin_paths` to its `sys.path`, where yt-dlp
+    """The groups of settings that a yt-dlp process reads. It adds `plugin_paths` to its `sys.path`, where yt-dlp
     looks for `yt_dlp_plugins`."""
 
     timeouts: Timeouts = Timeouts()
@@ -125,14 +150,31 @@ class Select(Message, frozen=True, kw_only=True):
     formats: tuple[Format, ...]
 
 
-class StartDownload(Message, frozen=True, kw_only=True):
-    """A request to write a track's bytes into a pipe, whose file descriptor is sent with this message. The worker
-    replies with `DownloadStarted`, then with `DownloadEnd` or `ErrorReply` when its thread has closed the
-    descriptor."""
+class WriteRaw(Message, frozen=True, kw_only=True):
+    """A request to write yt-dlp's dictionary of a track into a file, whose descriptor is sent with this message. The
+    extraction process replies with `RawWritten`; with `RawApart` if the dictionary cannot be written; or with an
+    `ErrorReply`, for example `raw_gone`."""
 
     id: int
     raw_id: str
     track_id: str
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """A page that the download process itself must extract, with yt-dlp's key of its extractor."""
+
+    url: str
+    extractor: str
+
+
+class StartDownload(Message, frozen=True, kw_only=True):
+    """A request to write a track's bytes into a pipe. Two descriptors are sent with this message: of the pipe, and of
+    the file with yt-dlp's dictionary, which is empty if `page` must be extracted. The download process replies with
+    `DownloadStarted`, then with `DownloadEnd` or `ErrorReply` when its thread has closed the descriptors."""
+
+    id: int
+    track_id: str
+    page: Page | None = None
 
 
 class Cancel(Message, frozen=True, kw_only=True):
@@ -142,7 +184,13 @@ class Cancel(Message, frozen=True, kw_only=True):
     id: int
 
 
-Request = Configure | Extract | Select | StartDownload | Cancel
+class Ping(Message, frozen=True, kw_only=True):
+    """A question whether the process runs. It replies with `Pong` at once, unless it is frozen."""
+
+    id: int
+
+
+Request = Configure | Extract | Select | WriteRaw | StartDownload | Cancel | Ping
 
 
 # Messages from the worker to the server
@@ -150,9 +198,10 @@ Request = Configure | Extract | Select | StartDownload | Cancel
 
 class Ready(Message, frozen=True, kw_only=True):
     """Notice that the worker accepts requests. `js_runtimes` are the JavaScript runtimes that yt-dlp can use, such as
-    `deno-2.3.0`."""
+    `deno-2.3.0`. The ids of the process's extractions begin with `tag`."""
 
     yt_dlp: str
+    tag: str = ""
     js_runtimes: tuple[str, ...] = ()
     impersonation: bool = False
     plugins: tuple[str, ...] = ()
@@ -171,10 +220,24 @@ class Selected(Message, frozen=True, kw_only=True):
     choices: tuple[tuple[str, ...], ...]
 
 
+class RawWritten(Message, frozen=True, kw_only=True):
+    """Notice that the file of a `WriteRaw` is complete."""
+
+    id: int
+
+
+class RawApart(Message, frozen=True, kw_only=True):
+    """Notice that yt-dlp's dictionary has values which only exist in the extraction process (generators and
+    functions), so that the download process must extract the page itself."""
+
+    id: int
+    page: Page
+
+
 class DownloadStarted(Message, frozen=True, kw_only=True):
-    """Notice that the download has started: the worker knows the extraction, and has received the descriptor. A
-    `DownloadEnd` or `ErrorReply` follows. If the download cannot start, the worker replies with an `ErrorReply`
-    instead, for example `raw_gone` or `busy`."""
+    """Notice that the download process has received the descriptors, and has a thread for the download. A `DownloadEnd`
+    or `ErrorReply` follows. If the download cannot start, the process replies with an `ErrorReply` instead, for example
+    `busy`."""
 
     id: int
 
@@ -187,6 +250,10 @@ class DownloadEnd(Message, frozen=True, kw_only=True):
     bytes: int
 
 
+class Pong(Message, frozen=True, kw_only=True):
+    id: int
+
+
 class ErrorReply(Message, frozen=True, kw_only=True):
     """A `ServerPYError` that the worker raised, identified by its `code`."""
 
@@ -196,7 +263,7 @@ class ErrorReply(Message, frozen=True, kw_only=True):
     retry_after: int | None = None
 
 
-Reply = Ready | Extracted | Selected | DownloadStarted | DownloadEnd | ErrorReply
+Reply = Ready | Extracted | Selected | RawWritten | RawApart | DownloadStarted | DownloadEnd | Pong | ErrorReply
 
 _encoder = msgspec.json.Encoder()
 _requests: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
@@ -272,7 +339,7 @@ def _leaves(base: type[ServerPYError]) -> Iterator[type[ServerPYError]]:
 
 
 class _Codes:
-    """The table of error classes by `code`: the classes in `serverpy.errors`, and `RawGone`."""
+    """The table of error classes by `code`: the classes in `serverpy.errors`, and those of this module."""
 
     table: ClassVar[dict[str, type[ServerPYError]]] = {
         leaf.code: leaf for leaf in _leaves(ServerPYError) if leaf.__module__ in (errors.__name__, __name__)

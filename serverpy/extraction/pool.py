@@ -1,5 +1,5 @@
-"""The pool of worker processes: at most one worker takes new requests, and the other workers finish the requests that
-they have.
+"""The pool of the yt-dlp processes of one role: at most one worker takes new requests, and the other workers finish the
+requests that they have.
 
 The states of a worker, and what changes them:
 
@@ -10,11 +10,13 @@ The states of a worker, and what changes them:
   the start fails, these requests get the error, the worker is closed, and the next request starts another worker, after
   a pause that doubles with each worker that dies soon after its start.
 - current: every new request goes to this worker. `_watch` waits for two events that need no request: the process dies
-  (the worker is closed and replaced at once; `worker.py` has already ended its requests with an error), or no request
-  has needed the worker for `idle` seconds (the worker is closed; the next request starts another).
+  (the worker is closed and, if the pool `is_kept`, replaced at once; `worker.py` has already ended its requests with an
+  error), or no request has needed the worker for `idle` seconds (the worker is closed; the next request starts
+  another).
 - retired (`retire`): a cancelled request did not release its thread in time. Only the end of the process interrupts a
   regular expression, so one such request retires the worker but does not harm the other requests: they finish on the
-  retired worker, while a new worker starts for new requests. `_finish` kills the retired worker when these requests
+  retired worker, while a new worker starts for new requests. If the worker is frozen, it is killed, and its requests
+  fail with `WorkerLost`. `_finish` kills the retired worker when these requests
   have ended, after `retirement` seconds, or to make room for another retired worker.
 - closed: the process is reaped and its directory removed. `_all` holds every worker that is not closed yet, so that
   `aclose` finds workers that are between two states, too.
@@ -25,12 +27,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from serverpy.errors import ConfigurationError, Draining, ExtractionFailed, ServerPYError
-from serverpy.extraction.messages import Ready, WorkerOptions
+from serverpy.errors import ConfigurationError, Draining, ExtractionFailed, ServerPYError, shortage
+from serverpy.extraction.messages import Ready, Role, WorkerOptions
 from serverpy.extraction.worker import Call, Worker
 from serverpy.tasks import cancel, spawn
 
@@ -42,12 +44,14 @@ SETTINGS_DO_NOT_WORK = "The server is misconfigured: see its log."
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersLimits:
     """The time limits of workers, in seconds. `grace`: how long a cancelled request may take to release its thread
-    before the worker is replaced. `retirement`: how long a replaced worker may take to finish its requests; the pool
-    keeps at most `retired` replaced workers. `first_pause` and `longest_pause`: the pause between starts of workers
-    that die soon after their start; a worker that lived for `healthy` seconds resets the pause. `idle`: how long an
-    unused worker is kept; None means for ever."""
+    before the worker is replaced. `answer`: how long a replaced worker may take to answer before it counts as frozen
+    and is killed. `retirement`: how long a replaced worker may take to finish its requests; the pool keeps at most
+    `retired` replaced workers. `first_pause` and `longest_pause`: the pause between starts of workers that die soon
+    after their start; a worker that lived for `healthy` seconds resets the pause. `idle`: how long an unused worker is
+    kept; None means for ever."""
 
     grace: float = 2.0
+    answer: float = 5.0
     retirement: float = 1800.0
     retired: int = 2
     first_pause: float = 0.2
@@ -60,14 +64,16 @@ DEFAULT_LIMITS = WorkersLimits()
 
 
 class WorkerPool:
-    """The pool of worker processes: the current worker and the retired workers. Belongs to one event loop; its owner
-    must call `aclose`. The pool calls `changed` when a thread of a worker may have become free, so that waiting
-    requests check again."""
+    """The pool of the yt-dlp processes of one role: the current worker and the retired workers. Belongs to one event
+    loop; its owner must call `aclose`. `is_kept`: whether a worker that dies is replaced before a request needs it."""
 
-    def __init__(self, options: WorkerOptions, limits: WorkersLimits, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, options: WorkerOptions, limits: WorkersLimits = DEFAULT_LIMITS, *, role: Role, is_kept: bool = False
+    ) -> None:
         self._options = options
         self._limits = limits
-        self._changed = changed
+        self._role = role
+        self._is_kept = is_kept
         self._current: Worker | None = None
         self._retired: dict[Worker, asyncio.Task[None]] = {}
         self._all: set[Worker] = set()
@@ -84,6 +90,8 @@ class WorkerPool:
         self._not_before = 0.0
         self._closed = False
         self.restarts = 0
+        self.is_failing = False
+        """Whether the last attempt to start a worker has failed."""
         self.ready: Ready | None = None
         """The `Ready` message of the last worker that started, or None if no worker has started. The message shows that
         the settings work."""
@@ -100,6 +108,11 @@ class WorkerPool:
     @property
     def is_starting(self) -> bool:
         return self._renewal is not None
+
+    def holder_of(self, raw_id: str) -> Worker | None:
+        """Return the worker that has made the extraction `raw_id`. Returns None if that worker no longer runs."""
+        tag = raw_id.partition("-")[0]
+        return next((each for each in self.workers if each.ready and each.ready.tag == tag), None)
 
     async def aclose(self) -> None:
         """Stop all workers and their child processes within a few seconds. Requests in progress fail."""
@@ -157,11 +170,12 @@ class WorkerPool:
 
     def _renewed(self, renewal: asyncio.Task[Worker]) -> None:
         self._renewal = None
+        self.is_failing = not renewal.cancelled() and renewal.exception() is not None
         if not renewal.cancelled() and (error := renewal.exception()):
             log.error("The worker process, which runs yt-dlp, could not be started: %s", error)
 
     async def _bury(self, lost: Worker) -> None:
-        log.error("The worker process %s has died; the server starts another", lost.pid)
+        log.error("The worker process %s (%s) has died", lost.pid, self._role)
         self._count_failure(lost)
         await self._close(lost)
 
@@ -173,15 +187,17 @@ class WorkerPool:
         self._not_before = now + (pause if self._failures > 1 else 0.0)
 
     async def _start_worker(self) -> Worker:
-        worker = Worker(self._options)
+        worker = Worker(self._options, self._role)
         self._all.add(worker)
         try:
             await worker.start()
         except BaseException as error:
-            if isinstance(error, ServerPYError):
+            if isinstance(error, ServerPYError | OSError):
                 self._count_failure(worker)
             worker.kill()
             await self._close(worker)
+            if isinstance(error, OSError):  # the machine lacks processes, descriptors or disk space
+                raise shortage(error) or ExtractionFailed("The extraction process cannot be started.") from error
             if isinstance(error, ConfigurationError) and self.ready is None:
                 self._refused = error.detail
             raise
@@ -213,9 +229,12 @@ class WorkerPool:
                 async with asyncio.timeout(left):
                     await worker.gone.wait()
         if worker is self._current and not self._closed:
-            self._changed()
-            with suppress(ServerPYError):
-                await self.get()
+            if self._is_kept:
+                with suppress(ServerPYError):
+                    await self.get()
+            else:
+                self._current = None
+                await self._bury(worker)
 
     def _idle_left(self, worker: Worker) -> float | None:
         """Return the number of seconds until the idle timeout of `worker` may expire. Returns None if the pool has no
@@ -251,8 +270,9 @@ class WorkerPool:
                 "A cancelled request does not release its thread; the server replaces the worker process %s", worker.pid
             )
             self.retire(worker)
-            if all(each.cancelled for each in worker.calls):
-                worker.kill()  # no request waits for this worker, because the pool has cancelled all its requests
+            # If all requests are cancelled, none waits for this worker. If it is frozen, those that wait wait in vain.
+            if all(each.cancelled for each in worker.calls) or not await worker.answers(self._limits.answer):
+                worker.kill()
 
     def retire(self, worker: Worker) -> None:
         """Stop sending requests to `worker`, and close `worker` when its present requests have ended. Idempotent."""
@@ -265,7 +285,6 @@ class WorkerPool:
             self._retired.pop(oldest).cancel()
             oldest.kill()
         self._retired[worker] = spawn(self._finish(worker), name=f"retired worker {worker.pid}")
-        self._changed()
 
     async def _finish(self, worker: Worker) -> None:
         try:

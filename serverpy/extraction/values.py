@@ -176,7 +176,7 @@ class Entry:
     media: Media | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Media:
     """The media of one page.
 

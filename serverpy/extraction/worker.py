@@ -1,4 +1,4 @@
-"""The worker process as the server sees it: one process from its start to its end, and the calls to it. Any number of
+"""A yt-dlp process as the server sees it: one process from its start to its end, and the calls to it. Any number of
 calls may be in progress at once, distinguished by their ids. Each call gets exactly one reply: a reply of the worker,
 or an error from `_lose` after the process has ended. A download has two futures: `started` is done when the worker has
 received the descriptor, `reply` when the worker's thread has released it.
@@ -17,14 +17,16 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
 
 from serverpy.directories import PrivateDirectory, sweep
-from serverpy.errors import ExtractionFailed, InvalidParameter
+from serverpy.errors import Busy, ExtractionFailed, InvalidParameter
 from serverpy.extraction import messages
 from serverpy.extraction.descriptors import send_with
+from serverpy.extraction.long_replies import decode_in_turns
 from serverpy.extraction.messages import (
     Cancel,
     Configure,
@@ -34,14 +36,20 @@ from serverpy.extraction.messages import (
     Format,
     Frames,
     MessageTooLarge,
+    Page,
+    Ping,
     Ready,
     Reply,
     Request,
+    Role,
     Select,
     StartDownload,
+    WorkerLost,
     WorkerOptions,
+    WriteRaw,
 )
 from serverpy.extraction.process import start_process
+from serverpy.processes import Process
 from serverpy.tasks import Closing, spawn
 
 log = logging.getLogger(__name__)
@@ -72,10 +80,11 @@ class Call:
 
 
 class Worker:
-    """One worker process, from `start` to `aclose`. The owner must call `aclose` even if `start` failed."""
+    """One yt-dlp process, from `start` to `aclose`. The owner must call `aclose` even if `start` failed."""
 
-    def __init__(self, options: WorkerOptions) -> None:
+    def __init__(self, options: WorkerOptions, role: Role) -> None:
         self.options = options
+        self.role = role
         self.ready: Ready | None = None
         self.started_at = time.monotonic()
         self.extractions: set[Call] = set()
@@ -84,10 +93,10 @@ class Worker:
         """Event that is set when the worker process can no longer reply."""
         self._calls: dict[int, Call] = {}
         self._ids = itertools.count(1)
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
         self._sock: socket.socket | None = None
         self._directory: PrivateDirectory | None = None
-        self._to_send: asyncio.Queue[tuple[bytes, int | None]] = asyncio.Queue()
+        self._to_send: asyncio.Queue[tuple[bytes, Sequence[int]]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self.aclose = Closing(self._close, "close worker")
@@ -95,7 +104,7 @@ class Worker:
 
     def __repr__(self) -> str:
         state = "gone" if self.gone.is_set() else f"{len(self.extractions)}+{len(self.downloads)} calls"
-        return f"<Worker {self.pid} {state}>"
+        return f"<Worker {self.role} {self.pid} {state}>"
 
     @property
     def pid(self) -> int | None:
@@ -108,13 +117,18 @@ class Worker:
 
     async def start(self) -> None:
         """Start the process and wait until it accepts requests. Raises `ConfigurationError` if the process rejects its
-        settings, and `ExtractionFailed` if the process does not start."""
-        sweep(DIRECTORY_PREFIX)
-        self._directory = PrivateDirectory(DIRECTORY_PREFIX)
-        self._sock, theirs = socket.socketpair()
-        self._sock.setblocking(False)
-        with theirs:
-            self._process = await start_process(theirs.fileno())
+        settings, `Busy` if the system has no resources for a process, and `ExtractionFailed` if the process does not
+        start."""
+        try:
+            sweep(DIRECTORY_PREFIX)
+            self._directory = PrivateDirectory(DIRECTORY_PREFIX)
+            self._sock, theirs = socket.socketpair()
+            self._sock.setblocking(False)
+            with theirs:
+                self._process = await start_process(self.role, theirs.fileno())
+        except OSError as error:
+            log.error("A yt-dlp process cannot be started: %s", error)
+            raise Busy("The server has no resources for a yt-dlp process. Try again later.") from error
         self._tasks = [
             spawn(self._receive(self._sock), name="worker replies"),
             spawn(self._send(self._sock), name="worker requests"),
@@ -144,24 +158,35 @@ class Worker:
     def kill(self) -> None:
         """Kill the process and its children at once. The owner must still call `aclose`."""
         if self._process is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.signal(signal.SIGKILL)
 
     def extract(self, url: str) -> Call:
         call = self._call(Extract(id=next(self._ids), url=url))
         self._track(call, self.extractions)
         return call
 
-    def download(self, raw_id: str, track_id: str, write_fd: int) -> Call:
-        """Start a download into the pipe `write_fd`. The worker takes ownership of `write_fd`: it closes the descriptor
-        after sending it to the process, or if sending fails."""
-        request = StartDownload(id=next(self._ids), raw_id=raw_id, track_id=track_id)
-        call = self._call(request, write_fd)
+    def write_raw(self, raw_id: str, track_id: str, file: int) -> Call:
+        """Have the process write yt-dlp's dictionary of a track into `file`. The worker takes ownership of `file`: it
+        closes the descriptor after sending it to the process, or if sending fails."""
+        return self._call(WriteRaw(id=next(self._ids), raw_id=raw_id, track_id=track_id), (file,))
+
+    def download(self, track_id: str, write_fd: int, raw: int, page: Page | None) -> Call:
+        """Start a download into the pipe `write_fd`, of a track whose dictionary is in the file `raw`, or on `page`.
+        The worker takes ownership of both descriptors, as `write_raw` does."""
+        request = StartDownload(id=next(self._ids), track_id=track_id, page=page)
+        call = self._call(request, (write_fd, raw))
         self._track(call, self.downloads)
         return call
 
     async def select(self, selector: str, formats: tuple[Format, ...]) -> Reply:
         return await asyncio.shield(self._call(Select(id=next(self._ids), selector=selector, formats=formats)).reply)
+
+    async def answers(self, seconds: float) -> bool:
+        """Return whether the process answers within `seconds`. One that holds Python's interpreter lock, or was stopped
+        by a signal, does not."""
+        call = self._call(Ping(id=next(self._ids)))
+        await asyncio.wait([call.reply], timeout=seconds)
+        return call.reply.done()
 
     def cancel(self, call: Call) -> None:
         """Tell the worker to stop `call`; `call.reply` is done when the worker has stopped it."""
@@ -169,16 +194,17 @@ class Worker:
             call.cancelled = True
             self._post(Cancel(id=call.id))
 
-    def _call(self, request: Extract | StartDownload | Select, descriptor: int | None = None) -> Call:
+    def _call(
+        self, request: Extract | WriteRaw | StartDownload | Select | Ping, descriptors: Sequence[int] = ()
+    ) -> Call:
         call = Call(request.id)
         if self.gone.is_set():
             call.take(_died(call.id))
-            if descriptor is not None:
-                os.close(descriptor)
+            _close_all(descriptors)
             return call
         self._calls[call.id] = call
         call.reply.add_done_callback(lambda _: self._calls.pop(call.id, None))
-        self._post(request, descriptor)
+        self._post(request, descriptors)
         return call
 
     def _track(self, call: Call, calls: set[Call]) -> None:
@@ -186,12 +212,11 @@ class Worker:
             calls.add(call)
             call.reply.add_done_callback(lambda _: calls.discard(call))
 
-    def _post(self, request: Request, descriptor: int | None = None) -> None:
+    def _post(self, request: Request, descriptors: Sequence[int] = ()) -> None:
         try:
-            self._to_send.put_nowait((messages.encode(request), descriptor))
+            self._to_send.put_nowait((messages.encode(request), descriptors))
         except MessageTooLarge as error:
-            if descriptor is not None:
-                os.close(descriptor)
+            _close_all(descriptors)
             raise InvalidParameter("The request is too large.") from error
 
     # Methods that use the socket
@@ -200,20 +225,19 @@ class Worker:
         loop = asyncio.get_running_loop()
         with suppress(ConnectionError):  # `_receive` handles the end of the connection
             while True:
-                frame, descriptor = await self._to_send.get()
-                if descriptor is not None:
+                frame, descriptors = await self._to_send.get()
+                if descriptors:
                     try:
-                        frame = await send_with(sock, frame, descriptor)
+                        frame = await send_with(sock, frame, descriptors)
                     finally:
-                        os.close(descriptor)
+                        _close_all(descriptors)
                 await loop.sock_sendall(sock, frame)
         self._drop_unsent()
 
     def _drop_unsent(self) -> None:
         while not self._to_send.empty():
-            _, descriptor = self._to_send.get_nowait()
-            if descriptor is not None:
-                os.close(descriptor)
+            _, descriptors = self._to_send.get_nowait()
+            _close_all(descriptors)
 
     async def _receive(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -221,7 +245,7 @@ class Worker:
         try:
             while data := await loop.sock_recv(sock, _RECEIVE_BYTES):
                 for body in frames.feed(data):
-                    self._take(messages.decode_reply(body))
+                    self._take(await decode_in_turns(body))
         except ConnectionError:
             log.debug("The connection to the worker process %s broke", self.pid)
         except (MessageTooLarge, msgspec.DecodeError) as error:
@@ -251,18 +275,21 @@ class Worker:
     async def _end_process(self) -> None:
         if self._process is None:
             return
-        if self._sock is not None and self._process.returncode is None:
+        if self._sock is not None and not self._process.has_exited:
             with suppress(OSError):
                 self._sock.shutdown(socket.SHUT_WR)
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                await self._process.wait()
-        except TimeoutError:
-            log.warning("Worker process %s does not end by itself and is killed", self.pid)
+            if await self._process.wait(CLOSE_SECONDS) is None:
+                log.warning("Worker process %s does not end by itself and is killed", self.pid)
         finally:
             self.kill()
         await self._process.wait()
 
 
+def _close_all(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
 def _died(id_: int) -> ErrorReply:
-    return messages.error_reply(id_, ExtractionFailed("The extraction process ended unexpectedly."))
+    return messages.error_reply(id_, WorkerLost("The yt-dlp process ended unexpectedly."))

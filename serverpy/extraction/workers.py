@@ -1,40 +1,69 @@
-"""The server's requests to its worker processes: extractions, applications of a format selector, and downloads.
+"""The server's requests to its yt-dlp processes: extractions, applications of a format selector, and downloads.
 
-    Workers ── WorkerPool ── Worker ══ socketpair ══ serverpy.ytdlp.main
+                ┌─ pages ──────▶ extraction process: every page
+    Workers ────┼─ alone ──────▶ extraction process: one page at a time, whose process was lost
+                └─ downloads ──▶ download process: every track that is downloaded by yt-dlp
 
-Each request goes to the pool's current worker (`pool.py` chooses it, and replaces a worker that hangs), and ends with
-the worker's reply or with a `ServerPYError`. Cancelling a request tells the worker to stop it.
+Each pool keeps one process, and replaces a process that hangs (`pool.py`). A page that holds Python's interpreter lock
+therefore delays no download. The processes of `alone` and `downloads` are started when they are needed. Each request
+ends with the reply of a process or with a `ServerPYError`. Cancelling a request tells the process to stop it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
-from dataclasses import dataclass
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-from serverpy.errors import Busy, ConfigurationError, ExtractionFailed, ExtractionTimeout, InvalidParameter
+from serverpy.errors import (
+    Busy,
+    ConfigurationError,
+    ExtractionFailed,
+    ExtractionTimeout,
+    InvalidParameter,
+    TooLarge,
+    UpstreamFailed,
+)
+from serverpy.extraction.admission import Admission, Applicant
 from serverpy.extraction.descriptors import closing
 from serverpy.extraction.messages import (
+    MAX_RAW_BYTES,
     DownloadEnd,
     DownloadStarted,
     ErrorReply,
     Extracted,
+    Page,
+    RawApart,
+    RawGone,
+    RawWritten,
     Ready,
     Reply,
     Selected,
+    WorkerFull,
+    WorkerLost,
     WorkerOptions,
     format_of,
     to_error,
 )
 from serverpy.extraction.pool import DEFAULT_LIMITS, SETTINGS_DO_NOT_WORK, WorkerPool, WorkersLimits
 from serverpy.extraction.values import Media
-from serverpy.extraction.waiting import WaitingQueue
 from serverpy.extraction.worker import Call, Worker
+from serverpy.memory.room import Room
 
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 10.0
+"""Seconds within which a process answers a request that takes it some milliseconds. A process that does not is frozen,
+and is replaced."""
+ALONE_IDLE_SECONDS = 10.0
+RAW_FACTOR = 4
+"""Memory that yt-dlp's dictionary of a track takes in the download process, as a multiple of the bytes in which it
+crosses: the bytes themselves, and the objects that are made of them."""
 
 R = TypeVar("R", bound=Reply)
 
@@ -43,16 +72,25 @@ WorkerStatus = Literal["starting", "running", "stopped"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkersState:
-    """The state of the worker processes, for `/health`. `pids` begins with the process ID of the worker that takes new
-    requests. `stopped` means that no worker runs, because the last worker was idle or did not start; the next request
-    then starts a worker. `ready` is the `Ready` message of the last worker that started, or None."""
+    """The state of the yt-dlp processes, for `/health`. `status` is that of the extraction process: `stopped` means
+    that none runs, because the last one was idle or did not start; the next extraction then starts one. `pids` are the
+    process IDs of the extraction processes, and begin with that of the process that takes new pages; `download_pids`
+    are those of the download processes. `ready` is the `Ready` message of the last extraction process that started, or
+    None. `reruns` counts extractions that were repeated because their process was lost, `raws_apart` downloads for
+    which the download process had to extract the page, `refused` extractions that found no place."""
 
     status: WorkerStatus = "stopped"
     pids: tuple[int, ...] = ()
+    download_pids: tuple[int, ...] = ()
     extractions: int = 0
     downloads: int = 0
     waiting: int = 0
     restarts: int = 0
+    reruns: int = 0
+    raws_apart: int = 0
+    refused: int = 0
+    is_failing: bool = False
+    """Whether the last attempt to start a worker has failed."""
     ready: Ready | None = None
 
 
@@ -67,7 +105,10 @@ class Download:
     async def wait(self) -> int:
         """Wait until all bytes are in the pipe, and return the number of bytes. Raises a `ServerPYError` if the
         download fails. If the caller is cancelled, the download continues."""
-        return _expect(await asyncio.shield(self._call.reply), DownloadEnd).bytes
+        try:
+            return _expect(await asyncio.shield(self._call.reply), DownloadEnd).bytes
+        except WorkerLost as error:
+            raise UpstreamFailed("The download process ended unexpectedly.") from error
 
     async def cancel(self) -> None:
         """Stop the download. Returns when the worker's thread has released the pipe or, if it does not do so, after a
@@ -78,113 +119,218 @@ class Download:
 
 
 class Workers:
-    """The requests to the worker processes, and the queue of the requests that wait for a thread. Belongs to one event
-    loop."""
+    """The requests to the yt-dlp processes, and the bound on the extractions under way. Belongs to one event loop."""
 
     def __init__(self, options: WorkerOptions, limits: WorkersLimits = DEFAULT_LIMITS) -> None:
         self.options = options
-        self._queue = WaitingQueue()
-        self._pool = WorkerPool(options, limits, self._queue.wake)
+        self._admission = Admission(options.limits.max_extractions)
+        self._pages = WorkerPool(options, limits, role="extract", is_kept=True)
+        idle = ALONE_IDLE_SECONDS if limits.idle is None else min(limits.idle, ALONE_IDLE_SECONDS)
+        self._alone = WorkerPool(options, replace(limits, idle=idle), role="extract")
+        self._turn = asyncio.Lock()
+        """Held by the extraction that runs in the process of `_alone`."""
+        self._downloads = WorkerPool(options, limits, role="download")
+        self._reruns = 0
+        self._raws_apart = 0
 
     async def start(self) -> None:
-        """Start the first worker. Raises `ConfigurationError` if the worker rejects its settings, and
-        `ExtractionFailed` if the worker does not start. The call is optional: without it, the first request starts the
-        worker."""
-        await self._pool.start()
+        """Start the first extraction process. Raises `ConfigurationError` if it rejects its settings, and
+        `ExtractionFailed` if it does not start. The call is optional: without it, the first request starts the
+        process."""
+        await self._pages.start()
 
     async def aclose(self) -> None:
-        """Stop all workers and their child processes within a few seconds. Requests in progress fail."""
-        self._queue.wake_all()
-        await self._pool.aclose()
+        """Stop all processes and their child processes within a few seconds. Requests in progress fail."""
+        await asyncio.gather(*(pool.aclose() for pool in (self._pages, self._alone, self._downloads)))
 
-    async def extract(self, url: str) -> Media:
-        """Extract the page `url`. Raises `Busy` if no thread becomes free in time, `ExtractionTimeout` if the
-        extraction takes longer than EXTRACT_TIMEOUT, and the worker's error if the extraction fails. If the caller is
-        cancelled, the worker stops the extraction."""
-        with self._pool.need():
-            worker = await self._free_worker()
+    # Extractions
+
+    async def extract(self, url: str, client: str = "") -> Media:
+        """Extract the page `url` for the account `client`. Raises `Busy` if there is no place for another extraction in
+        time, `ExtractionTimeout` if the extraction takes longer than EXTRACT_TIMEOUT (which begins anew if it is
+        repeated because its process was lost), and the error of the extraction if it fails. If the caller is cancelled,
+        the process stops the extraction."""
+        applicant = Applicant.of(client, url)
+        await self._admission.enter(applicant, self.options.timeouts.wait)
+        try:
+            try:
+                return await self._extract(self._pages, url)
+            except (WorkerLost, WorkerFull):
+                self._reruns += 1
+            return await self._extract_alone(url)
+        except TimeoutError:
+            raise ExtractionTimeout("The extraction took too long.") from None
+        finally:
+            self._admission.leave(applicant)
+
+    async def _started(self, pool: WorkerPool) -> Worker:
+        try:
+            async with asyncio.timeout(self.options.timeouts.wait):
+                return await pool.get()
+        except TimeoutError:
+            raise Busy("The process that runs yt-dlp is still starting. Try again later.") from None
+
+    async def _extract(self, pool: WorkerPool, url: str) -> Media:
+        """Extract the page in a process of `pool`. Raises `TimeoutError` after EXTRACT_TIMEOUT, `WorkerLost` if the
+        process ends, and `WorkerFull` if its memory is full; the process is then replaced, and every other extraction
+        in it raises `WorkerLost`."""
+        with pool.need():
+            worker = await self._started(pool)
             call = worker.extract(url)
-            call.reply.add_done_callback(lambda _: self._queue.wake())
             try:
                 async with asyncio.timeout(self.options.timeouts.extract):
-                    reply = await asyncio.shield(call.reply)
-            except TimeoutError:
-                raise ExtractionTimeout("The extraction took too long.") from None
+                    return _expect(await asyncio.shield(call.reply), Extracted).media
+            except WorkerFull:
+                log.warning("Worker process %s has reached its memory limit and is replaced", worker.pid)
+                pool.retire(worker)
+                worker.kill()
+                await worker.gone.wait()  # so that the others, which are more likely innocent, are repeated first
+                raise
             finally:
                 if not call.reply.done():
-                    self._pool.stop_soon(worker, call)
-            return _expect(reply, Extracted).media
+                    pool.stop_soon(worker, call)
+
+    async def _extract_alone(self, url: str) -> Media:
+        """Extract a page whose process was lost once more, in a process in which no other extraction runs. Raises
+        `TimeoutError` if its turn does not come within EXTRACT_TIMEOUT, and `TooLarge` if that process reaches its
+        memory limit, too."""
+        async with asyncio.timeout(self.options.timeouts.extract):
+            await self._turn.acquire()
+        try:
+            return await self._extract(self._alone, url)
+        except WorkerFull:
+            raise TooLarge("The extraction of this page needs more memory than the server allows.") from None
+        except WorkerLost:
+            raise ExtractionFailed("The extraction of this page ended its process.") from None
+        finally:
+            self._turn.release()
+
+    # Format selectors
 
     async def select(self, media: Media, selector: str) -> tuple[tuple[str, ...], ...]:
         """Return the ids of the tracks that yt-dlp's selector picks from `media`: one tuple for each stream that the
         selector asks for, with more than one id for a merge. Raises `InvalidParameter` if the selector is invalid, and
         `FormatNotFound` if no track matches the selector."""
-        with self._pool.need():
-            worker = await self._pool.get()
-            formats = tuple(format_of(track) for track in media.tracks)
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    return _expect(await worker.select(selector, formats), Selected).choices
-            except TimeoutError:
-                self._pool.retire(worker)
-                raise InvalidParameter("The format selector takes too long.") from None
+        try:
+            return await self._select(media, selector)
+        except (TimeoutError, WorkerLost):
+            log.info("a format selector got no answer, and is tried again in another process")
+        try:
+            return await self._select(media, selector)
+        except (TimeoutError, WorkerLost):
+            raise InvalidParameter("The format selector takes too long.") from None
 
-    async def download(self, raw_id: str, track_id: str, write_fd: int) -> Download:
-        """Have yt-dlp write a track into the pipe `write_fd`. This method owns `write_fd` and always closes it. Raises
-        `RawGone` if the worker does not have the extraction `raw_id`; the caller must then extract the page again, with
+    async def _select(self, media: Media, selector: str) -> tuple[tuple[str, ...], ...]:
+        formats = tuple(format_of(track) for track in media.tracks)
+        with self._pages.need():
+            worker = await self._pages.get()
+            async with _answering(self._pages, worker):
+                return _expect(await worker.select(selector, formats), Selected).choices
+
+    # Downloads
+
+    async def start_downloads(self) -> None:
+        """Start the download process if it does not run, so that its start does not count as the silence of a media
+        server. Raises `Busy` if it takes too long."""
+        await self._started(self._downloads)
+
+    async def download(self, raw_id: str, track_id: str, write_fd: int, room: Room | None = None) -> Download:
+        """Have yt-dlp write a track of the extraction `raw_id` into the pipe `write_fd`. This method owns `write_fd`
+        and always closes it. It charges the memory of yt-dlp's dictionary to `room`, and raises `Busy` if there is too
+        little. Raises `RawGone` if the dictionary cannot be had; the caller must then extract the page again, with
         `fresh=True`."""
-        with closing(write_fd) as descriptor, self._pool.need():
-            worker = await self._pool.get()
-            call = worker.download(raw_id, track_id, descriptor.release())
-            call.reply.add_done_callback(lambda _: self._pool.note_need())
+        with closing(write_fd) as pipe, closing(_memory_file()) as raw, self._downloads.need():
+            page = await self._write_raw(raw_id, track_id, raw.number)
+            _charge(raw.number, room)
+            worker = await self._downloads.get()
+            call = worker.download(track_id, pipe.release(), raw.release(), page)
+            call.reply.add_done_callback(lambda _: self._downloads.note_need())
             try:
-                _expect(await asyncio.shield(call.started), DownloadStarted)
+                async with _answering(self._downloads, worker):
+                    _expect(await asyncio.shield(call.started), DownloadStarted)
+            except (TimeoutError, WorkerLost) as error:
+                raise RawGone("The download process does not answer.") from error
             finally:
                 if not call.started.done():
-                    self._pool.stop_soon(worker, call)
-            return Download(self._pool, worker, call)
+                    self._downloads.stop_soon(worker, call)
+            return Download(self._downloads, worker, call)
+
+    async def _write_raw(self, raw_id: str, track_id: str, file: int) -> Page | None:
+        """Have the process of the extraction `raw_id` write yt-dlp's dictionary of the track into `file`. Returns the
+        page that the download process must extract instead, or None."""
+        for pool in (self._pages, self._alone):
+            worker = pool.holder_of(raw_id)
+            if worker is not None:
+                break
+        else:
+            raise RawGone("The process that has extracted this page no longer runs.")
+        with pool.need():
+            try:
+                async with _answering(pool, worker):
+                    reply = await asyncio.shield(worker.write_raw(raw_id, track_id, os.dup(file)).reply)
+            except TimeoutError as error:
+                raise RawGone("The extraction process does not answer.") from error
+        if isinstance(reply, RawApart):
+            self._raws_apart += 1
+            return reply.page
+        try:
+            _expect(reply, RawWritten)
+        except WorkerLost as error:
+            raise RawGone("The extraction process ended.") from error
+        return None
 
     def state(self) -> WorkersState:
-        pool, workers = self._pool, self._pool.workers
+        pages, downloads = self._pages, self._downloads
+        extracting = [*pages.workers, *self._alone.workers]
         return WorkersState(
-            status="running" if pool.current else "starting" if pool.is_starting else "stopped",
-            pids=tuple(worker.pid for worker in workers if worker.pid is not None),
-            extractions=sum(len(worker.extractions) for worker in workers),
-            downloads=sum(len(worker.downloads) for worker in workers),
-            waiting=len(self._queue),
-            restarts=pool.restarts,
-            ready=pool.ready,
+            status="running" if pages.current else "starting" if pages.is_starting else "stopped",
+            pids=tuple(worker.pid for worker in extracting if worker.pid is not None),
+            download_pids=tuple(worker.pid for worker in downloads.workers if worker.pid is not None),
+            extractions=self._admission.taken,
+            downloads=sum(len(worker.downloads) for worker in downloads.workers),
+            waiting=self._admission.waiting,
+            restarts=sum(pool.restarts for pool in (pages, self._alone, downloads)),
+            reruns=self._reruns,
+            raws_apart=self._raws_apart,
+            refused=self._admission.refused,
+            is_failing=pages.is_failing,
+            ready=pages.ready,
         )
 
-    # Methods that find a worker with a free thread
 
-    async def _free_worker(self) -> Worker:
-        """Return a worker with a free extraction thread; waiting requests get a thread in the order of their arrival.
-        Raises `Busy` if no thread becomes free in time."""
-        try:
-            async with asyncio.timeout(self.options.timeouts.wait):
-                if self._queue:
-                    await self._queue.wait()
-                while True:
-                    worker = await self._current_in_turn()
-                    free = self.options.limits.extract_workers - len(worker.extractions)
-                    if free > 0:
-                        if free > 1:
-                            # the next waiting request may also find a free thread, because a new worker has several
-                            self._queue.wake()
-                        return worker
-                    await self._queue.wait(first=True)
-        except TimeoutError:
-            raise Busy("All extraction threads are busy. Try again later.") from None
+@asynccontextmanager
+async def _answering(pool: WorkerPool, worker: Worker) -> AsyncIterator[None]:
+    """Limit the block, which waits for an answer of `worker`, to ANSWER_SECONDS. If there is none, replace the worker,
+    because it is frozen, and raise `TimeoutError`. Extractions in it are repeated; each download in it is cut by the
+    stream that reads it, unless its bytes come again."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            yield
+    except TimeoutError:
+        log.warning("The worker process %s does not answer and is replaced", worker.pid)
+        pool.retire(worker)
+        if worker.role == "extract":
+            worker.kill()
+        raise
 
-    async def _current_in_turn(self) -> Worker:
-        """Return the current worker, or start a worker. If that fails, wake the next waiting request, because perhaps
-        no other event will wake the queue."""
-        try:
-            return await self._pool.get()
-        except BaseException:
-            self._queue.wake()
-            raise
+
+def _memory_file() -> int:
+    try:
+        return os.memfd_create("serverpy-raw", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError as error:
+        raise Busy("The server has no resources for another download. Try again later.") from error
+
+
+def _charge(file: int, room: Room | None) -> None:
+    """Charge the memory of the dictionary in `file`, which the download process will hold, to `room`. From now on the
+    file cannot be changed. Raises `TooLarge` if it has more than MAX_RAW_BYTES, and `Busy` if the room cannot be
+    had."""
+    fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE)
+    size = os.fstat(file).st_size
+    if size > MAX_RAW_BYTES:
+        raise TooLarge("The page has too much data for a download by yt-dlp.")
+    if room is not None and not room.try_hold(size * RAW_FACTOR):
+        raise Busy("Too little memory is free for this download. Try again later.")
 
 
 def _expect(reply: Reply, kind: type[R]) -> R:

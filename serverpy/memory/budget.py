@@ -188,10 +188,26 @@ class Budget:
         self._kept_bytes += nbytes
         return True
 
+    def try_keep(self, nbytes: int) -> bool:
+        """Count `nbytes` more bytes as used, outside any reservation, if they are free, even if requests wait. Returns
+        whether the bytes were counted."""
+        if not self._has_room(nbytes):
+            return False
+        self._kept_bytes += nbytes
+        return True
+
     def shrink(self, nbytes: int) -> None:
         """Stop counting `nbytes` bytes of kept memory as used, because they were freed."""
         self._kept_bytes -= nbytes
         self._advance()
+
+    def try_add_spare(self, nbytes: int) -> bool:
+        """Count `nbytes` more bytes as spare, if they are free, or become free because other spare memory is reclaimed.
+        Returns whether the bytes were counted."""
+        if not self._has_room(nbytes):
+            return False
+        self._spare_bytes += nbytes
+        return True
 
     def add_reclaimer(self, reclaim: Callable[[int], int]) -> None:
         """Register `reclaim`, which the budget calls with a number of bytes that it needs. `reclaim` must free up to

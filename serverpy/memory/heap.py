@@ -22,8 +22,12 @@ def settle() -> None:
 
 
 def give_memory_back() -> None:
-    """Make the C library return its free pages to the operating system. Otherwise the library keeps all free pages
-    below its last used page. The call takes some milliseconds, and does not hold the interpreter lock meanwhile."""
+    """Collect garbage, and make the C library return its free pages to the operating system.
+
+    An error and the frames that it has passed refer to each other. They may hold the extraction of a page, which the
+    budget counts as used as long as it exists. The C library would otherwise keep all free pages below its last used
+    page; the call takes some milliseconds, and does not hold the interpreter lock meanwhile."""
+    gc.collect()
     if _trim is not None:
         _trim(0)
 

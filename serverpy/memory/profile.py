@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from serverpy.errors import ConfigurationError
+
 ProfileName: TypeAlias = Literal["small", "medium", "large"]
 
 MIB = 1024 * 1024
@@ -52,7 +54,7 @@ def choose(memory_bytes: int, cores: float) -> Profile:
 
 def resolve(name: str, root: Path = Path("/")) -> Profile:
     """Return the profile `name`; `auto` means the profile that fits this machine. Raises `KeyError` if no profile has
-    that name."""
+    that name, `ConfigurationError` if the size of the memory cannot be read."""
     if name == "auto":
         return choose(machine_memory(root), machine_cores(root))
     return PROFILES[name]
@@ -77,11 +79,11 @@ def _rank(value: float, medium: float, large: float) -> int:
 
 
 def _meminfo_total(root: Path) -> int:
-    for line in (root / "proc/meminfo").read_text().splitlines():
+    for line in _read(root / "proc/meminfo").splitlines():
         name, _, rest = line.partition(":")
         if name == "MemTotal":
             return int(rest.split()[0]) * 1024
-    raise ValueError("/proc/meminfo has no MemTotal line: set PROFILE to small, medium or large")
+    raise ConfigurationError("cannot read the size of the memory from /proc/meminfo: mount /proc")
 
 
 def _memory_limits(root: Path) -> Iterator[int]:

@@ -21,9 +21,10 @@ from serverpy.errors import UpstreamFailed, UpstreamTimeout
 from serverpy.memory.room import Lender, Room
 from serverpy.net.connection import SMALL_STEP, Buffers, Connection, TlsConnection
 from serverpy.net.content_coding import Decoding, codings_of
-from serverpy.net.guard import Guard, Lookup, resolve_host
+from serverpy.net.guard import Guard, Lookup
 from serverpy.net.happy_eyeballs import ATTEMPT_DELAY_SECONDS, PROXIED_DELAY_SECONDS, Routes, first_to_connect
 from serverpy.net.http1 import Exchange, Headers, Request
+from serverpy.net.resolver import Resolver
 from serverpy.net.response_head import is_endless
 from serverpy.net.urls import Origin
 from serverpy.options import Network, Timeouts
@@ -139,11 +140,10 @@ class Client:
         self._connect_timeout = timeouts.connect
         self.stall_timeout = timeouts.stall
         self._proxy = _upstream_proxy(network.proxy, network.source_address) if network.proxy else None
-        self._is_remote = network.proxy_dns == "remote"
         self._source = (network.source_address, 0) if network.source_address else None
         self._ca_file = network.ca_file
         self._lender = lender
-        self._lookup = lookup
+        self._resolver = Resolver(lookup=lookup, is_remote=network.proxy_dns == "remote")
         self._routes = Routes()
         self._tls: ssl.SSLContext | None = None
         self._buffers = Buffers()
@@ -173,10 +173,6 @@ class Client:
         response = await self._exchange(origin, connection, request, Exchange(connection))
         response.connect_seconds = connected
         return response
-
-    async def resolve(self, origin: Origin) -> tuple[str, ...]:
-        """Return the addresses of `origin`, or its name if the proxy resolves names, as `resolve_host` does."""
-        return await resolve_host(self._guard, origin.host, origin.port, lookup=self._lookup, is_remote=self._is_remote)
 
     def room(self) -> Room | None:
         """Return the `Room` that limits a decoder's memory. Returns None if decoders' memory is not limited."""
@@ -218,6 +214,11 @@ class Client:
             self.release(origin, connection, keep=False)
             raise
         return Response(self, request.url, origin, connection, exchange)
+
+    async def resolve(self, origin: Origin) -> tuple[str, ...]:
+        """Return the addresses of `origin`, or its name if the proxy resolves names. Raises the errors of
+        `Resolver.resolve`. The caller sets a timeout."""
+        return await self._resolver.resolve(self._guard, origin.host, origin.port)
 
     async def _connect(self, origin: Origin) -> Connection:
         try:

@@ -32,9 +32,10 @@ from serverpy.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from serverpy.net.guard import Guard, Lookup, resolve_host
+from serverpy.net.guard import Guard, Lookup, UnusableName
 from serverpy.net.happy_eyeballs import ATTEMPT_DELAY_SECONDS, PROXIED_DELAY_SECONDS, Routes, first_to_connect
 from serverpy.net.heads import FORBIDDEN_REASON, BadHead, ForbiddenScheme, ProxyRequest, answer, parse_request
+from serverpy.net.resolver import Resolver
 from serverpy.net.tunnel import CHUNK_BYTES, ClientEnd, UpstreamEnd
 from serverpy.options import Network, Timeouts
 from serverpy.tasks import spawn
@@ -48,6 +49,7 @@ _USER = "serverpy"
 _STATUS: dict[type[ServerPYError], tuple[int, str]] = {
     TargetForbidden: (403, FORBIDDEN_REASON),
     UpstreamFailed: (502, "Bad Gateway"),
+    UnusableName: (502, "Bad Gateway"),
     Busy: (503, "Service Unavailable"),
     UpstreamTimeout: (504, "Gateway Timeout"),
 }
@@ -92,10 +94,9 @@ class Egress:
     ) -> None:
         self.guard = guard
         self._routes = routes or Routes()
-        self._is_remote = network.proxy_dns == "remote"
         self._connector = _connector(network.proxy, network.source_address)
         self._limits = limits
-        self._lookup = lookup
+        self._resolver = Resolver(client=id(self), lookup=lookup, is_remote=network.proxy_dns == "remote")
         self._token = secrets.token_urlsafe(24)
         self._expected = b"Basic " + base64.b64encode(f"{_USER}:{self._token}".encode())
         self._port = 0
@@ -199,9 +200,7 @@ class Egress:
 
     async def _connect(self, request: ProxyRequest) -> UpstreamEnd:
         """Connect to the checked address that accepts a connection first."""
-        found = await resolve_host(
-            self.guard, request.host, request.port, lookup=self._lookup, is_remote=self._is_remote
-        )
+        found = await self._resolver.resolve(self.guard, request.host, request.port)
         usable = [address for address in found if self._connector.takes(address)]
         addresses = self._routes.order(request.host, usable) if usable else []
         attempts = [partial(self._connector.connect, self._new_upstream, request, address) for address in addresses]

@@ -12,7 +12,7 @@ and every playlist can name a new address.
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import re
 import socket
 import unicodedata
@@ -25,6 +25,7 @@ import idna
 import psutil
 
 from serverpy.errors import ConfigurationError, InvalidUrl, TargetForbidden, UpstreamFailed
+from serverpy.net.lookups import look_up
 from serverpy.net.ports import BAD_PORTS
 from serverpy.options import Targets
 
@@ -34,11 +35,15 @@ Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
 """Function that resolves a host name and a port to numeric addresses, in the order in which to try them. Raises OSError
 if the name does not resolve."""
 
+log = logging.getLogger(__name__)
+
 MAX_URL_CHARACTERS = 8192
 INNER = "This address is not on the public internet and may not be reached."
 _INNER_DOMAINS = frozenset({"corp", "home", "internal", "intranet", "lan", "local", "localdomain", "localhost"})
 """Domains that no public DNS has (RFC 6761, RFC 6762, ICANN's list of name collisions), but networks of the proxy may
 have."""
+_LOCALHOST = re.compile(r"(?:^|\.)localhost\.?$", re.IGNORECASE)
+"""Matches the names of this machine (RFC 6761 §6.3), which are no secret."""
 _MAX_UNQUOTINGS = 8
 _SMUGGLED = "__youtubedl_smuggle"
 
@@ -220,22 +225,37 @@ def _embedded(address: IPv6Address) -> Iterable[IPv4Address]:
         yield IPv4Address(last_32_bits)
 
 
+class UnusableName(UpstreamFailed):
+    """Error: a name that does not resolve, or that resolves to a forbidden address. Both have the same text, because
+    the difference would tell which names exist in the networks of this machine."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(f"The host name {host[:253]!r} does not resolve to an address that may be reached.")
+
+
 async def resolve_host(
-    guard: Guard, host: str, port: int, *, lookup: Lookup | None = None, is_remote: bool = False
+    guard: Guard, host: str, port: int, *, lookup: Lookup = look_up, is_remote: bool = False
 ) -> tuple[str, ...]:
     """Resolve `host` to the numeric addresses to connect to, in order. The guard checks all addresses; if one address
     is forbidden, the name is forbidden.
 
-    `host` is a name or a bare address (no brackets). A name is looked up once, with `lookup` or the running loop's
-    `getaddrinfo`; the caller sets a timeout. If `is_remote`, the operator's proxy looks the name up, and the result is
-    the name itself. Raises TargetForbidden if an address is forbidden, UpstreamFailed if the name does not resolve.
+    `host` is a name or a bare address (no brackets). A name is looked up once, with `lookup`; the caller sets a
+    timeout. If `is_remote`, the operator's proxy looks the name up, and the result is the name itself. Raises
+    TargetForbidden if `host` is a forbidden address, or a name of this machine (`localhost`), and UnusableName if
+    `host` is a name that does not resolve or leads to a forbidden address.
     """
     literal = _literal(host)
     if is_remote and literal is None:
         return (_remote_name(guard, host, port),)
-    found = [literal] if literal else await _look_up(host, port, lookup or system_lookup)
-    for address in found:
-        guard.check(address, port)
+    found = [literal] if literal else await _look_up(host, port, lookup)
+    try:
+        for address in found:
+            guard.check(address, port)
+    except TargetForbidden as error:
+        if literal or _LOCALHOST.search(host):
+            raise
+        log.info("The host name %.253r resolves to an address that may not be reached", host)
+        raise UnusableName(host) from error
     return tuple(dict.fromkeys(str(_parse_address(address)) for address in found))
 
 
@@ -260,7 +280,7 @@ def _remote_name(guard: Guard, host: str, port: int) -> str:
     try:
         name = _encoded_host(host)
     except ValueError as error:
-        raise _unresolved(host) from error
+        raise UnusableName(host) from error
     labels = name.lower().removesuffix(".").split(".")
     if len(labels) == 1 or labels[-1] in _INNER_DOMAINS or labels[-2:] == ["home", "arpa"]:
         raise TargetForbidden(INNER)
@@ -273,27 +293,10 @@ async def _look_up(host: str, port: int, lookup: Lookup) -> Sequence[str]:
     try:
         found = await lookup(_encoded_host(host), port)
     except (OSError, ValueError) as error:
-        raise _unresolved(host) from error
+        raise UnusableName(host) from error
     if not found:
-        raise UpstreamFailed(f"The host name {host[:253]!r} has no address.")
+        raise UnusableName(host)
     return found
-
-
-def _unresolved(host: str) -> UpstreamFailed:
-    return UpstreamFailed(f"The host name {host[:253]!r} does not resolve.")
-
-
-async def system_lookup(host: str, port: int) -> list[str]:
-    """Look up `host` with the system's resolver, in the running loop's thread pool."""
-    loop = asyncio.get_running_loop()
-    answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    return [_address_of(sockaddr) for *_, sockaddr in answers]
-
-
-def _address_of(sockaddr: tuple[object, ...]) -> str:
-    """Return the resolved address with its scope id, so that the guard also checks the scope id."""
-    scoped = len(sockaddr) == 4 and sockaddr[3] != 0
-    return f"{sockaddr[0]}%{sockaddr[3]}" if scoped and "%" not in str(sockaddr[0]) else str(sockaddr[0])
 
 
 def check_url(url: str) -> str:

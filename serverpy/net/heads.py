@@ -29,6 +29,7 @@ _HOP_BY_HOP = frozenset(
     | {b"proxy-connection", b"te", b"upgrade"}
 )
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _OURS = frozenset({REFUSED_HEADER.lower().encode()})
 
 
@@ -138,8 +139,8 @@ def _end_to_end(fields: Iterable[Field]) -> Iterator[Field]:
 def rewrite_response(head: bytes) -> tuple[int, bytes]:
     """Return the status of an origin server's response, and the response head for the proxy's client. That head is
     repaired, states the length of the body in one way, and has no hop-by-hop fields. Unless it is an interim response,
-    it has `Connection: close`, because the proxy never reads a second request on a connection. Raises BadHead if the
-    head is malformed."""
+    it has `Connection: close`, because the proxy never reads a second request on a connection. A redirect has no body.
+    Raises BadHead if the head is malformed."""
     parsed = _parsed(head)
     fields = (field for field in _end_to_end(_encoded(parsed)) if field[0].lower() not in _OURS)
     return parsed.status, _join(parsed.line.encode("latin-1"), fields, closing=parsed.status >= 200)
@@ -147,13 +148,19 @@ def rewrite_response(head: bytes) -> tuple[int, bytes]:
 
 def repair_response(head: bytes) -> tuple[int, bytes]:
     """Return the status and the head of a response. The returned head states the length of the body in one way, and has
-    none of the errors that strict parsers reject. Raises BadHead if the head is malformed."""
+    none of the errors that strict parsers reject. A redirect has no body. Raises BadHead if the head is malformed."""
     parsed = _parsed(head)
     return parsed.status, _join(parsed.line.encode("latin-1"), _encoded(parsed), closing=False)
 
 
 def _encoded(head: ResponseHead) -> list[Field]:
-    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in head.fields]
+    """Return the fields of a head. A redirect is described as if it had no body, and as the last response of its
+    connection: HTTP clients read the body of a redirect to its end before they follow it, and it may have no end."""
+    fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in head.fields]
+    if head.status not in _REDIRECTS or not any(name.lower() == b"location" for name, _ in fields):
+        return fields
+    kept = [field for field in fields if field[0].lower() not in (*_FRAMING, b"connection")]
+    return [*kept, (b"Content-Length", b"0"), (b"Connection", b"close")]
 
 
 def _parsed(head: bytes) -> ResponseHead:

@@ -16,11 +16,30 @@ import httptools
 
 from serverpy.errors import SourceError, UpstreamFailed, UpstreamTimeout
 from serverpy.net.connection import Connection
-from serverpy.net.response_head import END, BadResponse, ResponseHead, parse_response
+from serverpy.net.response_head import END, MAX_INTERIM, BadResponse, ResponseHead, parse_response
 from serverpy.net.urls import Origin, split
 
 HEAD_BYTES = 64 * 1024
 """Maximum number of bytes that may arrive without a byte of the body: a head, trailers, chunk framing."""
+MAX_VALUE = 256
+"""Maximum length of a header value that is kept, in characters. A longer value is cut."""
+MAX_VALIDATOR = 1024
+"""Maximum length of a validator that is kept, in characters. A longer one is dropped, because a part of a validator may
+be the same for two files."""
+MAX_VALUES = 2
+"""Maximum number of different values of one field that are kept."""
+_VALIDATORS = frozenset({"etag", "last-modified"})
+_PASSING = frozenset({"location", "set-cookie"})
+"""The fields that only redirects and cookies need. They are kept whole, until `Headers.lasting` leaves them out."""
+_LASTING = _VALIDATORS | {
+    "accept-ranges",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "retry-after",
+    "transfer-encoding",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +105,26 @@ class Headers:
     def all(self, name: str) -> list[str]:
         return [value for field, value in self._fields if field == name] if name in self._first else []
 
+    def lasting(self) -> Headers:
+        """Return the fields that are needed after redirects and cookies have been handled."""
+        return Headers((name, value) for name, value in self._fields if name not in _PASSING)
+
+
+def needed(fields: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield the fields of a response that this server reads, with bounded values: a response is kept as long as its
+    stream runs, and its media server chooses how large it is."""
+    kept: dict[str, set[str]] = {}
+    for name, value in fields:
+        field = name.lower()
+        if field in _PASSING:
+            yield field, value
+        elif field in _LASTING and (len(value) <= MAX_VALIDATOR or field not in _VALIDATORS):
+            short = value if field in _VALIDATORS else value[:MAX_VALUE]
+            values = kept.setdefault(field, set())
+            if short not in values and len(values) < MAX_VALUES:
+                values.add(short)
+                yield field, short
+
 
 class Exchange:
     """The response to one request, parsed as the connection delivers it. An exchange has only one reader.
@@ -104,6 +143,7 @@ class Exchange:
         self._error: SourceError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._bare_bytes = 0
+        self._interim = 0
         self.status = 0
         self.headers = Headers(())
         self.touched = False
@@ -116,9 +156,9 @@ class Exchange:
         return self._chunked is not None
 
     async def head(self, timeout: float, patience: float | None = None) -> None:
-        """Wait until the status and the headers have arrived: at most `timeout` seconds for each read, and `patience`
-        seconds for the first byte. Raises `UpstreamFailed` if the head is malformed or the connection ends,
-        `UpstreamTimeout` if the server does not respond in time."""
+        """Wait at most `timeout` seconds until the status and the headers have arrived, and at most `patience` seconds
+        for the first byte. Raises `UpstreamFailed` if the head is malformed or the connection ends, `UpstreamTimeout`
+        if the server does not respond in time."""
         while not self.status:
             if self._error is not None:
                 raise self._error
@@ -184,7 +224,7 @@ class Exchange:
         self._count(len(data))
         if len(self._chunks) > 1:  # in a queue, many small chunks take far more memory than their bytes
             self._chunks = deque((b"".join(self._chunks),))
-        if self._chunks or self.complete or self._error is not None or self.status:
+        if self._chunks or self.complete or self._error is not None:  # chunk framing alone must not restart the timer
             self._wake()
         if not self._chunks and not self.complete and self._error is None:
             # Only a part of the head, or only chunk framing, has arrived, so the reader still waits for data.
@@ -218,15 +258,19 @@ class Exchange:
                 rest, self._head = self._head, b""
                 self._begin(parsed)
                 return rest
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise BadResponse("The media server sent too many interim responses.")
         return None
 
     def _begin(self, head: ResponseHead) -> None:
         self.status = head.status
-        self.headers = Headers(head.fields)
+        self.headers = Headers(needed(head.fields))
         self.reusable, self._left = head.reusable, head.length
         self.complete = head.length == 0
         if head.chunked:
             self._chunked = _dechunker(self)
+        self._wake()
 
     def _take_body(self, data: memoryview) -> None:
         left = self._left

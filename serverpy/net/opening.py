@@ -22,8 +22,8 @@ WHOLE = ByteRange(0, None)
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The bytes that a read returns: from offset `first` to before offset `end`, of a file of `total` bytes. `end` and
-    `total` are None if unknown."""
+    """The bytes that a read returns: from offset `first` up to, but not including, offset `end`, of a file of `total`
+    bytes. `end` and `total` are None if unknown."""
 
     first: int
     end: int | None
@@ -32,9 +32,9 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A response that begins with the first byte of `extent`, and contains the bytes to before the offset `end` (None:
-    to the end of the response). `partial` tells whether the server honours ranges, `honoured` whether `extent` is the
-    requested range."""
+    """A response that begins with the first byte of `extent`, and contains the bytes up to, but not including, offset
+    `end` (None: up to the end of the response). `partial` tells whether the server honours ranges, `honoured` whether
+    `extent` is the requested range."""
 
     response: Response
     extent: Extent

@@ -11,15 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from serverpy.errors import UpstreamFailed
-from serverpy.net.http1 import Headers
+from serverpy.net.http1 import MAX_VALIDATOR, Headers
 from serverpy.net.urls import Origin
 from serverpy.ranges import NO_FILE_BYTES, ContentRange, body_length, is_endless, total_of
 from serverpy.validators import dates_differ, etags_differ, is_strong, strong_validator
 
 MAX_SERVERS = 4
 """Maximum number of servers of one file whose ETags a read keeps."""
-MAX_VALIDATOR = 1024
-"""Maximum length of a validator that a read keeps, in characters."""
 
 
 class Unusable(UpstreamFailed):
@@ -44,8 +42,8 @@ class Mismatch(UpstreamFailed):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The bytes that a response contains: from offset `first` to before offset `end`, out of a file of `total` bytes.
-    `end` and `total` are None if the response does not state them."""
+    """The bytes that a response contains: from offset `first` up to, but not including, offset `end`, out of a file of
+    `total` bytes. `end` and `total` are None if the response does not state them."""
 
     first: int
     end: int | None

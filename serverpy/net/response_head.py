@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 from serverpy.ranges import parse_length
 
-MAX_FIELDS = 200
-"""Maximum number of header fields of a response. Each field is an object, which takes far more memory than its bytes.
-Media servers send fewer than 40 fields."""
+MAX_FIELDS = 100
+"""Maximum number of header fields of a response, as in Python's http.client. Each field is an object, which takes far
+more memory than its bytes. Media servers send fewer than 40 fields."""
+MAX_INTERIM = 16
+"""Maximum number of interim responses (status 1xx) before a response. To parse one takes far longer than to send it."""
 LONGEST_BODY = 10**15
 """Maximum valid length of a body in bytes. Internet radio servers claim 2^63-1 or 2^64-1 bytes to mean that the length
 is unknown."""
@@ -60,7 +62,7 @@ class ResponseHead:
 
 def parse_response(head: bytes) -> ResponseHead:
     """Parse a head, with or without the empty line at its end. Raises BadResponse if the head is malformed."""
-    if head.count(b"\n") > MAX_FIELDS + 2:
+    if head.rstrip(b"\r\n").count(b"\n") > MAX_FIELDS:
         raise BadResponse("The media server sent too many header fields.")
     if b"\n " in head or b"\n\t" in head:
         head = _FOLD.sub(b" ", head)

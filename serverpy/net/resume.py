@@ -135,6 +135,10 @@ class ResumingRead(Unlosable):
         if self._compares:
             raise Mismatch(_SHORTER)
         if self.extent.end is None or self._position == self.extent.end:
+            # Close the response before the caller asks again: a server that sends more than the extent fills no buffer
+            # while a slow client takes the last bytes, and an ended response frees its connection for other reads.
+            self.close()
+            self._promised = self._position
             return b""
         if not self._gained:
             raise UpstreamFailed("The media server stopped sending bytes before the end of the media.")
@@ -161,6 +165,8 @@ class ResumingRead(Unlosable):
             self._tail = (self._tail + chunk)[-OVERLAP_BYTES:]
         if not self._gained:
             self._note_progress(chunk)
+        if reached == self._promised:
+            self._end_response()
         return chunk
 
     def _note_progress(self, chunk: bytes) -> None:

@@ -8,21 +8,18 @@ redirect, because each redirect is a new request of the `Client`.
 
 from __future__ import annotations
 
-import email.message
-import urllib.request
 from collections.abc import Iterable, Mapping
-from http.client import HTTPResponse
-from http.cookiejar import Cookie as JarCookie
-from http.cookiejar import CookieJar
-from typing import cast
 
 from serverpy.extraction.values import Cookie
 from serverpy.net.client import Client, Response
-from serverpy.net.http1 import Headers, Request
+from serverpy.net.cookies import CookieJar
+from serverpy.net.http1 import Request
 from serverpy.net.urls import BLANKS, Origin, RedirectFailed, redirected, split, without_user_info
 
 MAX_REDIRECTS = 20
 MAX_CREDENTIALS = 16
+MAX_LOCATION = 8192
+"""Maximum length of the URL of a redirect, in characters."""
 _REDIRECTS = frozenset({300, 301, 302, 303, 307, 308})
 _BOUND_TO_ORIGIN = frozenset({"authorization", "cookie", "proxy-authorization"})
 
@@ -36,7 +33,7 @@ class Session:
         self._headers = {
             name: value for name, value in headers.items() if name.lower() not in ("accept-encoding", "range", "cookie")
         }
-        self._jar = _jar_of(cookies)
+        self._jar = CookieJar(cookies)
         self._credentials: dict[Origin, str] = {}
         """The values of the Authorization header, for origins whose URLs contained a user name."""
 
@@ -48,18 +45,21 @@ class Session:
         back to the same request or to an invalid URL; `UpstreamFailed` if a redirect leads to a URL that is not http or
         https."""
         url, origin = self._locate(url)
-        begun_at, seen = origin, set[Request]()
+        begun_at, seen = origin, set[int]()  # hashes, because a request has the size that its servers choose
         for _ in range(MAX_REDIRECTS + 1):
             request = self._request(url, origin, extra, body, trusted=_is_same(begun_at, origin))
-            if request in seen:
+            if hash(request) in seen:
                 raise RedirectFailed("The media server redirects in a loop.")
             response = await self._client.open(request)
-            self._keep_cookies(url, response.headers)
+            self._keep_cookies(url, response)
             location = (response.headers.get("location") or "").strip(BLANKS)
+            response.headers = response.headers.lasting()
             if response.status not in _REDIRECTS or not location:
                 return response
             response.close()
-            seen.add(request)
+            if len(location) > MAX_LOCATION:
+                raise RedirectFailed("The media server redirects to a URL that is too long.")
+            seen.add(hash(request))
             url, origin = self._locate(redirected(url, location))
             if response.status in (301, 302, 303):
                 body = None  # after 301, 302 and 303, a POST becomes a GET (RFC 9110 §15.4)
@@ -83,40 +83,18 @@ class Session:
         if credentials := self._credentials.get(origin):
             headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
             headers["Authorization"] = credentials
-        cookie = _cookie_header(self._jar, url)
-        if cookie:
+        if cookie := self._jar.header_for(*split(url)):
             headers["Cookie"] = cookie
         return Request(url=url, headers=tuple(headers.items()), body=body)
 
-    def _keep_cookies(self, url: str, headers: Headers) -> None:
-        fields = headers.all("set-cookie")
-        if not fields:
-            return
-        message = email.message.Message()
-        for field in fields:
-            message["Set-Cookie"] = field
-        request = urllib.request.Request(url)
-        self._jar.extract_cookies(cast(HTTPResponse, _Info(message)), request)
+    def _keep_cookies(self, url: str, response: Response) -> None:
+        if fields := response.headers.all("set-cookie"):
+            self._jar.receive(fields, *split(url))
 
 
 def has_cookie_for(url: str, cookies: Iterable[Cookie]) -> bool:
     """Return whether a request for `url` carries any of `cookies`."""
-    return _cookie_header(_jar_of(cookies), url) is not None
-
-
-def _jar_of(cookies: Iterable[Cookie]) -> CookieJar:
-    jar = CookieJar()
-    for cookie in cookies:
-        jar.set_cookie(_to_jar(cookie))
-    return jar
-
-
-def _cookie_header(jar: CookieJar, url: str) -> str | None:
-    if not len(jar):
-        return None
-    request = urllib.request.Request(url)  # a dummy request that only the cookie jar reads
-    jar.add_cookie_header(request)
-    return request.get_header("Cookie")
+    return CookieJar(cookies).header_for(*split(url)) is not None
 
 
 def _is_same(first: Origin, then: Origin) -> bool:
@@ -124,34 +102,3 @@ def _is_same(first: Origin, then: Origin) -> bool:
     `then` is the https version of `first` on the same host and the default ports."""
     upgraded = (first.scheme, first.port, then.scheme, then.port) == ("http", 80, "https", 443)
     return first == then or (upgraded and first.host == then.host)
-
-
-class _Info:
-    """The methods of a response that `CookieJar.extract_cookies` calls."""
-
-    def __init__(self, message: email.message.Message) -> None:
-        self._message = message
-
-    def info(self) -> email.message.Message:
-        return self._message
-
-
-def _to_jar(cookie: Cookie) -> JarCookie:
-    return JarCookie(
-        version=0,
-        name=cookie.name,
-        value=cookie.value,
-        port=None,
-        port_specified=False,
-        domain=cookie.domain,
-        domain_specified=cookie.domain.startswith("."),
-        domain_initial_dot=cookie.domain.startswith("."),
-        path=cookie.path,
-        path_specified=True,
-        secure=cookie.secure,
-        expires=cookie.expires,
-        discard=cookie.expires is None,
-        comment=None,
-        comment_url=None,
-        rest={},
-    )

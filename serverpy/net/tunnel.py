@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from serverpy.net.heads import MAX_HEAD_BYTES, BadHead, answer, find_end, rewrite_response
+from serverpy.net.response_head import MAX_INTERIM
 
 if TYPE_CHECKING:
     from serverpy.net.proxies import AbsoluteForm
@@ -218,7 +219,7 @@ class UpstreamEnd(End):
         """How to write the request if the connection ends at another proxy that takes requests in absolute form. None
         otherwise."""
         self._head: bytearray | None = None
-        self._head_bytes = 0
+        self._head_bytes = self._interim = 0
         self._early = b""
 
     def join(self, client: ClientEnd, *, expecting_head: bool) -> None:
@@ -274,8 +275,11 @@ class UpstreamEnd(End):
             raise BadHead("The proxy refused the connection.")
         if self.client:
             self.client.send(rewritten)
+        self._interim += 1
         if status >= 200:
             self._head = None
+        elif self._interim > MAX_INTERIM:
+            raise BadHead("The server sent too many interim responses.")
 
     def _fail(self, message: str) -> None:
         if self.client:

@@ -35,11 +35,19 @@ class Origin:
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-@functools.lru_cache(maxsize=64)
+_CACHED = 64
+_MAX_CACHED = 2048
+"""Maximum length of a URL whose parts are cached, in characters, because the cache is in no budget."""
+
+
 def split(url: str) -> tuple[Origin, str]:
     """Split an http(s) URL into origin and request target. Characters that are not allowed in a request target are
     percent-encoded, and dot segments are removed. Raises `UpstreamFailed` if the URL is invalid, or contains a user
     name."""
+    return _split_and_cache(url) if len(url) <= _MAX_CACHED else _split(url)
+
+
+def _split(url: str) -> tuple[Origin, str]:
     try:
         parts = urlsplit(url.strip(BLANKS))
         host = (parts.hostname or "").encode("idna" if not (parts.hostname or "").isascii() else "ascii").decode()
@@ -51,6 +59,9 @@ def split(url: str) -> tuple[Origin, str]:
     if not host or parts.username is not None:
         raise UpstreamFailed("The media's URL has no host, or contains a user name.")
     return Origin(parts.scheme, host, port), path + query
+
+
+_split_and_cache = functools.lru_cache(maxsize=_CACHED)(_split)
 
 
 def _encoded(text: str) -> str:

@@ -106,7 +106,7 @@ def _two_runs(film: bytes, moof: Box) -> bytes:
 
 
 def _with_moov(film: bytes, head: bytes, changed: dict[bytes, bytes]) -> bytes:
-    """Return a film made of `head`, an `mdat` with the given content, and `moov` with the boxes in `changed`
+    """Return an MP4 file made of `head`, an `mdat` with the given content, and `moov` with the boxes in `changed`
     replaced."""
     inside = {box.kind: box for box in boxes(film)}
     mdat, moov = inside[b"mdat"], inside[b"moov"]

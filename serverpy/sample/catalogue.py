@@ -10,6 +10,7 @@ from serverpy.sample.encode import LONG_SECONDS, SECONDS
 from serverpy.sample.hls import SHAPES as HLS
 from serverpy.sample.hostile import FILMS, INDEXED_FILMS
 from serverpy.sample.make import HIGH, LOW
+from serverpy.sample.pages import HLS_APART
 
 CHUNK_BYTES = 512 * 1024
 POST_BODY = b"video=post&sign=3a7f"
@@ -98,6 +99,7 @@ RENDITIONS = {
 SIGNATURE = "3a7f"
 SEGMENTED = {
     **{f"hls-{kind}": _manifest(f"hls/{kind}/master.m3u8", "hls") for kind in ("ts", "fmp4", "aes", "audio", *HLS)},
+    **{f"hls-{form}": _manifest(f"hls/{form}/master.m3u8", "hls") for form in HLS_APART},
     **{f"dash-{name.removesuffix('.mpd')}": _manifest(f"dash/{name}", "dash") for name in DASH},
     "hls-signed": replace(
         _manifest("hls/aes/master.m3u8", "hls"),

@@ -56,10 +56,17 @@ class Variant:
         return f"{self.size[0]}x{self.size[1]}"
 
 
-def cut_hls(directory: Path, name: str, film: Path, kinds: str = "video audio", fragmented: bool = False) -> None:
+def cut_hls(
+    directory: Path,
+    name: str,
+    film: Path,
+    kinds: str = "video audio",
+    fragmented: bool = False,
+    seconds: int = SEGMENT_SECONDS,
+) -> None:
     """Write the media playlist `<name>.m3u8` and its segments: TS, or fragmented MP4 with an initialization section."""
     options = {
-        "hls_time": str(SEGMENT_SECONDS),
+        "hls_time": str(seconds),
         "hls_playlist_type": "vod",
         "hls_flags": "+independent_segments",
         "hls_segment_filename": str(directory / f"{name}-%d.{'m4s' if fragmented else 'ts'}"),

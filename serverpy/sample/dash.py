@@ -7,6 +7,7 @@ import shutil
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from serverpy.sample.boxes import boxes, within
@@ -155,6 +156,40 @@ def _periods(folder: Path, name: str, tracks: Tracks) -> None:
     write_lines(folder / name, manifest(tracks, periods))
 
 
+def _restart(folder: Path, name: str, tracks: Tracks) -> None:
+    """Write the manifest with two periods. The second period plays the first segments again, whose times begin at 0
+    like the period itself."""
+
+    def segments(_track: Representation) -> str:
+        return _template("$RepresentationID$-$Number$.m4s", duration=SEGMENT_SECONDS, startNumber=1)
+
+    seconds = FIRST_PERIOD_SEGMENTS * SEGMENT_SECONDS
+    write_lines(folder / name, manifest(tracks, [Period(seconds, segments), Period(SECONDS - seconds, segments)]))
+
+
+def _ranges(folder: Path, name: str, tracks: Tracks) -> None:
+    """Write the manifest that lists the fragments, and the initialization segment, as byte ranges of one file."""
+
+    def segments(track: Representation) -> str:
+        parts = [(folder / f"{track.name}-{part}").read_bytes() for part in ("init.mp4", *_fragments())]
+        (folder / f"{track.name}-whole.mp4").write_bytes(b"".join(parts))
+        ends = list(accumulate(map(len, parts)))
+        urls = "".join(
+            f'<SegmentURL media="{track.name}-whole.mp4" mediaRange="{first}-{end - 1}"/>'
+            for first, end in pairwise(ends)
+        )
+        return (
+            f'<SegmentList timescale="1000" duration="{SEGMENT_SECONDS * 1000}">'
+            f'<Initialization sourceURL="{track.name}-whole.mp4" range="0-{ends[0] - 1}"/>{urls}</SegmentList>'
+        )
+
+    write_lines(folder / name, manifest(tracks, [Period(SECONDS, segments)]))
+
+
+def _fragments() -> list[str]:
+    return [f"{number}.m4s" for number in range(1, SEGMENTS + 1)]
+
+
 def _bases(folder: Path, name: str, tracks: Tracks) -> None:
     """Write the manifest whose URLs combine BaseURLs of all four levels; the BaseURL of the first level has the origin.
     Segment numbers have three digits."""
@@ -179,5 +214,7 @@ SHAPES: dict[str, Callable[[Path, str, Tracks], None]] = {
     "on-demand.mpd": _on_demand,
     "time.mpd": _by_time,
     "periods.mpd": _periods,
+    "ranges.mpd": _ranges,
+    "restart.mpd": _restart,
     "bases.mpd": _bases,
 }

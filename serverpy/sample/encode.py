@@ -74,6 +74,12 @@ def encode_mp3(path: Path) -> None:
         _encode(out, None, _add_audio(out, "libmp3lame", 128_000))
 
 
+def encode_m4a(path: Path, bitrate: int) -> None:
+    """Encode the tone with AAC, with `moov` first."""
+    with av.open(path, "w", format="ipod", options={"movflags": "+faststart"}) as out:
+        _encode(out, None, _add_audio(out, "aac", bitrate))
+
+
 def encode_photos(paths: Sequence[Path]) -> None:
     """Write JPEG files in portrait format, each with a different frame of the film."""
     for path, frame in zip(paths, picture(*PHOTO, frames=len(paths)), strict=True):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from serverpy.sample.content import PIECE_BYTES
+from serverpy.sample.failures import Failure
 from serverpy.sample.wire import Exchange, Framing
 
 THROTTLE_STEPS_PER_SECOND = 20
@@ -56,6 +57,12 @@ class Faults:
     changes: Literal["", "told", "silent"] = ""
     """From the second request to the URL on, send different bytes of the same length: with a new ETag and Last-Modified
     date ("told"), or with the old ones ("silent")."""
+    fields: int = 0
+    """Add this number of header fields to the response."""
+    surplus: int = 0
+    """Send this number of bytes after the end of each body, which its Content-Length does not count."""
+    fails: Failure | None = None
+    """Fail at one place of the file, and at each continuation near it."""
     id: str = ""
     """Name that makes the URL unique, so that the site counts its requests separately. It changes nothing in the
     response."""
@@ -94,9 +101,13 @@ def _count(text: str) -> int:
 
 
 _READERS: dict[str, Callable[[Faults, str], Faults]] = {
-    **{name: _setting(name, _count) for name in ("throttle", "cut", "rst", "stall", "expire", "times")},
+    **{
+        name: _setting(name, _count)
+        for name in ("throttle", "cut", "rst", "stall", "expire", "times", "fields", "surplus")
+    },
     "status": _setting("status", _status),
     "retry": _setting("retry_after", _count),
+    "fails": _setting("fails", Failure.parse),
     "id": _setting("id", str),
     "delay": _setting("delay", float),
     "norange": _flag(ignores_range=True),
@@ -164,6 +175,8 @@ async def pour(exchange: Exchange, pieces: Generator[bytes], faults: Faults, pur
             if faults.throttle:
                 await exchange.connection.pause(begin + sent / faults.throttle - asyncio.get_running_loop().time())
     await exchange.finish()
+    if faults.surplus and not exchange.gone:
+        exchange.connection.transport.write(secrets.token_bytes(faults.surplus))
 
 
 def _sliced(pieces: Generator[bytes], throttle: int | None) -> Generator[bytes]:

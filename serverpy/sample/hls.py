@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from serverpy.sample.cut import AES_FIRST_SEQUENCE, aes_128, write_lines
@@ -66,31 +66,38 @@ def _byte_ranges(folder: Path) -> None:
     _like(folder, "ts")
     for variant in VARIANTS:
         parts = [(folder.parent / "ts" / f"{variant}-{n}.ts").read_bytes() for n in range(SEGMENTS)]
-        lines = _one_file(folder / f"{variant}.ts", parts, every_offset=variant == "high")
+        lines = byte_ranges(folder / f"{variant}.ts", parts, every_offset=variant == "high")
         write_lines(folder / f"{variant}.m3u8", playlist(lines))
 
 
 def _byte_ranges_fmp4(folder: Path) -> None:
-    """Write the shape in which all segments of fragmented MP4, and the initialization section, are byte ranges of one
-    file."""
+    """Write the playlist whose fragmented MP4 segments, and the initialization section, are byte ranges of one file."""
     _like(folder, "fmp4")
     for variant in VARIANTS:
         source = folder.parent / "fmp4"
         head = (source / f"{variant}-init.mp4").read_bytes()
         parts = [(source / f"{variant}-{n}.m4s").read_bytes() for n in range(SEGMENTS)]
-        lines = _one_file(folder / f"{variant}.mp4", parts, every_offset=variant == "high", head=head)
+        lines = byte_ranges(folder / f"{variant}.mp4", parts, head=head, every_offset=variant == "high")
         tag = f'#EXT-X-MAP:URI="{variant}.mp4",BYTERANGE="{len(head)}@0"'
         write_lines(folder / f"{variant}.m3u8", playlist([tag, *lines]))
 
 
-def _one_file(target: Path, parts: list[bytes], every_offset: bool, head: bytes = b"") -> list[str]:
-    """Write all segments in `parts` into one file. Returns the playlist lines that list them."""
+def byte_ranges(
+    target: Path,
+    parts: list[bytes],
+    durations: Sequence[str] = (EXTINF,) * SEGMENTS,
+    head: bytes = b"",
+    *,
+    every_offset: bool = True,
+) -> list[str]:
+    """Write all segments in `parts` into one file, after `head`. Returns the playlist lines that list them, with the
+    EXTINF tags in `durations`."""
     target.write_bytes(head + b"".join(parts))
     offset = len(head)
     lines = []
-    for number, part in enumerate(parts):
+    for number, (part, duration) in enumerate(zip(parts, durations, strict=True)):
         place = f"@{offset}" if every_offset or not number else ""
-        lines += [EXTINF, f"#EXT-X-BYTERANGE:{len(part)}{place}", target.name]
+        lines += [duration, f"#EXT-X-BYTERANGE:{len(part)}{place}", target.name]
         offset += len(part)
     return lines
 

@@ -23,6 +23,9 @@ ENDLESS_BYTES = 1 << 40
 LONG_LINE_BYTES = 64 << 20
 BOMB_SEGMENTS = 200_000
 DEPTH = 1000
+BACKTRACKING_TAGS = 20_000
+"""Number of unfinished tags in a page on which yt-dlp's regular expressions need minutes. They hold Python's
+interpreter lock in the meantime."""
 KEY = b"0123456789abcdef"
 IV = bytes(16)
 
@@ -123,6 +126,7 @@ PLAYLISTS: dict[str, list[str]] = {
     "huge-sequence": ["#EXTM3U", "#EXT-X-TARGETDURATION:2", f"#EXT-X-MEDIA-SEQUENCE:{'9' * 5000}", *_film()[5:]],
     "bad-duration": ["#EXTM3U", "#EXT-X-TARGETDURATION:nan", "#EXTINF:1e999,", SEGMENT.format(0), "#EXT-X-ENDLIST"],
     "private-segment": playlist(_segments(SEGMENT.format(0), "http://169.254.169.254/latest/meta-data")),
+    "dead-names": playlist(_segments(*(f"http://dead-{number}.example/{number}.ts" for number in range(20)))),
     "loop-segment": playlist(_segments("loop-segment.m3u8")),
     "loop-redirect": playlist(_segments("/page/loop")),
     "loop-master": ["#EXTM3U", "#EXT-X-STREAM-INF:BANDWIDTH=1000,RESOLUTION=320x180", "loop-master.m3u8"],
@@ -170,6 +174,7 @@ FILES: dict[str, Callable[[Path], bytes]] = {
     "secret.ts": _secret_segment,
     "odd.ts": _odd_segment,
     "padding.ts": _bad_padding,
+    "backtrack.html": lambda _media: b"<!DOCTYPE html><title>" + b"<meta " * BACKTRACKING_TAGS,
     "empty.m3u8": lambda _media: b"",
     "html.m3u8": lambda _media: b"<!DOCTYPE html><title>No playlist</title>",
     "binary.m3u8": lambda _media: b"#EXTM3U\n" + bytes(range(256)) * 64,

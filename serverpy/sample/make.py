@@ -14,6 +14,7 @@ from pathlib import Path
 
 import av
 
+from serverpy.sample.apart import make_apart
 from serverpy.sample.cut import (
     AAC,
     Representation,
@@ -26,7 +27,16 @@ from serverpy.sample.cut import (
     write_master,
 )
 from serverpy.sample.dash import make_dash_shapes
-from serverpy.sample.encode import SAMPLE_RATE, SECONDS, encode_clip, encode_mp3, encode_mp4, encode_photos, encode_webm
+from serverpy.sample.encode import (
+    SAMPLE_RATE,
+    SECONDS,
+    encode_clip,
+    encode_m4a,
+    encode_mp3,
+    encode_mp4,
+    encode_photos,
+    encode_webm,
+)
 from serverpy.sample.hls import make_shapes
 from serverpy.sample.tracks import make_tracks
 
@@ -34,7 +44,7 @@ HIGH = (640, 360)
 LOW = (320, 180)
 CLIP = (160, 90)
 PHOTOS = 5
-RECIPE = ("make.py", "encode.py", "cut.py", "boxes.py", "hls.py", "dash.py", "tracks.py")
+RECIPE = ("make.py", "encode.py", "cut.py", "boxes.py", "hls.py", "apart.py", "dash.py", "tracks.py")
 CAPTIONS = {
     "en": ("A ramp moves.", "Noise below it.", "A tone sounds."),
     "de": ("Eine Rampe bewegt sich.", "Darunter Rauschen.", "Ein Ton erklingt – überall."),
@@ -94,6 +104,7 @@ def _make_films(directory: Path) -> None:
     encode_clip(directory / "clip.mp4", CLIP, 49_000)
     encode_webm(directory / "vp9.webm", LOW, 600_000)
     encode_mp3(directory / "audio.mp3")
+    encode_m4a(directory / "german.m4a", 64_000)
     copy(directory / "prog.mp4", directory / "moov-last.mp4", "mp4", "video audio", {})
     (directory / "empty.mp4").touch()
 
@@ -113,6 +124,7 @@ def _make_hls(directory: Path) -> None:
             cut_hls(folder, "sound", films["high"][0], "audio")
         write_master(folder, variants, "sound" if kind == "audio" else None)
     make_shapes(directory / "hls")
+    make_apart(directory, {name: film for name, (film, _) in films.items()}, directory / "german.m4a")
 
 
 def _make_dash(directory: Path) -> None:

@@ -7,6 +7,7 @@ from email.utils import formatdate
 from hashlib import sha256
 
 from serverpy.sample.content import Content
+from serverpy.sample.failures import pour_until, refuse
 from serverpy.sample.faults import Faults, Tokens, pour
 from serverpy.sample.ranges import Span, asked_span, still_valid
 from serverpy.sample.wire import Exchange
@@ -35,15 +36,20 @@ async def serve(exchange: Exchange, content: Content, faults: Faults = NO_FAULTS
     etag = f'"{secrets.token_hex(8)}"' if faults.fresh_etag else etag_of(content)
     last_modified = formatdate(content.modified, usegmt=True)
     headers = {"Content-Type": content.type, "ETag": etag, "Last-Modified": last_modified}
+    headers |= {f"X-Field-{number}": "more" for number in range(faults.fields)}
     if not faults.ignores_range:
         headers["Accept-Ranges"] = "bytes"
     span = _span(exchange, content.size, etag, last_modified, faults)
     if span and not span.length:
         await exchange.reply(416, headers={"Content-Range": f"bytes */{content.size}"})
         return
+    whole = Span(0, content.size)
+    if faults.fails and faults.fails.refuses(span or whole, content.size):
+        await refuse(exchange, faults.fails)
+        return
     if span:
         headers["Content-Range"] = f"bytes {span.start}-{span.stop - 1}/{content.size}"
-    await _answer(exchange, 206 if span else 200, headers, span or Span(0, content.size), content, faults, purse)
+    await _answer(exchange, 206 if span else 200, headers, span or whole, content, faults, purse)
 
 
 def _retry_after(faults: Faults) -> dict[str, str]:
@@ -75,8 +81,13 @@ async def _answer(
     faults: Faults,
     purse: tuple[Tokens, str] | None,
 ) -> None:
-    await exchange.start(status, headers, span.length, faults.framing)
+    framing = faults.fails.framing if faults.fails else faults.framing
+    await exchange.start(status, headers, span.length, framing)
     if exchange.request.method == "HEAD":
         await exchange.finish()
         return
-    await pour(exchange, content.pieces(span.start, span.stop), faults, purse)
+    pieces = content.pieces(span.start, span.stop)
+    if faults.fails:
+        await pour_until(exchange, pieces, span, faults.fails.offset(content.size), faults.fails)
+    else:
+        await pour(exchange, pieces, faults, purse)

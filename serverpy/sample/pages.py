@@ -94,6 +94,14 @@ HLS_SHAPES = {
     "addresses": "HLS with addresses of every form",
 }
 
+HLS_APART = {
+    "apart": "HLS of fragmented MP4 with its sound apart",
+    "apart-byterange": "HLS with its sound apart, in a file each",
+    "apart-aes": "HLS with its sound apart, under AES-128",
+    "apart-restart": "HLS with its sound apart, whose times begin anew",
+    "apart-long": "HLS with its sound apart, in longer segments",
+}
+
 PAGES: dict[str, Page] = {
     "prog": Page("A progressive film", _media("prog.mp4")),
     "moov-last": Page("The index comes last", _media("moov-last.mp4")),
@@ -105,12 +113,17 @@ PAGES: dict[str, Page] = {
     "hls-fmp4": Page("HLS of fragmented MP4", _manifest("/hls/fmp4/master.m3u8")),
     "hls-aes": Page("HLS under AES-128", _manifest("/hls/aes/master.m3u8")),
     "hls-audio": Page("HLS with its sound apart", _manifest("/hls/audio/master.m3u8")),
-    **{f"hls-{kind}": Page(title, _manifest(f"/hls/{kind}/master.m3u8")) for kind, title in HLS_SHAPES.items()},
+    **{
+        f"hls-{kind}": Page(title, _manifest(f"/hls/{kind}/master.m3u8"))
+        for kind, title in (HLS_SHAPES | HLS_APART).items()
+    },
     "dash": Page("DASH by template", _manifest("/dash/manifest.mpd")),
     "dash-list": Page("DASH by list", _manifest("/dash/list.mpd")),
     "dash-on-demand": Page("DASH of one file a track", _manifest("/dash/on-demand.mpd")),
     "dash-time": Page("DASH by time", _manifest("/dash/time.mpd")),
     "dash-periods": Page("DASH of two periods", _manifest("/dash/periods.mpd")),
+    "dash-ranges": Page("DASH by list, of ranges", _manifest("/dash/ranges.mpd")),
+    "dash-restart": Page("DASH of two periods, whose times begin anew", _manifest("/dash/restart.mpd")),
     "dash-bases": Page("DASH with bases on every level", _manifest("/dash/bases.mpd")),
     "live": Page("A broadcast", _manifest("/live/on-air/master.m3u8")),
     "two": Page("Two films on one page", _two),

@@ -153,7 +153,7 @@ class Tube:
         }
 
     def _live(self, name: str) -> Json | None:
-        """Describe the broadcast `<show>`, or, as `fault/<spec>/<show>`, a broadcast with faults."""
+        """Describe the broadcast of a path: `<show>`, or `fault/<spec>/<show>` for a broadcast with faults."""
         prefix, _, show = name.rpartition("/")
         try:
             address = self._live_shows.address(show)

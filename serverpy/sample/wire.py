@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import socket
 import struct
 import termios
@@ -72,6 +73,17 @@ class Connection(HttpToolsProtocol):
             await self.pause(SEND_QUEUE_POLL_SECONDS)
         if not self.transport.is_closing():
             self._linger_for_nothing()
+            self.transport.abort()
+        await self.closed.wait()
+
+    async def spoil_tls(self) -> None:
+        """Send bytes that are no TLS record once the client's kernel has all written bytes, and close the connection.
+        Without TLS, the client would take them for media, so they are left out."""
+        while not self.transport.is_closing() and self._unsent_bytes():
+            await self.pause(SEND_QUEUE_POLL_SECONDS)
+        if not self.transport.is_closing():
+            if self.transport.get_extra_info("ssl_object") is not None:
+                os.write(self._descriptor(), b"no record of TLS")
             self.transport.abort()
         await self.closed.wait()
 

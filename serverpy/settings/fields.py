@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from serverpy.extraction.sites import Sites
 from serverpy.memory import profile as profiles
 from serverpy.net.ports import BAD_PORTS
-from serverpy.options import ClientLimits, Identity, Limits, Network, ProxyDns, Sockets, Targets, Timeouts
+from serverpy.options import ClientLimits, Codec, Identity, Limits, Network, ProxyDns, Sockets, Targets, Timeouts
 from serverpy.settings.sources import CONFIG_VARIABLE, PREFIX, SourcedSettings, environment_name
 from serverpy.settings.types import (
     Count,
@@ -87,14 +87,22 @@ class Settings(SourcedSettings):
         default="auto",
     )
     extract_workers: Count = setting(
-        "Maximum number of page extractions that run at once. Extractions hold Python's interpreter lock, "
-        "so a larger number only makes each extraction slower.",
+        "Maximum number of extractions that parse a page at once. Extractions hold Python's interpreter lock, "
+        "so a larger number only delays each of them. An extraction that waits for a site does not count.",
         default=2,
         unit="threads",
     )
+    max_extractions: Count = setting(
+        "Maximum number of extractions under way, whether they parse or wait for a site. One client has at most half "
+        "of them, and one host at most a quarter. Further ones wait up to WAIT_SECONDS, and then get a 503 response "
+        "with `Retry-After`.",
+        default=16,
+        unit="extractions",
+    )
     worker_idle: SecondsOrNever = setting(
-        "Idle time after which the server stops the process that runs yt-dlp, to free about 55 MB of memory. "
-        "Starting the process again takes one or two seconds. 0 keeps the process running.",
+        "Time after which the server stops an idle process that runs yt-dlp (about 55 MB): the one that extracts, and "
+        "the one that downloads for the embedded method. Starting one again takes a second or two. 0 keeps them for "
+        "ever.",
         default=300.0,
         unit="seconds",
     )
@@ -230,8 +238,8 @@ class Settings(SourcedSettings):
     )
     rate_limit: OptionalRate = setting(
         "Maximum rate of page extractions for each API key or client address (IPv6: each /64), in the syntax of the "
-        "`limits` library. Requests for cached pages are not counted. The default does not apply to clients on the "
-        "server's own machine; any other value applies to them, too.",
+        "`limits` library, with different windows of 1 second to 366 days. Requests for cached pages are not counted. "
+        "The default does not apply to clients on the server's own machine; any other value applies to them, too.",
         default=DEFAULT_RATE,
     )
     client_streams: Count = setting(
@@ -242,8 +250,21 @@ class Settings(SourcedSettings):
         unit="streams",
         shown="MAX_STREAMS / 4",
     )
+    client_connections: Count = setting(
+        "Connections at once of each address (IPv6: each /64); further ones get 429. Clients on this machine and "
+        "TRUSTED_PROXIES may open any number; of a client that a trusted proxy names, its requests count.",
+        default=100,
+        unit="connections",
+    )
+    min_rate: Annotated[int, Field(ge=0)] = setting(
+        "Bytes a second that a client must read, measured over STALL_TIMEOUT, while others wait for a place; slower "
+        "streams are then cut. 0 turns the limit off.",
+        default=512,
+        unit="bytes",
+    )
     trusted_proxies: Networks = setting(
-        "IP addresses or networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto the server trusts.",
+        "IP addresses or networks of reverse proxies whose X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host the "
+        "server trusts.",
         default=(),
         unit="list",
     )
@@ -262,7 +283,8 @@ class Settings(SourcedSettings):
         unit="list",
     )
     public_url: OptionalUrl = setting(
-        "URL at which clients reach this server if it differs from HOST and PORT, for example `https://media.example`.",
+        "URL at which clients reach this server if it differs from HOST and PORT, for example `https://media.example`, "
+        "with the path below which a proxy publishes the server: ROOT_PATH is not appended.",
         default=None,
     )
     root_path: RootPath = setting(
@@ -302,6 +324,17 @@ class Settings(SourcedSettings):
     )
     ca_file: OptionalFile = setting(
         "PEM file with CA certificates that the server trusts in addition to the default CA certificates.", default=None
+    )
+
+    default_height: Count = setting(
+        "Maximum height of the video that a request without `format` and `height` gets, in pixels, measured on the "
+        "shorter side. If all formats of a page are higher, it gets the lowest.",
+        default=1080,
+        unit="pixels",
+    )
+    default_codec: Codec = setting(
+        "Video codec that is preferred among formats of equal height if a request has no `format` and `codec`.",
+        default="h264",
     )
 
     max_duration: OptionalSeconds = setting(
@@ -382,7 +415,13 @@ class Settings(SourcedSettings):
         """The limits of each client. The default of RATE_LIMIT does not apply to clients on the server's own
         machine."""
         local_rate = None if self.rate_limit == DEFAULT_RATE else self.rate_limit
-        return ClientLimits(rate=self.rate_limit, local_rate=local_rate, streams=self.client_streams)
+        return ClientLimits(
+            rate=self.rate_limit,
+            local_rate=local_rate,
+            streams=self.client_streams,
+            connections=self.client_connections,
+            min_rate=self.min_rate,
+        )
 
     @property
     def limits(self) -> Limits:
@@ -390,6 +429,7 @@ class Settings(SourcedSettings):
             max_streams=self.max_streams,
             memory_budget=self.memory_budget,
             extract_workers=self.extract_workers,
+            max_extractions=self.max_extractions,
             max_workers=self.max_workers,
             max_children=self.max_children,
             queue_chunks=self.queue_chunks,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
@@ -16,8 +17,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from serverpy.options import Method
 
 _UNITS = {"": 1, "b": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3, "tib": 1024**4}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
-_RATE = re.compile(r"\d+\s*(?:/|per)\s*(?:\d+\s*)?(?:second|minute|hour|day|month|year)s?", re.IGNORECASE)
+_DECIMAL_UNITS = {"kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4}
+_SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)\s*([a-z]*)", re.ASCII | re.IGNORECASE)
+_RATE = re.compile(
+    r"(\d{1,9})\s*(?:/|per)\s*(\d{1,9})?\s*(second|minute|hour|day|month|year)s?", re.ASCII | re.IGNORECASE
+)
+_WINDOWS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 30 * 86400, "year": 360 * 86400}
+"""Seconds in each unit of a rate's time window, as in the `limits` library."""
+_MAX_WINDOW = 366 * 86400
 _RATE_SEPARATOR = re.compile(r"\s*[,;|]\s*")
 _HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 _PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h")
@@ -29,17 +36,23 @@ def setting(description: str, *, unit: str = "", shown: str | None = None, **mor
     return Field(description=description, json_schema_extra={"unit": unit, "shown": shown}, **more)
 
 
-def parse_size(value: object) -> object:
+def parse_size(value: object, units: Mapping[str, int] = _UNITS) -> object:
     """Parse `64KiB`, `1.5 GiB` or `4096` as a number of bytes. Returns a value that is not a string unchanged."""
     if not isinstance(value, str):
         return value
     match = _SIZE.fullmatch(value.strip())
-    if match is None or match[2].lower() not in _UNITS:
+    if match is None or match[2].lower() not in units:
         raise ValueError("must be a number of bytes, or a number with KiB, MiB, GiB or TiB")
-    size = float(match[1]) * _UNITS[match[2].lower()] if "." in match[1] else int(match[1]) * _UNITS[match[2].lower()]
+    unit = units[match[2].lower()]
+    size = float(match[1]) * unit if "." in match[1] else int(match[1]) * unit
     if size != int(size):
         raise ValueError("must be a whole number of bytes")
     return int(size)
+
+
+def parse_size_of_media(value: object) -> object:
+    """Parse the size of media in a request, as `parse_size`. Also accepts decimal units, such as `50MB`."""
+    return parse_size(value, {**_UNITS, **_DECIMAL_UNITS})
 
 
 def format_size(size: int) -> str:
@@ -99,7 +112,7 @@ def _unset(value: object) -> object:
 
 
 def _never(value: object) -> object:
-    """Return 0 if `value` is empty or the word `none`, otherwise `value`. This is for durations of which 0 means "for
+    """Return 0 if `value` is empty or the word `none`, otherwise `value`. This is for durations for which 0 means "for
     ever"."""
     return 0.0 if _unset(value) is None else value
 
@@ -119,8 +132,16 @@ def _no_controls(value: str) -> str:
 
 def _one_word(value: str) -> str:
     if not value or re.search(r"[\s,]", value):
-        raise ValueError("each item must be one word without commas or spaces")
+        raise ValueError("must be one word without commas or spaces, and not empty")
     return _no_controls(value)
+
+
+def _item(value: str) -> str:
+    """Check an item of a list of words."""
+    try:
+        return _one_word(value)
+    except ValueError as error:
+        raise ValueError(f"each item {error}") from None
 
 
 def _network(value: str) -> str:
@@ -179,9 +200,17 @@ def _proxy(value: str) -> str:
 
 
 def check_rate(value: str) -> str:
-    """Return `value` if it is a rate in the syntax of the `limits` library. Raises ValueError otherwise."""
-    if not all(_RATE.fullmatch(part) for part in _RATE_SEPARATOR.split(value)):
-        raise ValueError("must be a rate such as 60/minute or 10/second;1000/day")
+    """Return `value` if it is a rate in the syntax of the `limits` library. Raises ValueError otherwise, and also if a
+    number is 0 or has more than 9 digits, if a time window is longer than 366 days, or if it occurs twice."""
+    parts = [_RATE.fullmatch(part) for part in _RATE_SEPARATOR.split(value)]
+    found = [(int(part[1]), int(part[2] or 1) * _WINDOWS[part[3].lower()]) for part in parts if part is not None]
+    windows = [window for _, window in found]
+    are_valid = all(count >= 1 and 1 <= window <= _MAX_WINDOW for count, window in found)
+    if None in parts or not are_valid or len(set(windows)) < len(windows):
+        raise ValueError(
+            "must be a rate such as 60/minute or 10/second;1000/day: at least 1, in different windows of 1 second to "
+            "366 days, with numbers of at most 9 digits"
+        )
     return value
 
 
@@ -200,8 +229,8 @@ def _readable_file(value: Path) -> Path:
 def _root_path(value: str) -> str:
     """Return the path without a slash at its end: `/media`, or an empty text for the root."""
     path = value.removesuffix("/")
-    if not re.fullmatch(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)*", path):
-        raise ValueError("must be a path such as /media")
+    if not re.fullmatch(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~!$&'()*+,;=:@-]+)*", path):
+        raise ValueError("must be a path such as /media, without the segments . and ..")
     return path
 
 
@@ -211,7 +240,7 @@ def _absolute(value: Path) -> Path:
 
 
 def _long_enough(value: SecretStr) -> SecretStr:
-    if len(_one_word(value.get_secret_value())) < 16:
+    if len(_item(value.get_secret_value())) < 16:
         raise ValueError("each item must have 16 characters or more")
     return value
 
@@ -225,8 +254,8 @@ PositiveSeconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 SecondsOrNever: TypeAlias = Annotated[Seconds, BeforeValidator(_never)]
 Secrets: TypeAlias = Annotated[tuple[Annotated[SecretStr, AfterValidator(_long_enough)], ...], BeforeValidator(_split)]
 
-Words: TypeAlias = Annotated[tuple[Word, ...], BeforeValidator(_split)]
-SiteNames: TypeAlias = Annotated[tuple[Word, ...], BeforeValidator(_split_sites)]
+Words: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_item)], ...], BeforeValidator(_split)]
+SiteNames: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_item)], ...], BeforeValidator(_split_sites)]
 Networks: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
 Origins: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split)]
 HostNames: TypeAlias = Annotated[tuple[Annotated[str, AfterValidator(_host_name)], ...], BeforeValidator(_split)]

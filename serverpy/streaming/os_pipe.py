@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serverpy.body import UNBOUNDED
-from serverpy.errors import UpstreamFailed
+from serverpy.errors import UpstreamFailed, UpstreamTimeout
 from serverpy.options import Limits
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -80,6 +80,10 @@ class PipeReader:
     another way.
     """
 
+    stall_seconds: float | None = None
+    """Seconds after which a read that waits raises `UpstreamTimeout`, whatever the process that writes does; None means
+    never."""
+
     def __init__(self, fd: int, chunk_bytes: int) -> None:
         os.set_blocking(fd, False)
         self._fd = fd
@@ -99,7 +103,8 @@ class PipeReader:
         """Wait for bytes in the pipe, and return at most `most` bytes and at most one chunk. Returns `b""` when all
         writers have closed the pipe and it is empty.
 
-        Raises `UpstreamFailed` if the reader is closed before or during the call. Each call lets the event loop run
+        Raises `UpstreamFailed` if the reader is closed before or during the call, and `UpstreamTimeout` after
+        `stall_seconds`. Each call lets the event loop run
         other tasks.
         """
         # A read of a pipe that has bytes does not wait, so without this call a fast writer would keep the event loop
@@ -120,16 +125,23 @@ class PipeReader:
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
         loop.add_reader(self._fd, self._wake)
+        timer = None if self.stall_seconds is None else loop.call_later(self.stall_seconds, self._stall)
         try:
             await self._waiter
         finally:
             self._waiter = None
+            if timer is not None:
+                timer.cancel()
             if self._fd >= 0:
                 loop.remove_reader(self._fd)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _stall(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(UpstreamTimeout(f"Yt-dlp has sent no byte for {self.stall_seconds:g} seconds."))
 
     def close(self) -> None:
         """Close the pipe: a waiting `read` raises `UpstreamFailed`, and the writers get EPIPE. Idempotent."""

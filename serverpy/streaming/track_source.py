@@ -15,6 +15,8 @@ from serverpy.extraction.values import Cookie, Media, Track
 from serverpy.net.client import Client, Response
 from serverpy.net.session import Session
 
+_HASHED_FRAGMENTS = 256
+
 
 class TrackSource:
     """The current URLs of one track, from the latest extraction of its page. The object holds no connection. It keeps
@@ -83,6 +85,15 @@ def is_same_address(media: Media, track: Track, other_media: Media, other: Track
 
 
 def _fingerprint(track: Track, cookies: Iterable[Cookie]) -> int:
-    """Return a hash of those fields of `track` and of the cookies that determine the requests for the track."""
-    lists = (track.fragments, track.manifest_data, track.segment_query, track.key_query, track.aes)
+    """Return a hash of those fields of `track` and of the cookies that determine the requests for the track. Of a long
+    list of fragments, the hash contains every n-th one."""
+    step = 1 + len(track.fragments) // _HASHED_FRAGMENTS
+    lists = (
+        len(track.fragments),
+        track.fragments[::step],
+        track.manifest_data,
+        track.segment_query,
+        track.key_query,
+        track.aes,
+    )
     return hash((track.url, tuple(track.headers.items()), lists, tuple(cookies)))

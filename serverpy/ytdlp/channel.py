@@ -51,7 +51,8 @@ class Inbox(Iterator[Request]):
 
 
 class Outbox:
-    """Thread-safe sender of replies to the server. It ignores a closed connection, because `Inbox` then ends."""
+    """Thread-safe sender of replies to the server. It ignores a closed connection: the worker then ends when `Inbox`
+    ends."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from serverpy.parent import signal_at_death_of_parent
+
 
 class Stopped(BaseException):
     """The exception in an extraction or download that was cancelled. It is a `BaseException`, because extractors catch
@@ -146,12 +148,30 @@ class Gate:
             del self._running[child]
 
 
-def install(popen: type[subprocess.Popen[Any]], gate: Gate) -> None:
-    """Patch `popen` (yt-dlp's `Popen` class) so that `gate` admits each child process. The patch is never undone."""
+def end_children_with_us(popen: type[subprocess.Popen[Any]]) -> None:
+    """Patch `popen` (yt-dlp's `Popen` class) so that each child process ends with the thread that has started it, and
+    so with this process. The patch is never undone."""
     launch = popen.__init__
 
     @functools.wraps(launch)
-    def gated(self: subprocess.Popen[Any], *args: Any, **kwargs: Any) -> None:
-        gate.start(self, lambda: launch(self, *args, **kwargs))
+    def bound(self: Any, *args: Any, **kwargs: Any) -> None:
+        # The function runs in a copy of this process that has only the current thread: it must not wait for a lock.
+        launch(self, *args, **{**kwargs, "preexec_fn": signal_at_death_of_parent})
 
-    popen.__init__ = gated  # type: ignore[method-assign]  # patch the class itself, because yt-dlp's modules have already imported it
+    # patch the class itself, because yt-dlp's modules have already imported it
+    popen.__init__ = bound  # type: ignore[method-assign]
+
+
+def install(popen: type[subprocess.Popen[Any]], gate: Gate, outside: Callable[..., Any]) -> None:
+    """Patch `popen` (yt-dlp's `Popen` class) so that `gate` admits each child process, which ends with this process.
+    All waits for a child are made by `outside` (`places.py`). The patch is never undone."""
+    end_children_with_us(popen)
+    launch, wait, communicate = popen.__init__, popen.wait, popen.communicate
+
+    @functools.wraps(launch)
+    def gated(self: subprocess.Popen[Any], *args: Any, **kwargs: Any) -> None:
+        outside(gate.start, self, lambda: launch(self, *args, **kwargs))
+
+    popen.__init__ = gated  # type: ignore[method-assign]
+    popen.wait = lambda self, *args, **kwargs: outside(wait, self, *args, **kwargs)  # type: ignore[method-assign]
+    popen.communicate = lambda self, *args, **kwargs: outside(communicate, self, *args, **kwargs)  # type: ignore[method-assign]

@@ -1,12 +1,13 @@
 """The command line of yt-dlp, as ServerPY runs it in child processes for the `subprocess` method: `python -m
-serverpy.ytdlp.commandline SITES …`, where SITES is `all` or an `extraction.sites.Sites` as JSON, and the arguments
-after it are yt-dlp's.
+serverpy.ytdlp.commandline PARENT SITES …`, where PARENT is the process ID of the server, with which this process ends,
+SITES is `all` or an `extraction.sites.Sites` as JSON, and the arguments after it are yt-dlp's.
 
-This module runs yt-dlp's own command line with two changes. First, its HTTP client is tolerant, and treats a cut TLS
+This module runs yt-dlp's own command line with three changes. First, its HTTP client is tolerant, and treats a cut TLS
 connection as an error once the download has begun (`http_client.py`). Second, an extractor that ALLOW_SITES, DENY_SITES
 or GENERIC_EXTRACTOR exclude refuses its pages. yt-dlp's own option `--use-extractors` does not suffice: without the
 extractor of a denied site, yt-dlp would pass the pages of the site to the next extractor that accepts them, and finally
-to the generic extractor.
+to the generic extractor. Third, the filters of a format selector are limited as in the extraction process
+(`page/selector_filters.py`).
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ from typing import Any
 
 import yt_dlp
 
+from serverpy.parent import end_with_parent
 from serverpy.ytdlp import http_client
+from serverpy.ytdlp.children import end_children_with_us
+from serverpy.ytdlp.page.selector_filters import LimitedFilters
 
 EVERY_SITE = "all"
 
 
-class Downloading(yt_dlp.YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
-    """A YoutubeDL that raises an error if a TLS connection is cut during a download."""
+class Downloading(LimitedFilters):
+    """A YoutubeDL that raises an error if a TLS connection is cut during a download, or if a format selector takes too
+    long."""
 
     def dl(self, *args: Any, **kwargs: Any) -> Any:
         http_client.TolerantResponse.cut_is_an_error = True
@@ -30,11 +35,14 @@ class Downloading(yt_dlp.YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
 
 
 def main(arguments: list[str]) -> None:
-    """Run yt-dlp's command line. Raises SystemExit with yt-dlp's exit code. If a site is forbidden, SiteForbidden is
-    the last line of the traceback on stderr."""
+    """Run yt-dlp's command line. Raises SystemExit with yt-dlp's exit code. If a site is forbidden, or the format
+    selector takes too long, the last line of the traceback on stderr is SiteForbidden or InvalidParameter."""
+    parent, sites, *rest = arguments
+    end_with_parent(int(parent))
     http_client.install()
-    yt_dlp.YoutubeDL = Downloading if arguments[0] == EVERY_SITE else _limited(arguments[0])
-    yt_dlp.main(arguments[1:])
+    end_children_with_us(yt_dlp.utils.Popen)
+    yt_dlp.YoutubeDL = Downloading if sites == EVERY_SITE else _limited(sites)
+    yt_dlp.main(rest)
 
 
 def _limited(allowed: str) -> type[Downloading]:

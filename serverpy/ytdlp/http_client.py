@@ -13,6 +13,7 @@ import ssl
 from typing import Any
 
 from serverpy.net.heads import MAX_HEAD_BYTES, BadHead, repair_response
+from serverpy.net.response_head import MAX_INTERIM
 
 
 class TolerantResponse(http.client.HTTPResponse):
@@ -44,14 +45,16 @@ class TolerantResponse(http.client.HTTPResponse):
         has sent no head."""
         try:
             head, left = _read_head(self.fp, MAX_HEAD_BYTES)
-            while head:
+            for _ in range(MAX_INTERIM + 1):
+                if not head:
+                    return b""
                 status, repaired = repair_response(head)
                 if status >= 200:
                     return repaired
                 head, left = _read_head(self.fp, left)
+            raise BadHead("The server sent too many interim responses.")
         except BadHead as error:
             raise http.client.BadStatusLine(str(error)) from None
-        return b""
 
 
 def _read_head(stream: io.BufferedIOBase, left: int) -> tuple[bytes, int]:

@@ -1,9 +1,10 @@
-"""The limit on the memory of the worker process."""
+"""The limit on the memory of a yt-dlp process."""
 
 from __future__ import annotations
 
 import resource
 
+from serverpy.extraction.messages import Role
 from serverpy.options import Limits
 
 MIB = 1024 * 1024
@@ -13,11 +14,11 @@ STACK_BYTES = 8 * MIB
 """Bytes of a thread's stack that count towards the limit, whether they are used or not."""
 
 
-def set_data_limit(limits: Limits) -> None:
+def set_data_limit(role: Role, limits: Limits) -> None:
     """Limit the data segment of this process, so that a runaway extraction ends in a MemoryError or kills this process,
     but does not exhaust the machine's memory. Each child process inherits the limit. A lower hard limit stays in
     force."""
-    threads = limits.max_workers + limits.extract_workers
+    threads = limits.max_extractions if role == "extract" else limits.max_workers
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     ours = DATA_BYTES + threads * STACK_BYTES
     resource.setrlimit(resource.RLIMIT_DATA, (ours if hard == resource.RLIM_INFINITY else min(ours, hard), hard))

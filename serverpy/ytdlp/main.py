@@ -1,9 +1,10 @@
-"""The worker process: `python -m serverpy.ytdlp.main <fd>`, started only by `extraction/process.py`.
+"""A yt-dlp process: `python -m serverpy.ytdlp.main <role> <fd> <parent>`, started only by `extraction/process.py`.
 
-`fd` is the worker's end of a socketpair. The main thread reads requests from it and passes them to other threads
-(`dispatch.py`). Every request gets a reply. The server's end closes when the server has ended or when the server stops
-this worker. Then the process kills its child processes and exits at once. It joins no thread, because a thread may hang
-in a regular expression.
+The process extracts pages or downloads tracks, as `role` says. `parent` is the process ID of the server, with which
+this process ends. `fd` is the worker's end of a socketpair. The main thread reads requests from it and passes them to
+other threads (`dispatch.py`). Every request gets a reply. The server's end closes when the server has ended or when the
+server stops this worker. Then the process kills its child processes and exits at once. It joins no thread, because a
+thread may hang in a regular expression.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from pathlib import Path
 
 from serverpy.errors import ConfigurationError
 from serverpy.extraction import messages
-from serverpy.extraction.messages import Configure
-from serverpy.logs import StderrHandler
+from serverpy.extraction.messages import Configure, Role
+from serverpy.logs import StderrHandler, TextFormatter
 from serverpy.memory.heap import settle
+from serverpy.parent import end_with_parent
 from serverpy.ytdlp import limits
 from serverpy.ytdlp.channel import Inbox, Outbox
 from serverpy.ytdlp.session import impersonation, strip_tests
@@ -34,8 +36,12 @@ UNUSED = ("mutagen", "sqlite3", "secretstorage", "xattr", "websockets", "charset
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.WARNING, format="worker: %(levelname)s %(message)s", handlers=[StderrHandler()])
-    sock = socket.socket(fileno=int(sys.argv[1]))
+    role: Role = "download" if sys.argv[1] == "download" else "extract"
+    end_with_parent(int(sys.argv[3]))
+    handler = StderrHandler()
+    handler.setFormatter(TextFormatter("worker: %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    sock = socket.socket(fileno=int(sys.argv[2]))
     _close_inherited(sock.fileno())
     for name in UNUSED:
         sys.modules[name] = None  # type: ignore[assignment]  # setting None in sys.modules is the documented way to make an import fail
@@ -44,7 +50,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="Unable to find acceptable character detection", module="requests")
     code = 1
     try:
-        code = serve(sock)
+        code = serve(role, sock)
     finally:
         logging.shutdown()
         os._exit(code)  # exit without joining threads, which may hang; this process has nothing to clean up
@@ -59,7 +65,7 @@ def _close_inherited(kept: int) -> None:
     os.closerange(kept + 1, soft_limit)
 
 
-def serve(sock: socket.socket) -> int:
+def serve(role: Role, sock: socket.socket) -> int:
     """Pass requests to threads until the server closes its end; return the exit code. Raises `MessageTooLarge` or
     `msgspec.DecodeError` if a message is invalid."""
     inbox = Inbox(sock)
@@ -67,13 +73,13 @@ def serve(sock: socket.socket) -> int:
     if not isinstance(first, Configure):
         return 1 if first else 0
     outbox = Outbox(sock)
-    limits.set_data_limit(first.options.limits)
+    limits.set_data_limit(role, first.options.limits)
 
     # `dispatch` imports yt-dlp, so it is imported after the modules in UNUSED are hidden and the memory limit is set.
     from serverpy.ytdlp.dispatch import Dispatcher
 
     try:
-        dispatcher = Dispatcher(first.options, Path(first.directory), outbox)
+        dispatcher = Dispatcher(role, first.options, Path(first.directory), outbox)
     except ConfigurationError as error:
         outbox.send(messages.error_reply(0, error))
         return 1

@@ -21,9 +21,9 @@ from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 from yt_dlp.utils import Popen, YoutubeDLError
 
 from serverpy.errors import ConfigurationError
-from serverpy.extraction.messages import Ready, WorkerOptions
+from serverpy.extraction.messages import Ready, Role, WorkerOptions
 from serverpy.extras import IMPERSONATE
-from serverpy.ytdlp import http_client, m3u8
+from serverpy.ytdlp import http_client, m3u8, places
 from serverpy.ytdlp.children import Gate, install
 from serverpy.ytdlp.mpd import formats
 from serverpy.ytdlp.session import instance
@@ -35,11 +35,12 @@ from serverpy.ytdlp.shared import Shared, share, shared
 _PROXY_VARIABLES = re.compile(r"(?i)(?:\w+_proxy|ytdlp_no_lazy_extractors|sslkeylogfile)")
 
 
-def prepare(options: WorkerOptions, proxies: SessionProxies, directory: Path) -> Shared:
-    """Restrict this process and load yt-dlp's extractors, which takes about a second. Raises ConfigurationError if a
-    setting is invalid."""
-    gate = Gate(options.max_js_children)
-    install(Popen, gate)
+def prepare(role: Role, options: WorkerOptions, proxies: SessionProxies, directory: Path) -> Shared:
+    """Restrict this process and, if its role is to extract, load yt-dlp's extractors, which takes about a second.
+    Raises ConfigurationError if a setting is invalid."""
+    gate, for_parsing = Gate(options.max_js_children), places.Places(options.limits.extract_workers)
+    install(Popen, gate, for_parsing.outside)
+    places.install(for_parsing)
     http_client.install()
     runtimes = _find_js_runtimes()
     _close_environment(directory)
@@ -48,18 +49,22 @@ def prepare(options: WorkerOptions, proxies: SessionProxies, directory: Path) ->
     for path in options.plugin_paths:
         yt_dlp.plugins.sys.path.append(path)
     _restrict_plugins(directory)
-    prepared = Shared(options, proxies, directory, gate, runtimes, _write_bundle(options.network.ca_file, directory))
+    bundle = _write_bundle(options.network.ca_file, directory)
+    prepared = Shared(options, proxies, directory, gate, for_parsing, runtimes, bundle)
     share(prepared)
     cookies_of_file(options.identity.cookies_file)
     _check_impersonation(options)
-    warm_up()
+    if role == "extract":
+        warm_up()
     return prepared
 
 
-def describe() -> Ready:
-    """Return the message that describes this worker process to the server."""
+def describe(tag: str) -> Ready:
+    """Return the message that describes this process, whose extractions have ids that begin with `tag`, to the
+    server."""
     runtimes = shared().js_runtimes.items()
     return Ready(
+        tag=tag,
         yt_dlp=yt_dlp.version.__version__,
         js_runtimes=tuple(f"{name}-{runtime.info.version}" for name, runtime in runtimes if runtime.info.supported),
         impersonation=not IMPERSONATE.missing,
@@ -123,7 +128,7 @@ def _check_impersonation(options: WorkerOptions) -> None:
     if wanted and IMPERSONATE.missing:
         raise ConfigurationError(IMPERSONATE.absence(f"IMPERSONATE={wanted!r}").detail)
     try:
-        with instance.open(options):
+        with instance.open(options, extracts=False):
             pass
     except (ValueError, YoutubeDLError) as error:
         raise ConfigurationError(

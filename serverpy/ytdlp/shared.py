@@ -11,6 +11,7 @@ from typing import Any
 from serverpy.errors import ConfigurationError
 from serverpy.extraction.messages import WorkerOptions
 from serverpy.ytdlp.children import Gate
+from serverpy.ytdlp.places import Places
 from serverpy.ytdlp.session.proxies import SessionProxies
 
 
@@ -23,6 +24,7 @@ class Shared:
     proxies: SessionProxies
     directory: Path
     gate: Gate
+    places: Places
     js_runtimes: Mapping[str, Any] = field(default_factory=dict)
     bundle: Path | None = None
     """PEM file with the public certificate authorities and those of CA_FILE. None if CA_FILE is not set."""

@@ -59,7 +59,7 @@ def test_a_malformed_authorization_field_raises_key_invalid(value: bytes) -> Non
 
 def test_two_authorization_fields_raise_key_invalid() -> None:
     field = (b"authorization", b"Bearer " + KEY)
-    with pytest.raises(KeyInvalid):
+    with pytest.raises(KeyInvalid, match="more than one Authorization"):
         credentials_of([field, field])
 
 

@@ -55,8 +55,12 @@ async def test_the_keys_file_is_checked_for_changes_at_most_once_a_second(path: 
     assert names(await file.current()) == ["a"]
 
 
+DEEP = b'{"x":' + b"[" * 100_000
+LONG = b"[keys.b]\nbytes_per_day = " + b"9" * 5000
+
+
 @pytest.mark.usefixtures("often")
-@pytest.mark.parametrize("content", [b"[keys.a", b"\xff", b"[keys.b]\nsha256 = 'hush'", None])
+@pytest.mark.parametrize("content", [b"[keys.a", b"\xff", b"[keys.b]\nsha256 = 'hush'", DEEP, LONG, None])
 async def test_the_old_keys_stay_valid_and_one_error_is_logged_while_the_keys_file_is_invalid_or_missing(
     path: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -77,7 +81,7 @@ async def test_the_old_keys_stay_valid_and_one_error_is_logged_while_the_keys_fi
     assert names(await file.current()) == ["c"]
 
 
-@pytest.mark.parametrize("content", [b"[keys.a", None])
+@pytest.mark.parametrize("content", [b"[keys.a", DEEP, LONG, None])
 def test_an_invalid_or_missing_keys_file_raises_configuration_error_at_start(path: Path, content: bytes | None) -> None:
     if content is not None:
         path.write_bytes(content)
@@ -122,7 +126,7 @@ def test_adding_or_revoking_a_key_preserves_the_comments_and_the_other_keys(path
     assert path.read_text() == f"{text}\n{format_key(key('c'))}"
     revoke(path, "a")
     assert names(load(path)) == ["bob", "c"]
-    assert path.read_text().startswith("# of the house\n[keys.bob]  # a bot\n")
+    assert path.read_text().startswith("# of the house\n# of bob\n[keys.bob]  # a bot\n")
     revoke(path, "bob")
     revoke(path, "c")
     assert names(load(path)) == []
@@ -155,6 +159,14 @@ def test_adding_an_existing_key_or_revoking_a_missing_key_raises_an_error_and_ch
     with pytest.raises(ConfigurationError, match=f"there is no key b in {path}"):
         revoke(path, "b")
     assert path.read_bytes() == before
+
+
+def test_the_comment_directly_above_the_next_key_stays_when_a_key_is_revoked(path: Path) -> None:
+    path.write_text(
+        f"# the first\n{format_key(key('a'))}# of a\n\n# the second\n# key\n{format_key(key('b'))}# end of b\n"
+    )
+    revoke(path, "a")
+    assert path.read_text() == f"# the first\n# the second\n# key\n{format_key(key('b'))}# end of b\n"
 
 
 def test_adding_a_key_to_an_invalid_file_or_a_file_of_cobalt_raises_an_error_and_changes_nothing(path: Path) -> None:

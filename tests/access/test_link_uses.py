@@ -108,8 +108,9 @@ def test_the_bytes_of_all_streams_of_a_link_count_against_its_limit() -> None:
 def test_a_chunk_beyond_the_byte_limit_of_a_link_raises_an_error_and_uses_up_the_link() -> None:
     uses, shared = LinkUses(), link(max_bytes=100)
     uses.spend(shared, "key bob", 99)
-    with pytest.raises(QuotaExceeded):
+    with pytest.raises(QuotaExceeded) as caught:
         uses.spend(shared, "key bob", 2)
+    assert caught.value.left == 1
     with pytest.raises(LinkInvalid):
         uses.check(shared, from_start=False)
 

@@ -34,3 +34,25 @@ def test_a_request_from_a_page_of_another_origin_is_detected_by_sec_fetch_site_o
 ) -> None:
     sent = [(b"host", HOST.encode()), *((name.encode(), value.encode()) for name, value in fields.items())]
     assert is_of_other_origin(sent, {"public.example"}) is other
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "by_trusted_proxy", "other"),
+    [
+        ("shown.example", True, False),
+        ("Shown.Example, inner.example", True, False),
+        ("inner.example, shown.example", True, True),
+        ("", True, True),
+        ("shown.example", False, True),
+    ],
+)
+def test_x_forwarded_host_names_this_server_only_if_a_trusted_proxy_sent_it(
+    forwarded: str, by_trusted_proxy: bool, other: bool
+) -> None:
+    sent = [
+        (b"host", b"127.0.0.1:8000"),
+        (b"origin", b"https://shown.example"),
+        (b"x-forwarded-host", forwarded.encode()),
+    ]
+    assert is_of_other_origin(sent, by_trusted_proxy=by_trusted_proxy) is other
+    assert is_of_other_origin([(b"origin", b"null"), (b"x-forwarded-host", b"")], by_trusted_proxy=True)

@@ -44,17 +44,16 @@ async def test_an_account_without_open_streams_has_no_counter() -> None:
 
 def test_an_account_can_spend_exactly_its_quota_of_bytes() -> None:
     quotas = Quotas(lambda: MIDNIGHT)
-    assert quotas.spend("a", 10, 4)
+    assert quotas.spend("a", 10, 4) == 4
     assert not quotas.is_spent("a", 10)
-    assert quotas.spend("a", 10, 6)
+    assert quotas.spend("a", 10, 6) == 6
     assert quotas.is_spent("a", 10)
     assert not quotas.is_spent("b", 10)
 
 
-def test_spending_more_bytes_than_are_left_is_refused_and_uses_up_the_quota() -> None:
+def test_of_bytes_that_exceed_the_quota_only_those_that_are_left_can_be_spent() -> None:
     quotas = Quotas(lambda: MIDNIGHT)
-    assert quotas.spend("a", 10, 4)
-    assert not quotas.spend("a", 10, 7)
+    assert [quotas.spend("a", 10, 4), quotas.spend("a", 10, 7), quotas.spend("a", 10, 7)] == [4, 6, 0]
     assert quotas.is_spent("a", 10)
 
 

@@ -128,6 +128,7 @@ NEEDS = {
     "GET /info": "key",
     "POST /links": "key",
     "GET /s/{token}/{filename}": "signature",
+    "GET /s/{token}/": "signature",
     "GET /streams": "streams",
     "DELETE /streams/{id}": "streams",
     "GET /health": "status",
@@ -420,3 +421,14 @@ async def test_robots_txt_and_the_response_headers_ask_crawlers_to_stay_away(key
             headers = (await client.get(path)).headers
             assert headers["x-robots-tag"] == "noindex, nofollow"
             assert headers["referrer-policy"] == "no-referrer"
+
+
+async def test_the_error_for_a_key_with_networks_behind_a_proxy_that_is_not_trusted_names_the_setting(
+    keys_file: Path,
+) -> None:
+    async with calling(application(keys_file, require_key=True)) as client:
+        through = await client.get("/stream", headers={**bearer("bound"), "X-Forwarded-For": "198.51.100.1"})
+        direct = await client.get("/stream", headers=bearer("bound"))
+    assert (through.status_code, through.json()["title"]) == (403, "Not allowed")
+    assert "TRUSTED_PROXIES" in through.json()["detail"]
+    assert direct.json()["detail"] == "This API key may not be used from this client address."

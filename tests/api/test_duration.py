@@ -40,7 +40,7 @@ def test_it_has_no_more_digits_than_it_needs(server: Server) -> None:
 
 
 @pytest.mark.parametrize("page", ["/tube/watch/headers", "/page/hls-byterange", "/tube/watch/pair-sidx"])
-def test_a_range_has_the_duration_of_the_whole(server: Server, page: str) -> None:
+def test_the_response_to_a_range_request_states_the_duration_of_the_whole_file(server: Server, page: str) -> None:
     answer = server.get(page, headers={"Range": "bytes=1000-1999"})
     assert (answer.status, len(answer.body)) == (206, 1000)
     assert float(answer.headers["x-duration"]) == pytest.approx(SECONDS, abs=0.1)

@@ -20,7 +20,7 @@ WHOLE = {"Range": "bytes=0-"}
 
 @pytest.fixture(scope="module")
 def server(site: SampleSite) -> Iterator[Server]:
-    """Run a server for the tests of this module alone, because it remembers for which media servers relay has
+    """Run a separate server for this module, because a server remembers the media servers for which the method `relay`
     failed."""
     with serving(site, wait_seconds=30, stall_timeout=30, connect_timeout=30) as running:
         yield running

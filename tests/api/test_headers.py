@@ -13,7 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from serverpy import Settings, create_app
-from serverpy.api.protocol import TOO_LONG
+from serverpy.api.request_reader import TOO_LONG
 from serverpy.sample.site import SampleSite
 from tests.aio import wait_for
 from tests.server import Server, serving

@@ -83,6 +83,7 @@ def test_a_missing_repeated_or_malformed_host_is_answered_with_400(
 ) -> None:
     answer = ask(server, *fields, target=target)
     assert (answer.status, answer.code, answer.complete) == (400, "bad_request", True)
+    assert answer.headers["cross-origin-resource-policy"] == "same-site"
     assert "Host" in answer.json()["detail"]
     assert (answer.headers["connection"], answer.headers["cache-control"]) == ("close", "no-store")
     assert "date" in answer.headers

@@ -18,9 +18,11 @@ from pydantic import BaseModel
 from serverpy.api.exposition import COUNTERS, HELP, LABELLED
 from serverpy.api.health import Health
 from serverpy.api.problems import STATUS
+from serverpy.app import create_app
 from serverpy.errors import LinkExpired, LinkInvalid
 from serverpy.info import Info
 from serverpy.sample.site import SampleSite
+from serverpy.settings import Settings
 from tests.server import Server, serving
 from tests.wire import Answer
 
@@ -540,9 +542,38 @@ def test_the_openapi_document_lists_every_error_of_stream(server: Server) -> Non
     paths = server.ask("/openapi.json").json()["paths"]
     assert {"/stream", "/info", "/health", "/ready", "/metrics"} <= paths.keys()
     found = errors_in(paths["/stream"]["get"]["responses"])
-    assert found == {(status, kind.code) for kind, (status, _) in STATUS.items() if kind not in OF_LINKS}
+    listed = {(status, kind.code) for kind, (status, _) in STATUS.items() if kind not in OF_LINKS}
+    assert found == listed | OF_ALL
     of_links = {(STATUS[kind][0], kind.code) for kind in (LinkInvalid, LinkExpired)}
-    assert errors_in(paths["/s/{token}/{filename}"]["get"]["responses"]) == found | of_links
+    of_keys = {(401, "key_required"), (401, "key_invalid")}
+    assert errors_in(paths["/s/{token}/{filename}"]["get"]["responses"]) == (found | of_links) - of_keys
+
+
+OF_ALL = {
+    (400, "bad_request"), (405, "method_not_allowed"), (413, "too_large"), (414, "url_too_long"),
+    (421, "host_unknown"), (429, "rate_limited"), (431, "headers_too_large"), (500, "internal"), (503, "busy"),
+    (503, "draining"),
+}  # fmt: skip
+"""The errors with which the server may refuse a request for any route."""
+
+
+def test_the_openapi_document_lists_the_errors_of_every_operation_and_their_header_fields() -> None:
+    paths = create_app(Settings()).openapi()["paths"]
+    of_keys = {(401, "key_required"), (401, "key_invalid"), (403, "key_forbids")}
+    assert {"/stream", "/info", "/health", "/ready", "/metrics", "/links", "/streams", "/login", "/logout"} <= set(
+        paths
+    )
+    for path, operations in paths.items():
+        for verb, operation in operations.items():
+            answers = operation["responses"]
+            assert errors_in(answers) >= (OF_ALL | of_keys if "security" in operation else OF_ALL), (verb, path)
+            counted = path in ("/stream", "/info", "/links")
+            assert ("RateLimit-Limit" in answers["429"]["headers"]) == counted, (verb, path)
+            assert all("Retry-After" in answers[status]["headers"] for status in ("429", "503"))
+            assert "Allow" in answers["405"]["headers"]
+            if "401" in answers:
+                assert "WWW-Authenticate" in answers["401"]["headers"]
+    assert (404, "not_found") in errors_in(paths["/streams/{id}"]["delete"]["responses"])
 
 
 def errors_in(responses: dict[str, Any]) -> set[tuple[int, str]]:

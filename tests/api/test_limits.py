@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import itertools
 import socket
@@ -14,13 +15,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serverpy.sample.site import SampleSite
 from tests.aio import wait_for
-from tests.api.test_leaving import BIG, SMALL_BUFFER
+from tests.api.test_leaving import BIG, SMALL_BUFFER, until_asked
 from tests.links import path_in, post
 from tests.server import Server, serving
 from tests.wire import Answer, request
 
 LIMIT = 5
 STREAMS = 2
+CONNECTIONS = 60
 FIELDS = ("ratelimit-policy", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset")
 _addresses = itertools.count(1)
 
@@ -30,7 +32,14 @@ def strict(site: SampleSite) -> Iterator[Server]:
     """Run a server with low limits. It trusts this machine as a proxy, so a test can name the client in
     X-Forwarded-For."""
     rate = f"{LIMIT}/hour"
-    with serving(site, rate_limit=rate, client_streams=STREAMS, trusted_proxies="127.0.0.1", open=True) as running:
+    with serving(
+        site,
+        rate_limit=rate,
+        client_streams=STREAMS,
+        client_connections=CONNECTIONS,
+        trusted_proxies="127.0.0.1",
+        open=True,
+    ) as running:
         yield running
 
 
@@ -163,6 +172,22 @@ def test_the_rate_limit_applies_to_requests_on_parallel_connections(strict: Serv
     with ThreadPoolExecutor(20) as pool:
         statuses = Counter(pool.map(lambda page: info(strict, address, page).status, range(20)))
     assert statuses == {200: LIMIT, 429: 20 - LIMIT}
+
+
+def test_requests_through_a_trusted_proxy_are_counted(strict: Server, site: SampleSite, address: str) -> None:
+    before = len(site.requests)
+    client = {"X-Forwarded-For": address}
+    with contextlib.ExitStack() as stack:
+        for _ in range(CONNECTIONS):
+            page = f"/page/slow?seconds=60&for={address}"
+            stack.enter_context(strict.open(page, path="/info", headers=client))
+        until_asked(site, "/page/slow", before)
+        wait_for(lambda: strict.ask("/ready", headers=client).status == 429)
+        refused = strict.ask("/ready", headers=client)
+        assert (refused.code, refused.headers["retry-after"]) == ("rate_limited", "5")
+        assert strict.ask("/ready", headers={"X-Forwarded-For": f"{address}9"}).status == 200
+        assert strict.ask("/ready").status == 200
+    wait_for(lambda: strict.ask("/ready", headers=client).status == 200)
 
 
 def test_fifty_simultaneous_requests_for_one_page_count_as_one_extraction(

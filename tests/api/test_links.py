@@ -94,6 +94,7 @@ def test_a_link_ignores_the_file_name_in_its_path(server: Server, film: bytes) -
     answer = server.ask(f"/s/{token}/evil.exe")
     assert answer.body == film
     assert "evil" not in answer.headers["content-disposition"]
+    assert server.ask(f"/s/{token}/").body == film
     assert server.ask(f"/s/{token}").code == "not_found"
     assert server.ask(f"/s/{token}/a/b").code == "not_found"
     assert server.ask(f"/s/{token}/a", verb="DELETE").code == "method_not_allowed"
@@ -150,10 +151,20 @@ def test_the_path_of_a_link_does_not_reveal_the_url_of_the_page(server: Server) 
         ({"url": "http://a/", "end": 3}, "invalid_parameter", "end"),
         ({"url": "http://a/", "to": "flv"}, "invalid_parameter", "`to`"),
         ({"url": "http://a/", "to": "slideshow"}, "unsupported_conversion", "slideshow"),
-        ({"url": "http://a/", "format": "".join(map(chr, range(200, 9000)))}, "invalid_parameter", "too long"),
-        ([], "invalid_parameter", ""),
-        (b"", "invalid_parameter", ""),
-        (b"{", "invalid_parameter", ""),
+        ({"url": "http://a/", "format": "".join(map(chr, range(200, 9000)))}, "invalid_parameter", "longer than"),
+        ([], "invalid_parameter", "The body must be a JSON object"),
+        (b"", "invalid_parameter", "The body must be a JSON object"),
+        (b"{", "invalid_parameter", "The body is not valid JSON."),
+        ({"url": "http://a/", "bytes": "10XB"}, "invalid_parameter", "`bytes`: must be a number of bytes"),
+        ({"url": "http://a/", "bytes": "9" * 5000}, "invalid_parameter", "`bytes`: must be a number of bytes"),
+        *(
+            ({"url": "http://a/", name: value}, "invalid_parameter", f"`{name}`: must not be true or false.")
+            for name in ("ttl", "uses", "bytes", "item", "start", "end")
+            for value in (True, False)
+        ),
+        ({"url": "http://a/", "format": "bv)"}, "invalid_parameter", "closing bracket"),
+        ({"url": "http://a/", "method": "subprocess", "to": "mp4"}, "unsupported_conversion", "leave out `to`"),
+        ({"url": "http://a/", "method": "redirect", "start": 3}, "invalid_parameter", "`start`"),
         (b"\xff", "bad_request", ""),
         (b'{"url": "http://a/"} ' + b" " * 65536, "too_large", ""),
     ],
@@ -170,6 +181,7 @@ def test_post_links_refuses_a_body_that_is_not_declared_as_json(server: Server, 
     """A page of another origin can send such a body without a CORS preflight."""
     answer = post(server, {"url": "http://a/"}, headers={"Content-Type": content_type})
     assert (answer.status, answer.code) == (400, "invalid_parameter")
+    assert "application/json" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("size", ["1024", 1024])
@@ -235,6 +247,18 @@ def test_a_link_for_one_network_is_refused_for_clients_in_other_networks(
 
 
 # Applications in the process of the test
+
+
+@pytest.mark.parametrize("header", [{}, {"Range": "bytes=500-1999"}])
+def test_a_link_with_fewer_bytes_than_a_chunk_sends_these_bytes_and_is_cut(
+    server: Server, film: bytes, header: dict[str, str]
+) -> None:
+    path = issue(server, FILM, bytes=1000)
+    answer = server.ask(path, headers=header)
+    first = 500 if header else 0
+    assert (answer.status, answer.complete) == (206 if header else 200, False)
+    assert answer.body == film[first : first + 1000]
+    assert server.ask(path).code == "link_invalid"
 
 
 @pytest.fixture
@@ -510,6 +534,28 @@ async def test_a_link_allows_only_the_methods_and_sites_of_the_key_that_issued_i
             answer = await client.get(path_of(link_to(site, params=params, **mine)))
             assert (answer.status_code, answer.json()["code"]) == (403, "key_forbids")
         assert (await client.head(path_of(link_to(site)))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("rights", "parameters", "status"),
+    [
+        ({"methods": ("embedded",)}, {"method": "relay"}, 403),
+        ({"methods": ("embedded",)}, {"method": "embedded"}, 200),
+        ({"methods": ("embedded",)}, {}, 200),
+        ({"methods": ("redirect",)}, {}, 403),
+        ({"sites": ("youtube",)}, {"method": "subprocess"}, 403),
+        ({"sites": ("youtube",)}, {"method": "relay"}, 200),
+    ],
+)
+async def test_a_key_cannot_issue_a_link_that_its_rights_would_always_refuse(
+    settings: Settings, rights: dict[str, Any], parameters: dict[str, str], status: int
+) -> None:
+    app = create_app(settings)
+    with_keys(app, settings, {"family": Key(name="family", digest=bytes(32), **rights)}, Grant())
+    async with calling(app) as client:
+        answer = await client.post("/links", json={"url": "http://a/", **parameters}, headers={"X-Key": "family"})
+    assert answer.status_code == status
+    assert status == 200 or answer.json()["code"] == "key_forbids"
 
 
 async def test_the_openapi_schema_describes_the_routes_for_links(settings: Settings) -> None:

@@ -90,6 +90,28 @@ async def test_the_session_cookie_is_secure_if_the_browser_uses_https(
         assert ("Secure" in answer.headers["set-cookie"].split("; ")) is is_secure
 
 
+@pytest.mark.parametrize(("headers", "is_secure"), [({}, True), ({"Origin": "http://127.0.0.1:8000"}, False)])
+async def test_the_session_cookie_is_secure_if_public_url_is_https_and_the_browser_does_not_show_http(
+    keys_file: Path, headers: dict[str, str], is_secure: bool
+) -> None:
+    app = application(keys_file, require_key=True, public_url="https://media.example")
+    async with calling(app) as client:
+        for answer in (await log_in(client, **headers), await client.post("/logout", headers=headers)):
+            assert ("Secure" in answer.headers["set-cookie"].split("; ")) is is_secure
+
+
+@pytest.mark.parametrize(("trusted", "status"), [(ELSEWHERE, 204), ("203.0.113.1", 403)])
+async def test_a_login_through_a_proxy_that_replaces_host_needs_the_proxy_to_be_trusted(
+    keys_file: Path, trusted: str, status: int
+) -> None:
+    headers = {
+        "X-Forwarded-For": "198.51.100.1", "X-Forwarded-Host": "media.example", "Origin": "https://media.example",
+    }  # fmt: skip
+    async with calling(application(keys_file, require_key=True, trusted_proxies=trusted)) as client:
+        assert (await log_in(client, **headers)).status_code == status
+        assert (await client.post("/logout", headers=headers)).status_code == status
+
+
 @pytest.mark.parametrize(
     ("secret", "status", "code"),
     [
@@ -175,6 +197,8 @@ async def test_a_login_is_refused_if_the_server_has_no_keys_or_if_the_request_ca
     keys_file: Path,
 ) -> None:
     async with calling(application(None)) as client:
-        assert (await log_in(client)).status_code == 401
+        answer = await log_in(client)
+        assert (answer.status_code, answer.json()["code"]) == (401, "key_invalid")
+        assert answer.json()["detail"].startswith("This server has no API keys")
     async with calling(application(keys_file)) as client:
         assert (await log_in(client, **{"X-Forwarded-For": "198.51.100.1"})).status_code == 403

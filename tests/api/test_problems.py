@@ -11,10 +11,10 @@ import pytest
 from serverpy import errors
 from serverpy.api.problems import MEDIA_TYPE, STATUS, problem, row
 from serverpy.errors import Busy, ConfigurationError, RangeNotSatisfiable, ServerPYError
-from serverpy.extraction.messages import RawGone
+from serverpy.extraction.messages import RawGone, WorkerFull, WorkerLost
 
-INTERNAL = {ConfigurationError, RawGone}
-"""Errors that no client gets: the server raises the first only at startup, and catches the second itself."""
+INTERNAL = {ConfigurationError, RawGone, WorkerFull, WorkerLost}
+"""Errors that no client gets: the server raises the first only at startup, and catches the others itself."""
 
 
 def leaves(kind: type[ServerPYError]) -> Iterator[type[ServerPYError]]:

@@ -66,7 +66,7 @@ async def test_a_stream_that_exceeds_the_quota_is_cut_and_later_streams_are_refu
         await serving
         body = b"".join(message.get("body", b"") for message in sent)
         assert cut.is_set()
-        assert 0 < len(body) <= quota
+        assert len(body) == quota
         assert not any(message.get("more_body") is False for message in sent)
         assert record.end == "quota_exceeded"
         with pytest.raises(QuotaExceeded) as refusal:

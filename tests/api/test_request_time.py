@@ -12,8 +12,10 @@ from starlette.types import Receive, Scope, Send
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from serverpy.api import protocol
-from serverpy.api.protocol import BODY_BYTES, CUT, LEFT, TOO_LONG, StreamProtocol
+from serverpy.api import request_reader
+from serverpy.api.protocol import CUT, LEFT, StreamProtocol
+from serverpy.api.request_limits import BODY_BYTES
+from serverpy.api.request_reader import TOO_LONG
 from tests.server import Server
 
 SECONDS = 0.3
@@ -94,7 +96,7 @@ async def drip(writer: asyncio.StreamWriter, data: bytes, until: Callable[[], bo
 async def test_the_server_closes_a_connection_whose_request_body_stays_incomplete(
     monkeypatch: pytest.MonkeyPatch, application: Application, head: bytes, dripped: bytes
 ) -> None:
-    monkeypatch.setattr(protocol, "REQUEST_SECONDS", SECONDS)
+    monkeypatch.setattr(request_reader, "REQUEST_SECONDS", SECONDS)
     async with connected(application) as (reader, writer, _):
         writer.write(head % b"")
         await reads_to_its_end(reader, writer, dripped)
@@ -116,7 +118,7 @@ async def test_the_server_closes_a_connection_that_sends_bytes_but_begins_no_req
 ) -> None:
     """Bytes that begin no request end uvicorn's timeout of idle connections, so the time limit of a request must apply
     to them."""
-    monkeypatch.setattr(protocol, "REQUEST_SECONDS", SECONDS)
+    monkeypatch.setattr(request_reader, "REQUEST_SECONDS", SECONDS)
     async with connected(answer) as (reader, writer, _):
         writer.write(head.replace(b"%s", b""))
         await reads_to_its_end(reader, writer, dripped)

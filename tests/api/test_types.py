@@ -53,7 +53,9 @@ def test_head_makes_relay_request_the_first_512_bytes_from_the_media_server(serv
 
 
 @pytest.mark.parametrize("method", ["embedded", "subprocess"])
-def test_head_has_the_media_type_of_the_whole_file_for_embedded_and_subprocess(server: Server, method: str) -> None:
+def test_the_response_to_head_has_the_media_type_of_the_whole_file_by_the_methods_embedded_and_subprocess(
+    server: Server, method: str
+) -> None:
     for page in ("/media/audio.mp3", "/media/vp9.webm"):
         answer = server.get(page, verb="HEAD", method=method)
         assert (answer.status, answer.headers["content-type"]) == (200, SAMPLES[page])

@@ -43,6 +43,7 @@ INFO = Info(
     webpage_url="http://example.org/1",
     extractor="Example",
     formats=[FORMAT],
+    default=None,
     subtitles=[],
     images=[],
     entries=[],

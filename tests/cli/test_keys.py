@@ -63,16 +63,18 @@ def test_every_right_and_limit_of_a_key_can_be_set_by_an_option(path: Path) -> N
     ("arguments", "fault"),
     [
         (["a b"], "the name must have"),
-        (["bob", "--expires", "soon"], "`expires` must be a date"),
-        (["bob", "--rate", "often"], "`rate` must be a rate"),
-        (["bob", "--streams", "0"], "`streams` must be a whole number"),
-        (["bob", "--bytes-per-day", "much"], "`bytes_per_day` must be"),
-        (["bob", "--methods", "magic"], "`methods` must be"),
-        (["bob", "--networks", "here"], "`networks` must be"),
-        (["bob", "--sites", ""], "`sites` must be an array with at least one item"),
+        (["bob", "--expires", "soon"], "--expires must be a date such as"),
+        (["bob", "--expires", "2020-01-01"], "--expires must be in the future"),
+        (["bob", "--rate", "often"], "--rate must be a rate"),
+        (["bob", "--streams", "0"], "--streams must be a whole number"),
+        (["bob", "--bytes-per-day", "much"], "--bytes-per-day must be"),
+        (["bob", "--methods", "magic"], "--methods must contain only streaming methods: relay"),
+        (["bob", "--networks", "here"], "--networks must contain only IP addresses"),
+        (["bob", "--sites", ""], "--sites must have at least one item"),
+        (["bob", "--sites", "all"], "--sites must contain names of yt-dlp extractors; leave it out to allow all"),
     ],
 )
-def test_the_keys_add_command_exits_with_status_2_and_names_the_field_if_a_value_is_invalid(
+def test_the_keys_add_command_exits_with_status_2_and_names_the_option_if_a_value_is_invalid(
     path: Path, arguments: list[str], fault: str
 ) -> None:
     done = keys("add", *arguments)
@@ -81,8 +83,9 @@ def test_the_keys_add_command_exits_with_status_2_and_names_the_field_if_a_value
     assert not path.exists()
 
 
-def test_the_keys_list_command_shows_names_rights_and_limits_but_neither_secrets_nor_digests() -> None:
-    secret = keys("add", "bob", "--rate", "100/hour", "--sites", "youtube", "--expires", "2020-01-01").stdout.strip()
+def test_the_keys_list_command_shows_names_rights_and_limits_but_neither_secrets_nor_digests(path: Path) -> None:
+    secret = keys("add", "bob", "--rate", "100/hour", "--sites", "youtube", "--expires", "2099-01-01").stdout.strip()
+    path.write_text(path.read_text().replace("2099", "2020"))
     keys("add", "al", "--admin")
     text = keys("list").stdout
     for word in ("bob", "100/hour", "sites youtube", "2020-01-01 00:00 UTC (expired)", "al", "admin", "never"):

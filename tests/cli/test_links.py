@@ -4,6 +4,7 @@ server."""
 from __future__ import annotations
 
 import json
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,18 @@ def test_the_links_verify_command_shows_the_parameters_and_limits_given_to_links
     assert printed("verify", urlsplit(link).path.split("/")[2]) == "\n".join(shown)
 
 
+def test_links_verify_says_that_a_link_which_a_server_still_accepts_has_expired(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    link, now = printed("sign", PAGE, "--ttl", "60"), time.time()
+    assert "expired" not in json.loads(printed("verify", "--json", link))
+    monkeypatch.setattr("serverpy.cli.links.time.time", lambda: now + 90)
+    done = run("verify", link)
+    assert (done.exit_code, "expired: true" in done.stdout.splitlines()) == (0, True)
+    assert done.stderr.startswith("serverpy: the link has expired; a server accepts it for another ")
+    assert json.loads(run("verify", "--json", link).stdout)["expired"] is True
+
+
 def test_the_links_sign_command_prints_the_json_fields_url_and_expires() -> None:
     document = json.loads(printed("sign", "--json", PAGE))
     assert document.keys() == {"url", "expires"}
@@ -79,6 +92,20 @@ def test_a_signed_link_begins_with_public_url_or_with_host_port_and_root_path(
     options: tuple[str, ...], base: str
 ) -> None:
     assert printed("sign", PAGE, *options).startswith(base)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--host", "0.0.0.0"), ("--host", "::"), ("--host", "0"), ("--host", "::ffff:0.0.0.0"), ("--port", "0")],
+)
+def test_a_link_without_an_address_that_clients_reach_is_not_signed_unless_public_url_is_set(
+    options: tuple[str, ...],
+) -> None:
+    (line,) = str(error("sign", PAGE, *options)).splitlines()
+    assert "PUBLIC_URL" in line
+    assert printed("sign", PAGE, *options, "--public-url", "https://media.example").startswith(
+        "https://media.example/s/"
+    )
 
 
 def test_a_server_with_the_same_secret_accepts_a_link_signed_on_the_command_line(
@@ -110,7 +137,8 @@ def test_the_links_sign_command_fails_without_link_secret_if_state_dir_cannot_be
         (("--uses", "0"), "`uses`"),
         (("--ttl", "x"), "`ttl`"),
         (("--route", "feed"), "`route`"),
-        (("--network", "client"), "`network`"),
+        (("--network", "client"), "on the command line, name an IP address or a network"),
+        (("--format", "all+all"), "must not merge `all`"),
     ],
 )
 def test_the_links_sign_command_names_the_invalid_parameter_in_its_error(options: tuple[Any, ...], name: str) -> None:

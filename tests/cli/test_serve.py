@@ -19,8 +19,10 @@ from urllib.parse import quote, urlsplit
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
 from serverpy.cli import serve
+from serverpy.cli.main import cli
 from serverpy.errors import ConfigurationError
 from serverpy.sample.site import SampleSite
 from serverpy.settings import load_settings
@@ -90,6 +92,20 @@ def test_the_curl_command_printed_by_serve_demo_works_and_the_sample_site_ends_w
         server.process.send_signal(signal.SIGTERM)
         assert ended(server.process) == 0
         assert all(map(gone, children))
+
+
+def test_the_curl_command_of_serve_demo_has_a_place_for_the_key_if_the_server_requires_one() -> None:
+    line = serve.curl_line("127.0.0.1:8000", "http://127.0.0.1:8001/page/prog", needs_key=True)
+    assert line.startswith("curl -fsS -H 'Authorization: Bearer KEY' -o prog.mp4 'http://127.0.0.1:8000/stream?url=")
+
+
+def test_serve_creates_no_key_if_it_may_not_listen(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    arguments = ["serve", "--host", "0.0.0.0", "--port", "0", "--create-key", "--api-keys-file", str(path)]
+    done = CliRunner().invoke(cli, arguments)
+    assert isinstance(done.exception, ConfigurationError)
+    assert "can be reached from outside" in str(done.exception)
+    assert (path.exists(), done.stdout) == (False, "")
 
 
 def test_the_sample_site_of_the_demo_ends_when_the_server_is_killed(tmp_path: Path) -> None:

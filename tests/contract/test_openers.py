@@ -60,6 +60,7 @@ SAMPLES = (
         f"{TUBE}/status=404/pair",
         f"{TUBE}/stall=200000/pair",
     ),
+    Sample("merge", "relay", "/page/hls-apart", "/fault/delay=30", "/fault/status=500", "/fault/stall=200000"),
     Sample("embedded", "embedded", "/page/prog", LATE, REFUSED, SILENT),
     Sample("subprocess", "subprocess", "/page/prog", LATE, REFUSED, SILENT),
 )
@@ -82,8 +83,10 @@ class Bench:
         if not fault.startswith("/fault/"):
             return await self.plan(fault, sample.method)
         plan, source = await self.plan(sample.page, sample.method)
-        track = replace(plan.tracks[0], url=f"{self.site.http}{fault}{sample.page}")
-        return replace(plan, tracks=(track,)), source
+        tracks = tuple(
+            replace(track, url=track.url.replace(self.site.http, self.site.http + fault)) for track in plan.tracks
+        )
+        return replace(plan, tracks=tracks), source
 
     @asynccontextmanager
     async def opened(self, plan: Plan, source: Source) -> AsyncIterator[Body]:

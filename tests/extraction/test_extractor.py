@@ -11,7 +11,8 @@ import pytest
 from serverpy.access.grant import Grant
 from serverpy.containers import M4A, MP4, WEBM
 from serverpy.errors import Busy, Draining, MediaNotFound, RateLimited
-from serverpy.extraction.extractor import CONTAINER_BYTES, Cache, Extractor
+from serverpy.extraction.extractor import Cache, Extractor
+from serverpy.extraction.footprint import CONTAINER_BYTES
 from serverpy.extraction.values import Media
 from serverpy.sample.site import SampleSite
 from tests.extraction.workers import running
@@ -36,7 +37,7 @@ class Source:
         self.go = asyncio.Event()
         self.error: Exception | None = None
 
-    async def extract(self, url: str) -> Media:
+    async def extract(self, url: str, client: str = "") -> Media:
         self.asked.append(url)
         number = len(self.asked)
         try:
@@ -57,10 +58,10 @@ async def turns() -> None:
 def test_an_extraction_is_cached_until_its_ttl_or_its_media_urls_expire() -> None:
     clock = Clock()
     cache = Cache(ttl=60, size=10, max_bytes=10**6, clock=clock)
-    cache.put("film", MEDIA)
-    cache.put("live", replace(MEDIA, kind="live"))
-    cache.put("signed", replace(MEDIA, expires=1030.0))
-    cache.put("dead", replace(MEDIA, expires=900.0))
+    cache.put("film", MEDIA, 300)
+    cache.put("live", replace(MEDIA, kind="live"), 300)
+    cache.put("signed", replace(MEDIA, expires=1030.0), 300)
+    cache.put("dead", replace(MEDIA, expires=900.0), 300)
     known = {}
     for at in (0, 4, 6, 19, 21, 59, 61):
         clock.now = 1000.0 + at
@@ -80,20 +81,20 @@ def test_an_extraction_is_cached_until_its_ttl_or_its_media_urls_expire() -> Non
 def test_the_extraction_cache_is_bounded_in_entries_and_bytes() -> None:
     cache = Cache(ttl=60, size=3, max_bytes=10_000, clock=Clock())
     for number in range(5):
-        cache.put(str(number), MEDIA)
+        cache.put(str(number), MEDIA, 300)
         cache.get("0")
     assert [name for name in "01234" if cache.get(name)] == ["0", "3", "4"]
-    cache.put("big", replace(MEDIA, title="x" * 9_900))
+    cache.put("big", MEDIA, 9_900)
     assert cache.bytes <= 10_000
     assert cache.get("big") is None or len(cache) == 1
-    cache.put("huge", replace(MEDIA, title="x" * 20_000))
+    cache.put("huge", MEDIA, 20_000)
     assert cache.get("huge") is None
 
 
 def test_the_containers_of_tracks_are_cached_as_long_as_their_extraction() -> None:
     clock = Clock()
     cache = Cache(ttl=60, size=2, max_bytes=10_000, clock=clock)
-    cache.put("film", MEDIA)
+    cache.put("film", MEDIA, 300)
     alone = cache.bytes
     cache.keep_container("film", ("r", "1"), MP4)
     cache.keep_container("film", ("r", "1"), WEBM)
@@ -103,13 +104,13 @@ def test_the_containers_of_tracks_are_cached_as_long_as_their_extraction() -> No
     cache.keep_container("film", ("older", "1"), MP4)
     cache.keep_container("elsewhere", ("r", "1"), MP4)
     assert (cache.container("film", ("older", "1")), cache.container("elsewhere", ("r", "1"))) == (None, None)
-    cache.put("film", MEDIA)
+    cache.put("film", MEDIA, 300)
     assert (cache.container("film", ("r", "1")), cache.bytes) == (None, alone)
 
 
 def test_the_cached_containers_of_tracks_are_charged_to_the_bytes_of_the_cache() -> None:
     cache = Cache(ttl=60, size=10, max_bytes=10_000, clock=Clock())
-    cache.put("film", MEDIA)
+    cache.put("film", MEDIA, 300)
     for number in range(100):
         cache.keep_container("film", ("r", str(number)), MP4)
         assert cache.bytes <= 10_000
@@ -119,7 +120,7 @@ def test_the_cached_containers_of_tracks_are_charged_to_the_bytes_of_the_cache()
 @pytest.mark.parametrize("cache", [{"ttl": 0}, {"size": 0}])
 def test_the_extraction_cache_can_be_turned_off(cache: dict[str, int]) -> None:
     off = Cache(**({"ttl": 60, "size": 10, "max_bytes": 10**6} | cache), clock=Clock())
-    off.put("film", MEDIA)
+    off.put("film", MEDIA, 300)
     assert off.get("film") is None
 
 

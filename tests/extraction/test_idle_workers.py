@@ -16,7 +16,7 @@ from serverpy.extraction.pool import WorkersLimits
 from serverpy.extraction.workers import Workers
 from serverpy.sample.site import SampleSite
 from tests.aio import eventually, stays
-from tests.extraction.workers import OPTIONS, process_of, reader, running
+from tests.extraction.workers import OPTIONS, download_process_of, process_of, reader, running
 from tests.processes import gone
 
 SOON = WorkersLimits(idle=1.0)
@@ -62,7 +62,7 @@ async def test_concurrent_requests_after_the_idle_stop_of_a_worker_share_one_new
 
 
 async def test_a_worker_is_not_stopped_as_idle_while_an_extraction_runs_or_waits(site: SampleSite) -> None:
-    async with running(SOON, extract_workers=1) as workers:
+    async with running(SOON, max_extractions=1) as workers:
         process = await process_of(workers)
         asked = [answered_by(workers, f"{site.http}/page/slow?seconds=1.5&{number}") for number in range(2)]
         assert await asyncio.gather(*asked) == [process.pid] * 2
@@ -70,17 +70,19 @@ async def test_a_worker_is_not_stopped_as_idle_while_an_extraction_runs_or_waits
 
 
 async def test_a_worker_is_not_stopped_as_idle_during_a_download(site: SampleSite) -> None:
-    """A download keeps its worker busy even if nobody reads its pipe, so that no bytes are written to it."""
+    """A download keeps its process busy even if nobody reads its pipe, so that no bytes are written to it. It does not
+    keep the extraction process."""
     async with running(SOON) as workers:
-        process = await process_of(workers)
         film = await workers.extract(f"{site.http}/page/prog")
         reading, writing = os.pipe()
         download = await workers.download(film.raw_id, film.tracks[0].id, writing)
-        await stays(lambda: workers.state().status == "running", seconds=1.5)
-        assert workers.state().pids == (process.pid,)
+        process = download_process_of(workers)
+        await until_stopped(workers)
+        await stays(lambda: workers.state().download_pids == (process.pid,), seconds=1.5)
         assert await asyncio.to_thread(reader(reading)) == site.path("prog.mp4").read_bytes()
         await download.wait()
-        await until_stopped(workers)
+        await eventually(lambda: not workers.state().download_pids)
+        assert workers.state().restarts == 0
 
 
 async def test_selecting_formats_starts_a_new_worker_after_the_idle_stop(site: SampleSite) -> None:

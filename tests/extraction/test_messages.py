@@ -25,7 +25,12 @@ from serverpy.extraction.messages import (
     Format,
     Frames,
     MessageTooLarge,
+    Page,
+    Ping,
+    Pong,
+    RawApart,
     RawGone,
+    RawWritten,
     Ready,
     Reply,
     Request,
@@ -33,6 +38,7 @@ from serverpy.extraction.messages import (
     Selected,
     StartDownload,
     WorkerOptions,
+    WriteRaw,
 )
 from serverpy.extraction.sites import Sites
 from serverpy.extraction.values import Cookie, Entry, Fragment, Media, Subtitle, Track
@@ -60,8 +66,11 @@ REQUESTS: tuple[Request, ...] = (
     Configure(options=OPTIONS, directory="/tmp/x"),
     Extract(id=1, url="https://site.example/"),
     Select(id=2, selector="b", formats=(Format(format_id="f", ext="mp4", protocol="https"),)),
-    StartDownload(id=3, raw_id="r", track_id="f"),
-    Cancel(id=3),
+    WriteRaw(id=3, raw_id="r", track_id="f"),
+    StartDownload(id=4, track_id="f"),
+    StartDownload(id=5, track_id="f", page=Page(url="https://site.example/", extractor="Site")),
+    Cancel(id=4),
+    Ping(id=6),
 )
 REPLIES: tuple[Reply, ...] = (
     Ready(yt_dlp="1", js_runtimes=("deno-2",), impersonation=True),
@@ -79,8 +88,11 @@ REPLIES: tuple[Reply, ...] = (
         ),
     ),
     Selected(id=2, choices=(("a", "b"), ("c",))),
+    RawWritten(id=3),
+    RawApart(id=3, page=Page(url="https://site.example/", extractor="Site")),
     DownloadStarted(id=3),
     DownloadEnd(id=3, bytes=10**12),
+    Pong(id=6),
     ErrorReply(id=5, code="busy", message="No.", retry_after=3),
 )
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from serverpy.errors import (
+    Busy,
     ConfigurationError,
     DrmProtected,
     ExtractionFailed,
@@ -26,6 +27,7 @@ from serverpy.errors import (
 )
 from serverpy.extraction.messages import RawGone
 from serverpy.extraction.values import Media
+from serverpy.memory.room import NO_ROOM, Room
 from serverpy.sample.site import SampleSite
 from tests.extraction.workers import fails, reader, running
 
@@ -263,6 +265,26 @@ async def test_a_download_sends_the_media_through_the_pipe(site: SampleSite) -> 
         download = await workers.download(f"{post.raw_id}.2", "image", writing)
         assert await asyncio.to_thread(reader(reading)) == site.path("photo-2.jpg").read_bytes()
         await download.wait()
+
+
+async def test_a_page_whose_data_cannot_be_handed_over_is_extracted_by_the_download_process(site: SampleSite) -> None:
+    async with running() as workers:
+        page = await workers.extract(f"{site.http}/probe/generator?to={site.http}/media/prog.mp4")
+        reading, writing = os.pipe()
+        download = await workers.download(page.raw_id, "listed", writing)
+        assert await asyncio.to_thread(reader(reading)) == site.path("prog.mp4").read_bytes()
+        await download.wait()
+        assert workers.state().raws_apart == 1
+
+
+async def test_the_memory_of_the_data_of_a_track_is_charged_before_the_download(site: SampleSite) -> None:
+    async with running() as workers:
+        film = await workers.extract(f"{site.http}/tube/watch/full")
+        reading, writing = os.pipe()
+        with pytest.raises(Busy):
+            await workers.download(film.raw_id, "360", writing, Room(NO_ROOM, covered_bytes=1))
+        assert await asyncio.to_thread(reader(reading)) == b""
+        assert workers.state().download_pids == ()
 
 
 async def test_a_download_from_an_unknown_extraction_raises_raw_gone(site: SampleSite) -> None:

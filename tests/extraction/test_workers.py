@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serverpy.errors import Busy, ConfigurationError, ExtractionFailed, ExtractionTimeout, ServerPYError
+from serverpy.errors import Busy, ConfigurationError, Draining, ExtractionFailed, ExtractionTimeout, ServerPYError
 from serverpy.extraction.pool import SETTINGS_DO_NOT_WORK, WorkersLimits
 from serverpy.extraction.workers import Workers
 from serverpy.sample.site import SampleSite
@@ -21,6 +21,7 @@ from tests.extraction.workers import (
     IMPATIENT,
     OPTIONS,
     children_of,
+    download_process_of,
     fails,
     limit_extractions,
     options,
@@ -80,15 +81,30 @@ async def test_an_extraction_that_hangs_retires_its_worker_but_no_other_request_
         await eventually(lambda: gone(old))
 
 
-async def test_requests_to_a_worker_that_dies_fail_at_once_and_the_worker_is_replaced(site: SampleSite) -> None:
+async def test_extractions_whose_process_dies_are_repeated_in_another_process(site: SampleSite, tmp_path: Path) -> None:
     async with running() as workers:
         first = await process_of(workers)
-        waiting = asyncio.ensure_future(fails(workers, f"{site.http}/page/slow?seconds=600"))
-        await eventually(lambda: workers.state().extractions)
+        held = [
+            asyncio.ensure_future(workers.extract(f"{site.http}/probe/held?to={tmp_path}/go&{number}"))
+            for number in range(3)
+        ]
+        await eventually(lambda: workers.state().extractions == 3)
         first.send_signal(signal.SIGKILL)
-        assert type(await waiting) is ExtractionFailed
-        assert (await workers.extract(f"{site.http}/page/prog")).tracks
+        await eventually(lambda: workers.state().reruns == 3)
+        (tmp_path / "go").touch()
+        assert all(media.tracks for media in await asyncio.gather(*held))
         assert workers.state().restarts == 1
+
+
+async def test_a_page_that_ends_its_process_fails_and_the_other_pages_do_not(site: SampleSite, tmp_path: Path) -> None:
+    async with running() as workers:
+        held = asyncio.ensure_future(workers.extract(f"{site.http}/probe/held?to={tmp_path}/go"))
+        await eventually(lambda: workers.state().extractions == 1)
+        deadly = asyncio.ensure_future(fails(workers, f"{site.http}/probe/die"))
+        await eventually(lambda: workers.state().reruns == 2)
+        (tmp_path / "go").touch()
+        assert (await held).tracks
+        assert type(await deadly) is ExtractionFailed
 
 
 async def test_workers_that_crash_again_and_again_are_restarted_after_growing_pauses(site: SampleSite) -> None:
@@ -110,18 +126,19 @@ async def test_cancelling_an_extraction_frees_its_thread_in_the_worker(site: Sam
         assert (await process_of(workers)).pid == process.pid
 
 
-async def test_a_request_waits_for_a_free_thread_and_then_fails_as_busy(site: SampleSite, tmp_path: Path) -> None:
-    async with running(extract_workers=1, wait_seconds=0.2) as workers:
+async def test_a_request_waits_for_a_place_and_then_fails_as_busy(site: SampleSite, tmp_path: Path) -> None:
+    async with running(max_extractions=1, wait_seconds=0.2) as workers:
         first = asyncio.ensure_future(workers.extract(f"{site.http}/probe/held?to={tmp_path}/go"))
         await eventually(lambda: workers.state().extractions)
         assert type(await fails(workers, f"{site.http}/page/prog")) is Busy
+        assert workers.state().refused == 1
         (tmp_path / "go").touch()
         assert (await first).tracks
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
 
 
-async def test_waiting_requests_get_free_threads_in_order(site: SampleSite) -> None:
-    async with running(extract_workers=1) as workers:
+async def test_waiting_requests_get_free_places_in_order(site: SampleSite) -> None:
+    async with running(max_extractions=1) as workers:
         ended: list[int] = []
 
         async def ask(number: int) -> None:
@@ -135,9 +152,9 @@ async def test_waiting_requests_get_free_threads_in_order(site: SampleSite) -> N
 async def test_cancelling_a_download_closes_its_pipe(site: SampleSite) -> None:
     async with running(max_workers=1) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
-        process = await process_of(workers)
         reading, writing = os.pipe()
         download = await workers.download(film.raw_id, film.tracks[0].id, writing)
+        process = download_process_of(workers)
         second_reading, second_writing = os.pipe()
         with pytest.raises(Busy):
             await workers.download(film.raw_id, film.tracks[0].id, second_writing)
@@ -147,24 +164,37 @@ async def test_cancelling_a_download_closes_its_pipe(site: SampleSite) -> None:
             await download.wait()
         await asyncio.to_thread(reader(reading))
         assert not workers.state().downloads
-        assert (await process_of(workers)).pid == process.pid
+        assert download_process_of(workers).pid == process.pid
 
 
-async def test_a_retired_worker_finishes_its_running_download(site: SampleSite) -> None:
+async def test_an_extraction_that_holds_the_interpreter_lock_does_not_delay_a_download(site: SampleSite) -> None:
+    """The extraction process answers nobody, and is replaced at the timeout of the extraction."""
     async with running(IMPATIENT) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         reading, writing = os.pipe()
         download = await workers.download(film.raw_id, film.tracks[0].id, writing)
         old = await process_of(workers)
-        limit_extractions(workers, 0.3)
-        assert type(await fails(workers, f"{site.http}/probe/hang")) is ExtractionTimeout
-        await eventually(lambda: replaced(workers, old))
+        frozen = asyncio.ensure_future(fails(workers, f"{site.http}/probe/backtrack"))
+        await eventually(lambda: workers.state().extractions == 1)
         received = await asyncio.to_thread(reader(reading))
+        assert not frozen.done()
         assert received == site.path("prog.mp4").read_bytes()
         assert await download.wait() == len(received)
+        frozen.cancel()
+        await eventually(lambda: gone(old))
 
 
-async def test_a_retired_worker_that_is_frozen_is_killed_when_all_its_downloads_are_cancelled(site: SampleSite) -> None:
+async def test_a_frozen_extraction_process_is_replaced_at_the_timeout_of_an_extraction(site: SampleSite) -> None:
+    async with running(IMPATIENT, extract_timeout=0.5) as workers:
+        frozen = await process_of(workers)
+        frozen.suspend()
+        assert type(await fails(workers, f"{site.http}/page/prog")) is ExtractionTimeout
+        await eventually(lambda: gone(frozen))
+        limit_extractions(workers, 60)
+        assert (await workers.extract(f"{site.http}/page/prog")).tracks
+
+
+async def test_a_frozen_download_process_is_killed_when_all_its_downloads_are_cancelled(site: SampleSite) -> None:
     async with running(IMPATIENT) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         downloads, pipes = [], []
@@ -172,10 +202,7 @@ async def test_a_retired_worker_that_is_frozen_is_killed_when_all_its_downloads_
             reading, writing = os.pipe()
             pipes.append(reading)
             downloads.append(await workers.download(film.raw_id, film.tracks[0].id, writing))
-        old = await process_of(workers)
-        limit_extractions(workers, 0.3)
-        assert type(await fails(workers, f"{site.http}/probe/hang")) is ExtractionTimeout
-        await eventually(lambda: replaced(workers, old))
+        old = download_process_of(workers)
         old.suspend()
         await downloads[0].cancel()
         assert not gone(old)
@@ -190,14 +217,26 @@ async def test_a_download_is_stopped_even_if_the_caller_does_not_wait_for_its_ca
         film = await workers.extract(f"{site.http}/page/prog")
         reading, writing = os.pipe()
         download = await workers.download(film.raw_id, film.tracks[0].id, writing)
-        frozen = await process_of(workers)
+        frozen = download_process_of(workers)
         frozen.suspend()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await download.cancel()
         await eventually(lambda: gone(frozen))
         os.close(reading)
-        assert (await workers.extract(f"{site.http}/page/prog")).tracks
+        reading, writing = os.pipe()
+        await workers.download(film.raw_id, film.tracks[0].id, writing)
+        assert await asyncio.to_thread(reader(reading)) == site.path("prog.mp4").read_bytes()
+
+
+async def test_the_download_process_starts_with_the_first_download(site: SampleSite) -> None:
+    async with running() as workers:
+        film = await workers.extract(f"{site.http}/page/prog")
+        assert workers.state().download_pids == ()
+        reading, writing = os.pipe()
+        await workers.download(film.raw_id, film.tracks[0].id, writing)
+        assert len(workers.state().download_pids) == 1
+        os.close(reading)
 
 
 async def test_a_worker_with_invalid_settings_is_started_once_and_clients_do_not_get_its_error_text(
@@ -242,7 +281,7 @@ async def test_closing_the_workers_fails_running_extractions_and_kills_their_chi
         children = children_of(process)
         async with asyncio.timeout(PATIENCE_SECONDS):
             await workers.aclose()
-        assert [type(await each) for each in hanging] == [ExtractionFailed] * 2
+        assert [type(await each) for each in hanging] == [Draining] * 2
         await eventually(lambda: all(gone(child) for child in children))
 
 
@@ -277,7 +316,7 @@ async def test_all_waiting_requests_fail_if_no_worker_can_be_started(site: Sampl
     path = tmp_path / "cookies.txt"
     path.write_text("# Netscape HTTP Cookie File\n")
     limits = WorkersLimits(first_pause=0.01, longest_pause=0.01)
-    async with running(limits, wait_seconds=50, cookies_file=str(path), extract_workers=1) as workers:
+    async with running(limits, wait_seconds=50, cookies_file=str(path), max_extractions=1) as workers:
         slow = f"{site.http}/page/slow?seconds=60"
         asked = [asyncio.ensure_future(fails(workers, f"{slow}&{number}")) for number in range(5)]
         await eventually(lambda: workers.state().waiting == 4)

@@ -47,7 +47,7 @@ async def running(limits: WorkersLimits = PATIENT, **settings: Any) -> AsyncIter
         await workers.start()
         pids |= set(workers.state().pids)
         yield workers
-        pids |= set(workers.state().pids)
+        pids |= {*workers.state().pids, *workers.state().download_pids}
     finally:
         await workers.aclose()
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
@@ -56,6 +56,11 @@ async def running(limits: WorkersLimits = PATIENT, **settings: Any) -> AsyncIter
 async def process_of(workers: Workers) -> psutil.Process:
     """Return the process of the worker that takes new requests."""
     return psutil.Process(workers.state().pids[0])
+
+
+def download_process_of(workers: Workers) -> psutil.Process:
+    """Return the process that takes new downloads."""
+    return psutil.Process(workers.state().download_pids[0])
 
 
 def replaced(workers: Workers, process: psutil.Process) -> bool:

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from serverpy.sample.make import ensure_media
 from serverpy.sample.site import SampleSite
+from tests.media import merging
+from tests.media.merging import RESTARTING
 from tests.media.mp4.films import packets
 from tests.media.samples import CUTS, DASH, HLS, LIVE, PAIRS, Sample, unwritten
 from tests.players.films import FILMS, sources
@@ -18,6 +21,7 @@ from tests.wire import Answer
 from tests.written import as_relayed
 
 WOVEN = "woven"
+MERGED = "merged"
 METHODS = ("relay", "embedded", "subprocess")
 BROADCAST = 12
 """Number of segments in a live broadcast."""
@@ -45,6 +49,8 @@ def facts_of(server: Server, sample: Sample, method: str, expected: Mapping[str,
     test requests only the best format, because each child process takes seconds."""
     if method == WOVEN:
         return _woven_facts(server, sample, expected)
+    if method == MERGED:
+        return _merged_facts(server, sample)
     if sample in LIVE:
         return _live_facts(server, sample, method)
     if sample in PAIRS:
@@ -127,6 +133,19 @@ def _woven_facts(server: Server, sample: Sample, expected: Mapping[str, bytes]) 
     return Facts("yes, its packets", *_length_and_ranges(ask, answer))
 
 
+def _merged_facts(server: Server, sample: Sample) -> Facts:
+    ask = partial(server.get, sample.page)
+    answer = ask()
+    assert (answer.status, answer.complete) == (200, True), answer.body
+    goes_on = sample.title in RESTARTING
+    for kind, source in zip(("video", "audio"), merging.sources(ensure_media(), sample.title), strict=True):
+        found, given = packets(answer.body, kind), packets(source, kind)
+        assert [each.digest for each in found] == [each.digest for each in given]
+        assert goes_on or found == given
+    exact = "yes, its packets; the times go on" if goes_on else "yes, its packets"
+    return Facts(exact, *_length_and_ranges(ask, answer))
+
+
 def _apart(server: Server, sample: Sample, expected: Mapping[str, bytes]) -> tuple[bytes, bytes]:
     """Return the video file and the audio file of a pair of tracks: the sample's files, or the best formats that yt-dlp
     wrote."""
@@ -184,8 +203,8 @@ def costs_of(server: Server, sample: Sample, method: str) -> Costs:
     """Measure the best format of a page that the server has not seen yet. The caller must ensure that no other request
     is running."""
     page = _own_broadcast(sample, "costs") if sample in LIVE else f"{sample.page}?visit={method}"
-    params = {} if method == WOVEN else {"method": method}
-    if method != WOVEN and sample not in LIVE:
+    params = {} if method in (WOVEN, MERGED) else {"method": method}
+    if method not in (WOVEN, MERGED) and sample not in LIVE:
         params["format"] = formats(server, sample)[-1]["id"]
     first = _milliseconds(server, page, params)
     again = _milliseconds(server, page, params)

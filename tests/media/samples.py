@@ -12,6 +12,9 @@ from pathlib import Path
 from serverpy.sample import PLUGIN_PATH
 from serverpy.sample.hls import SHAPES, VARIANTS, parts_of
 from serverpy.sample.site import SampleSite
+from tests.media.merging import DASH as MERGED_DASH
+from tests.media.merging import HLS as MERGED_HLS
+from tests.media.merging import RESTARTING
 from tests.players.films import FILMS
 
 SECONDS = 180.0
@@ -39,6 +42,8 @@ def _film(name: str) -> Sample:
 FILES = (*map(_page, ("prog", "moov-last", "webm", "mp3", "m4a")), *map(_film, ("headers", "chunked", "post")))
 HLS = tuple(_page(f"hls-{kind}") for kind in ("ts", "fmp4", "aes", "audio", *SHAPES))
 DASH = tuple(map(_page, ("dash", "dash-list", "dash-time", "dash-on-demand", "dash-periods", "dash-bases")))
+MERGED = tuple(map(_page, (*MERGED_HLS, *MERGED_DASH, *RESTARTING)))
+"""Pages whose video and audio are in segments of fragmented MP4, and are merged without `format`."""
 LIVE = (Sample("live", "/tube/live/speed=4,target=1,window=12,begin=4,ends=12"),)
 """Live broadcasts whose segments all stay in the playlist, so that a slow machine misses none."""
 PAIRS = tuple(map(_film, FILMS))

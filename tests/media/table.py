@@ -13,7 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from serverpy.sample.site import SampleSite
-from tests.media.measuring import METHODS, NONE, WOVEN, Costs, Facts, costs_of, facts_of
+from tests.media import samples
+from tests.media.measuring import MERGED, METHODS, NONE, WOVEN, Costs, Facts, costs_of, facts_of
 from tests.media.samples import DASH, FILES, HLS, LIVE, PAIRS, Sample, written
 from tests.server import Server, serving
 
@@ -51,21 +52,26 @@ TITLES = {
     "DASH": DASH,
     "Live HLS": LIVE,
     "Separate video and audio": PAIRS,
+    "Separate video and audio in segments": samples.MERGED,
 }
 
 NOTES = {
     "HLS": """
 The rows are for requests with `format`. Without it, pages whose audio is in separate segments (`hls-audio`,
-`hls-group`, `hls-group-muxed`) are refused with 422, because segments are not woven yet. For the last two, yt-dlp does
+`hls-group`, `hls-group-muxed`) are refused with 422, because these segments are MPEG-TS. For the last two, yt-dlp does
 not know that the video may have no audio: `subprocess` streams them as they are.
 """,
     "DASH": """
 The rows are for requests with `format`. Without it, video and audio are woven if each is one file
-(`dash-on-demand`), and refused with 422 if they are segments.
+(`dash-on-demand`), and merged if they are segments (below).
 """,
     "Separate video and audio": """
 These films are woven by `relay`, and streamed without any parameters. No other method weaves: `embedded` and
 `subprocess` stream either track alone, and refuse both together, as `pair` shows.
+""",
+    "Separate video and audio in segments": """
+These pages are merged by `relay`, and streamed without any parameters. "The times go on" where those of the source
+begin anew in the middle.
 """,
 }
 
@@ -101,6 +107,7 @@ def asked() -> Iterator[tuple[Sample, str]]:
         yield sample, WOVEN
         if sample.title == "pair":
             yield from ((sample, method) for method in METHODS if method != "relay")
+    yield from ((sample, MERGED) for sample in samples.MERGED)
 
 
 def rows(server: Server, folder: Path) -> Iterator[Row]:
@@ -113,8 +120,10 @@ def rows(server: Server, folder: Path) -> Iterator[Row]:
 
 def page(found: list[Row]) -> str:
     parts = [HEAD, _circumstances()]
-    for title, samples in TITLES.items():
-        lines = "\n".join(str(row) for row in found if row.sample in samples)
+    for title, members in TITLES.items():
+        lines = "\n".join(
+            str(row) for row in found if row.sample in members and (row.method == MERGED) == (members is samples.MERGED)
+        )
         parts.append(f"\n## {title}\n{NOTES.get(title, '')}\n{COLUMNS}\n{lines}\n")
     return "".join(parts)
 

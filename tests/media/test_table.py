@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from serverpy.sample.site import SampleSite
-from tests.media.measuring import METHODS, WOVEN, facts_of
+from tests.media.measuring import MERGED, METHODS, WOVEN, facts_of
 from tests.media.samples import DASH, FILES, HLS, LIVE, Sample, Written, written
 from tests.media.table import PAGE, asked
 from tests.server import Server
@@ -30,7 +30,7 @@ def again() -> list[tuple[Sample, str]]:
     return rows + [
         (sample, method)
         for sample, method in asked()
-        if sample.title in PAIRS_AGAIN or (method == WOVEN and sample in DASH)
+        if sample.title in PAIRS_AGAIN or (method == WOVEN and sample in DASH) or method == MERGED
     ]
 
 

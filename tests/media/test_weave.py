@@ -125,7 +125,7 @@ def test_embedded_refuses_a_pair_of_tracks_with_422(server: Server) -> None:
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
 
 
-def test_a_client_that_leaves_a_woven_stream_leaves_no_stream_on_the_server(server: Server) -> None:
+def test_after_a_client_disconnects_from_a_woven_stream_the_server_has_no_open_stream(server: Server) -> None:
     with server.open("/tube/watch/pair", receive_bytes=4096) as exchange:
         exchange.read(1)
         assert server.health()["streams"] == 1

@@ -28,7 +28,7 @@ BUDGET_BYTES = 64 << 20
 
 
 class _NoPages:
-    async def extract(self, url: str) -> Media:
+    async def extract(self, url: str, client: str = "") -> Media:
         raise ExtractionFailed("there is no such page")
 
 
@@ -95,8 +95,8 @@ class Woven:
 
 @asynccontextmanager
 async def loom(shelf: Shelf, *, budget_bytes: int = BUDGET_BYTES) -> AsyncIterator[Loom]:
-    """Run a weaver. Raises AssertionError at the end of the block if a connection is open, or bytes that are not spare
-    are in use."""
+    """Run a weaver. Raises AssertionError at the end of the block if a connection is still open, or if bytes are still
+    reserved that the budget cannot reclaim."""
     client = Client(Guard(allow=parse_networks(["127.0.0.1"])), timeouts=Timeouts(connect=30.0, stall=60.0))
     budget = Budget(budget_bytes, max_streams=50, wait_seconds=5.0)
     layouts = Layouts(budget)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from serverpy.errors import ConfigurationError
 from serverpy.memory import profile
 from serverpy.memory.profile import GIB, LARGE, MEDIUM, MIB, SMALL
 
@@ -35,6 +36,14 @@ def test_the_profile_depends_on_the_memory_of_the_machine_and_is_smaller_with_fe
     memory: int, cores: float, expected: profile.Profile
 ) -> None:
     assert profile.choose(memory, cores) is expected
+
+
+@pytest.mark.parametrize("content", [None, "", "MemFree: 5 kB"])
+def test_without_a_readable_meminfo_the_error_tells_what_to_do(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        machine(tmp_path, {"proc/meminfo": content})
+    with pytest.raises(ConfigurationError, match="mount /proc"):
+        profile.resolve("auto", tmp_path)
 
 
 def test_without_cgroups_the_memory_limit_is_the_memory_of_the_machine(tmp_path: Path) -> None:

@@ -155,11 +155,11 @@ async def test_a_proxy_that_resolves_names_gets_no_name_or_address_of_a_private_
 async def test_the_guard_checks_an_address_before_the_proxy_gets_it() -> None:
     with Origin(squid()) as proxy:
         made = through(proxy, Guard())
-        with pytest.raises(TargetForbidden):
+        with pytest.raises(UpstreamFailed):
             await made.open(Request(url="http://site.example/"))
         with EgressThread(Guard(), network=Network(proxy=f"http://127.0.0.1:{proxy.port}"), lookup=found) as egress:
             reply = await asyncio.to_thread(by_requests, "http://site.example/", egress.url)
-    assert (reply.refused, proxy.heads) == ("target_forbidden", [])
+    assert (reply.refused, proxy.heads) == ("upstream_failed", [])
 
 
 def test_the_egress_also_sends_requests_in_absolute_form_to_such_an_upstream_proxy() -> None:

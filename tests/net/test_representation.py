@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from serverpy.net.http1 import Headers
-from serverpy.net.representation import MAX_SERVERS, MAX_VALIDATOR, Mismatch, Part, Representation, Unusable, part_of
+from serverpy.net.http1 import MAX_VALIDATOR, Headers
+from serverpy.net.representation import MAX_SERVERS, Mismatch, Part, Representation, Unusable, part_of
 from serverpy.net.urls import Origin
 
 TOTAL = 1000

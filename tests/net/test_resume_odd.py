@@ -579,7 +579,7 @@ async def test_a_suffix_range_from_a_server_without_range_support_returns_the_wh
 
 
 @pytest.mark.parametrize(("total", "requests"), [(SIZE, 1), (SIZE + 7, 2), (SIZE - 7, 2), (50, 2), (2 * SIZE, 2)])
-async def test_a_suffix_range_is_requested_by_its_first_byte_if_a_length_is_known_even_a_wrong_one(
+async def test_a_suffix_range_is_requested_as_a_range_from_its_first_offset_if_a_file_length_is_known_even_if_wrong(
     total: int, requests: int
 ) -> None:
     async with upstream(part) as (source, asked):

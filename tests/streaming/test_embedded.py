@@ -15,6 +15,7 @@ from serverpy.body import Source
 from serverpy.errors import Busy, NotMedia, ServerPYError, UpstreamFailed
 from serverpy.extraction.messages import RawGone
 from serverpy.extraction.values import Media, Track
+from serverpy.memory.room import Room
 from serverpy.options import Timeouts
 from serverpy.ranges import ByteRange
 from serverpy.sample.site import SampleSite
@@ -64,7 +65,9 @@ class Threads:
         self.gone: set[str] = set()
         self.asked: list[str] = []
 
-    async def download(self, raw_id: str, track_id: str, write_fd: int) -> RunningDownload:
+    async def start_downloads(self) -> None: ...
+
+    async def download(self, raw_id: str, track_id: str, write_fd: int, room: Room) -> RunningDownload:
         self.asked.append(raw_id)
         if raw_id in self.gone:
             os.close(write_fd)
@@ -216,8 +219,8 @@ async def test_closing_a_body_wakes_its_waiting_reader(site: SampleSite) -> None
 
 
 def test_an_embedded_stream_reserves_the_sum_of_its_buffers() -> None:
-    pipe, objects, chunks, block, egress = 65536, 32768, 2 * 32768, 2 * 65536, 2 * 32768
-    assert method().stream_bytes == pipe + objects + chunks + block + egress
+    pipe, objects, chunks, block, raw, egress = 65536, 32768, 2 * 32768, 2 * 65536, 32768, 2 * 32768
+    assert method().stream_bytes == pipe + objects + chunks + block + raw + egress
 
 
 def test_the_embedded_method_supports_finite_tracks_that_yt_dlp_downloads_natively() -> None:

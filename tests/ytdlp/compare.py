@@ -45,7 +45,7 @@ def main(urls: list[str]) -> None:
     proxies = SessionProxies(lambda: Egress(guard))
     proxies.start()
     with tempfile.TemporaryDirectory() as directory:
-        prepare(OPTIONS, proxies, Path(directory))
+        prepare("extract", OPTIONS, proxies, Path(directory))
         slim = {url: by_session(url) for url in urls}
     proxies.close()
     differences = {url: [stock[url], slim[url]] for url in urls if stock[url] != slim[url]}

@@ -23,7 +23,7 @@ class Popen(subprocess.Popen[bytes]):
 def gate(limit: int) -> Iterator[tuple[Gate, type[Popen]]]:
     made = Gate(limit)
     kind = type("Popen", (Popen,), {})
-    install(kind, made)
+    install(kind, made, lambda wait, *args, **kwargs: wait(*args, **kwargs))
     try:
         yield made, kind
     finally:

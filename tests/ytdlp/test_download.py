@@ -20,7 +20,6 @@ import pytest
 from yt_dlp.networking.impersonate import ImpersonateTarget
 
 from serverpy.errors import NotMedia, ServerPYError, TargetForbidden, UnsupportedConversion, UpstreamFailed
-from serverpy.extraction.messages import WorkerOptions
 from serverpy.sample.site import SampleSite
 from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.page.raw_store import RawMedia
@@ -103,7 +102,7 @@ def extracted(url: str) -> list[dict[str, Any]]:
     with session(Ticket()) as ydl:
         ydl.add_default_info_extractors()
         info = ydl.extract_info(url, download=False)
-    raw = RawMedia(info, CookieJar(), WorkerOptions())
+    raw = RawMedia(info, CookieJar())
     return [raw.format(each["format_id"]) for each in info["formats"]]
 
 
@@ -134,7 +133,7 @@ def test_a_download_of_fragments_returns_the_bytes_that_the_command_line_writes(
     assert list(Path.cwd().glob("--Frag*")) == []
 
 
-def test_a_download_of_separate_audio_returns_the_bytes_that_the_command_line_writes(
+def test_a_download_of_separate_audio_returns_the_bytes_that_the_command_line_of_yt_dlp_writes(
     site: SampleSite, tmp_path: Path
 ) -> None:
     url = f"{site.http}/hls/audio/master.m3u8"

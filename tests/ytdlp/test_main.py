@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
+import psutil
 import pytest
 
 from serverpy.errors import Busy, ExtractionFailed, TooLarge
@@ -21,7 +24,8 @@ from serverpy.ytdlp.channel import Outbox
 from serverpy.ytdlp.limits import DATA_BYTES, MIB
 from serverpy.ytdlp.session.instance import MAX_PAGE_BYTES
 from tests.aio import eventually
-from tests.extraction.workers import fails, process_of, reader, running
+from tests.extraction.workers import download_process_of, fails, process_of, reader, running
+from tests.processes import gone
 
 
 def test_a_reply_that_is_too_large_to_send_is_replaced_by_an_error(caplog: pytest.LogCaptureFixture) -> None:
@@ -55,7 +59,8 @@ async def test_an_extraction_that_allocates_too_much_memory_fails_as_too_large(s
         assert (await workers.extract(f"{site.http}/probe/memory?to={DATA_BYTES // 4}")).tracks
         assert type(await fails(workers, f"{site.http}/probe/memory?to={3 * DATA_BYTES}")) is TooLarge
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
-        assert (await process_of(workers)).pid == pid
+        assert (await process_of(workers)).pid != pid
+        assert workers.state().reruns == 1
 
 
 @pytest.mark.parametrize("how", ["raised", "hidden"])
@@ -65,40 +70,77 @@ async def test_an_extraction_that_fills_the_memory_with_small_objects_fails_at_o
     """Small objects fill the memory of the worker up to its limit, and live until the traceback is freed. The timeout
     of extractions is too long to end this extraction."""
     async with running(extract_timeout=3600) as workers:
-        pid = (await process_of(workers)).pid
-        for _ in range(2):
-            assert type(await fails(workers, f"{site.http}/probe/fill?to={how}")) is TooLarge
+        assert type(await fails(workers, f"{site.http}/probe/fill?to={how}")) is TooLarge
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
-        assert (await process_of(workers)).pid == pid
 
 
-async def test_free_heap_memory_of_the_worker_is_returned_to_the_system_after_the_last_download(
+async def test_a_page_that_fills_the_memory_ends_no_other_extraction(site: SampleSite, tmp_path: Path) -> None:
+    """Its process is replaced, and the extractions in that process are repeated one at a time."""
+    async with running() as workers:
+        held = [
+            asyncio.ensure_future(workers.extract(f"{site.http}/probe/held?to={tmp_path}/go&{number}"))
+            for number in range(2)
+        ]
+        await eventually(lambda: workers.state().extractions == 2)
+        hungry = asyncio.ensure_future(fails(workers, f"{site.http}/probe/fill?to=raised"))
+        await eventually(lambda: workers.state().reruns == 3)
+        assert (await workers.extract(f"{site.http}/page/prog")).tracks
+        (tmp_path / "go").touch()
+        assert all(media.tracks for media in await asyncio.gather(*held))
+        assert type(await hungry) is TooLarge
+
+
+async def test_an_extraction_for_which_no_thread_can_be_started_runs_in_another_process(
+    site: SampleSite, tmp_path: Path
+) -> None:
+    async with running() as workers:
+        first = await process_of(workers)
+        idle_threads = first.num_threads()
+        held = asyncio.ensure_future(workers.extract(f"{site.http}/probe/held?to={tmp_path}/go"))
+        await eventually(lambda: first.num_threads() > idle_threads)
+        resource.prlimit(first.pid, resource.RLIMIT_DATA, (data_bytes(first) + 2 * MIB,) * 2)
+        second = asyncio.ensure_future(workers.extract(f"{site.http}/page/prog"))
+        await eventually(lambda: workers.state().reruns == 2)
+        (tmp_path / "go").touch()
+        assert (await second).tracks
+        assert (await held).tracks
+        await eventually(lambda: gone(first))
+
+
+async def test_free_heap_memory_of_the_worker_is_returned_to_the_system_after_the_last_extraction(
     site: SampleSite,
 ) -> None:
     async with running() as workers:
         process = await process_of(workers)
         before = process.memory_info().rss
-        film = await workers.extract(f"{site.http}/page/prog")
-        assert (await workers.extract(f"{site.http}/probe/heap?to={200 * MIB}")).tracks
-        assert process.memory_info().rss > before + 150 * MIB
-        reading, writing = os.pipe()
-        download = await workers.download(film.raw_id, film.tracks[0].id, writing)
-        assert await asyncio.to_thread(reader(reading))
-        await download.wait()
+        most = json.loads((await workers.extract(f"{site.http}/probe/heap?to={200 * MIB}")).title)
+        assert most > before + 150 * MIB
         await eventually(lambda: process.memory_info().rss < before + 50 * MIB)
 
 
 async def test_a_download_for_which_no_thread_can_be_started_fails_as_busy(site: SampleSite) -> None:
     async with running() as workers:
-        pid = (await process_of(workers)).pid
         film = await workers.extract(f"{site.http}/page/prog")
-        assert (await workers.extract(f"{site.http}/probe/full")).tracks
+        reading, writing = os.pipe()
+        download = await workers.download(film.raw_id, film.tracks[0].id, writing)
+        process = download_process_of(workers)
+        first = await asyncio.to_thread(os.read, reading, 1)  # the download has all its threads
+        resource.prlimit(process.pid, resource.RLIMIT_DATA, (data_bytes(process) + 2 * MIB,) * 2)
         for _ in range(2):
-            reading, writing = os.pipe()
+            second_reading, second_writing = os.pipe()
             with pytest.raises(Busy):
-                await workers.download(film.raw_id, film.tracks[0].id, writing)
-            assert await asyncio.to_thread(reader(reading)) == b""
-        assert (await process_of(workers)).pid == pid
+                await workers.download(film.raw_id, film.tracks[0].id, second_writing)
+            assert await asyncio.to_thread(reader(second_reading)) == b""
+        assert first + await asyncio.to_thread(reader(reading)) == site.path("prog.mp4").read_bytes()
+        await download.wait()
+        assert download_process_of(workers).pid == process.pid
+
+
+def data_bytes(process: psutil.Process) -> int:
+    """Return the memory of the process that RLIMIT_DATA counts."""
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+    [data] = [line for line in status.splitlines() if line.startswith("VmData")]
+    return int(data.split()[1]) * 1024
 
 
 async def test_a_javascript_runtime_works_within_the_memory_limit_of_the_worker(site: SampleSite) -> None:

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from serverpy.errors import FormatNotFound, ItemNotFound
-from serverpy.extraction.messages import WorkerOptions
 from serverpy.ytdlp.page.raw_store import RawMedia, RawStore, estimate
 
 
 def raw(info: dict[str, Any]) -> RawMedia:
-    return RawMedia(info, CookieJar(), WorkerOptions())
+    return RawMedia(info, CookieJar())
 
 
 def test_the_store_drops_the_least_recently_used_extraction_first() -> None:

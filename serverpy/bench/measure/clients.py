@@ -188,6 +188,18 @@ async def for_a_while(ask: Ask, seconds: float, *, at_most: int = READ_BYTES) ->
     return await _read(ask, lambda answer: answer.age >= seconds, at_most)
 
 
+async def pausing(ask: Ask, after_bytes: int, seconds: float) -> Outcome:
+    """Send one request with a small receive buffer, stop reading for `seconds` once `after_bytes` of the body have
+    arrived, and read the rest."""
+    with _socket(slow=True) as connection:
+        answer, buffer = Answer(ask), bytearray(READ_BYTES)
+        outcome = await _exchange(connection, ask, answer, buffer, enough=_after(after_bytes))
+        if outcome.end != "left":
+            return outcome
+        await asyncio.sleep(seconds)
+        return await _read_on(connection, ask, answer, buffer, _never)
+
+
 @dataclass(slots=True)
 class Tally:
     """The combined outcomes of many requests. `opened` is the number of connections that the clients opened."""
@@ -297,10 +309,23 @@ async def _exchange(
 ) -> Outcome:
     """Send one request and read the response until it is complete or `enough` returns true. Does not close the
     connection."""
+    try:
+        async with asyncio.timeout(ask.patience):
+            await _send(connection, ask, fresh=fresh)
+    except TimeoutError:
+        return answer.outcome(failure=f"silent for {ask.patience:g} s")
+    except OSError as error:
+        return answer.outcome(failure=str(error))
+    return await _read_on(connection, ask, answer, buffer, enough)
+
+
+async def _read_on(
+    connection: socket.socket, ask: Ask, answer: Answer, buffer: bytearray, enough: Callable[[Answer], bool]
+) -> Outcome:
+    """Read the response until it is complete or `enough` returns true. Each read may take as long as `ask.patience`."""
     loop, view = asyncio.get_running_loop(), memoryview(buffer)
     try:
         async with asyncio.timeout(ask.patience) as patience:
-            await _send(connection, ask, fresh=fresh)
             while not answer.over and not enough(answer):
                 count = await loop.sock_recv_into(connection, buffer)
                 if not count:

@@ -46,7 +46,8 @@ class Watcher(Protocol):
 @dataclass(frozen=True, slots=True)
 class Order:
     """The choices of the user for a run. If `methods` is None, the run measures every server that is installed; if
-    `streams` is None, the mode determines the numbers of clients."""
+    `streams` or `minutes` is None, the mode determines the numbers of clients and the duration of `soak` and `chaos`.
+    If `seed` is None, `chaos` takes a new one."""
 
     scenarios: Sequence[Scenario]
     mode: Mode
@@ -54,6 +55,8 @@ class Order:
     methods: tuple[str, ...] | None = None
     streams: tuple[int, ...] | None = None
     command: str = "serverpy bench"
+    minutes: float | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ def run(order: Order, watcher: Watcher) -> int:
 def prepare(order: Order, missing: dict[str, str]) -> list[Prepared]:
     """Return each scenario with its measurements (cells). Servers in `missing` are left out."""
     chosen: dict[str, Target] = {name: TARGETS[name] for name in order.methods or TARGETS if name not in missing}
-    plan = Plan(order.mode, chosen, order.streams)
+    plan = Plan(order.mode, chosen, order.streams, order.minutes, order.seed)
     return [
         Prepared(
             scenario,

@@ -25,8 +25,6 @@ from serverpy.media.mp4.mfra import read_mfra
 from serverpy.media.mp4.sidx import Index, read_sidx, sidx_bytes, write_sidx
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, Track, count_tracks, find_track
 
-MAX_MOOFS = 256
-"""Maximum number of fragments in one block, a unit of the index: each block has this many sequence numbers."""
 _BASE_DATA_OFFSET, _BASE_IS_MOOF = 0x000001, 0x020000
 _ENCRYPTED = frozenset({b"senc", b"saio", b"saiz"})
 _NO_SAMPLES = {kind: write_full(kind, 0, 0, bytes(4)) for kind in (b"stts", b"stsc", b"stco")}
@@ -82,24 +80,26 @@ def _index_of(source: Located, track: Track) -> Index:
     if source.mfra:
         end = source.total - len(source.mfra)
         return read_mfra(source.mfra, track.number, track.scale, source.moof_start, end)
-    raise UnsupportedConversion("The fragments of one of the two formats have no index: they cannot be merged.")
+    raise UnsupportedConversion(
+        "One of the two formats is a fragmented MP4 without an index, so the formats cannot be merged."
+    )
 
 
 def _write_moov(tracks: tuple[Track, Track], seconds: float | None) -> bytes:
     """Write the moov of a film of `seconds`. Firefox takes its duration from mehd; without one, from the fragments that
     it has loaded."""
     mehd = [] if seconds is None else [write_mehd(seconds, tracks[VIDEO].movie_scale)]
-    trex = [_write_trex(number, track) for number, track in enumerate(tracks, 1)]
-    return write_moov(tracks, map(_write_empty_table, tracks), write(b"mvex", *mehd, *trex))
+    trex = [write_trex(number, track) for number, track in enumerate(tracks, 1)]
+    return write_moov(tracks, map(write_empty_table, tracks), write(b"mvex", *mehd, *trex))
 
 
-def _write_empty_table(track: Track) -> bytes:
+def write_empty_table(track: Track) -> bytes:
     """Return an stbl box that has the sample descriptions of `track`, but lists no samples."""
     copied = [track.bytes_of(track.samples[kind]) for kind in (b"stsd", b"sgpd") if kind in track.samples]
     return write(b"stbl", *copied, *_NO_SAMPLES.values(), write_full(b"stsz", 0, 0, bytes(8)))
 
 
-def _write_trex(number: int, track: Track) -> bytes:
+def write_trex(number: int, track: Track) -> bytes:
     """Return a trex box, which has the defaults for fields that fragments leave out (§8.8.3)."""
     defaults = (1, 0, 0, 0) if track.trex is None else fields("IIII", track.data, track.trex, 8)
     return write_full(b"trex", 0, 0, struct.pack(">IIIII", number, *defaults))

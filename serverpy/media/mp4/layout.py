@@ -15,6 +15,8 @@ from dataclasses import dataclass
 VIDEO, AUDIO, HEADER = 0, 1, 2
 """Numbers that name where bytes of the merged file come from: the video file, the audio file, or the header in the
 layout."""
+MAX_MOOFS = 256
+"""Maximum number of fragments in one block, a unit of the index: each block has this many sequence numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,8 @@ class Layout:
     """A virtual file of `total` bytes. Run r is at `starts[r]`, up to `starts[r + 1]`, and comes from `offsets[r]` of
     the source `sources[r]`. `sizes` are the lengths, in bytes, of the sources that the layout was made for. Without
     `numbers`, runs are passed on unchanged. With `numbers`, the track numbers in the sources, each run is a block of
-    fragments whose moofs are patched while they are sent (`fragments.py`). `seconds` is the duration of the film; None
-    if it is unknown."""
+    fragments, `most_moofs` at most, whose moofs are patched while they are sent (`fragments.py`). `seconds` is the
+    duration of the film; None if it is unknown."""
 
     header: bytes
     starts: array[int]
@@ -44,6 +46,7 @@ class Layout:
     sizes: tuple[int, int]
     numbers: tuple[int, int] | None = None
     seconds: float | None = None
+    most_moofs: int = MAX_MOOFS
 
     @property
     def total(self) -> int:

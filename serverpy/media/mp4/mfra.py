@@ -38,7 +38,9 @@ def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -
                 points.setdefault(moof, time)
     places, times = list(points), list(points.values())
     if not places or places[0] != first_moof:
-        raise UnsupportedConversion("The fragments of one of the two formats have no index: they cannot be merged.")
+        raise UnsupportedConversion(
+            "One of the two formats is a fragmented MP4 without an index, so the formats cannot be merged."
+        )
     ends, later = [*places[1:], end], times[1:]
     if any(end <= place for place, end in zip(places, ends, strict=True)) or later != sorted(later):
         raise damaged("the entries of the mfra box are out of order")

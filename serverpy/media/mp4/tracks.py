@@ -55,6 +55,16 @@ class Track:
         return self.data[box.start : box.end]
 
     @property
+    def entries(self) -> list[Box]:
+        """The sample entries (§8.5.2)."""
+        return list(children(self.data, self.samples[b"stsd"], skip=8))
+
+    @property
+    def entry_fields(self) -> int:
+        """Number of bytes of fields in a sample entry, before its child boxes."""
+        return _ENTRY_FIELDS[self.handler]
+
+    @property
     def delay(self) -> int:
         """Presentation time of the media time 0, in microseconds. An empty edit at the start makes it later; an edit
         that skips media makes it earlier."""

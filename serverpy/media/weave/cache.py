@@ -104,6 +104,11 @@ class Layouts:
             await self._making.run(key, partial(self._make, key, reservation, make))
         return self._lend(entry)
 
+    def lease_made(self, key: Key) -> Lease | None:
+        """Lease the layout of `key` if the cache has it."""
+        entry = self._entries.get(key)
+        return None if entry is None else self._lend(entry)
+
     def discard(self, key: Key, woven: Woven) -> None:
         """Remove `woven` from the cache, so that no further stream leases it."""
         entry = self._entries.get(key)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 from serverpy.errors import TooLarge
 from serverpy.media.mp4.boxes import HEADER_BYTES, Box, box_at, damaged
-from serverpy.media.mp4.fragments import MAX_MOOFS, patch_moof
+from serverpy.media.mp4.fragments import patch_moof
 from serverpy.media.mp4.layout import Layout, Piece
 from serverpy.media.mp4.locate import MAX_MOOF_BYTES
 from serverpy.media.weave.source import Forward
@@ -46,10 +46,10 @@ async def _read_moof(
 ) -> bytes:
     """Read the whole moof at `offset`, of which `head` has the first bytes, and return it patched for the merged
     file."""
-    if box.end > MAX_MOOF_BYTES or moofs >= MAX_MOOFS:
+    if box.end > MAX_MOOF_BYTES or moofs >= layout.most_moofs:
         raise TooLarge("The fragments of this MP4 are larger than this server allows.")
     assert layout.numbers is not None
     moof = head + await reader.exactly(offset + len(head), box.end - len(head))
     shift = layout.starts[piece.run] - layout.offsets[piece.run]
-    sequence = piece.run * MAX_MOOFS + moofs + 1
+    sequence = piece.run * layout.most_moofs + moofs + 1
     return patch_moof(moof, layout.numbers[piece.source], piece.source + 1, sequence, shift)

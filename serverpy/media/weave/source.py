@@ -40,9 +40,9 @@ class Ranged:
         self._source = source
 
     async def open(self, first: int, end: int, version: SourceVersion | None) -> Body:
-        """Open the bytes from `first` to before `end` (or the end of the source, if that comes first), of `version` if
-        one is given. Raises `UnsupportedConversion` if the server does not support ranges, `Changed` if the source has
-        another version, and the errors of the method."""
+        """Open the bytes from `first` up to, but not including, `end` (or the end of the source, if that comes first),
+        of `version` if one is given. Raises `UnsupportedConversion` if the server does not support ranges, `Changed` if
+        the source has another version, and the errors of the method."""
         try:
             body = await self._open(first, end, version, None if version is None else version.validator)
             if version is not None and _has_moved(body, version):

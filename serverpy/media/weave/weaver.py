@@ -98,7 +98,7 @@ class Weaver:
         for is_last in (False, True):
             lease = await self._layouts.lease(key, reservation, make)
             try:
-                return await _begin(lease, source, ranged, begun)
+                return await begin(lease, source, ranged, begun)
             except Changed:
                 self._layouts.discard(key, lease.woven)
                 lease.release()
@@ -184,7 +184,7 @@ class _Parts:
             stack.push_async_callback(self._parts.aclose)
 
 
-async def _begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], begun: float) -> WovenBody:
+async def begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], begun: float) -> WovenBody:
     """Open the range of the merged file that `source` asks for. Opens both source files at the same time."""
     woven, layout = lease.woven, lease.woven.layout
     holds = source.if_range is None or same_validator(source.if_range, woven.etag, None)

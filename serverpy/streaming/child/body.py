@@ -62,6 +62,8 @@ async def open_body(child: Child, source: Source, options: ChildOptions, began: 
             found = await _found(child, source)
             _refuse(found, source, options.max_duration)
             first = await first_chunks(partial(_read, child))
+        child.has_begun()
+        child.out.stall_seconds = options.timeouts.stall
         return SubprocessBody(_head(found, first, began), first, child)
     except BaseException as error:
         await child.aclose()

@@ -46,6 +46,7 @@ def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFi
         sys.executable,
         "-m",
         PROGRAM,
+        str(os.getpid()),
         "all" if options.sites.unlimited else msgspec.json.encode(options.sites).decode(),
         "--ignore-config",
         "--no-update",

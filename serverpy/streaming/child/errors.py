@@ -17,6 +17,7 @@ from serverpy.errors import (
     ServerPYError,
     SiteForbidden,
     TargetForbidden,
+    TooLarge,
     UnsupportedConversion,
     UpstreamFailed,
     UpstreamTimeout,
@@ -49,6 +50,7 @@ _LAST: tuple[tuple[str, type[ServerPYError], str], ...] = (
     ),
 )
 _SITE_FORBIDDEN = re.compile(r"^serverpy\.errors\.SiteForbidden: ", re.MULTILINE)
+_SELECTOR_REFUSED = re.compile(r"^serverpy\.errors\.InvalidParameter: ", re.MULTILINE)
 _EXTRACTOR = re.compile(r"ERROR: \[[^\]]*\]")
 """Matches the name of an extractor at the beginning of an error message. It is removed before `kind_of` applies its
 patterns, because a name such as `nrkno:subscription` may contain words that say nothing about the error."""
@@ -74,7 +76,11 @@ def translate(messages: str, otherwise: ServerPYError) -> ServerPYError:
     `otherwise` if no pattern matches that line."""
     if "Invalid format specification" in messages:  # yt-dlp prints this error as a traceback, not as an ERROR line
         return InvalidParameter("The format selector is invalid.")
-    if _SITE_FORBIDDEN.search(messages):  # this error, too, is printed as a traceback
+    if _SELECTOR_REFUSED.search(messages):  # these errors, too, are printed as tracebacks
+        return InvalidParameter("The format selector takes too long. Use a simpler selector.")
+    if "MemoryError" in messages:
+        return TooLarge("The page needs more memory than the server allows.")
+    if _SITE_FORBIDDEN.search(messages):
         return SiteForbidden("This server does not allow the site that serves the page.")
     # Only "\n" ends a line. `str.splitlines` would also split at the carriage return that yt-dlp writes into the error
     # line of a failed download.

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import certifi
 
-from serverpy.directories import PrivateDirectory, sweep
+from serverpy.directories import IN_MEMORY, PrivateDirectory, sweep
 from serverpy.streaming.child.options import ChildOptions
 
-IN_MEMORY = "/dev/shm"
 DIRECTORY_PREFIX = "serverpy-child-"
 
 

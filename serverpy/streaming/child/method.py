@@ -15,6 +15,7 @@ import time
 
 from serverpy.body import SESSION_BYTES, Source
 from serverpy.errors import Busy, InvalidParameter, InvalidUrl, ServerPYError, UpstreamFailed
+from serverpy.extraction.selectors import check_selector
 from serverpy.extraction.values import Track
 from serverpy.memory.room import Lender
 from serverpy.plan import Capability, Plan
@@ -87,6 +88,8 @@ def _check(source: Source) -> None:
         raise InvalidUrl("The address is not an http(s) URL.")
     if "\0" in f"{source.url}{source.format}":
         raise InvalidParameter("No parameter may contain a NUL character.")
+    if source.format is not None:
+        check_selector(source.format)
 
 
 def _not_started(error: OSError) -> ServerPYError:

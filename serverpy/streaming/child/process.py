@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import resource
 import secrets
 import signal
 import subprocess
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
 
 from serverpy.body import Source
+from serverpy.processes import Process, in_starter, kill_group
 from serverpy.streaming.child.command import arguments, environment
 from serverpy.streaming.child.files import ChildFiles, new_directory
 from serverpy.streaming.child.messages import MESSAGE_BYTES, ChildMessages, Found
@@ -24,6 +27,13 @@ log = logging.getLogger(__name__)
 
 FILE_BYTES = 256 * 1024 * 1024
 """Maximum size, in bytes, of a file (a fragment) that a child may write into its directory."""
+DATA_BYTES = 1024 * 1024 * 1024
+"""Maximum memory, in bytes, of a child's data (RLIMIT_DATA), as of a yt-dlp process of the server."""
+CPU_SECONDS = 4 * 3600
+"""Maximum CPU time, in seconds, of a child that sends media: enough for a terabyte. Until it has found the media, a
+child has twice EXTRACT_TIMEOUT."""
+LIFE_SECONDS = 24 * 3600.0
+"""Seconds after which a child is ended, whatever it does."""
 TERMINATE_SECONDS = 1.0
 EXIT_SECONDS = 10.0
 """Maximum number of seconds that a child may run after it has closed its standard output."""
@@ -54,15 +64,15 @@ class Child:
             failed.callback(self._directory.remove)
             files = ChildFiles(self._directory.path)
             files.write(options)
-            self._process = _start(options, source, marker, files, out, err)
-            failed.callback(_kill, self._process)
-            _limit(self._process)
-            self._pidfd = os.pidfd_open(self._process.pid)
+            started = in_starter(partial(_start, options, source, marker, files, out, err)).result()
+            failed.callback(kill_group, started)
+            _limit(started, options.timeouts.extract)
+            self._process = Process(started)
             failed.pop_all()
         self._slot = slot
         self.messages = ChildMessages(marker)
         self._listening = spawn(self._listen(), name="messages of a yt-dlp child")
-        self._exited: asyncio.Task[int] = spawn(self._wait(), name="exit of a yt-dlp child")
+        self._end = asyncio.get_running_loop().call_later(LIFE_SECONDS, self._process.signal, signal.SIGKILL)
         self.aclose = Closing(self._close, "close a yt-dlp child")
 
     async def found(self) -> Found | None:
@@ -78,45 +88,33 @@ class Child:
     async def exit_code(self) -> int:
         """Wait for the child to exit, and return its exit code. Raises `TimeoutError` if it does not exit within
         EXIT_SECONDS."""
+        code = await self._process.wait(EXIT_SECONDS)
+        if code is None:
+            raise TimeoutError("the child does not exit")
+        # read all messages first, because the last message of a failed child states the error
         async with asyncio.timeout(EXIT_SECONDS):
-            code = await asyncio.shield(self._exited)
-            # read all messages first, because the last message of a failed child states the error
             await asyncio.wait([self._listening])
         return code
+
+    def has_begun(self) -> None:
+        """Let the child use CPU_SECONDS of CPU time from now on, because it has found the media and sends it."""
+        with suppress(ProcessLookupError):
+            _, most = resource.prlimit(self._process.pid, resource.RLIMIT_CPU)
+            resource.prlimit(self._process.pid, resource.RLIMIT_CPU, (most, most))
 
     async def _listen(self) -> None:
         while data := await self._err.read():
             self.messages.feed(data)
 
-    async def _wait(self) -> int:
-        """Wait for the child to exit, reap it, and return its exit code. Only this task reaps the child."""
-        loop = asyncio.get_running_loop()
-        exited = asyncio.Event()
-        loop.add_reader(self._pidfd, exited.set)
-        try:
-            await exited.wait()
-        finally:
-            loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
-        # The system does not reuse the process ID and the group ID before the child is reaped, so killing its process
-        # group is safe here.
-        self._signal(signal.SIGKILL)
-        return self._process.wait()
-
-    def _signal(self, number: int) -> None:
-        try:
-            os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            log.debug("the child's process group has already exited")
-
     async def _close(self) -> None:
         try:
             self.out.close()
+            self._end.cancel()
             for number in (signal.SIGTERM, signal.SIGKILL):
-                if not self._exited.done():
-                    self._signal(number)
-                    await asyncio.wait([self._exited], timeout=TERMINATE_SECONDS)
-            if not self._exited.done():
+                if not self._process.has_exited:
+                    self._process.signal(number)
+                    await self._process.wait(TERMINATE_SECONDS)
+            if not self._process.has_exited:
                 log.error("the yt-dlp child process %s does not exit after SIGKILL", self._process.pid)
             await cancel(self._listening)
             self._err.close()
@@ -141,12 +139,16 @@ def _start(
     )
 
 
-def _limit(process: subprocess.Popen[bytes]) -> None:
-    for limit, value in ((resource.RLIMIT_FSIZE, FILE_BYTES), (resource.RLIMIT_CORE, 0)):
-        resource.prlimit(process.pid, limit, (value, value))
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill and reap a child if a step after its start failed. No task waits for the child yet."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def _limit(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Limit what a child may use until it has found the media, which takes `seconds` at most."""
+    cpu = 2 * math.ceil(seconds)  # yt-dlp and a JavaScript runtime
+    for limit, soft, hard in (
+        (resource.RLIMIT_FSIZE, FILE_BYTES, FILE_BYTES),
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_DATA, DATA_BYTES, DATA_BYTES),
+        (resource.RLIMIT_CPU, cpu, max(cpu, CPU_SECONDS)),
+    ):
+        _, most = resource.prlimit(process.pid, limit)
+        if most != resource.RLIM_INFINITY:
+            soft, hard = min(soft, most), min(hard, most)
+        resource.prlimit(process.pid, limit, (soft, hard))

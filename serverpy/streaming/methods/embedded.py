@@ -1,5 +1,6 @@
-"""The method `embedded`: yt-dlp's own downloader runs in a thread of the worker process, and writes into a pipe of the
-operating system, which the server reads.
+"""The method `embedded`: yt-dlp's own downloader runs in a thread of the download process, and writes into a pipe of
+the operating system, which the server reads. The server itself notices if no byte comes, even if that process is
+frozen.
 
 The method serves the protocols that only yt-dlp supports, and requests with `method=embedded`. It does not support
 ranges: the response is the whole file (RFC 9110 §14.2 lets a server ignore Range).
@@ -15,11 +16,11 @@ from typing import Protocol
 from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source
 from serverpy.containers import identify
-from serverpy.errors import UpstreamFailed
+from serverpy.errors import UpstreamFailed, UpstreamTimeout
 from serverpy.extraction.choice import duration_of, item_of
 from serverpy.extraction.messages import RawGone
 from serverpy.extraction.values import Media, Track
-from serverpy.memory.room import Lender
+from serverpy.memory.room import Lender, Room
 from serverpy.options import Timeouts
 from serverpy.plan import Capability, Plan
 from serverpy.streaming.deadline import first_byte_within
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 WORKER_BLOCK_BYTES = 2 * 64 * 1024
 """Memory, in bytes, that a download takes in the worker: the block that the thread is writing, and the part of the next
 block that its HTTP library has already read."""
+RAW_BYTES = 32 * 1024
+"""Memory, in bytes, that yt-dlp's dictionary of a track takes in the download process. A stream whose dictionary takes
+more is charged for it before it begins."""
 EGRESS_BYTES = 2 * 32 * 1024
 """Memory, in bytes, that the filtering proxy takes for one download, in both directions."""
 CLOSE_SECONDS = 1.0
@@ -59,9 +63,14 @@ class RunningDownload(Protocol):
 
 
 class Downloading(Protocol):
-    async def download(self, raw_id: str, track_id: str, write_fd: int) -> RunningDownload:
-        """Start a download of the track into the pipe `write_fd`. Closes `write_fd` in this process, even if the call
-        raises. Raises `RawGone` if the worker no longer has the extraction `raw_id`."""
+    async def start_downloads(self) -> None:
+        """Start the process in which downloads run, if it does not run. Raises `Busy` if that takes too long."""
+        ...
+
+    async def download(self, raw_id: str, track_id: str, write_fd: int, room: Room) -> RunningDownload:
+        """Start a download of the track into the pipe `write_fd`, and charge the memory of its dictionary to `room`.
+        Closes `write_fd` in this process, even if the call raises. Raises `RawGone` if the dictionary of the extraction
+        `raw_id` cannot be had."""
         ...
 
 
@@ -101,7 +110,7 @@ class Embedded:
         # two chunks, because the server reads a chunk from the pipe while the previous chunk may still be in the
         # transport of the client's connection
         in_server = SESSION_BYTES + 2 * self._chunk_bytes
-        return self._pipe_bytes + in_server + WORKER_BLOCK_BYTES + EGRESS_BYTES
+        return self._pipe_bytes + in_server + WORKER_BLOCK_BYTES + RAW_BYTES + EGRESS_BYTES
 
     def carries(self, track: Track) -> bool:
         live = track.is_live and track.protocol != "http_dash_segments_generator"
@@ -111,20 +120,25 @@ class Embedded:
         assert source.media is not None
         (track,) = plan.tracks
         slot = await self.slots.take()
+        room = Room(reservation, covered_bytes=RAW_BYTES)
         try:
+            await self._workers.start_downloads()
             async with first_byte_within(self._stall_timeout + max(0.0, _seconds_until(track))):
-                return await self._open_or_extract_again(source, source.media, track, slot)
+                head, first, stream = await self._open_or_extract_again(source, source.media, track, room)
         except BaseException:
+            room.release()
             slot.release()
             raise
+        stream.reader.stall_seconds = self._stall_timeout
+        return EmbeddedBody(head, first, stream, room, slot)
 
-    async def _open_or_extract_again(self, source: Source, media: Media, track: Track, slot: Slot) -> EmbeddedBody:
+    async def _open_or_extract_again(self, source: Source, media: Media, track: Track, room: Room) -> _Opened:
         try:
-            return await self._open(source, media, track, slot)
+            return await self._open(source, media, track, room)
         except RawGone:
             fresh = await self._extract_again(source)
         try:
-            return await self._open(source, fresh, track, slot)
+            return await self._open(source, fresh, track, room)
         except RawGone as error:
             raise UpstreamFailed(
                 "The yt-dlp worker lost the extraction of this page twice. Try again later."
@@ -134,17 +148,17 @@ class Embedded:
         media = await self._extractor.extract(source.url, fresh=True, grant=source.grant)
         return item_of(media, source.item)
 
-    async def _open(self, source: Source, media: Media, track: Track, slot: Slot) -> EmbeddedBody:
+    async def _open(self, source: Source, media: Media, track: Track, room: Room) -> _Opened:
         began = time.monotonic()
         reading_end, writing_end = open_pipe(SMALLEST_BYTES if source.head_only else self._pipe_bytes)
         reader = PipeReader(reading_end, self._chunk_bytes)
         try:
             # if the media is an item of a playlist, it has a `raw_id` of its own
-            download = await self._workers.download(media.raw_id, track.id, writing_end)
+            download = await self._workers.download(media.raw_id, track.id, writing_end, room)
         except BaseException:
             reader.close()
             raise
-        stream = _Stream(reader, download)
+        stream = _Stream(reader, download, self._stall_timeout)
         try:
             first = await first_chunks(stream.read)
             container = identify(b"".join(first), declared_ext=track.file_ext, is_audio=track.is_audio)
@@ -159,7 +173,7 @@ class Embedded:
             title=media.title,
             timings={"first-byte": time.monotonic() - began},
         )
-        return EmbeddedBody(head, first, stream, slot)
+        return head, first, stream
 
 
 def _seconds_until(track: Track) -> float:
@@ -170,24 +184,32 @@ class _Stream:
     """A pipe and the download that fills it. The owner must call `aclose`. A second call of `aclose` waits for the
     first."""
 
-    def __init__(self, reader: PipeReader, download: RunningDownload) -> None:
-        self._reader = reader
+    def __init__(self, reader: PipeReader, download: RunningDownload, stall_timeout: float) -> None:
+        self.reader = reader
         self._download = download
+        self._stall_timeout = stall_timeout
         self.aclose = Closing(self._close, "close embedded stream")
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
         """Return the next bytes from the pipe, or `b""` at the end, but only if the worker reports that the download is
-        complete and wrote as many bytes as have arrived. Raises the download's error if it failed, and `UpstreamFailed`
-        if the numbers of bytes differ."""
-        data = await self._reader.read(most)
-        if not data and (written := await self._download.wait()) != self._reader.received:
-            raise UpstreamFailed(f"The yt-dlp worker wrote {written} bytes, but {self._reader.received} arrived.")
+        complete and wrote as many bytes as have arrived. Raises the download's error if it failed, `UpstreamFailed` if
+        the numbers of bytes differ, and `UpstreamTimeout` if the worker does not report in time."""
+        data = await self.reader.read(most)
+        if not data and (written := await self._written()) != self.reader.received:
+            raise UpstreamFailed(f"The yt-dlp worker wrote {written} bytes, but {self.reader.received} arrived.")
         return data
+
+    async def _written(self) -> int:
+        try:
+            async with asyncio.timeout(self._stall_timeout):
+                return await self._download.wait()
+        except TimeoutError:
+            raise UpstreamTimeout("The yt-dlp worker did not report the end of the download.") from None
 
     async def _close(self) -> None:
         """Close the pipe, and wait up to CLOSE_SECONDS until the worker has stopped the download. If the download still
         runs then, its next write into the closed pipe stops it."""
-        self._reader.close()
+        self.reader.close()
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._download.cancel()
@@ -197,13 +219,18 @@ class _Stream:
             )
 
 
-class EmbeddedBody(Unlosable):
-    """An open stream of the method `embedded`, which holds a slot, one of `max_workers`, until it is closed."""
+_Opened = tuple[Head, list[bytes], _Stream]
 
-    def __init__(self, head: Head, first: list[bytes], stream: _Stream, slot: Slot) -> None:
+
+class EmbeddedBody(Unlosable):
+    """An open stream of the method `embedded`, which holds a slot, one of `max_workers`, and `room` until it is
+    closed."""
+
+    def __init__(self, head: Head, first: list[bytes], stream: _Stream, room: Room, slot: Slot) -> None:
         self.head = head
         self._first = first
         self._stream = stream
+        self._room = room
         self._slot = slot
         self._ended = False
         self.aclose = Closing(self._close, "close embedded body")
@@ -222,4 +249,5 @@ class EmbeddedBody(Unlosable):
         try:
             await self._stream.aclose()
         finally:
+            self._room.release()
             self._slot.release()

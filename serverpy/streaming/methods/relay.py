@@ -85,6 +85,8 @@ class Relay:
         self._extractor = extractor
         self._fanout = fanout
         self._wait_seconds = timeouts.wait
+        self.stall_timeout = client.stall_timeout
+        """Number of seconds within which a media server must send the first byte of a stream, and go on sending."""
         self._impersonate = identity.impersonate is not None
         self.capability = Capability(
             opener="relay",
@@ -116,7 +118,7 @@ class Relay:
             raise InvalidParameter(UNCUT)
         await self._until_available(track)
         begun = time.monotonic()
-        async with first_byte_within(self._client.stall_timeout):
+        async with first_byte_within(self.stall_timeout):
             try:
                 return await self._open_media(plan, source, track, reservation, begun)
             except (NotMedia, NoMedia) as error:
@@ -255,18 +257,33 @@ class Relay:
     ) -> ResumingRead | SegmentedRead:
         """Open a read, for this client alone, of the bytes that `source` asks for."""
         if _is_segmented(track):
-            return await open_segmented(
-                address,
-                lender,
-                # The segments have no common validator that could match If-Range, so a request with If-Range gets the
-                # whole file.
-                source.range if source.if_range is None else None,
-                wait_seconds=self._wait_seconds,
-                patience=self._client.stall_timeout,
-                start=source.start,
-                duration=duration_of(_media(source), track),
-            )
+            # The segments have no common validator that could match If-Range, so a request with If-Range gets the whole
+            # file.
+            asked = source.range if source.if_range is None else None
+            return await self._open_segments(source, address, lender, asked)
         return await self._open_file(address, source.range, source.if_range, total)
+
+    async def open_segments(
+        self, source: Source, track: Track, lender: Lender, asked: ByteRange | None = None
+    ) -> SegmentedRead:
+        """Open a read, for one client alone, of the range `asked` of the segments of `track`, or of all of them. Raises
+        the errors of `open_segmented`."""
+        await self._until_available(track)
+        address = TrackSource(self._client, self._extractor, source, _media(source), track)
+        return await self._open_segments(source, address, lender, asked)
+
+    async def _open_segments(
+        self, source: Source, address: TrackSource, lender: Lender, asked: ByteRange | None
+    ) -> SegmentedRead:
+        return await open_segmented(
+            address,
+            lender,
+            asked,
+            wait_seconds=self._wait_seconds,
+            patience=self.stall_timeout,
+            start=source.start,
+            duration=duration_of(_media(source), address.track),
+        )
 
     async def _open_file(
         self, address: TrackSource, asked: ByteRange | None, if_range: str | None = None, total: int | None = None

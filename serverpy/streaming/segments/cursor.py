@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Protocol
 
 from serverpy.errors import UpstreamFailed
@@ -69,6 +69,12 @@ class FinishedCursor:
     async def first(self) -> Segment | None:
         """Return the first segment of the current manifest, without moving the cursor."""
         return None if self._manifest is None else await upcoming(self._manifest.segments())
+
+    async def listed(self) -> AsyncIterator[Segment]:
+        """Yield all segments of the current manifest, without moving the cursor."""
+        segments = iter(()) if self._manifest is None else self._manifest.segments()
+        while (segment := await upcoming(segments)) is not None:
+            yield segment
 
     async def again(self, segment: Segment) -> Segment:
         # drop the manifest before loading the new one, so that memory never holds two

@@ -7,8 +7,6 @@ far less memory than the extraction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 from serverpy.extraction.values import Fragment
 from serverpy.streaming.segments.attributes import seconds
 from serverpy.streaming.segments.segment import Segment, joined, with_query
@@ -25,14 +23,22 @@ def line_of(fragment: Fragment) -> bytes:
     return f"{seconds} {_INITIAL if fragment.initial else ''}{span} {url}\n".encode()
 
 
-def segments_of(lines: Iterable[str], base: str, query: str | None) -> Iterator[Segment]:
-    """Yield the segments that `lines` encode; `line_of` made these lines. `query` has the query parameters to add to
-    each URL (yt-dlp's `extra_param_to_segment_url`). Raises `UpstreamFailed` if a URL is invalid."""
-    for number, line in enumerate(lines):
+class Lines:
+    """The parser of lines that `line_of` made, in order. `query` has the query parameters to add to each URL (yt-dlp's
+    `extra_param_to_segment_url`)."""
+
+    def __init__(self, base: str, query: str | None) -> None:
+        self._base = base
+        self._query = query
+        self._number = 0
+
+    def feed(self, line: str) -> Segment:
+        """Return the segment that `line` encodes. Raises `UpstreamFailed` if its URL is invalid."""
+        number, self._number = self._number, self._number + 1
         duration, span, url = line.split(" ", 2)
         first, _, end = span.removeprefix(_INITIAL).partition("-")
-        yield Segment(
-            url=with_query(joined(base, url), query),
+        return Segment(
+            url=with_query(joined(self._base, url), self._query),
             number=number,
             first=int(first or 0),
             end=int(end) if end else None,

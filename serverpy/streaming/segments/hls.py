@@ -25,7 +25,15 @@ from typing import NoReturn
 from serverpy.errors import DrmProtected, TooLarge, UnsupportedConversion, UpstreamFailed
 from serverpy.streaming.first_bytes import NoMedia
 from serverpy.streaming.segments import attributes
-from serverpy.streaming.segments.segment import MAX_SEGMENTS, Encryption, Rules, Segment, joined, with_query
+from serverpy.streaming.segments.segment import (
+    MAX_SEGMENTS,
+    MAX_URL_LENGTH,
+    Encryption,
+    Rules,
+    Segment,
+    joined,
+    with_query,
+)
 from serverpy.streaming.segments.variables import Variables
 
 _DRM = re.compile(
@@ -34,6 +42,8 @@ _DRM = re.compile(
     re.IGNORECASE,
 )
 """Matches an EXT-X-KEY attribute list for FairPlay, PlayReady or Widevine."""
+MAX_TAG_LENGTH = MAX_URL_LENGTH + 1024
+"""Maximum length of the value of a tag that is parsed, in characters: a long list of attributes takes long to parse."""
 _METHOD = re.compile(r"[A-Z0-9-]{1,20}")
 
 
@@ -116,6 +126,8 @@ class MediaPlaylist:
         name, _, value = line.partition(":")
         take = _TAGS.get(name)
         if take is not None:
+            if len(value) > MAX_TAG_LENGTH:
+                raise TooLarge("The media's playlist is too large.")
             return take(self, self._resolved(value) if name in _WITH_VARIABLES else value)
         if line.startswith(("#ANVATO-SEGMENT-INFO", "#UPLYNK-SEGMENT")):
             self._take_marker(line)
@@ -244,7 +256,7 @@ class MediaPlaylist:
         if aes is not None and aes.uri:
             return _Key(aes.uri, None, iv)
         uri = given.get("URI") or ""
-        if uri[:5].lower() == "data:":
+        if uri[:5].lower() == "data:" and len(uri) <= MAX_URL_LENGTH:
             return _Key(uri, None, iv)
         if not uri:
             raise UpstreamFailed("The media's playlist has a key without a URI.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from urllib.parse import unquote_to_bytes
@@ -20,10 +21,10 @@ KEY_BYTES = (16, 24, 32)
 
 
 class Keys:
-    """The cache of the latest decryption keys of one stream, by URL."""
+    """The cache of the latest decryption keys of one stream, by a digest of their URL."""
 
     def __init__(self) -> None:
-        self._keys: OrderedDict[str, bytes] = OrderedDict()
+        self._keys: OrderedDict[bytes, bytes] = OrderedDict()
 
     async def get(self, encryption: Encryption, fetch: Callable[[], Awaitable[bytes]]) -> bytes:
         """Return the decryption key for `encryption`. If the key is at a URL and not in the cache, awaits `fetch`,
@@ -32,10 +33,11 @@ class Keys:
             return encryption.key
         if encryption.uri[:5].lower() == "data:":
             return _inline(encryption.uri)
-        key = self._keys.get(encryption.uri)
+        place = _digest(encryption.uri)
+        key = self._keys.get(place)
         if key is None:
             key = await fetch()
-            self._keys[encryption.uri] = key
+            self._keys[place] = key
             if len(self._keys) > MAX_KEYS:
                 self._keys.popitem(last=False)
         return key
@@ -44,7 +46,12 @@ class Keys:
         """Remove the key for `encryption` from the cache, so that the next use requests it again: a failing media
         server may have sent a wrong key."""
         if encryption is not None:
-            self._keys.pop(encryption.uri, None)
+            self._keys.pop(_digest(encryption.uri), None)
+
+
+def _digest(uri: str) -> bytes:
+    """Return a digest of `uri`, because the playlist chooses how long its URLs are."""
+    return hashlib.blake2b(uri.encode("utf-8", "replace"), digest_size=16).digest()
 
 
 def _inline(uri: str) -> bytes:

@@ -4,8 +4,9 @@ once, and keeps it in a form that can be read from the beginning several times."
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from serverpy.errors import Busy, TooLarge, UpstreamFailed
@@ -20,15 +21,17 @@ from serverpy.streaming.segments import dash, master
 from serverpy.streaming.segments.hls import MediaPlaylist
 from serverpy.streaming.segments.packed_lines import PackedLines
 from serverpy.streaming.segments.segment import MAX_SEGMENTS, Rules, Segment
+from serverpy.streaming.segments.turns import parsed
 from serverpy.streaming.track_source import TrackSource
+from serverpy.tasks import in_thread
 
 PLAYLIST_BYTES = 48 * 1024
 """Memory, in bytes, that every stream reserves for a playlist: the compressed lines and one decompressed block. A
 longer playlist must borrow more memory."""
-STRIDE = 500
-"""Number of lines of a playlist that are read before the event loop runs other streams."""
 _TEXT_STEP = SMALL_STEP // 4
-"""Number of characters of a playlist that are parsed at once. A character takes at most four bytes."""
+"""Maximum number of characters, or bytes, of a playlist that are split into lines at once."""
+_FRAGMENTS_STEP = 500
+"""Number of DASH fragments that are packed before the event loop runs other streams."""
 
 
 class Manifest(Protocol):
@@ -44,7 +47,7 @@ class Manifest(Protocol):
     def duration(self) -> float | None: ...
 
     def segments(self) -> Iterator[Segment | None]:
-        """Yield all segments from the first one, and None after every STRIDE lines, so that the caller can let the
+        """Yield all segments from the first one, and None after each turn (`turns.py`), so that the caller can let the
         event loop run other streams."""
         ...
 
@@ -61,7 +64,7 @@ class DashManifest:
     duration: float | None = None
 
     def segments(self) -> Iterator[Segment | None]:
-        return _with_pauses(dash.segments_of(self.lines.lines(), self.url, self.query))
+        return parsed(self.lines.lines(), dash.Lines(self.url, self.query).feed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +93,7 @@ class HlsManifest:
     type EVENT and the page does not say that the stream is live: such a playlist is a recording without an end mark."""
 
     def segments(self) -> Iterator[Segment | None]:
-        return _with_pauses(map(MediaPlaylist(self.url, self.rules).feed, self.lines.lines()))
-
-
-def _with_pauses(lines: Iterable[Segment | None]) -> Iterator[Segment | None]:
-    """Yield the items of `lines` that are segments, and None after every STRIDE items."""
-    for passed, segment in enumerate(lines, 1):
-        if segment is not None:
-            yield segment
-        if passed % STRIDE == 0:
-            yield None
+        return parsed(self.lines.lines(), MediaPlaylist(self.url, self.rules).feed)
 
 
 def playlist_room(lender: Lender) -> Room:
@@ -123,7 +117,7 @@ async def load(address: TrackSource, room: Room, *, wait_seconds: float, renews:
     fetching = _Fetching(address, room, wait_seconds, renews=renews)
     playlist, lines = await fetching.first()
     if playlist.is_master:
-        url = master.best_url(lines.lines, playlist.url)
+        url = await in_thread(partial(master.best_url, lines.lines, playlist.url), name="choose a variant")
         # drop the master playlist before loading the media playlist, so that memory never holds both
         del playlist, lines
         playlist, lines = await fetching.fetch(url)
@@ -162,7 +156,7 @@ async def _fragments(track: Track, room: Room) -> DashManifest:
         length = None if length is None or fragment.end is None else length + fragment.end - fragment.first
         if not fragment.initial:
             duration = None if duration is None or fragment.duration is None else duration + fragment.duration
-        if number % STRIDE == 0:
+        if number % _FRAGMENTS_STEP == 0:
             _hold(room, lines.held_bytes)
             await asyncio.sleep(0)
     lines.finish()
@@ -190,9 +184,8 @@ class _Fetching:
             return await self.fetch(None)
         reader, text = _Reader(track.url, self.rules, self._room), track.manifest_data
         for at in range(0, len(text), _TEXT_STEP):
-            reader.add(text[at : at + _TEXT_STEP].encode())
-            await asyncio.sleep(0)
-        return reader.finish()
+            await reader.add(text[at : at + _TEXT_STEP].encode())
+        return await reader.finish()
 
     async def fetch(self, url: str | None) -> tuple[MediaPlaylist, PackedLines]:
         """Load the playlist at `url` or, if `url` is None, at the URL of the track. The URL of the track may be
@@ -204,8 +197,8 @@ class _Fetching:
             self.is_whole = _is_framed(read.headers)
             reader = _Reader(read.url, self.rules, self._room)
             while chunk := await read.read():
-                reader.add(chunk)
-            return reader.finish(is_whole=self.is_whole)
+                await reader.add(chunk)
+            return await reader.finish(is_whole=self.is_whole)
         finally:
             read.close()
 
@@ -240,16 +233,21 @@ class _Reader:
         self._lines = PackedLines()
         self._room = room
 
-    def add(self, data: bytes) -> None:
-        self._parse(self._lines.write(data))
+    async def add(self, data: bytes) -> None:
+        for at in range(0, len(data), _TEXT_STEP):
+            await self._parse(self._lines.write(data[at : at + _TEXT_STEP]))
 
-    def finish(self, *, is_whole: bool = True) -> tuple[MediaPlaylist, PackedLines]:
-        self._parse(self._lines.finish(is_whole=is_whole))
+    async def finish(self, *, is_whole: bool = True) -> tuple[MediaPlaylist, PackedLines]:
+        await self._parse(self._lines.finish(is_whole=is_whole))
         if not self._playlist.is_playlist:
             raise NoMedia("The URL of the media's playlist did not return an HLS playlist.")
         return self._playlist, self._lines
 
-    def _parse(self, lines: list[str]) -> None:
-        for line in lines:
-            self._playlist.feed(line)
+    async def _parse(self, lines: list[str]) -> None:
+        """Parse `lines`, and let the event loop run other streams after each turn, and at the end: decompressed text
+        arrives without a pause."""
+        for segment in parsed(lines, self._playlist.feed):
+            if segment is None:
+                await asyncio.sleep(0)
         _hold(self._room, self._lines.held_bytes)
+        await asyncio.sleep(0)

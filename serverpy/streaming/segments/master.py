@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from serverpy.errors import TooLarge, UpstreamFailed
 from serverpy.streaming.segments.attributes import attributes
 from serverpy.streaming.segments.segment import joined
+from serverpy.streaming.segments.turns import LINE_LENGTH
 from serverpy.streaming.segments.variables import Variables
 
 MAX_VARIANTS = 5000
 MAX_LENGTH = 2 << 20
-"""Maximum length of a master playlist, in characters. Its lines are parsed without a pause, during which no other
-stream runs."""
+"""Maximum length of a master playlist, in characters, including LINE_LENGTH for each line."""
 
 
 def best_url(lines: Callable[[], Iterable[str]], url: str) -> str:
@@ -41,7 +41,7 @@ def _definitions(lines: Iterable[str], url: str) -> tuple[set[str], Variables]:
     variables = Variables(url)
     count = length = 0
     for line in map(str.strip, lines):
-        length += len(line) + 1
+        length += len(line) + LINE_LENGTH
         name, _, value = line.partition(":")
         if name == "#EXT-X-MEDIA":
             media = attributes(value)

@@ -4,12 +4,13 @@ make the segments; `segmented.py` reads their bytes. The module does no I/O.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
-from serverpy.errors import UpstreamFailed
+from serverpy.errors import TooLarge, UpstreamFailed
 from serverpy.extraction.values import AesKey, Track
 
 MAX_SEGMENTS = 100_000
@@ -81,15 +82,40 @@ class Rules:
         )
 
 
-_ABSOLUTE = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,4})?/\S*")
+MAX_URL_LENGTH = 8192
+"""Maximum length of a URL in a playlist, in characters, because a stream holds several of them."""
+_ABSOLUTE = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-5]?[0-9]{1,4})?/\S*")
 """Matches an absolute URL that needs no parsing, as most URLs in long playlists."""
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.~-]*(?:\?[^\s#]*)?")
+"""Matches a reference to a file in the folder of the playlist, which needs no parsing either."""
+_FOLDER = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-5]?[0-9]{1,4})?/(?:(?:[^\s/?#.]|(?<!/)\.)+/)*")
+"""Matches the beginning of an absolute URL up to the last slash of its path. The path has no dot segments."""
 
 
 def joined(base: str, reference: str) -> str:
     """Return the absolute http(s) URL of `reference` (RFC 3986 §5). Raises `UpstreamFailed` if `reference` is invalid
-    or its scheme is neither http nor https."""
+    or its scheme is neither http nor https, and `TooLarge` if the URL is too long."""
+    if len(reference) > MAX_URL_LENGTH:
+        raise TooLarge("The media's playlist contains a URL that is too long.")
     if _ABSOLUTE.fullmatch(reference):
         return reference
+    if _NAME.fullmatch(reference) and (folder := _folder(base)) is not None:
+        return folder + reference
+    url = _resolved(base, reference)
+    if len(url) > 2 * MAX_URL_LENGTH:
+        raise TooLarge("The media's playlist contains a URL that is too long.")
+    return url
+
+
+@functools.lru_cache(maxsize=16)
+def _folder(base: str) -> str | None:
+    """Return the URL of the folder of the file at `base`. Returns None if it must be resolved by the rules."""
+    path = re.split(r"[?#]", base, maxsplit=1)[0]
+    folder = path[: path.rfind("/") + 1]
+    return folder if len(base) <= MAX_URL_LENGTH and _FOLDER.fullmatch(folder) else None
+
+
+def _resolved(base: str, reference: str) -> str:
     try:
         url = urljoin(base, reference)
         parts = urlsplit(url)

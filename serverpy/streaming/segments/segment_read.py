@@ -209,7 +209,7 @@ class SegmentRead:
         self, opening: Opening, segment: Segment, place: _Place, read: ResumingRead, decryption: Decryption | None
     ) -> None:
         self.segment = segment
-        """The segment in the version of the playlist from which it was opened."""
+        """The segment as the playlist listed it when this read was opened."""
         self._opening = opening
         self._place = place
         self._read = read

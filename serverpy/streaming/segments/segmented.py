@@ -5,6 +5,7 @@ fails: segments are left out only if the playlist itself marks them as missing (
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from typing import TypeGuard
@@ -157,6 +158,8 @@ class SegmentedRead(Unlosable):
         """Seconds that the whole plays; None if that is unknown, or if the stream is live."""
         self.segment: Segment | None = None
         """The segment that contains the bytes that `read` returned last; None before the first bytes."""
+        self.states_length = False
+        """Whether the media server stated the length of `segment`, so that a cut one is an error."""
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Return the next bytes, or `b""` at the end. `most` is the maximum number of bytes to read from the socket at
@@ -172,7 +175,8 @@ class SegmentedRead(Unlosable):
             if chunk:
                 self._waits.given()
                 self._given_bytes += len(chunk)
-                self.segment = current.segment
+                if self.segment is not current.segment:
+                    self.segment, self.states_length = current.segment, current.total is not None
                 return self._accept(chunk)
             await self._advance()
         return b""
@@ -182,6 +186,11 @@ class SegmentedRead(Unlosable):
         range that begins later. Sends a separate request. Raises the error of opening or reading the segment if it
         fails."""
         return await self._segments.beginning()
+
+    async def listed(self) -> AsyncIterator[Segment]:
+        """Yield the segments that the playlist lists. Yields none if the stream is live."""
+        async for segment in self._segments.listed():
+            yield segment
 
     def move_to(self, lender: Lender) -> bool:
         """Borrow the memory that the stream takes beyond its reservation from `lender` instead of the present lender.
@@ -262,6 +271,11 @@ class _Segments:
         exist yet."""
         if isinstance(self._cursor, FinishedCursor):
             self._prefetch.begin(lambda: self._open_next(None))
+
+    async def listed(self) -> AsyncIterator[Segment]:
+        if isinstance(self._cursor, FinishedCursor):
+            async for segment in self._cursor.listed():
+                yield segment
 
     async def beginning(self) -> bytes:
         segment = await self._cursor.first() if isinstance(self._cursor, FinishedCursor) else None

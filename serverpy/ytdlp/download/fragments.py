@@ -34,6 +34,9 @@ from serverpy.ytdlp.download.upstream import MediaRequests, translate
 from serverpy.ytdlp.mpd.formats import Fragments
 
 FRAGMENT_BYTES = 32 * 1024 * 1024
+MAX_SEGMENTS = 100_000
+MAX_LINES = 4 * MAX_SEGMENTS
+"""Maximum number of segments, and of lines, of a playlist."""
 _TELLING_BYTES = 64
 """Minimum number of bytes in which `_judging` looks for a web page, because fewer bytes of media may look like text by
 chance."""
@@ -214,6 +217,9 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
         playlist."""
         if self._has_drm(manifest):
             raise DrmProtected("The media is encrypted with DRM.")
+        # yt-dlp makes a dictionary for each segment, and the memory of this process is that of all downloads
+        if manifest.count("\n") + manifest.count("\r") > MAX_LINES:
+            raise TooLarge("The media's playlist has too many segments.")
         for line in re.findall(r"(?m)^#EXT-X-KEY:.*", manifest):
             _refuse_method(parse_m3u8_attributes(line).get("METHOD", ""))
         if "#EXT-X-STREAM-INF" in manifest or "#EXTM3U" not in manifest:
@@ -222,6 +228,8 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
             # yt-dlp would treat the segments that a live playlist lists now as the whole stream.
             raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
         self._numbered = numbered(manifest, info_dict.get("format_index"))
+        if len(self._numbered) > MAX_SEGMENTS:
+            raise TooLarge("The media's playlist has too many segments.")
         if any(each.is_map for each in self._numbered[1:]):
             raise UnsupportedConversion("This method cannot change the initialization section (EXT-X-MAP) of a stream.")
         return True

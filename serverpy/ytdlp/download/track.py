@@ -1,4 +1,4 @@
-"""The embedded method inside the worker process: yt-dlp's own downloader writes one format into a pipe."""
+"""The embedded method inside the download process: yt-dlp's own downloader writes one format into a pipe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serverpy.ytdlp.download import downloaders, fragments
 from serverpy.ytdlp.download.sink import OneFile, PipeWriter
 from serverpy.ytdlp.download.upstream import MediaRequests, translate
 from serverpy.ytdlp.mpd.formats import REFUSAL
-from serverpy.ytdlp.page.raw_store import RawMedia
+from serverpy.ytdlp.page.crossing import RawTrack
 from serverpy.ytdlp.session import instance
 from serverpy.ytdlp.stop import Stop, stopped
 
@@ -33,15 +33,10 @@ HTTP = frozenset({"http", "https"})
 OpenSession = Callable[[], AbstractContextManager[Any]]
 
 
-def run(raw: RawMedia, track_id: str, fd: int, cancelled: threading.Event, options: WorkerOptions) -> int:
-    """Write the bytes of the format `track_id` to the pipe `fd`, and always close `fd`. See `transfer` for the result
-    and the errors."""
-    try:
-        info = raw.format(track_id)
-    except BaseException:
-        os.close(fd)
-        raise
-    return transfer(lambda: instance.open(options, raw.cookies, cancelled), info, fd, cancelled)
+def run(track: RawTrack, fd: int, cancelled: threading.Event, options: WorkerOptions) -> int:
+    """Write the bytes of `track` to the pipe `fd`, and always close `fd`. See `transfer` for the result and the
+    errors."""
+    return transfer(lambda: instance.open(options, track.cookies, cancelled, extracts=False), track.info, fd, cancelled)
 
 
 def transfer(open_session: OpenSession, info: dict[str, Any], fd: int, cancelled: threading.Event) -> int:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import io
 import logging
-import re
-from dataclasses import replace
 from typing import Any
 
 from yt_dlp.networking import Request, Response
@@ -26,13 +24,11 @@ from yt_dlp.utils import ContentTooShortError
 
 from serverpy.errors import ServerPYError, TargetForbidden, TooLarge, UpstreamFailed, UpstreamTimeout
 from serverpy.extraction.error_text import OF_MEDIA, refusal, refused_tunnel
-from serverpy.net.content_coding import codings_of
 from serverpy.net.heads import REFUSED_HEADER
 from serverpy.net.http1 import Headers
-from serverpy.net.representation import Mismatch, Part, Representation, Unusable, part_of
-from serverpy.net.response_head import is_endless
+from serverpy.net.representation import Mismatch, Part, Representation, Unusable
 from serverpy.net.urls import split
-from serverpy.ranges import ContentRange, parse_length
+from serverpy.ytdlp.download.parts import end_with, first_of, hide, is_just_the_window, last_of, moved, part_in, prompt
 from serverpy.ytdlp.download.sink import OneFile
 from serverpy.ytdlp.http_client import refuse_cut
 from serverpy.ytdlp.stop import Stop
@@ -186,6 +182,8 @@ class FileRequests:
         self._requests = requests
         self._file = file
         self._window = window
+        self._window_first: int | None = None
+        self._window_bytes: int | None = None
         self._known: Representation | None = None
         self._response: Response | None = None
         self._resuming = False
@@ -197,8 +195,10 @@ class FileRequests:
 
     @property
     def total(self) -> int | None:
-        """The length of the file, once a server has stated it."""
-        return None if self._window or self._known is None else self._known.total
+        """The length of the file or, with `window`, of the range of it, once a server has stated it."""
+        if self._window:
+            return self._window_bytes
+        return None if self._known is None else self._known.total
 
     def resume(self) -> None:
         """Record that the last request failed, so that the next request resumes."""
@@ -212,15 +212,19 @@ class FileRequests:
     def urlopen(self, request: Request) -> Response:
         self.close()
         self._count_standstills()
-        asked, overlap = _first_of(request.headers.get("Range")), b""
+        asked, overlap = first_of(request.headers.get("Range")), b""
         if asked and self._resuming:
             overlap = self._file.tail
-            request.headers["Range"] = _moved(request.headers["Range"], asked - len(overlap))
-        response = self._response = _prompt(self._requests.stream(request))
+            request.headers["Range"] = moved(request.headers["Range"], asked - len(overlap))
+        response = self._response = prompt(self._requests.stream(request))
         part = self._check(request, response, (asked or 0) - len(overlap))
+        end = end_with(response, part, last_of(request.headers.get("Range")))
+        if self._window and part.is_range and end is not None:
+            self._window_first = asked if self._window_first is None else self._window_first
+            self._window_bytes = end - (self._window_first or 0)
         if overlap and part.is_range:
             self._compare(response, overlap)
-            _hide(response, len(overlap))
+            hide(response, len(overlap))
         self._resuming = False
         return response
 
@@ -240,7 +244,7 @@ class FileRequests:
 
     def _check(self, request: Request, response: Response, asked: int) -> Part:
         try:
-            part = _part_of(response)
+            part = part_in(response)
             if part.is_range and part.first != asked:
                 raise Unusable("The media server sent a different range than requested.")
             if not part.is_range:
@@ -251,7 +255,7 @@ class FileRequests:
         return part
 
     def _check_whole(self, request: Request, total: int | None) -> None:
-        if self._window and not _is_just_the_window(request, total):
+        if self._window and not is_just_the_window(request, total):
             raise UpstreamFailed("The media is a byte range of a file, and its server ignores Range requests.")
         self._limit_impersonated(request, total)
 
@@ -263,55 +267,3 @@ class FileRequests:
     def _limit_impersonated(self, request: Request, total: int | None) -> None:
         if self._requests.impersonates(request) and (total is None or total > IMPERSONATED_WHOLE_BYTES):
             raise UpstreamFailed("The media needs impersonation, and its server ignores Range requests.")
-
-
-def _prompt(response: Response) -> Response:
-    """Make `read` return the bytes that have arrived so far, as `read1` does. Otherwise `read` waits for a whole block,
-    which delays the bytes of a slow connection. If a connection breaks, the bytes of the unfinished block are also
-    lost, so that a download from a server that cuts its connections early would never make progress.
-    """
-    fp = response.fp
-    if hasattr(response, "_real_read") and hasattr(fp, "read1"):
-        response._real_read = lambda amt=None: fp.read1(amt, decode_content=True)
-    return response
-
-
-def _first_of(value: str | None) -> int | None:
-    found = re.match(r"bytes=(\d+)-", value or "")
-    return int(found[1]) if found else None
-
-
-def _moved(value: str, first: int) -> str:
-    return f"bytes={first}-{value.partition('-')[2]}"
-
-
-def _hide(response: Response, count: int) -> None:
-    """Change the headers of a partial response as if it began after the `count` bytes that have been read."""
-    given = ContentRange.parse(response.headers.get("Content-Range"))
-    assert given is not None
-    response.headers.replace_header("Content-Range", str(replace(given, first=given.first + count)))
-    length = parse_length(response.headers.get("Content-Length"))
-    if length is not None:
-        response.headers.replace_header("Content-Length", str(length - count))
-
-
-def _part_of(response: Response) -> Part:
-    """Return the part of the file that a response carries. A range may leave the total out: a file that is a range of
-    another cannot be requested without Range. Raises `Unusable` if the head contradicts itself."""
-    status, fields = response.status, Headers(response.headers.items())
-    if codings_of(fields.all("content-encoding")):  # then the length is that of the encoded bytes
-        fields = Headers(field for field in fields if field[0] != "content-length")
-    content_range, length = fields.get("content-range"), fields.get("content-length")
-    if status == 206 and is_endless(content_range, length):
-        return Part(0, None, None, is_range=False)
-    given = ContentRange.parse(content_range)
-    if status == 206 and given is not None and given.total is None:
-        return Part(given.first, given.last + 1, None, is_range=True)
-    return part_of(200 if status == 203 else status, fields)
-
-
-def _is_just_the_window(request: Request, total: int | None) -> bool:
-    """Return whether the requested range is the whole file (`bytes=0-99` of 100 bytes), so that the server was allowed
-    to ignore Range."""
-    found = re.fullmatch(r"bytes=0-(\d+)", request.headers.get("Range") or "")
-    return bool(found) and total == int(found[1]) + 1 if found else False

@@ -60,8 +60,8 @@ def _checked(url: str) -> str:
 
 def ranged(url: str, text: str | None, *, initial: bool = False, seconds: float | None = None) -> Fragment:
     """Return the segment at `url`, limited to the byte range `text` (`first-last`, RFC 9110 §14.1.2) if `text` is not
-    None. Raises `Unreadable` if `text` is invalid."""
-    if text is None or _FROM_START.fullmatch(text):
+    missing or blank. Raises `Unreadable` if `text` is invalid."""
+    if text is None or not text.strip() or _FROM_START.fullmatch(text):
         return Fragment(url=url, duration=seconds, initial=initial)
     found = _RANGE.fullmatch(text)
     if found is None or int(found[1]) > int(found[2]):
@@ -97,7 +97,10 @@ def pattern(template: str, base: str, representation: Element) -> Pattern:
             text += _constant(found, representation).replace("%", "%%")
     text += template[at:].replace("%", "%%")
     made = Pattern(_joined(base.replace("%", "%%"), text.strip()), tuple(names))
-    _checked(made.fill(0, 0))
+    try:
+        _checked(made.fill(0, 0))
+    except TypeError as error:  # a dot segment (`..`) has removed a path segment with a number
+        raise Unreadable("The DASH manifest contains an invalid URL.") from error
     return made
 
 

@@ -25,7 +25,12 @@ from serverpy.ytdlp.mpd.windows import is_live
 
 REFUSAL = "_serverpy_refusal"
 """The name of the field with the reason why a format cannot be streamed."""
+ALTERNATE_PREFERENCE = -2
+"""Value of yt-dlp's `source_preference` for audio that is not the main audio, such as a commentary or an audio
+description. yt-dlp itself sets it for the alternate audio of HLS."""
 _PERIOD = "_serverpy_period"
+_LAST = -100
+"""Value of yt-dlp's field `preference` of formats that are never the default, because all others come before them."""
 _PROTOCOL = "http_dash_segments"
 
 Parse = Callable[..., Any]
@@ -80,18 +85,29 @@ def install() -> None:
         return merged(found)
 
     extractor._parse_mpd_periods, extractor._merge_mpd_periods = parse_periods, merge_periods
+    extractor._guess_encoding_from_content = staticmethod(_with_utf_16_be(extractor._guess_encoding_from_content))
     for module in (compat, common, generic):
-        module.compat_etree_fromstring = _without_entities(module.compat_etree_fromstring)
+        module.compat_etree_fromstring = _tolerant_without_entities(module.compat_etree_fromstring)
 
 
-def _without_entities(parse: Parse) -> Parse:
-    """Return a parser like `parse` that refuses documents with entity declarations, because entities may expand to a
-    hundred times their size."""
+def _with_utf_16_be(guess: Callable[[str, bytes], str]) -> Callable[[str, bytes], str]:
+    """Return a function like `guess` that also knows the byte order mark of UTF-16 in big-endian order, which XML
+    parsers have to accept (XML §4.3.3). yt-dlp's function knows only that of the little-endian order."""
+
+    def guessed(content_type: str, content: bytes) -> str:
+        return "utf-16" if content.startswith(b"\xfe\xff") else guess(content_type, content)
+
+    return guessed
+
+
+def _tolerant_without_entities(parse: Parse) -> Parse:
+    """Return a parser like `parse` that accepts white space and NUL bytes around a document, and refuses documents with
+    entity declarations, because entities may expand to a hundred times their size."""
 
     def parsed(text: str | bytes) -> Any:
         if (b"<!ENTITY" if isinstance(text, bytes) else "<!ENTITY") in text:  # type: ignore[operator]
             raise ParseError("XML entities are not supported")
-        return parse(text)
+        return parse(text.strip(b" \t\r\n\0" if isinstance(text, bytes) else " \t\r\n\0"))  # type: ignore[arg-type]
 
     return parsed
 
@@ -122,6 +138,8 @@ def _entry(mpd: Element, period: Period, mpd_url: str | None, parse: Parse) -> d
         parsed = parse(_copy(mpd, representation))
         for fmt in parsed["formats"]:
             formats[id(representation)] = fmt
+            if representation.role and fmt.get("vcodec") == "none":
+                fmt["source_preference"] = ALTERNATE_PREFERENCE
         for language, files in parsed["subtitles"].items():
             for file in files:
                 _describe(file, representation, representation.part and Listing((representation.part,)), mpd_url)
@@ -168,6 +186,8 @@ def _format(fmt: dict[str, Any], joined: Joined, mpd_url: str | None, *, several
         fmt["filesize"] = None  # yt-dlp's value is the size in only one period
     if joined.has_drm:
         fmt["has_drm"] = True
+    if joined.seed.is_special:
+        fmt["preference"] = _LAST
     _describe(fmt, joined.seed, joined.listing, mpd_url)
     if joined.refusal is not None:
         fmt[REFUSAL] = joined.refusal

@@ -135,6 +135,7 @@ def _distance(seed: Representation, other: Representation) -> tuple[float, ...]:
     same_asset = seed.asset == other.asset
     return (
         _language_distance(seed, other),
+        seed.is_special != other.is_special,
         other.has_drm != seed.has_drm and other.has_drm,
         other.refusal is not None,
         seed.channels != other.channels,
@@ -149,7 +150,7 @@ def _without_repeated_files(parts: tuple[Part, ...], periods: Sequence[Period]) 
     """Return the parts to stream, and the reason why they cannot be streamed, or None if they can. If all periods play
     one file in order, return that file only once, because only its index (`sidx`) delimits the parts. Several periods
     may play the same part of a file, but not different parts of one file."""
-    files = [next(iter(part)).url if part.is_file else None for part in parts]
+    files = [part.file for part in parts]
     if len(set(files)) == 1 and files[0] is not None and _is_continuous(parts, periods):
         return parts[:1], None
     played: dict[str, tuple[float, float]] = {}

@@ -16,7 +16,11 @@ _IMAGES = ("image/avif", "image/jpeg")
 """MIME types of the images from which yt-dlp makes storyboards."""
 _TEXT_CONTAINERS = frozenset({"ttml+xml", "ttaf+xml", "vtt", "x-subrip", "json", "xml"})
 _UNDEFINED = frozenset({"", "und", "mul", "zxx", "mis"})
+_CODECS = re.compile(r"""\bcodecs\s*=\s*["']?([^"';]+)""", re.IGNORECASE)
 _TRICK_MODE = "http://dashif.org/guidelines/trickmode"
+_UNDERSTOOD = re.compile(r"urn:mpeg:mpegB:cicp:.*|http://dashif\.org/(guidelines/)?thumbnail_tile", re.IGNORECASE)
+"""Pattern of the schemes of essential properties with which a representation can be played without regard to the
+property: colours, which the bytes state themselves, and tiles of thumbnails, of which yt-dlp makes storyboards."""
 _BY_EXTENSION = {"webm": "webm", "weba": "webm", "ts": "mp2t"}
 _FAMILIES = {
     **dict.fromkeys(("avc1", "avc2", "avc3", "avc4", "h264"), "avc"),
@@ -65,6 +69,17 @@ def typed(attributes: Mapping[str, str], levels: Sequence[Element]) -> Typed | N
         container = _container(attributes.get("codecs", ""), levels)
         mime_type = f"{'application' if kind == 'text' else kind}/{container}"
     return Typed(kind, container, mime_type)
+
+
+def with_parameters(attributes: dict[str, str]) -> dict[str, str]:
+    """Return `attributes` with the parameters of `mimeType` removed, and with the parameter `codecs` (RFC 6381) as the
+    attribute `codecs` if there is none."""
+    mime_type, _, parameters = attributes.get("mimeType", "").partition(";")
+    if not parameters:
+        return attributes
+    found = _CODECS.search(parameters)
+    codecs = {"codecs": found[1]} if found and not attributes.get("codecs") else {}
+    return {**attributes, **codecs, "mimeType": mime_type}
 
 
 def _component(levels: Sequence[Element]) -> str:
@@ -129,6 +144,13 @@ def role(group: Element) -> str:
     if any(each.get("schemeIdUri") == _TRICK_MODE for each in children(group, "EssentialProperty")):
         found.add("trick mode")
     return " ".join(sorted(found))
+
+
+def is_special(levels: Sequence[Element]) -> bool:
+    """Return whether the representation has an essential property that tells players not to play it as the film: trick
+    mode, a tile of a larger picture, or a scheme that is not understood (ISO/IEC 23009-1 §5.8.4.8)."""
+    properties = (each for level in levels for each in children(level, "EssentialProperty"))
+    return any(not _UNDERSTOOD.fullmatch(each.get("schemeIdUri", "").strip()) for each in properties)
 
 
 def channels(levels: Sequence[Element]) -> str:

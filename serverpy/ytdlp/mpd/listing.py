@@ -20,7 +20,7 @@ from serverpy.ytdlp.mpd.reading import (
     is_remote,
     segment_description,
 )
-from serverpy.ytdlp.mpd.timelines import MAX_SEGMENTS, Clock, Run, Timelines, by_duration
+from serverpy.ytdlp.mpd.timelines import MAX_SEGMENTS, Clock, Run, Timelines, by_duration, goes_back
 from serverpy.ytdlp.mpd.windows import Window
 
 NOTHING = "The DASH manifest lists no segments."
@@ -52,8 +52,8 @@ Body = Templated | tuple[Fragment, ...]
 @dataclass(frozen=True, slots=True)
 class Part:
     """The segments of a representation in one period, after the initialization segment if there is one. `is_file` means
-    that the representation is one file, which also contains the initialization segment and an index (`SegmentBase`);
-    `begin_seconds` is the time in that file at which the period begins."""
+    that the representation is one file, which usually also contains the initialization segment, and an index
+    (`SegmentBase`); `begin_seconds` is the time in that file at which the period begins."""
 
     initial: Fragment | None
     body: Body
@@ -62,6 +62,11 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.body) + (self.initial is not None)
+
+    @property
+    def file(self) -> str | None:
+        """The URL of the file, or None if the representation is not one file."""
+        return next(iter(self.body)).url if self.is_file else None
 
     @property
     def held_bytes(self) -> int:
@@ -91,7 +96,7 @@ class Listing:
     def file(self) -> str | None:
         """The URL of the one file that has all segments. None if there is no such file."""
         (first, *others) = self.parts
-        return next(iter(first)).url if first.is_file and not others else None
+        return first.file if first.initial is None and not others else None
 
 
 def part_of(levels: Sequence[Element], base: str, window: Window, timelines: Timelines) -> Part:
@@ -106,7 +111,10 @@ def part_of(levels: Sequence[Element], base: str, window: Window, timelines: Tim
     clock = Clock.of(described, window)
     if described.kind == "SegmentBase":
         url = addresses.absolute(base, "")
-        return Part(None, (Fragment(url=url),), is_file=True, begin_seconds=float(clock.begin / clock.timescale))
+        initial = _initial(described, base, levels[0])
+        if initial is not None and initial.url == url:
+            initial = None  # a part of the file itself
+        return Part(initial, (Fragment(url=url),), is_file=True, begin_seconds=float(clock.begin / clock.timescale))
     if described.kind == "SegmentList":
         body: Body = _listed(described, base, clock, timelines)
     else:
@@ -170,6 +178,8 @@ def _templated(
     if timeline is None and described.get("duration") is None:
         # Without a timeline and a duration, there is exactly one segment (ISO/IEC 23009-1 §5.3.9.2.1).
         runs = (Run(0, clock.begin, (clock.window.seconds or 0) * clock.timescale, 1),)
+    if "Time" in made.names and goes_back(runs):
+        raise Unreadable("The DASH manifest lists segments twice or out of order.")
     if sum(run.count for run in runs) > 1 and not made.names:
         raise Unreadable("The DASH manifest has the same URL for all segments.")
     return Templated(made, start, clock.timescale, runs)

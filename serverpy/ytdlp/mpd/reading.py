@@ -17,7 +17,8 @@ TO_ZERO = re.compile(r"urn:mpeg:dash:resolve-to-zero:\d{4}")
 
 _DECIMAL = r"(\d{1,18}(?:\.\d{0,40})?|\.\d{1,40})"
 _NUMBER = re.compile(_DECIMAL, re.ASCII)
-_INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_INTEGER = re.compile(r"([+-]?\d{1,20})(?:\.0{0,40})?", re.ASCII)
+"""Pattern of an integer of at most 64 bits (xs:unsignedLong), which some packagers write with a fraction of zero."""
 _DURATION = re.compile(
     rf"P(?:{_DECIMAL}Y)?(?:{_DECIMAL}M)?(?:{_DECIMAL}D)?(?:T(?:{_DECIMAL}H)?(?:{_DECIMAL}M)?(?:{_DECIMAL}S)?)?",
     re.ASCII,
@@ -63,13 +64,14 @@ def duration(element: Element, name: str) -> Fraction | None:
 
 
 def integer(value: str | None, default: int) -> int:
-    """Return `value` as an integer of at most 18 digits. Returns `default` if `value` is missing or blank. Raises
-    `Unreadable` if `value` is not an integer or has more than 18 digits."""
+    """Return `value` as an integer of at most 20 digits. Returns `default` if `value` is missing or blank. Raises
+    `Unreadable` if `value` is not an integer or has more than 20 digits."""
     if value is None or not value.strip():
         return default
-    if not _INTEGER.fullmatch(value.strip()):
+    found = _INTEGER.fullmatch(value.strip())
+    if found is None:
         raise Unreadable("The DASH manifest contains an invalid number.")
-    return int(value)
+    return int(found[1])
 
 
 def decimal(value: str | None) -> Fraction | None:
@@ -85,7 +87,7 @@ def decimal(value: str | None) -> Fraction | None:
 def is_remote(element: Element) -> bool:
     """Return whether the element refers to another document for its content (xlink). This server never fetches such a
     document."""
-    return element.get(HREF) is not None
+    return bool(element.get(HREF, "").strip())
 
 
 def is_nothing(element: Element) -> bool:

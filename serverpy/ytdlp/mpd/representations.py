@@ -45,6 +45,8 @@ class Representation:
     channels: str = ""
     bandwidth: int = 0
     has_drm: bool = False
+    is_special: bool = False
+    """Whether players do not choose the representation by themselves (an essential property)."""
     part: Part | None = None
     refusal: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -67,7 +69,7 @@ def read(mpd: Element, document: str, now: float) -> tuple[Period, ...]:
     """Return the periods of the manifest `mpd` that have representations. `document` is the URL from which the manifest
     was fetched, and `now` is the time in seconds since the epoch. Raises `TooLarge` if there are too many
     representations."""
-    listed = [each for each in children(mpd, "Period") if not is_nothing(each)]
+    listed = [each for each in children(mpd, "Period") if not (is_nothing(each) or _is_empty(each))]
     _check_count(listed)
     around, timelines, found = without(mpd, "Period"), Timelines(), []
     reason = LIVE if is_live(mpd, now) else REMOTE if any(map(is_remote, listed)) else None
@@ -79,6 +81,13 @@ def read(mpd: Element, document: str, now: float) -> tuple[Period, ...]:
             id_ = period.get("id", f"period-{index}")
             found.append(Period(id_, index, float(window.seconds or 0), representations))
     return tuple(found)
+
+
+def _is_empty(period: Element) -> bool:
+    """Return whether the period has neither content nor times. Such a placeholder would leave the duration of the
+    period before it, or the start of the period after it, unknown."""
+    has_times = period.get("start") is not None or period.get("duration") is not None
+    return not has_times and not children(period, "AdaptationSet") and not is_remote(period)
 
 
 def _check_count(periods: Sequence[Element]) -> None:
@@ -117,7 +126,7 @@ class _Reader:
         """Return the representation whose element is the first of `levels`. Returns None if no attribute shows whether
         it is video, audio or text."""
         element, group = levels[:2]
-        attributes = {**group.attrib, **element.attrib}
+        attributes = kinds.with_parameters({**group.attrib, **element.attrib})
         typed = kinds.typed(attributes, levels)
         if typed is None:
             return None
@@ -136,6 +145,7 @@ class _Reader:
             channels=kinds.channels(levels[:2]),
             bandwidth=kinds.whole(attributes.get("bandwidth")),
             has_drm=any(child(each, "ContentProtection") is not None for each in levels[:3]),
+            is_special=kinds.is_special(levels[:2]),
             part=part,
             refusal=refusal,
             attributes={**attributes, "mimeType": typed.mime_type},

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from math import ceil
 from xml.etree.ElementTree import Element
 
@@ -39,8 +40,8 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The timescale of a representation, and its period on the media's own timeline: from `begin` to before `end`.
-    `end` is None if unknown."""
+    """The timescale of a representation, and its period on the media's own timeline: from `begin` up to, but not
+    including, `end`. `end` is None if unknown."""
 
     timescale: int
     begin: int
@@ -112,6 +113,11 @@ def _runs(entries: Sequence[Element], clock: Clock) -> Iterator[Run]:
         time += count * length
 
 
+def goes_back(runs: Sequence[Run]) -> bool:
+    """Return whether a run begins at or before the start of the segment that precedes it."""
+    return any(after.time <= run.time + (run.count - 1) * run.length for run, after in pairwise(runs))
+
+
 def _repeated(time: int, length: int, after: Element | None, clock: Clock) -> int:
     """Return the number of segments for a negative `S@r`: the segments up to the next S element, or up to the end of
     the period."""
@@ -119,7 +125,7 @@ def _repeated(time: int, length: int, after: Element | None, clock: Clock) -> in
         count = clock.until(time, length)
     else:
         count = ceil_divided(integer(after.get("t"), 0) - time, length) if after.get("t") else None
-    if count is None:
+    if count is None or (after is not None and count <= 0):
         raise Unreadable("The DASH manifest does not state how many segments there are.")
     return max(0, count)
 

@@ -1,21 +1,27 @@
-"""One extraction: from the URL of a page to a `Media` and yt-dlp's own dictionary."""
+"""One extraction: from the URL of a page to a `Media` and yt-dlp's own dictionary; and the tracks in that dictionary as
+bytes for the download process."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import msgspec
 
-from serverpy.errors import MediaNotFound, TooLarge
-from serverpy.extraction.messages import MAX_MEDIA_BYTES, WorkerOptions
+from serverpy.errors import MediaNotFound, TooLarge, UnsupportedConversion
+from serverpy.extraction.messages import MAX_MEDIA_BYTES, Page, WorkerOptions
 from serverpy.extraction.values import Media, Track
 from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.faults import close_responses, translate
-from serverpy.ytdlp.page.info_dict import InfoDict, is_playlist
+from serverpy.ytdlp.page import crossing
+from serverpy.ytdlp.page.info_dict import InfoDict, address, is_playlist, text
 from serverpy.ytdlp.page.media import media_of
 from serverpy.ytdlp.page.raw_store import RawMedia
 from serverpy.ytdlp.session import instance
 from serverpy.ytdlp.session.cookies import copy_cookies
+from serverpy.ytdlp.session.extractors import GenericIE
+from serverpy.ytdlp.shared import shared
 
 _encoder = msgspec.json.Encoder()
 
@@ -23,15 +29,48 @@ _encoder = msgspec.json.Encoder()
 def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tuple[Media, RawMedia]:
     """Extract the page `url` in the calling thread. Raises Stopped (a BaseException) if `ticket` is set. Translates
     every `Exception`, except MemoryError, to a ServerPYError."""
+    with _translated(ticket), shared().places.held(ticket), instance.open(options, cancelled=ticket) as ydl:
+        info = _info(ydl, url)
+        _cut(info)
+        media = within_bounds(media_of(info, raw_id, ydl.cookiejar, ydl.impersonation_name))
+        _check_found(media, ydl)
+        return media, RawMedia(info, copy_cookies(ydl.cookiejar))
+
+
+def extract_again(page: Page, options: WorkerOptions, ticket: Ticket) -> RawMedia:
+    """Extract a page in the download process, because what the extraction process has found there cannot cross. Raises
+    as `extract` does."""
+    with _translated(ticket), instance.open(options, cancelled=ticket) as ydl:
+        info = _info(ydl, page.url, ie_key=page.extractor)
+        return RawMedia(info, copy_cookies(ydl.cookiejar))
+
+
+def raw_bytes(raw: RawMedia, track_id: str) -> bytes | Page:
+    """Return a track of `raw` as bytes, or the page that the download process must extract itself. Raises
+    FormatNotFound if there is no such track, TooLarge if it has too many bytes, and UnsupportedConversion if only the
+    generic extractor could extract the page: the download process must not parse pages of unknown sites, because such
+    a page could hold up the downloads of others."""
     try:
-        with instance.open(options, cancelled=ticket) as ydl:
-            info = ydl.extract_info(url, download=False)
-            if not isinstance(info, dict):
-                raise MediaNotFound("No media was found on this page.")
-            _cut(info)
-            media = within_bounds(media_of(info, raw_id, ydl.cookiejar, ydl.impersonation_name))
-            _check_found(media, ydl)
-            return media, RawMedia(info, copy_cookies(ydl.cookiejar), options)
+        return crossing.dump(raw.track(track_id))
+    except crossing.CannotCross as error:
+        url, extractor = address(raw.info.get("webpage_url")), text(raw.info.get("extractor_key"), 200)
+        if not url or not extractor or extractor == GenericIE.ie_key():
+            raise UnsupportedConversion("This media cannot be downloaded by yt-dlp here.") from error
+        return Page(url=url, extractor=extractor)
+
+
+def _info(ydl: instance.Instance, url: str, **how: str) -> InfoDict:
+    info = ydl.extract_info(url, download=False, **how)
+    if not isinstance(info, dict):
+        raise MediaNotFound("No media was found on this page.")
+    return info
+
+
+@contextmanager
+def _translated(ticket: Ticket) -> Iterator[None]:
+    """Translate every `Exception` that the block raises, except MemoryError, to a ServerPYError."""
+    try:
+        yield
     except MemoryError:
         raise  # the caller sends an error reply after the memory has been freed
     except Exception as error:  # yt-dlp and its extractors may raise any exception, not only their own

@@ -1,4 +1,4 @@
-"""The raw dictionaries of the latest extractions, which the worker process keeps for downloads by yt-dlp itself."""
+"""The raw dictionaries of the latest extractions, which the extraction process keeps for downloads by yt-dlp itself."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from http.cookiejar import CookieJar
 from typing import Any
 
 from serverpy.errors import FormatNotFound, ItemNotFound
-from serverpy.extraction.messages import WorkerOptions
 from serverpy.ytdlp.mpd.formats import REFUSAL, Fragments
+from serverpy.ytdlp.page.crossing import RawTrack
 from serverpy.ytdlp.page.info_dict import InfoDict, formats_of, is_complete
 
 _OF_FORMATS = frozenset({"formats", "requested_formats", "fragments", REFUSAL})
@@ -27,7 +27,6 @@ class RawMedia:
 
     info: InfoDict = field(repr=False)
     cookies: CookieJar = field(repr=False)
-    options: WorkerOptions = field(repr=False)
 
     def item(self, number: int) -> RawMedia:
         """Return the item `number` (1-based) of a playlist or post. Raises ItemNotFound if there is no such item, or if
@@ -37,6 +36,11 @@ class RawMedia:
         if not isinstance(found, dict) or not is_complete(found):
             raise ItemNotFound(f"The page has no item {number}.")
         return replace(self, info=found)
+
+    def track(self, track_id: str) -> RawTrack:
+        """Return the format `track_id` for yt-dlp's downloaders. Raises FormatNotFound if the page has no such
+        format."""
+        return RawTrack(self.format(track_id), self.cookies)
 
     def format(self, track_id: str) -> InfoDict:
         """Return a new dictionary for yt-dlp's downloaders: the fields of the page, overridden by the fields of the

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from re import _parser  # type: ignore[attr-defined]  # typeshed lacks `re._parser`; `_of_part` refuses unknown parts of a pattern
+from importlib import import_module
 from typing import Any
+
+_parser: Any = import_module("re._parser")  # not in typeshed; `_of_part` refuses unknown parts of a pattern
 
 MAX_CHARACTERS = 64
 """Maximum length of a pattern in characters."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from serverpy.extraction.values import Subtitle
@@ -11,9 +12,15 @@ from serverpy.ytdlp.page.info_dict import InfoDict, address, extension, text
 
 _AUTOMATIC_EXTENSIONS = frozenset({"vtt", "srt", "ttml"})
 _MAX_INLINE = 256 * 1024
+MAX_SUBTITLES = 5000
+"""Maximum number of subtitle files of a page. YouTube lists up to 200 languages in three formats."""
 
 
 def subtitles_of(info: InfoDict) -> Iterator[Subtitle]:
+    return islice(_all_subtitles(info), MAX_SUBTITLES)
+
+
+def _all_subtitles(info: InfoDict) -> Iterator[Subtitle]:
     for field, automatic in (("subtitles", False), ("automatic_captions", True)):
         languages = info.get(field)
         for language, files in languages.items() if isinstance(languages, dict) else ():

@@ -20,11 +20,20 @@ _OWN_PROTOCOLS = frozenset({"http", "https", "m3u8", "m3u8_native", "http_dash_s
 _MAX_LISTED = 200_000
 """Maximum number of segments of a page that are sent to the server as values. The limit on the size of a message
 usually allows even fewer. Segments of the best formats have precedence."""
+MAX_FORMATS = 2000
+"""Maximum number of formats of a page. The best formats have precedence."""
+MAX_TRACK_URL = 8192
+"""Maximum length of a URL that this server itself requests, in characters. A stream holds the track that it reads, and
+the media server's page chooses how long its fields are, so longer ones are left to yt-dlp."""
+MAX_HEADERS_LENGTH = 8192
+"""Maximum length of all headers of a track together, in characters, for the same reason."""
+MAX_BODY_LENGTH = 16 * 1024
+"""Maximum length of the body of a request for media, in bytes, for the same reason."""
 _ONLY_YTDLP = ("_bunnycdn_ping_data", "_cookie_refresh_params", "_download_params", "ws")
 
 
 def tracks_of(info: InfoDict, impersonation: Impersonation) -> Iterator[Track]:
-    formats = [fmt for fmt in formats_of(info) if isinstance(fmt, dict)]
+    formats = [fmt for fmt in formats_of(info) if isinstance(fmt, dict)][-MAX_FORMATS:]
     unlisted = _unlisted(formats)
     for fmt in formats:
         if isinstance(fmt.get("url"), str) and (url := address(fmt["url"])):
@@ -51,6 +60,11 @@ def _track(fmt: InfoDict, url: str, info: InfoDict, impersonation: Impersonation
     options = options if isinstance(options, Mapping) else {}
     size = integer(fmt.get("filesize"))
     impersonated = impersonation(fmt.get("impersonate"))
+    headers = _headers(fmt, browser=impersonated is None)
+    body = _body(fmt.get("request_data"))
+    is_small = (
+        len(url) <= MAX_TRACK_URL and len(body or "") <= MAX_BODY_LENGTH and _length(headers) <= MAX_HEADERS_LENGTH
+    )
     return Track(
         id=text(fmt.get("format_id"), 200) or "0",
         url=url,
@@ -71,8 +85,8 @@ def _track(fmt: InfoDict, url: str, info: InfoDict, impersonation: Impersonation
         is_live=bool(info.get("is_live")),
         is_from_start=bool(fmt.get("is_from_start")),
         available_at=number(fmt.get("available_at")),
-        headers=_headers(fmt, browser=impersonated is None),
-        request_data=_body(fmt.get("request_data")),
+        headers=headers if is_small else {},
+        request_data=body if is_small else None,
         impersonate=impersonated,
         http_chunk_size=integer(options.get("http_chunk_size")) or None,
         manifest_url=address(fmt.get("manifest_url")),
@@ -86,7 +100,7 @@ def _track(fmt: InfoDict, url: str, info: InfoDict, impersonation: Impersonation
         aes=_aes(fmt.get("hls_aes")),
         discontinuity=integer(fmt.get("format_index")),
         no_resume=bool(fmt.get("no_resume")),
-        needs_ytdlp=_needs_ytdlp(fmt, info, protocol, options),
+        needs_ytdlp=not is_small or _needs_ytdlp(fmt, info, protocol, options),
     )
 
 
@@ -113,6 +127,10 @@ def _headers(fmt: InfoDict, *, browser: bool) -> dict[str, str]:
         for name, value in pairs
         if name and value is not None and name.lower() != "cookie" and (browser or std_headers.get(name) != value)
     }
+
+
+def _length(headers: Mapping[str, str]) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in headers.items())
 
 
 def _body(value: Any) -> str | None:

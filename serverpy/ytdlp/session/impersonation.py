@@ -5,10 +5,13 @@ loads curl_cffi later, once per process.
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 from typing import Any
 
+MAX_BODY_BYTES = 32 * 1024 * 1024
+"""Maximum size in bytes of a response, because curl_cffi reads as fast as the server sends, even if nobody reads."""
 _NAME = "curl_cffi"
 _lock = threading.Lock()
 
@@ -32,4 +35,20 @@ def handler() -> Any | None:
             from yt_dlp.networking._curlcffi import CurlCFFIRH
         except ImportError:
             return None
-        return CurlCFFIRH
+        return _bounded(CurlCFFIRH)
+
+
+@functools.cache
+def _bounded(handler: Any) -> Any:
+    """Return a subclass of `handler` whose responses end with an error after MAX_BODY_BYTES."""
+
+    class CurlCFFIRH(handler):  # type: ignore[misc]  # yt-dlp is untyped, and derives the handler's key from this name
+        def _get_instance(self, **kwargs: Any) -> Any:
+            from curl_cffi import CurlOpt
+
+            session = super()._get_instance(**kwargs)
+            # curl_cffi resets the options after each request, and yt-dlp calls this method before each request
+            session.curl.setopt(CurlOpt.MAXFILESIZE_LARGE, MAX_BODY_BYTES)
+            return session
+
+    return CurlCFFIRH

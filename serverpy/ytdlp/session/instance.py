@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,6 +32,7 @@ from yt_dlp.utils import DownloadError
 
 from serverpy.errors import TooLarge
 from serverpy.extraction.messages import WorkerOptions
+from serverpy.extraction.sites import Sites
 from serverpy.extras import IMPERSONATE
 from serverpy.options import Identity
 from serverpy.ytdlp.children import Ticket
@@ -58,9 +59,12 @@ FORMAT = "bestvideo*+bestaudio/best/all"
 
 
 class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
-    """A YoutubeDL for one thread. Setting `ticket` stops it at the next request, or while it reads a response."""
+    """A YoutubeDL for one thread. Setting `ticket` stops it at the next request, or while it reads a response. With
+    `extracts` false, it knows no extractors, which saves a process that only downloads their memory."""
 
-    def __init__(self, params: dict[str, Any], proxy: str, ticket: Ticket, cookies: YoutubeDLCookieJar) -> None:
+    def __init__(
+        self, params: dict[str, Any], proxy: str, ticket: Ticket, cookies: YoutubeDLCookieJar, *, extracts: bool
+    ) -> None:
         self.ticket = ticket
         self.failures = 0
         self.first_failure: BaseException | None = None
@@ -70,7 +74,13 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         super().__init__({**params, "logger": Log(), "proxy": proxy}, auto_init=False)
         self.cache = SectionCache(self)
         self.__dict__["_js_runtimes"] = shared().js_runtimes
-        sites = shared().options.sites
+        self._outside = shared().places.outside
+        self._classes: Mapping[str, Any] = {}
+        self._ies: dict[str, Any] = {}
+        if extracts:
+            self._add_extractors(shared().options.sites)
+
+    def _add_extractors(self, sites: Sites) -> None:
         extractors = permitted(sites)
         self.embeds = extractors.embeds
         self._classes = extractors.classes
@@ -139,7 +149,7 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         if request.extensions.get("impersonate") is not None:
             self._load_impersonation()
         try:
-            response = super().urlopen(request)
+            response = self._outside(super().urlopen, request)
         except HTTPError as error:
             self.ticket.check()
             self._watched(error.response)
@@ -158,7 +168,7 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
 
         def read_part(amt: int) -> bytes:
             nonlocal is_first
-            part = read(amt)
+            part = self._outside(read, amt)
             part, is_first = (begin_with_header(part) if is_first else part), False
             return part
 
@@ -210,11 +220,13 @@ def open(
     options: WorkerOptions,
     cookies: http.cookiejar.CookieJar | None = None,
     cancelled: threading.Event | None = None,
+    *,
+    extracts: bool = True,
 ) -> Iterator[Instance]:
     """Open a session: an instance with its own parameters, proxy and cookie jar, until the end of the context. The jar
     is a copy of `cookies`, or of COOKIES_FILE (which is never written) if `cookies` is None. If `cancelled` is a
-    `Ticket`, setting it also cuts the session's connections; a plain event is only checked between operations. Raises
-    `Stopped` (a BaseException) once `cancelled` is set."""
+    `Ticket`, setting it also cuts the session's connections; a plain event is only checked between operations.
+    `extracts` is whether the session extracts pages. Raises `Stopped` (a BaseException) once `cancelled` is set."""
     ticket = Ticket.of(cancelled)
     jar = copy_cookies(cookies_of_file(options.identity.cookies_file), cookies)
     gate = shared().gate
@@ -223,7 +235,7 @@ def open(
         ticket.hook(proxy.cut),
         ticket.hook(functools.partial(gate.kill, ticket)),
         gate.on_behalf_of(ticket),
-        Instance(_params(options), proxy.url, ticket, jar) as ydl,
+        Instance(_params(options), proxy.url, ticket, jar, extracts=extracts) as ydl,
     ):
         yield ydl
 

@@ -40,7 +40,7 @@ FILLED = {
 
 
 @pytest.mark.parametrize("name", FILLED)
-def test_durations_are_filled_in_where_none_is_stated_and_nothing_moves(name: str) -> None:
+def test_missing_durations_are_filled_in_without_changing_the_offset_of_any_box(name: str) -> None:
     section, expected = FILLED[name]
     filled = with_duration(bytes(section), SECONDS, may_grow=False)
     assert stated(filled.removesuffix(section.after)) == expected

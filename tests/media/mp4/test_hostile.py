@@ -194,7 +194,7 @@ def test_an_mp4_with_randomly_changed_bytes_is_laid_out_or_refused(
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(["sidx", "based", "fragments"]), st.lists(MUTATION, min_size=1, max_size=8))
-def test_a_fragmented_mp4_with_randomly_changed_index_boxes_is_laid_out_or_refused(
+def test_a_fragmented_mp4_with_randomly_changed_index_boxes_is_merged_or_refused(
     name: str, changes: list[tuple[int, int]]
 ) -> None:
     media = ensure_media()

@@ -78,7 +78,7 @@ def test_the_egress_accepts_a_response_of_the_upstream_proxy_that_arrives_byte_b
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 407 No\r\n\r\n", b"nonsense\r\n\r\n", b"X" * 20_000])
-def test_an_upstream_proxy_that_does_not_open_the_tunnel_is_answered_with_502(
+def test_a_client_gets_502_if_the_upstream_proxy_does_not_open_the_tunnel(
     loop_factory: LoopFactory, said: bytes
 ) -> None:
     with (

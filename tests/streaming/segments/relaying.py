@@ -35,7 +35,7 @@ class Page:
     duration: float | None = None
     visits: int = 0
 
-    async def extract(self, url: str) -> Media:
+    async def extract(self, url: str, client: str = "") -> Media:
         self.visits += 1
         return Media(
             raw_id=str(self.visits),

@@ -79,7 +79,7 @@ def dash(shelf: Shelf, *seconds: float | None) -> Track:
     return hls(shelf, protocol=DASH_PROTOCOL, fragments=fragments)
 
 
-def test_dash_states_the_sum_of_its_segments(shelf: Shelf) -> None:
+def test_the_duration_of_a_dash_stream_is_the_sum_of_its_segment_durations(shelf: Shelf) -> None:
     head, data = stream(shelf, dash(shelf, 4.0, 4.0, 1.5))
     assert (head.duration, data) == (LASTS, filled(LASTS) + SENT)
 

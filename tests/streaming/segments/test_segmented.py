@@ -651,7 +651,7 @@ def test_a_vod_playlist_without_end_tag_is_complete_if_its_response_has_a_conten
     assert stream(shelf, hls(shelf))[1] == FILE
 
 
-def test_a_playlist_with_end_tag_is_complete_even_if_its_response_has_no_content_length(shelf: Shelf) -> None:
+def test_a_playlist_with_an_end_tag_is_complete_even_if_its_response_has_no_content_length(shelf: Shelf) -> None:
     assert stream(shelf, unframed(shelf, f"{VOD}#EXT-X-ENDLIST"))[1] == FILE
 
 

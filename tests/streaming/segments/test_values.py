@@ -16,11 +16,12 @@ from serverpy.aes import Decryption
 from serverpy.errors import TooLarge, UpstreamFailed
 from serverpy.extraction.values import Fragment, Track
 from serverpy.streaming.segments.attributes import attributes
-from serverpy.streaming.segments.dash import line_of, segments_of
-from serverpy.streaming.segments.manifest import STRIDE, DashManifest
+from serverpy.streaming.segments.dash import Lines, line_of
+from serverpy.streaming.segments.manifest import DashManifest
 from serverpy.streaming.segments.master import MAX_VARIANTS, best_url
 from serverpy.streaming.segments.packed_lines import MAX_LINE_BYTES, MAX_TEXT_BYTES, PackedLines
 from serverpy.streaming.segments.segment import with_query
+from serverpy.streaming.segments.turns import LINE_LENGTH, TURN_LENGTH
 
 KEY, IV = b"k" * 16, b"i" * 16
 
@@ -135,11 +136,14 @@ def test_attributes_of_a_tag_are_separated_by_commas_outside_quotes() -> None:
     assert found == {"METHOD": "AES-128", "URI": "a,B=1,c", "IV": "0x1", "X": "", "Y": ""}
 
 
-def test_a_manifest_yields_none_after_each_stride_of_lines_so_that_its_reader_can_pause() -> None:
+@pytest.mark.parametrize("line", [b"  a.m4s", b"  %s.m4s" % (b"a" * 5000)])
+def test_a_manifest_yields_none_after_few_short_or_long_lines_so_that_its_reader_can_pause(line: bytes) -> None:
     packed = PackedLines()
-    write(packed, b"  a.m4s\n" * 10 * STRIDE, 32768)
+    write(packed, (line + b"\n") * 1000, 32768)
     found = list(DashManifest(packed, "https://media.example/", None, 1).segments())
-    assert found.count(None) == 10
+    turns = "".join("|" if each is None else "-" for each in found).split("|")
+    counted = len(line) + LINE_LENGTH
+    assert {len(turn) for turn in turns[:-1]} == {TURN_LENGTH // counted + 1}
 
 
 def test_dash_fragments_become_segments_whose_urls_contain_the_segment_query() -> None:
@@ -149,7 +153,7 @@ def test_dash_fragments_become_segments_whose_urls_contain_the_segment_query() -
         segment_query="t=5",
     )  # fmt: skip
     lines = b"".join(map(line_of, track.fragments)).decode().splitlines()
-    found = list(segments_of(lines, track.url, track.segment_query))
+    found = list(map(Lines(track.url, track.segment_query).feed, lines))
     assert [segment.url for segment in found] == ["https://m.example/init.mp4?t=5", "https://m.example/1.m4s?a=1&t=5"]
     assert [segment.duration for segment in found] == [None, 2.0]
 

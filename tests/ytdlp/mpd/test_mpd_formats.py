@@ -87,6 +87,35 @@ def test_the_size_of_a_file_in_one_of_two_periods_is_not_used_as_the_size_of_the
     assert (two["filesize"], len(two["fragments"])) == (None, 2)
 
 
+TRICK = '<EssentialProperty schemeIdUri="http://dashif.org/guidelines/trickmode" value="1"/>'
+TILE = '<EssentialProperty schemeIdUri="urn:mpeg:dash:srd:2014" value="0,0,0,1,1,2,2"/>'
+COLOUR = '<EssentialProperty schemeIdUri="urn:mpeg:mpegB:cicp:TransferCharacteristics" value="16"/>'
+
+
+@pytest.mark.parametrize(
+    ("in_set", "in_representation", "best"),
+    [(TRICK, "", "v"), (TILE, "", "v"), ("", TILE, "v"), ("", TRICK, "v"), (COLOUR, "", "x"), ("", COLOUR, "x")],
+)
+def test_a_format_with_an_essential_property_that_is_not_understood_is_never_the_best(
+    extractor: Any, in_set: str, in_representation: str, best: str
+) -> None:
+    special = video(in_representation + NUMBERED, id="x", bandwidth=9_000_000)
+    special = special.replace("<Representation", f"{in_set}<Representation", 1)
+    found, _ = formats(extractor, mpd(f"<Period>{video(NUMBERED)}{special}</Period>"))
+    info = {"formats": found}
+    extractor._downloader.sort_formats(info)
+    assert (len(found), info["formats"][-1]["format_id"]) == (2, best)
+
+
+def test_a_file_with_its_initialization_segment_in_another_file_is_streamed_as_segments(extractor: Any) -> None:
+    split = '<BaseURL>f.mp4</BaseURL><SegmentBase><Initialization sourceURL="i.mp4" range="0-9"/></SegmentBase>'
+    [only], _ = formats(extractor, mpd(f"<Period>{video(split)}</Period>"))
+    assert list(only["fragments"]) == [
+        {"url": f"{BASE}i.mp4", "byte_range": {"start": 0, "end": 10}},
+        {"url": f"{BASE}f.mp4"},
+    ]
+
+
 def test_a_dash_format_with_a_refusal_has_no_segments(extractor: Any) -> None:
     periods = f'<Period duration="PT2S">{video(NUMBERED)}</Period><Period duration="PT2S"/>'
     other = video(NUMBERED).replace("avc1.4d401e", "av01.0.04M.08")
@@ -146,6 +175,29 @@ async def test_a_worker_requests_a_dash_manifest_once_and_lists_its_segments(she
             await workers.extract(put(shelf, mpd(f'<Period duration="PT6S">{video(NUMBERED)}</Period>' * 2000)))
         ).tracks
         assert len(track.fragments) == 2000 * 4
+
+
+NO_DECLARATION = mpd(f"<Period>{video(NUMBERED)}</Period>").split("?>", 1)[1]
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"\xfe\xff" + f'<?xml version="1.0" encoding="UTF-16"?>{NO_DECLARATION}'.encode("utf-16-be"),
+        b"\xff\xfe" + f'<?xml version="1.0" encoding="UTF-16"?>{NO_DECLARATION}'.encode("utf-16-le"),
+        b"\xfe\xff" + NO_DECLARATION.encode("utf-16-be"),
+        b"\xef\xbb\xbf" + NO_DECLARATION.encode(),
+        f'\r\n  <?xml version="1.0"?>{NO_DECLARATION}\n'.encode(),
+        f'<?xml version="1.0"?>{NO_DECLARATION}'.encode() + bytes(3),
+    ],
+    ids=["utf-16-be", "utf-16-le", "utf-16-be without declaration", "utf-8 with mark", "blank line first", "NUL last"],
+)
+async def test_a_worker_reads_a_dash_manifest_in_any_encoding_of_xml(shelf: Shelf, document: bytes) -> None:
+    url = put(shelf, "")
+    shelf.files["/d/m.mpd"] = document
+    async with running() as workers:
+        (track,) = (await workers.extract(url)).tracks
+        assert len(track.fragments) == 4
 
 
 async def test_a_worker_continues_to_work_after_hostile_dash_manifests(shelf: Shelf) -> None:

@@ -120,6 +120,12 @@ def test_a_format_with_drm_in_any_of_its_periods_has_drm(protected: int) -> None
     assert only.has_drm
 
 
+def test_a_representation_for_trick_mode_does_not_continue_the_film() -> None:
+    tile = '<EssentialProperty schemeIdUri="urn:mpeg:dash:srd:2014" value="0,0,0,1,1,2,2"/>'
+    film = period(video("a")), period(video("t", inside=tile), video("b", 720))
+    assert joined(*film) == {"a": "a-1 b-1"}
+
+
 def test_a_representation_without_drm_is_preferred_to_one_with_drm() -> None:
     text = mpd(period(video("a")) + period(video("b", inside=PROTECTED), video("c")), "")
     (only,) = found(text)
@@ -161,6 +167,11 @@ def file(name: str, offset: int = 0) -> str:
     )
 
 
+def split(name: str, initial: str, offset: int = 0) -> str:
+    """Return a file whose initialization segment is another file."""
+    return file(name, offset).replace("/></Rep", f'><Initialization sourceURL="{initial}"/></SegmentBase></Rep')
+
+
 SHARED = {"v": "refused: This format cannot be streamed as a whole: periods of the DASH manifest share one file."}
 
 
@@ -174,6 +185,9 @@ SHARED = {"v": "refused: This format cannot be streamed as a whole: periods of t
         ([file("a.mp4"), file("ad.mp4"), file("a.mp4", 20)], SHARED),
         ([file("a.mp4"), file("a.mp4", 30)], SHARED),
         ([file("ad.mp4"), file("a.mp4"), file("ad.mp4")], {"v": "ad.mp4 a.mp4 ad.mp4"}),
+        ([split("a.mp4", "i.mp4"), split("a.mp4", "i.mp4", 20)], {"v": "!i.mp4 a.mp4"}),
+        ([split("a.mp4", "i.mp4"), split("b.mp4", "j.mp4")], {"v": "!i.mp4 a.mp4 !j.mp4 b.mp4"}),
+        ([split("a.mp4", "i.mp4"), split("a.mp4", "i.mp4", 30)], SHARED),
     ],
 )
 def test_single_files_in_several_periods_are_joined(periods: list[str], right: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ from tests.ytdlp.mpd.listed import VIDEO, found, listed, mpd, video
 NUMBERED = '<SegmentTemplate initialization="i.mp4" media="$Number$.m4s" duration="2"/>'
 THREE = "!i.mp4 1.m4s 2.m4s 3.m4s"
 UNKNOWN = "refused: The DASH manifest does not state how many segments there are."
+TWICE = "refused: The DASH manifest lists segments twice or out of order."
 INVALID = "refused: The DASH manifest contains an invalid number."
 
 
@@ -72,9 +73,27 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
         (timeline('<S t="0" d="2" r="33688627"/>'), "0.m4s 2.m4s 4.m4s"),
         (timeline('<S d="2" r="5"/>', "$Number$.m4s", 'startNumber="3" endNumber="5"'), "3.m4s 4.m4s 5.m4s"),
         (timeline('<S d="2"/><S d="2"/><S d="2"/>', "$Number$.m4s", 'endNumber="2"'), "1.m4s 2.m4s"),
+        (timeline('<S t="4" d="2" r="-1"/><S t="2" d="2"/>'), UNKNOWN),
+        (timeline('<S t="0" d="2" r="-1"/><S t="0" d="2"/>', "$Number$.m4s"), UNKNOWN),
+        # times that go back: a URL with the time would come twice or out of order
+        (timeline('<S t="0" d="2"/><S t="0" d="2"/>'), TWICE),
+        (timeline('<S t="0" d="2" r="2"/><S t="4" d="2"/>'), TWICE),
+        (timeline('<S t="4" d="2"/><S t="0" d="2"/>'), TWICE),
+        (timeline('<S t="0" d="2" r="2"/><S t="5" d="1"/>'), "0.m4s 2.m4s 4.m4s 5.m4s"),
+        (timeline('<S t="0" d="2"/><S t="0" d="2"/>', "$Number$.m4s"), "1.m4s 2.m4s"),
         (timeline('<S d="0"/>'), "refused: The DASH manifest lists a segment without a duration."),
         (timeline('<S t="0"/>'), "refused: The DASH manifest lists a segment without a duration."),
         (timeline('<S d="1e3"/>'), INVALID),
+        # numbers of 64 bits, and integers with a fraction
+        (timeline('<S t="18446744073709551610" d="3" r="1"/>', attributes='presentationTimeOffset="18446744073709551610"'),
+         "18446744073709551610.m4s 18446744073709551613.m4s"),
+        (timeline('<S t="0.0" d="2." r="2.0"/>', attributes='timescale="1.0" presentationTimeOffset="0.00"'),
+         "0.m4s 2.m4s 4.m4s"),
+        (timeline('<S t="0" d="2" r=" +1 "/>'), "0.m4s 2.m4s"),
+        (timeline('<S t="0" d="2.5"/>'), INVALID),
+        (template('media="$Number$.m4s" duration="2" startNumber="7.0" endNumber="8.0"'), "7.m4s 8.m4s"),
+        (template('media="$Number$.m4s" duration="2" startNumber="0.5"'), INVALID),
+        (template('media="$Number$.m4s" duration="2" startNumber="123456789012345678901"'), INVALID),
         (timeline('<S d="' + "9" * 5000 + '"/>'), INVALID),
         (timeline('<S d="2" k="4"/>'), "refused: The DASH manifest lists sequences of segments, which are not supported."),
         (timeline(""), "refused: The DASH manifest lists no segments."),
@@ -83,6 +102,8 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
         ('<SegmentList><SegmentURL media="a" mediaRange=" 0 - 9 "/><SegmentURL media="b" mediaRange="0-"/></SegmentList>',
          "a@0-10 b"),
         ('<SegmentList><SegmentURL media="a" indexRange="0-9"/></SegmentList>', "a"),
+        ('<SegmentList><Initialization sourceURL="i" range=" "/><SegmentURL media="a" mediaRange=""/></SegmentList>',
+         "!i a"),
         ('<BaseURL>f.mp4</BaseURL><SegmentList><SegmentURL/></SegmentList>', "f.mp4"),
         ('<SegmentList><SegmentURL media="a" mediaRange="9-"/></SegmentList>', "refused: The DASH manifest contains an"
          " invalid byte range."),
@@ -93,12 +114,20 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
          " in another document (xlink), which is not supported."),
         # single files (SegmentBase)
         ('<BaseURL>f.mp4</BaseURL><SegmentBase indexRange="100-200"><Initialization range="0-99"/></SegmentBase>', "f.mp4"),
+        ('<BaseURL>f.mp4</BaseURL><SegmentBase><Initialization sourceURL="f.mp4" range="0-9"/></SegmentBase>', "f.mp4"),
+        ('<BaseURL>f.mp4</BaseURL><SegmentBase><Initialization sourceURL="i.mp4"/></SegmentBase>', "!i.mp4 f.mp4"),
+        ('<BaseURL>d/f.mp4</BaseURL><SegmentBase indexRange="0-9"><Initialization sourceURL="i.mp4" range="0-99"/>'
+         '</SegmentBase>', "!d/i.mp4@0-100 d/f.mp4"),
+        ('<BaseURL>f.mp4</BaseURL><SegmentBase><RepresentationIndex sourceURL="f.sidx"/></SegmentBase>', "f.mp4"),
         ("<BaseURL> f.mp4 </BaseURL>", "f.mp4"),
         ("<BaseURL/><BaseURL>f.mp4</BaseURL><BaseURL>g.mp4</BaseURL>", "f.mp4"),
         ("", "refused: The DASH manifest lists no segments."),
         # URLs of segments (BaseURL)
         ('<SegmentList><SegmentURL media="file:///etc/passwd"/></SegmentList>', "refused: The DASH manifest contains a URL"
          " that is not http or https."),
+        (template('media="a/..$Number$/../x" duration="2"'), "refused: The DASH manifest contains an invalid URL."),
+        (template('media="$Number$/../$Number$.m4s" duration="2"'), "refused: The DASH manifest contains an invalid URL."),
+        (template('media="$Number$/./b/../$Time$.m4s" duration="3"'), "1/0.m4s 2/3.m4s"),
         ('<SegmentList><SegmentURL media="https://[x"/></SegmentList>', "refused: The DASH manifest contains an invalid"
          " URL."),
         ('<SegmentList><SegmentURL media="?part=1&amp;x=%24"/></SegmentList>', "m.mpd?part=1&x=%24"),
@@ -143,6 +172,8 @@ def test_the_last_segment_ends_with_the_period(content: str, right: list[float])
         ('mediaPresentationDuration="PT6.01S"', "", THREE + " 4.m4s"),
         ('mediaPresentationDuration="PT60S"', 'duration="PT6S"', THREE),
         ('mediaPresentationDuration="PT16S"', 'start="PT10S"', THREE),
+        ('mediaPresentationDuration="PT6S"', 'duration="PT0S"', THREE),
+        ('mediaPresentationDuration="PT0S"', 'duration="PT6S"', THREE),
         ("", "", UNKNOWN),
         ('mediaPresentationDuration="six seconds"', "", UNKNOWN),
     ],
@@ -184,12 +215,24 @@ def test_a_dynamic_manifest_with_a_period_duration_may_omit_the_presentation_dur
     assert listed(text) == {"v": THREE}
 
 
+@pytest.mark.parametrize("empty", ["<Period/>", '<Period id="x"><EventStream/></Period>', "<Period/><Period/>"])
+def test_periods_without_content_and_times_do_not_change_those_of_their_neighbours(empty: str) -> None:
+    ours = f"<Period>{video(NUMBERED)}</Period>"
+    assert listed(mpd(empty + ours)) == listed(mpd(ours + empty)) == {"v": THREE}
+
+
+def test_a_remote_period_without_content_and_times_is_not_skipped() -> None:
+    text = mpd(f'<Period xlink:href="https://x.example/p.xml"/><Period>{video(NUMBERED)}</Period>')
+    assert listed(text) == {"v": f"refused: {REMOTE}"}
+
+
 def test_elements_of_a_manifest_that_refer_to_other_documents_are_not_requested() -> None:
     ours, href = video(NUMBERED), 'xlink:href="https://x.example/p.xml"'
     to_zero = 'xlink:href="urn:mpeg:dash:resolve-to-zero:2013"'
     assert listed(mpd(f"<Period>{ours}</Period><Period {href}/>")) == {"v": f"refused: {REMOTE}"}
     assert listed(mpd(f"<Period {to_zero}>{ours}</Period><Period>{ours}</Period>")) == {"v": THREE}
     assert listed(mpd(f"<Period>{video(NUMBERED, href)}</Period>")) == {"v": f"refused: {REMOTE}"}
+    assert listed(mpd(f'<Period xlink:href=" ">{ours}</Period>')) == {"v": THREE}
     assert listed(mpd(f"<Period>{ours}{video(NUMBERED, to_zero, id='w')}</Period>")) == {"v": THREE}
 
 
@@ -208,6 +251,8 @@ def test_elements_of_a_manifest_are_found_in_any_xml_namespace(namespace: str) -
         ('width="160" height="90"', "video"),
         ('audioSamplingRate="48000"', "audio"),
         ('mimeType="" contentType="video"', "video"),
+        ('mimeType="Video/MP4; codecs=&quot;avc1.4d401e&quot;"', "video"),
+        ('mimeType="application/mp4;codecs=ec-3"', "audio"),
         ('mimeType="application/mp4" codecs="ec-3"', "audio"),
         ('mimeType="image/jpeg"', "image/jpeg"),
     ],

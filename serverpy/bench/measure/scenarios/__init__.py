@@ -4,10 +4,12 @@ document."""
 from __future__ import annotations
 
 from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Mode, Plan, Result, Scenario, new_bench
+from serverpy.bench.measure.scenarios.chaos import CHAOS
 from serverpy.bench.measure.scenarios.crowd import CROWD
 from serverpy.bench.measure.scenarios.embedded import COLLECT, HAND_OVER, OVERLOAD, WORKERS
 from serverpy.bench.measure.scenarios.extraction import EXTRACTION
 from serverpy.bench.measure.scenarios.hls import HLS
+from serverpy.bench.measure.scenarios.hostile import HOSTILE
 from serverpy.bench.measure.scenarios.idle import IDLE
 from serverpy.bench.measure.scenarios.mixed_load import MIXED, SOAK
 from serverpy.bench.measure.scenarios.over_time import OVER_TIME
@@ -23,7 +25,7 @@ SCENARIOS: dict[str, Scenario] = {
     for scenario in (
         *(STEPS, CROWD, OVER_TIME, SEQUENTIAL, HAND_OVER, WORKERS, COLLECT, OVERLOAD),
         *(LATENCY, RATE, THROUGHPUT, HLS, PROFILES, EXTRACTION),
-        *(IDLE, SATURATION, MIXED, PROMISE, SOAK),
+        *(IDLE, SATURATION, MIXED, PROMISE, SOAK, CHAOS, HOSTILE),
     )
 }
 """The scenarios by name, in the order of a run. A run for which the user names no scenarios leaves out those with

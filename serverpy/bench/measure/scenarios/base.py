@@ -47,11 +47,14 @@ class Cell:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The choices for this run. `targets` are the servers that the user has chosen and that can run here; `streams`
-    overrides the mode's numbers of clients."""
+    overrides the mode's numbers of clients, and `minutes` its duration of `soak` and `chaos`. `seed` determines the
+    random choices of `chaos`."""
 
     mode: Mode
     targets: Mapping[str, Target]
     streams: tuple[int, ...] | None = None
+    minutes: float | None = None
+    seed: int | None = None
 
     def those(self, *names: str) -> list[Target]:
         """Return the servers that this run measures among `names`, in the order of `names`."""

@@ -160,9 +160,9 @@ def _listed(left: Mapping[str, int]) -> str:
 
 
 def soak_cells(plan: Plan) -> Iterator[Cell]:
-    minutes = plan.by_mode(1, 30, 60)
+    minutes = plan.minutes or plan.by_mode(1, 30, 60)
     for target in plan.those("relay"):
-        yield Cell(f"{target.title}, {minutes} minutes", 60 * minutes + 40, partial(soak, 60.0 * minutes))
+        yield Cell(f"{target.title}, {minutes:g} minutes", 60 * minutes + 40, partial(soak, 60.0 * minutes))
 
 
 def soak(seconds: float, bench: Bench) -> Findings:

@@ -213,7 +213,8 @@ async def _fast(running: Running, scheme: Scheme) -> tuple[float, float]:
 
 def _throughput_row(name: str, scheme: Scheme, runs: list[tuple[float, float]], best: float | None) -> Row:
     each = [cpu for cpu, _ in runs]
-    cpu = statistics.fmean(each)  # the rounding to ticks (10 ms) is not larger in a sum of rounds than in one round
+    # The rounding error of the CPU time (one tick, 10 ms) is no larger for the sum of all rounds than for one round.
+    cpu = statistics.fmean(each)
     return {
         "target": name,
         "scheme": scheme,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -33,6 +34,8 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
         what = self._match_id(url)
         argument = parse_qs(urlsplit(url).query).get("to", [""])[0]
         found = getattr(self, f"_probe_{what}")(argument)
+        if what == "generator":
+            return {"id": what, "title": what, "formats": [found]}
         return {"id": what, "title": json.dumps(found), "url": "http://192.0.2.1/nothing.mp4", "ext": "mp4"}
 
     def _probe_child(self, argument: str) -> Any:
@@ -48,6 +51,23 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
     def _probe_hang(self, argument: str) -> Any:
         """Hang for an hour, and do not react to cancellation, as a slow regular expression does not."""
         threading.Event().wait(3600)
+
+    def _probe_generator(self, argument: str) -> Any:
+        """Return a format whose only fragment, the file at the URL `argument`, is listed by a function, as those of
+        some live streams are."""
+        listed = {"protocol": "http_dash_segments_generator", "fragments": lambda _: [{"url": argument}]}
+        return {"format_id": "listed", "url": argument, "ext": "mp4", **listed}
+
+    def _probe_backtrack(self, argument: str) -> Any:
+        """Hold the interpreter lock for longer than any test waits, as a regular expression does that backtracks."""
+        re.match(r"(a+)+$", "a" * 50 + "b")
+
+    def _probe_compute(self, argument: str) -> Any:
+        """Compute for `argument` seconds of CPU time. Returns the seconds that passed."""
+        began, until = time.monotonic(), time.thread_time() + float(argument)
+        while time.thread_time() < until:
+            sum(range(1000))
+        return time.monotonic() - began
 
     def _probe_held(self, argument: str) -> Any:
         """Wait until the test creates a file at the path `argument`."""
@@ -68,20 +88,16 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
 
     def _probe_heap(self, argument: str) -> Any:
         """Allocate `argument` bytes in small blocks, and free all of them except the last. The C library cannot return
-        this memory to the system by itself."""
+        this memory to the system by itself. Returns the memory of this process before the blocks were freed."""
         library = ctypes.CDLL(None)
         library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
         blocks = [library.malloc(2000) for _ in range(int(argument) // 2000)]
         for block in blocks:
             ctypes.memset(block, 1, 2000)
+        most = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
         for block in blocks[:-1]:
             library.free(block)
-        return len(blocks)
-
-    def _probe_full(self, argument: str) -> Any:
-        """Limit the memory of this process, so that it has room for small objects, but not for the stack of another
-        thread."""
-        _leave(6)
+        return most
 
     def _probe_fill(self, argument: str) -> Any:
         """Fill the memory with small objects until a MemoryError occurs. Raises the MemoryError, or an ExtractorError

@@ -1,0 +1,82 @@
+"""The response of `/info`. A page may have thousands of formats or items: the response renders them while it sends
+them, so that it neither blocks the event loop nor holds more than a piece."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from serverpy.api.protocol import LEFT
+from serverpy.api.responses import FLUSH
+from serverpy.errors import Busy
+from serverpy.extraction.values import Media
+from serverpy.info import info_json
+from serverpy.memory.budget import Budget
+from serverpy.plan import Capabilities
+
+PIECE_BYTES = 16 * 1024
+ITEM_BYTES = 2048
+"""Memory, in bytes, that is charged for each format and item of an extraction while its response is sent: the cache may
+have let go of the extraction by then."""
+FEW_ITEMS = 64
+"""Number of items up to which the memory of the request covers the extraction."""
+
+
+class InfoResponse(Response):
+    """A response with the JSON document of `media`. Raises `Busy` when it is sent if the budget has no room for it."""
+
+    media_type = "application/json"
+
+    def __init__(self, media: Media, capabilities: Capabilities, budget: Budget) -> None:
+        self._media = media
+        self._budget = budget
+        pieces = info_json(media, capabilities, PIECE_BYTES)
+        first, second = next(pieces), next(pieces, None)
+        super().__init__(first if second is None else b"")
+        self._pieces = None if second is None else itertools.chain((first, second), pieces)
+        if self._pieces is not None:
+            del self.headers["Content-Length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._pieces is None:
+            await super().__call__(scope, receive, send)
+            return
+        with self._charged():
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            for piece in self._pieces if scope["method"] != "HEAD" else ():
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await send(FLUSH)
+                await asyncio.sleep(0)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    @contextlib.contextmanager
+    def _charged(self) -> Iterator[None]:
+        media = self._media
+        items = len(media.tracks) + len(media.entries) + len(media.subtitles)
+        nbytes = ITEM_BYTES * max(0, items - FEW_ITEMS)
+        if not self._budget.try_keep(nbytes):
+            raise Busy("The server has no memory for this response.")
+        try:
+            yield
+        finally:
+            self._budget.shrink(nbytes)
+
+
+@contextlib.contextmanager
+def cancelled_if_left(scope: Scope) -> Iterator[None]:
+    """Cancel the current task if the client leaves during the block. An ASGI server without `StreamProtocol` does not
+    tell."""
+    watch, task = scope.get("extensions", {}).get(LEFT), asyncio.current_task()
+    if watch is None or task is None:
+        yield
+        return
+    watch(task.cancel)
+    try:
+        yield
+    finally:
+        watch(None)

@@ -1,0 +1,397 @@
+"""The side of a client connection that reads requests: uvicorn's HTTP protocol with limits on what a client may send:
+the size of a request, the time in which it must come, the number of waiting requests and of connections
+(`access/connections.py`). `protocol.py` adds the side that sends responses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from functools import partial
+from typing import Any
+
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from serverpy.access.connections import CONNECTIONS, Connections
+from serverpy.api.head_first import HeadFirst, reset, unsent_bytes
+from serverpy.api.hosts import host_fault
+from serverpy.api.problems import document, raw_answer, raw_problem
+from serverpy.api.request_limits import (
+    BODY_BYTES,
+    COVERED_BYTES,
+    EXCESS_BYTES,
+    FIELD_BYTES,
+    FRAMING_BYTES,
+    HEADER_BYTES,
+    HEADER_FIELDS,
+    PIPELINED,
+    PIPELINED_BYTES,
+    TARGET_BYTES,
+    encoded_line,
+    exceeds,
+    kept_field,
+)
+from serverpy.api.unanswered import Unanswered
+from serverpy.errors import Busy, HeadersTooLarge, RateLimited, ServerPYError, UrlTooLong
+
+REQUEST_SECONDS = 30.0
+"""Maximum number of seconds in which a client must send a request: its head and its body."""
+LINGER_SECONDS = 5.0
+"""Seconds for which a refused client may take the response and still send. If the server closed the connection with
+unread bytes, the system would reset it, and the client might lose the response (RFC 9112 §9.6)."""
+
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
+
+TOO_LONG = "serverpy.too_long"
+"""Key in `scope["extensions"]` that is present if the request is too long. Its value names the part that is too long:
+`target`, `headers` or `body`. The protocol drops the excess bytes of that part."""
+CROWDED = "serverpy.crowded"
+"""Key in `scope["extensions"]` that is present if the client behind a trusted proxy has too many requests open."""
+
+
+class BadRequest(Exception):
+    """An exception for an invalid request. A callback of the parser raises `BadRequest`, and the parser then reports
+    the request as invalid."""
+
+
+class RequestReader(HttpToolsProtocol):
+    """The part of `StreamProtocol` that reads requests."""
+
+    _request_timer: asyncio.TimerHandle | None = None
+    _linger_timer: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+    _header_count = 0
+    _kept_bytes = 0
+    """Memory that the kept header fields of the head take."""
+    _body_bytes = 0
+    _seen_bytes = 0
+    """Bytes of targets, fields and bodies that the parser has passed on."""
+    _unseen_bytes = 0
+    """Bytes of the unfinished message that the parser has not passed on: framing, and the unfinished field."""
+    _excess_bytes = 0
+    _line_bytes = 0
+    _in_first_line = True
+    _in_head = False
+    _wants_body = False
+    _is_last = False
+    """Whether the server reads no further request of this connection."""
+    _is_over = False
+    """Whether the server discards what the client still sends."""
+    _fault = "Malformed HTTP request."
+    _refusal: ServerPYError | None = None
+    _running: RequestResponseCycle | None = None
+    """The request that is being answered, or was answered last."""
+    unread_looks = 0
+    unread_bytes = 0
+
+    # the type of `transport` is that in uvicorn
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._extensions: dict[str, Any] = {}
+        limits: Connections | None = self.app_state.get(CONNECTIONS)
+        self._limits = Connections() if limits is None else limits
+        self._unanswered = Unanswered(self._limits, self)
+        self._peer = self.client[0] if self.client else ""
+        self._is_proxy = self._limits.is_proxy(self._peer)
+        # uvicorn waits before each write until the transport's buffer is at most `high`. With `high=0`, only one chunk
+        # waits in the transport.
+        transport.set_write_buffer_limits(high=0)
+        match self._limits.open(self, self._peer):
+            case "client":
+                self._refuse(raw_problem(RateLimited("This address has too many connections open."), self._common()))
+            case "all":
+                self._refuse(raw_problem(Busy("The server has no place for another connection."), self._common()))
+            case _:
+                self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._request_done()
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+        super().connection_lost(exc)
+        # uvicorn does so only for the last request of the connection
+        for cycle in (self._running, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None:
+                cycle.disconnected = True
+        self.pipeline.clear()
+        self._unanswered.clear()
+        self._limits.close(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Percent-encode the non-ASCII bytes of the request target. The parser accepts only ASCII, but curl and other
+        clients send the target as the user typed it. `query.py` refuses a target that is not UTF-8."""
+        if self._is_over:
+            return
+        if self._in_first_line:
+            data = self._encode_target(data)
+        seen = self._seen_bytes
+        super().data_received(data)
+        if self._request_timer is not None:
+            self._unseen_bytes = max(0, self._unseen_bytes + len(data) - self._seen_bytes + seen)
+            self._check_unfinished(len(data))
+        elif self.cycle is None or self.cycle.response_complete:
+            # bytes that do not begin a request, such as blank lines, also stop uvicorn's idle timeout
+            self._await_request()
+
+    def _encode_target(self, data: bytes) -> bytes:
+        end = data.find(b"\n") + 1
+        self._in_first_line = not end
+        line = data[:end] if end else data
+        self._line_bytes += len(line)
+        if line.isascii():
+            return data  # as almost always: without a copy
+        return encoded_line(line, is_too_long=self._line_bytes > TARGET_BYTES) + data[len(line) :]
+
+    def _check_unfinished(self, received: int) -> None:
+        """Check what the unfinished request holds, after `received` bytes."""
+        if self._in_head and TOO_LONG in self._extensions:
+            self._excess_bytes += received
+        if self._excess_bytes > EXCESS_BYTES or self._unseen_bytes > FRAMING_BYTES:
+            self._end_request()
+            return
+        held = self._unseen_bytes
+        if self._in_head:
+            held += self._head_size()
+        elif self.cycle is not None:
+            held += len(self.cycle.body)
+        try:
+            self._unanswered.weigh(held)
+        except Busy as error:
+            self._refusal = error
+            self._reject()
+
+    def _end_request(self) -> None:
+        """Refuse a request that has gone far beyond its limit, without waiting for its end."""
+        if not self._in_head:
+            self._limits.drop(self, "memory")
+            return
+        is_target = self._in_first_line or self._extensions.get(TOO_LONG) == "target"
+        self._refusal = (UrlTooLong if is_target else HeadersTooLarge)("The head of the request is too long.")
+        self._limits.refusals.count(self._refusal)
+        self._reject()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Log nothing: curl and Java offer an upgrade to HTTP/2 with each request, and the server may ignore the offer
+        (RFC 9110 §7.8). uvicorn would log two warnings for each request."""
+
+    # Refusals
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse a request that the parser rejects; uvicorn would send plain text."""
+        if not self._is_last:
+            self._reject()
+
+    def _reject(self) -> None:
+        """Send a problem document, and read no further. Aborts the connection instead if the response to an earlier
+        request is being sent or is waiting."""
+        if self.pipeline or (self.cycle and self.cycle.response_started and not self.cycle.response_complete):
+            self.transport.abort()
+            return
+        has_body = self.parser.get_method() != b"HEAD"
+        if self._refusal is not None:
+            answer = raw_problem(self._refusal, self._common(), has_body=has_body)
+        else:
+            content = document(400, "Bad request", "bad_request", self._fault)
+            answer = raw_answer(content, self._common(), has_body=has_body)
+        self._refuse(answer)
+
+    def _common(self) -> list[tuple[bytes, bytes]]:
+        """Return the Date header of all responses."""
+        return self.server_state.default_headers
+
+    def _refuse(self, answer: bytes) -> None:
+        """Send `answer`, and end the connection."""
+        self._request_done()
+        self._unset_keepalive_if_required()
+        self._abandon()
+        self.transport.write(answer)
+        self._end()
+
+    def _abandon(self) -> None:
+        """Give up a request whose head was accepted, and whose body turned out to be invalid."""
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def _end(self) -> None:
+        """End the connection after the bytes that were written. Discard what the client sends until it ends the
+        connection, too."""
+        self._is_over = True
+        if self.transport.is_closing() or self._linger_timer is not None:
+            return
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._limits.wait(self)
+        self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    # Callbacks of the parser
+
+    def on_message_begin(self) -> None:
+        if self._is_last:
+            raise BadRequest
+        super().on_message_begin()
+        self._header_bytes = self._header_count = self._body_bytes = self._excess_bytes = self._unseen_bytes = 0
+        self._kept_bytes = 0
+        self._in_head = True
+        self._extensions = {}
+        self.scope["extensions"] = self._extensions
+        if self._request_timer is None:
+            self._await_request()
+
+    def on_url(self, url: bytes) -> None:
+        self._seen_bytes += len(url)
+        if len(self.url) + len(url) <= TARGET_BYTES and TOO_LONG not in self._extensions:
+            super().on_url(url)
+        else:
+            self._extensions[TOO_LONG] = "target"
+            self.url = self.url.partition(b"?")[0][:1024] or b"/"
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        size = len(name) + len(value)
+        self._seen_bytes += size + 4
+        self._header_bytes += size
+        self._header_count += 1
+        if self._header_bytes > HEADER_BYTES or self._header_count > HEADER_FIELDS:
+            if not self._in_head:
+                raise BadRequest
+            self._extensions.setdefault(TOO_LONG, "headers")
+        elif self._in_head:  # do not store a trailer field: it is not a header field (RFC 9110 §6.5.1)
+            # the parser removes only the blanks before a value, and a value has none at its end either (RFC 9112 §5.1)
+            field = kept_field(name.lower(), value.rstrip(b" \t"))
+            if field is not None:
+                self.headers.append(field)
+                self._kept_bytes += len(value) + FIELD_BYTES
+                if field[0] == b"expect" and field[1].lower() == b"100-continue":
+                    self.expect_100_continue = True
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if len(self.pipeline) >= PIPELINED:
+            self._limits.closed["pipelined"] += 1
+            raise BadRequest
+        self._check_head()
+        if self.parser.get_http_version() in ("0.9", "1.0"):
+            self.expect_100_continue = False  # HTTP/1.0 has no interim responses (RFC 9110 §10.1.1)
+        size = self._head_size()
+        if is_waiting := not self._is_idle():
+            size += PIPELINED_BYTES
+        if size > COVERED_BYTES or not self._unanswered.is_empty:
+            try:
+                self._unanswered.weigh(size)
+            except Busy as error:
+                self._refusal = error
+                raise BadRequest from error
+        super().on_headers_complete()
+        cycle, self.url = self.cycle, b""
+        client = self._client()
+        self._is_last = TOO_LONG in self._extensions
+        if self._is_last:
+            cycle.keep_alive = False
+        if size > COVERED_BYTES or is_waiting or client is not None:
+            self._unanswered.add(cycle, size, client)
+            cycle.on_response = partial(self._answered, cycle)
+        # a `RequestResponseCycle` uses no other methods of a transport
+        end = self._end if self._is_last else self.transport.close
+        cycle.transport = HeadFirst(self.transport, self.loop, end)  # type: ignore[assignment]
+        if not self._wants_body:
+            self._limits.answer(self)
+
+    def _head_size(self) -> int:
+        """Return the memory that the head holds. The target is kept twice: as bytes, and decoded."""
+        return 2 * len(self.url) + self._kept_bytes
+
+    def _check_head(self) -> None:
+        """Check the head of the request for errors that the parser and uvicorn accept. Raises `BadRequest` if a check
+        fails."""
+        self._wants_body = self.parser.get_method() not in (b"GET", b"HEAD")
+        if TOO_LONG in self._extensions:
+            return  # no check of Host: the Host field may be among the header fields that `on_header` dropped
+        hosts = [number for number, (name, _) in enumerate(self.headers) if name == b"host"]
+        absolute = None if self.url.startswith(b"/") else _ABSOLUTE.match(self.url)
+        if hosts and absolute is not None:
+            # an absolute-form target takes precedence over Host (RFC 9112 §3.2.2)
+            self.headers[hosts[0]] = (b"host", absolute[1])
+        fault = host_fault([self.headers[number][1] for number in hosts], self.parser.get_http_version())
+        if fault is not None:
+            self._fault = fault
+            raise BadRequest
+        if any(name == b"content-length" and exceeds(value, BODY_BYTES) for name, value in self.headers):
+            self._extensions[TOO_LONG] = "body"
+
+    def on_body(self, body: bytes) -> None:
+        self._seen_bytes += len(body)
+        self._body_bytes += len(body)
+        if self._body_bytes > BODY_BYTES:
+            self._limits.drop(self, "memory")
+        elif self._wants_body and not self._is_last:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_first_line, self._line_bytes = True, 0
+        self._request_done()
+        self._is_over = self._is_last
+        super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _client(self) -> str | None:
+        """Count the request of a client that a trusted proxy names. Returns the client if it was counted."""
+        client = self._limits.forwarded(self._peer, self.headers) if self._is_proxy else None
+        if client is not None and not self._limits.enter(client):
+            self._limits.closed["client"] += 1
+            self._extensions[CROWDED] = True
+            return None
+        return client
+
+    def _answered(self, cycle: RequestResponseCycle) -> None:
+        self._unanswered.remove(cycle)
+        self.on_response_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.pipeline and not self.transport.is_closing():
+            self._limits.wait(self)
+            if not self._unanswered.is_empty:
+                self._unanswered.weigh(0)
+            if self.cycle.body:
+                self.cycle.body = bytearray()
+
+    # Time
+
+    @property
+    def is_awaiting_request(self) -> bool:
+        """Whether the client is yet to send the rest of a request, within at most REQUEST_SECONDS."""
+        return self._request_timer is not None
+
+    def _await_request(self) -> None:
+        if self._is_over:
+            return
+        self._request_timer = self.loop.call_later(REQUEST_SECONDS, self._limits.drop, self, "late")
+        if self._is_idle():
+            self._limits.wait(self)
+
+    def _request_done(self) -> None:
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
+        if self._wants_body and not self._is_idle():
+            self._limits.answer(self)
+
+    def _is_idle(self) -> bool:
+        return self.cycle is None or (self.cycle.response_complete and not self.pipeline)
+
+    # What `Connections` asks
+
+    def unsent_bytes(self) -> int:
+        return unsent_bytes(self.transport)
+
+    def drop(self) -> None:
+        """Close the connection at once."""
+        self.transport.abort()
+
+    def reset(self) -> None:
+        """Close the connection at once with RST."""
+        reset(self.transport)

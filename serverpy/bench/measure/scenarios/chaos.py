@@ -1,0 +1,218 @@
+"""The scenario `chaos`: minutes of random faults with 200 clients. Media servers fail, clients leave, stop and seek,
+and the server's workers and children are killed and stopped.
+
+No client may get wrong bytes, a short body that looks complete, silence, or an undocumented error. Of the clients
+beside them, which read honest streams by relay and weave, none may be cut. Afterwards the server must hold no more than
+before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import psutil
+
+from serverpy.bench.measure.reference import Reference, reference
+from serverpy.bench.measure.sampler import Reading, read
+from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, percentile, require
+from serverpy.bench.measure.scenarios.measuring import CLIP, sampler_of, watched
+from serverpy.bench.measure.scenarios.mixed_load import at_rest, busy, fill_pool, grown, growth
+from serverpy.bench.measure.scenarios.trouble import METHODS, Ledger, World, client, honest, vandal
+from serverpy.bench.measure.targets import TARGETS, Running
+from serverpy.bench.measure.targets.base import ask
+from serverpy.bench.measure.targets.tube import WithTube
+from serverpy.sample.content import HeldContent
+from serverpy.tasks import cancel, spawn
+
+HONEST = {"relay": 6, "weave": 4, "embedded": 2}
+"""Number of clients that read honest streams, by method."""
+SETTINGS = {
+    "STALL_TIMEOUT": 5,
+    "CONNECT_TIMEOUT": 5,
+    "EXTRACT_TIMEOUT": 30,
+    "WAIT_SECONDS": 60,
+    "MAX_STREAMS": 400,
+    "CLIENT_STREAMS": 400,
+    "MAX_WORKERS": 100,
+    "MAX_CHILDREN": 4,
+    "MEMORY_BUDGET": "256MiB",
+}
+WARM_SHARE = 0.15
+WARM_SECONDS = 60.0
+REST_SECONDS = 90.0
+KEPT_SECONDS = 15.0
+"""Seconds after the last request in which idle connections to media servers are closed."""
+GROWTH_SHARE, GROWTH_BYTES = 0.15, 16 << 20
+"""PSS that may be left: this share of the PSS before, and this number of bytes."""
+POOL_THREADS = 4
+"""Threads that the serving process may have more than before: its bounded pool starts each when it is first needed."""
+HZ = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chaos:
+    """The size of a run. `clients` includes those that read honest streams."""
+
+    seconds: float
+    seed: int
+    clients: int = 200
+
+
+TARGET = WithTube("chaos", "ServerPY")
+
+
+def cells(plan: Plan) -> Iterator[Cell]:
+    minutes = plan.minutes or plan.by_mode(1.0, 10.0, 30.0)
+    seed = plan.seed if plan.seed is not None else random.SystemRandom().randrange(1 << 32)
+    (clients,) = plan.streams[:1] if plan.streams else (200,)
+    if plan.those("relay"):
+        chaos = Chaos(60 * minutes, seed, clients)
+        title = f"{minutes:g} minutes, {clients} clients, seed {seed}"
+        yield Cell(title, chaos.seconds * (1 + WARM_SHARE) + REST_SECONDS, partial(measure, chaos))
+
+
+def measure(chaos: Chaos, bench: Bench) -> Findings:
+    with bench.start(TARGET, SETTINGS) as running:
+        return bench.run(_measured(chaos, bench, running))
+
+
+async def _measured(chaos: Chaos, bench: Bench, running: Running) -> Findings:
+    world = await _world(bench, running)
+    warm = replace(chaos, seconds=min(chaos.seconds * WARM_SHARE, WARM_SECONDS), seed=chaos.seed + 1)
+    await _crowd(warm, world, Counter(), running)  # with signals, so that the log and all processes have been started
+    await fill_pool(running)
+    before, alone = await at_rest(running, seconds=KEPT_SECONDS), read(running.pid, alone=True)
+    signals: Counter[str] = Counter()
+    begun = time.monotonic()
+    with sampler_of(running, HZ) as sampler:
+        crowd = spawn(_crowd(chaos, world, signals, running), name="chaos")
+        try:
+            while not crowd.done():
+                await watched(sampler, 1.0)
+            ledger, honest_ledger = await crowd
+        finally:
+            await cancel(crowd)
+        readings = sampler.readings
+    seconds = time.monotonic() - begun
+    after = await at_rest(running, goal=before, seconds=REST_SECONDS)
+    left = left_behind((before, alone), (after, read(running.pid, alone=True)))
+    row: Row = {
+        "seed": chaos.seed,
+        "clients": chaos.clients,
+        "seconds": seconds,
+        "requests": ledger.ends.total() + honest_ledger.ends.total(),
+        **{end: ledger.ends[end] for end in ("complete", "left", "cut", "refused")},
+        "wrong": _bad(ledger, honest_ledger, "wrong_bytes"),
+        "silent_truncations": _bad(ledger, honest_ledger, "short_but_complete"),
+        "silent": _bad(ledger, honest_ledger, "silent"),
+        "unanswered": _bad(ledger, honest_ledger, "unanswered"),
+        "undocumented": _bad(ledger, honest_ledger, "undocumented"),
+        "honest_cut": _bad(ledger, honest_ledger, "honest_cut"),
+        "killed": signals["SIGKILL"],
+        "stopped": signals["SIGSTOP"],
+        **{f"by {method}": ledger.methods[method] for method in METHODS},
+        **{f"code {code}": number for code, number in sorted((ledger.codes + honest_ledger.codes).items())},
+        **{f"honest {end}": number for end, number in sorted(honest_ledger.ends.items())},
+        "honest_first_byte_p50": percentile(honest_ledger.first_bytes, 0.5),
+        "honest_first_byte_p99": percentile(honest_ledger.first_bytes, 0.99),
+        **growth(before, after),
+        "highest_pss": max(reading.pss for reading in readings),
+        "orphans": len(orphans(running.pid)),
+    }
+    series: Row = {
+        "target": TARGETS["relay"].name,
+        "t": [round(reading.t - begun, 1) for reading in readings],
+        "pss": [reading.pss for reading in readings],
+    }
+    found = problems(row, (ledger, honest_ledger), left, busy(running.health() or {}))
+    return Findings((row,), (series,), tuple(found))
+
+
+def _bad(ledger: Ledger, honest_ledger: Ledger, kind: str) -> int:
+    return ledger.bad[kind] + honest_ledger.bad[kind]
+
+
+async def _world(bench: Bench, running: Running) -> World:
+    """Return the world of the run. The woven bytes are those of a film without faults, which the server weaves now."""
+    origin = bench.origin
+    film = reference(CLIP)
+    blank = World(running.host, running.port, origin.http, origin.https, film, film)
+    path = blank.ask("weave", "times=0", 0).path
+    status, woven = await asyncio.to_thread(ask, running.port, path, WARM_SECONDS)
+    require(status == 200, f"the server does not weave the film without faults (status {status})")
+    return replace(blank, woven=Reference((HeldContent(woven, "video/mp4", 0.0),)))
+
+
+async def _crowd(chaos: Chaos, world: World, signals: Counter[str], running: Running) -> tuple[Ledger, Ledger]:
+    """Run all clients for the time of the run, and return what the clients and what the honest ones saw."""
+    end = time.monotonic() + chaos.seconds
+    chance = random.Random(chaos.seed)
+    ledger, honest_ledger = Ledger(), Ledger()
+
+    def more() -> bool:
+        running.check()
+        return time.monotonic() < end
+
+    async with asyncio.TaskGroup() as group:
+        for method, number in HONEST.items():
+            for _ in range(number):
+                own = random.Random(chance.random())
+                group.create_task(honest(world, honest_ledger, method, own, more), name=f"honest-{method}")
+        for number in range(max(0, chaos.clients - sum(HONEST.values()))):
+            own = random.Random(chance.random())
+            group.create_task(client(world, ledger, own, more), name=f"client-{number}")
+        group.create_task(vandal(running.pid, chance, signals, more), name="vandal")
+    return ledger, honest_ledger
+
+
+def left_behind(before: tuple[Reading, Reading], after: tuple[Reading, Reading]) -> dict[str, int]:
+    """Return what there is more than before: processes and zombies of the whole tree, which is the first reading of
+    each pair, descriptors and threads of the serving process, which is the second. Workers were replaced meanwhile."""
+    tree = {name: more for name, more in grown(before[0], after[0]).items() if name in ("processes", "zombies")}
+    own = {name: more for name, more in grown(before[1], after[1]).items() if name in ("fds", "threads")}
+    if own.get("threads", 0) <= POOL_THREADS:
+        own.pop("threads", None)
+    return tree | own
+
+
+def orphans(pid: int) -> list[psutil.Process]:
+    """Return the processes of the server's session that are not its descendants any more."""
+    family = {pid, *(each.pid for each in psutil.Process(pid).children(recursive=True))}
+    found = []
+    for each in psutil.process_iter():
+        try:
+            if each.pid not in family and os.getsid(each.pid) == pid and each.status() != psutil.STATUS_ZOMBIE:
+                found.append(each)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+def problems(
+    row: Row, ledgers: tuple[Ledger, Ledger], left: Mapping[str, int], held: Mapping[str, int]
+) -> Iterator[str]:
+    """Return what a run has found wrong. `left` counts the threads and descriptors of the serving process, and the
+    processes, that are more than before; `held` what the server still reports as in use."""
+    bad = ledgers[0].bad + ledgers[1].bad
+    if bad:
+        counts = ", ".join(f"{number} {kind}" for kind, number in sorted(bad.items()))
+        examples = ledgers[0].reasons | ledgers[1].reasons
+        yield f"{counts}; for example {'; '.join(f'{kind}: {what}' for kind, what in sorted(examples.items()))}"
+    if left:
+        yield f"left behind: {', '.join(f'{number} {name}' for name, number in left.items())}"
+    if held:
+        yield f"still held: {', '.join(f'{number} {name}' for name, number in held.items())}"
+    if row["orphans"]:
+        yield f"{row['orphans']} processes have lost the server as their parent"
+    if row["growth_pss"] > max(GROWTH_BYTES, GROWTH_SHARE * row["pss_before"]):
+        yield f"memory grew from {row['pss_before']} to {row['pss_after']} bytes"
+
+
+CHAOS = Scenario("chaos", "Minutes of random faults", cells, ("relay",), only_named=True)

@@ -1,0 +1,220 @@
+"""What the scenario `chaos` does at random: the requests of its clients, and the signals to the server's workers and
+children. The same seed gives the same choices to each client, in the same order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import re
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote, urlencode
+
+import psutil
+
+from serverpy import errors
+from serverpy.bench.measure.clients import for_a_while, leaving, pausing, whole
+from serverpy.bench.measure.exchange import Ask, Outcome
+from serverpy.bench.measure.reference import Reference
+from serverpy.sample.failures import IN_THE_BODY, INSTEAD_OF_A_RESPONSE, PLACES
+
+METHODS = {"relay": 10, "weave": 5, "embedded": 5, "subprocess": 1}
+"""How often each method is chosen."""
+UNHARMED = ("relay", "weave")
+"""The methods whose honest streams no signal to a worker or child may cut."""
+STATUSES = ("403", "404", "410", "416", "429", "500", "503")
+PACES = ("throttle=150000", "throttle=400000", "throttle=1000000", "times=0")
+FAULTS = ("malformed", "cut=300000", "rst=900000", "cut=700000,norange,nolength", "stall=1000000", "surplus=3000")
+CHANGES = ("fails=short@middle,changes=told", "fails=short@middle,changes=silent")
+"""Faults of a file that changes after its first response. Each has a page of its own, because the next client of the
+page would get the changed file from its first byte on, which is right. Clients that seek get none of them, because the
+range may be of the changed file as a whole. The weaver cannot notice the silent change: the media server sends other
+bytes with the same validators, and none of them twice."""
+PAGES = 40
+"""Number of pages with the same fault. Some requests find the extraction of their page in the cache."""
+PATIENCE_SECONDS = 150.0
+STALLED_SECONDS = 8.0
+"""Seconds for which a client stops reading: longer than the STALL_TIMEOUT of the server."""
+BACK_OFF_SECONDS = 2.0
+"""Seconds for which a client waits after a refusal."""
+LEFT = "silent until the client disconnected"
+
+_CODE = re.compile(r'"code": ?"(\w+)"')
+
+
+def documented_codes() -> frozenset[str]:
+    """Return the codes of all errors that the server may send, from the one tree of errors."""
+
+    def below(kind: type[errors.ServerPYError]) -> Iterator[type[errors.ServerPYError]]:
+        for each in kind.__subclasses__():
+            yield each
+            yield from below(each)
+
+    kinds = [each for each in below(errors.ServerPYError) if each.__module__ == errors.__name__]
+    return frozenset(each.code for each in kinds if hasattr(each, "code"))  # classes of several errors have none
+
+
+@dataclass(frozen=True)
+class World:
+    """What the requests of a run refer to. `film` and `woven` are the expected bytes of the methods."""
+
+    host: str
+    port: int
+    site: str
+    secure_site: str
+    film: Reference
+    woven: Reference
+
+    def ask(self, method: str, fault: str, number: int, span: tuple[int, int] | None = None) -> Ask:
+        base = self.secure_site if "tls" in fault else self.site
+        page = f"{base}/tube/watch/fault/{fault},id={number}/{'pair' if method == 'weave' else 'headers'}"
+        query = {"url": page} | ({} if method == "weave" else {"method": method})
+        path = f"/stream?{urlencode(query, quote_via=quote)}"
+        expected = self.woven if method == "weave" else self.film
+        return Ask(self.host, self.port, path, expected, PATIENCE_SECONDS, span=span)
+
+
+@dataclass
+class Ledger:
+    """What the clients saw. `codes` counts the refusals, `bad` what no client may see."""
+
+    ends: Counter[str] = field(default_factory=Counter)
+    codes: Counter[str] = field(default_factory=Counter)
+    methods: Counter[str] = field(default_factory=Counter)
+    first_bytes: list[float] = field(default_factory=list)
+    bad: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, str] = field(default_factory=dict)
+    """The first example of each kind in `bad`."""
+    known: frozenset[str] = field(default_factory=documented_codes)
+
+    def add(self, what: str, method: str, outcome: Outcome) -> None:
+        if outcome.end == "failed" and outcome.reason == LEFT:
+            outcome = replace(outcome, end="left", reason="")  # the client left before the server could answer
+        self.ends[outcome.end] += 1
+        self.methods[method] += 1
+        if outcome.first_byte is not None:
+            self.first_bytes.append(outcome.first_byte)
+        if outcome.end == "refused":
+            code = code_of(outcome)
+            self.codes[code] += 1
+            if code not in self.known:
+                self._blame("undocumented", what, outcome)
+        elif outcome.end == "wrong":
+            self._blame("short_but_complete" if "looked complete" in outcome.reason else "wrong_bytes", what, outcome)
+        elif outcome.reason.startswith(("silent", "no byte")):
+            self._blame("silent", what, outcome)
+        elif outcome.end == "failed":
+            self._blame("unanswered", what, outcome)
+
+    def blame(self, kind: str, what: str) -> None:
+        self.bad[kind] += 1
+        self.reasons.setdefault(kind, what)
+
+    def _blame(self, kind: str, what: str, outcome: Outcome) -> None:
+        self.blame(kind, f"{what}: {outcome.end} {outcome.status} {outcome.reason[:200]}")
+
+
+def code_of(outcome: Outcome) -> str:
+    """Return the code of the problem document that a refused request got, or `none`."""
+    found = _CODE.search(outcome.reason)
+    return found[1] if found else "none"
+
+
+def some_fault(chance: random.Random, method: str) -> str:
+    """Return the specification of a fault; in half of the cases it lets nothing misbehave."""
+    if chance.random() < 0.5:
+        return chance.choice(PACES)
+    if chance.random() < 0.8:
+        how = chance.choice((*IN_THE_BODY, *INSTEAD_OF_A_RESPONSE, *STATUSES))
+        return f"fails={how}@{chance.choice(PLACES)}"
+    changes = CHANGES[:1] if method == "weave" else CHANGES
+    return chance.choice(FAULTS + changes)
+
+
+async def client(world: World, ledger: Ledger, chance: random.Random, more: Callable[[], bool]) -> None:
+    """Send one request after the other: with random faults of the media server, and random behaviour of the client."""
+    while more():
+        (method,) = chance.choices(list(METHODS), list(METHODS.values()))
+        fault = some_fault(chance, method)
+        number = chance.randrange(1 << 32 if fault in CHANGES else PAGES)
+        behaviour = chance.choices(list(BEHAVIOURS), [weight for weight, _ in BEHAVIOURS.values()])[0]
+        size = (world.woven if method == "weave" else world.film).size
+        span = None
+        if behaviour == "seeks":
+            first = chance.randrange(size)
+            span = (first, min(size, first + chance.choice((1, 1000, 500_000, size))))
+            fault = PACES[-1] if fault in CHANGES else fault
+        asked = world.ask(method, fault, number, span)
+        outcome = await BEHAVIOURS[behaviour][1](asked, chance)
+        ledger.add(f"{method}, {fault}, {behaviour} {span or ''}", method, outcome)
+        if outcome.end == "refused":
+            await asyncio.sleep(BACK_OFF_SECONDS)
+
+
+async def _reads(asked: Ask, chance: random.Random) -> Outcome:
+    return await whole(asked)
+
+
+async def _leaves(asked: Ask, chance: random.Random) -> Outcome:
+    return await leaving(asked, int(10 ** chance.uniform(0, 6.7)))
+
+
+async def _leaves_soon(asked: Ask, chance: random.Random) -> Outcome:
+    return await for_a_while(asked, chance.uniform(0.0, 2.0))
+
+
+async def _stops(asked: Ask, chance: random.Random) -> Outcome:
+    return await pausing(asked, int(10 ** chance.uniform(0, 6)), chance.uniform(0.5, STALLED_SECONDS))
+
+
+BEHAVIOURS: dict[str, tuple[int, Callable[[Ask, random.Random], Awaitable[Outcome]]]] = {
+    "reads": (8, _reads),
+    "seeks": (4, _reads),
+    "leaves": (4, _leaves),
+    "leaves soon": (1, _leaves_soon),
+    "stops": (2, _stops),
+}
+"""The behaviours of clients: how often each is chosen, and what it does."""
+
+
+async def honest(world: World, ledger: Ledger, method: str, chance: random.Random, more: Callable[[], bool]) -> None:
+    """Read one whole stream after the other from media servers without faults."""
+    while more():
+        outcome = await whole(world.ask(method, chance.choice(PACES), chance.randrange(PAGES)))
+        ledger.add(f"honest {method}", method, outcome)
+        if outcome.end == "cut" and method in UNHARMED:
+            ledger.blame("honest_cut", f"{method}: {outcome.reason}")
+        if outcome.end == "refused":
+            await asyncio.sleep(BACK_OFF_SECONDS)
+
+
+async def vandal(pid: int, chance: random.Random, done: Counter[str], more: Callable[[], bool]) -> None:
+    """Kill or stop the workers and children of the server, one every few seconds. A stopped process goes on after some
+    seconds, unless the server has ended it by then."""
+    stopped: list[psutil.Process] = []
+    try:
+        while more():
+            await asyncio.sleep(chance.uniform(2.0, 8.0))
+            victims = psutil.Process(pid).children(recursive=True)
+            if not victims:
+                continue
+            victim = chance.choice(victims)
+            number = chance.choice((signal.SIGKILL, signal.SIGSTOP))
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.send_signal(number)
+                done[number.name] += 1
+                if number == signal.SIGSTOP:
+                    stopped.append(victim)
+            if stopped and chance.random() < 0.5:
+                _go_on(stopped.pop(0))
+    finally:
+        for each in stopped:
+            _go_on(each)
+
+
+def _go_on(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.send_signal(signal.SIGCONT)

@@ -1,0 +1,58 @@
+"""ServerPY with the yt-dlp plugin for the films of the sample site, some of which it weaves; and the same on a machine
+whose name lookups get no answer."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from serverpy.bench.measure.origin import Origin
+from serverpy.bench.measure.targets.base import Launch
+from serverpy.bench.measure.targets.ours import OurMethod
+from serverpy.sample import PLUGIN_PATH
+
+SILENT_RESOLVER = "127.0.0.77"
+_MOUNT = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
+
+
+@dataclass(frozen=True, repr=False)
+class WithTube(OurMethod):
+    def launch(self, origin: Origin, settings: Mapping[str, str]) -> Launch:
+        launch = super().launch(origin, settings)
+        return replace(launch, env={**launch.env, "PYTHONPATH": str(PLUGIN_PATH)})
+
+
+@dataclass(frozen=True, repr=False)
+class WithoutNames(WithTube):
+    """The server in a mount namespace of its own, where the only name server is SILENT_RESOLVER."""
+
+    def launch(self, origin: Origin, settings: Mapping[str, str]) -> Launch:
+        launch = super().launch(origin, settings)
+        inside = ("unshare", "--mount", "sh", "-c", _MOUNT, "{directory}/resolv.conf", *launch.command)
+        return replace(launch, command=inside, files={"resolv.conf": f"nameserver {SILENT_RESOLVER}\n"})
+
+
+def may_unshare() -> bool:
+    """Return whether this process may create mount namespaces and bind the port of name servers."""
+    if shutil.which("unshare") is None:
+        return False
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        return False
+    try:
+        with silent_resolver():
+            return True
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def silent_resolver() -> Iterator[None]:
+    """Listen as a name server that answers nothing, for the duration of the block. Raises OSError if that is not
+    permitted."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind((SILENT_RESOLVER, 53))
+        yield

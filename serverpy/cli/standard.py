@@ -1,0 +1,52 @@
+"""The standard streams of a command: those that it was started without, as a daemon or a shell's `>&-` does, and those
+whose encoding lacks characters."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+
+def open_missing_streams() -> None:
+    """Open each of the descriptors 0, 1 and 2 that is closed. Otherwise sockets would get these numbers, and libuv
+    aborts the process when it closes such a descriptor.
+
+    stdin is then empty, and what is printed is lost. Media that is written to stdout fails as if its reader had left.
+    """
+    for number, fill in enumerate((_fill_with_nothing, _fill_with_broken_pipe, _fill_with_nothing)):
+        try:
+            os.fstat(number)
+        except OSError:
+            fill(number)
+    # Python has set the objects of closed descriptors to None. The new ones stay open until the process ends.
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
+def replace_missing_characters() -> None:
+    """Let stdout print `?` for each character that its encoding lacks. Otherwise a title or a help text would end the
+    command with an exception if the locale is not UTF-8. stderr does so already."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _fill_with_nothing(number: int) -> None:
+    _move(os.open(os.devnull, os.O_RDWR), number)
+
+
+def _fill_with_broken_pipe(number: int) -> None:
+    reading, writing = os.pipe()
+    _move(writing, number)  # closes `reading` if that is `number`
+    if reading != number:
+        os.close(reading)
+
+
+def _move(descriptor: int, number: int) -> None:
+    """Give the descriptor another number, under which child processes inherit it."""
+    if descriptor == number:
+        os.set_inheritable(number, True)
+    else:
+        os.dup2(descriptor, number)
+        os.close(descriptor)

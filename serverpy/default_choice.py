@@ -1,0 +1,131 @@
+"""The default choice: which tracks a request without `format` gets. The functions are pure.
+
+`plan.py` lists the candidates, that is the single tracks and the pairs that this server can stream, and `ranked` orders
+them by the wish of the client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from serverpy.extraction.values import Track
+
+CODECS = ("h264", "vp9", "av1", "hevc")
+_FAMILIES = {
+    "h264": ("avc1", "avc3", "h264", "avc"),
+    "vp9": ("vp9", "vp09"),
+    "av1": ("av01", "av1"),
+    "hevc": ("hvc1", "hev1", "hevc", "h265", "dvh1", "dvhe"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a client wants of the default choice. `height` is the maximum height in pixels, measured on the shorter side
+    of the picture; None for no limit. `codec` is the video codec that is preferred among formats of equal height, or
+    `any`. `language` is the language of the audio as a BCP 47 tag, None for the original language. `max_size` is the
+    maximum size in bytes."""
+
+    height: int | None = 1080
+    codec: str = "h264"
+    language: str | None = None
+    max_size: int | None = None
+
+
+DEFAULT = Wish()
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Tracks that this server can stream: one track, or video and audio that it can merge. `is_seekable` is whether the
+    client can request ranges of the result. `order` is the position in yt-dlp's order, worst first."""
+
+    tracks: tuple[Track, ...]
+    is_seekable: bool
+    order: float
+
+    @property
+    def video(self) -> Track:
+        return self.tracks[0]
+
+    @property
+    def audio(self) -> Track:
+        return self.tracks[-1]
+
+
+def ranked(candidates: Sequence[Candidate], wish: Wish, duration: float | None) -> list[Candidate]:
+    """Return the candidates that fit `wish`, best first. `duration` is that of the media in seconds. The height may
+    exceed the wished one if there is no lower one; then the lowest comes first. Audio in another language comes after
+    audio in the wished language. Candidates of unknown size fit no `max_size`."""
+    fitting = [each for each in candidates if _fits_size(each, wish, duration)]
+    return sorted(fitting, key=lambda each: _key(each, wish), reverse=True)
+
+
+def best_audio_first(audios: Sequence[Track], wish: Wish) -> list[Track]:
+    """Return `audios`, which are in yt-dlp's order (worst first), with the best for `wish` first."""
+    found = sorted(
+        enumerate(audios), key=lambda each: (_nearness(each[1].language, wish.language), each[0]), reverse=True
+    )
+    return [audio for _, audio in found]
+
+
+def _nearness(language: str | None, wanted: str | None) -> int:
+    """Return how well the tag `language` fits the tag `wanted` (BCP 47): 3 if they are equal, 2 if `language` is
+    narrower (`en-GB` for `en`), 1 if only the region differs, otherwise 0."""
+    if wanted is None:
+        return 0
+    tag, wish = (language or "").lower().replace("_", "-"), wanted.lower().replace("_", "-")
+    if tag == wish:
+        return 3
+    return 2 if tag.startswith(f"{wish}-") else 1 if tag.split("-")[0] == wish.split("-")[0] else 0
+
+
+def resolution(track: Track) -> int:
+    """Return the height of the picture in pixels, measured on its shorter side, as yt-dlp's `res`; 0 if unknown."""
+    sides = [side for side in (track.width, track.height) if side]
+    return min(sides) if track.height and sides else 0
+
+
+def codec_family(codec: str | None) -> str | None:
+    """Return the name in CODECS of the codec that an RFC 6381 string, such as `avc1.64001f`, or yt-dlp's name means.
+    Returns None if it is another codec."""
+    prefix = (codec or "").lower().partition(".")[0]
+    return next((name for name, prefixes in _FAMILIES.items() if prefix in prefixes), None)
+
+
+def size_of(tracks: Sequence[Track], duration: float | None) -> int | None:
+    """Return the size of `tracks` in bytes, as far as the page states or implies it. Returns None if it is unknown."""
+    sizes = [_size(each, duration) for each in tracks]
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
+
+
+def _size(track: Track, duration: float | None) -> int | None:
+    if track.size is not None:
+        return track.size
+    return None if not track.bitrate or not duration else int(track.bitrate * 125 * duration)
+
+
+def _fits_size(candidate: Candidate, wish: Wish, duration: float | None) -> bool:
+    if wish.max_size is None:
+        return True
+    size = size_of(candidate.tracks, duration)
+    return size is not None and size <= wish.max_size
+
+
+def _key(candidate: Candidate, wish: Wish) -> tuple[Any, ...]:
+    """Return a sort key that is greater for a better candidate. At equal height, codec and seekability, a single track
+    is better than a pair: it costs the server less."""
+    height = resolution(candidate.video)
+    is_within = wish.height is None or height <= wish.height
+    return (
+        _nearness(candidate.audio.language, wish.language),
+        is_within,
+        height if is_within else -height,
+        candidate.is_seekable,
+        wish.codec == "any" or codec_family(candidate.video.vcodec) == wish.codec,
+        len(candidate.tracks) == 1,
+        candidate.order,
+    )

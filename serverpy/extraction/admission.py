@@ -1,0 +1,101 @@
+"""The bound on the extractions under way (MAX_EXTRACTIONS), and the queue of the extractions beyond it.
+
+An extraction holds a place from its start until its end or its timeout, also while it waits for bytes. One client has
+at most half of the places, and one host at most a quarter, so that neither a client nor a host that is slow takes all
+of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from serverpy.errors import Busy
+
+BUSY = "Too many extractions are in progress. Try again later."
+
+
+@dataclass(frozen=True, slots=True)
+class Applicant:
+    """Whom an extraction counts against: the account that asks for it, and the host of the page. The account "" (the
+    operator) has no limit of its own."""
+
+    client: str
+    host: str
+
+    @classmethod
+    def of(cls, client: str, url: str) -> Applicant:
+        return cls(client, (urlsplit(url).hostname or "").rstrip("."))
+
+
+class Admission:
+    """The places of `most` extractions, in one event loop. Free places go to the waiting extractions in the order of
+    their arrival, except that an extraction whose client or host has all its places lets the others pass."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._most_of_client = max(1, most // 2)
+        self._most_of_host = max(1, most // 4)
+        self._clients = Counter[str]()
+        self._hosts = Counter[str]()
+        self._waiting: dict[asyncio.Future[None], Applicant] = {}
+        self.taken = 0
+        self.refused = 0
+        """Number of extractions that found no place in time."""
+
+    def __repr__(self) -> str:
+        return f"<Admission {self.taken}/{self._most}, {self.waiting} waiting>"
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    async def enter(self, applicant: Applicant, seconds: float) -> None:
+        """Take a place, which the caller gives back with `leave`. Raises `Busy` if there is none within `seconds`."""
+        if self._fits(applicant):
+            self._take(applicant)
+            return
+        place = asyncio.get_running_loop().create_future()
+        self._waiting[place] = applicant
+        try:
+            async with asyncio.timeout(seconds):
+                await place
+        except BaseException as error:
+            if place.done() and not place.cancelled():  # the place came in the same turn of the event loop
+                self.leave(applicant)
+            if isinstance(error, TimeoutError):
+                self.refused += 1
+                raise Busy(BUSY) from None
+            raise
+        finally:
+            self._waiting.pop(place, None)
+
+    def leave(self, applicant: Applicant) -> None:
+        """Give the place of `applicant` back."""
+        self.taken -= 1
+        for counter, name in ((self._clients, applicant.client), (self._hosts, applicant.host)):
+            counter[name] -= 1
+            if not counter[name]:
+                del counter[name]
+        self._admit()
+
+    def _fits(self, applicant: Applicant) -> bool:
+        return (
+            self.taken < self._most
+            and (not applicant.client or self._clients[applicant.client] < self._most_of_client)
+            and self._hosts[applicant.host] < self._most_of_host
+        )
+
+    def _take(self, applicant: Applicant) -> None:
+        self.taken += 1
+        self._clients[applicant.client] += 1
+        self._hosts[applicant.host] += 1
+
+    def _admit(self) -> None:
+        for place, applicant in list(self._waiting.items()):
+            if not place.done() and self._fits(applicant):
+                del self._waiting[place]
+                self._take(applicant)
+                place.set_result(None)

@@ -1,0 +1,121 @@
+"""The memory that the media of a page take, measured object by object, and its account in the budget.
+
+The media take about three times the bytes of their message, more if they consist of many small values. A cached page
+that no stream uses is *spare*: the budget gets its bytes back when a stream needs them. A page that left the cache is
+charged as used until the last stream that holds it has let go of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from typing import Protocol
+
+from serverpy.extraction.values import Entry, Fragment, Media, Track
+
+CONTAINER_BYTES = 256
+"""Memory, in bytes, that is counted for the container of one track, which the cache of extractions keeps once it is
+known: a dictionary entry and its key."""
+_TURN = 2000
+"""Number of objects that are measured before the event loop runs other tasks."""
+_SLACK = 1.1
+"""Factor for what the allocator adds: it rounds the size of each object up to 16 bytes."""
+_FRAGMENT_BYTES = sys.getsizeof(Fragment(url="")) + sys.getsizeof(1.0) + 8
+_ENTRY_BYTES = 104
+"""Memory, in bytes, of one entry of a dictionary, without its key and value."""
+
+
+class Ledger(Protocol):
+    """The part of the budget that counts extractions."""
+
+    def try_add_spare(self, nbytes: int) -> bool: ...
+
+    def use(self, nbytes: int) -> None: ...
+
+    def shrink(self, nbytes: int) -> None: ...
+
+    def add_reclaimer(self, reclaim: Callable[[int], int]) -> None: ...
+
+    @property
+    def total_bytes(self) -> int: ...
+
+
+async def footprint(media: Media) -> int:
+    """Return the number of bytes that `media` take in memory."""
+    total = 0
+    for number, nbytes in enumerate(_sizes(media)):
+        total += nbytes
+        if number % _TURN == _TURN - 1:
+            await asyncio.sleep(0)
+    return int(total * _SLACK)
+
+
+class Holding:
+    """The charge for the memory of `media`: `nbytes` in `ledger`, which has counted them as spare. After `use`, gives
+    the bytes back when `media`, and the media of its entries, are gone. Belongs to the running event loop."""
+
+    def __init__(self, media: Media, nbytes: int, ledger: Ledger) -> None:
+        self.nbytes = nbytes
+        self._ledger = ledger
+        self._loop = asyncio.get_running_loop()
+        self._is_used = False
+        every = list(_all_media(media))
+        self._alive = len(every)
+        for each in every:
+            weakref.finalize(each, self._forget).atexit = False
+
+    def use(self) -> None:
+        """Charge the bytes as used, because the cache drops `media`, which the caller still holds."""
+        self._is_used = True
+        self._ledger.use(self.nbytes)
+
+    def free(self) -> int:
+        """Return the number of bytes that the ledger may now subtract from its spare bytes. These are 0 if a stream
+        still holds `media`: the bytes are then charged as used."""
+        if not self._alive:
+            return self.nbytes
+        self.use()
+        return 0
+
+    def _forget(self) -> None:
+        """Count one of the media as gone. Any thread may call this method, in the middle of any code: it is where the
+        garbage collector finds the object."""
+        self._alive -= 1
+        if not self._alive and self._is_used and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ledger.shrink, self.nbytes)
+
+
+def _all_media(media: Media) -> Iterator[Media]:
+    yield media
+    for entry in media.entries:
+        if entry.media is not None:
+            yield from _all_media(entry.media)
+
+
+def _sizes(media: Media) -> Iterator[int]:
+    yield _own(media) + CONTAINER_BYTES * len(media.tracks)
+    yield from map(_own, media.subtitles)
+    yield from map(_own, media.cookies)
+    for track in media.tracks:
+        yield _track(track)
+        for at in range(0, len(track.fragments), _TURN):
+            yield sum(_FRAGMENT_BYTES + sys.getsizeof(each.url) for each in track.fragments[at : at + _TURN])
+    for entry in media.entries:
+        yield _own(entry)
+        if entry.media is not None:
+            yield from _sizes(entry.media)
+
+
+def _track(track: Track) -> int:
+    headers: Mapping[str, str] = track.headers
+    aes = 0 if track.aes is None else _own(track.aes)
+    return _own(track) + aes + sum(_ENTRY_BYTES + sys.getsizeof(a) + sys.getsizeof(b) for a, b in headers.items())
+
+
+def _own(value: Media | Track | Entry | object) -> int:
+    """Return the bytes of a value and of its fields, but not of what its lists contain."""
+    held = [getattr(value, each.name) for each in fields(value)]  # type: ignore[arg-type]  # each value is a dataclass
+    return sys.getsizeof(value) + sum(sys.getsizeof(each) for each in held if isinstance(each, str | tuple | float))

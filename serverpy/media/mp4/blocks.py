@@ -1,0 +1,48 @@
+"""The layout of an MP4 that is merged from two tracks in segments whose lengths are known: one moov, and the segments
+of both tracks as blocks, in the order of their times. Pure.
+
+There is no index: the playlists round the times of segments, and libav takes the times of an index for those of the
+samples."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+
+from serverpy.media.mp4.layout import Layout
+
+MOST_MOOFS = 4096
+"""Maximum number of fragments in a segment: as many as a long segment has if each sample is a fragment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The segments of one track, from the first fragment on: their times in seconds, and their offsets and sizes in all
+    segments together, which have `total` bytes."""
+
+    total: int
+    times: array[float] = field(default_factory=lambda: array("d"))
+    offsets: array[int] = field(default_factory=lambda: array("Q"))
+    sizes: array[int] = field(default_factory=lambda: array("Q"))
+
+    def add(self, time: float, offset: int, size: int) -> None:
+        self.times.append(time)
+        self.offsets.append(offset)
+        self.sizes.append(size)
+
+
+def lay_out_blocks(head: bytes, tracks: tuple[Blocks, Blocks], numbers: tuple[int, int], seconds: float) -> Layout:
+    """Return the layout of the file that consists of `head` and the blocks of `tracks`, in which the tracks have the
+    numbers `numbers`. Of two blocks with the same time, the one of the first track comes first."""
+    order = sorted(
+        (time, source, index) for source, blocks in enumerate(tracks) for index, time in enumerate(blocks.times)
+    )
+    starts, offsets, at = array("Q"), array("Q"), len(head)
+    for _, source, index in order:
+        starts.append(at)
+        offsets.append(tracks[source].offsets[index])
+        at += tracks[source].sizes[index]
+    starts.append(at)
+    sources = bytes(source for _, source, _ in order)
+    sizes = tracks[0].total, tracks[1].total
+    return Layout(head, starts, offsets, sources, sizes, numbers, seconds, MOST_MOOFS)

@@ -1,0 +1,189 @@
+"""The fragments of one track on their way into another file (ISO/IEC 14496-12 §8.8): what the server must know of a
+moof before it sends it, and the numbers that it changes in it. Pure. The length of a moof never changes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from serverpy.errors import DrmProtected, UnsupportedConversion
+from serverpy.media.mp4.boxes import Box, box_at, children, damaged, fields, table
+
+_BASE_DATA_OFFSET, _DESCRIPTION, _DURATION, _BASE_IS_MOOF = 0x000001, 0x000002, 0x000008, 0x020000
+"""Flags of a tfhd box (§8.8.7)."""
+_RUN_DATA_OFFSET, _RUN_FIRST_FLAGS, _RUN_DURATIONS, _RUN_ENTRY = 0x000001, 0x000004, 0x000100, 0x000F00
+"""Flags of a trun box (§8.8.8). The bits of `_RUN_ENTRY` are the fields of an entry, of 4 bytes each."""
+_ENCRYPTED = frozenset({b"senc", b"saio", b"saiz"})
+_PIFF_ENCRYPTED = bytes.fromhex("a2394f525a9b4f14a2446c427c648df4")
+"""The type of the `uuid` box that older packagers write instead of senc."""
+_MAX_TIME = {0: (1 << 32) - 1, 1: (1 << 63) - 1}
+_MDAT_HEAD_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base data offset (§8.8.7): its place in the moof, and its value, which counts from the beginning of a file."""
+
+    at: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """A decode time (tfdt, §8.8.12): its place in the moof, the version of the box, and its value."""
+
+    at: int
+    version: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moof:
+    """The moof `data` of one fragment, and the places of the numbers in it that depend on the file. `time` is the
+    decode time of the first sample of the track, or None if the moof does not state it; `duration` is the sum of the
+    durations of its samples. Both are in units of the track's time scale. `numbers` are the places of the track number.
+    `foreign` are the places of the track fragments of other tracks."""
+
+    data: bytes
+    time: int | None
+    duration: int
+    sequence_at: int | None
+    numbers: tuple[int, ...]
+    bases: tuple[Base, ...]
+    times: tuple[Time, ...]
+    foreign: tuple[int, ...]
+
+    @property
+    def has_track(self) -> bool:
+        """Whether the fragment has samples of the track."""
+        return bool(self.numbers)
+
+    def patched(self, *, number: int, sequence: int, ticks: int, old_places: Iterable[int], place: int) -> bytes:
+        """Return the moof for another file, in which it is at the offset `place`: with the track number `number` and
+        the sequence number `sequence`, its decode times later by `ticks`, and the fragments of other tracks marked as
+        free space. `old_places` are the offsets that the moof may have in its source, from which its base data offsets
+        count. Raises `NotMedia` if a base data offset is none of the moof or of the data behind it, or if a time
+        becomes too large for its field."""
+        patched, old_places = bytearray(self.data), tuple(old_places)
+        if self.sequence_at is not None:
+            struct.pack_into(">I", patched, self.sequence_at, sequence & 0xFFFFFFFF)
+        for at in self.numbers:
+            struct.pack_into(">I", patched, at, number)
+        for base in self.bases:
+            struct.pack_into(">Q", patched, base.at, place + self._distance(base.value, old_places))
+        for time in self.times:
+            _write_time(patched, time, ticks)
+        for at in self.foreign:
+            patched[at + 4 : at + 8] = b"free"
+        return bytes(patched)
+
+    def _distance(self, base: int, places: tuple[int, ...]) -> int:
+        """Return how far `base` lies behind the beginning of the moof. It counts from the beginning of the segment, of
+        the file that contains it, or of all segments together: of these, the one that gives the moof itself or, if none
+        does, the data behind it."""
+        if base in places:
+            return 0
+        furthest = len(self.data) + _MDAT_HEAD_BYTES
+        for place in places:
+            if place <= base <= place + furthest:
+                return base - place
+        raise damaged("the data of a fragment is not beside its moof")
+
+
+def _write_time(patched: bytearray, time: Time, ticks: int) -> None:
+    moved = time.value + ticks
+    if not 0 <= moved <= _MAX_TIME[time.version]:
+        raise damaged("the time of a fragment is out of range")
+    struct.pack_into(">Q" if time.version else ">I", patched, time.at, moved)
+
+
+def read_moof(moof: bytes, number: int, default_duration: int) -> Moof:
+    """Read the moof of a source in which the track has the number `number`, and samples whose duration is not stated
+    have `default_duration`. Raises `NotMedia` if the moof is damaged, `DrmProtected` if the samples are encrypted, and
+    `UnsupportedConversion` if the place of the samples depends on a fragment of another track."""
+    data = memoryview(moof)
+    box = box_at(data, 0, len(data))
+    if box is None or box.kind != b"moof":
+        raise damaged("a fragment has an invalid moof box")
+    own, foreign, sequence_at, trafs = list[_Traf](), list[int](), None, 0
+    for child in children(data, box):
+        if child.kind == b"mfhd":
+            fields("I", data, child, 4)
+            sequence_at = child.body + 4
+        elif child.kind == b"traf":
+            traf = _read_traf(data, child, number, default_duration)
+            if traf is None:
+                foreign.append(child.start)
+            elif traf.base is None and not traf.counts_from_moof and trafs:
+                raise UnsupportedConversion(
+                    "The fragments of one of the two formats depend on each other: they cannot be merged."
+                )
+            else:
+                own.append(traf)
+            trafs += 1
+    times = tuple(traf.time for traf in own if traf.time is not None)
+    return Moof(
+        data=moof,
+        time=times[0].value if times else None,
+        duration=sum(traf.duration for traf in own),
+        sequence_at=sequence_at,
+        numbers=tuple(traf.number_at for traf in own),
+        bases=tuple(traf.base for traf in own if traf.base is not None),
+        times=times,
+        foreign=tuple(foreign),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Traf:
+    """What a track fragment states (§8.8.6). `counts_from_moof` is whether its offsets count from its moof."""
+
+    number_at: int
+    base: Base | None
+    time: Time | None
+    duration: int
+    counts_from_moof: bool
+
+
+def _read_traf(data: memoryview, traf: Box, number: int, default_duration: int) -> _Traf | None:
+    """Read a track fragment. Returns None if it is of another track than `number`."""
+    inside = list(children(data, traf))
+    header = next((box for box in inside if box.kind == b"tfhd"), None)
+    if header is None:
+        raise damaged("a fragment has no tfhd box")
+    flags, own_number = fields("II", data, header)
+    if own_number != number:
+        return None
+    if any(box.kind in _ENCRYPTED or _is_piff_encrypted(data, box) for box in inside):
+        raise DrmProtected("This format is encrypted.")
+    at, base = 8, None
+    if flags & _BASE_DATA_OFFSET:
+        base, at = Base(header.body + at, fields("Q", data, header, at)[0]), at + 8
+    at += 4 if flags & _DESCRIPTION else 0
+    duration = fields("I", data, header, at)[0] if flags & _DURATION else default_duration
+    runs = sum(_run_duration(data, box, duration) for box in inside if box.kind == b"trun")
+    tfdt = next((box for box in inside if box.kind == b"tfdt"), None)
+    time = None if tfdt is None else _read_time(data, tfdt)
+    return _Traf(header.body + 4, base, time, runs, bool(flags & _BASE_IS_MOOF))
+
+
+def _is_piff_encrypted(data: memoryview, box: Box) -> bool:
+    return box.kind == b"uuid" and bytes(data[box.body : box.body + 16]) == _PIFF_ENCRYPTED
+
+
+def _read_time(data: memoryview, tfdt: Box) -> Time:
+    (version,) = fields("B", data, tfdt)
+    if version > 1:
+        raise damaged("its tfdt box has an unknown version")
+    return Time(tfdt.body + 4, version, fields("Q" if version else "I", data, tfdt, 4)[0])
+
+
+def _run_duration(data: memoryview, trun: Box, default: int) -> int:
+    """Return the sum of the durations of the samples of a trun box."""
+    flags, count = fields("II", data, trun)
+    if not flags & _RUN_DURATIONS:
+        return count * default
+    at = 8 + (4 if flags & _RUN_DATA_OFFSET else 0) + (4 if flags & _RUN_FIRST_FLAGS else 0)
+    width = (flags & _RUN_ENTRY).bit_count()
+    return sum(table("I", data, trun, at, count * width)[::width])

@@ -1,0 +1,131 @@
+"""The initialization sections of two segmented tracks, video and audio, as one head of a fragmented MP4. Pure.
+
+A player of the manifest knows how long the tracks are; the file has to state it, because its fragments have no index.
+Players read different boxes. Measured: libav and Chromium read mdhd, Firefox reads only mehd, and VLC any of them
+(`durations.py`), so all of them are written.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from serverpy.errors import UnsupportedConversion
+from serverpy.media.mp4.boxes import Box, box_at, boxes, by_kind, children, damaged, fields, need, write
+from serverpy.media.mp4.durations import write_mehd
+from serverpy.media.mp4.fragments import write_empty_table, write_trex
+from serverpy.media.mp4.header import write_ftyp, write_moov
+from serverpy.media.mp4.tracks import Track, count_tracks, find_track
+
+_UNKNOWN_32 = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """An initialization section, as far as it describes `track`. `default_duration` is the duration of samples that do
+    not state one, in units of the track's time scale."""
+
+    track: Track
+    default_duration: int
+
+    @property
+    def number(self) -> int:
+        """The number of the track in its source."""
+        return self.track.number
+
+    @property
+    def has_others(self) -> bool:
+        """Whether the source has further tracks."""
+        return count_tracks(bytes(self.track.data)) > 1
+
+    @property
+    def scale(self) -> int:
+        return self.track.scale
+
+    def fits(self, other: Section) -> bool:
+        """Return whether fragments that this section describes can follow those of `other` under the head of `other`:
+        whether time scale, defaults and sample descriptions are the same, but for the bit rates that the descriptions
+        state."""
+        return self._signature() == other._signature()
+
+    def _signature(self) -> tuple[int, bytes, list[bytes]]:
+        track = self.track
+        trex = b"" if track.trex is None else bytes(track.data[track.trex.body + 8 : track.trex.end])
+        return track.scale, trex, [_description(track, entry) for entry in track.entries]
+
+
+def _description(track: Track, entry: Box) -> bytes:
+    """Return a sample entry (§8.5.2) without the bit rates in it, which no decoder needs."""
+    inside = min(entry.body + track.entry_fields, entry.end)
+    parts = [bytes(track.data[entry.start + 4 : inside])]
+    for box in boxes(track.data, inside, entry.end):
+        content = bytes(track.bytes_of(box))
+        if box.kind == b"esds":
+            content = _BIT_RATES.sub(rb"\1", content, count=1)
+        if box.kind != b"btrt":
+            parts.append(content)
+    return b"".join(parts)
+
+
+_BIT_RATES = re.compile(rb"(\x04(?:[\x80-\xff]{3})?.\x40\x15).{11}", re.DOTALL)
+"""Matches the beginning of the DecoderConfigDescriptor of AAC, up to the stream type, and the size and bit rates behind
+it (ISO/IEC 14496-1 §7.2.6.6)."""
+
+
+def read_section(moov: bytes, handler: bytes) -> Section:
+    """Read the moov of an initialization section, whose track of the type `handler` (video or audio) is wanted. Raises
+    `UnsupportedConversion` if it has no such track, or if it is not the head of a fragmented MP4, and the other errors
+    of `find_track`."""
+    track = find_track(moov, handler)
+    if track.trex is None:
+        raise UnsupportedConversion("One of the two formats is not a fragmented MP4: they cannot be merged.")
+    sizes = track.samples.get(b"stsz")
+    if sizes is not None and fields("I", track.data, sizes, 8)[0]:
+        raise UnsupportedConversion("One of the two formats is only partly fragmented: they cannot be merged.")
+    return Section(track, fields("I", track.data, track.trex, 12)[0])
+
+
+def write_head(sections: Sequence[Section], seconds: Sequence[float | None]) -> bytes:
+    """Return ftyp and moov of the file that is merged from the tracks of `sections`, which get the numbers 1, 2 and so
+    on. `seconds` are the durations of the tracks; where one is None, the head states what its section states."""
+    tracks = [section.track for section in sections]
+    scale = tracks[0].movie_scale
+    longest = None if None in seconds else max(each for each in seconds if each is not None)
+    mehd = [] if longest is None else [write_mehd(longest, scale)]
+    trex = [write_trex(number, track) for number, track in enumerate(tracks, 1)]
+    moov = bytearray(write_moov(tracks, map(write_empty_table, tracks), write(b"mvex", *mehd, *trex)))
+    _state_durations(moov, scale, longest, seconds)
+    return write_ftyp(fragmented=True) + bytes(moov)
+
+
+def _state_durations(moov: bytearray, scale: int, longest: float | None, seconds: Sequence[float | None]) -> None:
+    """Write the durations into mvhd, and into tkhd and mdhd of each track."""
+    data = memoryview(bytes(moov))
+    movie = box_at(data, 0, len(data))
+    assert movie is not None
+    if longest is not None:
+        _state(moov, data, need(by_kind(data, movie), b"mvhd"), scale, longest)
+    traks = [box for box in children(data, movie) if box.kind == b"trak"]
+    for trak, own in zip(traks, seconds, strict=True):
+        if own is not None:
+            parts = by_kind(data, trak)
+            mdhd = need(by_kind(data, need(parts, b"mdia")), b"mdhd")
+            at = 20 if fields("B", data, mdhd)[0] else 12
+            _state(moov, data, need(parts, b"tkhd"), scale, own, between=4)
+            _state(moov, data, mdhd, fields("I", data, mdhd, at)[0], own)
+
+
+def _state(moov: bytearray, data: memoryview, box: Box, scale: int, seconds: float, between: int = 0) -> None:
+    """Write the duration of mvhd, tkhd or mdhd, which have the same fields up to it, but for `between` bytes that are
+    reserved in tkhd. A duration that is too large for its field stays unknown."""
+    (version,) = fields("B", data, box)
+    if version > 1:
+        raise damaged(f"its {box.name} box has an unknown version")
+    duration = round(seconds * scale)
+    at = box.body + (20 if version else 12) + 4 + between
+    if version:
+        struct.pack_into(">Q", moov, at, duration)
+    else:
+        struct.pack_into(">I", moov, at, min(duration, _UNKNOWN_32))

@@ -1,0 +1,170 @@
+"""The cookies of one session with media servers, in bounded memory: storage, and selection for a request (RFC 6265 §5).
+
+A media server may send any number of cookies, and a page may have set any number before. So the jar keeps few of them,
+and a request looks only at those of its host and of the parent domains of its host. The module does no I/O.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from email.utils import mktime_tz, parsedate_tz
+from ipaddress import ip_address
+
+from serverpy.extraction.values import Cookie
+from serverpy.net.urls import Origin
+
+MAX_COOKIE = 4096
+"""Maximum length of a cookie with its attributes, in characters (RFC 6265 §6.1). Longer cookies are ignored."""
+MAX_PER_DOMAIN = 50
+MAX_JAR_BYTES = 32 * 1024
+"""Maximum size of all cookies of a jar, in bytes, including COOKIE_BYTES for each."""
+COOKIE_BYTES = 200
+"""Memory, in bytes, that a jar counts for a cookie in addition to its text."""
+_MAX_DIGITS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A cookie that a jar holds. `size` is what it counts in the jar."""
+
+    cookie: Cookie
+    size: int
+
+    @property
+    def is_for_host_only(self) -> bool:
+        return not self.cookie.domain.startswith(".")
+
+
+class CookieJar:
+    """A cookie jar that begins with `cookies`. If a cookie exceeds a limit, the jar drops the cookies that were set
+    first: of the domain, then of all domains."""
+
+    def __init__(self, cookies: Iterable[Cookie] = (), clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._domains: dict[str, dict[tuple[str, str], _Kept]] = {}
+        self._bytes = 0
+        for cookie in cookies:
+            self._put(cookie)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._domains.values()))
+
+    @property
+    def held_bytes(self) -> int:
+        return self._bytes
+
+    def header_for(self, origin: Origin, target: str) -> str | None:
+        """Return the value of the Cookie header of a request for `target` at `origin`, longer paths first (§5.4). None
+        if no cookie applies to it."""
+        if not self._domains:
+            return None
+        host, path, now = origin.host.lower(), target.partition("?")[0], self._clock()
+        found = [
+            each.cookie
+            for domain in _domains_of(host)
+            for each in self._domains.get(domain, {}).values()
+            if (domain == host or not each.is_for_host_only)
+            and (origin.scheme == "https" or not each.cookie.secure)
+            and (each.cookie.expires is None or each.cookie.expires > now)
+            and _covers(each.cookie.path, path)
+        ]
+        found.sort(key=lambda cookie: -len(cookie.path))
+        return "; ".join(f"{cookie.name}={cookie.value}" for cookie in found) or None
+
+    def receive(self, fields: Iterable[str], origin: Origin, target: str) -> None:
+        """Store the cookies of the Set-Cookie header `fields` of a response from `origin` to a request for `target`.
+        Ignores cookies that are malformed, too long, or of another domain (§5.3)."""
+        for field in fields:
+            cookie = _parsed(field, origin.host.lower(), target.partition("?")[0], self._clock())
+            if cookie is not None:
+                self._put(cookie)
+
+    def _put(self, cookie: Cookie) -> None:
+        size = len(cookie.name) + len(cookie.value) + len(cookie.domain) + len(cookie.path)
+        domain = cookie.domain.removeprefix(".").lower()
+        self._remove(domain, (cookie.name, cookie.path))
+        is_over = cookie.expires is not None and cookie.expires <= self._clock()
+        if is_over or size > MAX_COOKIE or not cookie.name:
+            return
+        kept = self._domains.pop(domain, {})
+        self._domains[domain] = kept  # the domain is now the latest
+        kept[cookie.name, cookie.path] = _Kept(cookie, size + COOKIE_BYTES)
+        self._bytes += size + COOKIE_BYTES
+        if len(kept) > MAX_PER_DOMAIN:
+            self._remove(domain, next(iter(kept)))
+        while self._bytes > MAX_JAR_BYTES:
+            oldest = next(iter(self._domains))
+            self._remove(oldest, next(iter(self._domains[oldest])))
+
+    def _remove(self, domain: str, key: tuple[str, str]) -> None:
+        kept = self._domains.get(domain)
+        if kept is None or key not in kept:
+            return
+        self._bytes -= kept.pop(key).size
+        if not kept:
+            del self._domains[domain]
+
+
+def _domains_of(host: str) -> list[str]:
+    """Return the host, and the domains that contain it. An IP address is in no domain."""
+    if _is_address(host):
+        return [host]
+    labels = host.split(".")
+    return [".".join(labels[number:]) for number in range(len(labels))]
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _covers(cookie_path: str, path: str) -> bool:
+    """Return whether `path` is `cookie_path` or below it (§5.1.4)."""
+    if not path.startswith(cookie_path):
+        return False
+    return len(path) == len(cookie_path) or cookie_path.endswith("/") or path[len(cookie_path)] == "/"
+
+
+def _parsed(field: str, host: str, path: str, now: float) -> Cookie | None:
+    """Parse the value of a Set-Cookie header of a response from `host` (§5.2, §5.3). Returns None if it is malformed,
+    too long, or if its Domain does not contain the host."""
+    if len(field) > MAX_COOKIE:
+        return None
+    pair, *rest = field.split(";")
+    name, equals, value = (text.strip() for text in pair.partition("="))
+    if not equals or not name:
+        return None
+    given = {key.strip().lower(): text.strip() for key, _, text in (item.partition("=") for item in rest)}
+    domain = given.get("domain", "").removeprefix(".").lower()
+    # A domain without a dot, such as `com`, contains sites of many owners, and an address is in no domain.
+    is_wide = "." in domain and not _is_address(host)
+    if domain not in ("", host) and not (is_wide and host.endswith(f".{domain}")):
+        return None
+    given_path = given.get("path", "")
+    return Cookie(
+        name=name,
+        value=value,
+        domain=f".{domain}" if is_wide else host,
+        path=given_path if given_path.startswith("/") else path.rpartition("/")[0] or "/",
+        secure="secure" in given,
+        expires=_expiry(given, now),
+    )
+
+
+def _expiry(given: dict[str, str], now: float) -> int | None:
+    """Return the time at which a cookie expires, in seconds since the epoch. None if it lasts as long as the session.
+    Max-Age takes precedence over Expires (§5.3)."""
+    age = given.get("max-age", "")
+    digits = age.removeprefix("-")
+    if digits.isascii() and digits.isdecimal():
+        return 0 if age.startswith("-") else int(now) + int(digits[:_MAX_DIGITS])
+    date = parsedate_tz(given.get("expires", "")[:64])
+    try:
+        return None if date is None else int(mktime_tz(date))
+    except (ValueError, OverflowError):  # the date does not exist
+        return None

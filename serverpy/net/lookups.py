@@ -1,0 +1,158 @@
+"""The threads in which host names are looked up, so that look-ups cannot hold each other up.
+
+The system's resolver (`getaddrinfo`) knows the hosts file, the search domains and the mDNS of this machine, but it
+blocks its thread, for 10 s and more if no name server answers. An event loop has four threads for it, and for more. So
+the look-ups of this process have threads of their own:
+
+- Names that have not resolved before share UNKNOWN_THREADS. The other threads are for names that have: a page that
+  names hosts which nobody answers for does not delay streams from servers in use.
+- One client has at most CLIENT_THREADS at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import socket
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Hashable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+THREADS = 32
+UNKNOWN_THREADS = 24
+CLIENT_THREADS = 4
+MAX_WAITING = 1024
+"""Maximum number of look-ups that wait for a thread. Further ones fail."""
+MAX_KNOWN = 1024
+"""Maximum number of names that are remembered as resolved."""
+
+asking_client: ContextVar[Hashable | None] = ContextVar("asking_client", default=None)
+"""The client for whose request the current task looks up names. None for a client on this machine, and for work that no
+client has asked for: both are limited only by the number of threads."""
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """A look-up in the pool. `begun` is the time at which a thread has taken it, or None."""
+
+    host: str
+    client: Hashable | None
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[list[str]]
+    is_known: bool = False
+    begun: float | None = None
+
+
+@dataclass(slots=True)
+class Pool:
+    """The threads of this process, and the look-ups that wait for one, in order. A thread is started when it is needed,
+    and then waits for further look-ups. Any thread may call the methods."""
+
+    find: Callable[[str], list[str]]
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _waiting: deque[Job] = field(default_factory=deque)
+    _jobs: queue.SimpleQueue[Job] = field(default_factory=queue.SimpleQueue)
+    _threads: int = 0
+    _running: int = 0
+    _unknown: int = 0
+    _clients: Counter[Hashable] = field(default_factory=Counter)
+    _known: OrderedDict[str, None] = field(default_factory=OrderedDict)
+
+    @property
+    def running(self) -> int:
+        return self._running
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def submit(self, host: str, client: Hashable | None) -> Job:
+        """Queue the look-up of `host`. Raises OSError if too many look-ups wait."""
+        loop = asyncio.get_running_loop()
+        job = Job(host, client, loop, loop.create_future())
+        with self._lock:
+            if len(self._waiting) >= MAX_WAITING:
+                raise OSError("too many look-ups are waiting")
+            self._waiting.append(job)
+            self._start()
+        return job
+
+    def _start(self) -> None:
+        """Give the waiting look-ups to threads, as far as the limits allow. The caller holds the lock."""
+        while self._running < THREADS and (job := self._next()) is not None:
+            self._running += 1
+            self._unknown += not job.is_known
+            self._clients[job.client] += 1
+            if self._running > self._threads:
+                self._threads += 1
+                threading.Thread(target=self._work, name="look-up", daemon=True).start()
+            self._jobs.put(job)
+
+    def _next(self) -> Job | None:
+        for job in self._waiting:
+            job.is_known = job.host in self._known
+            if (job.is_known or self._unknown < UNKNOWN_THREADS) and (
+                job.client is None or self._clients[job.client] < CLIENT_THREADS
+            ):
+                self._waiting.remove(job)
+                return job
+        return None
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            job.begun = time.monotonic()
+            try:
+                found, error = self.find(job.host), None
+            except (OSError, ValueError) as failure:  # ValueError: the name cannot be encoded
+                found, error = [], failure
+            with self._lock:
+                self._end(job, is_found=error is None)
+                self._start()
+            if not job.loop.is_closed():
+                job.loop.call_soon_threadsafe(_deliver, job.answer, found, error)
+
+    def _end(self, job: Job, *, is_found: bool) -> None:
+        self._running -= 1
+        self._unknown -= not job.is_known
+        self._clients[job.client] -= 1
+        if not self._clients[job.client]:
+            del self._clients[job.client]
+        if is_found:
+            self._known[job.host] = None
+            self._known.move_to_end(job.host)
+            if len(self._known) > MAX_KNOWN:
+                self._known.popitem(last=False)
+
+
+def _deliver(answer: asyncio.Future[list[str]], found: list[str], error: Exception | None) -> None:
+    if answer.done():
+        return
+    if error is None:
+        answer.set_result(found)
+    else:
+        answer.set_exception(error)
+        answer.exception()  # marks the exception as retrieved, because every caller may have left
+
+
+def _system(host: str) -> list[str]:
+    answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    return [_address_of(sockaddr) for *_, sockaddr in answers]
+
+
+pool = Pool(_system)
+"""The threads of this process. Their number is limited for all event loops together."""
+
+
+async def look_up(host: str, port: int) -> list[str]:
+    """Look up `host` with the system's resolver. Raises OSError if the name does not resolve."""
+    return await pool.submit(host, asking_client.get()).answer
+
+
+def _address_of(sockaddr: tuple[object, ...]) -> str:
+    """Return the resolved address with its scope id, so that the guard also checks the scope id."""
+    scoped = len(sockaddr) == 4 and sockaddr[3] != 0
+    return f"{sockaddr[0]}%{sockaddr[3]}" if scoped and "%" not in str(sockaddr[0]) else str(sockaddr[0])

@@ -1,0 +1,68 @@
+"""The resolver of an event loop, from a host name to addresses that the guard has checked:
+
+    failed just now? ─▶ under way? join ─▶ look-up (`lookups.py`) ─▶ guard
+
+A name is looked up once for all callers that ask for it at the same time. A name that fails, or takes longer than
+LOOK_UP_SECONDS, fails at once for FAILED_SECONDS. The same holds for a name that leads to a forbidden address, so that
+neither the error nor its time tells which names exist inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+
+from serverpy.net.guard import Guard, Lookup, UnusableName, resolve_host
+from serverpy.net.lookups import Job, asking_client, pool
+
+LOOK_UP_SECONDS = 5.0
+FAILED_SECONDS = 5.0
+MAX_FAILED = 1024
+"""Maximum number of names that are remembered as failed."""
+
+
+class Resolver:
+    """The look-ups of one event loop. `client` is who asks, if `asking_client` does not tell. `lookup` replaces the
+    system's resolver. `is_remote` tells that the operator's proxy resolves names."""
+
+    def __init__(
+        self, client: Hashable | None = None, lookup: Lookup | None = None, *, is_remote: bool = False
+    ) -> None:
+        self._is_remote = is_remote
+        self._client = client
+        self._lookup = lookup or self._look_up
+        self._jobs: dict[str, Job] = {}
+        self._failed: OrderedDict[tuple[str, int], float] = OrderedDict()
+
+    async def resolve(self, guard: Guard, host: str, port: int) -> tuple[str, ...]:
+        """Resolve `host` to the numeric addresses to connect to (`guard.py::resolve_host`). The caller sets a timeout.
+        Raises `TargetForbidden` if `host` is an address that is forbidden, `UpstreamFailed` if it is a name that does
+        not resolve, or resolves to such an address."""
+        key = host, port
+        until = self._failed.get(key)
+        if until is not None and until > time.monotonic():
+            raise UnusableName(host)
+        try:
+            return await resolve_host(guard, host, port, lookup=self._lookup, is_remote=self._is_remote)
+        except UnusableName:
+            self._failed[key] = time.monotonic() + FAILED_SECONDS
+            self._failed.move_to_end(key)
+            if len(self._failed) > MAX_FAILED:
+                self._failed.popitem(last=False)
+            raise
+
+    async def _look_up(self, host: str, port: int) -> Sequence[str]:
+        job = self._jobs.get(host)
+        if job is None:
+            job = self._jobs[host] = pool.submit(host, asking_client.get() or self._client)
+            job.answer.add_done_callback(lambda _: self._jobs.pop(host, None))
+        while True:
+            # the time in the queue does not count: a busy pool says nothing about the name
+            waited = 0.0 if job.begun is None else time.monotonic() - job.begun
+            done, _ = await asyncio.wait([job.answer], timeout=max(LOOK_UP_SECONDS - waited, 0))
+            if done:
+                return job.answer.result()
+            if job.begun is not None and time.monotonic() - job.begun >= LOOK_UP_SECONDS:
+                raise OSError("no name server answers in time")

@@ -1,0 +1,60 @@
+"""The merge of two tracks whose playlists state the length of each segment: the merged file has a layout, so its length
+is exact, and ranges of it can be read (`media/weave/`). The bytes of a range must be known without those before it, so
+this holds only if nothing in the segments depends on what came before them."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+
+from serverpy.media.mp4.blocks import Blocks, lay_out_blocks
+from serverpy.media.mp4.locate import MAX_INDEX_BYTES
+from serverpy.media.mp4.sections import write_head
+from serverpy.media.weave.cache import SourceVersion, Woven
+from serverpy.memory.room import Room
+from serverpy.streaming.segments.side import Side
+from serverpy.tasks import in_thread
+
+_SEGMENT_BYTES = 256
+"""Memory, in bytes, that making a layout takes for each segment."""
+_TURN = 500
+"""Number of segments that are counted before the room is asked for their memory."""
+
+
+async def blocks_of(side: Side, room: Room) -> Blocks | None:
+    """Return the segments of `side`, which is at its first fragment. Returns None if the place or the bytes of a
+    segment in the merged file depend on those before it: if a length is unknown, if the times or the track number
+    change on the way, or if offsets count from the beginning of a file."""
+    total, moof = side.total, side.moof
+    if total is None or side.duration is None or side.has_foreign or moof is None or moof.bases or side.shift:
+        return None
+    blocks, at, time = Blocks(total), 0, side.begin_time
+    first = None
+    async for segment in side.listed():
+        first = first or segment
+        if segment.gap:
+            continue
+        if segment.length is None or segment.discontinuity != first.discontinuity or segment.initial != (at == 0):
+            return None
+        if not segment.initial:
+            blocks.add(time, at, min(segment.length, total - at))
+            time += segment.duration or 0.0
+        at += segment.length
+        if len(blocks.times) % _TURN == 1:
+            await room.grow(_TURN * _SEGMENT_BYTES)
+    is_within = len(blocks.times) * _SEGMENT_BYTES <= MAX_INDEX_BYTES
+    return blocks if is_within and blocks.times else None
+
+
+async def woven(sides: list[Side], blocks: tuple[Blocks, Blocks], _room: Room) -> Woven:
+    """Return the layout of the file that is merged from `blocks`, the segments of `sides`."""
+    seconds = [side.duration for side in sides]
+    numbers = sides[0].section.number, sides[1].section.number
+    head = write_head([side.section for side in sides], seconds)
+    longest = max(each for each in seconds if each is not None)
+    layout = await in_thread(partial(lay_out_blocks, head, blocks, numbers, longest), name="lay out")
+    versions = SourceVersion(blocks[0].total, None, None), SourceVersion(blocks[1].total, None, None)
+    digest = hashlib.sha256(head)
+    for part in (layout.starts, layout.offsets, layout.sources):
+        digest.update(part)
+    return Woven(layout, versions, f'"{digest.hexdigest()[:32]}"')

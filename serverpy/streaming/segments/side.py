@@ -1,0 +1,334 @@
+"""One side of a merge: the segments of one track, read as a sequence of fragments (a moof and the data behind it).
+
+A side holds a chunk of bytes that has arrived, and one moof. What stands between two fragments (the segment types, the
+indexes and events of a segment) is left out, because it describes the source and not the merged file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from serverpy.errors import TooLarge, UnsupportedConversion, UpstreamFailed
+from serverpy.media.mp4.boxes import HEADER_BYTES, Box, box_at, damaged
+from serverpy.media.mp4.locate import MAX_MOOF_BYTES
+from serverpy.media.mp4.moof import Moof, read_moof
+from serverpy.media.mp4.sections import Section, read_section
+from serverpy.net.connection import SMALL_STEP
+from serverpy.streaming.segments.kinds import CodecChange, Kind, kind_of
+from serverpy.streaming.segments.segment import Segment
+from serverpy.streaming.segments.segmented import SegmentedRead
+
+HOLE_SECONDS = 0.5
+"""Length of a hole in the times of a track that is taken for missing bytes, if the segment before it is as much shorter
+than its playlist says."""
+SHORT_SECONDS = 1.0
+"""By how much the last segment must be shorter than its playlist says to be taken for cut."""
+BACK_SECONDS = 0.25
+"""How far the times of a track may step back, as roundings do, without being taken for a new time line."""
+_LARGEST_BOX = 1 << 62
+_BESIDE_BYTES = 4096
+"""Number of bytes behind a small part that are read together with it: the next moof is probably in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The place of a box: its offset in all segments together, in its segment, and in the file that contains it."""
+
+    in_all: int
+    in_segment: int
+    in_file: int
+
+
+class Side:
+    """The fragments that `read` returns of the track of the type `handler`, in order. `begin` comes first, then for
+    each fragment `sent` and `payload` until it returns no more bytes, and `advance` before the next one.
+    `states_durations` is whether the durations of the segments are their own (HLS): those of DASH may be the same for
+    all segments."""
+
+    def __init__(self, read: SegmentedRead, handler: bytes, *, states_durations: bool) -> None:
+        self._read = read
+        self._handler = handler
+        self._states_durations = states_durations
+        self._chunk = b""
+        self._used = 0
+        self._at = 0
+        self._segment: Segment | None = None
+        self._segment_at = 0
+        """Offset of the first byte of the current segment in all segments together."""
+        self._segment_ticks = 0
+        """Duration of the samples of the current segment so far."""
+        self._short_seconds = 0.0
+        """By how much the segments since the last fragment are shorter than their playlist says."""
+        self._in_box = False
+        self._left = 0
+        self._is_over = False
+        self._section: Section | None = None
+        self.moof: Moof | None = None
+        """The moof of the next fragment, which has been read and not been sent."""
+        self.position = Position(0, 0, 0)
+        """The place of `moof` in its source."""
+        self.is_at_break = False
+        """Whether the time line of the track may begin anew with `moof`: at its beginning, at a discontinuity and
+        behind a new initialization section."""
+        self.shift = 0.0
+        """Number of seconds by which the times of the track are later in the merged file than in the source."""
+        self.end = 0.0
+        """The time in the merged file, in seconds, at which the fragments end that have been sent."""
+
+    @property
+    def section(self) -> Section:
+        assert self._section is not None
+        return self._section
+
+    @property
+    def duration(self) -> float | None:
+        """Number of seconds that the playlist states for the track."""
+        return self._read.duration
+
+    @property
+    def total(self) -> int | None:
+        """The length of all segments together in bytes, if the playlist states it."""
+        return self._read.extent.total
+
+    @property
+    def has_foreign(self) -> bool:
+        """Whether the segments may have fragments of other tracks."""
+        return self.section.has_others
+
+    def listed(self) -> AsyncIterator[Segment]:
+        """Yield the segments that the playlist lists."""
+        return self._read.listed()
+
+    @property
+    def begin_time(self) -> float:
+        """The time at which the fragment of `moof` begins by the time line of its source, in seconds."""
+        assert self.moof is not None
+        if self.moof.time is None:
+            return self.end - self.shift
+        return self.moof.time / self.section.scale
+
+    @property
+    def turn(self) -> float:
+        """The time in the merged file at which the next fragment begins, as far as it is known."""
+        return self.end if self.moof is None or self.is_at_break else self.begin_time + self.shift
+
+    async def begin(self) -> None:
+        """Read up to the first fragment. Raises `UnsupportedConversion` if the segments are not fragmented MP4, and the
+        errors of `advance`."""
+        first = await self._peek(HEADER_BYTES)
+        kind = kind_of(first)
+        if kind is not Kind.ISO:
+            raise UnsupportedConversion(f"The segments of one of the two formats are not MP4 but {kind.value}.")
+        if not await self.advance() or self._section is None:
+            raise damaged("its segments contain no fragments")
+
+    async def advance(self) -> bool:
+        """Read up to the next fragment that has samples of the track, whose moof is then `moof`. Returns False at the
+        end. Raises `UpstreamFailed` if bytes are missing, `CodecChange` if a new initialization section describes other
+        samples, and the errors of `read_moof` and of the read."""
+        assert not self._left
+        self.moof = None
+        while (box := await self._next_box()) is not None:
+            if box.kind == b"moov":
+                self._take_section(await self._whole(box))
+            elif box.kind == b"moof":
+                if self._take_moof(await self._whole(box)):
+                    return True
+                await self._skip_data()
+            elif box.kind == b"mdat":
+                raise damaged("the data of a fragment is not behind its moof")
+            else:
+                await self._skip(box)
+        self._check_last()
+        self._is_over = True
+        return False
+
+    async def payload(self, most: int) -> bytes:
+        """Return the next bytes of the fragment, behind its moof, or `b""` at its end. At most `most` bytes are read
+        from the media server at once. Boxes other than the data are marked as free space, because offsets count from
+        the moof."""
+        if self.moof is not None:
+            return await self._begin_data()
+        if not self._left:
+            return b""
+        part = await self._some(self._left, most)
+        self._left -= len(part)
+        self._in_box = self._left > 0
+        return part
+
+    def sent(self) -> None:
+        """Note that the moof is sent: its data follows."""
+        assert self.moof is not None
+        self.end = self.begin_time + self.shift + self.moof.duration / self.section.scale
+        self.is_at_break = False
+
+    async def aclose(self) -> None:
+        self._chunk = b""
+        await self._read.aclose()
+
+    def _take_section(self, moov: bytes) -> None:
+        section = read_section(moov, self._handler)
+        if self._section is not None and not section.fits(self._section):
+            raise CodecChange("The media changes its codecs or their parameters, which one file cannot express.")
+        self._section = self._section or section
+        self.is_at_break = True
+
+    def _take_moof(self, data: bytes) -> bool:
+        """Keep a moof as the next one. Returns False if it has no samples of the track."""
+        if self._section is None:
+            raise damaged("a fragment comes before its moov box")
+        moof = read_moof(data, self._section.number, self._section.default_duration)
+        if not moof.has_track:
+            return False
+        self.moof = moof
+        in_all = self._at - len(data)
+        in_segment = in_all - self._segment_at
+        self.position = Position(in_all, in_segment, in_segment + (0 if self._segment is None else self._segment.first))
+        self._judge_time(moof)
+        self._segment_ticks += moof.duration
+        self._short_seconds = 0.0
+        return True
+
+    def _judge_time(self, moof: Moof) -> None:
+        if moof.time is None or self.is_at_break:
+            return
+        hole = self.begin_time + self.shift - self.end
+        if hole < -BACK_SECONDS:
+            self.is_at_break = True
+        elif hole > HOLE_SECONDS and self._short_seconds > hole / 2:
+            raise _cut()
+
+    def _check_last(self) -> None:
+        """Check that the last segment is about as long as its playlist says, if nothing else shows that it is whole.
+        Only a clear difference counts, because some packagers round the durations."""
+        segment = self._segment
+        if self._states_durations and not self._read.states_length and segment is not None and segment.duration:
+            short = segment.duration - self._seconds(self._segment_ticks)
+            if short > max(SHORT_SECONDS, segment.duration / 4):
+                raise _cut()
+
+    def _seconds(self, ticks: int) -> float:
+        return 0.0 if self._section is None else ticks / self._section.scale
+
+    async def _begin_data(self) -> bytes:
+        """Return the header of the data, and the boxes before it as free space."""
+        self.moof = None
+        head = bytearray()
+        while (box := await self._next_box()) is not None:
+            if box.kind == b"mdat":
+                self._left = box.end - box.body
+                self._in_box = self._left > 0
+                return bytes(head) + header_of(box)
+            if box.kind in (b"moof", b"moov"):
+                break
+            whole = bytearray(await self._whole(box))
+            whole[4:8] = b"free"
+            head += whole
+            if len(head) > MAX_MOOF_BYTES:
+                raise _too_large()
+        raise _cut()
+
+    async def _skip_data(self) -> None:
+        """Skip the data of a fragment that has no samples of the track."""
+        while (box := await self._next_box()) is not None:
+            await self._skip(box)
+            if box.kind == b"mdat":
+                return
+
+    async def _next_box(self) -> Box | None:
+        """Consume the header of the next box. Returns None at the end of the last segment."""
+        head = await self._peek(HEADER_BYTES)
+        if not head:
+            return None
+        box = box_at(memoryview(head), 0, _LARGEST_BOX)
+        if box is None:
+            raise _cut()
+        self._used += box.body
+        self._at += box.body
+        self._in_box = box.end > box.body
+        return box
+
+    async def _peek(self, count: int) -> bytes:
+        """Return the next `count` bytes without consuming them, or fewer before the end of the last segment. The bytes
+        may be those of several segments only if the box that they begin goes on in the next segment."""
+        if self._used == len(self._chunk) and not await self._fill(SMALL_STEP):
+            return b""
+        while len(self._chunk) - self._used < count:
+            box = box_at(memoryview(self._chunk)[self._used :], 0, _LARGEST_BOX)
+            if box is not None:
+                break
+            rest, self._in_box = self._chunk[self._used :], True
+            if not await self._fill(SMALL_STEP, held=len(rest)):
+                raise _cut()
+            self._chunk = rest + self._chunk
+        return self._chunk[self._used : self._used + count]
+
+    async def _whole(self, box: Box) -> bytes:
+        """Return all bytes of `box`, whose header has been consumed."""
+        if box.end > MAX_MOOF_BYTES:
+            raise _too_large()
+        parts, left = [header_of(box)], box.end - box.body
+        while left:
+            part = await self._some(left, SMALL_STEP)
+            parts.append(part)
+            left -= len(part)
+        self._in_box = False
+        return b"".join(parts)
+
+    async def _skip(self, box: Box) -> None:
+        left = box.end - box.body
+        while left:
+            left -= len(await self._some(left, SMALL_STEP))
+        self._in_box = False
+
+    async def _some(self, length: int, most: int) -> bytes:
+        """Consume between 1 and `length` bytes. Raises `UpstreamFailed` if the segments end before them."""
+        # a large part is read exactly, because taking it out of a larger chunk would copy it
+        wanted = length if length > SMALL_STEP else length + _BESIDE_BYTES
+        if self._used == len(self._chunk) and not await self._fill(min(most, wanted)):
+            raise _cut()
+        if not self._used and len(self._chunk) <= length:
+            part, self._chunk = self._chunk, b""
+        else:
+            part = self._chunk[self._used : self._used + length]
+            self._used += len(part)
+        self._at += len(part)
+        return part
+
+    async def _fill(self, most: int, held: int = 0) -> bool:
+        """Read the next chunk, in place of the present one, of which the caller holds the last `held` bytes. Returns
+        False at the end of the last segment."""
+        self._chunk, self._used = b"", 0
+        if not self._is_over:
+            self._chunk = await self._read.read(most)
+            self._is_over = not self._chunk
+            if self._read.segment is not self._segment and self._chunk:
+                self._turn_to(self._read.segment, self._at + held)
+        return bool(self._chunk)
+
+    def _turn_to(self, segment: Segment | None, at: int) -> None:
+        before, self._segment = self._segment, segment
+        if before is not None:
+            if self._in_box and before.length is None:
+                raise _cut()
+            if before.duration and not before.initial:
+                self._short_seconds += before.duration - self._seconds(self._segment_ticks)
+            if segment is not None and segment.discontinuity != before.discontinuity:
+                self.is_at_break = True
+        self._segment_at, self._segment_ticks = at, 0
+
+
+def header_of(box: Box) -> bytes:
+    """Return the header of `box`, with a size of the same width as it was read."""
+    size = box.end - box.start
+    wide = box.body - box.start == HEADER_BYTES
+    return (1 if wide else size).to_bytes(4, "big") + box.kind + (size.to_bytes(8, "big") if wide else b"")
+
+
+def _cut() -> UpstreamFailed:
+    return UpstreamFailed("A segment of the media is cut: bytes of its fragments are missing.")
+
+
+def _too_large() -> TooLarge:
+    return TooLarge("The fragments of this MP4 are larger than this server allows.")

@@ -1,0 +1,109 @@
+"""The part of a file that a response to yt-dlp's downloader carries: which bytes its head states, and a response that
+ends with these bytes, whatever its server sends after them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from yt_dlp.networking import Request, Response
+
+from serverpy.net.content_coding import codings_of
+from serverpy.net.http1 import Headers
+from serverpy.net.representation import Part, part_of
+from serverpy.net.response_head import is_endless
+from serverpy.ranges import ContentRange, parse_length
+
+
+def prompt(response: Response) -> Response:
+    """Make `read` return the bytes that have arrived so far, as `read1` does. Otherwise `read` waits for a whole block,
+    which delays the bytes of a slow connection. If a connection breaks, the bytes of the unfinished block are also
+    lost, so that a download from a server that cuts its connections early would never make progress.
+    """
+    fp = response.fp
+    if hasattr(response, "_real_read") and hasattr(fp, "read1"):
+        response._real_read = lambda amt=None: fp.read1(amt, decode_content=True)
+    return response
+
+
+def first_of(value: str | None) -> int | None:
+    found = re.match(r"bytes=(\d+)-", value or "")
+    return int(found[1]) if found else None
+
+
+def last_of(value: str | None) -> int | None:
+    found = re.fullmatch(r"bytes=\d+-(\d+)", value or "")
+    return int(found[1]) if found else None
+
+
+def end_with(response: Response, part: Part, last: int | None) -> int | None:
+    """Make the response end with the byte `last` that was asked for, and with the byte that its own head states. A
+    server may send more bytes than either, without an end, and yt-dlp would write them into the file. Returns the
+    offset after the last byte, or None if it is unknown. Has no effect on a compressed body, whose head states other
+    lengths than those of the file."""
+    end = part.end
+    if part.is_range and last is not None and (end is None or end > last + 1):
+        end = last + 1
+        _set_range(response, last=last)
+    if end is None or codings_of(response.headers.get_all("Content-Encoding") or ()):
+        return None
+    response.read = _Ending(response.read, end - part.first).read
+    return end
+
+
+class _Ending:
+    """The method `read` of a response, limited to `left` bytes in total."""
+
+    def __init__(self, read: Callable[[int | None], bytes], left: int) -> None:
+        self._read = read
+        self._left = left
+
+    def read(self, amt: int | None = None) -> bytes:
+        most = self._left if amt is None or amt < 0 else min(amt, self._left)
+        data = self._read(most) if most else b""
+        self._left -= len(data)
+        return data
+
+
+def moved(value: str, first: int) -> str:
+    return f"bytes={first}-{value.partition('-')[2]}"
+
+
+def hide(response: Response, count: int) -> None:
+    """Change the headers of a partial response as if it began after the `count` bytes that have been read."""
+    given = ContentRange.parse(response.headers.get("Content-Range"))
+    assert given is not None
+    _set_range(response, first=given.first + count)
+
+
+def _set_range(response: Response, **changes: int) -> None:
+    """Change the range that a partial response states, and its length."""
+    before = ContentRange.parse(response.headers.get("Content-Range"))
+    assert before is not None
+    given = replace(before, **changes)
+    response.headers.replace_header("Content-Range", str(given))
+    if parse_length(response.headers.get("Content-Length")) is not None:
+        response.headers.replace_header("Content-Length", str(given.last - given.first + 1))
+
+
+def part_in(response: Response) -> Part:
+    """Return the part of the file that a response carries. A range may leave the total out: a file that is a range of
+    another cannot be requested without Range. Raises `Unusable` if the head contradicts itself."""
+    status, fields = response.status, Headers(response.headers.items())
+    if codings_of(fields.all("content-encoding")):  # then the length is that of the encoded bytes
+        fields = Headers(field for field in fields if field[0] != "content-length")
+    content_range, length = fields.get("content-range"), fields.get("content-length")
+    if status == 206 and is_endless(content_range, length):
+        return Part(0, None, None, is_range=False)
+    given = ContentRange.parse(content_range)
+    if status == 206 and given is not None and given.total is None:
+        return Part(given.first, given.last + 1, None, is_range=True)
+    return part_of(200 if status == 203 else status, fields)
+
+
+def is_just_the_window(request: Request, total: int | None) -> bool:
+    """Return whether the requested range is the whole file (`bytes=0-99` of 100 bytes), so that the server was allowed
+    to ignore Range."""
+    found = re.fullmatch(r"bytes=0-(\d+)", request.headers.get("Range") or "")
+    return bool(found) and total == int(found[1]) + 1 if found else False

@@ -1,0 +1,105 @@
+"""The places for extractions that parse (EXTRACT_WORKERS). Parsing takes CPU time and holds the interpreter lock, so a
+thread that parses holds a place; a thread that waits for bytes, for a child process or for time to pass gives its place
+to another."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+from serverpy.ytdlp.children import Ticket
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 5.0
+"""Seconds after which a waiting thread parses without a place, so that pages which take minutes to parse do not lock
+the others out. The threads then share the CPU."""
+
+
+class _Turn(threading.Event):
+    """A thread's wait for a place."""
+
+    has_place = False
+
+
+class Places:
+    """`count` places, which waiting threads get in the order of their arrival. Thread-safe."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._lock = threading.Lock()
+        self._waiting: deque[_Turn] = deque()
+        self._local = threading.local()
+
+    @contextmanager
+    def held(self, ticket: Ticket) -> Iterator[None]:
+        """Let the calling thread hold a place during the block, except while it is in `outside`. Raises Stopped if the
+        ticket is set while the thread waits for a place."""
+        self._local.ticket = ticket
+        self._local.has_place = False
+        try:
+            self._enter(ticket)
+            yield
+        finally:
+            self._leave()
+            self._local.ticket = None
+
+    def outside(self, wait: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return `wait(*args, **kwargs)`, and give the place of the calling thread to another thread in the meantime.
+        Raises Stopped if the thread's ticket is set before it has a place again."""
+        ticket = getattr(self._local, "ticket", None)
+        if ticket is None:
+            return wait(*args, **kwargs)
+        self._leave()
+        self._local.ticket = None  # so that a call of `outside` by `wait` just calls
+        try:
+            return wait(*args, **kwargs)
+        finally:
+            self._local.ticket = ticket
+            self._enter(ticket)
+
+    def _enter(self, ticket: Ticket) -> None:
+        turn = _Turn()
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                self._local.has_place = True
+                return
+            self._waiting.append(turn)
+        try:
+            with ticket.hook(turn.set):
+                turn.wait(PATIENCE_SECONDS)
+            ticket.check()
+        finally:
+            with self._lock:
+                self._local.has_place = turn.has_place
+                if not turn.has_place:
+                    self._waiting.remove(turn)
+
+    def _leave(self) -> None:
+        """Give the place of the calling thread, if it has one, to the thread that has waited longest."""
+        with self._lock:
+            if not self._local.has_place:
+                return
+            self._local.has_place = False
+            if self._waiting:
+                turn = self._waiting.popleft()
+                turn.has_place = True
+                turn.set()
+            else:
+                self._free += 1
+
+
+def install(places: Places) -> None:
+    """Patch `time.sleep`, with which extractors wait between requests, so that it holds no place."""
+    sleep = time.sleep
+
+    def outside(seconds: float, /) -> None:
+        places.outside(sleep, seconds)
+
+    time.sleep = outside  # type: ignore[assignment]  # the argument of `time.sleep` is positional only

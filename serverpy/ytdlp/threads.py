@@ -1,0 +1,121 @@
+"""The threads of a yt-dlp process: one for each request in progress, which replies to the server whatever happens."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+
+from serverpy.errors import Busy, ExtractionFailed, ServerPYError, TooLarge
+from serverpy.extraction.messages import ErrorReply, Reply, error_reply
+from serverpy.memory.heap import give_memory_back
+from serverpy.ytdlp.channel import Outbox
+from serverpy.ytdlp.children import Stopped, Ticket
+from serverpy.ytdlp.faults import ran_out_of_memory
+
+log = logging.getLogger("serverpy.worker")
+
+TOO_LARGE = TooLarge("This page or its media needs more memory than the server allows.")
+
+
+class Threads:
+    """The requests in progress, each with a thread and a ticket. Only one thread may call `run`."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._lock = threading.Lock()
+        self._tickets: dict[int, Ticket] = {}
+
+    def __len__(self) -> int:
+        return len(self._tickets)
+
+    def run(self, id_: int, work: Callable[[Ticket], Reply], full: ServerPYError = TOO_LARGE) -> None:
+        """Call `work` in a new thread, and send the reply that it returns, or the error that it raises; `full` if the
+        memory of the process was full. Raises `Busy` if the system has no memory for the thread's stack."""
+        ticket = Ticket()
+        with self._lock:
+            self._tickets[id_] = ticket
+
+        def run() -> None:
+            reply = reply_of(id_, lambda: work(ticket), full)
+            last = self._forget(id_)
+            self._outbox.send(reply)
+            if last:
+                give_memory_back()  # sessions are reference cycles: after 100 downloads they hold 20 MB
+
+        try:
+            start_thread(f"request-{id_}", run)
+        except RuntimeError:
+            self._forget(id_)
+            raise Busy("There is too little memory for another request. Try again later.") from None
+
+    def cancel(self, id_: int) -> None:
+        with self._lock:
+            ticket = self._tickets.get(id_)
+        if ticket is not None:
+            ticket.set()
+
+    def close(self) -> None:
+        """Tell every request to stop."""
+        with self._lock:
+            tickets = list(self._tickets.values())
+        for ticket in tickets:
+            ticket.set()
+
+    def _forget(self, id_: int) -> bool:
+        """Forget a request that has ended. Returns whether no other is in progress."""
+        with self._lock:
+            del self._tickets[id_]
+            return not self._tickets
+
+
+def reply_of(id_: int, work: Callable[[], Reply], full: ServerPYError = TOO_LARGE) -> Reply:
+    """Return the reply that `work` returns, or an `ErrorReply` if `work` raises an exception: that of `full` if the
+    memory of the process was full."""
+    try:
+        return _outcome(id_, work)
+    except MemoryError:
+        # The end of this block frees the traceback, and with it the objects that filled the memory; reply only after
+        # that.
+        pass
+    give_memory_back()
+    log.error("Request %d was stopped because this process reached its memory limit", id_)
+    return error_reply(id_, full)
+
+
+def _outcome(id_: int, work: Callable[[], Reply]) -> Reply:
+    """Return the reply that `work` returns, or an `ErrorReply` if `work` raises an exception. Raises MemoryError if the
+    memory was full, even if `work` translated that error into another one."""
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001  # `_reply_to` translates or logs the exception
+        if ran_out_of_memory(error):
+            raise MemoryError from None
+        return _reply_to(id_, error)
+    except Stopped:
+        return error_reply(id_, ExtractionFailed("The request was cancelled."))
+
+
+def _reply_to(id_: int, error: Exception) -> ErrorReply:
+    if isinstance(error, ServerPYError):
+        return error_reply(id_, error)
+    log.error("Request %d failed with an unexpected error", id_, exc_info=error)
+    return error_reply(id_, ExtractionFailed("This page could not be read because of an internal error."))
+
+
+def start_thread(name: str, target: Callable[[], None]) -> None:
+    """Start a daemon thread, so that the process does not wait for it at exit. If `target` raises an exception, the
+    process exits, and the server then fails the requests to this process at once. Otherwise the requests that wait for
+    the thread would wait forever. Raises `RuntimeError` if the system has no memory for the thread's stack."""
+
+    def run() -> None:
+        try:
+            target()
+        except BaseException:  # noqa: BLE001  # the exception is logged
+            try:
+                log.critical("Thread %s has failed, so the worker process exits", name, exc_info=True)
+            finally:  # there may be no memory left for logging
+                os._exit(1)
+
+    threading.Thread(target=run, name=name, daemon=True).start()

@@ -1,0 +1,50 @@
+"""The default choice over HTTP: `/info` names what `/stream` sends, and the parameters limit it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.server import Server
+
+FULL = "/tube/watch/full"
+PAGES = ("/page/prog", FULL, "/page/hls-ts", "/page/dash", "/media/prog.mp4")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_info_names_the_format_that_a_request_without_format_gets(server: Server, page: str) -> None:
+    default = server.get(page, path="/info").json()["default"]
+    answers = [server.get(page, verb="HEAD", **more) for more in ({}, {"format": default["format"]})]
+    fields = ("content-type", "content-length", "etag", "accept-ranges")
+    first, second = ([answer.status, *(answer.headers.get(name) for name in fields)] for answer in answers)
+    assert first == second
+    assert first[0] == 200
+
+
+def test_a_lower_height_chooses_a_lower_format_and_max_the_highest(server: Server) -> None:
+    heights = {each["id"]: each["height"] for each in server.get(FULL, path="/info").json()["formats"]}
+    low = min(height for height in heights.values() if height)
+    lengths = [
+        int(server.get(FULL, verb="HEAD", height=height).headers["content-length"]) for height in (str(low), "max")
+    ]
+    assert lengths[0] < lengths[1]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "status", "code"),
+    [
+        ({"height": "0"}, 400, "invalid_parameter"),
+        ({"height": "tall"}, 400, "invalid_parameter"),
+        ({"codec": "divx"}, 400, "invalid_parameter"),
+        ({"lang": "e n"}, 400, "invalid_parameter"),
+        ({"max_size": "-1"}, 400, "invalid_parameter"),
+        ({"max_size": "1kB"}, 413, "too_large"),
+        ({"max_size": "1"}, 413, "too_large"),
+    ],
+)
+def test_limits_that_are_invalid_or_that_nothing_fits_are_refused(
+    server: Server, parameters: dict[str, Any], status: int, code: str
+) -> None:
+    answer = server.get(FULL, **parameters)
+    assert (answer.status, answer.code) == (status, code)

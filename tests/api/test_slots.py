@@ -1,0 +1,103 @@
+"""Tests of clients that hold places: 200 of each kind at once, under a small limit on descriptors, do not keep others
+out."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import socket
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from serverpy.sample.site import SampleSite
+from tests.aio import wait_for
+from tests.api.test_front_bounds import count
+from tests.api.test_leaving import BIG, SMALL_BUFFER
+from tests.server import Server, serving
+
+ATTACKERS = 200
+DESCRIPTORS = 256
+"""Limit on descriptors: fewer than the attackers need, with those of their streams."""
+HEAD = b"GET /ready HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+POST = b"POST /links HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def small(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Run a server that may open few descriptors, and has eight places for streams."""
+    python = tmp_path_factory.mktemp("limited") / "python"
+    python.write_text(f'#!/bin/sh\nulimit -n {DESCRIPTORS}\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    with serving(
+        site, python=str(python), max_streams=8, stall_timeout=2, wait_seconds=20, rate_limit="none", drain_seconds=1
+    ) as running:
+        yield running
+
+
+def connect(server: Server, data: bytes) -> socket.socket:
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
+    connection.settimeout(30)
+    with contextlib.suppress(ConnectionError):
+        connection.connect(("127.0.0.1", server.port))
+        connection.sendall(data)
+    return connection
+
+
+def drip(connections: list[socket.socket]) -> None:
+    """Send one more byte on each connection that is still open."""
+    for each in connections:
+        with contextlib.suppress(OSError):
+            each.send(b"x", socket.MSG_DONTWAIT)
+
+
+def sip(connections: list[socket.socket]) -> None:
+    """Read one byte from each connection."""
+    for each in connections:
+        with contextlib.suppress(OSError):
+            each.recv(1, socket.MSG_DONTWAIT)
+
+
+def half_close(connections: list[socket.socket]) -> None:
+    for each in connections:
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_WR)
+
+
+def nothing(_connections: list[socket.socket]) -> None: ...
+
+
+ATTACKS: dict[str, tuple[Callable[[Server], bytes], Callable[[list[socket.socket]], None]]] = {
+    "nothing sent": (lambda _server: b"", nothing),
+    "a dripped head": (lambda _server: HEAD + b"a: b", drip),
+    "a dripped body": (lambda _server: POST, drip),
+    "an idle connection": (lambda _server: HEAD + b"\r\n", nothing),
+    "a half-closed connection": (lambda _server: HEAD, half_close),
+    "a half-closed stream": (lambda server: HEAD.replace(b"/ready", server.target(BIG).encode()) + b"\r\n", half_close),
+    "an unread stream": (lambda server: HEAD.replace(b"/ready", server.target(BIG).encode()) + b"\r\n", nothing),
+    "a sipped stream": (lambda server: HEAD.replace(b"/ready", server.target(BIG).encode()) + b"\r\n", sip),
+    "an unread answer": (lambda _server: (HEAD.replace(b"/ready", b"/openapi.json") + b"\r\n") * 12, nothing),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_clients_that_hold_places_do_not_keep_others_out(small: Server, site: SampleSite, attack: str) -> None:
+    data, go_on = ATTACKS[attack]
+    film = site.path("prog.mp4").read_bytes()
+    with contextlib.ExitStack() as stack:
+        attackers = [stack.enter_context(connect(small, data(small))) for _ in range(ATTACKERS)]
+        for _ in range(3):
+            go_on(attackers)
+            assert small.ask("/ready").status == 200
+        wait_for(
+            lambda: go_on(attackers) is None and small.get("/page/prog", headers={"Range": "bytes=0-9"}).status == 206
+        )
+        assert small.get("/page/prog").body == film
+        assert count(small, "connections_closed replaced") + count(small, "connections_closed all") > 0
+    small.settled()
+
+
+def test_the_limit_on_descriptors_is_small() -> None:
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > DESCRIPTORS + ATTACKERS, "the test itself needs more"

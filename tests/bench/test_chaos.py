@@ -1,0 +1,126 @@
+"""Tests of the benchmark scenarios `chaos` and `hostile`: what they count as harm, and short runs of both."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from serverpy.bench.measure.exchange import Outcome
+from serverpy.bench.measure.sampler import Reading
+from serverpy.bench.measure.scenarios import Bench, new_bench
+from serverpy.bench.measure.scenarios.chaos import Chaos, left_behind
+from serverpy.bench.measure.scenarios.chaos import measure as measure_chaos
+from serverpy.bench.measure.scenarios.chaos import problems as chaos_problems
+from serverpy.bench.measure.scenarios.hostile import CROWDS, Crowd
+from serverpy.bench.measure.scenarios.hostile import measure as measure_hostile
+from serverpy.bench.measure.scenarios.hostile import problems as hostile_problems
+from serverpy.bench.measure.scenarios.trouble import LEFT, Ledger, code_of, documented_codes, some_fault
+from serverpy.bench.measure.targets import sample_origin
+from serverpy.sample.faults import parse_faults
+
+REFUSED = Outcome("refused", 503, 0, None, 1.0, reason='503 {"type": "about:blank", "code": "busy"}')
+
+
+def test_every_random_fault_is_a_valid_specification_and_a_seed_gives_the_same_faults() -> None:
+    chance = random.Random(3)
+    faults = [some_fault(chance, "relay") for _ in range(2000)]
+    assert all(parse_faults(fault) for fault in set(faults))
+    again = random.Random(3)
+    assert faults == [some_fault(again, "relay") for _ in range(2000)]
+
+
+def test_the_ledger_counts_errors_by_code_and_blames_only_harm() -> None:
+    ledger = Ledger()
+    for good in (
+        replace(REFUSED, end="complete", status=200, reason="", first_byte=0.5),
+        replace(REFUSED, end="cut", status=200, reason="cut after 5 bytes of 9"),
+        replace(REFUSED, end="failed", status=None, reason=LEFT),
+        REFUSED,
+    ):
+        ledger.add("any", "relay", good)
+    assert not ledger.bad
+    assert ledger.codes == {"busy": 1}
+    assert ledger.ends == {"complete": 1, "cut": 1, "left": 1, "refused": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"end": "wrong", "status": 200, "reason": "wrong bytes between 0 and 9"}, "wrong_bytes"),
+        ({"end": "wrong", "status": 200, "reason": "5 bytes of 9 that looked complete"}, "short_but_complete"),
+        ({"end": "cut", "status": 200, "reason": "silent for 60 s"}, "silent"),
+        ({"end": "failed", "status": None, "reason": "the connection ended before a response"}, "unanswered"),
+        ({"reason": '500 {"code": "internal"}'}, "undocumented"),
+        ({"reason": "502 Bad Gateway"}, "undocumented"),
+    ],
+)
+def test_harm_to_a_client_is_named_with_an_example(changes: dict[str, object], kind: str) -> None:
+    ledger = Ledger()
+    ledger.add("any", "relay", replace(REFUSED, **changes))  # type: ignore[arg-type]  # the table has only valid fields
+    assert ledger.bad == {kind: 1}
+    found = list(chaos_problems({"orphans": 0, "growth_pss": 0, "pss_before": 9}, (ledger, Ledger()), {}, {}))
+    assert len(found) == 1
+    assert kind in found[0]
+
+
+def test_what_chaos_leaves_behind_is_a_problem() -> None:
+    row = {"orphans": 2, "growth_pss": 50_000_000, "pss_before": 100_000_000, "pss_after": 150_000_000}
+    found = list(chaos_problems(row, (Ledger(), Ledger()), {"fds": 3}, {"streams": 1}))
+    assert len(found) == 4
+    assert not list(chaos_problems({**row, "orphans": 0, "growth_pss": 9}, (Ledger(), Ledger()), {}, {}))
+
+
+def test_descriptors_processes_and_zombies_count_as_left_but_not_the_threads_of_a_pool() -> None:
+    base = Reading(0.0, 100, 90, 120, 1.0, 5, 20, 2, 0)
+    assert left_behind((base, base), (base, replace(base, threads=8))) == {}
+    found = left_behind(
+        (base, base), (replace(base, processes=3, fds=99, zombies=1), replace(base, fds=21, threads=60))
+    )
+    assert found == {"processes": 1, "zombies": 1, "fds": 1, "threads": 55}
+
+
+def test_the_codes_of_the_contract_are_documented_and_internal_is_not() -> None:
+    assert {"busy", "upstream_failed", "extraction_timeout", "invalid_url"} <= documented_codes()
+    assert "internal" not in documented_codes()
+    assert code_of(REFUSED) == "busy"
+
+
+def test_harm_to_honest_users_is_a_problem() -> None:
+    row = {"held": True, "complete": 9, "highest_pss": 1, "allowed_pss": 2}
+    times = {f"{kind}_first_byte_{when}": 0.5 for kind in ("cached", "new") for when in ("before", "during")}
+    assert not list(hostile_problems({**row, **times}, []))
+    for change in (
+        {"held": False},
+        {"new_first_byte_during": 1.6},
+        {"cached_first_byte_during": None},
+        {"complete": 0},
+    ):
+        assert len(list(hostile_problems({**row, **times, **change}, []))) == 1
+    assert list(hostile_problems({**row, **times}, ["cut"]))
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    with sample_origin() as origin, new_bench("quick", origin) as bench:
+        yield bench
+
+
+@pytest.mark.soak
+def test_half_a_minute_of_chaos_harms_no_client_and_leaves_nothing(bench: Bench) -> None:
+    found = measure_chaos(Chaos(30.0, 1, clients=40), bench)
+    assert not found.problems
+    (row,) = found.rows
+    assert row["killed"] + row["stopped"] > 0
+    assert row["refused"] > 0
+    assert row["complete"] > 0
+    assert row["honest complete"] > 0
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("crowd", CROWDS, ids=lambda crowd: crowd.name)
+def test_honest_users_are_not_harmed_by_an_attack(bench: Bench, crowd: Crowd) -> None:
+    found = measure_hostile(crowd, 10.0, bench)
+    assert not found.problems

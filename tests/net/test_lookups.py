@@ -1,0 +1,151 @@
+"""Tests of look-ups of host names: names that nobody answers for delay neither other names nor other clients, and a
+name inside cannot be told from one that does not exist."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from serverpy.errors import TargetForbidden, UpstreamFailed
+from serverpy.net import resolver as resolvers
+from serverpy.net.guard import Guard
+from serverpy.net.lookups import CLIENT_THREADS, MAX_WAITING, THREADS, UNKNOWN_THREADS, Job, Pool, asking_client
+from serverpy.net.resolver import MAX_FAILED, Resolver
+from tests.aio import eventually
+
+
+class NameServers:
+    """A fake of the system's resolver. A name that begins with `dead` is not answered before the test sets `end`."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.end = threading.Event()
+
+    def find(self, host: str) -> list[str]:
+        self.asked.append(host)
+        if host.startswith("dead"):
+            self.end.wait()
+            raise OSError("timed out")
+        return ["8.8.8.8"]
+
+
+@asynccontextmanager
+async def pooled() -> AsyncIterator[tuple[Pool, NameServers]]:
+    servers = NameServers()
+    pool = Pool(servers.find)
+    try:
+        yield pool, servers
+    finally:
+        servers.end.set()
+        await eventually(lambda: not pool.running and not pool.waiting)
+
+
+async def test_a_known_name_is_looked_up_while_unknown_names_take_all_threads_that_they_may_take() -> None:
+    async with pooled() as (pool, servers):
+        assert await pool.submit("cdn.example", None).answer == ["8.8.8.8"]
+        for number in range(3 * THREADS):
+            pool.submit(f"dead{number}.example", None)
+        await eventually(lambda: len(servers.asked) == 1 + UNKNOWN_THREADS)
+        new = pool.submit("new.example", None)
+        assert await pool.submit("cdn.example", None).answer == ["8.8.8.8"]
+        assert not new.answer.done()
+        assert pool.running == UNKNOWN_THREADS
+        servers.end.set()
+        assert await new.answer == ["8.8.8.8"]
+
+
+async def test_the_look_ups_of_one_client_do_not_delay_those_of_another() -> None:
+    async with pooled() as (pool, servers):
+        for number in range(3 * THREADS):
+            pool.submit(f"dead{number}.example", "2001:db8::/64")
+        assert await pool.submit("new.example", "192.0.2.1").answer == ["8.8.8.8"]
+        assert pool.running == CLIENT_THREADS
+        servers.end.set()
+
+
+async def test_the_number_of_look_ups_that_wait_is_bounded() -> None:
+    async with pooled() as (pool, servers):
+        for number in range(UNKNOWN_THREADS + MAX_WAITING):
+            pool.submit(f"dead{number}.example", None)
+        with pytest.raises(OSError, match="too many"):
+            pool.submit("new.example", None)
+        servers.end.set()
+
+
+async def test_callers_for_the_same_name_share_a_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with pooled() as (pool, servers):
+        monkeypatch.setattr(resolvers, "pool", pool)
+        resolver = Resolver()
+        found = await asyncio.gather(*(resolver.resolve(Guard(), "site.example", port) for port in (80, 443, 8443)))
+        assert (found, servers.asked) == ([("8.8.8.8",)] * 3, ["site.example"])
+
+
+async def test_a_name_that_nobody_answers_for_fails_and_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolvers, "LOOK_UP_SECONDS", 0.05)
+    async with pooled() as (pool, servers):
+        monkeypatch.setattr(resolvers, "pool", pool)
+        resolver = Resolver()
+        for _ in range(20):
+            with pytest.raises(UpstreamFailed):
+                await resolver.resolve(Guard(), "dead.example", 80)
+        assert servers.asked == ["dead.example"]
+        monkeypatch.setattr(resolvers, "FAILED_SECONDS", 0.0)
+        for _ in range(3):  # the names are no longer remembered, but the look-up is still under way
+            with pytest.raises(UpstreamFailed):
+                await resolver.resolve(Guard(), "dead.example", 443)
+        assert servers.asked == ["dead.example"]
+
+
+async def test_a_forbidden_name_is_remembered_like_a_name_that_does_not_exist() -> None:
+    asked: list[str] = []
+
+    async def lookup(host: str, port: int) -> Sequence[str]:
+        asked.append(host)
+        if host == "inside.example":
+            return ["10.0.0.1"]
+        raise OSError("no such name")
+
+    resolver = Resolver(lookup=lookup)
+    texts = {}
+    for host in ("inside.example", "nothing.example"):
+        for _ in range(3):
+            with pytest.raises(UpstreamFailed) as caught:
+                await resolver.resolve(Guard(), host, 80)
+            texts[host] = str(caught.value).replace(host, "")
+    assert asked == ["inside.example", "nothing.example"]
+    assert len(set(texts.values())) == 1
+    for host in ("10.0.0.1", "localhost"):  # addresses and the names of this machine are no secret
+        with pytest.raises(TargetForbidden):
+            await Resolver().resolve(Guard(), host, 80)
+
+
+async def test_the_number_of_names_that_are_remembered_as_failed_is_bounded() -> None:
+    async def lookup(host: str, port: int) -> Sequence[str]:
+        raise OSError("no such name")
+
+    resolver = Resolver(lookup=lookup)
+    for number in range(MAX_FAILED + 10):
+        with pytest.raises(UpstreamFailed):
+            await resolver.resolve(Guard(), f"x{number}.example", 80)
+    assert len(resolver._failed) == MAX_FAILED  # private, because no public attribute shows it
+
+
+async def test_the_client_of_a_look_up_is_that_of_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with pooled() as (pool, _):
+        monkeypatch.setattr(resolvers, "pool", pool)
+        clients: list[object] = []
+        submit = pool.submit
+
+        def noted(_: Pool, host: str, client: object) -> Job:
+            clients.append(client)
+            return submit(host, client)
+
+        monkeypatch.setattr(Pool, "submit", noted)
+        await Resolver(client="child").resolve(Guard(), "one.example", 80)
+        asking_client.set("192.0.2.1")
+        await Resolver(client="child").resolve(Guard(), "two.example", 80)
+        assert clients == ["child", "192.0.2.1"]

@@ -1,0 +1,246 @@
+"""Tests of the merge with a media server that cuts, omits and changes segments: a source cut at any place is a cut of
+the merge, and what cannot be merged is refused before the first byte."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from serverpy.errors import DrmProtected, NotMedia, ServerPYError, TooLarge, UnsupportedConversion, UpstreamFailed
+from serverpy.media.mp4.boxes import boxes
+from tests.media.mp4.films import own_boxes, packets
+from tests.streaming.segments.merging import merge, merge_into, put, segments
+from tests.streaming.segments.shelf import Shelf
+
+NUMBERS = range(1, 6)
+"""The numbers of the segments of both tracks, but for the last, short one of the audio."""
+
+
+@pytest.fixture
+def shelf(media: Path) -> Iterator[Shelf]:
+    """Run a media server with both tracks, whose responses do not state their lengths."""
+    with Shelf() as shelf:
+        for name, track in (("v", "high"), ("a", "en")):
+            put(shelf, name, segments(media, track), framed=False)
+        yield shelf
+
+
+@pytest.fixture(scope="module")
+def whole(media: Path) -> bytes:
+    with Shelf() as shelf:
+        for name, track in (("v", "high"), ("a", "en")):
+            put(shelf, name, segments(media, track))
+        return merge(shelf)
+
+
+def is_cut(shelf: Shelf, whole: bytes) -> bool:
+    """Merge what is on the shelf. Returns whether the merge raised an error after bytes that `whole` begins with."""
+    given = bytearray()
+    with pytest.raises(UpstreamFailed):
+        merge_into(given, shelf)
+    assert len(given) < len(whole)
+    return whole.startswith(given)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("track", ["v", "a"])
+@pytest.mark.parametrize("kept", ["the moof", "a part of the moof", "a part of the data", "a part of a header"])
+def test_a_segment_that_ends_early_cuts_the_merge(
+    shelf: Shelf, whole: bytes, track: str, number: int, kept: str
+) -> None:
+    path = f"/{track}-{number}"
+    segment = shelf.files[path]
+    assert isinstance(segment, bytes)
+    moof = next(box for box in own_boxes(segment) if box.kind == b"moof")
+    lengths = {"the moof": moof.end, "a part of the moof": moof.end - 9, "a part of a header": moof.end + 5}
+    shelf.files[path] = segment[: lengths.get(kept, len(segment) - 1)]
+    assert is_cut(shelf, whole)
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+@pytest.mark.parametrize("track", ["v", "a"])
+def test_a_segment_that_is_gone_cuts_the_merge(media: Path, whole: bytes, track: str, number: int) -> None:
+    with Shelf() as shelf:
+        for name, source in (("v", "high"), ("a", "en")):
+            put(shelf, name, segments(media, source))
+        del shelf.files[f"/{track}-{number}"]
+        if number == 1:
+            with pytest.raises(UpstreamFailed):
+                merge(shelf)
+        else:
+            assert is_cut(shelf, whole)
+
+
+@pytest.mark.parametrize("track", ["v", "a"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_segment_that_ends_early_between_two_fragments_cuts_the_merge(media: Path, track: str, number: int) -> None:
+    """The bytes do not show the cut: the playlist says that the segment is longer, and the times have a hole."""
+    with Shelf() as shelf:
+        for name, source in (("v", "high"), ("a", "en")):
+            head, *parts = segments(media, source)
+            pairs = [parts[0] + parts[1], parts[2] + parts[3]]
+            put(shelf, name, [head, *pairs], [2 * 2.0] * 2, framed=False)
+        entire = merge(shelf)
+        file = shelf.files[f"/{track}-{number}"]
+        assert isinstance(file, bytes)
+        second = [box for box in own_boxes(file) if box.kind == b"moof"][1]
+        shelf.files[f"/{track}-{number}"] = file[: second.start]
+        assert is_cut(shelf, entire)
+
+
+def test_a_cut_connection_is_healed(media: Path, whole: bytes) -> None:
+    with Shelf() as shelf:
+        for name, source in (("v", "high"), ("a", "en")):
+            put(shelf, name, segments(media, source))
+        shelf.cuts |= {"/v-2": 100_000, "/a-3": 10_000, "/v-4": 500}
+        assert merge(shelf) == whole
+
+
+def test_each_segment_is_requested_once(media: Path) -> None:
+    with Shelf() as shelf:
+        for name, source in (("v", "high"), ("a", "en")):
+            put(shelf, name, segments(media, source))
+        merge(shelf)
+        assert len(set(shelf.targets())) == len(shelf.targets())
+        assert shelf.connections == 2
+
+
+@dataclass(frozen=True)
+class Change:
+    """Bytes of a track that are replaced, and the error that the merge then raises."""
+
+    old: bytes
+    new: bytes
+    error: type[ServerPYError]
+
+
+CHANGES = {
+    "the samples are encrypted": Change(b"avc1\0\0\0\0", b"encv\0\0\0\0", DrmProtected),
+    "the track has another type": Change(b"vide", b"text", UnsupportedConversion),
+    "the head has no mvex": Change(b"mvex", b"free", UnsupportedConversion),
+    "the head has no moov": Change(b"moov", b"free", NotMedia),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_head_that_cannot_be_merged_is_refused(shelf: Shelf, change: Change) -> None:
+    head = shelf.files["/v-0"]
+    assert isinstance(head, bytes)
+    shelf.files["/v-0"] = head.replace(change.old, change.new)
+    with pytest.raises(change.error):
+        merge(shelf)
+
+
+FRAGMENT_CHANGES = {
+    "a fragment has the number of no track": Change(b"tfhd", b"free", NotMedia),
+    "a fragment has no data": Change(b"mdat", b"free", TooLarge),
+}
+
+
+@pytest.mark.parametrize("change", FRAGMENT_CHANGES.values(), ids=FRAGMENT_CHANGES.keys())
+def test_a_damaged_fragment_cuts_the_merge(shelf: Shelf, whole: bytes, change: Change) -> None:
+    segment = shelf.files["/v-2"]
+    assert isinstance(segment, bytes)
+    shelf.files["/v-2"] = segment.replace(change.old, change.new, 1)
+    given = bytearray()
+    with pytest.raises(change.error):
+        merge_into(given, shelf)
+    assert whole.startswith(given)
+
+
+def test_a_new_initialization_section_with_other_samples_cuts_the_merge(
+    shelf: Shelf, media: Path, whole: bytes
+) -> None:
+    playlist = shelf.files["/v.m3u8"]
+    assert isinstance(playlist, bytes)
+    shelf.files["/low-0"] = segments(media, "low")[0]
+    shelf.files["/v.m3u8"] = playlist.replace(
+        b"#EXTINF:2.0,\nv-3", b'#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI="low-0"\n#EXTINF:2.0,\nv-3'
+    )
+    assert is_cut(shelf, whole)
+
+
+def test_a_moof_that_is_too_large_is_refused(shelf: Shelf) -> None:
+    shelf.files["/v-1"] = struct.pack(">I4s", 1 << 20, b"moof") + bytes(1 << 20)
+    with pytest.raises(TooLarge):
+        merge(shelf)
+
+
+def test_boxes_between_the_fragments_are_left_out(shelf: Shelf, whole: bytes) -> None:
+    for number in NUMBERS:
+        segment = shelf.files[f"/v-{number}"]
+        assert isinstance(segment, bytes)
+        extra = b"".join(struct.pack(">I4s", 20, kind) + bytes(12) for kind in (b"emsg", b"prft", b"uuid"))
+        shelf.files[f"/v-{number}"] = extra + segment + struct.pack(">I4s", 8, b"mfra")
+    assert merge(shelf) == whole
+    assert {box.kind for box in own_boxes(whole)} == {b"ftyp", b"moov", b"moof", b"mdat"}
+
+
+def test_a_box_between_a_moof_and_its_data_stays_as_free_space(shelf: Shelf, media: Path, whole: bytes) -> None:
+    """The offsets of the samples count from the moof, so the data must stay at its distance."""
+    for number in NUMBERS:
+        segment = shelf.files[f"/a-{number}"]
+        assert isinstance(segment, bytes)
+        shelf.files[f"/a-{number}"] = with_box_before_data(segment)
+    found = merge(shelf)
+    assert packets(found, "audio") == packets(b"".join(segments(media, "en")), "audio")
+    assert sum(box.kind == b"free" for box in own_boxes(found)) == len(NUMBERS)
+
+
+def with_box_before_data(segment: bytes) -> bytes:
+    """Return the segment with a box of 24 bytes before its data, and the offsets of the samples moved by it."""
+    inside = own_boxes(segment)
+    moof = next(box for box in inside if box.kind == b"moof")
+    out = bytearray(segment)
+    data = memoryview(segment)
+    traf = next(box for box in boxes(data, moof.body, moof.end) if box.kind == b"traf")
+    for run in boxes(data, traf.body, traf.end):
+        if run.kind == b"trun":
+            (offset,) = struct.unpack_from(">i", segment, run.body + 8)
+            struct.pack_into(">i", out, run.body + 8, offset + 24)
+    return bytes(out[: moof.end]) + struct.pack(">I4s", 24, b"sidx") + bytes(16) + bytes(out[moof.end :])
+
+
+def test_times_that_begin_late_begin_at_zero_and_keep_their_offset(shelf: Shelf, media: Path) -> None:
+    for track, scale in (("v", 12_800), ("a", 48_000)):
+        for number in range(1, 7):
+            if isinstance(segment := shelf.files.get(f"/{track}-{number}"), bytes):
+                late = 1000 if track == "v" else 1001
+                shelf.files[f"/{track}-{number}"] = later(segment, late * scale)
+    found = merge(shelf)
+    for kind, source, moved in (("video", "high", 0), ("audio", "en", 48_000)):
+        given = packets(b"".join(segments(media, source)), kind)
+        assert [each.dts for each in packets(found, kind)] == [(each.dts or 0) + moved for each in given]
+
+
+def later(segment: bytes, ticks: int) -> bytes:
+    at = segment.index(b"tfdt") + 4
+    layout = ">Q" if segment[at] else ">I"
+    (time,) = struct.unpack_from(layout, segment, at + 4)
+    return segment[: at + 4] + struct.pack(layout, time + ticks) + segment[at + 4 + struct.calcsize(layout) :]
+
+
+def test_the_audio_in_the_segments_of_the_video_is_not_merged(shelf: Shelf, media: Path) -> None:
+    """Its bytes travel along, but no track has them."""
+    folder = media / "hls" / "fmp4"
+    muxed = [(folder / name).read_bytes() for name in ("high-init.mp4", *(f"high-{n}.m4s" for n in range(5)))]
+    put(shelf, "v", muxed)
+    put(shelf, "a", segments(media, "de"))
+    found = merge(shelf)
+    assert packets(found, "video") == packets(b"".join(muxed), "video")
+    assert packets(found, "audio") == packets(b"".join(segments(media, "de")), "audio")
+
+
+def test_a_new_initialization_section_with_other_bit_rates_does_not_cut_the_merge(shelf: Shelf, whole: bytes) -> None:
+    playlist, head = shelf.files["/a.m3u8"], shelf.files["/a-0"]
+    assert isinstance(playlist, bytes)
+    assert isinstance(head, bytes)
+    at = head.index(b"\x40\x15") + 2
+    shelf.files["/b-0"] = head[:at] + bytes(11) + head[at + 11 :]
+    assert shelf.files["/b-0"] != head
+    shelf.files["/a.m3u8"] = playlist.replace(b"#EXTINF:2.0,\na-3", b'#EXT-X-MAP:URI="b-0"\n#EXTINF:2.0,\na-3')
+    assert merge(shelf) == whole

@@ -1,0 +1,50 @@
+"""Checks of the files of the repository: lock files with hashes, and no secrets."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-rivals.lock")
+SECRETS = re.compile(
+    r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY"
+    r"|\bAKIA[0-9A-Z]{16}\b"  # AWS
+    r"|\bgh[pousr]_[A-Za-z0-9]{36}\b|\bgithub_pat_[A-Za-z0-9_]{60,}"
+    r"|\bglpat-[A-Za-z0-9_-]{20}\b"
+    r"|\bxox[abprs]-[A-Za-z0-9-]{10,}"  # Slack
+    r"|\bAIza[0-9A-Za-z_-]{35}\b"  # Google
+    r"|\bpypi-[A-Za-z0-9_-]{50,}"
+    r"|\beyJ[A-Za-z0-9_-]{20,}\.eyJ[A-Za-z0-9_-]{20,}\."  # JSON Web Token
+)
+"""Matches private keys, and tokens of usual services."""
+
+
+def tracked() -> list[Path]:
+    """Return the files of the repository."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("git: the tests do not run in a clone")
+    found = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    return [ROOT / name for name in found.split("\0") if name]
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_each_requirement_of_a_lock_file_has_a_fixed_version_and_hashes(name: str) -> None:
+    text = (ROOT / name).read_text().replace("\\\n", " ")
+    lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    assert len(lines) > 10
+    faults = [line[0] for line in lines if "==" not in line[0] or "--hash=sha256:" not in " ".join(line)]
+    assert faults == []
+
+
+def test_no_file_contains_a_private_key_or_a_token_of_a_usual_service() -> None:
+    faults = [str(path) for path in tracked() if SECRETS.search(path.read_text(errors="replace"))]
+    assert faults == []
+
+
+@pytest.mark.parametrize("secret", ["-----BEGIN RSA PRIVATE " + "KEY-----", "AKIA" + "A" * 16, "ghp_" + "a1" * 18])
+def test_the_pattern_finds_a_secret(secret: str) -> None:
+    assert SECRETS.search(f"key = '{secret}'")
