@@ -22,6 +22,7 @@ INFO_EXAMPLE: dict[str, JsonValue] = {
     "thumbnail": "https://example.com/1.jpg",
     "webpage_url": "https://example.com/watch?v=1",
     "extractor": "Example",
+    "default": {"format": "360", "to": "source", "size": 5290271},
     "formats": [
         {
             "id": "360",
@@ -41,7 +42,6 @@ INFO_EXAMPLE: dict[str, JsonValue] = {
             "to": ["source", "mp4"],
         }
     ],
-    "default": {"format": "360", "to": "source", "size": 5290271},
     "subtitles": [{"language": "en", "ext": "vtt", "name": "English", "automatic": False}],
     "images": [],
     "entries": [],
@@ -131,8 +131,8 @@ class Info(BaseModel):
     thumbnail: str | None
     webpage_url: str
     extractor: str
-    formats: list[FormatInfo]
     default: DefaultInfo | None = Field(description="Null if a request without `format` would be refused.")
+    formats: list[FormatInfo]
     subtitles: list[SubtitleInfo]
     images: list[ImageInfo]
     entries: list[EntryInfo]

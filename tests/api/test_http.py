@@ -233,7 +233,7 @@ REFUSED = [
         )
     ),
     Refused(PAGE, 422, "unsupported_conversion", {"to": "mp3"}),
-    Refused("{site}/page/dash", 422, "unsupported_conversion", {"format": "bv+ba"}),
+    Refused("{site}/tube/watch/pair-webm", 422, "unsupported_conversion", {"format": "bv+ba"}),
     # Forbidden addresses
     *(
         Refused(url, 403, "target_forbidden")
@@ -395,7 +395,7 @@ def test_a_stream_from_a_silent_media_server_is_answered_with_504(hurried: Serve
         ("/tube/playlist/list-3", {"item": 4}, 404, "item_not_found"),
         ("/tube/watch/geo", {}, 403, "geo_restricted"),
         ("http://127.0.0.1:1/", {}, 403, "target_forbidden"),
-        ("/page/dash", {"format": "bv+ba"}, 422, "unsupported_conversion"),
+        ("/tube/watch/pair-webm", {"format": "bv+ba"}, 422, "unsupported_conversion"),
     ],
 )
 def test_subprocess_fails_with_the_same_errors_as_the_other_methods(
@@ -432,6 +432,7 @@ def test_info_has_exactly_the_fields_of_the_documented_contract(server: Server, 
         "thumbnail",
         "webpage_url",
         "extractor",
+        "default",
         "formats",
         "subtitles",
         "images",

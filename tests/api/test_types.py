@@ -63,7 +63,7 @@ def test_the_response_to_head_has_the_media_type_of_the_whole_file_by_the_method
 
 FILES = sorted(
     {each.file for each in RENDITIONS.values() if each.protocol == "http" and not each.file.startswith("hostile/")}
-    | {"moov-last.mp4", "clip.mp4"}
+    | {"moov-last.mp4", "clip.mp4", "german.m4a"}
     | {f"photo-{number}.jpg" for number in range(1, PHOTOS + 1)}
     | {f"subs.{language}.vtt" for language in CAPTIONS}
 )

@@ -3,11 +3,13 @@ times fit, and FFmpeg decodes the file without a warning."""
 
 from __future__ import annotations
 
+import io
 import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from tests.media.measuring import formats
@@ -150,8 +152,17 @@ def test_a_selector_of_video_and_audio_gives_their_merge(server: Server, media: 
 
 
 @pytest.mark.parametrize("page", ["hls-audio", "hls-group"])
-def test_segments_that_are_not_mp4_are_refused_with_the_formats_that_can_be_streamed(server: Server, page: str) -> None:
+def test_a_page_gives_its_audio_alone_if_its_segments_are_not_mp4(server: Server, page: str) -> None:
     answer = server.get(f"/page/{page}")
+    assert (answer.status, answer.complete) == (200, True)
+    assert answer.headers["content-type"] == "video/mp2t"
+    with av.open(io.BytesIO(answer.body)) as container:
+        assert [stream.type for stream in container.streams] == ["audio"]
+
+
+def test_requested_segments_that_are_not_mp4_are_refused_with_the_formats_that_can_be_streamed(server: Server) -> None:
+    page = "hls-audio"
+    answer = server.get(f"/page/{page}", format="bv+ba")
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
     named = answer.json()["detail"].partition("example ")[2].rstrip(".").split(" or ")
     for choice in named:
