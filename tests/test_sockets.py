@@ -45,7 +45,10 @@ MAY_OPEN: dict[str, tuple[frozenset[str], str]] = {
     "extraction.worker": (frozenset({"socketpair"}), "the messages to the worker, which its process inherits"),
     "ytdlp.main": (frozenset({"socket"}), "the worker's end of these messages, by its descriptor"),
     "ytdlp.http_client": (frozenset({"http.client"}), "replaces the class of responses; opens nothing"),
-    "ytdlp.session.instance": (frozenset({"urllib.request"}), "sets the filtering proxy; opens nothing"),
+    "ytdlp.session.instance": (
+        frozenset({"urllib.request"}),
+        "wraps the urlopen of yt-dlp, and sets the filtering proxy",
+    ),
     "ytdlp.download.fragments": (frozenset({"urlopen"}), "yt-dlp's urlopen, behind the filtering proxy"),
     "ytdlp.download.upstream": (frozenset({"urlopen"}), "yt-dlp's urlopen, behind the filtering proxy"),
     "ytdlp.session.impersonation": (

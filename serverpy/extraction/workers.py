@@ -57,6 +57,9 @@ from serverpy.memory.room import Room
 
 log = logging.getLogger(__name__)
 
+DOWNLOADS_START_SECONDS = 20.0
+"""Minimum number of seconds for which a stream waits for the start of the download process. WAIT_SECONDS may be less,
+because it bounds the time for which a request waits until other requests end."""
 ANSWER_SECONDS = 10.0
 """Seconds within which a process answers a request that takes it some milliseconds. A process that does not is frozen,
 and is replaced."""
@@ -163,9 +166,9 @@ class Workers:
         finally:
             self._admission.leave(applicant)
 
-    async def _started(self, pool: WorkerPool) -> Worker:
+    async def _started(self, pool: WorkerPool, seconds: float) -> Worker:
         try:
-            async with asyncio.timeout(self.options.timeouts.wait):
+            async with asyncio.timeout(seconds):
                 return await pool.get()
         except TimeoutError:
             raise Busy("The process that runs yt-dlp is still starting. Try again later.") from None
@@ -175,7 +178,7 @@ class Workers:
         process ends, and `WorkerFull` if its memory is full; the process is then replaced, and every other extraction
         in it raises `WorkerLost`."""
         with pool.need():
-            worker = await self._started(pool)
+            worker = await self._started(pool, self.options.timeouts.wait)
             call = worker.extract(url)
             try:
                 async with asyncio.timeout(self.options.timeouts.extract):
@@ -232,7 +235,7 @@ class Workers:
     async def start_downloads(self) -> None:
         """Start the download process if it does not run, so that its start does not count as the silence of a media
         server. Raises `Busy` if it takes too long."""
-        await self._started(self._downloads)
+        await self._started(self._downloads, max(self.options.timeouts.wait, DOWNLOADS_START_SECONDS))
 
     async def download(self, raw_id: str, track_id: str, write_fd: int, room: Room | None = None) -> Download:
         """Have yt-dlp write a track of the extraction `raw_id` into the pipe `write_fd`. This method owns `write_fd`

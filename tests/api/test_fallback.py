@@ -16,6 +16,8 @@ from tests.server import Server, serving
 
 TRANSPORT = ("status=403", "status=400", "status=503", "rst=0", "cut=0", "malformed")
 WHOLE = {"Range": "bytes=0-"}
+PAGE_BYTES = 40_000
+"""More memory than the extraction of a page takes, and less than `embedded` needs in addition to `relay`."""
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +130,7 @@ async def test_a_fallback_is_refused_as_busy_without_free_memory_but_relay_is_st
         relay_bytes = engine.delivery.capabilities.admission_bytes
 
         async def method_of(request: StreamRequest, *, is_full: bool) -> str:
-            taken = await engine.budget.reserve(engine.budget.total_bytes - relay_bytes - 1000 if is_full else 0)
+            taken = await engine.budget.reserve(engine.budget.total_bytes - relay_bytes - PAGE_BYTES if is_full else 0)
             try:
                 async with engine.open(request) as stream:
                     return stream.method
