@@ -52,6 +52,6 @@ def duration_of(media: Media, track: Track) -> float | None:
 
 
 def believed_duration(*stated: float | None) -> float | None:
-    """Return the first of these durations in seconds that is positive and at most MAX_DURATION_SECONDS. Returns None if
-    there is none."""
+    """Return the first of the `stated` durations, in seconds, that is positive and at most MAX_DURATION_SECONDS.
+    Returns None if no duration is."""
     return next((each for each in stated if each is not None and 0 < each <= MAX_DURATION_SECONDS), None)

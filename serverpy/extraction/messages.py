@@ -48,14 +48,15 @@ class RawGone(ServerPYError):
 
 
 class WorkerLost(ServerPYError):
-    """Error of every request to a process that has ended. No client sees this error, because `Workers` catches it."""
+    """Error that every request to a yt-dlp process gets if the process has ended. No client sees this error, because
+    `Workers` catches it."""
 
     code = "worker_lost"
 
 
 class WorkerFull(ServerPYError):
-    """Error of an extraction during which the extraction process reached its memory limit. Any of the extractions in
-    that process may have filled the memory. No client sees this error, because `Workers` catches it."""
+    """Error that an extraction gets if the extraction process reaches its memory limit meanwhile. Any of the
+    extractions in that process may have filled the memory. No client sees this error, because `Workers` catches it."""
 
     code = "worker_full"
 
@@ -168,9 +169,10 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StartDownload(Message, frozen=True, kw_only=True):
-    """A request to write a track's bytes into a pipe. Two descriptors are sent with this message: of the pipe, and of
-    the file with yt-dlp's dictionary, which is empty if `page` must be extracted. The download process replies with
-    `DownloadStarted`, then with `DownloadEnd` or `ErrorReply` when its thread has closed the descriptors."""
+    """A request to write a track's bytes into a pipe. Two descriptors are sent with this message: that of the pipe, and
+    that of the file with yt-dlp's dictionary. The file is empty if the process must extract `page`. The download
+    process replies with `DownloadStarted`, then with `DownloadEnd` or `ErrorReply` when its thread has closed the
+    descriptors."""
 
     id: int
     track_id: str
@@ -185,7 +187,7 @@ class Cancel(Message, frozen=True, kw_only=True):
 
 
 class Ping(Message, frozen=True, kw_only=True):
-    """A question whether the process runs. It replies with `Pong` at once, unless it is frozen."""
+    """A request to show that the process runs. The process replies with `Pong` at once, unless it is frozen."""
 
     id: int
 
@@ -352,7 +354,7 @@ def error_reply(id_: int, error: ServerPYError) -> ErrorReply:
 
 
 def to_error(reply: ErrorReply) -> ServerPYError:
-    """Rebuild the exception that the worker raised from its reply, and return it."""
+    """Return the exception that the worker raised, rebuilt from `reply`."""
     kind = _Codes.table.get(reply.code, ExtractionFailed)
     if issubclass(kind, CapacityError) and reply.retry_after is not None:
         return kind(reply.message, reply.retry_after)

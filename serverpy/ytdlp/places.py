@@ -1,6 +1,6 @@
 """The places for extractions that parse (EXTRACT_WORKERS). Parsing takes CPU time and holds the interpreter lock, so a
 thread that parses holds a place; a thread that waits for bytes, for a child process or for time to pass gives its place
-to another."""
+to another thread."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Turn(threading.Event):
 
 
 class Places:
-    """`count` places, which waiting threads get in the order of their arrival. Thread-safe."""
+    """A pool of `count` places, which waiting threads get in the order of their arrival. Thread-safe."""
 
     def __init__(self, count: int) -> None:
         self._free = count
@@ -56,7 +56,7 @@ class Places:
         if ticket is None:
             return wait(*args, **kwargs)
         self._leave()
-        self._local.ticket = None  # so that a call of `outside` by `wait` just calls
+        self._local.ticket = None  # so that a nested call of `outside` in `wait` does not give up a place again
         try:
             return wait(*args, **kwargs)
         finally:
@@ -96,7 +96,7 @@ class Places:
 
 
 def install(places: Places) -> None:
-    """Patch `time.sleep`, with which extractors wait between requests, so that it holds no place."""
+    """Patch `time.sleep`, with which extractors wait between requests, so that a sleeping thread holds no place."""
     sleep = time.sleep
 
     def outside(seconds: float, /) -> None:
