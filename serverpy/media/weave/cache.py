@@ -105,12 +105,13 @@ class Layouts:
         return self._lend(entry)
 
     def lease_made(self, key: Key) -> Lease | None:
-        """Lease the layout of `key` if the cache has it."""
+        """Lease the layout of `key` if the cache has it. Returns None otherwise."""
         entry = self._entries.get(key)
         return None if entry is None else self._lend(entry)
 
     def discard(self, key: Key, woven: Woven) -> None:
-        """Remove `woven` from the cache, so that no further stream leases it."""
+        """Remove `woven` from the cache, so that no further stream leases it. Does nothing if `woven` is no longer
+        cached."""
         entry = self._entries.get(key)
         if entry is None or entry.woven is not woven:
             return
