@@ -40,10 +40,10 @@ log = logging.getLogger(__name__)
 MAX_URL_CHARACTERS = 8192
 INNER = "This address is not on the public internet and may not be reached."
 _INNER_DOMAINS = frozenset({"corp", "home", "internal", "intranet", "lan", "local", "localdomain", "localhost"})
-"""Domains that no public DNS has (RFC 6761, RFC 6762, ICANN's list of name collisions), but networks of the proxy may
-have."""
+"""Top-level domains that the public DNS does not have (RFC 6761, RFC 6762, ICANN's list of name collisions), but that
+may exist in the networks of the operator's proxy."""
 _LOCALHOST = re.compile(r"(?:^|\.)localhost\.?$", re.IGNORECASE)
-"""Matches the names of this machine (RFC 6761 §6.3), which are no secret."""
+"""Pattern of the names of this machine (RFC 6761 §6.3). It is no secret that they resolve to its own addresses."""
 _MAX_UNQUOTINGS = 8
 _SMUGGLED = "__youtubedl_smuggle"
 
@@ -61,7 +61,7 @@ _CLOSED_IPV4 = tuple(
         "172.16.0.0/12",
         "192.0.0.0/24",  # IETF protocol assignments, and the metadata server 192.0.0.192 of Oracle Cloud
         "192.0.2.0/24",
-        "192.88.99.0/24",  # relays of 6to4
+        "192.88.99.0/24",  # 6to4 relays
         "192.168.0.0/16",
         "198.18.0.0/15",
         "198.51.100.0/24",
@@ -226,8 +226,8 @@ def _embedded(address: IPv6Address) -> Iterable[IPv4Address]:
 
 
 class UnusableName(UpstreamFailed):
-    """Error: a name that does not resolve, or that resolves to a forbidden address. Both have the same text, because
-    the difference would tell which names exist in the networks of this machine."""
+    """Error: a name that does not resolve, or that resolves to a forbidden address. The error text is the same in both
+    cases, because a difference would reveal which names exist in the networks of this machine."""
 
     def __init__(self, host: str) -> None:
         super().__init__(f"The host name {host[:253]!r} does not resolve to an address that may be reached.")

@@ -1,7 +1,8 @@
 """The client side of HTTP/1.1 (RFC 9112): encodes a request, and parses the response as it arrives.
 
 `response_head.py` parses heads, and `httptools` parses the chunked coding. This module bounds the memory: it buffers
-one step of the connection, and asks for no more until the reader has taken that step.
+one step of the connection (the bytes of one read from the socket), and asks for no more until the reader has taken that
+step.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ MAX_VALUES = 2
 """Maximum number of different values of one field that are kept."""
 _VALIDATORS = frozenset({"etag", "last-modified"})
 _PASSING = frozenset({"location", "set-cookie"})
-"""The fields that only redirects and cookies need. They are kept whole, until `Headers.lasting` leaves them out."""
+"""Header fields that are only needed to follow redirects and to store cookies. They are kept in full until
+`Headers.lasting` leaves them out."""
 _LASTING = _VALIDATORS | {
     "accept-ranges",
     "content-encoding",
@@ -53,8 +55,7 @@ class Request:
 
     @property
     def origin(self) -> Origin:
-        """Return the origin of `url` and its path with query. Raises `UpstreamFailed` if the scheme is not http or
-        https."""
+        """The origin of `url`. Raises `UpstreamFailed` if the URL is invalid, or its scheme is not http or https."""
         return split(self.url)[0]
 
     def encode(self, to_proxy: Iterable[tuple[str, str]] | None = None) -> bytes:
@@ -129,8 +130,8 @@ def needed(fields: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 class Exchange:
     """The response to one request, parsed as the connection delivers it. An exchange has only one reader.
 
-    It buffers at most one step of the connection: it asks the connection for more only when its reader waits and
-    nothing is buffered.
+    It buffers at most one step of the connection (the bytes of one read from the socket). It asks the connection for
+    more bytes only when its reader waits and nothing is buffered.
     """
 
     def __init__(self, connection: Connection) -> None:

@@ -51,7 +51,7 @@ def parse_size(value: object, units: Mapping[str, int] = _UNITS) -> object:
 
 
 def parse_size_of_media(value: object) -> object:
-    """Parse the size of media in a request, as `parse_size`. Also accepts decimal units, such as `50MB`."""
+    """Parse the size of media in a request, as `parse_size` does. Also accepts decimal units, such as `50MB`."""
     return parse_size(value, {**_UNITS, **_DECIMAL_UNITS})
 
 
