@@ -81,7 +81,7 @@ class PipeReader:
     """
 
     stall_seconds: float | None = None
-    """Seconds after which a read that waits raises `UpstreamTimeout`, whatever the process that writes does; None means
+    """Seconds after which a waiting read raises `UpstreamTimeout`, even if the writing process is frozen. None means
     never."""
 
     def __init__(self, fd: int, chunk_bytes: int) -> None:
@@ -103,9 +103,8 @@ class PipeReader:
         """Wait for bytes in the pipe, and return at most `most` bytes and at most one chunk. Returns `b""` when all
         writers have closed the pipe and it is empty.
 
-        Raises `UpstreamFailed` if the reader is closed before or during the call, and `UpstreamTimeout` after
-        `stall_seconds`. Each call lets the event loop run
-        other tasks.
+        Raises `UpstreamFailed` if the reader is closed before or during the call, and `UpstreamTimeout` if no byte
+        arrives within `stall_seconds`. Each call lets the event loop run other tasks.
         """
         # A read of a pipe that has bytes does not wait, so without this call a fast writer would keep the event loop
         # from running other tasks.
