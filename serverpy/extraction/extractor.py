@@ -4,8 +4,8 @@ that all callers for the same URL share.
     extract(url) ─▶ cached? ─▶ under way? join ─▶ queue full? Busy ─▶ grant pays ─▶ Workers.extract
 
 Failures are not cached. An extraction is cached for `ttl` seconds (a live stream for at most `LIVE_SECONDS`), but not
-beyond the time at which its addresses expire. With an extraction, the cache also keeps the containers of those tracks
-whose first bytes have identified them.
+beyond the time at which its addresses expire. With an extraction, the cache also keeps the containers of the tracks,
+once a stream has identified them by the first bytes.
 """
 
 from __future__ import annotations
@@ -175,7 +175,9 @@ class Extractor:
         client = grant.account
         media = None if fresh else self._cache.get(url)
         if media is None and url not in self._flights:
-            async with self._payments:  # so that only one of several simultaneous callers pays for the page
+            async with (
+                self._payments
+            ):  # so that only one of several simultaneous callers for a page is charged for its extraction
                 media = None if fresh else self._cache.get(url)
                 if media is None and url not in self._flights:
                     await self._pay(grant, client)

@@ -18,8 +18,8 @@ from typing import Protocol
 from serverpy.extraction.values import Entry, Fragment, Media, Track
 
 CONTAINER_BYTES = 256
-"""Memory, in bytes, that is counted for the container of one track, which the cache of extractions keeps once it is
-known: a dictionary entry and its key."""
+"""Memory, in bytes, that is counted for the container of one track: a dictionary entry and its key. The cache of
+extractions stores a container as soon as a stream has identified it."""
 _TURN = 2000
 """Number of objects that are measured before the event loop runs other tasks."""
 _SLACK = 1.1

@@ -20,7 +20,7 @@ from serverpy.extraction.values import Entry, Fragment, Media, Subtitle, Track
 TURN_BYTES = 128 * 1024
 """Maximum number of bytes of a long reply that are decoded at once, unless one item of a list is longer."""
 _ITEM_BYTES = 64
-"""Number of bytes that are added to the length of each list item when a turn counts its bytes."""
+"""Number of bytes that each decoded list item counts towards TURN_BYTES, in addition to its length."""
 T = TypeVar("T")
 
 

@@ -217,7 +217,9 @@ class Worker:
             self._to_send.put_nowait((messages.encode(request), descriptors))
         except MessageTooLarge as error:
             _close_all(descriptors)
-            raise InvalidParameter("The request is too large.") from error
+            raise InvalidParameter(
+                "The request is too large for the yt-dlp process. Use a shorter URL or format selector."
+            ) from error
 
     # Methods that use the socket
 

@@ -217,7 +217,7 @@ class Client:
 
     async def resolve(self, origin: Origin) -> tuple[str, ...]:
         """Return the addresses of `origin`, or its name if the proxy resolves names. Raises the errors of
-        `Resolver.resolve`. The caller sets a timeout."""
+        `Resolver.resolve`. The caller must set a timeout."""
         return await self._resolver.resolve(self._guard, origin.host, origin.port)
 
     async def _connect(self, origin: Origin) -> Connection:

@@ -168,5 +168,5 @@ def _expiry(given: dict[str, str], now: float) -> int | None:
     date = parsedate_tz(given.get("expires", "")[:64])
     try:
         return None if date is None else int(mktime_tz(date))
-    except (ValueError, OverflowError):  # the date does not exist
+    except (ValueError, OverflowError):  # the Expires attribute states an impossible date
         return None

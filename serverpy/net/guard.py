@@ -239,7 +239,7 @@ async def resolve_host(
     """Resolve `host` to the numeric addresses to connect to, in order. The guard checks all addresses; if one address
     is forbidden, the name is forbidden.
 
-    `host` is a name or a bare address (no brackets). A name is looked up once, with `lookup`; the caller sets a
+    `host` is a name or a bare address (no brackets). A name is looked up once, with `lookup`; the caller must set a
     timeout. If `is_remote`, the operator's proxy looks the name up, and the result is the name itself. Raises
     TargetForbidden if `host` is a forbidden address, or a name of this machine (`localhost`), and UnusableName if
     `host` is a name that does not resolve or leads to a forbidden address.
@@ -301,7 +301,7 @@ async def _look_up(host: str, port: int, lookup: Lookup) -> Sequence[str]:
 
 def check_url(url: str) -> str:
     """Check the URL of a page or a media file that a client sent. Return the URL with its host in ASCII and everything
-    else unchanged: nothing is stripped or repaired. Raises InvalidUrl if the API does not accept it."""
+    else unchanged: nothing is stripped or repaired. Raises InvalidUrl if the URL is invalid or not allowed."""
     if len(url) > MAX_URL_CHARACTERS:
         raise InvalidUrl(f"The URL is longer than {MAX_URL_CHARACTERS} characters.")
     if "\\" in url or _has_blank(url):

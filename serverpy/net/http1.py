@@ -46,8 +46,8 @@ _LASTING = _VALIDATORS | {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A GET, or a POST if there is a `body`. Headers may come from web pages: invalid headers (with control characters)
-    are left out."""
+    """A GET request or, if `body` is not None, a POST request. Headers may come from web pages, so invalid headers
+    (with control characters) are left out."""
 
     url: str
     headers: tuple[tuple[str, str], ...] = ()
@@ -73,8 +73,8 @@ class Request:
 
 
 def _is_sendable(name: str, value: str) -> bool:
-    """Return whether the header is valid (RFC 9110 §5.5) and may be set by the caller: this module writes framing and
-    Host headers itself."""
+    """Return whether the header is valid (RFC 9110 §5.5) and may be set by the caller. Framing headers and Host may
+    not, because this module writes them itself."""
     return (
         name.isascii()
         and name.replace("-", "").replace("_", "").isalnum()
@@ -112,8 +112,8 @@ class Headers:
 
 
 def needed(fields: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Yield the fields of a response that this server reads, with bounded values: a response is kept as long as its
-    stream runs, and its media server chooses how large it is."""
+    """Yield the fields of a response that this server reads, with values of limited length, because the fields are kept
+    as long as the stream runs, and the media server determines how long they are."""
     kept: dict[str, set[str]] = {}
     for name, value in fields:
         field = name.lower()

@@ -37,9 +37,9 @@ class Resolver:
         self._failed: OrderedDict[tuple[str, int], float] = OrderedDict()
 
     async def resolve(self, guard: Guard, host: str, port: int) -> tuple[str, ...]:
-        """Resolve `host` to the numeric addresses to connect to (`guard.py::resolve_host`). The caller sets a timeout.
-        Raises `TargetForbidden` if `host` is a forbidden address, `UpstreamFailed` if it is a name that does not
-        resolve, or that resolves to a forbidden address."""
+        """Resolve `host` to the numeric addresses to connect to (`guard.py::resolve_host`). The caller must set a
+        timeout. Raises `TargetForbidden` if `host` is a forbidden address, `UpstreamFailed` if it is a name that does
+        not resolve, or that resolves to a forbidden address."""
         key = host, port
         until = self._failed.get(key)
         if until is not None and until > time.monotonic():

@@ -25,8 +25,8 @@ _DEFAULT_MAX_BYTES = 1024 * 1024
 
 
 def largest_pipe_bytes() -> int:
-    """Return the maximum size, in bytes, of a pipe that an unprivileged process may ask for: pipe(7),
-    /proc/sys/fs/pipe-max-size."""
+    """Return the maximum size, in bytes, of a pipe that an unprivileged process may request (pipe(7),
+    /proc/sys/fs/pipe-max-size)."""
     try:
         return int(_PIPE_MAX_SIZE.read_text())
     except (OSError, ValueError):
@@ -76,8 +76,8 @@ def buffered_bytes() -> int:
 
 class PipeReader:
     """The reader of a pipe. It closes `fd`, the reading end of the pipe. Only one task may read at a time. EOF shows
-    only that all writers have closed the pipe, not that they have written everything, so the caller must check that in
-    another way.
+    only that all writers have closed the pipe, not that they have written all bytes, so the caller must check in
+    another way that no bytes are missing.
     """
 
     stall_seconds: float | None = None

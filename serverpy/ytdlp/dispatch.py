@@ -142,7 +142,7 @@ class Extractions:
     def _answer_for_ever(self) -> None:
         while True:
             request, descriptor = self._questions.get()
-            self._outbox.send(reply_of(request.id, lambda: self._answer(request, descriptor)))  # noqa: B023  # called at once
+            self._outbox.send(reply_of(request.id, lambda: self._answer(request, descriptor)))  # noqa: B023  # `reply_of` calls the function before the next request
 
     def _answer(self, request: Select | WriteRaw, descriptor: int) -> Reply:
         if isinstance(request, WriteRaw):

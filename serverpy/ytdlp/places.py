@@ -17,12 +17,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 5.0
-"""Seconds after which a waiting thread parses without a place, so that pages which take minutes to parse do not lock
-the others out. The threads then share the CPU."""
+"""Seconds after which a waiting thread parses without a place, so that a page which takes minutes to parse does not
+block all other extractions. The threads then share the CPU."""
 
 
 class _Turn(threading.Event):
-    """A thread's wait for a place."""
+    """The event for which a thread waits until it gets a place."""
 
     has_place = False
 

@@ -1,4 +1,5 @@
-"""The threads of a yt-dlp process: one for each request in progress, which replies to the server whatever happens."""
+"""The threads of a yt-dlp process: one for each request in progress, which sends a reply to the server even if the
+request fails."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ from serverpy.validators import same_validator
 T = TypeVar("T")
 
 ENOUGH_BYTES = 16 * 1024
-"""Size, in bytes, below which the weaver joins chunks before it returns them: a write to the client costs more than the
-copy."""
+"""Size, in bytes, below which the weaver joins chunks before it returns them, because a write to the client costs more
+than the copy."""
 CHUNK_BYTES = 32 * 1024
 EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
 

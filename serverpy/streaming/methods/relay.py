@@ -209,8 +209,8 @@ class Relay:
     async def _open_read(
         self, source: Source, track: Track, address: TrackSource, lender: Lender, total: int | None
     ) -> Read:
-        """Open a live stream at its edge together with all clients that watch it there, and any other stream for this
-        client alone. `total` is the length of a file, if it is known."""
+        """Open a live stream at its live edge as a read that all its clients share, and any other stream as a read for
+        this client alone. `total` is the length of a file, if it is known."""
         if source.start is not None or track.protocol not in HLS_PROTOCOLS:
             return await self._open_own(source, track, address, lender, total)
         key = (source.url, source.item, _media(source).id, track.id, track.ext)

@@ -121,7 +121,7 @@ class MediaPlaylist:
         if not line:
             return None
         if not line.startswith("#"):
-            line = line.strip("\0")  # padding of a fixed-size buffer
+            line = line.strip("\0")  # remove NUL characters, with which some servers pad a fixed-size buffer
             return self._take_address(self._resolved(line)) if line else None
         name, _, value = line.partition(":")
         take = _TAGS.get(name)

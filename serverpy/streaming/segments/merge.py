@@ -203,7 +203,7 @@ class Merger:
         )
 
     async def _begin(self, source: Source, track: Track, handler: bytes, lender: Lender) -> Side:
-        """Open one side up to its first fragment."""
+        """Open the segments of `track`, and read up to the first fragment. Returns the open side."""
         read = await self._segments.open_segments(source, track, lender)
         side = Side(read, handler, states_durations=track.protocol in HLS_PROTOCOLS)
         try:

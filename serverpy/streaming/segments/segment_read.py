@@ -27,9 +27,9 @@ counts the calls since the last new byte, from 1."""
 
 
 class RangedFile:
-    """The facts that the responses have stated about the file of which the latest segments are byte ranges. They detect
-    ranges that come from two versions of the file. A file of a live stream may still grow, so no facts are kept about
-    it."""
+    """The facts that the responses have stated about the file of which the latest segments are byte ranges. With these
+    facts, the server detects ranges that come from different versions of the file. A file of a live stream may still
+    grow, so no facts are kept about it."""
 
     def __init__(self, *, grows: bool) -> None:
         self._grows = grows

@@ -20,8 +20,8 @@ from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.segments.segmented import SegmentedRead
 
 HOLE_SECONDS = 0.5
-"""Length, in seconds, from which a gap in the decode times of a track may mean missing bytes. It does if the segments
-before the gap are shorter than the playlist states, by more than half of the gap."""
+"""Length, in seconds, from which a gap in the decode times of a track may mean missing bytes. The gap counts as missing
+bytes if the segments before it are shorter than the playlist states, by more than half of the gap."""
 SHORT_SECONDS = 1.0
 """Number of seconds by which the last segment must be shorter than the playlist states to count as cut."""
 BACK_SECONDS = 0.25
@@ -140,7 +140,7 @@ class Side:
                     return True
                 await self._skip_data()
             elif box.kind == b"mdat":
-                raise damaged("the data of a fragment is not behind its moof")
+                raise damaged("the data of a fragment does not follow a moof")
             else:
                 await self._skip(box)
         self._check_last()
