@@ -175,9 +175,8 @@ class Extractor:
         client = grant.account
         media = None if fresh else self._cache.get(url)
         if media is None and url not in self._flights:
-            async with (
-                self._payments
-            ):  # so that only one of several simultaneous callers for a page is charged for its extraction
+            # the lock ensures that only one of several simultaneous callers for a page is charged for its extraction
+            async with self._payments:
                 media = None if fresh else self._cache.get(url)
                 if media is None and url not in self._flights:
                     await self._pay(grant, client)

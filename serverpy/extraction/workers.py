@@ -1,8 +1,8 @@
 """The server's requests to its yt-dlp processes: extractions, applications of a format selector, and downloads.
 
-                ┌─ pages ──────▶ extraction process: every page Workers ────┼─ alone ──────▶ extraction process: one
-                page at a time, after its first process was lost └─ downloads ──▶ download process: every track that is
-                downloaded by yt-dlp
+                ┌─ pages ──────▶ extraction process: every page
+    Workers ────┼─ alone ──────▶ extraction process: one page at a time, after its first process was lost
+                └─ downloads ──▶ download process: every track that is downloaded by yt-dlp
 
 Each pool keeps one process, and replaces a process that hangs (`pool.py`). A page that holds Python's interpreter lock
 therefore delays no download. The processes of `alone` and `downloads` are started when they are needed. Each request
@@ -185,9 +185,8 @@ class Workers:
                 log.warning("Worker process %s has reached its memory limit and is replaced", worker.pid)
                 pool.retire(worker)
                 worker.kill()
-                await (
-                    worker.gone.wait()
-                )  # so that this page, which may have filled the memory, is the last to be repeated
+                # so that this page, which may have filled the memory, is the last to be repeated
+                await worker.gone.wait()
                 raise
             finally:
                 if not call.reply.done():

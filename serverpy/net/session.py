@@ -45,10 +45,8 @@ class Session:
         back to the same request or to an invalid URL; `UpstreamFailed` if a redirect leads to a URL that is not http or
         https."""
         url, origin = self._locate(url)
-        begun_at, seen = (
-            origin,
-            set[int](),
-        )  # hashes of requests, because the media servers determine how large a request is
+        # `seen` has hashes of requests, because the media servers determine how large a request is
+        begun_at, seen = origin, set[int]()
         for _ in range(MAX_REDIRECTS + 1):
             request = self._request(url, origin, extra, body, trusted=_is_same(begun_at, origin))
             if hash(request) in seen:

@@ -167,9 +167,8 @@ class Downloads:
     """The requests to the download process."""
 
     def __init__(self, options: WorkerOptions, outbox: Outbox, threads: Threads) -> None:
-        from serverpy.ytdlp.download import (
-            track,
-        )  # imported here, because the extraction process does not need yt-dlp's downloaders
+        # imported here, because the extraction process does not need yt-dlp's downloaders
+        from serverpy.ytdlp.download import track
 
         self._options = options
         self._outbox = outbox

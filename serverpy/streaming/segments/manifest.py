@@ -193,9 +193,8 @@ class _Fetching:
         source = PlaylistSource(self._address, url, renews=self._renews)
         read = await open_resuming(source, ranges=False, wait_seconds=self._wait_seconds)
         try:
-            self.rules = Rules.of(
-                self._address.track
-            )  # set the rules again, because the page may have been extracted again
+            # set the rules again, because the page may have been extracted again
+            self.rules = Rules.of(self._address.track)
             self.is_whole = _is_framed(read.headers)
             reader = _Reader(read.url, self.rules, self._room)
             while chunk := await read.read():

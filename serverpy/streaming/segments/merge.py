@@ -1,8 +1,8 @@
 """The merge of two segmented tracks, one with video and one with audio, into one fragmented MP4 while they are read. It
 needs neither a muxer nor a disk.
 
-    initialization sections of both ─▶ one moov (`media/mp4/sections.py`) fragments of both ─▶ in the order of their
-    decode times, patched (`media/mp4/moof.py`) ─▶ client
+    initialization sections of both ─▶ one moov (`media/mp4/sections.py`)
+    fragments of both ─▶ in the order of their decode times, patched (`media/mp4/moof.py`) ─▶ client
 
 The merge reads the track whose next fragment has the earlier time, while the connection of the other track waits. So it
 never holds a whole segment, however long the segments are. The segments are read as by the method `relay`, which
