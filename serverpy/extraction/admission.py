@@ -1,4 +1,4 @@
-"""The bound on the extractions under way (MAX_EXTRACTIONS), and the queue of the extractions beyond it.
+"""The limit on simultaneous extractions (MAX_EXTRACTIONS), and the queue of the extractions that exceed it.
 
 An extraction holds one of MAX_EXTRACTIONS places from its start until its end or its timeout, also while it waits for
 bytes. The extractions of one client hold at most half of the places, and those of one host at most a quarter. So a busy

@@ -45,8 +45,8 @@ def is_seekable(track: Track) -> bool:
 
 
 def duration_of(media: Media, track: Track) -> float | None:
-    """Return the duration of `track` in seconds. Returns None if the page does not state it, or if the track is live, a
-    part of the media, or an image."""
+    """Return the duration of `track` in seconds. Returns None if the page does not state it, or if the track is live,
+    is an image, or has only a part of the media."""
     is_whole = track.discontinuity is None and not track.is_image
     return believed_duration(media.duration) if is_whole and not track.is_live and media.kind != "live" else None
 

@@ -4,8 +4,8 @@ that all callers for the same URL share.
     extract(url) ─▶ cached? ─▶ under way? join ─▶ queue full? Busy ─▶ grant pays ─▶ Workers.extract
 
 Failures are not cached. An extraction is cached for `ttl` seconds (a live stream for at most `LIVE_SECONDS`), but not
-beyond the time at which its addresses expire. With an extraction, the cache also keeps the containers of the tracks,
-once a stream has identified them by the first bytes.
+beyond the time at which its URLs expire. With an extraction, the cache also keeps the containers of the tracks, once a
+stream has identified them by the first bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LEDGER_SHARE = 2
 MAX_QUEUE = 64
 LIVE_SECONDS = 5.0
 EXPIRY_MARGIN = 10.0
-"""Seconds before the expiry of an extraction's addresses at which the cache drops the extraction."""
+"""Seconds before the expiry of an extraction's URLs at which the cache drops the extraction."""
 
 
 class PageReader(Protocol):

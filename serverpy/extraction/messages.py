@@ -41,7 +41,7 @@ Role = Literal["extract", "download"]
 
 
 class RawGone(ServerPYError):
-    """Error if no extraction process has yt-dlp's dictionary of the extraction, or can hand it over in time. The caller
+    """Error: no extraction process has yt-dlp's dictionary of the extraction, or can hand it over in time. The caller
     must extract the page again. No client sees this error, because the caller of `Workers.download` catches it."""
 
     code = "raw_gone"
@@ -63,8 +63,8 @@ class WorkerFull(ServerPYError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """The groups of settings that a yt-dlp process reads. It adds `plugin_paths` to its `sys.path`, where yt-dlp
-    looks for `yt_dlp_plugins`."""
+    """The groups of settings that a yt-dlp process reads. The process adds `plugin_paths` to its `sys.path`, where
+    yt-dlp looks for `yt_dlp_plugins`."""
 
     timeouts: Timeouts = Timeouts()
     targets: Targets = Targets()

@@ -120,7 +120,7 @@ class Download:
 
 
 class Workers:
-    """The requests to the yt-dlp processes, and the bound on the extractions under way. Belongs to one event loop."""
+    """The requests to the yt-dlp processes, and the limit on simultaneous extractions. Belongs to one event loop."""
 
     def __init__(self, options: WorkerOptions, limits: WorkersLimits = DEFAULT_LIMITS) -> None:
         self.options = options

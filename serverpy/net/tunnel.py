@@ -76,9 +76,9 @@ class End(asyncio.BufferedProtocol):
 class ClientEnd(End):
     """The end of a tunnel towards the proxy's client.
 
-    `ClientEnd` collects the head of the connection's only request, and waits while the callback `opened` connects. Then
-    it joins an `UpstreamEnd`, or sends a response of the proxy itself. Before `join`, it holds at most MAX_HEAD_BYTES
-    bytes (the head and the beginning of the body).
+    `ClientEnd` collects the head of the connection's only request, and waits while the callback `opened` connects to
+    the site. Then it joins an `UpstreamEnd`, or sends a response of the proxy itself. Before `join`, it holds at most
+    MAX_HEAD_BYTES bytes (the head and the beginning of the body).
     """
 
     def __init__(

@@ -33,7 +33,7 @@ class Blocks:
 
 def lay_out_blocks(head: bytes, tracks: tuple[Blocks, Blocks], numbers: tuple[int, int], seconds: float) -> Layout:
     """Return the layout of the file that consists of `head` and the blocks of `tracks`, in which the tracks have the
-    numbers `numbers`. Of two blocks with the same time, the one of the first track comes first."""
+    track numbers `numbers`. Of two blocks with the same time, the one of the first track comes first."""
     order = sorted(
         (time, source, index) for source, blocks in enumerate(tracks) for index, time in enumerate(blocks.times)
     )

@@ -3,7 +3,7 @@ video and audio.
 
 The head states the durations of the tracks, because the merged file has neither a manifest nor an index that does.
 Players read the duration from different boxes: according to measurements, libav and Chromium from mdhd, Firefox only
-from mehd, and VLC from either (`durations.py`). So the head has all of these boxes.
+from mehd, and VLC from any of these boxes (`durations.py`). So the head has all of them.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ _LEAST_BYTES = 4096
 
 
 class Changed(UpstreamFailed):
-    """Error if a source file has changed since the layout of the merged file was made."""
+    """Error: a source file that has changed since the layout of the merged file was made."""
 
     def __init__(self) -> None:
         super().__init__("The media changed while it was read.")
