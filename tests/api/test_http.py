@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -322,6 +323,36 @@ def test_a_url_may_be_sent_without_percent_encoding(server: Server, site: Sample
 def test_a_malformed_http_request_is_answered_with_a_problem_document(server: Server) -> None:
     with server.send(b"GET /stream?url=a b HTTP/9\r\n\r\n") as exchange:
         check_problem(exchange.rest(), 400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        b"Content-Length: 5\r\nContent-Length: 6\r\n",
+        b"Content-Length: 5\r\nContent-Length: 5\r\n",
+        b"Content-Length: +5\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+        b"Content-Length : 5\r\n",
+        b"X: a\r\n Content-Length: 5\r\n",
+        b"X: a\rContent-Length: 5\r\n",
+        b"X: a\nContent-Length: 5\n",
+        b"X\0: a\r\n",
+    ],
+)
+def test_a_request_that_a_proxy_could_read_in_another_way_is_refused(server: Server, fields: bytes) -> None:
+    """A proxy in front that finds another end of the request would take a part of it for the next client's request."""
+    head = b"POST /links HTTP/1.1\r\nHost: 127.0.0.1\r\n" + fields + b"\r\n"
+    received = b""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(head + b"0\r\n\r\nGET /ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        while chunk := connection.recv(65536):
+            received += chunk
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert b'"code": "bad_request"' in received
 
 
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
