@@ -202,7 +202,8 @@ class Delivery:
         return stream
 
     async def info(self, url: str, grant: Grant = UNLIMITED) -> Media:
-        """Extract the page at `url`."""
+        """Extract the page at `url`. Raises a `ServerPYError` if the extraction fails, or if `grant` does not allow the
+        site."""
         asking_client.set(None if grant.is_local else grant.account)
         try:
             media = await self._extractor.extract(check_url(url), grant=grant)
@@ -214,10 +215,14 @@ class Delivery:
         return media
 
     async def _locate(self, request: StreamRequest, allowed: Capabilities, grant: Grant) -> Source:
-        """Find the page, or the item of a page, that has the tracks."""
+        """Extract the page of `request`, or its item with the number `request.item`, and return the result as a
+        `Source`. Extracts nothing if the only allowed method extracts the page itself."""
         if allowed.extracts:
             if grant.limits_sites:
-                raise KeyForbids(f"This key is for certain sites, which the method {allowed.methods[0]} cannot check.")
+                raise KeyForbids(
+                    f"This API key allows only certain sites, and the method {allowed.methods[0]} cannot check the "
+                    "site: choose another method."
+                )
             await grant.pay_extraction()
             return _source(request, None, request.item, grant)
         media = await self._extractor.extract(request.url, grant=grant)
@@ -228,7 +233,7 @@ class Delivery:
         if entry.media is not None:
             return _source(request, entry.media, request.item or 1, grant)
         url = entry.url or ""
-        # the check also allows a URL with data that yt-dlp smuggled into it
+        # a URL into which yt-dlp has smuggled data also passes this check
         if not url.startswith(("http://", "https://")):
             raise MediaNotFound("This item has no http(s) URL.")
         media = await self._extractor.extract(url, grant=grant)
@@ -261,7 +266,7 @@ class Delivery:
                 raise
             ids = "+".join(track.id for track in plan.tracks)
             logger.info(
-                "opening the tracks %s failed by %s, trying %s: %s",
+                "the tracks %s cannot be opened by the method %s, so the server tries the method %s: %s",
                 ids,
                 plan.method,
                 left[0].method,
@@ -312,12 +317,13 @@ async def _hold(reservation: Reservation, nbytes: int) -> None:
 
 
 def _shortage(error: BaseException) -> Busy | None:
-    """Return the error for the client if the server has run out of something, and log it."""
+    """Return the error for the client, and log `error`, if `error` shows that the system has run out of a resource.
+    Returns None if `error` has another cause."""
     busy = shortage(error)
     if busy is not None:
-        logger.warning("a request cannot be served: %s", error)
+        logger.warning("a request was refused because the system has run out of a resource: %s", error)
     return busy
 
 
 def _too_large() -> TooLarge:
-    return TooLarge("The media is larger than this server allows.")
+    return TooLarge("The media is larger than this server allows: choose a smaller format.")

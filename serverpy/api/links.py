@@ -48,8 +48,8 @@ async def _no_key(_name: str, _digest: bytes) -> Key | None:
 
 
 class Links:
-    """The service that signs and opens the links of one application, and counts their uses. `app.state.links` holds
-    it."""
+    """The object that signs and opens the links of one application, and counts their uses. The application stores it as
+    `app.state.links`."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Links:
         the server no longer accepts the issuer of the link."""
         link = open_link(token, await self.secrets.keys(), time.time())
         if not link.admits(client):
-            raise LinkInvalid("This link may only be used by clients in another network.")
+            raise LinkInvalid("This link may only be used by clients in another network: get a new link.")
         return link, await self._grant(link, asking)
 
     async def _grant(self, link: Link, asking: Grant) -> LinkGrant:
@@ -153,7 +153,10 @@ def _check_rights(asked: StreamRequest, key: Key | None, capabilities: Capabilit
     if allowed.extracts:
         plans(None, asked, allowed)
         if key is not None and key.sites:
-            raise KeyForbids(f"This key is for certain sites, which the method {allowed.methods[0]} cannot check.")
+            raise KeyForbids(
+                f"This API key allows only certain sites, and the method {allowed.methods[0]} cannot check the site: "
+                "choose another method."
+            )
 
 
 @serving.get(

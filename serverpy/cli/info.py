@@ -50,7 +50,7 @@ async def _print(settings: Settings, url: str, as_json: bool) -> int:
 
 
 def reading() -> AbstractContextManager[Any]:
-    """Show on stderr, if it is a terminal, that the page is being read."""
+    """Return a context manager that shows on stderr, if it is a terminal, that ServerPY is reading the page."""
     return Console(stderr=True).status(READING) if sys.stderr.isatty() else nullcontext()
 
 

@@ -62,7 +62,7 @@ class Faults:
     surplus: int = 0
     """Send this number of bytes after the end of each body, which its Content-Length does not count."""
     fails: Failure | None = None
-    """Fail at one place of the file, and at each continuation near it."""
+    """Fail at one offset of the file, and for each later request that continues near that offset."""
     id: str = ""
     """Name that makes the URL unique, so that the site counts its requests separately. It changes nothing in the
     response."""

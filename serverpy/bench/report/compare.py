@@ -31,7 +31,7 @@ COMPARED = {
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The values of one measurement in two runs. `name` is its field in a row of the results."""
+    """The values of one figure in two runs. `name` is the field of the figure in a row of the results."""
 
     scenario: str
     what: str

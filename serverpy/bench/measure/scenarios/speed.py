@@ -36,7 +36,7 @@ State = Literal["cold", "cached"]
 
 ALL = ("relay", "embedded", "subprocess", "nginx", "nginx-buffered", "seed", "httpx-relay", "mediaflow")
 KEEPS_EXTRACTIONS = ("relay", "embedded")
-"""Servers that cache extractions. Other servers extract for each request, or not at all."""
+"""Servers under test that cache extractions. The other servers extract for each request, or never."""
 IN_FLIGHT = 50
 CONNECTIONS = 16
 
