@@ -64,12 +64,13 @@ class Stream:
         self._grant = grant
         self._spend = grant.spend if grant.counts_bytes else None
         self._exceeded: QuotaExceeded | None = None
-        """The error of the next read, because the previous one returned the last bytes that the grant allows."""
+        """The error of the next read, if the previous read returned the last bytes that the grant allows."""
         self._is_closed = False
 
     async def read(self) -> bytes:
-        """Return the next bytes; `b""` at the end. Raises the errors of the body, `TooLarge` if the stream exceeds
-        MAX_BYTES, `QuotaExceeded` if the grant has no bytes left for them, RuntimeError if the stream is closed."""
+        """Return the next bytes, or `b""` at the end of the stream. Raises the errors of the body, `TooLarge` if the
+        stream exceeds MAX_BYTES, `QuotaExceeded` if the grant allows no more bytes, RuntimeError if the stream is
+        closed."""
         if self._is_closed:
             raise RuntimeError("the stream is closed: open a new stream to read again")
         if self._exceeded is not None:
@@ -164,8 +165,8 @@ class Delivery:
 
     async def open(self, request: StreamRequest, record: Record | None = None, grant: Grant = UNLIMITED) -> Stream:
         """Open the stream that `request` asks for and `grant` allows, read its first bytes, and describe the stream in
-        `record`. Raises a `ServerPYError` if the stream cannot be opened. Leaves nothing behind if it raises or is
-        cancelled."""
+        `record`. Raises a `ServerPYError` if the stream cannot be opened. Releases all resources if it raises an
+        error or is cancelled."""
         record, clock = record or unlisted(), Clock()
         url = check_url(request.url)
         if url != request.url:
@@ -249,7 +250,7 @@ class Delivery:
             return request
         selections = await self._selector.select(media, request.format)
         if not selections:
-            raise FormatNotFound("The page has no format that fits the selector.")
+            raise FormatNotFound("The page has no format that fits the selector: `/info` lists its formats.")
         return replace(request, selection=selections[0])
 
     async def _open_first(

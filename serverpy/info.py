@@ -95,7 +95,7 @@ class SubtitleInfo(BaseModel):
 
 class ImageInfo(BaseModel):
     model_config = ConfigDict(
-        json_schema_extra={"description": "An image of an image post; `item` is the parameter of `/stream`."}
+        json_schema_extra={"description": "An image of an image post. `item` is its number, for `/stream`."}
     )
 
     item: int
@@ -107,8 +107,8 @@ class ImageInfo(BaseModel):
 class EntryInfo(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
-            "description": "An item of a playlist; `item` is the parameter of `/stream`, `url` the item's own page if "
-            "it has one."
+            "description": "An item of a playlist. `item` is its number, for the parameter `item` of `/stream`; `url` "
+            "is its own page, if it has one."
         }
     )
 

@@ -192,7 +192,7 @@ class StderrHandler(logging.Handler):
             return lines
 
     def _write(self, data: bytes) -> bool:
-        """Write `data`, and wait for as long as stderr takes no bytes. Returns False if stderr is closed."""
+        """Write `data` to stderr, and wait while stderr accepts no bytes. Returns False if stderr is closed."""
         view = memoryview(data)
         while view and self._descriptor is not None:
             try:

@@ -13,9 +13,9 @@ from typing import Literal
 from serverpy.net.ports import BAD_PORTS
 
 Method = Literal["auto", "relay", "embedded", "subprocess"]
-"""Values of METHOD."""
+"""Values of the setting METHOD."""
 StreamMethod = Literal[Method, "redirect"]
-"""Values of the parameter `method`."""
+"""Values of the request parameter `method`."""
 Sockets = tuple[tuple[str, int], ...]
 """IP addresses and ports of sockets."""
 

@@ -425,7 +425,7 @@ def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> 
     tracks = [by_id(media.tracks, each) for each in selection]
     found = [track for track in tracks if track is not None]
     if not found or len(found) != len(tracks):
-        raise FormatNotFound("The page has no format that fits the selector.")
+        raise FormatNotFound("The page has no format that fits the selector: `/info` lists its formats.")
     if any(track.has_drm for track in found):
         raise DrmProtected("This format is encrypted with DRM.")
     if reason := next((track.refusal for track in found if track.refusal is not None), None):

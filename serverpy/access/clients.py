@@ -1,7 +1,7 @@
-"""The client of an HTTP request: its address, also behind reverse proxies, and whether it is on this machine. Pure.
+"""The client of an HTTP request: its address, also behind reverse proxies, and whether it is on this machine.
 
 Behind a reverse proxy, every connection comes from the proxy, often from loopback. So code that grants rights to an
-address must check `Client.is_known` or `Client.is_local` first.
+address must check `Client.is_known` or `Client.is_local` first. The functions are pure.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def is_within(address: Address | None, networks: Iterable[Network]) -> bool:
 
 def network_of(address: str) -> str:
     """Return the network whose addresses count as one client: an IPv4 address alone, or the /64 of an IPv6 address.
-    Returns a text that is not an IP address unchanged."""
+    Returns `address` unchanged if it is not an IP address."""
     parsed = parse_address(address)
     if parsed is None:
         return address

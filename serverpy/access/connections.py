@@ -49,8 +49,8 @@ SENT_LOOK_SECONDS = 0.02
 LOOKS = 4
 """Number of checks for unread responses in each STALL_TIMEOUT."""
 UNREAD_LOOKS = 2 * LOOKS
-"""Number of checks in a row without progress after which a response counts as unread. A media stream detects a client
-that does not read by itself, in half of this time."""
+"""Number of checks in a row without progress after which a response counts as unread. A media stream itself detects a
+client that does not read, in half of this time."""
 
 
 class Connection(Protocol):
@@ -214,11 +214,11 @@ class Connections:
     # Connections that may be replaced
 
     def wait(self, connection: Connection) -> None:
-        """Make the connection replaceable until `answer` is called: the server answers no request of it."""
+        """Make the connection replaceable until `answer` is called, because the server answers no request of it."""
         self._replaceable[connection] = None
 
     def answer(self, connection: Connection) -> None:
-        """Make the connection irreplaceable: the server now answers a request of it."""
+        """Make the connection no longer replaceable, because the server now answers a request of it."""
         self._replaceable.pop(connection, None)
 
     def _make_room(self) -> bool:

@@ -1,4 +1,4 @@
-"""The credentials in the header fields of a request. Pure.
+"""The credentials in the header fields of a request. The functions are pure.
 
 A client sends an API key as `Authorization: Bearer KEY`, as `Authorization: Api-Key KEY` (as clients of the downloader
 cobalt do), or as the password of Basic authentication (media players: `http://x:KEY@host/`). A browser may send a

@@ -172,4 +172,4 @@ def _check_address(key: Key, client: Client) -> None:
             "This API key may only be used from certain addresses, and the server does not know the address of the "
             "client behind the proxy: its operator can list the proxy in TRUSTED_PROXIES."
         )
-    raise KeyForbids("This API key may not be used from this client address.")
+    raise KeyForbids("This API key may not be used from this client address: ask the operator to allow the address.")

@@ -43,8 +43,8 @@ class Grant:
         `KeyForbids` if it may not."""
 
     async def pay_extraction(self) -> None:
-        """Count this request against the rate limit. The caller is about to start an extraction for it. A request is
-        counted once, however many pages it needs. Raises `RateLimited` if the rate limit is exceeded."""
+        """Count this request against the rate limit. The caller is about to start an extraction for the request. A
+        request is counted once, however many pages it needs. Raises `RateLimited` if the rate limit is exceeded."""
 
     def settle(self) -> None:
         """Exempt all further extractions of this request from the rate limit. The caller has opened the stream, which

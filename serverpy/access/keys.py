@@ -1,5 +1,5 @@
 """The API keys of a server, and the two formats of the file that lists them: ServerPY's own format, which is TOML, and
-cobalt's `keys.json`. Pure.
+cobalt's `keys.json`. The functions are pure.
 
 An error message never contains a value from the file, because somebody may have written a secret into the wrong field.
 """
@@ -27,8 +27,8 @@ from serverpy.settings.types import check_rate, parse_size
 T = TypeVar("T")
 
 DIGEST_PREFIX = 8
-"""Number of bytes of a key's SHA-256 that a session cookie or a signed link contains. They tell the key from a later
-key with the same name."""
+"""Number of bytes of a key's SHA-256 that a session cookie or a signed link contains. These bytes distinguish the key
+from a later key with the same name."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
 _WORD = re.compile(r"[^\s,\x00-\x1f\x7f]+")

@@ -148,7 +148,8 @@ async def issue(request: Request, query: LinkQuery) -> IssuedLink:
 
 
 def _check_rights(asked: StreamRequest, key: Key | None, capabilities: Capabilities) -> None:
-    """Raise the error that every request with a link to `asked` would get, whatever the media is."""
+    """Check that a request for a link to `asked` can succeed for some media. Raises the error that every request for
+    the link would get."""
     allowed = capabilities.allowed_for(asked).restricted_to(() if key is None else key.methods)
     if allowed.extracts:
         plans(None, asked, allowed)
@@ -174,7 +175,8 @@ async def linked(request: Request, token: str, filename: str) -> Response:
     answer = ANSWERS.get(link.route)
     if answer is None:  # another version of the server has issued the link
         raise LinkInvalid(
-            "This server does not support the route of this link: another version of ServerPY has issued it."
+            "This server does not support the route of this link, which another version of ServerPY has issued: get a "
+            "new link."
         )
     return answer(request, link, grant, links.uses)
 
@@ -230,7 +232,8 @@ def _parameters(model: type[StreamQuery], link: Link, request: Request) -> Strea
         query = model.model_validate(values)
     except ValidationError:
         raise LinkInvalid(
-            "This server does not support the parameters of this link: another version of ServerPY has issued it."
+            "This server does not support the parameters of this link, which another version of ServerPY has issued: "
+            "get a new link."
         ) from None
     if own is None:
         return query

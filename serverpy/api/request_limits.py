@@ -1,4 +1,5 @@
-"""The limits on the size of one request, and the list of the header fields that the server keeps. Pure."""
+"""The limits on the size of one request, and the list of the header fields that the server keeps. The functions are
+pure."""
 
 from __future__ import annotations
 

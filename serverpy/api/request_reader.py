@@ -149,7 +149,7 @@ class RequestReader(HttpToolsProtocol):
         line = data[:end] if end else data
         self._line_bytes += len(line)
         if line.isascii():
-            return data  # the usual case, without a copy
+            return data  # almost all request lines are ASCII, and need no copy
         return encoded_line(line, is_too_long=self._line_bytes > TARGET_BYTES) + data[len(line) :]
 
     def _check_unfinished(self, received: int) -> None:

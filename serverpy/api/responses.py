@@ -114,7 +114,7 @@ class StreamResponse(Response):
                 status, headers = self._head(stream)
                 has_body = scope["method"] != "HEAD" and status not in (302, 304)
                 if not has_body:
-                    await self._close(stream)  # before the head, because the client may receive it slowly
+                    await self._close(stream)  # before the head is sent, which a slow client may delay
                 await self._send(stream if has_body else None, status, headers, record, scope, send)
                 record.end = "complete"
             finally:

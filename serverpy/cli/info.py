@@ -80,7 +80,7 @@ def heading(info: Info) -> Iterator[str]:
 
 
 def formats_table(info: Info) -> Table:
-    """Make one row for each format, in the order of the page: the best format last."""
+    """Make a table with one row for each format, in the order of the page: the best format last."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("id", "ext", "resolution", "codecs"):
         table.add_column(name, overflow="fold")

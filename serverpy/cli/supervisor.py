@@ -53,7 +53,7 @@ class Supervisor(Multiprocess):
             if not new.wait_until_ready(START_SECONDS, self.should_exit):
                 new.kill()
                 new.join()
-                logger.error("a new process was not ready in time, so the running processes stay: see the lines above")
+                logger.error("a new process was not ready in time, so the old processes stay: see the log lines above")
                 return
             self.processes[number] = new
             old.terminate()

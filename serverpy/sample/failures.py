@@ -42,7 +42,7 @@ class Failure:
         how, _, where = text.partition("@")
         is_status = how.isascii() and how.isdecimal() and 400 <= int(how) <= 599
         if not (is_status or how in IN_THE_BODY + INSTEAD_OF_A_RESPONSE) or where not in PLACES:
-            raise ValueError(f"unknown failure {text!r}: <how>@<where>, where is one of {', '.join(PLACES)}")
+            raise ValueError(f"unknown failure {text!r}: write <how>@<where>, <where> is one of {', '.join(PLACES)}")
         return cls(how, where)
 
     @property

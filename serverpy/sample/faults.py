@@ -136,7 +136,7 @@ def parse_faults(spec: str) -> Faults:
 
 
 class Tokens:
-    """Tokens in URLs, each of which grants a limited number of body bytes. They live as long as the site."""
+    """Tokens in URLs, each of which grants a limited number of body bytes. They are valid until the site stops."""
 
     def __init__(self) -> None:
         self._left: dict[str, int] = {}

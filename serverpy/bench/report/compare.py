@@ -41,7 +41,7 @@ class Change:
 
     @property
     def ratio(self) -> float | None:
-        """The ratio of the later value to the earlier. None if the earlier value is zero."""
+        """The ratio of the later value to the earlier value. None if the earlier value is zero."""
         return self.now / self.before if self.before else None
 
 

@@ -88,7 +88,7 @@ def measure(chaos: Chaos, bench: Bench) -> Findings:
 async def _measured(chaos: Chaos, bench: Bench, running: Running) -> Findings:
     world = await _world(bench, running)
     warm = replace(chaos, seconds=min(chaos.seconds * WARM_SHARE, WARM_SECONDS), seed=chaos.seed + 1)
-    await _crowd(warm, world, Counter(), running)  # also sends signals, so that all processes have started
+    await _crowd(warm, world, Counter(), running)  # a warm-up with signals starts the log thread, too
     await fill_pool(running)
     before, alone = await at_rest(running, seconds=KEPT_SECONDS), read(running.pid, alone=True)
     signals: Counter[str] = Counter()
@@ -216,7 +216,7 @@ def problems(
     if held:
         yield f"still held: {', '.join(f'{number} {name}' for name, number in held.items())}"
     if row["orphans"]:
-        yield f"{row['orphans']} processes have lost the server as their parent"
+        yield f"{row['orphans']} processes of the server's session are no longer descendants of the server"
     if row["growth_pss"] > max(GROWTH_BYTES, GROWTH_SHARE * row["pss_before"]):
         yield f"memory grew from {row['pss_before']} to {row['pss_after']} bytes"
 

@@ -105,7 +105,7 @@ def measure(crowd: Crowd, seconds: float, bench: Bench) -> Findings:
 
 async def _measured(crowd: Crowd, seconds: float, bench: Bench, running: Running) -> Findings:
     fresh = numbers()
-    await _users(crowd, seconds / 4, bench, running, fresh)  # fills the cache, and starts all processes
+    await _users(crowd, seconds / 4, bench, running, fresh)  # the warm-up fills the cache, and starts all processes
     base = await base_of(running)
     before = await _users(crowd, seconds, bench, running, fresh)
     with sampler_of(running, HZ) as sampler:
@@ -159,7 +159,7 @@ def problems(row: Row, reasons: Sequence[str], kinds: Sequence[str] = ("cached",
         if earlier is None or later is None:
             yield f"no honest user got a first byte from a {kind} page"
         elif later - earlier > LATER_SECONDS:
-            yield f"the first byte of {kind} pages came {later - earlier:.1f} s later"
+            yield f"the first byte of {kind} pages came {later - earlier:.1f} s later than before the attack"
 
 
 async def _endless(crowd: Crowd, bench: Bench, running: Running) -> None:

@@ -162,8 +162,8 @@ SECURE = ("nginx", "relay", "embedded", "mediaflow")
 
 
 def throughput_cells(plan: Plan) -> Iterator[Cell]:
-    """Yield one measurement (cell) for all servers: their rounds alternate, so that other load on the machine affects
-    all of them equally."""
+    """Yield one measurement (cell) of all servers for each URL scheme. The rounds of the servers alternate, so that
+    other load on the machine affects all servers equally."""
     http = plan.those(*plan.by_mode(("nginx", "relay"), FAST, FAST))
     https = [target for target in plan.those(*plan.by_mode((), SECURE, SECURE)) if "https" in target.schemes]
     rounds = plan.by_mode(1, 5, 10)

@@ -52,7 +52,7 @@ def may_unshare() -> bool:
 
 @contextlib.contextmanager
 def silent_resolver() -> Iterator[None]:
-    """Run a name server that never answers at SILENT_RESOLVER, for the duration of the block. Raises OSError if this
+    """Run a name server at SILENT_RESOLVER that never answers, for the duration of the block. Raises OSError if this
     process may not bind its port."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind((SILENT_RESOLVER, 53))
