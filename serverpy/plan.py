@@ -217,7 +217,7 @@ class Capabilities:
         capability = self._single(tracks[0]) if len(tracks) == 1 else self._merger(*tracks)
         if capability is None:
             ids = "+".join(track.id for track in tracks)
-            raise self.refusal(f"The format {ids} cannot be streamed by the requested method.")
+            raise self.refusal(f"The requested method cannot stream the format {ids}: choose another method or format.")
         return capability.plan(tracks)
 
     def refusal(self, message: str) -> FormatNotFound | UnsupportedConversion:
@@ -292,7 +292,7 @@ def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) ->
     _check_media(media, request, allowed.max_duration)
     choices = [tracks for tracks in _choices(media, request, allowed) if _is_already(tracks, request.to)]
     if not choices:
-        raise UnsupportedConversion(f"This format cannot be converted to {request.to}.")
+        raise UnsupportedConversion(f"This format cannot be converted to {request.to}: leave out `to`.")
     if request.start is not None and len(choices[0]) > 1:
         raise InvalidParameter(UNCUT)
     planned = tuple(_plan(tracks, choices[0], allowed) for tracks in choices)
@@ -427,7 +427,7 @@ def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> 
     if not found or len(found) != len(tracks):
         raise FormatNotFound("The page has no format that fits the selector: `/info` lists its formats.")
     if any(track.has_drm for track in found):
-        raise DrmProtected("This format is encrypted with DRM.")
+        raise DrmProtected("This format is encrypted with DRM: choose another format.")
     if reason := next((track.refusal for track in found if track.refusal is not None), None):
         raise UnsupportedConversion(reason)
     if len(found) == 1:

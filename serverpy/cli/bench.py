@@ -66,7 +66,7 @@ its plots into the directory --out. Exits with 0 if all was measured, 1 if anyth
     "--minutes",
     type=click.FloatRange(0, min_open=True),
     metavar="N",
-    help="Duration of `soak` and `chaos`.  [default: depends on the mode]",
+    help="Duration of `soak` and `chaos`, in minutes.  [default: depends on the mode]",
 )
 @click.option(
     "--seed",

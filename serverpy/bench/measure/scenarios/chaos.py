@@ -212,9 +212,9 @@ def problems(
         examples = ledgers[0].reasons | ledgers[1].reasons
         yield f"{counts}; for example {'; '.join(f'{kind}: {what}' for kind, what in sorted(examples.items()))}"
     if left:
-        yield f"left behind: {', '.join(f'{number} {name}' for name, number in left.items())}"
+        yield f"not released after the run: {', '.join(f'{number} {name}' for name, number in left.items())}"
     if held:
-        yield f"still held: {', '.join(f'{number} {name}' for name, number in held.items())}"
+        yield f"still in use after the run: {', '.join(f'{number} {name}' for name, number in held.items())}"
     if row["orphans"]:
         yield f"{row['orphans']} processes of the server's session are no longer descendants of the server"
     if row["growth_pss"] > max(GROWTH_BYTES, GROWTH_SHARE * row["pss_before"]):

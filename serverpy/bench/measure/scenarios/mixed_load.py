@@ -147,9 +147,9 @@ def problems(mixed: Mixed, before: Reading, after: Reading, health: Mapping[str,
     if mixed.unexpected:
         yield f"{mixed.unexpected} requests did not end as expected: {'; '.join(mixed.reasons)}"
     if left := grown(before, after):
-        yield f"left behind: {_listed(left)}"
+        yield f"not released after the run: {_listed(left)}"
     if left := busy(health or {}):
-        yield f"still held: {_listed(left)}"
+        yield f"still in use after the run: {_listed(left)}"
 
 
 def _listed(left: Mapping[str, int]) -> str:

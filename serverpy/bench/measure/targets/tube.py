@@ -1,5 +1,5 @@
-"""Servers under test that run ServerPY with the sample site's yt-dlp plugin, whose films can be woven: `WithTube`, and
-`WithoutNames`, in which name lookups get no answer."""
+"""Servers under test that run ServerPY with the sample site's yt-dlp plugin, some of whose films ServerPY weaves:
+`WithTube`, and `WithoutNames`, in which name lookups get no answer."""
 
 from __future__ import annotations
 
