@@ -157,7 +157,7 @@ def test_a_caller_that_logs_does_not_wait_for_a_pipe_that_nobody_reads(stderr: S
     _, *lines = stderr.read_until("dropped")
     assert lines == [
         *(f"line {number}" for number in range(1000 - dropped)),
-        f"{dropped} log lines were dropped: stderr did not take them in time",
+        f"{dropped} log lines were dropped: stderr did not accept them in time",
     ]
     stderr.logger.warning("later")
     assert stderr.read_until("later") == ["later"]
@@ -174,7 +174,7 @@ def test_the_number_of_dropped_lines_is_logged_before_the_next_line(stderr: Stde
     stderr.logger.warning("late")
     assert stderr.handler.dropped == dropped
     assert [line for line in stderr.read_until("late\n") if "early" not in line] == [
-        f"{dropped} log lines were dropped: stderr did not take them in time",
+        f"{dropped} log lines were dropped: stderr did not accept them in time",
         "late",
     ]
 
@@ -187,7 +187,7 @@ def test_a_log_line_longer_than_the_pipe_is_written_completely(stderr: Stderr) -
 def test_a_log_line_that_exceeds_the_size_limit_is_dropped(stderr: Stderr) -> None:
     stderr.logger.warning("x" * 100_000)
     stderr.logger.warning("short")
-    assert stderr.read_until("short") == ["1 log lines were dropped: stderr did not take them in time", "short"]
+    assert stderr.read_until("short") == ["1 log lines were dropped: stderr did not accept them in time", "short"]
 
 
 def test_a_log_message_whose_arguments_do_not_match_is_reported_in_a_log_line(stderr: Stderr) -> None:

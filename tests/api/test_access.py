@@ -431,4 +431,6 @@ async def test_the_error_for_a_key_with_networks_behind_a_proxy_that_is_not_trus
         direct = await client.get("/stream", headers=bearer("bound"))
     assert (through.status_code, through.json()["title"]) == (403, "Not allowed")
     assert "TRUSTED_PROXIES" in through.json()["detail"]
-    assert direct.json()["detail"] == "This API key may not be used from this client address."
+    assert direct.json()["detail"] == (
+        "This API key may not be used from this client address: ask the operator to allow the address."
+    )

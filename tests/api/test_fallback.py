@@ -51,7 +51,7 @@ def test_auto_sends_the_whole_file_by_embedded_if_the_transport_of_relay_fails(
     assert answer.complete
     assert answer.body == site.path("prog.mp4").read_bytes()
     assert fallbacks(server) == before + 1
-    assert "failed by relay, trying embedded: " in server.log
+    assert "cannot be opened by the method relay, so the server tries the method embedded: " in server.log
     server.settled()
 
 

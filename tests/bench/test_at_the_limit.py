@@ -93,7 +93,7 @@ def test_in_a_mix_of_200_requests_of_twelve_kinds_each_request_ends_as_expected(
     assert kinds["asked left"] == 10
     assert row["zombies"] == 0
     assert row["processes_after"] <= row["processes_before"] == 2
-    assert not any("still held" in problem for problem in found.problems)
+    assert not any("still in use" in problem for problem in found.problems)
 
 
 def reading(**more: int) -> Reading:
@@ -103,9 +103,11 @@ def reading(**more: int) -> Reading:
 def test_resources_that_are_left_after_a_run_are_reported_as_problems() -> None:
     idle = {"streams": 0, "waiting": 0, "upstreams": 0, "buffered_bytes": 0, "budget": {"used": 0, "total": 9}}
     assert not list(leftovers(Mixed(), reading(), reading(threads=3, fds=20), idle))
-    assert list(leftovers(Mixed(), reading(), reading(fds=22, zombies=1), idle)) == ["left behind: 2 fds, 1 zombies"]
+    assert list(leftovers(Mixed(), reading(), reading(fds=22, zombies=1), idle)) == [
+        "not released after the run: 2 fds, 1 zombies"
+    ]
     held = {**idle, "streams": 2, "budget": {"used": 7, "total": 9}}
-    assert list(leftovers(Mixed(), reading(), reading(), held)) == ["still held: 2 streams, 7 budget"]
+    assert list(leftovers(Mixed(), reading(), reading(), held)) == ["still in use after the run: 2 streams, 7 budget"]
     assert list(leftovers(Mixed(unexpected=1, reasons=["head: cut"]), reading(), reading(), idle)) == [
         "1 requests did not end as expected: head: cut"
     ]
