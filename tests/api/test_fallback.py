@@ -118,7 +118,9 @@ def test_auto_uses_embedded_at_once_for_whole_files_of_a_media_server_that_has_r
     assert fallbacks(server) == before + 1
 
 
-async def test_a_fallback_is_refused_as_busy_without_free_memory_but_relay_is_still_tried(site: SampleSite) -> None:
+async def test_without_free_memory_auto_tries_relay_but_refuses_the_fallback_to_embedded_as_busy(
+    site: SampleSite,
+) -> None:
     assert site.https is not None
     settings = load_settings(
         allow_networks=site.https.removeprefix("https://"), ca_file=site.ca_file, wait_seconds=0.1, stall_timeout=30

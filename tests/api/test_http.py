@@ -103,7 +103,9 @@ def test_a_range_beyond_the_end_raises_range_not_satisfiable_with_the_length(
         *("bytes=0-9,5-14", "bytes=x", "bytes=99999999-,0-1"),
     ],
 )
-def test_a_range_that_may_be_ignored_returns_the_whole_file(server: Server, film: bytes, value: str) -> None:
+def test_a_range_header_that_the_server_may_ignore_is_answered_with_the_whole_file(
+    server: Server, film: bytes, value: str
+) -> None:
     answer = ask_range(server, value)
     assert (answer.status, "content-range" in answer.headers) == (200, False)
     assert answer.body == film
@@ -584,7 +586,7 @@ def errors_in(responses: dict[str, Any]) -> set[tuple[int, str]]:
     }
 
 
-def test_the_openapi_document_names_the_ways_to_give_a_key(server: Server) -> None:
+def test_the_openapi_document_names_the_ways_to_send_an_api_key(server: Server) -> None:
     schema = server.ask("/openapi.json").json()
     schemes = schema["components"]["securitySchemes"]
     assert schemes.keys() == {"bearer", "basic", "api-key", "session"}
@@ -649,7 +651,7 @@ def test_health_ready_and_metrics_accept_head(server: Server, path: str) -> None
     assert (answer.status, answer.body) == (200, b"")
 
 
-def test_the_openapi_document_lists_head_and_only_errors_that_can_occur(server: Server) -> None:
+def test_the_openapi_document_lists_the_method_head_and_only_errors_that_can_occur(server: Server) -> None:
     paths = server.ask("/openapi.json").json()["paths"]
     assert set(paths["/stream"]) == {"get", "head"}
     assert "422" not in paths["/info"]["get"]["responses"]

@@ -79,7 +79,7 @@ def _format_facts(server: Server, sample: Sample, method: str, expected: Mapping
 
 
 def _sent(answer: Answer, expected: bytes | None, sample: Sample, method: str) -> bytes | None:
-    """Return the bytes that `method` sends where yt-dlp writes `expected`."""
+    """Return the bytes that `method` sends for a sample for which yt-dlp writes the bytes `expected`."""
     if expected is None or method != "relay" or sample not in (*HLS, *DASH) or sample.title == "dash-on-demand":
         return expected
     return as_relayed(expected, has_length="content-length" in answer.headers)
