@@ -292,8 +292,9 @@ async def no_answer(host: str, port: int) -> Sequence[str]:
     raise OSError("no such name")
 
 
-def test_a_name_inside_has_the_same_error_as_a_name_that_does_not_exist() -> None:
-    """A client could otherwise find out which names exist in the networks of this machine."""
+def test_a_name_that_resolves_to_a_private_address_has_the_error_of_a_name_that_does_not_exist() -> None:
+    """If the errors were different, a client could find out which names exist in the private networks of this
+    machine."""
     errors = []
     for lookup in (answering("10.20.30.40"), answering(), no_answer):
         with pytest.raises(UpstreamFailed) as caught:
