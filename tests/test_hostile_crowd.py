@@ -106,7 +106,7 @@ def check_memory(site: SampleSite, name: str, count: int) -> None:
             assert reserved
             grown = proportional_bytes(server) - before
         assert grown <= 1.5 * reserved + SLACK_BYTES, (
-            f"{grown / count:.0f} bytes of memory for each stream, of which {reserved / count:.0f} are reserved"
+            f"{grown / count:.0f} bytes of memory for each stream, but only {reserved / count:.0f} are reserved"
         )
 
 

@@ -105,7 +105,7 @@ def test_after_three_hundred_requests_the_server_has_no_more_memory_threads_or_d
     fresh.settled()
     wait_for(
         lambda: grown(figures, figures_of(fresh)) == {},
-        lambda: f"(before, after) of what has grown:  {grown(figures, figures_of(fresh))}",
+        lambda: f"(before, after) of what has grown: {grown(figures, figures_of(fresh))}",
         seconds=IDLE_SECONDS,
     )
     growth = pss(fresh) - before
