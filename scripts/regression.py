@@ -611,7 +611,8 @@ Ask = tuple[str, int]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes and durations of the loads. `turns` is the number of times that each load runs on each side in a round."""
+    """Sizes and durations of the loads. `turns` is the number of times that each load runs on each server in a
+    round."""
 
     fast_mib: int = 160
     six_mib: int = 32
@@ -842,7 +843,8 @@ class Harness:
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def round(self, sides: tuple[Path, Path], number: int) -> Round:
-        """Measure all figures once on both sides. In every other round, the second side is measured first."""
+        """Measure all figures once on the servers of both checkouts. In every other round, the second checkout is
+        measured first."""
         order = (0, 1) if number % 2 == 0 else (1, 0)
         ordered = [sides[each] for each in order]
         found: tuple[dict[str, float], dict[str, float]] = ({}, {})
@@ -898,8 +900,8 @@ class Harness:
 
 
 def _warm_up(server: Target, site: Site, media: Media, schemes: Sequence[str]) -> None:
-    """Make the server load all modules that it imports on first use. They are part of its base memory, and of no
-    measured figure."""
+    """Make the server load all modules that it imports on first use. They count as base memory of the server, and not
+    for any figure."""
     pages = [page_of(site.base(scheme), "clip.mp4") for scheme in schemes]
     asks = [(stream(page, method), media.clip_bytes) for page in pages for method in METHODS]
     asks.append((stream(page_of(site.base("http"), "hls-ts")), media.hls_bytes))

@@ -82,7 +82,7 @@ async def test_requests_through_a_trusted_proxy_count_against_the_limit_of_the_c
     assert connections.forwarded(OTHER, fields) is None
 
 
-async def test_at_the_limit_a_new_connection_replaces_the_one_that_has_been_idle_longest() -> None:
+async def test_at_the_connection_limit_a_new_connection_replaces_the_one_that_has_been_idle_longest() -> None:
     connections = Connections(total=2)
     oldest, newer, busy = Wire(), Wire(), Wire()
     for each in (oldest, newer):

@@ -217,7 +217,9 @@ async def test_a_key_is_accepted_as_bearer_or_api_key_or_basic_password_or_sessi
     keys_file: Path, headers: dict[str, str]
 ) -> None:
     async with calling(application(keys_file, require_key=True)) as client:
-        assert (await client.get("/stream", headers=headers)).status_code == 400  # `url` is missing
+        assert (
+            await client.get("/stream", headers=headers)
+        ).status_code == 400  # the gate admits the request, which lacks `url`
 
 
 async def test_a_key_in_the_query_string_is_ignored(keys_file: Path) -> None:

@@ -57,7 +57,7 @@ def ask_range(server: Server, value: str, page: str = FILM, **headers: str) -> A
         ("bytes=0-18446744073709551615", 0, -1),
     ],
 )
-def test_a_range_request_returns_that_part_of_the_file(
+def test_a_range_request_returns_the_requested_bytes_of_the_file(
     server: Server, site: SampleSite, page: str, value: str, first: int, last: int
 ) -> None:
     """The test uses two pages: the media server of the first accepts every range, that of the second accepts only small
@@ -72,7 +72,9 @@ def test_a_range_request_returns_that_part_of_the_file(
     assert hashlib.sha256(answer.body).hexdigest() == hashlib.sha256(whole[first : last + 1]).hexdigest()
 
 
-def test_a_random_range_request_returns_that_slice_of_the_file(server: Server, film: bytes) -> None:
+def test_a_range_request_with_random_positions_returns_the_requested_slice_of_the_file(
+    server: Server, film: bytes
+) -> None:
     chance = random.Random(9110)
     for _ in range(50):
         first, last = sorted(chance.sample(range(len(film)), 2))
@@ -278,7 +280,7 @@ def test_a_refused_request_gets_the_expected_status_and_problem_code(
     url = case.url.replace("{site}", site.http).replace("{closed}", str(site.closed_port))
     answer = server.ask(f"/stream?{query(url=url, **case.params)}")
     check_problem(answer, case.status, case.code)
-    assert answer.seconds < 20  # the error arrives without waiting for a timeout
+    assert answer.seconds < 20  # the server reports the error without waiting for a timeout
     server.settled()
 
 

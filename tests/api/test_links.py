@@ -178,7 +178,7 @@ def test_post_links_refuses_invalid_parameters(server: Server, body: object, cod
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_post_links_refuses_a_body_that_is_not_declared_as_json(server: Server, content_type: str) -> None:
-    """A page of another origin can send such a body without a CORS preflight."""
+    """A page of another origin can send a body of another media type without a CORS preflight."""
     answer = post(server, {"url": "http://a/"}, headers={"Content-Type": content_type})
     assert (answer.status, answer.code) == (400, "invalid_parameter")
     assert "application/json" in answer.json()["detail"]
@@ -367,8 +367,8 @@ async def test_a_link_of_a_mounted_application_begins_with_the_mount_path(site: 
 
 
 async def test_a_link_secret_can_be_replaced_while_streams_run(site: SampleSite, settings: Settings) -> None:
-    """Each server opens the links that any of its secrets has signed. A running stream no longer needs the secret of
-    its link."""
+    """A server accepts a link that any of its secrets has signed. A running stream no longer needs the secret of its
+    link."""
     both = create_app(settings.model_copy(update={"link_secret": (SecretStr(NEWER), SecretStr(SECRET))}))
     new = create_app(settings.model_copy(update={"link_secret": (SecretStr(NEWER),)}))
     with serving(site, link_secret=SECRET) as old:

@@ -113,5 +113,5 @@ def test_every_sample_can_be_opened_as_apples_players_open_it(server: Server, pa
         assert rest.body == server.site.path(page.removeprefix("/media/")).read_bytes()
 
 
-def test_no_sample_is_left_out(media: Path) -> None:
+def test_the_list_files_contains_every_non_empty_file_of_the_sample_site(media: Path) -> None:
     assert sorted(path.name for path in media.iterdir() if path.is_file() and path.stat().st_size) == FILES

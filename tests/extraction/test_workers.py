@@ -34,7 +34,7 @@ from tests.processes import gone
 
 
 async def test_an_extraction_of_a_stalled_page_times_out_and_frees_its_thread(site: SampleSite) -> None:
-    """The worker closes the connection to the site, and continues with other requests."""
+    """After the timeout, the worker closes its connection to the site, and continues with other requests."""
     async with running(extract_timeout=0.5, extract_workers=1) as workers:
         pid = (await process_of(workers)).pid
         assert type(await fails(workers, f"{site.http}/page/slow?seconds=600")) is ExtractionTimeout

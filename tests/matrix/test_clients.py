@@ -67,7 +67,9 @@ def stops_reading(server: Server, cell: Cell, expected: Expected) -> str | None:
             return judge(cell, exchange.rest(), expected)
     with server.open(f"{LONG}?n={cell.method}", receive_bytes=SMALL_BUFFER, method=cell.method) as exchange:
         exchange.read(100_000)
-        wait_for(lambda: f"{exchange.headers['x-request-id']} " in server.log, seconds=90)  # the log line of its end
+        wait_for(
+            lambda: f"{exchange.headers['x-request-id']} " in server.log, seconds=90
+        )  # the log line that reports the end of the stream
         answer = exchange.rest()
     if answer.complete:
         return "is complete"

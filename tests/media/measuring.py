@@ -86,8 +86,9 @@ def _sent(answer: Answer, expected: bytes | None, sample: Sample, method: str) -
 
 
 def _wrong(answer: Answer, expected: bytes | None, sample: Sample, method: str, site: SampleSite) -> str | None:
-    """Return why the answer is refused or cut, or None if it is complete. Raises AssertionError if its bytes are not
-    `expected` or, if yt-dlp refuses the sample, those that the method sends for the segments of the site."""
+    """Return the reason why the response is an error or cut. Returns None if the response is complete. Raises
+    AssertionError if the bytes are not `expected` or, if yt-dlp refuses the sample, those that the method sends for the
+    segments of the site."""
     if answer.status != 200:
         return _refusal(answer)
     if expected is None:

@@ -52,7 +52,9 @@ def test_without_cgroups_the_memory_limit_is_the_memory_of_the_machine(tmp_path:
     assert profile.machine_memory(machine(tmp_path, {}, total=3 * GIB)) == 3 * GIB
 
 
-def test_with_cgroup_v2_the_memory_limit_is_the_lowest_from_the_own_group_to_the_root(tmp_path: Path) -> None:
+def test_with_cgroup_v2_the_memory_limit_is_the_lowest_of_the_cgroup_of_the_process_and_its_parents(
+    tmp_path: Path,
+) -> None:
     root = machine(
         tmp_path,
         {

@@ -233,7 +233,7 @@ def test_the_guard_refuses_the_port_of_a_server_bound_to_every_address_on_every_
     assert passes("8.8.8.8", 8000, guard)
 
 
-def test_the_own_address_given_to_the_guard_must_be_numeric() -> None:
+def test_the_servers_own_address_must_be_numeric_when_it_is_passed_to_the_guard() -> None:
     with pytest.raises(ValueError, match="localhost"):
         Guard().refusing("localhost", 80)
 
@@ -265,14 +265,14 @@ def test_an_unusual_numeric_host_is_refused_whatever_it_resolves_to(host: str) -
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost.", "127.0.0.1", "::1", "ip6-localhost.localhost"])
-def test_loopback_is_refused_by_every_name(host: str) -> None:
+def test_the_guard_refuses_every_host_name_that_means_loopback(host: str) -> None:
     with pytest.raises((TargetForbidden, UpstreamFailed)):
         asyncio.run(resolve_host(Guard(), host, 80))
 
 
 @relaxed
 @given(st.text(max_size=40))
-def test_no_host_name_lets_a_forbidden_address_pass(host: str) -> None:
+def test_the_guard_refuses_a_host_of_any_name_that_resolves_to_a_forbidden_address(host: str) -> None:
     with pytest.raises((TargetForbidden, UpstreamFailed)):
         asyncio.run(resolve_host(Guard(), host, 80, lookup=answering("127.0.0.1")))
 

@@ -244,7 +244,7 @@ async def test_if_range_has_the_strong_etag_of_the_file_or_else_its_date(
         assert [ask.if_range for ask in asked] == [None, expected, expected]
 
 
-async def test_a_single_response_that_does_not_fit_does_not_end_the_read() -> None:
+async def test_a_single_response_that_contradicts_the_bytes_read_before_does_not_end_the_read() -> None:
     """The reader sends the request again if a response does not fit the bytes read before. The wrong response may come
     from one server of several behind the same name."""
     found = await outcomes(

@@ -149,7 +149,7 @@ def test_the_segments_of_a_representation_are_listed(content: str, right: str) -
         ('<SegmentList duration="4"><SegmentURL media="a"/><SegmentURL media="b"/></SegmentList>', [4, 2]),
         ('<SegmentList duration="4"><SegmentURL media="a"/></SegmentList>', [4]),
         ('<SegmentList duration="3"><SegmentURL media="a"/><SegmentURL media="b"/><SegmentURL media="c"/></SegmentList>',
-         [3, 3, 3]),  # more than the period: the media may be longer than stated
+         [3, 3, 3]),  # the segments exceed the period: the media may be longer than stated
         (timeline('<S t="0" d="4" r="-1"/>'), [4, 2]),
         (timeline('<S t="0" d="4" r="1"/>'), [4, 4]),  # a timeline states the duration of each segment
         (timeline('<S t="0" d="1" r="-1"/><S t="2" d="3" r="-1"/>'), [1, 1, 3, 1]),
