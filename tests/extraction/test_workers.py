@@ -172,7 +172,8 @@ async def test_cancelling_a_download_closes_its_pipe(site: SampleSite) -> None:
 
 
 async def test_an_extraction_that_holds_the_interpreter_lock_does_not_delay_a_download(site: SampleSite) -> None:
-    """The extraction process cannot reply while the lock is held, and is replaced at the timeout of the extraction."""
+    """The extraction process cannot reply while an extractor holds the interpreter lock, and is replaced at the timeout
+    of the extraction."""
     async with running(IMPATIENT) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         reading, writing = os.pipe()

@@ -59,8 +59,8 @@ def run_cells(server: Server, expected: Expected, cells: list[Cell]) -> list[str
 def test_in_a_fifth_of_the_cells_a_media_server_failure_ends_in_right_bytes_a_cut_or_a_documented_error(
     impatient: Server, expected: Expected
 ) -> None:
-    """The fifth contains cells of every method, and of every failure that can happen at the first, middle or last
-    byte."""
+    """A fifth of the cells is enough to contain every method, and every failure that can happen at the first, middle or
+    last byte."""
     assert {cell.method for cell in FIFTH} == set(METHODS)
     assert {*IN_THE_BODY, *INSTEAD_OF_A_RESPONSE, *STATUSES} <= {cell.name.partition(" ")[0] for cell in FIFTH}
     wrong = run_cells(impatient, expected, FIFTH)

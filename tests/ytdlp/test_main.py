@@ -77,7 +77,8 @@ async def test_an_extraction_that_fills_the_memory_with_small_objects_fails_at_o
 async def test_a_page_that_fills_the_memory_of_its_process_fails_no_other_extraction(
     site: SampleSite, tmp_path: Path
 ) -> None:
-    """The process is replaced, and all extractions that ran in it are repeated one at a time."""
+    """The extraction process whose memory is full is replaced, and all extractions that ran in it are repeated one at a
+    time."""
     async with running() as workers:
         held = [
             asyncio.ensure_future(workers.extract(f"{site.http}/probe/held?to={tmp_path}/go&{number}"))

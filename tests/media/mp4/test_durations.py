@@ -68,7 +68,7 @@ def test_a_section_with_an_mehd_never_grows(name: str) -> None:
 
 
 def test_filling_in_durations_changes_only_the_duration_fields() -> None:
-    """The result has the same bytes as a section that was built with these durations."""
+    """A section whose durations were filled in has the same bytes as a section that was built with these durations."""
     section = Section(version=1, mdhd=(0, 0), mehd=0, mehd_version=1)
     written = replace(section, mvhd=MOVIE, mdhd=(MEDIA, MEDIA), mehd=MOVIE)
     assert with_duration(bytes(section), SECONDS, may_grow=False) == bytes(written)

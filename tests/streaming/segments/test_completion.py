@@ -126,7 +126,8 @@ def test_a_format_that_is_only_a_part_of_the_media_does_not_state_the_duration_o
 
 @pytest.mark.parametrize("start", [None, 0.0])
 def test_the_initialization_section_of_a_live_stream_is_unchanged(shelf: Shelf, start: float | None) -> None:
-    """This is also true of a live stream that has just ended, which only the EXT-X-ENDLIST in its playlist shows."""
+    """The section is unchanged even if the live stream has just ended, which only the EXT-X-ENDLIST in its playlist
+    shows."""
     track = hls(shelf, f"{MAP}\n{LISTED}", is_live=True)
     head, data = stream(shelf, Page(lambda _: track, duration=60.0), start=start)
     assert (head.duration, data) == (None, BYTES + b"".join(SEGMENTS))
@@ -207,7 +208,8 @@ def test_an_initialization_section_of_the_maximum_length_states_the_duration(she
 
 
 def test_a_range_that_begins_in_a_too_long_initialization_section_is_a_slice_of_the_whole_stream(shelf: Shelf) -> None:
-    """The moov of this section is within the bytes that the relay buffers, but the section has more bytes."""
+    """The moov is within the bytes of the initialization section that the relay buffers, but the section has more
+    bytes."""
     section = BYTES + BEFORE
     whole = as_sent(section)
     track = one_file(shelf, section)

@@ -83,8 +83,8 @@ def test_a_missing_segment_ends_the_merge_with_upstream_failed_after_right_bytes
 def test_a_segment_that_is_truncated_between_two_fragments_cuts_the_merged_stream(
     media: Path, track: str, number: int
 ) -> None:
-    """The truncated segment is well-formed. Only its longer duration in the playlist and a gap in the timestamps show
-    that a fragment is missing."""
+    """A segment that is truncated between two fragments is well-formed. Only its longer duration in the playlist and a
+    gap in the timestamps show that a fragment is missing."""
     with Shelf() as shelf:
         for name, source in (("v", "high"), ("a", "en")):
             head, *parts = segments(media, source)
@@ -244,7 +244,7 @@ def later(segment: bytes, ticks: int) -> bytes:
 def test_no_track_of_a_merged_file_contains_the_audio_in_the_segments_of_the_video_track(
     shelf: Shelf, media: Path
 ) -> None:
-    """The merged file contains the bytes of this audio, but none of its tracks refers to them."""
+    """The merged file contains the bytes of the audio in the video segments, but none of its tracks refers to them."""
     folder = media / "hls" / "fmp4"
     muxed = [(folder / name).read_bytes() for name in ("high-init.mp4", *(f"high-{n}.m4s" for n in range(5)))]
     put(shelf, "v", muxed)
