@@ -58,7 +58,7 @@ def ask_range(server: Server, value: str, page: str = FILM, **headers: str) -> A
         ("bytes=0-18446744073709551615", 0, -1),
     ],
 )
-def test_a_range_request_returns_that_part_of_the_file(
+def test_a_range_request_returns_the_requested_bytes_of_the_file(
     server: Server, site: SampleSite, page: str, value: str, first: int, last: int
 ) -> None:
     """The test uses two pages: the media server of the first accepts every range, that of the second accepts only small
@@ -73,7 +73,9 @@ def test_a_range_request_returns_that_part_of_the_file(
     assert hashlib.sha256(answer.body).hexdigest() == hashlib.sha256(whole[first : last + 1]).hexdigest()
 
 
-def test_a_random_range_request_returns_that_slice_of_the_file(server: Server, film: bytes) -> None:
+def test_a_range_request_with_random_positions_returns_the_requested_slice_of_the_file(
+    server: Server, film: bytes
+) -> None:
     chance = random.Random(9110)
     for _ in range(50):
         first, last = sorted(chance.sample(range(len(film)), 2))
@@ -104,7 +106,9 @@ def test_a_range_beyond_the_end_raises_range_not_satisfiable_with_the_length(
         *("bytes=0-9,5-14", "bytes=x", "bytes=99999999-,0-1"),
     ],
 )
-def test_a_range_that_may_be_ignored_returns_the_whole_file(server: Server, film: bytes, value: str) -> None:
+def test_a_range_header_that_the_server_may_ignore_is_answered_with_the_whole_file(
+    server: Server, film: bytes, value: str
+) -> None:
     answer = ask_range(server, value)
     assert (answer.status, "content-range" in answer.headers) == (200, False)
     assert answer.body == film
@@ -277,7 +281,7 @@ def test_a_refused_request_gets_the_expected_status_and_problem_code(
     url = case.url.replace("{site}", site.http).replace("{closed}", str(site.closed_port))
     answer = server.ask(f"/stream?{query(url=url, **case.params)}")
     check_problem(answer, case.status, case.code)
-    assert answer.seconds < 20  # the error arrives without waiting for a timeout
+    assert answer.seconds < 20  # the server reports the error without waiting for a timeout
     server.settled()
 
 
@@ -616,7 +620,7 @@ def errors_in(responses: dict[str, Any]) -> set[tuple[int, str]]:
     }
 
 
-def test_the_openapi_document_names_the_ways_to_give_a_key(server: Server) -> None:
+def test_the_openapi_document_names_the_ways_to_send_an_api_key(server: Server) -> None:
     schema = server.ask("/openapi.json").json()
     schemes = schema["components"]["securitySchemes"]
     assert schemes.keys() == {"bearer", "basic", "api-key", "session"}
@@ -681,7 +685,7 @@ def test_health_ready_and_metrics_accept_head(server: Server, path: str) -> None
     assert (answer.status, answer.body) == (200, b"")
 
 
-def test_the_openapi_document_lists_head_and_only_errors_that_can_occur(server: Server) -> None:
+def test_the_openapi_document_lists_the_method_head_and_only_errors_that_can_occur(server: Server) -> None:
     paths = server.ask("/openapi.json").json()["paths"]
     assert set(paths["/stream"]) == {"get", "head"}
     assert "422" not in paths["/info"]["get"]["responses"]

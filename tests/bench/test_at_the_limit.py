@@ -45,7 +45,7 @@ def test_the_server_respects_its_memory_budget_under_200_clients(bench: Bench, n
     assert row["held"]
     assert row["wrong"] == row["failed"] == 0
     assert row["served"] > 0
-    assert row["refused"] > 0 or name == "relay", "a relayed stream may have ended before the others' patience"
+    assert row["refused"] > 0 or name == "relay", "no stream was refused, although the budget cannot hold all of them"
     assert row["served"] + row["refused"] + row["timed_out"] <= 200
     assert (row["limit"] is not None) is limited
     assert max(series["pss"]) == row["highest_pss"]
@@ -80,7 +80,7 @@ def test_a_run_with_an_exceeded_memory_limit_or_a_failed_client_is_reported_as_a
         assert list(problems({**kept, **change}, [outcome("wrong", 200, reason="wrong bytes")])), change
 
 
-# --- What is left --------------------------------------------------------------------------------------------------
+# --- Leftovers -----------------------------------------------------------------------------------------------------
 
 
 def test_in_a_mix_of_200_requests_of_twelve_kinds_each_request_ends_as_expected(bench: Bench) -> None:
@@ -130,7 +130,7 @@ def test_the_memory_trend_is_reported_in_bytes_per_hour() -> None:
         trend([0.0], [1])
 
 
-def test_the_scenarios_that_take_long_run_only_if_the_user_names_them() -> None:
+def test_long_benchmark_scenarios_run_only_if_the_user_names_them() -> None:
     assert [each.name for each in SCENARIOS.values() if each.only_named] == ["soak", "chaos", "hostile"]
 
 
