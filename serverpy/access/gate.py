@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
 
-from serverpy.access.clients import Client, Fields, Network, client_of, network_of
+from serverpy.access.clients import Client, Fields, Network, client_of, names_this_machine, network_of
 from serverpy.access.credentials import credentials_of, is_secret
 from serverpy.access.grant import Grant
 from serverpy.access.key import Key
@@ -18,10 +18,12 @@ from serverpy.access.origins import is_of_other_origin
 from serverpy.access.rules import THROUGH_PROXY, Caller, Need, Policy, may_come_by_proxy, need_of, refusal
 from serverpy.access.sessions import expiry_of, read, sign
 from serverpy.access.tries import Tries
-from serverpy.errors import KeyForbids, KeyInvalid, KeyRequired
+from serverpy.errors import HostUnknown, KeyForbids, KeyInvalid, KeyRequired
 
 _SAFE = ("GET", "HEAD")
 _AMBIENT = (Need.STREAMS, Need.ADMIN)
+_BY_ADDRESS = (Need.STATUS, Need.STREAMS, Need.ADMIN)
+"""The rights that a client without a key can have by its address."""
 
 
 SessionSecrets = Callable[[], Awaitable[Sequence[bytes]]]
@@ -63,7 +65,8 @@ class Gate:
     async def admit(self, method: str, path: str, client: Client, fields: Fields) -> Caller:
         """Return the client of an allowed request, with its API key if the request has one. Raises `KeyRequired`,
         `KeyInvalid`, `KeyForbids` or `RateLimited` if the request is not allowed. In a request for a public route or a
-        signed link, credentials are ignored."""
+        signed link, credentials are ignored. Raises `HostUnknown` if the client has the right only by its address, but
+        the Host field names another server: a page can make a browser send such requests (DNS rebinding)."""
         need = need_of(method, path)
         if need is Need.NOTHING or need is Need.SIGNATURE:
             return Caller(client)
@@ -80,7 +83,18 @@ class Gate:
         refused = refusal(need, caller, self.policy)
         if refused is not None:
             raise over if over is not None and isinstance(refused, KeyRequired) else refused
+        if key is None and need in _BY_ADDRESS and not self._is_own(fields):
+            raise HostUnknown(
+                "This server does not answer this request for the host name in the Host header. Its operator can add "
+                "the name to ALLOWED_HOSTS. A request with an admin key may have any host name."
+            )
         return caller
+
+    def _is_own(self, fields: Fields) -> bool:
+        """Return whether the Host field is an IP literal, `localhost` or a host name of this server, or is absent."""
+        host = next((value for name, value in fields if name == b"host"), b"")
+        name = host.decode("latin-1").partition(":")[0].removesuffix(".").lower()
+        return not host or names_this_machine(host) or name in self._own_hosts
 
     async def log_in(self, secret: bytes, client: Client, fields: Fields) -> tuple[str, int]:
         """Return the value of the cookie for a new session of the API key `secret`, and the lifetime of the session in

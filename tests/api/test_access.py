@@ -277,6 +277,17 @@ async def test_a_page_of_another_origin_cannot_list_streams_by_the_network_addre
             assert (await client.get("/streams", headers=origin)).status_code == status
 
 
+@pytest.mark.parametrize("route", ["/health", "/metrics", "/streams"])
+async def test_a_right_that_a_client_has_by_its_address_needs_a_host_name_of_this_server(route: str) -> None:
+    """A page can let its own host name resolve to the address of this server (DNS rebinding). Then the browser sends
+    the requests of the page from an address in ADMIN_NETWORKS."""
+    app = application(None, open=True, admin_networks="10.0.0.0/8", allowed_hosts="media.example")
+    async with calling(app, "10.0.0.7") as client:
+        for host, status in (("evil.example", 421), ("media.example:8000", 200), ("10.0.0.1:8000", 200)):
+            assert (await client.get(route, headers={"Host": host})).status_code == status
+        assert (await client.delete("/streams/1", headers={"Host": "evil.example"})).status_code == 421
+
+
 # Invalid keys
 
 
