@@ -21,16 +21,18 @@ from yt_dlp.downloader.hls import HlsFD
 from yt_dlp.downloader.ism import IsmFD
 from yt_dlp.downloader.mhtml import MhtmlFD
 from yt_dlp.downloader.soop import SoopVodFD
+from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils import NO_DEFAULT, parse_m3u8_attributes
 
 from serverpy import containers
 from serverpy.aes import Decryption
 from serverpy.errors import DrmProtected, ServerPYError, TooLarge, UnsupportedConversion, UpstreamFailed
+from serverpy.extraction.values import ABSENT
 from serverpy.ytdlp.children import Stopped
 from serverpy.ytdlp.download.downloaders import STDOUT, FileDownloader, Quiet
 from serverpy.ytdlp.download.numbering import Numbered, numbered
 from serverpy.ytdlp.download.sink import OneFile, PipeWriter
-from serverpy.ytdlp.download.upstream import MediaRequests, translate
+from serverpy.ytdlp.download.upstream import BACK_OFF, MediaRequests, translate
 from serverpy.ytdlp.mpd.formats import Fragments
 
 FRAGMENT_BYTES = 32 * 1024 * 1024
@@ -127,16 +129,17 @@ class Fragmented(Quiet):
         }
         if stream_into is None or self._requests.always_impersonates:
             whole = _Whole()
-            self._fetch(info, whole.add)
-            ctx["content"] = bytes(whole.content)
+            ctx["content"] = bytes(whole.content) if self._fetch(info, whole.add) else _GIVEN
         else:
             self._fetch(info, stream_into.add)
             stream_into.finish()
             ctx["content"] = _GIVEN
         return True
 
-    def _fetch(self, info: dict[str, Any], add: Callable[[bytes], None]) -> None:
+    def _fetch(self, info: dict[str, Any], add: Callable[[bytes], None]) -> bool:
+        """Pass the bytes of a fragment to `add`. Returns False if there is no such fragment, and none is missing."""
         FileDownloader(self._requests, self._options, OneFile(add), info).run()
+        return True
 
     def _read_fragment(self, ctx: dict[str, Any]) -> Any:
         return ctx.pop("content", None)
@@ -254,7 +257,10 @@ def _refuse_method(method: str) -> None:
 
 
 class Dash(Fragmented, DashSegmentsFD):  # type: ignore[misc]
-    """Downloader of DASH that requests the byte ranges of segments. yt-dlp's own class ignores these ranges."""
+    """Downloader of DASH that requests the byte ranges of segments, and accepts that a segment does not exist which may
+    be absent. yt-dlp's own class ignores these ranges."""
+
+    _may_be_absent = False
 
     def _get_fragments(self, fmt: dict[str, Any], ctx: Any, extra_query: Any) -> Iterator[dict[str, Any]]:
         parent: Any = super()
@@ -263,7 +269,35 @@ class Dash(Fragmented, DashSegmentsFD):  # type: ignore[misc]
             yield from known
             return
         for fragment, source in zip(known, listed, strict=True):
-            yield {**fragment, "byte_range": source.get("byte_range")}
+            yield {**fragment, **{name: source.get(name) for name in ("byte_range", "may_be_absent")}}
+
+    def _accept(self, fragment: dict[str, Any]) -> bool:
+        self._may_be_absent = bool(fragment.get("may_be_absent"))
+        return True
+
+    def _fetch(self, info: dict[str, Any], add: Callable[[bytes], None]) -> bool:
+        if not self._may_be_absent:
+            return super()._fetch(info, add)
+        # twice, because a media server may lose a segment for a moment
+        return self._fetch_if_present(info, add) or self._fetch_if_present(info, add, after=BACK_OFF[0])
+
+    def _fetch_if_present(self, info: dict[str, Any], add: Callable[[bytes], None], after: float = 0) -> bool:
+        """Pass the bytes of a fragment to `add`, after a pause of `after` seconds. Returns False if a response says
+        that the fragment does not exist."""
+        self._requests.stop.pause(after)
+        count = 0
+
+        def counted(data: bytes) -> None:
+            nonlocal count
+            count += len(data)
+            add(data)
+
+        try:
+            return super()._fetch(info, counted)
+        except HTTPError as error:
+            if count or error.status not in ABSENT:
+                raise
+            return False
 
 
 class SmoothStreaming(Fragmented, IsmFD):  # type: ignore[misc]

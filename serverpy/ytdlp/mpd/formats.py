@@ -38,7 +38,7 @@ Parse = Callable[..., Any]
 
 class Fragments(Sequence[dict[str, Any]]):
     """The segments of a listing in the form of yt-dlp's `fragments`, made while they are iterated. yt-dlp's downloader
-    of DASH ignores the field `byte_range`, so `download/fragments.py` requests the range."""
+    of DASH ignores the fields `byte_range` and `may_be_absent`, so `download/fragments.py` obeys them."""
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
@@ -53,6 +53,8 @@ class Fragments(Sequence[dict[str, Any]]):
                 fragment["duration"] = each.duration
             if each.end is not None:
                 fragment["byte_range"] = {"start": each.first, "end": each.end}
+            if each.may_be_absent:
+                fragment["may_be_absent"] = True
             yield fragment
 
     @property
