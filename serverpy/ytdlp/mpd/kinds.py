@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import Element
 
+from serverpy.languages import normalized
 from serverpy.ytdlp.mpd.reading import child, children, segment_description
 
 _KINDS = ("video", "audio", "text")
@@ -133,7 +134,7 @@ def _family(codec: str) -> str:
 
 
 def language(tag: str | None) -> str | None:
-    found = (tag or "").strip().lower()
+    found = normalized(tag or "")
     return None if found in _UNDEFINED else found
 
 
