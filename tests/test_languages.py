@@ -17,7 +17,7 @@ REPLACED = {"iw", "in", "ji", "pe"}
         ("en", "en"), ("eng", "en"), ("ENG", "en"), ("eng_US", "en-us"), ("en-GB", "en-gb"), (" eng ", "en"),
         ("deu", "de"), ("ger", "de"), ("fra", "fr"), ("fre", "fr"), ("zho", "zh"), ("chi-Hant-TW", "zh-hant-tw"),
         ("nld", "nl"), ("dut", "nl"), ("ces", "cs"), ("cze", "cs"), ("gre", "el"), ("may", "ms"), ("iw", "he"),
-        ("gsw", "gsw"), ("cmn", "cmn"), ("und", "und"), ("english", "english"), ("en-eng", "en-eng"), ("", ""), ("-", "-"),
+        ("gsw", "gsw"), ("cmn", "cmn"), ("und", "und"), ("english", "english"), ("en-eng", "en-eng"), ("", ""),
     ],
 )  # fmt: skip
 def test_tags_of_the_same_language_have_the_same_normal_form(tag: str, right: str) -> None:
