@@ -11,8 +11,7 @@ from serverpy.errors import TooLarge
 
 FRAGMENT_BYTES = 32 * 1024 * 1024
 _TELLING_BYTES = 64
-"""Minimum number of bytes in which `Plain` looks for a web page, if more follow: fewer may look like text
-by chance."""
+"""Minimum number of bytes in which `Plain` looks for a web page, if more follow: fewer may look like text by chance."""
 
 
 class Whole:
