@@ -147,6 +147,11 @@ def role(group: Element) -> str:
     return " ".join(sorted(found))
 
 
+def is_main(group: Element) -> bool:
+    """Return whether an adaptation set states that it is the main content of its media type."""
+    return any(each.get("value") == "main" for each in children(group, "Role"))
+
+
 def is_special(levels: Sequence[Element]) -> bool:
     """Return whether the representation has an essential property that tells players not to play it as the film: trick
     mode, a tile of a larger picture, or a scheme that is not understood (ISO/IEC 23009-1 §5.8.4.8)."""
