@@ -63,7 +63,7 @@ MAX_FDS = 16384
 
 
 class RunError(Exception):
-    """The error that a run cannot start or a load failed, so that there is no verdict."""
+    """Error that is raised if a run cannot start or a load fails. Such a run has no verdict."""
 
 
 # --- The verdict: pure functions -----------------------------------------------------------------------------------
@@ -71,7 +71,8 @@ class RunError(Exception):
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured quantity; lower is better. The table shows it divided by nginx's figure that is named `yardstick`."""
+    """A measured quantity; lower is better. The table also shows it as a multiple of nginx's value of the figure whose
+    name is `yardstick`."""
 
     name: str
     what: str
@@ -107,8 +108,8 @@ NAMES = tuple(figure.name for figure in FIGURES)
 
 @dataclass(frozen=True)
 class Round:
-    """The values that one round measured on the base, on the other side and on nginx. Each maps a figure's name to its
-    value."""
+    """The values that one round measured on the base, on the checkout that is compared with the base, and on nginx.
+    Each field maps the name of a figure to its value."""
 
     base: Mapping[str, float]
     other: Mapping[str, float]
@@ -123,14 +124,14 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Judged:
-    """The verdict on one figure. A ratio is other ÷ base in one round. `base` and `other` are medians over the rounds
-    of base and changed, in the figure's unit or as multiples of nginx's figure. All fields except `figure` and
-    `verdict` are None or empty if a value is missing."""
+    """The verdict on one figure. The ratio of a round is the value of the changed checkout divided by that of the base.
+    `base` and `other` are the medians over the rounds of the base and of the changed checkout, in the figure's unit or
+    as multiples of nginx's figure. All fields except `figure` and `verdict` are None or empty if a value is missing."""
 
     figure: Figure
     verdict: Verdict
     same: tuple[float, ...] = ()
-    """The ratio other ÷ base of each A/A round, in which both sides are the same checkout."""
+    """The ratio of each A/A round, in which both servers run the same checkout."""
     spread: float | None = None
     base: float | None = None
     other: float | None = None
@@ -149,8 +150,8 @@ def spread_of(ratios: Sequence[float]) -> float:
 
 
 def ratios_of(figure: Figure, rounds: Sequence[Round]) -> tuple[float, ...] | None:
-    """Return other ÷ base of each round. Returns None if there are no rounds, or if a value is missing, infinite or not
-    positive."""
+    """Return for each round the value of the changed checkout divided by that of the base. Returns None if there are no
+    rounds, or if a value is missing, infinite or not positive."""
     pairs = [(each.base.get(figure.name), each.other.get(figure.name)) for each in rounds]
     good = [other / base for base, other in pairs if _is_positive(base) and _is_positive(other) and base and other]
     return tuple(good) if good and len(good) == len(rounds) else None
@@ -371,8 +372,8 @@ def ended_by_signals(deadline_seconds: float) -> Iterator[None]:
 
 
 def _sweep() -> None:
-    """Kill all remaining descendants of this process. A signal may have arrived while a child was being started, so
-    that no block ends this child."""
+    """Kill all remaining descendants of this process. If a signal arrives while a child is being started, no `running`
+    block ends that child."""
     family = psutil.Process().children(recursive=True)
     for each in family:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -610,7 +611,8 @@ Ask = tuple[str, int]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes and durations of the loads. `turns` is the number of times that each load runs on each side in a round."""
+    """Sizes and durations of the loads. `turns` is the number of times that each load runs on each server in a
+    round."""
 
     fast_mib: int = 160
     six_mib: int = 32
@@ -841,7 +843,8 @@ class Harness:
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def round(self, sides: tuple[Path, Path], number: int) -> Round:
-        """Measure all figures once on both sides. In every other round, the second side is measured first."""
+        """Measure all figures once on the servers of both checkouts. In every other round, the second checkout is
+        measured first."""
         order = (0, 1) if number % 2 == 0 else (1, 0)
         ordered = [sides[each] for each in order]
         found: tuple[dict[str, float], dict[str, float]] = ({}, {})
@@ -859,8 +862,8 @@ class Harness:
             for server in servers:
                 _warm_up(server, site, media, SCHEMES)
             if self.wanted & SLOW_NAMES:
-                # The clients of relay use `servers`, which get the other loads afterwards. The clients of embedded use
-                # the servers in `resting`: free memory that the first clients leave in a server's heap would hide the
+                # The clients of `relay` use `servers`, which get the other loads afterwards. Those of `embedded` use
+                # `resting`: free memory that the first clients leave in the heap of a server would hide the
                 # cost of the next clients.
                 for server in resting:
                     _warm_up(server, site, media, SCHEMES[:1])
@@ -897,8 +900,8 @@ class Harness:
 
 
 def _warm_up(server: Target, site: Site, media: Media, schemes: Sequence[str]) -> None:
-    """Make the server load all modules that it imports on first use. They are part of its base memory, and of no
-    measured figure."""
+    """Make the server load all modules that it imports on first use. They count as base memory of the server, and not
+    for any figure."""
     pages = [page_of(site.base(scheme), "clip.mp4") for scheme in schemes]
     asks = [(stream(page, method), media.clip_bytes) for page in pages for method in METHODS]
     asks.append((stream(page_of(site.base("http"), "hls-ts")), media.hls_bytes))
@@ -915,7 +918,7 @@ class Measured:
 
 
 def measure(harness: Harness, base: Path, changed: Path, rounds: int, measured: Measured) -> None:
-    """Start each side once, which compiles its bytecode, then add all rounds to `measured`."""
+    """Start the server of each checkout once, which compiles its bytecode, then add all rounds to `measured`."""
     for checkout in dict.fromkeys((base, changed)):
         _say(f"starting the server of {checkout} once")
         with serving([checkout]) as servers:

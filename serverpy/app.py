@@ -64,7 +64,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
-        # if an earlier lifespan closed the server: a test client starts a lifespan each time that it is entered
+        # an earlier lifespan may have closed the server: a test client starts a new lifespan for each `with` block
         if app.state.server.is_closed:
             app.state.server = make_server(Engine(settings, own))
         app.state.server.start()
@@ -94,7 +94,7 @@ def create_app(
     app.state.gate = gate
     add_routes(app)
     add_link_routes(app)
-    app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]  # as FastAPI documents it
+    app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]  # as FastAPI's documentation shows
     add_error_handlers(app)
     app.add_middleware(Access, gate=gate)
     app.add_middleware(Checks, hosts=settings.served_hosts if checks_host or settings.allowed_hosts else None)

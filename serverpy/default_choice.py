@@ -1,7 +1,7 @@
 """The default choice: which tracks a request without `format` gets. The functions are pure.
 
-`plan.py` lists the candidates, that is the single tracks and the pairs that this server can stream, and `ranked` orders
-them by the wish of the client.
+`plan.py` lists the candidates, which are the single tracks and the pairs of tracks that this server can stream, and
+`ranked` orders them by the wish of the client.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _FAMILIES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What a client wants of the default choice. `height` is the maximum height in pixels, measured on the shorter side
-    of the picture; None for no limit. `codec` is the video codec that is preferred among formats of equal height, or
-    `any`. `language` is the language of the audio as a BCP 47 tag, None for the original language. `max_size` is the
-    maximum size in bytes."""
+    """The wish of a client for the default choice. `height` is the maximum height in pixels, measured on the shorter
+    side of the video; None means no limit. `codec` is the video codec that is preferred among formats of equal height,
+    or `any`. `language` is the language of the audio as a BCP 47 tag; None means the original language. `max_size` is
+    the maximum size in bytes; None means no limit."""
 
     height: int | None = 1080
     codec: str = "h264"
@@ -40,8 +40,8 @@ DEFAULT = Wish()
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Tracks that this server can stream: one track, or video and audio that it can merge. `is_seekable` is whether the
-    client can request ranges of the result. `order` is the position in yt-dlp's order, worst first."""
+    """Tracks that this server can stream: one track, or video and audio that it can merge. `is_seekable` states whether
+    the client can request ranges of the result. `order` is the position in yt-dlp's order, worst first."""
 
     tracks: tuple[Track, ...]
     is_seekable: bool
@@ -57,15 +57,17 @@ class Candidate:
 
 
 def ranked(candidates: Sequence[Candidate], wish: Wish, duration: float | None) -> list[Candidate]:
-    """Return the candidates that fit `wish`, best first. `duration` is that of the media in seconds. The height may
-    exceed the wished one if there is no lower one; then the lowest comes first. Audio in another language comes after
-    audio in the wished language. Candidates of unknown size fit no `max_size`."""
+    """Return the candidates that fit `wish`, best first. `duration` is the duration of the media in seconds. Candidates
+    with audio in another language come after those in the wished language. Candidates higher than `wish.height` come
+    after lower ones, the lowest of them first. If `wish` has a `max_size`, candidates that exceed it or have an unknown
+    size are left out."""
     fitting = [each for each in candidates if _fits_size(each, wish, duration)]
     return sorted(fitting, key=lambda each: _key(each, wish), reverse=True)
 
 
 def best_audio_first(audios: Sequence[Track], wish: Wish) -> list[Track]:
-    """Return `audios`, which are in yt-dlp's order (worst first), with the best for `wish` first."""
+    """Return `audios`, which are in yt-dlp's order (worst first), sorted by how well their language fits `wish`, and
+    for equal languages best first."""
     found = sorted(
         enumerate(audios), key=lambda each: (_nearness(each[1].language, wish.language), each[0]), reverse=True
     )
@@ -84,20 +86,22 @@ def _nearness(language: str | None, wanted: str | None) -> int:
 
 
 def resolution(track: Track) -> int:
-    """Return the height of the picture in pixels, measured on its shorter side, as yt-dlp's `res`; 0 if unknown."""
+    """Return the height of the video in pixels, measured on its shorter side, as yt-dlp's field `res` is. Returns 0 if
+    the height is unknown."""
     sides = [side for side in (track.width, track.height) if side]
     return min(sides) if track.height and sides else 0
 
 
 def codec_family(codec: str | None) -> str | None:
-    """Return the name in CODECS of the codec that an RFC 6381 string, such as `avc1.64001f`, or yt-dlp's name means.
-    Returns None if it is another codec."""
+    """Return the name in CODECS for `codec`, which is an RFC 6381 string such as `avc1.64001f`, or yt-dlp's name of a
+    codec. Returns None if the codec is not in CODECS."""
     prefix = (codec or "").lower().partition(".")[0]
     return next((name for name, prefixes in _FAMILIES.items() if prefix in prefixes), None)
 
 
 def size_of(tracks: Sequence[Track], duration: float | None) -> int | None:
-    """Return the size of `tracks` in bytes, as far as the page states or implies it. Returns None if it is unknown."""
+    """Return the total size of `tracks` in bytes, which the page states or the bitrates imply. Returns None if the size
+    of a track is unknown."""
     sizes = [_size(each, duration) for each in tracks]
     known = [size for size in sizes if size is not None]
     return sum(known) if len(known) == len(sizes) else None
@@ -118,7 +122,7 @@ def _fits_size(candidate: Candidate, wish: Wish, duration: float | None) -> bool
 
 def _key(candidate: Candidate, wish: Wish) -> tuple[Any, ...]:
     """Return a sort key that is greater for a better candidate. At equal height, codec and seekability, a single track
-    is better than a pair: it costs the server less."""
+    is better than a pair, because it costs the server less."""
     height = resolution(candidate.video)
     is_within = wish.height is None or height <= wish.height
     return (

@@ -64,12 +64,13 @@ class Stream:
         self._grant = grant
         self._spend = grant.spend if grant.counts_bytes else None
         self._exceeded: QuotaExceeded | None = None
-        """The error of the next read, because the previous one returned the last bytes that the grant allows."""
+        """The error of the next read, if the previous read returned the last bytes that the grant allows."""
         self._is_closed = False
 
     async def read(self) -> bytes:
-        """Return the next bytes; `b""` at the end. Raises the errors of the body, `TooLarge` if the stream exceeds
-        MAX_BYTES, `QuotaExceeded` if the grant has no bytes left for them, RuntimeError if the stream is closed."""
+        """Return the next bytes, or `b""` at the end of the stream. Raises the errors of the body, `TooLarge` if the
+        stream exceeds MAX_BYTES, `QuotaExceeded` if the grant allows no more bytes, RuntimeError if the stream is
+        closed."""
         if self._is_closed:
             raise RuntimeError("the stream is closed: open a new stream to read again")
         if self._exceeded is not None:
@@ -164,8 +165,8 @@ class Delivery:
 
     async def open(self, request: StreamRequest, record: Record | None = None, grant: Grant = UNLIMITED) -> Stream:
         """Open the stream that `request` asks for and `grant` allows, read its first bytes, and describe the stream in
-        `record`. Raises a `ServerPYError` if the stream cannot be opened. Leaves nothing behind if it raises or is
-        cancelled."""
+        `record`. Raises a `ServerPYError` if the stream cannot be opened. Releases all resources if it raises an
+        error or is cancelled."""
         record, clock = record or unlisted(), Clock()
         url = check_url(request.url)
         if url != request.url:
@@ -202,7 +203,8 @@ class Delivery:
         return stream
 
     async def info(self, url: str, grant: Grant = UNLIMITED) -> Media:
-        """Extract the page at `url`."""
+        """Extract the page at `url`. Raises a `ServerPYError` if the extraction fails, or if `grant` does not allow the
+        site."""
         asking_client.set(None if grant.is_local else grant.account)
         try:
             media = await self._extractor.extract(check_url(url), grant=grant)
@@ -214,10 +216,14 @@ class Delivery:
         return media
 
     async def _locate(self, request: StreamRequest, allowed: Capabilities, grant: Grant) -> Source:
-        """Find the page, or the item of a page, that has the tracks."""
+        """Extract the page of `request`, or its item with the number `request.item`, and return the result as a
+        `Source`. Extracts nothing if the only allowed method extracts the page itself."""
         if allowed.extracts:
             if grant.limits_sites:
-                raise KeyForbids(f"This key is for certain sites, which the method {allowed.methods[0]} cannot check.")
+                raise KeyForbids(
+                    f"This API key allows only certain sites, and the method {allowed.methods[0]} cannot check the "
+                    "site: choose another method."
+                )
             await grant.pay_extraction()
             return _source(request, None, request.item, grant)
         media = await self._extractor.extract(request.url, grant=grant)
@@ -228,7 +234,7 @@ class Delivery:
         if entry.media is not None:
             return _source(request, entry.media, request.item or 1, grant)
         url = entry.url or ""
-        # the check also allows a URL with data that yt-dlp smuggled into it
+        # a URL into which yt-dlp has smuggled data also passes this check
         if not url.startswith(("http://", "https://")):
             raise MediaNotFound("This item has no http(s) URL.")
         media = await self._extractor.extract(url, grant=grant)
@@ -244,7 +250,7 @@ class Delivery:
             return request
         selections = await self._selector.select(media, request.format)
         if not selections:
-            raise FormatNotFound("The page has no format that fits the selector.")
+            raise FormatNotFound("The page has no format that fits the selector: `/info` lists its formats.")
         return replace(request, selection=selections[0])
 
     async def _open_first(
@@ -261,7 +267,7 @@ class Delivery:
                 raise
             ids = "+".join(track.id for track in plan.tracks)
             logger.info(
-                "opening the tracks %s failed by %s, trying %s: %s",
+                "the tracks %s cannot be opened by the method %s, so the server tries the method %s: %s",
                 ids,
                 plan.method,
                 left[0].method,
@@ -312,12 +318,13 @@ async def _hold(reservation: Reservation, nbytes: int) -> None:
 
 
 def _shortage(error: BaseException) -> Busy | None:
-    """Return the error for the client if the server has run out of something, and log it."""
+    """Return the error for the client, and log `error`, if `error` shows that the system has run out of a resource.
+    Returns None if `error` has another cause."""
     busy = shortage(error)
     if busy is not None:
-        logger.warning("a request cannot be served: %s", error)
+        logger.warning("a request was refused because the system has run out of a resource: %s", error)
     return busy
 
 
 def _too_large() -> TooLarge:
-    return TooLarge("The media is larger than this server allows.")
+    return TooLarge("The media is larger than this server allows: choose a smaller format.")

@@ -112,7 +112,7 @@ class Engine:
         return self.budget.waiting + self._embedded.slots.waiting + self._subprocess.slots.waiting
 
     def is_wanted(self, method: str | None) -> bool:
-        """Return whether requests wait for the place of a stream of `method`."""
+        """Return whether a waiting request could start if a stream of the method `method` ended."""
         slots = {"embedded": self._embedded.slots, "subprocess": self._subprocess.slots}
         return self.budget.waiting > 0 or (method in slots and slots[method].waiting > 0)
 
@@ -133,8 +133,8 @@ class Engine:
     async def open(self, request: StreamRequest) -> AsyncIterator[Stream]:
         """Open the stream that `request` asks for, and close it at the end of the block.
 
-        If the server is full, waits for a free place for at most WAIT_SECONDS. Raises a `ServerPYError` if the stream
-        cannot be opened. A read of the stream may raise a `ServerPYError`, too."""
+        If MAX_STREAMS streams run, or the memory budget is used up, waits for at most WAIT_SECONDS. Raises a
+        `ServerPYError` if the stream cannot be opened. A read of the stream may also raise a `ServerPYError`."""
         _check_range(request.range)
         stream = await self._started().open(request)
         try:

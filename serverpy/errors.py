@@ -18,7 +18,7 @@ ServerPYError
 ├── NotInstalled: an extra of this installation is missing
 └── ConfigurationError: the operator's settings cannot work
 
-The message of an error is shown to the client. It never carries a stack trace, a cookie, a key, the query
+The message of an error is shown to the client. It never contains a stack trace, a cookie, a key, the query
 string of an upstream URL, or an internal address.
 """
 
@@ -117,7 +117,7 @@ class HostUnknown(RefusedError):
 
 
 class KeyRequired(RefusedError):
-    """A request without credentials for something that needs a key."""
+    """A request without credentials for a route that needs an API key."""
 
     code = "key_required"
 
@@ -142,7 +142,7 @@ class LinkInvalid(RefusedError):
 
 
 class LinkExpired(RefusedError):
-    """A signed link whose time is over."""
+    """A request for a signed link after the link's time of expiry."""
 
     code = "link_expired"
 
@@ -160,7 +160,7 @@ class SiteForbidden(RefusedError):
 
 
 class GeoRestricted(RefusedError):
-    """A site that is blocked in the country of this server."""
+    """A site that refuses requests from the country of this server."""
 
     code = "geo_restricted"
 
@@ -238,7 +238,7 @@ class CapacityError(ServerPYError):
 
 
 class Busy(CapacityError):
-    """A server whose places for streams, memory or queue of requests are full."""
+    """A server with too many streams or waiting requests, or with too little free memory."""
 
     code = "busy"
 
@@ -250,8 +250,8 @@ class RateLimited(CapacityError):
 
 
 class QuotaExceeded(CapacityError):
-    """A key or link whose bytes are used up. `left` is the number of bytes, of those that the server was about to send,
-    that it may still send."""
+    """A key or link whose bytes are used up. The server may still send the first `left` of the bytes that it was about
+    to send."""
 
     code = "quota_exceeded"
 
@@ -291,8 +291,8 @@ _SHORTAGES = {
 
 
 def shortage(error: BaseException) -> Busy | None:
-    """Return the error for the client if the system has run out of something, and that is what `error` or one of its
-    causes says. Returns None if `error` has another reason."""
+    """Return the error for the client if `error` or one of its causes shows that the system has run out of a resource,
+    such as memory or file descriptors. Returns None otherwise."""
     cause: BaseException | None = error
     while cause is not None:
         if missing := _missing(cause):
@@ -306,6 +306,6 @@ def _missing(error: BaseException) -> str | None:
         return "memory"
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return "processes or threads"
-    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # of `tempfile`
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # raised by `tempfile`
         return "directory that can be written to"
     return _SHORTAGES.get(error.errno or 0) if isinstance(error, OSError) else None

@@ -62,7 +62,7 @@ def _leads_to(plan: Plan, error: ServerPYError) -> bool:
 
 
 def plans_around(plans: tuple[Plan, ...], request: StreamRequest, hosts: Hosts) -> tuple[Plan, ...]:
-    """Return `plans`. The fallback comes first if `hosts` remembers the media server and `request` has no Range
+    """Return `plans`, with the fallback plan first if `hosts` remembers the media server and `request` has no Range
     header."""
     if request.range is not None or len(plans) != 2 or plans[1].after is not After.TRANSPORT:
         return plans

@@ -22,6 +22,7 @@ INFO_EXAMPLE: dict[str, JsonValue] = {
     "thumbnail": "https://example.com/1.jpg",
     "webpage_url": "https://example.com/watch?v=1",
     "extractor": "Example",
+    "default": {"format": "360", "to": "source", "size": 5290271},
     "formats": [
         {
             "id": "360",
@@ -41,7 +42,6 @@ INFO_EXAMPLE: dict[str, JsonValue] = {
             "to": ["source", "mp4"],
         }
     ],
-    "default": {"format": "360", "to": "source", "size": 5290271},
     "subtitles": [{"language": "en", "ext": "vtt", "name": "English", "automatic": False}],
     "images": [],
     "entries": [],
@@ -51,8 +51,8 @@ INFO_EXAMPLE: dict[str, JsonValue] = {
 class FormatInfo(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
-            "description": "One format. `bitrate` in kbit/s, `size` in bytes; `methods` and `to` say how it can be "
-            "streamed."
+            "description": "One format. `bitrate` is in kbit/s, `size` in bytes. `methods` and `to` list the values of "
+            "these parameters of `/stream` with which the format can be requested."
         }
     )
 
@@ -76,8 +76,8 @@ class FormatInfo(BaseModel):
 class DefaultInfo(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
-            "description": "What a request without `format` gets: the parameters `format` and `to` that mean the same, "
-            "and the size in bytes as far as the page states or implies it."
+            "description": "The media that a request without `format` gets: the values of `format` and `to` for the "
+            "same media, and its size in bytes, if the page states or implies it."
         }
     )
 
@@ -95,7 +95,7 @@ class SubtitleInfo(BaseModel):
 
 class ImageInfo(BaseModel):
     model_config = ConfigDict(
-        json_schema_extra={"description": "An image of an image post; `item` is the parameter of `/stream`."}
+        json_schema_extra={"description": "An image of an image post. `item` is its number, for `/stream`."}
     )
 
     item: int
@@ -107,8 +107,8 @@ class ImageInfo(BaseModel):
 class EntryInfo(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
-            "description": "An item of a playlist; `item` is the parameter of `/stream`, `url` the item's own page if "
-            "it has one."
+            "description": "An item of a playlist. `item` is its number, for the parameter `item` of `/stream`; `url` "
+            "is its own page, if it has one."
         }
     )
 
@@ -131,8 +131,8 @@ class Info(BaseModel):
     thumbnail: str | None
     webpage_url: str
     extractor: str
-    formats: list[FormatInfo]
     default: DefaultInfo | None = Field(description="Null if a request without `format` would be refused.")
+    formats: list[FormatInfo]
     subtitles: list[SubtitleInfo]
     images: list[ImageInfo]
     entries: list[EntryInfo]
@@ -144,7 +144,8 @@ def info_of(media: Media, capabilities: Capabilities) -> Info:
 
 
 def info_json(media: Media, capabilities: Capabilities, piece_bytes: int) -> Iterator[bytes]:
-    """Render `info_of` as JSON in pieces of about `piece_bytes`, each of which takes little time and memory."""
+    """Yield `info_of(media, capabilities)` as JSON, in pieces of about `piece_bytes` bytes. Making one piece takes
+    little time and memory."""
     piece = bytearray()
     for part in _json_parts(media, capabilities, piece_bytes):
         piece += part
@@ -179,7 +180,7 @@ def _value_parts(value: object, piece_bytes: int) -> Iterator[bytes]:
 
 
 def _values(media: Media, capabilities: Capabilities) -> dict[str, Any]:
-    """Return the fields of `Info` that are no lists."""
+    """Return the fields of `Info` that are not lists."""
     return {
         "id": media.id,
         "title": media.title,
@@ -194,7 +195,7 @@ def _values(media: Media, capabilities: Capabilities) -> dict[str, Any]:
 
 
 def _lists(media: Media, capabilities: Capabilities) -> dict[str, Iterator[BaseModel]]:
-    """Return the other fields of `Info`, whose items are made one by one."""
+    """Return the fields of `Info` that are lists, as iterators that make the items one by one."""
     return {
         "formats": (_format(track, capabilities) for track in media.tracks),
         "subtitles": (_subtitle(subtitle) for subtitle in media.subtitles),
@@ -227,7 +228,7 @@ def _default(media: Media, capabilities: Capabilities) -> DefaultInfo | None:
     request = StreamRequest(url=media.webpage_url)
     try:
         plan = plans(media, request, capabilities.allowed_for(request))[0]
-    except ServerPYError:  # the formats say what can be streamed
+    except ServerPYError:  # `formats` still lists what the client can request
         return None
     if not plan.tracks:
         return None

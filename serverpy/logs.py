@@ -29,16 +29,15 @@ WRITE_BYTES = select.PIPE_BUF
 """Maximum number of bytes in one write. A pipe takes a write of this size atomically, so lines of several processes do
 not mix."""
 STUCK_SECONDS = 1.0
-"""Number of seconds in which stderr takes no byte after which `flush` and `close` stop waiting."""
+"""Number of seconds after which `flush` and `close` stop waiting if stderr has accepted no byte."""
 MALFORMED_REQUEST = "Invalid HTTP request received."
-"""What uvicorn logs about each malformed request."""
+"""The message that uvicorn logs for each malformed request."""
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
 
 
 def safe(text: str, most: int = MESSAGE_LENGTH) -> str:
-    """Return `text` in a form in which it cannot look like other lines of the log, cut to `most` characters. It may
-    come from a client, a page or a media server: line breaks and other characters that are not printable are
-    escaped."""
+    """Return `text`, which may come from a client, a page or a media server, in a form that cannot look like another
+    line of the log: cut to `most` characters, with line breaks and other unprintable characters escaped."""
     left_out = len(text) - most
     text = text[:most]
     if not text.isprintable():
@@ -49,7 +48,7 @@ def safe(text: str, most: int = MESSAGE_LENGTH) -> str:
 class TextFormatter(logging.Formatter):
     """A log formatter that writes one line of text per record, and a traceback below it if there is one."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # the name in the standard library
+    def formatMessage(self, record: logging.LogRecord) -> str:  # overrides a method of `logging.Formatter`
         record.message = safe(record.message)
         return super().formatMessage(record)
 
@@ -156,7 +155,7 @@ class StderrHandler(logging.Handler):
 
     def _tell(self) -> None:
         """Queue a line that states how many lines were dropped."""
-        message = "%d log lines were dropped: stderr did not take them in time"
+        message = "%d log lines were dropped: stderr did not accept them in time"
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, (self._untold,), None)
         self._untold = 0
         line = self._line(record)
@@ -193,7 +192,7 @@ class StderrHandler(logging.Handler):
             return lines
 
     def _write(self, data: bytes) -> bool:
-        """Write `data`, and wait for as long as stderr takes no bytes. Returns False if stderr is closed."""
+        """Write `data` to stderr, and wait while stderr accepts no bytes. Returns False if stderr is closed."""
         view = memoryview(data)
         while view and self._descriptor is not None:
             try:

@@ -18,7 +18,7 @@ from serverpy.tasks import cancel, spawn
 
 BEAT_SECONDS = 0.1
 BEATS = 600
-"""Number of measurements of the event loop's lag that are kept: those of one minute."""
+"""Number of measurements of the event loop's lag that `LagMeter` keeps: those of one minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Memory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The current state of this serving process. Times are in seconds, lags in milliseconds. `refused` are numbers of
-    requests and streams that keys and limits have refused, by the code of the error."""
+    """The current state of this serving process. Times are in seconds, lags in milliseconds. `refused` maps error codes
+    to the numbers of requests and streams that were refused because of a key, a link, a limit or the Host field."""
 
     uptime: float
     memory: Memory
@@ -53,7 +53,7 @@ class Sample:
     refused: Mapping[str, int]
     connections: int
     connections_closed: Mapping[str, int]
-    """Connections of clients that were refused or closed, by the reason (`access/connections.py`)."""
+    """Number of client connections that the server refused or closed, by the reason (`access/connections.py`)."""
     log_lines_dropped: int
     threads: int
     fds: int
@@ -64,7 +64,7 @@ class Sample:
     loop_lag_p50: float
     loop_lag_p99: float
     ends: Mapping[str, int]
-    """Streams that have ended, by their end (`Record.end`)."""
+    """Number of streams that have ended, by the way they ended (`Record.end`)."""
 
 
 def memory_of(pid: int | None) -> Memory:
@@ -99,7 +99,7 @@ class LagMeter:
             await cancel(self._task)
 
     def percentile(self, percent: float) -> float:
-        """Return the percentile `percent` of the lag of the last minute, in milliseconds; 0 before the first
+        """Return the percentile `percent` of the lag of the last minute, in milliseconds. Returns 0 before the first
         measurement."""
         lags = sorted(self._lags)
         return 1000 * lags[min(len(lags) - 1, int(len(lags) * percent / 100))] if lags else 0.0

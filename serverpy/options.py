@@ -13,17 +13,18 @@ from typing import Literal
 from serverpy.net.ports import BAD_PORTS
 
 Method = Literal["auto", "relay", "embedded", "subprocess"]
-"""Values of METHOD."""
+"""Values of the setting METHOD."""
 StreamMethod = Literal[Method, "redirect"]
-"""Values of the parameter `method`."""
+"""Values of the request parameter `method`."""
 Sockets = tuple[tuple[str, int], ...]
 """IP addresses and ports of sockets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Timeouts in seconds. `wait`: for a request that waits for a free place. `extract`: for an extraction. `stall`:
-    for a media server that sends no byte, or a client that reads no byte. `connect`: for connecting to a server."""
+    """Timeouts in seconds. `wait`: for a request that waits until another stream ends or memory is free. `extract`: for
+    an extraction. `stall`: for a media server that sends no byte, or a client that reads no byte. `connect`: for
+    connecting to a media server or site."""
 
     wait: float = 15.0
     extract: float = 60.0
@@ -47,9 +48,9 @@ ProxyDns = Literal["local", "remote"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """The options of the server's outgoing connections. `proxy` may contain a password. `proxy_dns` is where host names
-    are resolved if there is a proxy: on this machine, or by the proxy. `ca_file` is a PEM file of additional
-    certificate authorities."""
+    """The options of the server's outgoing connections. `proxy` may contain a password. `proxy_dns` states where host
+    names are resolved if there is a proxy: on this machine ("local"), or by the proxy ("remote"). `ca_file` is a PEM
+    file of additional certificate authorities."""
 
     proxy: str | None = field(default=None, repr=False)
     proxy_dns: ProxyDns = "local"
@@ -59,8 +60,8 @@ class Network:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """The identity that requests to sites and media servers have: cookies from a file in Netscape format, and a browser
-    to impersonate, under yt-dlp's name for it."""
+    """The identity of requests to sites and media servers: cookies from a file in Netscape format, and the browser that
+    the server impersonates, under yt-dlp's name for it."""
 
     cookies_file: str | None = None
     impersonate: str | None = None
@@ -68,8 +69,8 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Limits on concurrency and memory. `max_extractions` is the number of extractions under way, `extract_workers` the
-    number of those that may parse a page at once, `max_workers` that of download threads; `memory_budget` is in bytes;
+    """Limits on concurrency and memory. `max_extractions` limits the extractions under way, `extract_workers` the
+    extractions that parse a page at the same time, and `max_workers` the download threads. `memory_budget` is in bytes.
     `queue_chunks` × `chunk_bytes` is the maximum number of bytes in the pipe of one stream."""
 
     max_streams: int = 200
@@ -84,9 +85,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientLimits:
-    """Limits of one client, by its key or its network. `rate` limits extractions, in the syntax of the `limits`
-    library; `local_rate` is that of clients on this machine without a key; None is no limit. `streams` is the number of
-    streams at once, `connections` that of connections. `min_rate` is in bytes a second."""
+    """Limits of one client, which the server identifies by its key or its network. `rate` limits extractions, in the
+    syntax of the `limits` library; `local_rate` replaces it for clients on this machine without a key. None means no
+    limit. `streams` is the maximum number of open streams, and `connections` the maximum number of connections.
+    `min_rate` is the download rate, in bytes per second, below which a client counts as slow."""
 
     rate: str | None = "60/minute"
     local_rate: str | None = None

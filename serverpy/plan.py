@@ -71,16 +71,16 @@ class StreamRequest:
 class After(Enum):
     """The condition under which `fallback.py` tries a plan after the preceding plan."""
 
-    UNOPENABLE = "the other one cannot be opened"
-    UNMERGEABLE = "the tracks of the other one are in containers that cannot be merged"
-    TRANSPORT = "the other one failed for a reason of the transport"
-    DETOUR = "the other one was a detour, and failed"
+    UNOPENABLE = "the preceding plan cannot open its tracks"
+    UNMERGEABLE = "the tracks of the preceding plan are in containers that cannot be merged"
+    TRANSPORT = "the HTTP client of the preceding plan failed"
+    DETOUR = "the preceding plan was a detour (`fallback.py`), and failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One way to open the media of a request. `opener` names the opener that opens `tracks`, and that may hold `nbytes`
-    bytes for it. `method` is the name of the method that the client sees.
+    """One way to open the media of a request. `opener` is the name of the opener that opens `tracks`. The open stream
+    may hold at most `nbytes` bytes. `method` is the name of the method that the client sees.
 
     `container` is the container of the body; None if only the first bytes of the body show it. `exact_length` and
     `ranges` state whether the length will be known and ranges can be requested: always for a merged MP4, and for a
@@ -104,13 +104,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """The capability of one opener. `method` is the request's value that allows it, `automatic` whether `auto` does.
-    `carries` returns whether the opener can open a track; with `merges`, whether a track may be one of a pair that it
-    merges, and `joins` whether it merges two such tracks with each other. `stream_bytes` is the maximum number of bytes
-    that a stream of one file holds, which is reserved before the media is known; `bytes_for` returns that number for
-    known tracks. An opener that `extracts` gets no tracks: it reads the page itself. `seeks` is whether the opener
-    honours ranges, `starts_live` whether it can begin at a given position in a live stream, `redirects` whether it only
-    tells the client where to fetch the media."""
+    """The capability of one opener. `method` is the value of the parameter `method` that allows the opener, and
+    `automatic` states whether the value `auto` also allows it.
+
+    `carries` returns whether the opener can open a track. If `merges` is true, the opener merges a pair of tracks:
+    `carries` then returns whether a track can be part of a pair, and `joins` whether the opener can merge two tracks
+    with each other. `stream_bytes` is the maximum number of bytes that a stream of one file holds. The server reserves
+    this number before it knows the media; `bytes_for` returns the number for known tracks.
+
+    If `extracts` is true, the opener gets no tracks, because it extracts the page itself. `seeks` states whether the
+    opener supports ranges, `starts_live` whether it can begin at a given position in a live stream, and `redirects`
+    whether it only redirects the client to the media server."""
 
     opener: str
     method: str
@@ -148,7 +152,7 @@ class Capabilities:
     default_method: str = "auto"
     max_duration: float | None = None
     wish: Wish = DEFAULT
-    """The default choice of a request that states no limits of its own."""
+    """The limits on the default choice for a request that states none."""
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -170,12 +174,13 @@ class Capabilities:
         return replace(self, openers=openers)
 
     def restricted_to(self, methods: Collection[str]) -> Capabilities:
-        """Keep the openers of `methods`, or all if it is empty. Raises `KeyForbids` if none is left."""
+        """Return these capabilities with only the openers of `methods`, or with all openers if `methods` is empty.
+        Raises `KeyForbids` if no opener is left."""
         if not methods:
             return self
         openers = tuple(each for each in self.openers if each.method in methods)
         if not openers:
-            raise KeyForbids(f"This key may only use the methods {', '.join(sorted(methods))}.")
+            raise KeyForbids(f"This API key may only use these methods: {', '.join(sorted(methods))}.")
         return replace(self, openers=openers)
 
     @property
@@ -192,31 +197,32 @@ class Capabilities:
         return self._single(track) is not None
 
     def merges(self, video: Track, audio: Track) -> bool:
-        """Return whether `video` and `audio` can be merged."""
+        """Return whether an opener can merge `video` and `audio`."""
         return self._merger(video, audio) is not None
 
     def seeks_in(self, video: Track, audio: Track) -> bool:
-        """Return whether the merge of `video` and `audio` promises ranges."""
+        """Return whether clients can request ranges of the merged `video` and `audio`."""
         merger = self._merger(video, audio)
         return merger is not None and merger.seeks
 
     def wish_of(self, request: StreamRequest) -> Wish:
-        """Return what `request` wants of the default choice."""
+        """Return the wish of `request` for the default choice, with the server's wish for what the request omits."""
         height = self.wish.height if request.height is None else None if request.height == "max" else request.height
         codec = request.codec or self.wish.codec
         return Wish(height=height, codec=codec, language=request.lang, max_size=request.max_size)
 
     def plan(self, tracks: tuple[Track, ...]) -> Plan:
-        """Plan to open `tracks`. Raises `FormatNotFound` if no opener can open them, `UnsupportedConversion` if the
-        client cannot be redirected to them."""
+        """Return the plan with which the first suitable opener opens `tracks`. Raises `FormatNotFound` if no opener can
+        open them, `UnsupportedConversion` if the server cannot redirect the client to them."""
         capability = self._single(tracks[0]) if len(tracks) == 1 else self._merger(*tracks)
         if capability is None:
             ids = "+".join(track.id for track in tracks)
-            raise self.refusal(f"The format {ids} cannot be streamed by the requested method.")
+            raise self.refusal(f"The requested method cannot stream the format {ids}: choose another method or format.")
         return capability.plan(tracks)
 
     def refusal(self, message: str) -> FormatNotFound | UnsupportedConversion:
-        """Return the error for tracks that no opener carries: `message`, or the rules of redirects."""
+        """Return the error for tracks that no opener can open. Its text is `message` or, if the request asks for a
+        redirect, NO_REDIRECT."""
         return UnsupportedConversion(NO_REDIRECT) if self.openers[0].redirects else FormatNotFound(message)
 
     def fallbacks(self, tracks: tuple[Track, ...]) -> tuple[Plan, ...]:
@@ -286,7 +292,7 @@ def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) ->
     _check_media(media, request, allowed.max_duration)
     choices = [tracks for tracks in _choices(media, request, allowed) if _is_already(tracks, request.to)]
     if not choices:
-        raise UnsupportedConversion(f"This format cannot be converted to {request.to}.")
+        raise UnsupportedConversion(f"This format cannot be converted to {request.to}: leave out `to`.")
     if request.start is not None and len(choices[0]) > 1:
         raise InvalidParameter(UNCUT)
     planned = tuple(_plan(tracks, choices[0], allowed) for tracks in choices)
@@ -297,7 +303,8 @@ def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) ->
 
 
 def _plan(tracks: tuple[Track, ...], best: tuple[Track, ...], allowed: Capabilities) -> Plan:
-    """Plan to open `tracks`, which come after the tracks `best`, or are these."""
+    """Return the plan to open `tracks`, which are `best` or an alternative to `best`. If they are only the audio of the
+    pair `best`, the plan is for the case that the pair cannot be merged."""
     plan = allowed.plan(tracks)
     return replace(plan, after=After.UNMERGEABLE) if tracks == best[1:] else plan
 
@@ -325,10 +332,10 @@ def _is_already(tracks: tuple[Track, ...], to: str) -> bool:
 
 def _default(media: Media, request: StreamRequest, allowed: Capabilities) -> list[tuple[Track, ...]]:
     """Return the best tracks of `media` that can be streamed and fit `request`, followed by the tracks to open if the
-    best tracks cannot be opened. If `media` has audio, so do the tracks.
+    best tracks cannot be opened. If `media` has audio, the returned tracks also have audio.
 
     Raises `DrmProtected` if all formats, all video or all audio are encrypted; `UnsupportedConversion` if all video or
-    all audio is refused, or if the client asked for a redirect to nothing that it can fetch; `FormatNotFound` if
+    all audio is refused, or if the client asked for a redirect but can fetch no format by itself; `FormatNotFound` if
     nothing can be streamed; `TooLarge` if no format is known to be within `max_size`."""
     tracks = [track for track in media.tracks if not _withheld(track)]
     _check_withheld(media, tracks)
@@ -337,7 +344,7 @@ def _default(media: Media, request: StreamRequest, allowed: Capabilities) -> lis
         raise allowed.refusal("None of the formats of this page can be streamed by the requested method.")
     wish = allowed.wish_of(request)
     candidates = _candidates(media.tracks, usable, wish, allowed)
-    if not candidates:  # `redirect` alone: it must not lead to a part of what was asked for
+    if not candidates:  # with `redirect`, which must not lead the client to only video or only audio
         raise UnsupportedConversion(NO_REDIRECT)
     found = ranked(candidates, wish, media.duration)
     if not found:
@@ -347,9 +354,9 @@ def _default(media: Media, request: StreamRequest, allowed: Capabilities) -> lis
 
 
 def _with_others(best: tuple[Track, ...], found: Sequence[Candidate], allowed: Capabilities) -> list[tuple[Track, ...]]:
-    """Return the pair `best`, followed by the best of `found` for each other opener, because only the first bytes show
-    whether two tracks can be merged. If there is no single track among these, the audio of a pair in segments comes
-    last: the segments may be MPEG-TS."""
+    """Return the pair `best`, followed by the best candidate in `found` for each other opener, because only the first
+    bytes show whether two tracks can be merged. If all of these are pairs, and `best` is a pair in segments, the audio
+    of `best` comes last: the segments may be MPEG-TS, which cannot be merged."""
     firsts = {allowed.plan(best).opener: best}
     for each in found:
         firsts.setdefault(allowed.plan(each.tracks).opener, each.tracks)
@@ -360,7 +367,7 @@ def _with_others(best: tuple[Track, ...], found: Sequence[Candidate], allowed: C
 
 
 def _candidates(listed: Sequence[Track], usable: Sequence[Track], wish: Wish, allowed: Capabilities) -> list[Candidate]:
-    """Return what the default choice may choose of. Video without audio is a candidate only if the page has no audio,
+    """Return the candidates for the default choice. Video without audio is a candidate only if the page has no audio,
     and audio without video only if there is no video, or if no audio can be streamed together with video."""
     order = {track.id: number for number, track in enumerate(listed)}
     both = [track for track in usable if track.has_video and track.has_audio and not track.is_audio_apart]
@@ -377,8 +384,8 @@ def _candidates(listed: Sequence[Track], usable: Sequence[Track], wish: Wish, al
 
 
 def _pairs(video: Track, audios: Sequence[Track], wish: Wish, allowed: Capabilities) -> Iterator[tuple[Track, Track]]:
-    """Yield `video` with the best audio that can be merged with it. If the size is limited, also yield it with all
-    other audio, because smaller audio may fit."""
+    """Yield `video` with the best audio that can be merged with it. If the size is limited, also yield `video` with
+    each other audio that can be merged with it, because smaller audio may fit."""
     for audio in best_audio_first(audios, wish):
         if allowed.merges(video, audio):
             yield video, audio
@@ -391,8 +398,9 @@ def _withheld(track: Track) -> bool:
 
 
 def _check_withheld(media: Media, tracks: Sequence[Track]) -> None:
-    """Raise an error if `tracks`, the tracks of `media` that can be streamed, lack all formats, all video or all audio
-    of `media`. The error states why these tracks cannot be streamed."""
+    """Check that `tracks`, the tracks of `media` that can be streamed, include video if `media` has video, and audio if
+    `media` has audio. Raises `MediaNotFound` if `media` has no tracks. Raises `UnsupportedConversion` or `DrmProtected`
+    if all formats, all video or all audio cannot be streamed; the error states why."""
     if not media.tracks:
         raise _no_media()
     for name, has in _PARTS:
@@ -417,9 +425,9 @@ def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> 
     tracks = [by_id(media.tracks, each) for each in selection]
     found = [track for track in tracks if track is not None]
     if not found or len(found) != len(tracks):
-        raise FormatNotFound("The page has no format that fits the selector.")
+        raise FormatNotFound("The page has no format that fits the selector: `/info` lists its formats.")
     if any(track.has_drm for track in found):
-        raise DrmProtected("This format is encrypted with DRM.")
+        raise DrmProtected("This format is encrypted with DRM: choose another format.")
     if reason := next((track.refusal for track in found if track.refusal is not None), None):
         raise UnsupportedConversion(reason)
     if len(found) == 1:

@@ -1,9 +1,9 @@
-"""Child processes of the server: the yt-dlp processes (`extraction/process.py`) and the children of the method
-`subprocess` (`streaming/child/process.py`).
+"""The child processes of the server: the yt-dlp processes (`extraction/process.py`) and the child processes of the
+method `subprocess` (`streaming/child/process.py`).
 
-One thread starts all of them, and lives as long as this process. The children ask the kernel to end them when the
-thread that started them ends (`parent.py`), so the thread of an event loop, which may end before the process, must not
-start them.
+One thread starts all child processes, and lives as long as this process. A child process asks the kernel to end it when
+the thread that started it ends (`parent.py`). So the thread of an event loop, which may end before this process, must
+not start child processes.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
 _CONTENT_RANGE = re.compile(r"\s*bytes\s+([0-9]+)-([0-9]+)/([0-9]+|\*)\s*", re.IGNORECASE)
 _LARGEST = 2**63 - 1
 """Maximum position in a file, in bytes. The parsers replace larger positions by this value: no file is that long, and a
-media server might not accept them (§14.1.2 warns of overflow)."""
+media server might not accept them (RFC 9110 §14.1.2 warns of overflow)."""
 _MAX_DIGITS = len(str(_LARGEST))
 NO_FILE_BYTES = 2**53 - 1
 """Length, in bytes, from which on a stated length is taken as unknown: no file is that long. Internet radio reports
@@ -26,8 +26,8 @@ _FAKED_DIGITS = 20
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """One requested byte range (§14.1.2): the bytes `first` to `last`, inclusive. None as `last` means the end of the
-    file. None as `first` means the last `last` bytes of the file (a suffix range). `str()` returns the header's
+    """One requested byte range (RFC 9110 §14.1.2): the bytes `first` to `last`, inclusive. None as `last` means the end
+    of the file. None as `first` means the last `last` bytes of the file (a suffix range). `str()` returns the header's
     value."""
 
     first: int | None
@@ -86,17 +86,17 @@ def total_of(content_range: str | None) -> int | None:
 
 
 def parse_length(digits: str | None) -> int | None:
-    """Parse `text` as a number of bytes, as in Content-Length. Returns None if the number is absent, invalid or larger
-    than any file."""
+    """Parse `digits` as a number of bytes, as in Content-Length. Returns None if the number is absent, invalid or
+    larger than any file."""
     if digits is None or len(digits) > _MAX_DIGITS or not (digits.isascii() and digits.isdecimal()):
         return None
     return int(digits)
 
 
 def resolve_range(asked: ByteRange | None, total: int) -> tuple[int, int]:
-    """Return the range `asked` of a file of `total` bytes (§14.1.2) as the offset of its first byte and the offset
-    after its last byte. None as `asked` means the whole file, which may be empty. Raises `RangeNotSatisfiable` if the
-    range contains no byte of the file."""
+    """Return the range `asked` of a file of `total` bytes (RFC 9110 §14.1.2) as the offset of its first byte and the
+    offset after its last byte. None as `asked` means the whole file, which may be empty. Raises `RangeNotSatisfiable`
+    if the range contains no byte of the file."""
     if asked is None:
         return 0, total
     if asked.first is None:
@@ -104,20 +104,20 @@ def resolve_range(asked: ByteRange | None, total: int) -> tuple[int, int]:
     else:
         first, end = asked.first, total if asked.last is None else min(asked.last + 1, total)
     if first >= end:
-        raise RangeNotSatisfiable("The range lies beyond the end.", total)
+        raise RangeNotSatisfiable("The range lies beyond the end of the file.", total)
     return first, end
 
 
 def with_first(suffix: ByteRange, total: int) -> ByteRange:
-    """Return the suffix range `asked` of a file of `total` bytes as a range with an explicit first byte, because some
+    """Return the suffix range `suffix` of a file of `total` bytes as a range with an explicit first byte, because some
     media servers do not support suffix ranges."""
     return ByteRange(max(0, total - (suffix.last or 0)), None)
 
 
 def parse_range(header: str | None) -> ByteRange | None:
     """Parse a Range header with a single byte range. Returns None if the header is absent, or has another unit, several
-    ranges, or a malformed range such as `bytes=9-2`. The server then sends the whole file, which §14.2 allows. An empty
-    suffix (`bytes=-0`) is a valid range, which no file satisfies (§14.1.2)."""
+    ranges, or a malformed range such as `bytes=9-2`. The server then sends the whole file, which RFC 9110
+    §14.2 allows. An empty suffix (`bytes=-0`) is a valid range, which no file satisfies (§14.1.2)."""
     unit, separator, text = (header or "").partition("=")
     if unit.lower() != "bytes" or not separator:
         return None
@@ -136,6 +136,6 @@ def _parse_spec(spec: str) -> ByteRange | None:
 
 
 def _position(digits: str) -> int:
-    """Return a position with any number of digits, at most as `_LARGEST`."""
+    """Parse a position, which may have any number of digits. Returns at most `_LARGEST`."""
     significant = digits.lstrip("0")
     return _LARGEST if len(significant) > _MAX_DIGITS else min(int(significant or 0), _LARGEST)

@@ -33,16 +33,18 @@ class Record:
         """The status code of the response; None before the response begins."""
         self.sent_bytes = 0
         self.given_bytes = 0
-        """Bytes of the body that were handed to the ASGI server, those of the chunk in hand among them."""
+        """Number of bytes of the body that the response has passed to the ASGI server, including the chunk that the
+        ASGI server is still sending."""
         self.unsent_bytes: Callable[[], int] = _nothing_unsent
-        """Function that returns how many of them the client has not received; 0 if the server does not wait for it."""
+        """Function that returns how many of the `given_bytes` the client has not received yet. Returns 0 if the
+        operating system has accepted all of them, so that the server does not wait for the client."""
         self.is_admitted = False
-        """Whether the stream has been admitted: it runs or is being opened. Otherwise the request still waits for a
-        place."""
+        """Whether the budget has admitted the stream, so that it runs or is being opened. Otherwise the request still
+        waits until another stream ends or memory is free."""
         self.end: str | None = None
-        """The way the stream ended; None while it runs. `complete`, `left` (the client disconnected), `cancelled`,
-        `revoked` (its key is no longer valid), `stalled`, `slow` (others
-        waited for its place), `shutdown`, or the code of an error."""
+        """The way the stream ended; None while it runs. The value is `complete`, `left` (the client disconnected),
+        `cancelled`, `revoked` (its key is no longer valid), `stalled`, `slow` (its client was too slow while others
+        waited), `shutdown`, or the code of an error."""
         self._started = time.monotonic()
 
     @property

@@ -106,9 +106,9 @@ class Server:
             self._cutting = spawn(self._cut_revoked(self._gate.keys), name="cut streams of revoked keys")
 
     async def _keep_startable(self) -> None:
-        """Start the engine, and try again whenever its worker process did not start, because the machine may be out of
-        memory, descriptors or disk space for a while; until then, the server is not ready. If the worker rejects a
-        setting, calls `on_refusal` and returns, because a retry would not help."""
+        """Start the engine. If its worker process does not start, try again every RETRY_SECONDS, because the machine
+        may be out of memory, descriptors or disk space only for a while; the server is not ready until the worker has
+        started. If the worker rejects a setting, calls `on_refusal` and returns, because a retry would not help."""
         while True:
             if self.status == "starting":
                 try:
@@ -119,7 +119,7 @@ class Server:
                     self._on_refusal(error)
                     return
                 except (ServerPYError, OSError) as error:
-                    logger.error("the worker does not start and is tried again: %s", error)
+                    logger.error("the worker process does not start, so the server will start it again: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _cut_revoked(self, file: KeyFile) -> None:
@@ -132,7 +132,7 @@ class Server:
             try:
                 keys = await file.current()
             except Exception:
-                logger.exception("the keys of running streams cannot be checked, and are checked again")
+                logger.exception("the server cannot check the API keys of running streams, and will try again")
                 continue
             now = datetime.now(UTC)
             dead = {record for record, key in held if keys.living(key.name, key.digest, now) is None}
@@ -141,7 +141,7 @@ class Server:
             missing = dead
 
     def _is_wanted(self, record: Record) -> bool:
-        """Return whether others wait for the place of a stream."""
+        """Return whether a new connection or a waiting request needs what the stream of `record` holds."""
         return self.connections.is_crowded or self._engine.is_wanted(record.method)
 
     def drain(self) -> None:
@@ -150,7 +150,7 @@ class Server:
         self._engine.budget.stop()
 
     def end_streams(self) -> None:
-        """Cut the streams that still run, and responses that are not sent completely, because the server ends."""
+        """Cut the streams that still run, and the connections with incomplete responses, because the server ends."""
         for record in self.running:
             record.cancel("shutdown")
         self.connections.reset(only_unsent=True)
@@ -164,7 +164,7 @@ class Server:
         await self._engine.budget.wait_idle()
 
     async def wait_sent(self) -> None:
-        """Wait until the last bytes of all responses are sent."""
+        """Wait until the operating system has accepted the last bytes of all responses."""
         await self.connections.wait_sent()
 
     async def _close(self) -> None:
@@ -222,7 +222,8 @@ class Server:
 
 
 def _connections(engine: Engine, refusals: Refusals) -> Connections:
-    """Make the limits on the connections of this process. Their requests hold an eighth of the budget at most."""
+    """Make the limits on the client connections of this process. The unanswered requests of all connections may hold at
+    most an eighth of the budget."""
     settings, budget = engine.settings, engine.budget
     return Connections(
         total=places(settings.max_streams, descriptor_limit()),

@@ -1,5 +1,6 @@
-"""The minimum rate of clients. A client that reads one byte a minute would hold a place, and all that its stream has
-reserved, for as long as it likes. Such a stream runs while nobody needs its place, and is cut when others wait."""
+"""The minimum download rate of clients. A client that reads one byte per minute could hold its connection, and all that
+its stream has reserved, for as long as it likes. The server lets such a stream run while nobody needs these resources,
+and cuts it when a new connection or another request waits for them."""
 
 from __future__ import annotations
 
@@ -10,15 +11,16 @@ from dataclasses import dataclass
 from serverpy.running import Record, Running
 
 LONGEST_PAUSE_SECONDS = 2.0
-"""Maximum number of seconds between two looks at the clients."""
+"""Maximum number of seconds between two checks of the clients."""
 LOOKS = 8
-"""Looks in each window, if the window is short."""
+"""Minimum number of checks in each measuring window."""
 
 
 @dataclass(slots=True)
 class Pace:
-    """The rate of a client in windows of a fixed length. The window begins again when the server does not wait for the
-    client. `is_slow` is the result of the last full window."""
+    """The download rate of a client, measured in windows of a fixed length while the server waits for the client to
+    read. `since` is the start of the current window, and `taken_bytes` the number of bytes that the client had received
+    by then. `is_slow` is the result of the last full window."""
 
     since: float
     taken_bytes: int
@@ -31,8 +33,8 @@ class Pace:
 
 
 class SlowClients:
-    """The clients of `running` that read fewer than `min_rate` bytes a second, measured over `seconds`. A stream of
-    theirs is cut if `is_wanted` says that others wait for its place."""
+    """A watcher of the clients of `running` that read fewer than `min_rate` bytes per second, measured over `seconds`.
+    It cuts the stream of such a client if `is_wanted` returns true: others wait for what the stream holds."""
 
     def __init__(self, running: Running, is_wanted: Callable[[Record], bool], *, min_rate: int, seconds: float) -> None:
         self._running = running
@@ -42,14 +44,15 @@ class SlowClients:
         self._paces: dict[Record, Pace] = {}
 
     async def watch(self) -> None:
-        """Cut slow clients until the task is cancelled."""
+        """Cut the streams of slow clients until the task is cancelled. Returns at once if `min_rate` is 0."""
         loop = asyncio.get_running_loop()
         while self._min_rate:
             await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, self._seconds / LOOKS))
             self.look(loop.time())
 
     def look(self, now: float) -> None:
-        """Measure the clients for which the server waits, and cut those that are slow and wanted."""
+        """Measure the rates of the clients for which the server waits. Cut the streams of slow clients if others wait
+        for what these streams hold."""
         paces = {record: pace for record in self._running if (pace := self._pace(record, now)) is not None}
         self._paces = paces
         for record, pace in paces.items():
@@ -57,7 +60,7 @@ class SlowClients:
                 record.cancel("slow")
 
     def _pace(self, record: Record, now: float) -> Pace | None:
-        """Return the pace of a client, or None if the server does not wait for it."""
+        """Measure and return the rate of a client. Returns None if the server does not wait for the client to read."""
         unsent = record.unsent_bytes()
         if not unsent:
             return None

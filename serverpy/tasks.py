@@ -11,7 +11,7 @@ from serverpy.errors import ServerPYError, UpstreamFailed
 T = TypeVar("T")
 
 LOOKS = 4
-"""Looks of a `Stall` at the progress of its step, in each of its time limits."""
+"""Number of times that a `Stall` with `progress` checks the progress of a step within its time limit."""
 
 
 async def cancel(task: asyncio.Task[Any]) -> None:
@@ -22,9 +22,11 @@ async def cancel(task: asyncio.Task[Any]) -> None:
 
 class Stall:
     """A context manager that limits the duration of each step in its block. A step lasts from `begin` to `end`. If a
-    step takes longer than `seconds`, the block is cancelled, and the context manager raises `TimeoutError`. If there is
-    `progress`, the limit is on the time in which its number stays the same during a step, and is exceeded by a quarter
-    at most. All steps share one timer; `asyncio.timeout` would need one for each."""
+    step takes longer than `seconds`, the block is cancelled, and the context manager raises `TimeoutError`.
+
+    With `progress`, a step may last any time if the number that `progress` returns keeps changing: the block is
+    cancelled if the number stays the same for `seconds`, or at most a quarter longer. All steps share one timer;
+    `asyncio.timeout` would need one for each step."""
 
     def __init__(self, seconds: float, progress: Callable[[], int] | None = None) -> None:
         self._seconds = seconds
@@ -74,7 +76,8 @@ class Stall:
             self._timer = self._loop.call_later(min(self._seconds - waited, self._look_seconds), self._look)
 
     def _last_move(self, now: float) -> float:
-        """Return the time at which `progress` was seen to have changed."""
+        """Call `progress`, and return the time of the last call that returned a new number. Returns 0 without
+        `progress`."""
         seen = None if self._progress is None else self._progress()
         if seen != self._seen:
             self._seen, self._moved = seen, now

@@ -30,7 +30,8 @@ SETTLE_SECONDS = 15.0
 shorter than the timeouts of the fixture `server`, so that a stream which ends only by these timeouts is found as a
 leak."""
 YTDLP_PROCESS = "serverpy.ytdlp.main"
-"""The module that a yt-dlp process runs. An idle server may have such processes, but no other children."""
+"""Name of the module that each process for yt-dlp runs. An idle server may have these processes, but no other child
+processes."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,13 @@ class Server:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def ytdlp_processes(self, role: str = "") -> list[psutil.Process]:
-        """Return the processes that run yt-dlp; with `role` "extract" or "download", only those."""
+        """Return the processes that run yt-dlp. If `role` is "extract" or "download", return only the processes of this
+        role."""
         found = [(each, each.cmdline()) for each in self.children()]
         return [each for each, line in found if YTDLP_PROCESS in line and (not role or role in line)]
 
     def worker(self) -> psutil.Process:
-        """Return the process that extracts pages."""
+        """Return the extraction process, in which yt-dlp reads pages."""
         (worker,) = self.ytdlp_processes("extract")
         return worker
 
@@ -118,7 +120,7 @@ class Server:
         health = self.health()
         left = {name: health[name] for name in ("streams", "waiting", "upstreams", "buffered_bytes")}
         left |= {"budget": health["budget"]["used"], "children": len(self.children()) - len(self.ytdlp_processes())}
-        left |= {"answers of the site": answers_under_way(self.site)}
+        left |= {"responses of the sample site in progress": answers_under_way(self.site)}
         return {name: number for name, number in left.items() if number}
 
 

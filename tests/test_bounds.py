@@ -1,6 +1,7 @@
-"""The table of what media servers and pages can make this server keep, or wait for: each bound with its number, an
-attack that exceeds it, and the right result. Another table names the bounds that other tests hold, or why an attack
-makes no sense. Together they contain every constant of the parts that read what peers send."""
+"""Tests of the limits on what media servers and pages can make the server keep in memory or wait for. The table BOUNDS
+has each limit with its number, an attack that exceeds it, and the right result. The table ELSEWHERE names a test of
+each other limit, or the reason why no test is needed. Together, the tables contain every constant that limits input in
+the modules that read what peers send."""
 
 from __future__ import annotations
 
@@ -42,12 +43,13 @@ from tests.test_shape import inside, modules
 from tests.ytdlp.streams import Running, progressive
 
 DIGITS = b"9" * 5000
-"""More digits than Python converts to a number (`sys.get_int_max_str_digits`)."""
+"""More digits than Python converts to an int (`sys.get_int_max_str_digits`)."""
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A bound of `number`, the constant `where`. `attack` exceeds it, and returns the `result`."""
+    """A limit: the constant `where` has the value `number`. `attack` exceeds the limit, and returns `result` if the
+    server handles it correctly."""
 
     name: str
     where: str
@@ -57,7 +59,7 @@ class Bound:
 
 
 async def of_error(attempt: Awaitable[object]) -> object:
-    """Return the result of `attempt`, or the code of its error."""
+    """Return the result of `attempt`, or the error code if it raises a ServerPYError."""
     try:
         return await attempt
     except ServerPYError as error:
@@ -65,8 +67,8 @@ async def of_error(attempt: Awaitable[object]) -> object:
 
 
 def answer(data: bytes, *, endless: bytes = b"") -> Callable[[], Awaitable[object]]:
-    """Return an attack: a media server that answers with `data`, and then with `endless` until the client closes the
-    connection. Its result is what a session makes of that."""
+    """Return an attack: a media server sends `data`, and then `endless` again and again until the client closes the
+    connection. The result is the body that a session reads, or the error code."""
 
     def handle(connection: socket.socket, head: bytes) -> None:
         connection.sendall(data)
@@ -94,7 +96,8 @@ def fields(count: int) -> bytes:
 
 
 def headers_of(data: bytes) -> Callable[[], Awaitable[object]]:
-    """Return an attack: a response whose head is `data`. Its result is the fields that the server keeps."""
+    """Return an attack: a response whose head is `data`. The result is the number of characters of the header fields
+    that the client keeps."""
 
     async def attack() -> object:
         with Origin(lambda connection, _: connection.sendall(data)) as origin:
@@ -159,8 +162,8 @@ async def a_lasting_cookie() -> object:
 
 
 def a_chain(make: Callable[[int], bytes]) -> Callable[[], Awaitable[object]]:
-    """Return an attack: a server that redirects each request with the field Location of `make`. Its result is the code
-    of the error and the number of requests."""
+    """Return an attack: a server redirects each request to the Location that `make` returns for the number of the
+    request. The result is the error code and the number of requests."""
 
     def handle(connection: socket.socket, head: bytes) -> None:
         lines = (b"HTTP/1.1 302 Found", b"Location: " + make(len(heads)), b"Content-Length: 0", b"Connection: close")
@@ -179,8 +182,8 @@ def a_chain(make: Callable[[int], bytes]) -> Callable[[], Awaitable[object]]:
 
 
 def playlist(lines: bytes, **track: Any) -> Callable[[], Awaitable[object]]:
-    """Return an attack: a track whose media playlist contains `lines`. Its result is the number of segments, or the
-    code of the error."""
+    """Return an attack: the media playlist of a track contains `lines`. The result is the number of segments, or the
+    error code."""
 
     async def attack() -> object:
         from serverpy.body import Source
@@ -212,7 +215,9 @@ async def many_keys() -> object:
 
     for number in range(100):
         await keys.get(Encryption(f"https://k.example/{number}{'x' * 8000}", None, bytes(16)), fetch)
-    return sum(len(place) + len(key) for place, key in keys._keys.items())  # private: nothing public shows the cache
+    return sum(
+        len(place) + len(key) for place, key in keys._keys.items()
+    )  # a private attribute: no public one shows the cache
 
 
 async def many_formats() -> object:
@@ -222,8 +227,8 @@ async def many_formats() -> object:
 
 
 def a_track(**fields: object) -> Callable[[], Awaitable[object]]:
-    """Return an attack: a format with `fields`. Its result is whether only yt-dlp downloads it, and the size of what a
-    stream would hold of it."""
+    """Return an attack: a format with `fields`. The result is whether only yt-dlp can download it, and whether its
+    track has neither header fields nor a request body."""
 
     async def attack() -> object:
         info = {"formats": [{"format_id": "0", "url": "https://m.example/", "protocol": "https", **fields}]}
@@ -254,7 +259,7 @@ def _stored(name: str, value: str) -> Any:
 
 
 async def numbers_with_many_digits() -> object:
-    """The parsers of numbers, which must neither raise ValueError nor return a number of any size."""
+    """Parse numbers with many digits. The parsers must neither raise ValueError nor return a number."""
     digits = DIGITS.decode()
     return [
         parse_length(digits),
@@ -266,8 +271,8 @@ async def numbers_with_many_digits() -> object:
 
 
 def digits_in(head: bytes, body: bytes = b"hello") -> Callable[[], Awaitable[object]]:
-    """Return an attack: a response with DIGITS somewhere. Its results are what the relay and yt-dlp's downloader make
-    of it: the body, or the code of the error."""
+    """Return an attack: a response whose `head` or `body` contains DIGITS. The result is what the relay and yt-dlp's
+    downloader return for it: the body, or the error code, for each of them."""
 
     async def attack() -> object:
         with Origin(lambda connection, _: connection.sendall(head + b"\r\n" + body)) as origin:
@@ -366,36 +371,36 @@ ELSEWHERE = {
     "net.client.IDLE_CONNECTIONS": "each idle connection holds what its parser holds, and is closed after 10 s",
     "net.content_coding.MAX_CODINGS": "test_the_number_of_content_codings_of_a_response_is_bounded",
     "net.guard.MAX_URL_CHARACTERS": "test_the_error_for_a_refused_url_states_the_reason",
-    "net.guard._MAX_UNQUOTINGS": "the URL of a client, which is short",
-    "net.happy_eyeballs.MAX_ADDRESSES": "a look-up returns few addresses; the others are not tried",
+    "net.guard._MAX_UNQUOTINGS": "applies to the URL of a client, whose length is limited",
+    "net.happy_eyeballs.MAX_ADDRESSES": "the client tries no further addresses of a host",
     "net.happy_eyeballs.MAX_HOSTS": "test_the_number_of_hosts_with_a_remembered_address_is_bounded",
     "net.heads.MAX_HEAD_BYTES": "test_the_egress_answers_a_malformed_or_oversized_head_with_400",
-    "net.lookups.MAX_KNOWN": "names that have resolved; 1,024 of at most 254 characters",
-    "net.lookups.MAX_WAITING": "test_the_number_of_look_ups_that_wait_is_bounded",
+    "net.lookups.MAX_KNOWN": "1,024 names that have resolved, of at most 254 characters each",
+    "net.lookups.MAX_WAITING": "test_the_number_of_waiting_look_ups_is_bounded",
     "net.proxies._MAX_HEAD_BYTES": "the peer is the operator's own proxy",
     "net.representation.MAX_SERVERS": "test_etags_are_remembered_for_a_limited_number_of_servers",
-    "net.resolver.MAX_FAILED": "test_the_number_of_names_that_are_remembered_as_failed_is_bounded",
-    "net.response_head.LONGEST_BODY": "decides whether a length is one; a body is never held",
-    "net.session.MAX_CREDENTIALS": "the user names in URLs of redirects, at most one for each of 20",
-    "net.urls._MAX_CACHED": "longer URLs are parsed each time",
+    "net.resolver.MAX_FAILED": "test_the_number_of_cached_failed_look_ups_is_bounded",
+    "net.response_head.LONGEST_BODY": "decides whether a stated length is plausible; no body is kept in memory",
+    "net.session.MAX_CREDENTIALS": "credentials in the URLs of redirects, of which there are at most 20",
+    "net.urls._MAX_CACHED": "longer URLs are not cached, but parsed at each use",
     "streaming.segments.passed.KEPT": "hashes of the latest 32 segments",
-    "streaming.segments.reloads.MAX_SECONDS": "a wait, not a size",
-    "ytdlp.page.tracks._MAX_LISTED": "the lists of the best formats, which are part of an extraction of 8 MiB at most",
-    "ytdlp.page.subtitles._MAX_INLINE": "part of an extraction, which has 8 MiB at most",
+    "streaming.segments.reloads.MAX_SECONDS": "limits the seconds of a wait, not the size of a value",
+    "ytdlp.page.tracks._MAX_LISTED": "lists of segments, which are part of an extraction of at most 8 MiB",
+    "ytdlp.page.subtitles._MAX_INLINE": "subtitles in an extraction, which has at most 8 MiB",
 }
-"""The bounds that other tests hold, with the name of one, or the reason why none is needed."""
+"""Maps each other limit to the name of a test of it, or to the reason why no test is needed."""
 PARTS = ("net", "streaming.segments", "ytdlp.page.cookies", "ytdlp.page.subtitles", "ytdlp.page.tracks")
 _IS_BOUND = re.compile(r"_?(?:MAX|LONGEST)(?:_[A-Z_]+)?|HEAD_BYTES|IDLE_CONNECTIONS|KEPT")
 
 
 @pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: bound.name)
-async def test_an_attack_that_exceeds_a_bound_has_the_right_result(bound: Bound) -> None:
+async def test_an_attack_that_exceeds_a_limit_has_the_expected_result(bound: Bound) -> None:
     module, _, name = bound.where.rpartition(".")
     assert getattr(importlib.import_module(f"serverpy.{module}"), name) == bound.number
     assert await bound.attack() == bound.result
 
 
-def test_every_constant_that_bounds_what_a_peer_sends_is_in_a_table() -> None:
+def test_every_constant_that_limits_what_a_peer_sends_is_in_one_of_the_two_tables() -> None:
     found = set()
     for name, tree in modules():
         if any(inside(name, part) for part in PARTS):
@@ -408,7 +413,7 @@ def test_every_constant_that_bounds_what_a_peer_sends_is_in_a_table() -> None:
     assert not attacked & ELSEWHERE.keys()
 
 
-def test_the_tests_that_the_table_names_exist() -> None:
+def test_every_test_that_the_table_elsewhere_names_exists() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.rglob("test_*.py"))
     for reason in ELSEWHERE.values():
         assert not reason.startswith("test_") or f"def {reason}(" in text, reason

@@ -1,4 +1,4 @@
-"""The tests that the documentation names exist."""
+"""The tests that the documentation names exist, and the threat model names a module and a test for each threat."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 TESTS = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / "tests").rglob("test_*.py")}
 _CODE = re.compile(r"`([^`\n]+)`")
 _TEST = re.compile(r"(?:(?P<file>…|[\w/]*test_\w+\.py)?::)?(?P<name>test_\w+)(?P<more>…)?")
 _FILE = re.compile(r"[\w/]*\btest_\w+\.py")
+_MODULE = re.compile(r"[\w/]+\.py")
+THREATS = ["threat", "defence", "test", "left over"]
+"""Heads of the columns in the tables of `docs/security.md` that list threats."""
+UNTESTED = "–"
 
 
 def names_in(path: Path) -> frozenset[str]:
@@ -52,3 +56,33 @@ def test_a_missing_test_is_noticed_in_every_form() -> None:
     wrong = ["test_c.py", "test_b.py::test_one_thing", "test_tw", "::test_three…", "et/test_a.py"]
     assert list(unknown(right, tests)) == []
     assert list(unknown(", ".join(f"`{name}`" for name in wrong), tests)) == wrong
+
+
+def threats(page: str) -> Iterator[list[str]]:
+    """Yield the cells of each row in the tables of threats of `page`."""
+    inside = False
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split(" |")]
+        if not line.startswith("|"):
+            inside = False
+        elif cells == THREATS:
+            inside = True
+        elif inside and not line.startswith("|---"):
+            yield cells
+
+
+def test_each_threat_has_a_defence_and_a_test_or_says_that_none_tries_it() -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    rows = list(threats(page))
+    tested = [row for row in rows if row[2] != UNTESTED]
+    assert len(tested) > 80
+    assert [row for row in rows if len(row) != len(THREATS)] == []
+    assert [row[0] for row in tested if not any(_TEST.fullmatch(code) for code in _CODE.findall(row[2]))] == []
+    assert [row[0] for row in rows if not row[0] or not row[1] or (row[2] == UNTESTED and not row[3])] == []
+
+
+def test_every_module_that_the_threat_model_names_exists() -> None:
+    codes = _CODE.findall((ROOT / "docs" / "security.md").read_text())
+    modules = {code for code in codes if _MODULE.fullmatch(code) and not code.startswith("tests/")}
+    assert len(modules) > 50
+    assert [module for module in sorted(modules) if not (ROOT / "serverpy" / module).is_file()] == []

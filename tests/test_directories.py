@@ -54,7 +54,8 @@ def test_a_sweep_removes_the_directory_of_a_killed_process_but_not_that_of_a_run
 
 
 def test_a_private_directory_is_in_memory_if_no_folder_for_temporary_files_can_be_written_to() -> None:
-    """A process may not write any file if RLIMIT_FSIZE is 0, just as in a container with a read-only file system."""
+    """With RLIMIT_FSIZE=0, a process cannot write to any file on a disk, as in a container with a read-only file
+    system."""
     program = (
         "import resource\n"
         "from serverpy.directories import IN_MEMORY, PrivateDirectory, sweep\n"

@@ -39,15 +39,15 @@ PAIR_OR_FILM = audio(), film("360", 360), track("1080", 1080)
     [
         Case("a film", (film("360", 360),), ["embedded:360"]),
         Case("segments", (film("hls", 360, **HLS),), ["embedded:hls"]),
-        Case("the film after a pair", PAIR_OR_FILM, ["embedded:360"]),
-        Case("no pair", (audio(), track("720", 720)), []),
-        Case("no selected pair", FILMS, [], {"format": "bv+ba", "selection": ("720", "audio")}),
+        Case("the film after a pair of tracks", PAIR_OR_FILM, ["embedded:360"]),
+        Case("no fallback for a pair of tracks", (audio(), track("720", 720)), []),
+        Case("no fallback for selected tracks", FILMS, [], {"format": "bv+ba", "selection": ("720", "audio")}),
         Case("a selected film", FILMS, ["embedded:720"], {"format": "720"}),
-        Case("not by relay", (film("360", 360),), [], {"method": "relay"}),
-        Case("not by embedded", (film("360", 360),), [], {"method": "embedded"}),
-        Case("not by a child", (film("360", 360),), [], {"method": "subprocess"}),
-        Case("nothing else carries it", (film("ism", 360, protocol="ism"),), []),
-        Case("not with `start`", (MUTE,), [], {"start": 0.0}),
+        Case("no fallback for method=relay", (film("360", 360),), [], {"method": "relay"}),
+        Case("no fallback for method=embedded", (film("360", 360),), [], {"method": "embedded"}),
+        Case("no fallback for method=subprocess", (film("360", 360),), [], {"method": "subprocess"}),
+        Case("no fallback if only embedded supports the protocol", (film("ism", 360, protocol="ism"),), []),
+        Case("no fallback with the parameter start", (MUTE,), [], {"start": 0.0}),
         *(
             Case(f"with {header}", (film("360", 360),), found, {"range": parse_range(header)})
             for header, found in (
@@ -136,7 +136,7 @@ class Silent:
         *((Refused(status, None), False) for status in (404, 410, 429, 451)),
     ],
 )
-async def test_the_error_of_a_failed_read_is_of_transport_only_if_another_http_client_may_succeed(
+async def test_a_failed_read_raises_a_transport_error_only_if_another_http_client_may_succeed(
     error: UpstreamFailed | UpstreamTimeout, expected: bool
 ) -> None:
     assert not error.of_transport
@@ -246,9 +246,7 @@ def test_for_a_remembered_media_server_only_a_request_without_range_begins_with_
         (TargetForbidden("x"), False),
     ],
 )
-def test_the_usual_plan_follows_if_the_fallback_fails_that_was_tried_first(
-    error: ServerPYError, leads_back: bool
-) -> None:
+def test_relay_follows_after_a_fallback_that_was_tried_first_and_failed(error: ServerPYError, leads_back: bool) -> None:
     hosts = Hosts()
     hosts.add(FILM)
     _, *rest = plans_around((FILM, FALLBACK), StreamRequest(url="https://example.com"), hosts)

@@ -1,5 +1,5 @@
-"""Tests of the memory and of the name look-ups of a server whose streams come from hostile media servers. The server
-runs in its own process."""
+"""Tests of the memory and the host name look-ups of a server that streams from many hostile media servers at once. The
+server runs in its own process."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from tests.server import Server, serving
 from tests.wire import Exchange
 
 FEW, MANY = 12, 200
-"""Number of hostile streams in `make test`, and in `make soak`."""
+"""Numbers of hostile streams in `make test` and in `make soak`."""
 BODY = b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(30_000)
 SLACK_BYTES = 12 * 1024 * 1024
-"""What a server holds after its first streams, apart from them: modules that it imports then, and free heap."""
+"""Bytes of memory that a server may hold after its first streams, in addition to its reservations: modules that it
+imports then, and free heap."""
 
 
 def body_of(head: bytes, chunk: Callable[[bytes], bytes] = lambda data: data) -> Callable[[socket.socket, bytes], None]:
-    """Return a media server that sends `head` and an endless film."""
+    """Return a handler that sends `head` and an endless film, which `chunk` divides into chunks."""
 
     begin, more = head + b"\r\n" + chunk(BODY), chunk(bytes(16384))
 
@@ -49,7 +50,7 @@ def chunked(data: bytes) -> bytes:
 
 
 def redirecting(connection: socket.socket, asked: bytes) -> None:
-    """Redirect four times, with fifty cookies each time, to a film."""
+    """Redirect four times, with fifty cookies in each response, and then send an endless film."""
     while b"/done" not in asked.partition(b"\r\n")[0]:
         hops = asked.partition(b" HTTP/")[0].count(b"+")
         there = b"/done.mp4" if hops == 3 else b"/%s.mp4?%s" % (b"+" * (hops + 1), b"x" * 2000)
@@ -63,7 +64,7 @@ PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n"
 FAT = PLAIN + b"".join(b"X-%d: %s\r\n" % (number, b"x" * 600) for number in range(90))
 KEPT = PLAIN + b"".join(b"Content-Type: %s%d\r\n" % (b"x" * 600, number) for number in range(90))
 KINDS: dict[str, Callable[[socket.socket, bytes], None]] = {
-    "fat heads": body_of(FAT),
+    "long header fields": body_of(FAT),
     "repeated fields": body_of(KEPT),
     "interim responses": body_of(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 16 + PLAIN),
     "tiny chunks with extensions": body_of(PLAIN + b"Transfer-Encoding: chunked\r\n", chunked),
@@ -72,7 +73,7 @@ KINDS: dict[str, Callable[[socket.socket, bytes], None]] = {
 
 
 def proportional_bytes(server: Server) -> int:
-    """Return the memory of the serving process, without that of the worker."""
+    """Return the PSS of the serving process in bytes, without that of its worker processes."""
     lines = Path(f"/proc/{server.process.pid}/smaps_rollup").read_text(encoding="utf-8")
     found = re.search(r"^Pss:\s+(\d+) kB", lines, re.MULTILINE)
     assert found is not None
@@ -81,7 +82,8 @@ def proportional_bytes(server: Server) -> int:
 
 @contextlib.contextmanager
 def crowd(server: Server, urls: list[str]) -> Iterator[list[Exchange]]:
-    """Open a stream of each of `urls`, whose clients read only the head."""
+    """Open a stream of each of `urls`, and read only the heads of the responses. Closes the streams at the end of the
+    block."""
     with contextlib.ExitStack() as stack:
         streams = []
         for url in urls:
@@ -104,33 +106,33 @@ def check_memory(site: SampleSite, name: str, count: int) -> None:
             assert reserved
             grown = proportional_bytes(server) - before
         assert grown <= 1.5 * reserved + SLACK_BYTES, (
-            f"{grown / count:.0f} bytes for each, {reserved / count:.0f} reserved"
+            f"{grown / count:.0f} bytes of memory for each stream, but only {reserved / count:.0f} are reserved"
         )
 
 
 @pytest.mark.parametrize("name", ["redirects with cookies"])
-def test_a_few_hostile_streams_hold_no_more_than_they_have_reserved(site: SampleSite, name: str) -> None:
+def test_a_few_hostile_streams_use_little_more_memory_than_they_have_reserved(site: SampleSite, name: str) -> None:
     check_memory(site, name, FEW)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", KINDS)
-def test_many_hostile_streams_hold_no_more_than_they_have_reserved(site: SampleSite, name: str) -> None:
+def test_many_hostile_streams_use_little_more_memory_than_they_have_reserved(site: SampleSite, name: str) -> None:
     check_memory(site, name, MANY)
 
 
-# Names that nobody answers for
+# Host names that no name server answers for
 
 NAMESERVER = "127.0.0.99"
 PYTHON = """#!/bin/sh
 exec unshare --mount sh -c 'mount --bind {resolv} /etc/resolv.conf && exec "$0" "$@"' {python} "$@"
 """
-"""Interpreter for a server that asks another name server. `unshare` needs root."""
+"""Script that runs Python in a mount namespace whose /etc/resolv.conf is the file `resolv`. `unshare` needs root."""
 
 
 @dataclass
 class Silence:
-    """A name server that never answers. The processes of the interpreter `python` ask it."""
+    """A name server that never answers. The script `python` runs Python with this name server."""
 
     sock: socket.socket
     python: str
@@ -138,7 +140,7 @@ class Silence:
 
     def listen(self) -> None:
         while not (question := self.sock.recv(512)).startswith(b"end"):
-            self.names.add(question[13 : 13 + question[12]].decode())  # the first label (RFC 1035 §4.1)
+            self.names.add(question[13 : 13 + question[12]].decode())  # the first label of the name (RFC 1035 §4.1)
 
 
 @pytest.fixture
@@ -161,8 +163,10 @@ def silence(tmp_path: Path) -> Iterator[Silence]:
         thread.join()
 
 
-def test_streams_with_names_that_nobody_answers_for_do_not_delay_others(site: SampleSite, silence: Silence) -> None:
-    """The honest stream needs look-ups, too: its name is in the hosts file."""
+def test_streams_whose_host_names_get_no_dns_answer_do_not_delay_other_streams(
+    site: SampleSite, silence: Silence
+) -> None:
+    """The stream that must not be delayed needs a look-up, too: that of `localhost`, which is in the hosts file."""
 
     def dead(connection: socket.socket, asked: bytes) -> None:
         number = asked.split(b"/")[1].split(b".")[0]
@@ -183,7 +187,9 @@ def test_streams_with_names_that_nobody_answers_for_do_not_delay_others(site: Sa
         wait_for(lambda: len(silence.names) >= FEW, lambda: (silence.names, server.log))
         answer = server.get(honest)
         assert (answer.status, answer.complete, len(answer.body)) == (200, True, site.path("prog.mp4").stat().st_size)
-        assert not any(_has_answered(stream) for stream in streams[FEW // 2 :])  # those that began last still wait
+        assert not any(
+            _has_answered(stream) for stream in streams[FEW // 2 :]
+        )  # the streams that began last still wait for their look-ups
 
 
 def _has_answered(stream: Exchange) -> bool:

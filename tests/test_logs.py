@@ -49,8 +49,9 @@ def test_a_json_log_line_has_the_message_the_extra_fields_and_the_exception() ->
 
 
 @pytest.mark.parametrize("formatter", [TextFormatter("%(levelname)s %(message)s"), JsonFormatter()])
-def test_the_text_of_a_peer_in_a_log_line_is_escaped_and_cut(formatter: logging.Formatter) -> None:
-    """A client, a page or a media server must not write log lines of its own, nor move the cursor of a terminal."""
+def test_untrusted_text_in_a_log_line_is_escaped_and_truncated(formatter: logging.Formatter) -> None:
+    """A client, a page or a media server must be able neither to forge a log line nor to send control codes to a
+    terminal that shows the log."""
     hostile = "x\r\nINFO forged\x1b[2J\u2028\u202e" + "y" * 100_000
     try:
         raise ValueError(hostile)
@@ -73,7 +74,7 @@ def test_the_log_configuration_is_valid_for_text_and_json() -> None:
 
 
 @pytest.mark.parametrize(("level", "lines"), [("info", ["WARNING"]), ("debug", ["DEBUG", "WARNING"])])
-def test_the_line_of_uvicorn_about_a_malformed_request_has_the_level_debug(level: str, lines: list[str]) -> None:
+def test_the_log_line_of_uvicorn_about_a_malformed_request_has_the_level_debug(level: str, lines: list[str]) -> None:
     config = log_config(level, "text")
     assert config["loggers"]["uvicorn.error"]["filters"] == ["malformed"]
     logger = logging.getLogger("tests.malformed")
@@ -157,7 +158,7 @@ def test_a_caller_that_logs_does_not_wait_for_a_pipe_that_nobody_reads(stderr: S
     _, *lines = stderr.read_until("dropped")
     assert lines == [
         *(f"line {number}" for number in range(1000 - dropped)),
-        f"{dropped} log lines were dropped: stderr did not take them in time",
+        f"{dropped} log lines were dropped: stderr did not accept them in time",
     ]
     stderr.logger.warning("later")
     assert stderr.read_until("later") == ["later"]
@@ -174,7 +175,7 @@ def test_the_number_of_dropped_lines_is_logged_before_the_next_line(stderr: Stde
     stderr.logger.warning("late")
     assert stderr.handler.dropped == dropped
     assert [line for line in stderr.read_until("late\n") if "early" not in line] == [
-        f"{dropped} log lines were dropped: stderr did not take them in time",
+        f"{dropped} log lines were dropped: stderr did not accept them in time",
         "late",
     ]
 
@@ -187,7 +188,7 @@ def test_a_log_line_longer_than_the_pipe_is_written_completely(stderr: Stderr) -
 def test_a_log_line_that_exceeds_the_size_limit_is_dropped(stderr: Stderr) -> None:
     stderr.logger.warning("x" * 100_000)
     stderr.logger.warning("short")
-    assert stderr.read_until("short") == ["1 log lines were dropped: stderr did not take them in time", "short"]
+    assert stderr.read_until("short") == ["1 log lines were dropped: stderr did not accept them in time", "short"]
 
 
 def test_a_log_message_whose_arguments_do_not_match_is_reported_in_a_log_line(stderr: Stderr) -> None:
@@ -225,18 +226,20 @@ def test_logging_to_a_closed_stderr_raises_no_error(monkeypatch: pytest.MonkeyPa
         assert handler.dropped >= number
 
 
-def test_lines_that_a_full_disk_does_not_take_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_lines_that_cannot_be_written_to_a_full_disk_are_dropped_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with open("/dev/full", "w") as file:
         monkeypatch.setattr(sys, "stderr", file)
         handler = StderrHandler()
         for _ in range(100):
             handler.handle(logging.makeLogRecord({"msg": "unheard"}))
         handler.close()
-        assert handler.dropped >= 100  # also the lines that tell of dropped lines
+        assert handler.dropped >= 100  # the lines that report dropped lines are dropped, too
 
 
-def test_a_line_after_the_end_of_the_log_is_dropped_and_starts_no_thread(stderr: Stderr) -> None:
-    """A thread that starts while the interpreter ends never runs, and whoever starts it waits for ever."""
+def test_a_log_line_after_the_handler_was_closed_is_dropped_and_starts_no_thread(stderr: Stderr) -> None:
+    """A thread that is started while the interpreter shuts down never runs, so `Thread.start` would wait forever."""
     stderr.handler.close()
     stderr.logger.warning("too late")
     assert (stderr.handler.dropped, stderr.handler._thread) == (1, None)

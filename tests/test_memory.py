@@ -66,7 +66,7 @@ def largest_pss_while_reading(server: Server, clients: list[Exchange]) -> int:
     return max(seen)
 
 
-def test_each_slow_client_of_a_merge_adds_less_memory_than_is_reserved_for_it(site: SampleSite) -> None:
+def test_each_slow_client_of_a_merged_stream_adds_less_memory_than_is_reserved_for_it(site: SampleSite) -> None:
     page, count = "/page/hls-apart", 20
     with serving(site, wait_seconds=60, profile="medium") as server:
         warm_up(server)
@@ -96,7 +96,7 @@ def test_each_slow_client_adds_less_memory_to_the_server_than_the_limit(
     fresh.settled()
 
 
-def test_after_three_hundred_requests_the_server_has_no_more_memory_threads_or_descriptors(fresh: Server) -> None:
+def test_after_300_requests_the_server_uses_no_more_memory_threads_or_descriptors_than_before(fresh: Server) -> None:
     ask_for_everything(fresh, 60)
     fill_the_pool(fresh)
     fresh.settled()
@@ -105,7 +105,7 @@ def test_after_three_hundred_requests_the_server_has_no_more_memory_threads_or_d
     fresh.settled()
     wait_for(
         lambda: grown(figures, figures_of(fresh)) == {},
-        lambda: f"more than before: {grown(figures, figures_of(fresh))}",
+        lambda: f"(before, after) of what has grown: {grown(figures, figures_of(fresh))}",
         seconds=IDLE_SECONDS,
     )
     growth = pss(fresh) - before

@@ -35,7 +35,7 @@ def printed(level: str) -> str:
 
 def test_the_option_pythonoptimize_changes_neither_the_openapi_document_nor_the_help_texts() -> None:
     plain = printed("0")
-    assert "One format. `bitrate` in kbit/s" in plain
+    assert "One format. `bitrate` is in kbit/s" in plain
     assert "@FILE reads URLs from a file" in plain
     assert printed("2") == plain
 

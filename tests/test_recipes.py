@@ -15,7 +15,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "access.md"
 DIRECTORIES = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
-def test_nginx_accepts_the_recipe_for_nginx(tmp_path: Path) -> None:
+def test_nginx_accepts_the_configuration_in_docs_access_md(tmp_path: Path) -> None:
     (recipe,) = re.findall(r"```nginx\n(server \{.*?)```", PAGE.read_text(), re.DOTALL)
     issued = trustme.CA().issue_cert("media.example")
     issued.cert_chain_pems[0].write_to_path(tmp_path / "media.pem")

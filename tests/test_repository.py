@@ -1,4 +1,4 @@
-"""Checks of the files of the repository: lock files with hashes, and no secrets."""
+"""Tests of the files in the git repository: its lock files contain hashes, and no file contains a secret."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SECRETS = re.compile(
     r"|\bpypi-[A-Za-z0-9_-]{50,}"
     r"|\beyJ[A-Za-z0-9_-]{20,}\.eyJ[A-Za-z0-9_-]{20,}\."  # JSON Web Token
 )
-"""Matches private keys, and tokens of usual services."""
+"""Pattern that matches private keys, and the access tokens of common services."""
 
 
 def tracked() -> list[Path]:
-    """Return the files of the repository."""
+    """Return the paths of all files that git tracks. Skips the test if the project is not a git repository."""
     if not (ROOT / ".git").exists():
-        pytest.skip("git: the tests do not run in a clone")
+        pytest.skip("git: the project directory is not a git repository")
     found = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
     return [ROOT / name for name in found.split("\0") if name]
 
@@ -40,11 +40,11 @@ def test_each_requirement_of_a_lock_file_has_a_fixed_version_and_hashes(name: st
     assert faults == []
 
 
-def test_no_file_contains_a_private_key_or_a_token_of_a_usual_service() -> None:
+def test_no_file_contains_a_private_key_or_an_access_token_of_a_common_service() -> None:
     faults = [str(path) for path in tracked() if SECRETS.search(path.read_text(errors="replace"))]
     assert faults == []
 
 
 @pytest.mark.parametrize("secret", ["-----BEGIN RSA PRIVATE " + "KEY-----", "AKIA" + "A" * 16, "ghp_" + "a1" * 18])
-def test_the_pattern_finds_a_secret(secret: str) -> None:
+def test_the_pattern_for_secrets_matches_private_keys_and_access_tokens(secret: str) -> None:
     assert SECRETS.search(f"key = '{secret}'")

@@ -285,13 +285,13 @@ def test_an_invalid_value_of_a_setting_is_refused(name: str, value: object) -> N
     assert [line.partition(":")[0] for line in faults(**{name: value})] == [name.upper()]
 
 
-def test_the_longest_and_the_shortest_rate_are_accepted() -> None:
+def test_the_shortest_and_longest_windows_of_rate_limit_and_dots_in_root_path_are_accepted() -> None:
     for rate in ("1/second", "999999999/366 days", "1/year;1/month;1/day", "1 per 2 hours; 10/day"):
         assert load_settings(rate_limit=rate).rate_limit == rate
     assert load_settings(root_path="/..a/.b/c..").root_path == "/..a/.b/c.."
 
 
-def test_the_message_about_an_empty_host_does_not_speak_of_items() -> None:
+def test_the_error_for_an_empty_host_does_not_mention_items_as_errors_for_lists_do() -> None:
     assert faults(host="") == ["HOST: must be one word without commas or spaces, and not empty"]
     assert faults(allow_networks=("a b",))[0].startswith("ALLOW_NETWORKS: each item must be one word")
 
@@ -300,14 +300,16 @@ def test_settings_that_contradict_each_other_are_refused() -> None:
     assert "MEMORY_BUDGET" in faults(queue_chunks=100, chunk_bytes="1MiB", memory_budget="64MiB")[0]
 
 
-def test_an_unsupported_setting_is_refused_and_not_ignored() -> None:
+def test_an_unsupported_value_of_a_setting_is_refused_and_not_ignored() -> None:
     assert faults(state_url="redis://localhost") == ["STATE_URL: only memory:// is available in this version"]
 
 
-def test_a_required_key_needs_a_file_of_keys(nothing_set: Path) -> None:
+def test_require_key_is_refused_unless_api_keys_file_is_set(nothing_set: Path) -> None:
     (fault,) = faults(require_key=True)
     assert fault.startswith("REQUIRE_KEY: set API_KEYS_FILE, too; ")
-    settings = load_settings(require_key=True, api_keys_file="keys.toml")  # `--create-key` makes the file
+    settings = load_settings(
+        require_key=True, api_keys_file="keys.toml"
+    )  # the file may be missing: `--create-key` creates it
     assert settings.api_keys_file == nothing_set / "keys.toml"
 
 
@@ -355,7 +357,9 @@ def test_masking_a_url_changes_only_its_password() -> None:
     assert mask_password("http://user:p@ss@[::1]:1/") == "http://user:***@[::1]:1/"
 
 
-def test_the_secret_of_links_is_a_list(nothing_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_secret_may_contain_several_secrets_in_the_settings_file_and_in_the_environment(
+    nothing_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (nothing_set / "serverpy.toml").write_text(f'link_secret = ["{OTHER_SECRET}"]\n')
     assert [each.get_secret_value() for each in load_settings().link_secret] == [OTHER_SECRET]
     monkeypatch.setenv("SERVERPY_LINK_SECRET", f"{SECRET}, {OTHER_SECRET}")

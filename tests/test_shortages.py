@@ -1,4 +1,5 @@
-"""Tests of a server that runs out of descriptors, threads, memory or disk space: it says that it is busy."""
+"""Tests of a server that runs out of file descriptors, threads, memory or disk space: it answers requests with 503
+(`busy`)."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from tests.wire import Answer
 
 
 def wait_until_alone(server: Server) -> None:
-    """Wait until the server has closed all connections: each takes a descriptor."""
+    """Wait until the server has no open connection, because each connection uses a file descriptor."""
     process = psutil.Process(server.process.pid)
     wait_for(lambda: all(each.status == "LISTEN" for each in process.net_connections()))
 
@@ -31,7 +32,7 @@ def ask(server: Server, target: str) -> Answer:
 
 @contextmanager
 def few_descriptors(server: Server, more: int) -> Iterator[None]:
-    """Let the server open `more` descriptors only."""
+    """Limit the server during the block to `more` file descriptors beyond those that it has open."""
     pid = server.process.pid
     wait_until_alone(server)
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -43,7 +44,7 @@ def few_descriptors(server: Server, more: int) -> Iterator[None]:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
-def test_a_server_without_descriptors_is_busy_and_not_ready_until_it_has_some(site: SampleSite) -> None:
+def test_a_server_without_free_file_descriptors_answers_503_until_some_are_free(site: SampleSite) -> None:
     with serving(site, complaints=True, cache_ttl=0) as server:
         with few_descriptors(server, 1):
             targets = [server.target("/page/prog", method=method) for method in ("relay", "embedded", "subprocess")]
@@ -78,12 +79,12 @@ def caused_by(cause: BaseException) -> UpstreamFailed:
         caused_by(OSError(errno.EMFILE, "Too many open files")),
     ],
 )
-def test_a_lack_of_resources_is_a_busy_server(error: BaseException) -> None:
+def test_an_error_that_is_caused_by_a_lack_of_resources_is_converted_to_busy(error: BaseException) -> None:
     assert isinstance(shortage(error), Busy)
 
 
 @pytest.mark.parametrize(
     "error", [OSError("x"), ConnectionRefusedError(111, "x"), RuntimeError("x"), caused_by(OSError())]
 )
-def test_other_errors_are_not(error: BaseException) -> None:
+def test_an_error_that_is_not_caused_by_a_lack_of_resources_is_not_converted_to_busy(error: BaseException) -> None:
     assert shortage(error) is None

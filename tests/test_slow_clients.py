@@ -1,4 +1,4 @@
-"""Tests of the minimum rate of clients."""
+"""Tests of the minimum rate at which a client must read its stream while other requests wait (MIN_RATE)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RATE, SECONDS = 512, 60.0
 
 @dataclass
 class Crowd:
-    """Streams whose clients read as the test says."""
+    """Streams whose clients read at the rates that a test sets. `is_wanted` states whether other requests wait."""
 
     is_wanted: bool = True
     running: Running = field(default_factory=Running)
@@ -31,7 +31,9 @@ class Crowd:
 
 
 @pytest.mark.parametrize(("rate", "is_wanted", "ends"), [(RATE - 1, True, ["slow"]), (RATE, True, []), (1, False, [])])
-def test_a_slow_client_is_cut_if_others_wait(rate: int, is_wanted: bool, ends: list[str]) -> None:
+def test_the_stream_of_a_slow_client_is_cut_only_if_other_requests_wait(
+    rate: int, is_wanted: bool, ends: list[str]
+) -> None:
     crowd = Crowd(is_wanted)
     record = crowd.begin()
     for second in range(0, int(SECONDS) + 1, 2):
@@ -41,7 +43,7 @@ def test_a_slow_client_is_cut_if_others_wait(rate: int, is_wanted: bool, ends: l
     assert crowd.ends == ends
 
 
-def test_a_client_that_was_slow_is_cut_as_soon_as_others_wait() -> None:
+def test_the_stream_of_a_client_that_has_been_slow_is_cut_as_soon_as_other_requests_wait() -> None:
     crowd = Crowd(is_wanted=False)
     crowd.begin()
     for second in range(0, 100, 2):
@@ -52,7 +54,7 @@ def test_a_client_that_was_slow_is_cut_as_soon_as_others_wait() -> None:
     assert crowd.ends == ["slow"]
 
 
-def test_a_client_that_waits_for_its_media_server_is_not_slow() -> None:
+def test_a_client_that_waits_for_its_media_server_does_not_count_as_slow() -> None:
     crowd = Crowd()
     record = crowd.begin()
     for second in range(0, 600, 2):
@@ -61,7 +63,7 @@ def test_a_client_that_waits_for_its_media_server_is_not_slow() -> None:
     assert crowd.ends == []
 
 
-def test_a_client_that_was_slow_only_at_first_is_not_cut() -> None:
+def test_the_stream_of_a_client_that_was_slow_only_at_its_beginning_is_not_cut() -> None:
     crowd = Crowd(is_wanted=False)
     record = crowd.begin()
     for second in range(0, 130, 2):

@@ -1,5 +1,5 @@
-"""Tests of the structure that keeps requests behind the guard: only `net/` opens sockets and looks names up, and no
-part gives a URL to a library that would fetch it."""
+"""Tests of the source code, which ensure that the guard checks every address: only modules in `net/` open sockets and
+look up host names, and no module passes a URL to a library that fetches URLs."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ OPENING_NAMES = frozenset(
         *("urlopen", "urlretrieve", "build_opener", "HTTPConnection", "HTTPSConnection"),
     }
 )
-"""Functions and methods that open sockets, or look names up."""
+"""Functions and methods that open sockets or look up host names."""
 LIBRARIES_THAT_FETCH = frozenset({"av", "ffmpeg", "cv2", "imageio", "moviepy", "pydub", "m3u8"})
-"""Libraries that open a URL which they are given as a file name. None of them is imported."""
+"""Libraries that fetch a URL if it is passed to them as a file name. No module may import them."""
 
 MAY_OPEN: dict[str, tuple[frozenset[str], str]] = {
     "engine": (frozenset({"getaddrinfo"}), "own_sockets looks up HOST, which the operator has set"),
@@ -42,24 +42,32 @@ MAY_OPEN: dict[str, tuple[frozenset[str], str]] = {
         "binds HOST:PORT, which the operator has set, and asks the server there for its health",
     ),
     "cli.demo": (frozenset({"socket"}), "picks a free port on loopback for --demo"),
-    "extraction.worker": (frozenset({"socketpair"}), "the messages to the worker, which its process inherits"),
-    "ytdlp.main": (frozenset({"socket"}), "the worker's end of these messages, by its descriptor"),
-    "ytdlp.http_client": (frozenset({"http.client"}), "replaces the class of responses; opens nothing"),
-    "ytdlp.session.instance": (frozenset({"urllib.request", "urlopen"}), "yt-dlp's urlopen: sets the filtering proxy"),
-    "ytdlp.download.fragments": (frozenset({"urlopen"}), "yt-dlp's urlopen, see ytdlp.session.instance"),
-    "ytdlp.download.upstream": (frozenset({"urlopen"}), "yt-dlp's urlopen, see ytdlp.session.instance"),
+    "extraction.worker": (frozenset({"socketpair"}), "opens the socket pair for messages between server and worker"),
+    "ytdlp.main": (frozenset({"socket"}), "opens the worker's end of the socket pair by its file descriptor"),
+    "ytdlp.http_client": (
+        frozenset({"http.client"}),
+        "replaces the response class of http.client, and opens no socket",
+    ),
+    "ytdlp.session.instance": (
+        frozenset({"urllib.request"}),
+        "yt-dlp's urlopen, for which this module sets the filtering proxy",
+    ),
+    "ytdlp.download.fragments": (frozenset({"urlopen"}), "yt-dlp's urlopen, behind the filtering proxy"),
+    "ytdlp.download.upstream": (frozenset({"urlopen"}), "yt-dlp's urlopen, behind the filtering proxy"),
     "ytdlp.session.impersonation": (
         frozenset({"curl_cffi"}),
-        "the handler that yt-dlp gets, behind the filtering proxy",
+        "request handler for yt-dlp, which connects through the filtering proxy",
     ),
 }
-"""The modules outside of `net/` that may use such names, which names, and why. `sample` and `bench` are programs of
-their own, which only loopback and tests use."""
+"""Maps each module outside of `net/` that may open sockets or look up host names to the names that it may use, and to
+the reason. The packages `sample` and `bench` are not checked, because they are programs of their own, which only tests
+and operators run."""
 PROGRAMS = ("sample", "bench")
 
 
 def opened_by(tree: ast.Module) -> Iterator[str]:
-    """Yield the names in `tree` that open sockets: imported modules, and functions and methods that are used."""
+    """Yield the names in `tree` that open sockets or look up host names: imported modules, and called functions and
+    methods."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if _is_opening(alias.name))
@@ -87,12 +95,12 @@ CHECKED = [(name, tree) for name, tree in modules() if not any(inside(name, part
 
 
 @pytest.mark.parametrize(("name", "tree"), CHECKED, ids=[name for name, _ in CHECKED])
-def test_only_net_opens_sockets_and_looks_names_up(name: str, tree: ast.Module) -> None:
+def test_only_the_package_net_opens_sockets_and_looks_up_host_names(name: str, tree: ast.Module) -> None:
     allowed, _ = MAY_OPEN.get(name, (frozenset(), ""))
     assert set(opened_by(tree)) <= allowed
 
 
-def test_every_exception_is_needed() -> None:
+def test_every_name_that_may_open_allows_a_module_to_use_is_used() -> None:
     used = {name: set(opened_by(tree)) for name, tree in CHECKED}
     assert {name: set(allowed) for name, (allowed, _) in MAY_OPEN.items()} == {name: used[name] for name in MAY_OPEN}
 
@@ -108,8 +116,8 @@ def test_no_module_imports_a_library_that_fetches_urls_by_itself() -> None:
 
 
 def test_the_addresses_to_which_net_connects_were_resolved_by_the_guard() -> None:
-    """In `net/`, sockets are opened in three modules, and names are looked up in two: for the operator's own proxy, and
-    in the threads that only the resolver uses, which asks the guard."""
+    """In `net/`, three modules open sockets, and two modules look up host names: `net.proxies` that of the operator's
+    own proxy, and `net.lookups` those for the resolver, which asks the guard."""
     found = {name: set(opened_by(tree)) for name, tree in modules() if inside(name, "net")}
     assert {name: opened for name, opened in found.items() if opened} == {
         "net.client": {"create_connection"},

@@ -126,7 +126,7 @@ class Exchange:
         self._socket.shutdown(socket.SHUT_WR)
 
     def everything(self) -> bytes:
-        """Return all bytes until the connection ends, unparsed. The responses of several requests may be among them."""
+        """Read until the connection ends. Returns the unparsed bytes, which may contain several responses."""
         data = bytearray()
         while piece := self._socket.recv(READ_BYTES):
             data += piece

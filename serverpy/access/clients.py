@@ -1,7 +1,7 @@
-"""The client of an HTTP request: its address, also behind reverse proxies, and whether it is on this machine. Pure.
+"""The client of an HTTP request: its address, also behind reverse proxies, and whether it is on this machine.
 
 Behind a reverse proxy, every connection comes from the proxy, often from loopback. So code that grants rights to an
-address must check `Client.is_known` or `Client.is_local` first.
+address must check `Client.is_known` or `Client.is_local` first. The functions are pure.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _IPV6_PREFIX = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """The client of a request. `address` is an IP address, or what the ASGI server reports instead: for a Unix socket,
-    the empty string.
+    """The client of a request. `address` is an IP address, or the text that the ASGI server reports instead, which is
+    the empty string for a Unix socket.
 
     `is_known` states whether `address` is the address of the client. It is false if the request came through a proxy
     that is not trusted, or that does not name the client; then `address` is the address of the proxy. `is_proxied`
@@ -67,7 +67,7 @@ def is_within(address: Address | None, networks: Iterable[Network]) -> bool:
 
 def network_of(address: str) -> str:
     """Return the network whose addresses count as one client: an IPv4 address alone, or the /64 of an IPv6 address.
-    Returns a text that is not an IP address unchanged."""
+    Returns `address` unchanged if it is not an IP address."""
     parsed = parse_address(address)
     if parsed is None:
         return address
@@ -138,7 +138,7 @@ def _forwarded(peer: str, fields: Fields, trusted: Sequence[Network]) -> Client:
     client = Client(address=peer, is_known=False, is_proxied=True, scheme=scheme)
     for hop in reversed(chain.split(",")):
         address = _hop(hop.strip())
-        if address is None:  # the proxies after this item may have other clients behind them
+        if address is None:  # the address found so far is that of a proxy, which may have many clients
             return replace(client, is_known=False)
         client = replace(client, address=str(address), is_known=True)
         if not is_within(address, trusted):
@@ -147,7 +147,8 @@ def _forwarded(peer: str, fields: Fields, trusted: Sequence[Network]) -> Client:
 
 
 def _hop(text: str) -> Address | None:
-    """Parse an item of X-Forwarded-For, with or without a port. Returns None if it is not an IP address."""
+    """Parse an item of X-Forwarded-For, with or without a port. Returns None if the item is not an IP
+    address."""
     if text.startswith("["):
         return parse_address(text[1:].partition("]")[0])
     if text.count(":") == 1:

@@ -1,11 +1,11 @@
-"""The limits on the client connections of one serving process: their number for one client and in all, the bytes that
-their unanswered requests hold, and the time for which a client may leave a response unread.
+"""The limits on the client connections of one serving process: the number of connections of each client and of all
+clients, the bytes that unanswered requests hold, and the time for which a client may leave a response unread.
 
-A connection is *replaceable* while no request of it is being answered: the client has not yet sent one completely. If
-all places are taken, the connection that has been replaceable for the longest time makes room for a new one. So
-clients that send nothing, or one byte at a time, do not keep others out.
+A connection is *replaceable* while the server answers no request of it, because the client has not sent a complete
+request. If the maximum number of connections is reached, the server closes the connection that has been replaceable for
+the longest time, and accepts the new one. So clients that send nothing, or one byte at a time, do not keep others out.
 
-The functions may only be called in the thread of the event loop.
+All functions must be called in the thread of the event loop.
 """
 
 from __future__ import annotations
@@ -24,33 +24,44 @@ CONNECTIONS = "serverpy.connections"
 """Key of the `Connections` in the state that the lifespan of the application hands to the server."""
 
 Reason = Literal["client", "all", "replaced", "memory", "pipelined", "late", "unread"]
-"""Why a connection was refused or closed: more than CLIENT_CONNECTIONS of its client; more than there are places for;
-replaced by a new one; no memory for its requests; too many pipelined requests; a request that did not come in time; a
-response that was not read in time."""
+"""Why the server refused or closed a connection.
+
+- `client`: the client has more than CLIENT_CONNECTIONS.
+- `all`: the maximum number of connections is reached.
+- `replaced`: a new connection has taken its place.
+- `memory`: the budget has no memory for the requests of the connection.
+- `pipelined`: the client has sent too many pipelined requests.
+- `late`: the client did not send a complete request in time.
+- `unread`: the client did not read a response in time."""
 REASONS: tuple[Reason, ...] = ("client", "all", "replaced", "memory", "pipelined", "late", "unread")
 
 FEWEST = 256
-"""Connections for which there are places, however small MAX_STREAMS is, if the limit on descriptors allows them."""
+"""Least value of the maximum number of connections, however small MAX_STREAMS is. The limit on file descriptors may
+lower it further."""
 CONNECTIONS_PER_STREAM = 4
-"""Connections for each place of a stream: those that stream, that wait, and that do neither."""
+"""Number of connections that the server accepts for each stream of MAX_STREAMS: connections that stream, that wait for
+a stream, or that are idle."""
 SPARE_DESCRIPTORS = 256
-"""Descriptors for everything but clients and what is opened for each of them; a quarter of all if there are few."""
+"""Number of file descriptors that are reserved for everything but client connections and what the server opens on their
+behalf. At most a quarter of all descriptors is reserved."""
 CROWDED_SECONDS = 5.0
 SENT_LOOK_SECONDS = 0.02
 LOOKS = 4
-"""Looks at unread responses in each STALL_TIMEOUT."""
+"""Number of checks for unread responses in each STALL_TIMEOUT."""
 UNREAD_LOOKS = 2 * LOOKS
-"""Looks without progress after which a response counts as unread. A stream notices that itself, in half the time."""
+"""Number of checks in a row without progress after which a response counts as unread. A media stream itself detects a
+client that does not read, in half of this time."""
 
 
 class Connection(Protocol):
-    """What the limits need of a connection."""
+    """The methods and attributes of a client connection that `Connections` uses."""
 
     unread_looks: int
     unread_bytes: int
 
     def unsent_bytes(self) -> int:
-        """Return the number of bytes that the client has not received yet; 0 if the server has written all of them."""
+        """Return the number of response bytes that the client has not received yet. Returns 0 if the operating system
+        has accepted all of them."""
         ...
 
     def drop(self) -> None:
@@ -63,8 +74,8 @@ class Connection(Protocol):
 
 
 def places(max_streams: int, descriptors: int) -> int:
-    """Return the number of connections that a process with so many descriptors may have. Each connection leaves one
-    descriptor for what is opened on its behalf."""
+    """Return the maximum number of client connections of a process that may open `descriptors` file descriptors. For
+    each connection, one more descriptor is reserved for what the server opens on its behalf."""
     spare = min(SPARE_DESCRIPTORS, descriptors // 4)
     return max(1, min(max(FEWEST, CONNECTIONS_PER_STREAM * max_streams), (descriptors - spare) // 2))
 
@@ -76,10 +87,14 @@ def descriptor_limit() -> int:
 
 
 class Connections:
-    """The client connections of one serving process. `each` is the number for one client: loopback and `trusted`, the
-    networks of TRUSTED_PROXIES, may have any number, but the clients that a trusted proxy names are counted by their
-    requests. `hold` charges bytes to the budget, and returns whether they were free; `give_back` returns them. The
-    unanswered requests of all connections hold at most `most_bytes` together."""
+    """The client connections of one serving process. `total` is the maximum number of connections, and `each` the
+    maximum number for one client; None means no limit. Clients on loopback, and the proxies in the networks `trusted`
+    (TRUSTED_PROXIES), may have any number of connections. For a client that a trusted proxy names, `each` limits the
+    number of open requests.
+
+    `hold` charges bytes to the budget, and returns whether that many were free; `give_back` returns bytes to the
+    budget. The unanswered requests of all connections hold at most `most_bytes` together. `stall_timeout` is in
+    seconds."""
 
     def __init__(
         self,
@@ -107,23 +122,24 @@ class Connections:
         self._held_bytes = 0
         self._looking: asyncio.TimerHandle | None = None
         self.closed: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
-        """Number of connections that were refused or closed, by `Reason`."""
+        """Number of connections that the server refused or closed, by `Reason`."""
         self.refusals = refusals or Refusals()
-        """Counts of the requests that were refused before the application."""
+        """Counters of the requests that the server refused before they reached the application."""
         self._crowded_at = -math.inf
-        """Time of the event loop at which there was no place for a connection."""
+        """Time, by the clock of the event loop, of the last refusal because of the maximum number of connections."""
 
     def __len__(self) -> int:
         return len(self._all)
 
     @property
     def is_crowded(self) -> bool:
-        """Whether there was no place for a connection a moment ago."""
+        """Whether the maximum number of connections led to a refusal in the last CROWDED_SECONDS."""
         return asyncio.get_running_loop().time() - self._crowded_at < CROWDED_SECONDS
 
     def open(self, connection: Connection, peer: str) -> Reason | None:
-        """Count a new connection. Returns None, or the reason for which it is refused; it is counted in both cases,
-        until `close`."""
+        """Count a new connection from the address `peer`. Returns None if it is accepted, otherwise the reason for
+        which the caller must refuse it. A refused connection is counted too: the caller must call `close` at the end of
+        each connection."""
         client = self._client(peer)
         reason: Reason | None = None
         if client is not None and not self.enter(client):
@@ -138,7 +154,7 @@ class Connections:
         return reason
 
     def close(self, connection: Connection) -> None:
-        """Stop counting a connection, and give back what it holds. Idempotent."""
+        """Stop counting a connection, and return the bytes that it holds to the budget. Idempotent."""
         client = self._all.pop(connection, None)
         if client is not None:
             self.leave(client)
@@ -146,19 +162,20 @@ class Connections:
         self.hold(connection, 0)
 
     def drop(self, connection: Connection, reason: Reason) -> None:
-        """Close a connection for `reason`."""
+        """Close a connection at once, and count it under `reason`."""
         self.closed[reason] += 1
         self._replaceable.pop(connection, None)
         connection.drop()
 
     async def wait_sent(self) -> None:
-        """Wait until the system has accepted all bytes of all responses."""
-        # the transports tell their protocols, not this class
+        """Wait until the operating system has accepted all bytes of all responses."""
+        # a transport tells only its protocol that its buffer is empty, so this class has to poll
         while any(each.unsent_bytes() for each in self._all):  # noqa: ASYNC110
             await asyncio.sleep(SENT_LOOK_SECONDS)
 
     def reset(self, *, only_unsent: bool = False) -> None:
-        """Reset all connections, or those with bytes that the system has not accepted."""
+        """Close all connections with RST. With `only_unsent`, close only those with bytes that the operating system has
+        not accepted."""
         for connection in list(self._all):
             if not only_unsent or connection.unsent_bytes():
                 connection.reset()
@@ -166,8 +183,8 @@ class Connections:
     # The clients
 
     def enter(self, client: str) -> bool:
-        """Count a connection, or a request through a trusted proxy, of `client`. Returns whether that is allowed; the
-        caller must then call `leave`."""
+        """Count a connection of `client`, or a request of `client` through a trusted proxy. Returns False, without
+        counting, if `client` has reached its limit. After True, the caller must later call `leave`."""
         if self._each is not None and self._of_clients[client] >= self._each:
             return False
         self._of_clients[client] += 1
@@ -183,7 +200,8 @@ class Connections:
         return bool(self._trusted) and is_within(parse_address(peer), self._trusted)
 
     def forwarded(self, peer: str, fields: Fields) -> str | None:
-        """Return the client that a trusted proxy names. Returns None if it names none, or one that is exempt."""
+        """Return the network of the client that the trusted proxy `peer` names in the header fields. Returns None if it
+        names no client, or a client without a limit (loopback, or another trusted proxy)."""
         client = client_of(peer, fields, self._trusted)
         return self._client(client.address) if client.is_trusted else None
 
@@ -196,16 +214,16 @@ class Connections:
     # Connections that may be replaced
 
     def wait(self, connection: Connection) -> None:
-        """Note that the connection answers no request, until `answer`."""
+        """Make the connection replaceable until `answer` is called, because the server answers no request of it."""
         self._replaceable[connection] = None
 
     def answer(self, connection: Connection) -> None:
-        """Note that a request of the connection is being answered."""
+        """Make the connection no longer replaceable, because the server now answers a request of it."""
         self._replaceable.pop(connection, None)
 
     def _make_room(self) -> bool:
-        """Close the connections that have been replaceable for the longest time, if there is no place for another.
-        Returns whether there is one now."""
+        """If the maximum number of connections is reached, close those that have been replaceable for the longest time.
+        Returns whether a new connection can then be accepted."""
         while self._total is not None and len(self._all) >= self._total:
             oldest = next(iter(self._replaceable), None)
             if oldest is None:
@@ -217,8 +235,9 @@ class Connections:
     # The bytes of requests
 
     def hold(self, connection: Connection, nbytes: int) -> bool:
-        """Charge the budget with `nbytes` for the requests of a connection, in place of what they held before. Returns
-        False if the budget has no room even without replaceable connections."""
+        """Charge the budget with `nbytes` for the unanswered requests of a connection, instead of the bytes charged for
+        them before. Closes replaceable connections that hold bytes if necessary. Returns False if the budget has no
+        room even then."""
         before = self._held.pop(connection, 0)
         more = nbytes - before
         if more < 0:
@@ -236,13 +255,14 @@ class Connections:
             self._held[connection] = nbytes
         return True
 
-    # Responses that nobody reads
+    # Responses that clients do not read
 
     def _look_later(self) -> None:
         self._looking = asyncio.get_running_loop().call_later(self._look_seconds, self._look)
 
     def _look(self) -> None:
-        """Close each connection whose client has taken no byte of a response for UNREAD_LOOKS looks."""
+        """Check all connections. Close each one whose client has received no byte of a response during UNREAD_LOOKS
+        checks."""
         for connection in list(self._all):
             unsent = connection.unsent_bytes()
             has_moved = not unsent or unsent != connection.unread_bytes

@@ -1,8 +1,9 @@
-"""The credentials in the header fields of a request. Pure.
+"""The credentials in the header fields of a request. The functions are pure.
 
-A client sends an API key as `Authorization: Bearer KEY`, as `Authorization: Api-Key KEY` (cobalt's clients), or as the
-password of Basic authentication (media players: `http://x:KEY@host/`). A browser may send a session cookie instead. The
-server accepts no key in the query of a URL, because URLs end up in logs and browser histories.
+A client sends an API key as `Authorization: Bearer KEY`, as `Authorization: Api-Key KEY` (as clients of the downloader
+cobalt do), or as the password of Basic authentication (media players: `http://x:KEY@host/`). A browser may send a
+session cookie instead. The server accepts no key in the query of a URL, because URLs end up in logs and browser
+histories.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def _password(encoded: bytes) -> bytes:
 
 
 def _session(cookies: bytes) -> bytes | None:
-    """Return the value of the session cookie in a Cookie field (RFC 6265 §4.2). Returns None if it is not there."""
+    """Return the value of the session cookie in a Cookie field (RFC 6265 §4.2). Returns None if the field does not
+    contain it."""
     if _COOKIE_START not in cookies:
         return None
     pairs = (pair.strip() for pair in cookies.split(b";"))

@@ -74,7 +74,7 @@ class Gate:
                 key = await self._key_of(self.keys, method, client, fields)
             except SessionOver as error:
                 over = error  # browsers send the cookie even to routes that need no key
-        if key is None and need in _AMBIENT:  # pages of other sites could use the rights of the browser's address
+        if key is None and need in _AMBIENT:  # otherwise pages of other sites could use the browser's address
             self.check_origin(client, fields)
         caller = Caller(client, key)
         refused = refusal(need, caller, self.policy)
@@ -107,7 +107,8 @@ class Gate:
         return None if self.keys is None else (await self.keys.current()).living(name, digest, datetime.now(UTC))
 
     def grant_for(self, caller: Caller, limits: Limits) -> Grant:
-        """Return the rights and limits of one request of `caller`. `limits` counts what the request uses."""
+        """Return the rights and limits of one request of `caller`. `limits` counts the extractions, streams and bytes
+        of the request."""
         client = caller.client
         return limits.grant_for(
             network_of(client.address),
@@ -149,8 +150,8 @@ class Gate:
 
     def _accept(self, key: Key | None, client: Client) -> Key:
         """Return `key` if the client may use it. `key` is None if the client has sent an unknown secret. Raises
-        `KeyInvalid` if the key is unknown or expired, `RateLimited` if unknown and the client's network has already
-        sent too many invalid keys, `KeyForbids` if the key does not allow the client's address."""
+        `KeyInvalid` if the key is unknown or expired, `RateLimited` if the key is unknown and the client's network has
+        already sent too many invalid keys, `KeyForbids` if the key does not allow the client's address."""
         if key is None:
             self._count_failure(client)
             raise KeyInvalid("The API key is unknown or was revoked: check it, or ask the operator for a new key.")
@@ -171,4 +172,4 @@ def _check_address(key: Key, client: Client) -> None:
             "This API key may only be used from certain addresses, and the server does not know the address of the "
             "client behind the proxy: its operator can list the proxy in TRUSTED_PROXIES."
         )
-    raise KeyForbids("This API key may not be used from this client address.")
+    raise KeyForbids("This API key may not be used from this client address: ask the operator to allow the address.")

@@ -27,7 +27,8 @@ class Grant:
     is_admin = True
     """Whether the request may see and end the streams of all accounts."""
     counts_bytes = False
-    """Whether the number of bytes is limited, so that `spend` must be called before bytes are sent."""
+    """Whether the number of bytes that the client may receive is limited. If so, the caller must call `spend` before it
+    sends bytes."""
     limits_sites = False
     """Whether only certain sites are allowed, so that `check_site` may raise an error. Then the streaming method
     `subprocess` is refused, because the site is not known before its child process extracts the page."""
@@ -38,11 +39,12 @@ class Grant:
         return ()
 
     def check_site(self, extractor: str) -> None:
-        """Check that media which this yt-dlp extractor finds is allowed. Raises `KeyForbids` if it is not."""
+        """Check that the request may use the site of the yt-dlp extractor with the name `extractor`. Raises
+        `KeyForbids` if it may not."""
 
     async def pay_extraction(self) -> None:
-        """Count this request against the rate limit. The caller is about to start an extraction for it. A request is
-        counted once, however many pages it needs. Raises `RateLimited` if the rate limit is exceeded."""
+        """Count this request against the rate limit. The caller is about to start an extraction for the request. A
+        request is counted once, however many pages it needs. Raises `RateLimited` if the rate limit is exceeded."""
 
     def settle(self) -> None:
         """Exempt all further extractions of this request from the rate limit. The caller has opened the stream, which
@@ -51,8 +53,8 @@ class Grant:
     async def enter(self, *, head_only: bool = False) -> None:
         """Count a new stream against the limit on open streams. With `head_only`, for a HEAD request, count it against
         a separate limit. If the limit is reached, waits a short time for another stream of the account to end. Raises
-        `RateLimited` if none ends in that time, `QuotaExceeded` if the key has used up its bytes of today. After a call
-        without an error, the owner of the stream must call `leave` exactly once."""
+        `RateLimited` if none ends in that time, `QuotaExceeded` if the key has used up its daily quota of bytes. After
+        a call without an error, the owner of the stream must call `leave` exactly once."""
 
     def leave(self) -> None:
         """Count the end of a stream that `enter` has counted."""

@@ -1,5 +1,6 @@
-"""Reading and changing the file with the API keys. A server notices changes of the file while it runs. Changes by
-`serverpy keys` are atomic and locked: neither a crash nor a second process that changes the file damages it."""
+"""Functions that read and change the file with the API keys. A server notices changes of the file while it runs.
+Changes by `serverpy keys` are atomic and locked: neither a crash nor a second process that changes the file damages
+it."""
 
 from __future__ import annotations
 
@@ -43,8 +44,8 @@ class KeyFile:
         _warn(self._keys)
 
     async def current(self) -> Keys:
-        """Return the keys. First checks in a thread whether the file has changed, at most once in CHECK_SECONDS.
-        Concurrent callers wait for the same check."""
+        """Return the keys. If the last check is at least CHECK_SECONDS old, first checks in a thread whether the file
+        has changed. Concurrent callers wait for the same check."""
         now = time.monotonic()
         if self._looking is None and now - self._looked >= CHECK_SECONDS:
             self._looked = now
@@ -166,7 +167,7 @@ def _parsed(path: Path, content: bytes) -> Keys:
     except ConfigurationError as error:
         lines = (f"API_KEYS_FILE: {path}: {line}" for line in str(error).splitlines())
         raise ConfigurationError("\n".join(lines)) from None
-    except (ValueError, RecursionError):  # of the parsers of TOML and JSON
+    except (ValueError, RecursionError):  # raised by the parsers of TOML and JSON
         raise ConfigurationError(f"API_KEYS_FILE: {path}: nested too deeply, or a number has too many digits") from None
 
 

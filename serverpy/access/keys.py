@@ -1,5 +1,5 @@
 """The API keys of a server, and the two formats of the file that lists them: ServerPY's own format, which is TOML, and
-cobalt's `keys.json`. Pure.
+cobalt's `keys.json`. The functions are pure.
 
 An error message never contains a value from the file, because somebody may have written a secret into the wrong field.
 """
@@ -27,8 +27,8 @@ from serverpy.settings.types import check_rate, parse_size
 T = TypeVar("T")
 
 DIGEST_PREFIX = 8
-"""Number of bytes of a key's SHA-256 that a session cookie or a signed link contains. They tell the key from a later
-key with the same name."""
+"""Number of bytes of a key's SHA-256 that a session cookie or a signed link contains. These bytes distinguish the key
+from a later key with the same name."""
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
 _WORD = re.compile(r"[^\s,\x00-\x1f\x7f]+")
@@ -51,8 +51,8 @@ class Keys:
         return len(self._by_name)
 
     def find(self, secret: bytes) -> Key | None:
-        """Return the key with this secret. Returns None if there is none. The duration of the lookup may reveal a part
-        of a digest, but nobody can find a random secret of 256 bits by its digest."""
+        """Return the key with this secret. Returns None if no key has it. The duration of the lookup may reveal a part
+        of a digest, but nobody can derive a random secret of 256 bits from its digest."""
         digest = digest_of(secret)
         key = self._by_digest.get(digest)
         return key if key is not None and hmac.compare_digest(key.digest, digest) else None
@@ -90,7 +90,7 @@ def parse_keys(text: str) -> Keys:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"not valid TOML: {error}") from None
-    except ValueError:  # of `int`
+    except ValueError:  # raised by `int`, which `tomllib` calls
         raise ConfigurationError("not valid TOML: a number has too many digits") from None
     tables = content.pop("keys", {})
     if content:
@@ -296,7 +296,8 @@ def _cobalt_rate(limit: object) -> str | None:
 
 
 def _with_own_names(keys: Sequence[Key]) -> list[Key]:
-    """Return the keys with unique names: keys without a name, and keys that share a name, get names by their digest."""
+    """Return the keys with unique names. A key without a name, or with the name of another key, gets a name that ends
+    in the first digits of its digest."""
     uses = Counter(key.name for key in keys)
     shared = {name for name, count in uses.items() if count > 1 or not name}
     return [

@@ -68,7 +68,7 @@ class ClientGrant(Grant):
         self.is_admin = is_admin
         self.key = key
         self._limits = limits
-        # a key may have the same name as an address
+        # the prefix is necessary, because the name of a key may look like an IP address
         self._payer = f"address {account}" if key is None else f"key {key.name}"
         self._rate = rate
         self._streams = streams
@@ -86,7 +86,7 @@ class ClientGrant(Grant):
 
     def check_site(self, extractor: str) -> None:
         if self.key is not None and self.key.sites and not Sites(allow=self.key.sites).may_run(extractor):
-            raise KeyForbids("This API key may not be used for this site.")
+            raise KeyForbids("This API key may not be used for this site: ask the operator to allow the site.")
 
     async def pay_extraction(self) -> None:
         if self._rate is None or self._is_settled:

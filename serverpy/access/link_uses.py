@@ -22,7 +22,7 @@ MAX_LINKS = 4096
 """Maximum number of links with counters, which take about 250 bytes for each link. A link without limits has no
 counters."""
 MAX_SHARE = 1024
-"""Maximum number of links with counters of one account, so that one account cannot use up MAX_LINKS."""
+"""Maximum number of links with counters for each account, so that one account cannot use up MAX_LINKS."""
 PROBE_BYTES = 2
 """Maximum length, in bytes, of a requested range that only tests whether the server supports ranges: Apple's players
 begin with `bytes=0-1`."""
@@ -91,9 +91,9 @@ class LinkUses:
             raise QuotaExceeded("All bytes that this link allows have been sent: ask for a new link.", left=fitting)
 
     def _count(self, link: Link, account: str) -> _Count:
-        """Return the counters of `link`. Creates counters of zero if there are none. Raises `Busy` if too many links
-        have counters: none of these may be removed, because a link whose counters are removed before it expires could
-        be used again."""
+        """Return the counters of `link`. Creates counters with the value 0 if `link` has none. Raises `Busy` if too
+        many other links have counters. The counters of a link that has not expired are never removed, because that link
+        could then be used again."""
         count = self._counts.get(link.id)
         if count is None:
             if self._is_full(account):

@@ -1,4 +1,4 @@
-"""The detection of requests that a page of another origin sent. Pure.
+"""The detection of requests that a page of another origin sent. The functions are pure.
 
 A browser adds cookies and remembered passwords to a request by itself. To prevent cross-site request forgery, the
 server refuses a request that changes something if a page of another origin sent it.

@@ -19,7 +19,7 @@ class Quotas:
         self._spent: dict[str, int] = {}
 
     def __len__(self) -> int:
-        """Number of accounts that have a counter."""
+        """Return the number of accounts that have a counter."""
         return len(self._spent)
 
     def is_spent(self, account: str, quota: int) -> bool:

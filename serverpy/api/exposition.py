@@ -15,19 +15,22 @@ from serverpy.metrics import Sample
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 HELP = {
     "uptime": ("serverpy_uptime_seconds", "Seconds since this process started."),
-    "memory.pss": ("serverpy_memory_pss_bytes", "Proportional set size of this process."),
-    "memory.uss": ("serverpy_memory_uss_bytes", "Unique set size of this process."),
-    "worker_memory.pss": ("serverpy_worker_memory_pss_bytes", "Proportional set size of the yt-dlp processes."),
-    "worker_memory.uss": ("serverpy_worker_memory_uss_bytes", "Unique set size of the yt-dlp processes."),
+    "memory.pss": ("serverpy_memory_pss_bytes", "Proportional set size of this process, in bytes."),
+    "memory.uss": ("serverpy_memory_uss_bytes", "Unique set size of this process, in bytes."),
+    "worker_memory.pss": (
+        "serverpy_worker_memory_pss_bytes",
+        "Proportional set size of the yt-dlp processes, in bytes.",
+    ),
+    "worker_memory.uss": ("serverpy_worker_memory_uss_bytes", "Unique set size of the yt-dlp processes, in bytes."),
     "workers": (
         "serverpy_workers",
         "Processes that run yt-dlp: one that extracts, one that downloads, and those that are being replaced; 0 after "
-        "the idle ones were stopped.",
+        "the server has stopped the idle ones.",
     ),
     "streams": ("serverpy_streams", "Streams that are running or being opened."),
-    "waiting": ("serverpy_waiting", "Requests that wait for a free place or for memory."),
-    "connections": ("serverpy_connections", "Connections of clients."),
-    "upstreams": ("serverpy_upstreams", "Connections to media servers that the relay method uses."),
+    "waiting": ("serverpy_waiting", "Requests that wait until another stream ends or memory is free."),
+    "connections": ("serverpy_connections", "Open connections of clients."),
+    "upstreams": ("serverpy_upstreams", "Open connections of the relay method to media servers."),
     "extractions": ("serverpy_extractions", "Extractions under way, at most MAX_EXTRACTIONS."),
     "live_upstreams": (
         "serverpy_live_upstreams",
@@ -55,7 +58,8 @@ HELP = {
 COUNTERS = {
     "extractions_refused": (
         "serverpy_extractions_refused",
-        "Extractions that found no place among MAX_EXTRACTIONS in time, in all, for their client or for their host.",
+        "Extractions that the server refused, because too many ran for too long: in all (MAX_EXTRACTIONS), for one "
+        "client or for one host.",
     ),
     "extractions_repeated": (
         "serverpy_extractions_repeated",
@@ -79,9 +83,9 @@ COUNTERS = {
 LABELLED = {
     "connections_closed": (
         "serverpy_connections_closed",
-        "Connections of clients that were refused or closed: more than CLIENT_CONNECTIONS (client) or than the server "
-        "has places for (all, replaced), without memory for their requests (memory, pipelined), or too slow to send a "
-        "request (late) or to read a response (unread).",
+        "Client connections that the server refused or closed, by reason: the client has more than CLIENT_CONNECTIONS "
+        "(client), the server has too many connections (all, replaced), its requests take too much memory (memory) or "
+        "are too many (pipelined), or the client was too slow to send a request (late) or to read a response (unread).",
         "reason",
     ),
     "refused": (

@@ -18,11 +18,11 @@ second."""
 
 
 def unframe(cycle: RequestResponseCycle, transport: asyncio.Transport) -> Callable[[], None]:
-    """Send the body without chunked encoding, which HTTP/1.0 does not have (RFC 9112 §7.1): the end of the connection
-    ends the body. uvicorn would send chunks unless it expects a length, so the function sets a huge length. The caller
-    calls the returned function at the end of the body, and uvicorn then takes the response as complete. Until then,
-    closing the socket resets the connection, so that an exception or the end of the process never looks like a complete
-    body."""
+    """Make uvicorn send the body of `cycle` without chunked encoding, which HTTP/1.0 does not have (RFC 9112 §7.1): the
+    end of the connection ends the body. uvicorn would send chunks unless it expects a length, so the function sets a
+    huge length. Returns a function that the caller must call at the end of the body; uvicorn then takes the response as
+    complete. Until then, closing the socket resets the connection, so that an exception or the end of the process never
+    looks like a complete body."""
     cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
     _set_linger(transport, _LINGER_RESET)
 
@@ -34,7 +34,8 @@ def unframe(cycle: RequestResponseCycle, transport: asyncio.Transport) -> Callab
 
 
 def unsent_bytes(transport: asyncio.Transport) -> int:
-    """Return the number of written bytes that the client has not received yet; 0 if the system has accepted all."""
+    """Return the number of written bytes that the client has not received yet. Returns 0 if the operating system has
+    accepted all of them."""
     unsent: int = transport.get_write_buffer_size()
     raw: socket.socket | None = transport.get_extra_info("socket")
     if not unsent or raw is None or raw.fileno() < 0:

@@ -1,5 +1,5 @@
-"""The response of `/info`. A page may have thousands of formats or items: the response renders them while it sends
-them, so that it neither blocks the event loop nor holds more than a piece."""
+"""The response of `/info`. A page may have thousands of formats or items. The response renders them while it sends
+them, in pieces of about PIECE_BYTES, so that it neither blocks the event loop nor holds more than one piece."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from serverpy.plan import Capabilities
 
 PIECE_BYTES = 16 * 1024
 ITEM_BYTES = 2048
-"""Memory, in bytes, that is charged for each format and item of an extraction while its response is sent: the cache may
-have let go of the extraction by then."""
+"""Memory, in bytes, that the response charges to the budget for each format and item of its extraction. Only the
+response may still hold the extraction, because the cache may have evicted it."""
 FEW_ITEMS = 64
-"""Number of items up to which the memory of the request covers the extraction."""
+"""Number of formats and items for which the response charges no memory: the memory of a request covers them."""
 
 
 class InfoResponse(Response):
-    """A response with the JSON document of `media`. Raises `Busy` when it is sent if the budget has no room for it."""
+    """A response with the JSON document of `media`. Raises `Busy` when it is sent, if the budget has no room for
+    `media`."""
 
     media_type = "application/json"
 
@@ -60,7 +61,7 @@ class InfoResponse(Response):
         items = len(media.tracks) + len(media.entries) + len(media.subtitles)
         nbytes = ITEM_BYTES * max(0, items - FEW_ITEMS)
         if not self._budget.try_keep(nbytes):
-            raise Busy("The server has no memory for this response.")
+            raise Busy("The server has too little memory for this response now. Try again later.")
         try:
             yield
         finally:
@@ -69,8 +70,8 @@ class InfoResponse(Response):
 
 @contextlib.contextmanager
 def cancelled_if_left(scope: Scope) -> Iterator[None]:
-    """Cancel the current task if the client leaves during the block. An ASGI server without `StreamProtocol` does not
-    tell."""
+    """Cancel the current task if the client leaves during the block. Has no effect on an ASGI server without
+    `StreamProtocol`, because such a server does not report that a client has left."""
     watch, task = scope.get("extensions", {}).get(LEFT), asyncio.current_task()
     if watch is None or task is None:
         yield

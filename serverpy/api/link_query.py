@@ -34,13 +34,16 @@ _ID_BYTES = 8
 class LinkQuery(StreamQuery):
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"description": "The parameters of a signed link: those of its route, and its limits."},
+        json_schema_extra={
+            "description": "The parameters of a signed link: those of its route, and the limits of the link."
+        },
     )
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_boolean(cls, value: object, info: ValidationInfo) -> object:
-        """Raises ValueError if the value is a JSON boolean, which pydantic would take for the number 0 or 1."""
+        """Check that the value is not a JSON boolean, which pydantic would take for the number 0 or 1. Raises
+        ValueError if it is one."""
         if isinstance(value, bool) and info.field_name != "download":
             raise ValueError("must not be true or false")
         return value
@@ -111,7 +114,7 @@ def make_link(
 
 
 def request_of(query: LinkQuery) -> StreamRequest:
-    """Return the request for the stream that a link to it gives access to."""
+    """Return the stream request to which a link with the parameters `query` gives access."""
     return StreamRequest(
         url=query.url,
         format=query.format or None,
@@ -131,8 +134,8 @@ def link_path(link: Link, token: str) -> str:
 
 
 def _network(text: str, client: str) -> bytes:
-    """Encode the network `text`. Raises `InvalidParameter` if it is invalid, or if it is `client` and `client` is not
-    an IP address."""
+    """Encode the network `text` or, if `text` is OWN_NETWORK, the network of the IP address `client`. Raises
+    `InvalidParameter` if the text or the address is invalid."""
     try:
         return pack_network(str(ip_address(client)) if text == OWN_NETWORK else text)
     except ValueError:

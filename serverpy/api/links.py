@@ -48,8 +48,8 @@ async def _no_key(_name: str, _digest: bytes) -> Key | None:
 
 
 class Links:
-    """The service that signs and opens the links of one application, and counts their uses. `app.state.links` holds
-    it."""
+    """The object that signs and opens the links of one application, and counts their uses. The application stores it as
+    `app.state.links`."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Links:
         the server no longer accepts the issuer of the link."""
         link = open_link(token, await self.secrets.keys(), time.time())
         if not link.admits(client):
-            raise LinkInvalid("This link may only be used by clients in another network.")
+            raise LinkInvalid("This link may only be used by clients in another network: get a new link.")
         return link, await self._grant(link, asking)
 
     async def _grant(self, link: Link, asking: Grant) -> LinkGrant:
@@ -148,12 +148,16 @@ async def issue(request: Request, query: LinkQuery) -> IssuedLink:
 
 
 def _check_rights(asked: StreamRequest, key: Key | None, capabilities: Capabilities) -> None:
-    """Raise the error that every request with a link to `asked` would get, whatever the media is."""
+    """Check that a request for a link to `asked` can succeed for some media. Raises the error that every request for
+    the link would get."""
     allowed = capabilities.allowed_for(asked).restricted_to(() if key is None else key.methods)
     if allowed.extracts:
         plans(None, asked, allowed)
         if key is not None and key.sites:
-            raise KeyForbids(f"This key is for certain sites, which the method {allowed.methods[0]} cannot check.")
+            raise KeyForbids(
+                f"This API key allows only certain sites, and the method {allowed.methods[0]} cannot check the site: "
+                "choose another method."
+            )
 
 
 @serving.get(
@@ -171,7 +175,8 @@ async def linked(request: Request, token: str, filename: str) -> Response:
     answer = ANSWERS.get(link.route)
     if answer is None:  # another version of the server has issued the link
         raise LinkInvalid(
-            "This server does not support the route of this link: another version of ServerPY has issued it."
+            "This server does not support the route of this link, which another version of ServerPY has issued: get a "
+            "new link."
         )
     return answer(request, link, grant, links.uses)
 
@@ -227,7 +232,8 @@ def _parameters(model: type[StreamQuery], link: Link, request: Request) -> Strea
         query = model.model_validate(values)
     except ValidationError:
         raise LinkInvalid(
-            "This server does not support the parameters of this link: another version of ServerPY has issued it."
+            "This server does not support the parameters of this link, which another version of ServerPY has issued: "
+            "get a new link."
         ) from None
     if own is None:
         return query

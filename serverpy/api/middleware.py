@@ -50,7 +50,8 @@ _OPEN, _CLOSED = (
     )
     for policy in (b"cross-origin", b"same-site")
 )
-"""The headers of every response: to a page that may embed media, and to all others."""
+"""The headers that the server adds to every response: `_OPEN` if pages of other sites may embed the response, otherwise
+`_CLOSED`."""
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _STARTED = "serverpy.started"
 """Key that the middleware adds to the ASGI scope when the response begins."""
@@ -58,11 +59,13 @@ _STARTED = "serverpy.started"
 
 class Frame:
     """The outermost middleware. It adds a request id, `nosniff`, Cross-Origin-Resource-Policy and the headers of the
-    request's grant to every response, and `no-store` to a response without Cache-Control. Search engines must not list
-    a response, and links in it do not tell other sites its address. `embeddable` states whether pages of other sites
-    may embed media. The request of a media element does not name the origin of its page, so the server can only allow
-    pages of all other sites, or of none. Chromium treats two ports of an IP address as one site in Sec-Fetch-Site, but
-    not in Cross-Origin-Resource-Policy, so a request from the same site gets `cross-origin`."""
+    request's grant to every response, and `no-store` to a response without Cache-Control. Two more headers keep search
+    engines from listing a response, and browsers from sending its URL to other sites as Referer.
+
+    `embeddable` states whether pages of other sites may embed media. The request of a media element does not name the
+    origin of its page, so the server can only allow pages of all other sites, or of none. Chromium treats two ports of
+    an IP address as one site in Sec-Fetch-Site, but not in Cross-Origin-Resource-Policy, so the response to a request
+    from the same site gets `cross-origin`."""
 
     def __init__(self, app: ASGIApp, *, embeddable: bool) -> None:
         self._app = app
@@ -93,8 +96,9 @@ class Frame:
 
 
 class RootPath:
-    """Middleware for ROOT_PATH. It tells the routes and links below which path a proxy offers the server; the path of a
-    request may begin with it or not. Has no effect in an application that is mounted below another path."""
+    """The middleware for ROOT_PATH, the path below which a reverse proxy offers the server. It sets `root_path` in the
+    ASGI scope, from which routes and links take the path. The path of a request may begin with ROOT_PATH or not. The
+    middleware has no effect in an application that is mounted below another path."""
 
     def __init__(self, app: ASGIApp, *, root_path: str) -> None:
         self._app = app
@@ -135,7 +139,7 @@ class Checks:
             if _STARTED not in scope:
                 await (internal_error() if busy is None else problem(busy))(scope, receive, send)
                 if busy is not None:
-                    logger.warning("a request cannot be served: %s", failure)
+                    logger.warning("a request was refused because the system has run out of a resource: %s", failure)
                     return
             raise  # the ASGI server logs the exception, and cuts the connection if the response has begun
 
@@ -164,8 +168,8 @@ def _request_id(given: bytes) -> bytes:
 
 
 async def _end(scope: Scope, receive: Receive, send: Send) -> None:
-    """End a request that was cancelled, because its client has left or the server stops. To raise would make uvicorn
-    log a traceback."""
+    """End a request that was cancelled, because its client has left or the server stops. If the middleware raised
+    CancelledError instead, uvicorn would log a traceback."""
     if _STARTED in scope:
         scope["extensions"][CUT]()
     else:
@@ -175,13 +179,13 @@ async def _end(scope: Scope, receive: Receive, send: Send) -> None:
 def _limit_error(scope: Scope) -> ServerPYError | None:
     extensions = scope.get("extensions", {})
     if CROWDED in extensions:
-        return RateLimited("This address has too many requests open.")
+        return RateLimited("This client address has too many requests open. Try again when one of them has ended.")
     match extensions.get(TOO_LONG):
         case None:
             return None
         case "target":
-            return UrlTooLong("The URL of the request is too long.")
+            return UrlTooLong("The URL of the request is too long: shorten it.")
         case "headers":
-            return HeadersTooLarge("The headers of the request are too long, or too many.")
+            return HeadersTooLarge("The request headers are too long or too many: send fewer or shorter ones.")
         case _:
-            return TooLarge("The body of the request is too large.")
+            return TooLarge("The request body is too large: send a smaller one.")

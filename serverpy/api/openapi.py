@@ -26,8 +26,8 @@ _COMMON_EXAMPLES = {
     405: example(405, "Method Not Allowed", "method_not_allowed"),
     500: example(500, "The server failed", "internal"),
 }
-"""The errors without a class that each path may return. 405 is the response to a method that the path does not
-have."""
+"""Examples of the errors without an exception class that every path may return, by status. The server responds with 405
+to a method that the path does not support."""
 _ERRORS = (
     errors.KeyForbids, errors.RateLimited, errors.QuotaExceeded,
     errors.InvalidUrl, errors.InvalidParameter, errors.TargetForbidden, errors.SiteForbidden, errors.GeoRestricted,
@@ -51,21 +51,22 @@ RANGE_FIELDS = [
     _field("Range", "One byte range (RFC 9110 §14.2). The server ignores malformed and multiple ranges.", "bytes=0-1"),
     _field(
         "If-Range",
-        "ETag or Last-Modified of the client's copy: the server ignores Range if the media has changed (§13.1.5).",
+        "ETag or Last-Modified of the client's copy: the server ignores Range if the media has changed (RFC 9110 "
+        "§13.1.5).",
         '"5f3a-16"',
     ),
 ]
 CONDITIONAL_FIELDS = [
-    _field("If-None-Match", "ETags: the response is 304 if the media has one of them (§13.1.2).", '"5f3a-16"'),
+    _field("If-None-Match", "ETags: the response is 304 if the media has one of them (RFC 9110 §13.1.2).", '"5f3a-16"'),
     _field(
         "If-Modified-Since",
-        "Date: the response is 304 if the media is not newer (§13.1.3).",
+        "Date: the response is 304 if the media is not newer (RFC 9110 §13.1.3).",
         "Mon, 01 Jan 2024 00:00:00 GMT",
     ),
-    _field("If-Match", "ETags: the response is 412 if the media has none of them (§13.1.1).", '"5f3a-16"'),
+    _field("If-Match", "ETags: the response is 412 if the media has none of them (RFC 9110 §13.1.1).", '"5f3a-16"'),
     _field(
         "If-Unmodified-Since",
-        "Date: the response is 412 if the media is newer (§13.1.4).",
+        "Date: the response is 412 if the media is newer (RFC 9110 §13.1.4).",
         "Mon, 01 Jan 2024 00:00:00 GMT",
     ),
 ]
@@ -111,7 +112,7 @@ _ERROR_FIELDS: dict[str, dict[str, str]] = {
     "401": {
         "WWW-Authenticate": "The ways to send an API key: `Bearer` and, unless a script sent the request, `Basic`."
     },
-    "405": {"Allow": "The methods that the path has."},
+    "405": {"Allow": "The HTTP methods that the path supports."},
     "416": {
         "Accept-Ranges": "Always `bytes`.",
         "Content-Range": "The length of the file: `bytes */N`. Missing if the length is unknown.",

@@ -72,14 +72,16 @@ def document(status: int, title: str, code: str, detail: str) -> dict[str, Any]:
 
 
 def raw_problem(error: ServerPYError, common: Fields, *, has_body: bool = True) -> bytes:
-    """Make the response to a request that is refused before the application has it, as bytes."""
+    """Return, as bytes, the response to a request that the server refuses before the request reaches the application.
+    `common` are further header fields. `has_body` is false for a HEAD request."""
     status, title = row(error)
     more = [(b"Retry-After", b"%d" % error.retry_after)] if isinstance(error, CapacityError) else []
     return raw_answer(document(status, title, error.code, error.detail), [*common, *more], has_body=has_body)
 
 
 def raw_answer(content: dict[str, Any], common: Fields, *, has_body: bool = True) -> bytes:
-    """Render a problem document and its head. The connection then ends. `common` are further header fields."""
+    """Return, as bytes, a response with the problem document `content`. Its head announces that the connection ends.
+    `common` are further header fields. `has_body` is false for a HEAD request."""
     body, status = json.dumps(content).encode(), content["status"]
     head = (
         f"HTTP/1.1 {status} {_PHRASES[status]}\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(body)}\r\n"
@@ -131,7 +133,7 @@ def examples(*kinds: type[ServerPYError]) -> dict[int | str, dict[str, Any]]:
 
 
 def example(status: int, title: str, code: str) -> dict[str, Any]:
-    """Return an example of a problem document, under its code, for the OpenAPI schema."""
+    """Return a dictionary for the OpenAPI schema that maps `code` to an example of a problem document."""
     return {code: {"value": document(status, title, code, f"{title}.")}}
 
 

@@ -1,6 +1,5 @@
-"""The HTTP protocol of a client connection. `request_reader.py` limits what a client may send; this module buffers at
-most one chunk for a slow client, and extends ASGI, so that a response can cut its connection, and can register a
-callback that the protocol calls when the client leaves.
+"""The HTTP protocol of a client connection. It extends ASGI: a response can cut its connection, and can register a
+callback that the protocol calls when the client leaves. `request_reader.py` limits what a client may send.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ UNFRAMED = "serverpy.unframed"
 length. The function returns another function, which the response calls at the end of that body."""
 UNSENT = "serverpy.unsent"
 """Key in `scope["extensions"]` of a function that returns the number of written bytes that the client has not received
-yet. Returns 0 if the system has accepted all of them."""
+yet. The function returns 0 if the operating system has accepted all of them."""
 
 
 class StreamProtocol(RequestReader):
@@ -34,7 +33,7 @@ class StreamProtocol(RequestReader):
 
     _lost = False
 
-    # the type of `transport` is that in uvicorn
+    # uvicorn declares the same type for `transport`
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         # One callback for each response: while one response closes, the response to the next request may have begun.
         self._on_left: dict[RequestResponseCycle, Callable[[], None]] = {}

@@ -1,4 +1,5 @@
-"""The limits of one request, and the header fields that the server keeps. Pure."""
+"""The limits on the size of one request, and the list of the header fields that the server keeps. The functions are
+pure."""
 
 from __future__ import annotations
 
@@ -8,26 +9,28 @@ TARGET_BYTES = 32 * 1024
 """Maximum length of a request target, in bytes. It has room for the longest accepted URL, percent-encoded, and the
 other parameters."""
 HEADER_BYTES = 32 * 1024
-"""Maximum length of the header fields of a request together, in bytes."""
+"""Maximum total length of the header fields of a request, in bytes."""
 HEADER_FIELDS = 100
 """Maximum number of header fields of a request, trailer fields included."""
 EXCESS_BYTES = 64 * 1024
-"""Bytes after the limit of a head within which the head may still end, so that its response goes through the
-application, which adds the header fields that all responses have."""
+"""Maximum number of bytes by which a request head may exceed its limit so that the application still refuses it, with
+the header fields that all responses have. The protocol itself refuses a longer head, without waiting for its end."""
 FRAMING_BYTES = 64 * 1024
-"""Maximum number of bytes of a message that are neither target, field nor body: an unfinished field, white space, the
-sizes and extensions of chunks."""
+"""Maximum number of bytes of a request that are neither target, header field nor body: an unfinished field, white
+space, and the sizes and extensions of chunks."""
 BODY_BYTES = 1024 * 1024
 """Maximum size of a request body, in bytes. The server discards the body of a GET or HEAD as it arrives."""
 PIPELINED = 16
 """Maximum number of requests that wait on one connection for the response to an earlier request."""
 
 COVERED_BYTES = 8 * 1024
-"""Bytes of unanswered requests that each connection may hold without a charge to the budget: those of a usual one."""
+"""Number of bytes of unanswered requests that each connection may hold without a charge to the budget. A usual request
+needs less."""
 PIPELINED_BYTES = 6 * 1024
-"""Memory that a waiting request takes besides its fields (measured)."""
+"""Memory, in bytes, that a waiting pipelined request takes in addition to its header fields (measured)."""
 FIELD_BYTES = 160
-"""Memory that a kept header field takes besides its text: a tuple and two objects."""
+"""Memory, in bytes, that a stored header field takes in addition to its text: the overhead of a tuple and two
+objects."""
 
 _NOT_ASCII = re.compile(rb"[\x80-\xff]")
 _AS_ASCII = bytes(range(128)) + b"x" * 128
@@ -42,12 +45,12 @@ _NAMES = (
 _KEPT = {name: name for name in _NAMES}
 _PREFIX = b"x-forwarded-"
 _OTHER_OF_PROXIES = b"x-forwarded-other"
-"""The name under which other fields of proxies are kept, without their values: only their presence counts."""
+"""Name under which the server keeps other X-Forwarded-* fields, without their values: only their presence matters."""
 
 
 def encoded_line(line: bytes, *, is_too_long: bool) -> bytes:
-    """Percent-encode the non-ASCII bytes of a request line. If its target is refused anyway, replace them, which takes
-    less time."""
+    """Percent-encode the non-ASCII bytes of a request line. If the target is too long, and so is refused anyway,
+    replace these bytes by `x`, which takes less time."""
     if is_too_long:
         return line.translate(_AS_ASCII)
     return _NOT_ASCII.sub(lambda match: b"%%%02X" % match[0][0], line)
@@ -63,7 +66,7 @@ def kept_field(name: bytes, value: bytes) -> tuple[bytes, bytes] | None:
 
 
 def exceeds(digits: bytes, limit: int) -> bool:
-    """Return whether a number that the parser has accepted exceeds `limit`. Python refuses to convert thousands of
-    digits."""
+    """Return whether the decimal number `digits` exceeds `limit`. The function first compares the number of digits,
+    because `int` refuses to convert thousands of digits."""
     digits = digits.strip().lstrip(b"0")
     return len(digits) > len(str(limit)) or int(digits or b"0") > limit

@@ -1,5 +1,5 @@
-"""The side of a client connection that reads requests: uvicorn's HTTP protocol with limits on what a client may send:
-the size of a request, the time in which it must come, the number of waiting requests and of connections
+"""The side of a client connection that reads requests. It adds limits to uvicorn's HTTP protocol: on the size of a
+request, on the time in which a client must send it, and on the numbers of waiting requests and of connections
 (`access/connections.py`). `protocol.py` adds the side that sends responses.
 """
 
@@ -38,8 +38,8 @@ from serverpy.errors import Busy, HeadersTooLarge, RateLimited, ServerPYError, U
 REQUEST_SECONDS = 30.0
 """Maximum number of seconds in which a client must send a request: its head and its body."""
 LINGER_SECONDS = 5.0
-"""Seconds for which a refused client may take the response and still send. If the server closed the connection with
-unread bytes, the system would reset it, and the client might lose the response (RFC 9112 §9.6)."""
+"""Seconds for which the server still reads from a client after it has refused a request. If it closed the connection
+with unread bytes, the operating system would send RST, and the client might lose the response (RFC 9112 §9.6)."""
 
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 
@@ -63,12 +63,13 @@ class RequestReader(HttpToolsProtocol):
     _header_bytes = 0
     _header_count = 0
     _kept_bytes = 0
-    """Memory that the kept header fields of the head take."""
+    """Memory, in bytes, that the stored header fields of the current head take."""
     _body_bytes = 0
     _seen_bytes = 0
-    """Bytes of targets, fields and bodies that the parser has passed on."""
+    """Number of bytes of targets, header fields and bodies that the parser has passed to the callbacks."""
     _unseen_bytes = 0
-    """Bytes of the unfinished message that the parser has not passed on: framing, and the unfinished field."""
+    """Number of bytes of the unfinished request that the parser has not passed to the callbacks: framing, and the
+    unfinished header field."""
     _excess_bytes = 0
     _line_bytes = 0
     _in_first_line = True
@@ -85,7 +86,7 @@ class RequestReader(HttpToolsProtocol):
     unread_looks = 0
     unread_bytes = 0
 
-    # the type of `transport` is that in uvicorn
+    # uvicorn declares the same type for `transport`
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._extensions: dict[str, Any] = {}
@@ -99,9 +100,16 @@ class RequestReader(HttpToolsProtocol):
         transport.set_write_buffer_limits(high=0)
         match self._limits.open(self, self._peer):
             case "client":
-                self._refuse(raw_problem(RateLimited("This address has too many connections open."), self._common()))
+                self._refuse(
+                    raw_problem(
+                        RateLimited(
+                            "This client address has too many connections open. Close one of them, or try again later."
+                        ),
+                        self._common(),
+                    )
+                )
             case "all":
-                self._refuse(raw_problem(Busy("The server has no place for another connection."), self._common()))
+                self._refuse(raw_problem(Busy("The server has too many connections. Try again later."), self._common()))
             case _:
                 self._await_request()
 
@@ -110,7 +118,7 @@ class RequestReader(HttpToolsProtocol):
         if self._linger_timer is not None:
             self._linger_timer.cancel()
         super().connection_lost(exc)
-        # uvicorn does so only for the last request of the connection
+        # uvicorn sets `disconnected` only for the last request of the connection
         for cycle in (self._running, *(cycle for cycle, _ in self.pipeline)):
             if cycle is not None:
                 cycle.disconnected = True
@@ -119,8 +127,9 @@ class RequestReader(HttpToolsProtocol):
         self._limits.close(self)
 
     def data_received(self, data: bytes) -> None:
-        """Percent-encode the non-ASCII bytes of the request target. The parser accepts only ASCII, but curl and other
-        clients send the target as the user typed it. `query.py` refuses a target that is not UTF-8."""
+        """Pass `data` to the parser, and check the limits on the unfinished request. First percent-encodes non-ASCII
+        bytes of the request target: the parser accepts only ASCII, but curl and other clients send the target as the
+        user typed it. `query.py` refuses a target that is not UTF-8."""
         if self._is_over:
             return
         if self._in_first_line:
@@ -140,11 +149,12 @@ class RequestReader(HttpToolsProtocol):
         line = data[:end] if end else data
         self._line_bytes += len(line)
         if line.isascii():
-            return data  # as almost always: without a copy
+            return data  # almost all request lines are ASCII, and need no copy
         return encoded_line(line, is_too_long=self._line_bytes > TARGET_BYTES) + data[len(line) :]
 
     def _check_unfinished(self, received: int) -> None:
-        """Check what the unfinished request holds, after `received` bytes."""
+        """Check the limits on the unfinished request, of which `received` more bytes have arrived. Refuses the request
+        if it exceeds a limit."""
         if self._in_head and TOO_LONG in self._extensions:
             self._excess_bytes += received
         if self._excess_bytes > EXCESS_BYTES or self._unseen_bytes > FRAMING_BYTES:
@@ -162,12 +172,14 @@ class RequestReader(HttpToolsProtocol):
             self._reject()
 
     def _end_request(self) -> None:
-        """Refuse a request that has gone far beyond its limit, without waiting for its end."""
+        """Refuse a request that exceeds a limit on its size by far, without waiting for its end."""
         if not self._in_head:
             self._limits.drop(self, "memory")
             return
         is_target = self._in_first_line or self._extensions.get(TOO_LONG) == "target"
-        self._refusal = (UrlTooLong if is_target else HeadersTooLarge)("The head of the request is too long.")
+        self._refusal = (UrlTooLong if is_target else HeadersTooLarge)(
+            "The head of the request is too long: shorten it."
+        )
         self._limits.refusals.count(self._refusal)
         self._reject()
 
@@ -178,13 +190,13 @@ class RequestReader(HttpToolsProtocol):
     # Refusals
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse a request that the parser rejects; uvicorn would send plain text."""
+        """Refuse a request that the parser rejects, with a problem document. uvicorn would send plain text."""
         if not self._is_last:
             self._reject()
 
     def _reject(self) -> None:
         """Send a problem document, and read no further. Aborts the connection instead if the response to an earlier
-        request is being sent or is waiting."""
+        request is incomplete."""
         if self.pipeline or (self.cycle and self.cycle.response_started and not self.cycle.response_complete):
             self.transport.abort()
             return
@@ -197,11 +209,11 @@ class RequestReader(HttpToolsProtocol):
         self._refuse(answer)
 
     def _common(self) -> list[tuple[bytes, bytes]]:
-        """Return the Date header of all responses."""
+        """Return the header fields that uvicorn adds to all responses, such as Date."""
         return self.server_state.default_headers
 
     def _refuse(self, answer: bytes) -> None:
-        """Send `answer`, and end the connection."""
+        """Send the response `answer`, and end the connection."""
         self._request_done()
         self._unset_keepalive_if_required()
         self._abandon()
@@ -209,14 +221,15 @@ class RequestReader(HttpToolsProtocol):
         self._end()
 
     def _abandon(self) -> None:
-        """Give up a request whose head was accepted, and whose body turned out to be invalid."""
+        """Tell the application that the client of the running request has left. The caller has accepted the head of
+        this request, but has found its body to be invalid."""
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
 
     def _end(self) -> None:
-        """End the connection after the bytes that were written. Discard what the client sends until it ends the
-        connection, too."""
+        """Close the server's side of the connection after the bytes that were written. Until the client also closes its
+        side, for at most LINGER_SECONDS, discard what the client sends."""
         self._is_over = True
         if self.transport.is_closing() or self._linger_timer is not None:
             return
@@ -257,7 +270,8 @@ class RequestReader(HttpToolsProtocol):
                 raise BadRequest
             self._extensions.setdefault(TOO_LONG, "headers")
         elif self._in_head:  # do not store a trailer field: it is not a header field (RFC 9110 §6.5.1)
-            # the parser removes only the blanks before a value, and a value has none at its end either (RFC 9112 §5.1)
+            # the parser strips only leading white space, but trailing white space is no part of a value either
+            # (RFC 9112 §5.1)
             field = kept_field(name.lower(), value.rstrip(b" \t"))
             if field is not None:
                 self.headers.append(field)
@@ -298,7 +312,7 @@ class RequestReader(HttpToolsProtocol):
             self._limits.answer(self)
 
     def _head_size(self) -> int:
-        """Return the memory that the head holds. The target is kept twice: as bytes, and decoded."""
+        """Return the memory, in bytes, that the request head takes. The target is kept twice: as bytes, and decoded."""
         return 2 * len(self.url) + self._kept_bytes
 
     def _check_head(self) -> None:
@@ -338,7 +352,8 @@ class RequestReader(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _client(self) -> str | None:
-        """Count the request of a client that a trusted proxy names. Returns the client if it was counted."""
+        """If the request came through a trusted proxy, count it for the client that the proxy names. Returns that
+        client if the request was counted, otherwise None."""
         client = self._limits.forwarded(self._peer, self.headers) if self._is_proxy else None
         if client is not None and not self._limits.enter(client):
             self._limits.closed["client"] += 1
@@ -359,7 +374,7 @@ class RequestReader(HttpToolsProtocol):
             if self.cycle.body:
                 self.cycle.body = bytearray()
 
-    # Time
+    # Time limits
 
     @property
     def is_awaiting_request(self) -> bool:
@@ -383,7 +398,7 @@ class RequestReader(HttpToolsProtocol):
     def _is_idle(self) -> bool:
         return self.cycle is None or (self.cycle.response_complete and not self.pipeline)
 
-    # What `Connections` asks
+    # The methods that `access/connections.py::Connection` declares
 
     def unsent_bytes(self) -> int:
         return unsent_bytes(self.transport)

@@ -35,8 +35,8 @@ class StreamCut(Exception):
 
 
 class StreamResponse(Response):
-    """A response that opens its stream when it is sent. It lists the stream in `running` until the stream's end. `head`
-    returns the status and headers for the open stream, or raises a `ServerPYError`."""
+    """A response that opens its stream only when the response is sent. It lists the stream in `running` until the
+    stream's end. `head` returns the status and headers for the open stream, or raises a `ServerPYError`."""
 
     def __init__(
         self,
@@ -83,8 +83,8 @@ class StreamResponse(Response):
                 record.end = "shutdown"
                 if CUT not in scope.get("extensions", {}):
                     raise
-            # When the time for draining ends, uvicorn cancels the streams that still run. To raise here would make
-            # uvicorn log a traceback for each of them.
+            # When the time for draining ends, uvicorn cancels the streams that still run. If this method raised
+            # CancelledError, uvicorn would log a traceback for each of them.
             if record.end == "left":
                 pass
             elif self._started or CUT in scope.get("extensions", {}):
@@ -114,7 +114,7 @@ class StreamResponse(Response):
                 status, headers = self._head(stream)
                 has_body = scope["method"] != "HEAD" and status not in (302, 304)
                 if not has_body:
-                    await self._close(stream)  # close the stream first, because the client may take the head slowly
+                    await self._close(stream)  # before the head is sent, which a slow client may delay
                 await self._send(stream if has_body else None, status, headers, record, scope, send)
                 record.end = "complete"
             finally:
@@ -226,8 +226,8 @@ def _watch(scope: Scope, receive: Receive, left: Callable[[], None]) -> Callable
 def _note_other_server() -> None:
     """Log, once per process, that the ASGI server does not use `StreamProtocol` (see `docs/python-api.md`)."""
     logger.info(
-        "this ASGI server does not use StreamProtocol: it handles request heads, send buffers and "
-        "HTTP/1.0 in its own way"
+        "this ASGI server does not use StreamProtocol, so ServerPY's handling of request heads, send buffers and "
+        "HTTP/1.0 does not apply: see docs/python-api.md"
     )
 
 

@@ -73,8 +73,8 @@ async def stream(request: Request, query: Annotated[StreamQuery, Query()]) -> St
 def stream_response(
     request: Request, query: StreamQuery, grant: Grant, begin: Callable[[Stream, int], None] | None = None
 ) -> StreamResponse:
-    """Return the response that sends the stream of `query`. It calls `begin` with the open stream and the status just
-    before it sends its head; an error of `begin` is sent instead."""
+    """Return the response that sends the stream of `query`. Just before its head, the response calls `begin` with the
+    open stream and the status. If `begin` raises a `ServerPYError`, the response sends that error instead."""
     server = _server(request)
     conditional = Conditional.of(request.method, request.scope["headers"])
     asked = StreamRequest(
@@ -194,7 +194,7 @@ async def info(request: Request, url: UrlParameter) -> Response:
     return InfoResponse(media, server.delivery.capabilities, server.budget)
 
 
-@router.get("/health", summary="The state of this process")
+@router.get("/health", summary="The state of the server process that sends the response")
 async def health(request: Request) -> Health:
     server = _server(request)
     sample = await server.sample()
@@ -213,7 +213,7 @@ async def ready(request: Request) -> Response:
 
 @router.get(
     "/metrics",
-    summary="The metrics of this process, for Prometheus",
+    summary="The metrics of the server process that sends the response, for Prometheus",
     response_class=Response,
 )
 async def metrics(request: Request) -> Response:
@@ -229,7 +229,8 @@ async def docs() -> Response:
 
 @router.api_route("/robots.txt", methods=["GET", "HEAD"], include_in_schema=False)
 async def robots() -> Response:
-    """Ask crawlers to stay away: each page that they request here would be an extraction."""
+    """Return a robots.txt that asks crawlers to stay away, because each URL that they request could start an
+    extraction."""
     return PlainTextResponse("User-agent: *\nDisallow: /\n")
 
 
@@ -238,8 +239,8 @@ for _path, _endpoint in (("/info", info), ("/health", health), ("/ready", ready)
 
 
 def add_routes(app: FastAPI) -> None:
-    """Add the routes themselves to `app`: `include_router` would wrap each of them in another layer of routing, which
-    costs CPU at each step of a stream."""
+    """Add the routes themselves to `app`. `include_router` would wrap each of them in another layer of routing, which
+    costs CPU time while a stream runs."""
     app.router.routes += [*streams.routes, *router.routes, *running_streams.routes, *login.router.routes]
 
 

@@ -47,8 +47,8 @@ class RunningStream(BaseModel):
     )
     client: str = Field(description="IP address of the client.")
     state: Literal["waiting", "opening", "running"] = Field(
-        description="`waiting`: the request waits for a free place. `opening`: the first byte of the media has not "
-        "arrived. `running`: the response has begun."
+        description="`waiting`: the request waits until another stream ends or memory is free. `opening`: the first "
+        "byte of the media has not arrived. `running`: the response has begun."
     )
     host: str | None = Field(description="Host in the URL of the page, with the port if the URL has one.")
     site: str | None = Field(description="Name of yt-dlp's extractor; null until the page has been extracted.")

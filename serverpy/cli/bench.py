@@ -40,8 +40,8 @@ def _counts(context: click.Context, option: click.Parameter, value: str | None) 
     return tuple(int(word) for word in words)
 
 
-HELP = """Measure what streams cost on this machine: memory, CPU and time, for our methods and their rivals, on the same
-bytes.
+HELP = """Measure what streams cost on this machine: memory, CPU and time, for ServerPY's methods and other servers,
+with the same media.
 
 The command starts everything that it measures on loopback, and stops it afterwards. Writes results.json, the report and
 its plots into the directory --out. Exits with 0 if all was measured, 1 if anything failed, 130 after Ctrl+C.
@@ -66,7 +66,7 @@ its plots into the directory --out. Exits with 0 if all was measured, 1 if anyth
     "--minutes",
     type=click.FloatRange(0, min_open=True),
     metavar="N",
-    help="Duration of `soak` and `chaos`.  [default: depends on the mode]",
+    help="Duration of `soak` and `chaos`, in minutes.  [default: depends on the mode]",
 )
 @click.option(
     "--seed",
@@ -92,7 +92,7 @@ its plots into the directory --out. Exits with 0 if all was measured, 1 if anyth
     "earlier",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="results.json",
-    help="Measure nothing; write the report of the earlier run in this directory again.",
+    help="Measure nothing; write the report of an earlier run again from this file.",
 )
 @click.option(
     "--with",
@@ -100,13 +100,13 @@ its plots into the directory --out. Exits with 0 if all was measured, 1 if anyth
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="results.json",
-    help="Add the scenarios that are missing or failed in the new run from this earlier run.",
+    help="Take scenarios that are missing or failed in the new run from this file of an earlier run.",
 )
 @click.option(
     "--against",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="results.json",
-    help="Show the figures of this earlier run beside those of the new run.",
+    help="Show the figures in this file of an earlier run beside those of the new run.",
 )
 @click.option(
     "--list", "listing", is_flag=True, help="List the scenarios and the servers that can be measured, and exit."
@@ -140,7 +140,7 @@ def command(
     with watching() as watcher:
         code = run(order, watcher)
     if code == INTERRUPTED:
-        print(f"serverpy: interrupted; what was measured is in {out / RESULTS}", file=sys.stderr)
+        print(f"serverpy: interrupted; the results so far are in {out / RESULTS}", file=sys.stderr)
         sys.exit(code)
     _report(out / RESULTS, out, docs, more, against)
     sys.exit(code)
@@ -160,7 +160,7 @@ def _report(results: Path, out: Path, docs: Path | None, more: tuple[Path, ...],
         path = write(results, out, docs, more, against)
         shown = headline(parse(load(results)))
     except ValueError as error:
-        raise click.UsageError(f"Cannot make the report: {error}.") from None
+        raise click.UsageError(f"The bench cannot make the report: {error}.") from None
     table = Table(*shown.head, box=box.SIMPLE)
     for row in shown.rows:
         if set(row[1:]) != {"not measured"}:

@@ -5,8 +5,8 @@ uvicorn's: it tells the application, which from then on responds with 503 to `/r
 passes the signal on to uvicorn when no stream runs, or after DRAIN_SECONDS. A second SIGTERM or SIGINT (Ctrl+C twice)
 resets all connections, and ends the process at once.
 
-A process of `--workers` has no signals but SIGTERM: the terminal sends SIGINT and SIGHUP to its supervisor, too, which
-decides what they mean (`supervisor.py`).
+A process of `--workers` handles only SIGTERM, and ignores SIGINT and SIGHUP: the terminal also sends them to its
+supervisor (`supervisor.py`), which decides when to stop the process.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Drainable(Protocol):
 
 
 class Drain:
-    """Signal handler that runs before uvicorn's. It stays installed until uvicorn, when it ends, restores the handlers
-    from before its start. The caller creates the object in the main thread, in the running event loop. If
-    `is_supervised`, the process ignores SIGINT and SIGHUP."""
+    """A signal handler that runs before uvicorn's. It stays installed until uvicorn ends: uvicorn then restores the
+    handlers that were installed before its start. The caller creates the object in the main thread, in the running
+    event loop. If `is_supervised` is true, the process ignores SIGINT and SIGHUP."""
 
     def __init__(self, server: Drainable, limit_seconds: float, *, is_supervised: bool = False) -> None:
         self._server = server

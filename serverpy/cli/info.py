@@ -50,7 +50,7 @@ async def _print(settings: Settings, url: str, as_json: bool) -> int:
 
 
 def reading() -> AbstractContextManager[Any]:
-    """Show on stderr, if it is a terminal, that the page is being read."""
+    """Return a context manager that shows on stderr, if it is a terminal, that ServerPY is reading the page."""
     return Console(stderr=True).status(READING) if sys.stderr.isatty() else nullcontext()
 
 
@@ -80,7 +80,7 @@ def heading(info: Info) -> Iterator[str]:
 
 
 def formats_table(info: Info) -> Table:
-    """Make one row for each format, in the order of the page: the best format last."""
+    """Make a table with one row for each format, in the order of the page: the best format last."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("id", "ext", "resolution", "codecs"):
         table.add_column(name, overflow="fold")

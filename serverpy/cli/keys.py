@@ -122,7 +122,7 @@ def _fields(secret: str, options: dict[str, Any]) -> dict[str, object]:
 
 
 def _option_of(field: re.Match[str]) -> str:
-    """Return the option for a field of the keys file."""
+    """Return the command-line option that sets the matched field of the keys file."""
     return f"--{field[1].replace('_', '-')}"
 
 

@@ -64,7 +64,7 @@ def sign_command(url: str, as_json: bool, **options: Any) -> None:
 
 
 @command.command(
-    "verify", help="Show what the signed LINK (or its token alone) allows. Exits with status 1 if it is invalid."
+    "verify", help="Show what the signed LINK (or its token alone) allows. Exits with status 1 if the link is invalid."
 )
 @click.argument("link")
 @_JSON
@@ -89,8 +89,8 @@ def verify_command(link: str, as_json: bool, **options: Any) -> None:
 
 
 def _described(link: Link, now: float) -> dict[str, Any]:
-    """Return the content of a link, with the parameter names of `POST /links`. `now` is the current time: the link may
-    have expired a moment ago."""
+    """Return the content of a link, with the parameter names of `POST /links`. `now` is the current time, which
+    decides whether the link has expired."""
     return {
         "route": link.route,
         "url": link.url,

@@ -1,4 +1,4 @@
-"""The command `serverpy`. It imports a subcommand only when it is called, so that `--help` is fast.
+"""The command `serverpy`. It imports the module of a subcommand only when the user calls it, so that `--help` is fast.
 
 Exit codes: 0 done, 1 failed (a line on stderr says why), 2 wrong usage.
 """
@@ -34,8 +34,8 @@ NEEDS_LINUX = "ServerPY needs Linux: run it in WSL, in a virtual machine or in a
 
 
 class LazyGroup(click.Group):
-    """A click group that knows its subcommands by name, and imports the module of a subcommand only when it is
-    called."""
+    """A click group that knows its subcommands by name, and imports the module of a subcommand only when the
+    user calls it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -1,5 +1,5 @@
-"""Incomplete files: bytes go to `<name>.part`, and `<name>.part.json` identifies the download. A file gets its own name
-only when it is complete and the disk has all of it.
+"""The files of incomplete downloads: bytes go to `<name>.part`, and `<name>.part.json` identifies the download. A file
+gets its final name only when it is complete and the disk has all of it.
 
 Every partial file in use is locked (flock), so that several processes can write into one folder. An existing file is
 never overwritten or truncated, unless it is the partial file of the same download, or `force` is set.
@@ -45,7 +45,8 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Version(msgspec.Struct, frozen=True):
-    """What the media server told about the version of the media, as far as it did."""
+    """The version of the media: its validators and its length in bytes. A value that the media server has not sent is
+    None."""
 
     etag: str | None = None
     last_modified: str | None = None
@@ -65,7 +66,7 @@ class State(msgspec.Struct, frozen=True):
 
 
 class InUse(Exception):
-    """Error: another process, or another job of this process, is downloading the same media."""
+    """The exception for media that another process, or another job of this process, is already downloading."""
 
 
 class Partial:
@@ -156,8 +157,8 @@ class Folder:
         return self.path / f"{name}{STATE}"
 
     def find(self, asked: Asked) -> Partial | None:
-        """Open the partial file that an earlier run left of this download. If `force` is set, discard it instead.
-        Returns None if there is no partial file. Raises `InUse` if it is locked."""
+        """Open the partial file of this download that an earlier run has left. If `force` is set, discard the file
+        instead. Returns None if there is no partial file. Raises `InUse` if it is locked."""
         for path in sorted(self.path.glob(f"*{STATE}")):
             state = _read(path)
             if state is None or state.asked != asked:

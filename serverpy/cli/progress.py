@@ -1,5 +1,5 @@
 """The progress display of `get`: bars and lines for a person, lines for a log, and messages for a parent process.
-Everything for people goes to stderr, because stdout may carry media.
+All output for a person goes to stderr, because `get` may write media to stdout.
 """
 
 from __future__ import annotations

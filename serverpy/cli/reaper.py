@@ -1,8 +1,8 @@
-"""The duty of process 1 of a container without an init: to wait for orphans. When a process ends, the kernel makes its
-children those of process 1, and keeps each of them as a zombie until process 1 waits for it.
+"""The reaper of orphans, for a server that is process 1 of a container without an init. When a process ends, the kernel
+makes its children children of process 1. Such a child stays a zombie after its end until process 1 waits for it.
 
-The reaper waits only for a zombie that it has seen twice: children of the server's own have an owner, which waits for
-them at once.
+The reaper waits only for a zombie that it has seen in two checks in a row. The server's own child processes have an
+owner in the server, which waits for them at once.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ LOOK_SECONDS = 2.0
 
 
 class Reaper:
-    """The zombies among the children of this process, except those in `owned`."""
+    """A reaper of the zombies among the children of this process. The caller calls `look` at regular intervals."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
 
     def look(self, owned: Collection[int] = ()) -> None:
-        """Reap the zombies that the last look has seen, too."""
+        """Wait for each zombie that the previous call has also seen. Ignores the process ids in `owned`, for which
+        another part of the program waits."""
         zombies = _zombies() - set(owned)
         for pid in zombies & self._seen:
             with contextlib.suppress(ChildProcessError):
@@ -44,7 +45,7 @@ def _zombies() -> set[int]:
     found, own = set(), str(os.getpid())
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            # the name of the program, in parentheses, may contain anything
+            # the program name, in parentheses, may contain spaces and parentheses
             state, parent, *_ = path.read_text().rpartition(")")[2].split()
             if state == "Z" and parent == own:
                 found.add(int(path.parent.name))

@@ -43,7 +43,7 @@ FDS_PER_STREAM = 4
 pipe."""
 SPARE_FDS = 256
 CUT_SECONDS = 0.5
-"""Seconds after draining in which clients may take the last bytes of their responses."""
+"""Seconds after draining within which clients may receive the last bytes of their responses."""
 ANY_ADDRESSES = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -54,7 +54,7 @@ HELP = "Start the server. Every option can also be set in the environment and in
 @setting_options
 @click.option("--demo", is_flag=True, help="Also start the sample site on loopback, and allow its address.")
 @click.option(
-    "--create-key", is_flag=True, help="Make a first admin key in API_KEYS_FILE, if it has none, and print the key."
+    "--create-key", is_flag=True, help="Create a first admin key in API_KEYS_FILE, if the file has none, and print it."
 )
 def command(demo: bool, create_key: bool, **options: Any) -> None:
     settings = load_settings(**options)
@@ -62,10 +62,10 @@ def command(demo: bool, create_key: bool, **options: Any) -> None:
         SAMPLE.require("The sample site of --demo")
     with _exiting_on_signals(), contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(settings))
-        if create_key:  # not before it is certain that the server may listen
+        if create_key:  # only once it is certain that the server may listen
             _create_key(settings.api_keys_file)
         if settings.api_keys_file is not None:
-            load(settings.api_keys_file)  # a fault is found before the processes of --workers start
+            load(settings.api_keys_file)  # finds a fault in the file before the processes of --workers start
         page = None
         if demo:
             from serverpy.cli.demo import allowed, sample_site
@@ -82,7 +82,8 @@ def command(demo: bool, create_key: bool, **options: Any) -> None:
 
 
 def _create_key(path: Path | None) -> None:
-    """Print a first admin key, unless there is an admin key already."""
+    """Create and print a first admin key, unless the keys file `path` already has an admin key. Raises
+    `ConfigurationError` if `path` is None, or if the file is invalid or cannot be changed."""
     if path is None:
         raise ConfigurationError("--create-key: set API_KEYS_FILE to the file that the key is to be added to")
     secret = add_first_admin(path)
@@ -107,7 +108,8 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def _check_reach(settings: Settings, address: str) -> None:
-    """Raises `ConfigurationError` if the server would be an open proxy by mistake."""
+    """Check that the server does not become an open proxy by mistake. Raises `ConfigurationError` if clients on other
+    machines may reach `address`, but neither REQUIRE_KEY nor OPEN is set."""
     found = parse_address(address)
     if not (settings.require_key or settings.open or (found is not None and found.is_loopback)):
         raise ConfigurationError(
@@ -124,8 +126,8 @@ def address_of(listener: socket.socket) -> str:
 
 
 def curl_line(address: str, page: str, *, needs_key: bool = False) -> str:
-    """Return a command that fetches the media of `page`. With `needs_key`, it has a place for a key, and does not write
-    an error into the file."""
+    """Return a curl command that fetches the media of `page`. With `needs_key`, the command has the placeholder KEY for
+    an API key, and does not save an error response as media."""
     options = "-fsS -H 'Authorization: Bearer KEY'" if needs_key else "-sS"
     return f"curl {options} -o prog.mp4 'http://{address}/stream?url={quote(page, safe='')}'"
 
@@ -200,7 +202,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
 
 def _with_secret(settings: Settings) -> Settings:
     """Return the settings with the secrets that sign links and sessions. Otherwise, if STATE_DIR cannot be used, each
-    process would make a secret of its own, and refuse the links and sessions of the others."""
+    process would make a secret of its own, and refuse the links and sessions of the other processes."""
     secrets = LinkSecrets([each.get_secret_value() for each in settings.link_secret], settings.state_dir).secrets()
     return settings.model_copy(update={"link_secret": tuple(map(SecretStr, secrets))})
 
@@ -233,7 +235,7 @@ def _config(settings: Settings, app: Callable[[], FastAPI] | str) -> uvicorn.Con
         log_config=log_config(settings.log_level, settings.log_format),
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # `api/access.py` reads the fields of trusted proxies, and notices those of others
+        proxy_headers=False,  # `api/access.py` reads the fields of trusted proxies, and detects other proxies
         timeout_graceful_shutdown=CUT_SECONDS,  # type: ignore[arg-type]  # uvicorn waits for fractions of a second, too
     )
 
@@ -252,8 +254,8 @@ def _raise_fd_limit(streams: int) -> None:
 @contextlib.contextmanager
 def _exiting_on_signals() -> Iterator[None]:
     """Make SIGTERM, SIGINT and SIGHUP unwind the stack and end the process with exit status 0. While uvicorn runs,
-    `drain.py` and `supervisor.py` handle them, and uvicorn raises SIGTERM again once it has stopped. Without this
-    handler it would then kill the process before its clean-up."""
+    `drain.py` and `supervisor.py` handle these signals, and uvicorn raises SIGTERM again once it has stopped. Without
+    the handler of this function, that SIGTERM would kill the process before its clean-up."""
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         sys.exit(0)

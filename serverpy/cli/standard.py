@@ -1,5 +1,5 @@
-"""The standard streams of a command: those that it was started without, as a daemon or a shell's `>&-` does, and those
-whose encoding lacks characters."""
+"""Functions that repair the standard streams of a command: streams that are closed, because a daemon or a shell
+(`>&-`) started the command without them, and a stdout whose encoding lacks characters."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ def open_missing_streams() -> None:
     """Open each of the descriptors 0, 1 and 2 that is closed. Otherwise sockets would get these numbers, and libuv
     aborts the process when it closes such a descriptor.
 
-    stdin is then empty, and what is printed is lost. Media that is written to stdout fails as if its reader had left.
+    A replaced stdin is empty, and text that is printed to a replaced stdout or stderr is lost. A write of media to a
+    replaced stdout fails as if the reader of a pipe had closed it.
     """
     for number, fill in enumerate((_fill_with_nothing, _fill_with_broken_pipe, _fill_with_nothing)):
         try:
             os.fstat(number)
         except OSError:
             fill(number)
-    # Python has set the objects of closed descriptors to None. The new ones stay open until the process ends.
+    # Python has set the file objects of closed descriptors to None. The new file objects stay open until the process
+    # ends.
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
 def replace_missing_characters() -> None:
-    """Let stdout print `?` for each character that its encoding lacks. Otherwise a title or a help text would end the
-    command with an exception if the locale is not UTF-8. stderr does so already."""
+    """Make stdout print `?` for each character that its encoding lacks. Otherwise, if the locale is not UTF-8, a title
+    or a help text could end the command with an exception. stderr already replaces such characters."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 
@@ -38,13 +40,13 @@ def _fill_with_nothing(number: int) -> None:
 
 def _fill_with_broken_pipe(number: int) -> None:
     reading, writing = os.pipe()
-    _move(writing, number)  # closes `reading` if that is `number`
+    _move(writing, number)  # `dup2` closes `reading` if that descriptor is `number`
     if reading != number:
         os.close(reading)
 
 
 def _move(descriptor: int, number: int) -> None:
-    """Give the descriptor another number, under which child processes inherit it."""
+    """Move the descriptor to `number`, under which child processes inherit it."""
     if descriptor == number:
         os.set_inheritable(number, True)
     else:

@@ -1,4 +1,5 @@
-"""The supervisor of `--workers`: uvicorn's, which passes on signals also while it waits for its processes."""
+"""The supervisor of the serving processes of `--workers`. It is uvicorn's supervisor, changed so that it also passes on
+signals while it waits for its processes to end."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ START_SECONDS = 60.0
 
 
 class Supervisor(Multiprocess):
-    """A supervisor that ends its processes on SIGTERM and SIGINT, cuts their connections on a second one of these, and
-    replaces the processes one by one on SIGHUP. As process 1, it reaps orphans (`reaper.py`)."""
+    """A supervisor that tells its processes to end on SIGTERM or SIGINT, and to cut their connections on a second such
+    signal. On SIGHUP, it replaces the processes one by one. As process 1, it reaps orphans (`reaper.py`)."""
 
     _reaper = Reaper() if os.getpid() == INIT_PID else None
     _reaped_at = 0.0
@@ -36,7 +37,7 @@ class Supervisor(Multiprocess):
             self._reaper.look([each.pid for each in self.processes if each.pid is not None])
 
     def join_all(self) -> None:
-        """Wait until all processes have ended. A further SIGTERM or SIGINT is passed on to them."""
+        """Wait until all processes have ended. Passes a further SIGTERM or SIGINT on to them."""
         while running := [each for each in self.processes if each.exitcode is None]:
             wait([each.process.sentinel for each in running], LOOK_SECONDS)
             if self._take_ending():
@@ -44,14 +45,15 @@ class Supervisor(Multiprocess):
                     _terminate(each)
 
     def restart_all(self) -> None:
-        """Replace each process, once its replacement is ready. Stops when the supervisor is told to end."""
+        """Replace the processes one by one, each as soon as its replacement is ready. Stops if a replacement is not
+        ready in time, or if a signal tells the supervisor to end."""
         for number, old in enumerate(self.processes):
             new = Process(self.config, self.sockets)
             new.start()
             if not new.wait_until_ready(START_SECONDS, self.should_exit):
                 new.kill()
                 new.join()
-                logger.error("A new process was not ready in time: the processes that run are kept")
+                logger.error("a new process was not ready in time, so the old processes stay: see the log lines above")
                 return
             self.processes[number] = new
             old.terminate()
@@ -63,7 +65,7 @@ class Supervisor(Multiprocess):
                     return
 
     def _take_ending(self) -> bool:
-        """Return whether a signal to end has arrived since the last call."""
+        """Return whether SIGTERM or SIGINT has arrived since the last call."""
         arrived = [number for number in self.signal_queue if number in ENDING]
         for number in arrived:
             self.signal_queue.remove(number)

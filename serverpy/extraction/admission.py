@@ -1,8 +1,8 @@
-"""The bound on the extractions under way (MAX_EXTRACTIONS), and the queue of the extractions beyond it.
+"""The limit on simultaneous extractions (MAX_EXTRACTIONS), and the queue of the extractions that exceed it.
 
-An extraction holds a place from its start until its end or its timeout, also while it waits for bytes. One client has
-at most half of the places, and one host at most a quarter, so that neither a client nor a host that is slow takes all
-of them.
+An extraction holds one of MAX_EXTRACTIONS places from its start until its end or its timeout, also while it waits for
+bytes. The extractions of one client hold at most half of the places, and those of one host at most a quarter. So a busy
+client or a slow host cannot occupy all places.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ BUSY = "Too many extractions are in progress. Try again later."
 
 @dataclass(frozen=True, slots=True)
 class Applicant:
-    """Whom an extraction counts against: the account that asks for it, and the host of the page. The account "" (the
-    operator) has no limit of its own."""
+    """The account and the host that an extraction counts against: the account of the client that requests it, and the
+    host of the page. The account "" (the operator) has no limit of its own."""
 
     client: str
     host: str
@@ -31,8 +31,9 @@ class Applicant:
 
 
 class Admission:
-    """The places of `most` extractions, in one event loop. Free places go to the waiting extractions in the order of
-    their arrival, except that an extraction whose client or host has all its places lets the others pass."""
+    """The places for at most `most` simultaneous extractions, in one event loop. Free places go to waiting extractions
+    in the order of their arrival, but extractions whose client or host already holds its maximum of places are passed
+    over."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -43,7 +44,7 @@ class Admission:
         self._waiting: dict[asyncio.Future[None], Applicant] = {}
         self.taken = 0
         self.refused = 0
-        """Number of extractions that found no place in time."""
+        """Number of extractions that were refused because no place became free in time."""
 
     def __repr__(self) -> str:
         return f"<Admission {self.taken}/{self._most}, {self.waiting} waiting>"
@@ -53,7 +54,8 @@ class Admission:
         return len(self._waiting)
 
     async def enter(self, applicant: Applicant, seconds: float) -> None:
-        """Take a place, which the caller gives back with `leave`. Raises `Busy` if there is none within `seconds`."""
+        """Take a place for an extraction of `applicant`. The caller must return the place with `leave`. Raises `Busy`
+        if no place becomes free within `seconds`."""
         if self._fits(applicant):
             self._take(applicant)
             return
@@ -63,7 +65,7 @@ class Admission:
             async with asyncio.timeout(seconds):
                 await place
         except BaseException as error:
-            if place.done() and not place.cancelled():  # the place came in the same turn of the event loop
+            if place.done() and not place.cancelled():  # the place was assigned in the same iteration of the event loop
                 self.leave(applicant)
             if isinstance(error, TimeoutError):
                 self.refused += 1
@@ -73,7 +75,7 @@ class Admission:
             self._waiting.pop(place, None)
 
     def leave(self, applicant: Applicant) -> None:
-        """Give the place of `applicant` back."""
+        """Return a place of `applicant`, and admit waiting extractions to the free places."""
         self.taken -= 1
         for counter, name in ((self._clients, applicant.client), (self._hosts, applicant.host)):
             counter[name] -= 1

@@ -45,13 +45,13 @@ def is_seekable(track: Track) -> bool:
 
 
 def duration_of(media: Media, track: Track) -> float | None:
-    """Return the duration of `track` in seconds. Returns None if the page does not state it, or if the track is live, a
-    part of the media, or an image."""
+    """Return the duration of `track` in seconds. Returns None if the page does not state it, or if the track is live,
+    is an image, or has only a part of the media."""
     is_whole = track.discontinuity is None and not track.is_image
     return believed_duration(media.duration) if is_whole and not track.is_live and media.kind != "live" else None
 
 
 def believed_duration(*stated: float | None) -> float | None:
-    """Return the first of these durations in seconds that is positive and at most MAX_DURATION_SECONDS. Returns None if
-    there is none."""
+    """Return the first of the `stated` durations, in seconds, that is positive and at most MAX_DURATION_SECONDS.
+    Returns None if no duration is."""
     return next((each for each in stated if each is not None and 0 < each <= MAX_DURATION_SECONDS), None)

@@ -4,8 +4,8 @@ that all callers for the same URL share.
     extract(url) ─▶ cached? ─▶ under way? join ─▶ queue full? Busy ─▶ grant pays ─▶ Workers.extract
 
 Failures are not cached. An extraction is cached for `ttl` seconds (a live stream for at most `LIVE_SECONDS`), but not
-beyond the time at which its addresses expire. With an extraction, the cache also keeps the containers of those tracks
-whose first bytes have identified them.
+beyond the time at which its URLs expire. With an extraction, the cache also keeps the containers of the tracks, once a
+stream has identified them by the first bytes.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from serverpy.extraction.values import Media, Track
 from serverpy.single_flight import SharedFlights
 
 MAX_CACHE_BYTES = 32 * 1024 * 1024
-"""Maximum size of the cached extractions in bytes, if there is no ledger."""
+"""Maximum size of the cached extractions in bytes, if no `Ledger` (the memory budget) counts them."""
 LEDGER_SHARE = 2
 """Divisor of MEMORY_BUDGET: cached extractions may hold at most the budget divided by this number."""
 MAX_QUEUE = 64
 LIVE_SECONDS = 5.0
 EXPIRY_MARGIN = 10.0
-"""Seconds before the expiry of an extraction's addresses at which the cache drops the extraction."""
+"""Seconds before the expiry of an extraction's URLs at which the cache drops the extraction."""
 
 
 class PageReader(Protocol):
-    """The interface of what extracts pages; `Workers` implements it."""
+    """Interface of an object that extracts pages. `Workers` implements it."""
 
     async def extract(self, url: str, client: str = "") -> Media: ...
 
@@ -49,7 +49,7 @@ class _Cached:
     until: float
     """Time at which the cache entry expires, in seconds since the epoch."""
     containers: dict[tuple[str, str], Container] = field(default_factory=dict)
-    """Containers, by the id of the extraction and the id of the track."""
+    """The known containers of tracks, by the id of the extraction and the id of the track."""
 
 
 class Cache:
@@ -78,7 +78,8 @@ class Cache:
 
     def put(self, url: str, media: Media, size: int, holding: Holding | None = None) -> None:
         """Store `media`, which takes `size` bytes, as the entry of `url`, in place of an older entry. If `media` has
-        expired or is too large, only remove the older entry. `holding` is the charge for `media`, if there is one."""
+        expired or is too large, only remove the older entry. `holding` is the memory charged for `media`, or None if no
+        memory is charged."""
         self.discard(url)
         until = self._until(media)
         if until <= self._clock() or size > self._max_bytes or not self._size:
@@ -97,8 +98,9 @@ class Cache:
                 found.holding.use()
 
     def reclaim(self, nbytes: int) -> int:
-        """Drop the least recently used extractions until `nbytes` bytes are free, or until none is left. Returns the
-        number of bytes that were freed: those that a stream still holds are not."""
+        """Drop the least recently used extractions until `nbytes` bytes are free, or until the cache is empty. Returns
+        the number of bytes that were freed. An extraction that a stream still holds is dropped, but its bytes do not
+        count as freed."""
         freed = 0
         while self._entries and freed < nbytes:
             _, dropped = self._entries.popitem(last=False)
@@ -139,9 +141,9 @@ class Cache:
 
 
 class Extractor:
-    """The cache of extractions, and the extractions in progress, in one event loop. The owner of `workers` closes
-    it. `ledger` is charged with the memory of the extractions, as long as they exist; if it is None, only the cache is
-    bounded."""
+    """The cache of extractions, and the extractions in progress, in one event loop. The extractor does not close
+    `workers`; their owner does. `ledger` is charged with the memory of the extractions as long as they exist. If
+    `ledger` is None, only the size of the cache is bounded."""
 
     def __init__(
         self,
@@ -166,13 +168,15 @@ class Extractor:
 
     async def extract(self, url: str, *, fresh: bool = False, grant: Grant = UNLIMITED) -> Media:
         """Return the media of the page `url`. `fresh` skips the cache and replaces the cached entry, but still joins an
-        extraction in progress. An extraction that starts counts against the places of the account of `grant`. Raises
-        `Busy` if the queue is full, `Draining` once closed, and the errors of the
-        extraction. Cancels the extraction when the last of its callers has left."""
+        extraction in progress. A new extraction counts against the limits of the account of `grant`. Raises `Busy` if
+        the queue is full or too little memory is free, `Draining` if the extractor is closed, and the error of the
+        extraction if it fails. When the last caller that waits for an extraction is cancelled, the extraction is
+        cancelled, too."""
         client = grant.account
         media = None if fresh else self._cache.get(url)
         if media is None and url not in self._flights:
-            async with self._payments:  # so that only one of the callers that ask for a page at the same time pays
+            # the lock ensures that only one of several simultaneous callers for a page is charged for its extraction
+            async with self._payments:
                 media = None if fresh else self._cache.get(url)
                 if media is None and url not in self._flights:
                     await self._pay(grant, client)
@@ -180,7 +184,7 @@ class Extractor:
 
     def container_of(self, url: str, media: Media, track: Track) -> Container | None:
         """Return the container of `track` of `media`, which is on the page `url`. Returns None if no stream has
-        identified it by the first bytes yet, or if the extraction is no longer cached."""
+        identified the container by the track's first bytes yet, or if the extraction is no longer cached."""
         return self._cache.container(url, (media.raw_id, track.id))
 
     def keep_container(self, url: str, media: Media, track: Track, container: Container) -> None:
@@ -189,12 +193,13 @@ class Extractor:
         self._cache.keep_container(url, (media.raw_id, track.id), container)
 
     async def aclose(self) -> None:
-        """Cancel every extraction in progress. Their callers then raise `Draining`."""
+        """Cancel every extraction in progress. The calls of `extract` that wait for one raise `Draining`."""
         await self._flights.aclose()
 
     async def _pay(self, grant: Grant, client: str) -> None:
-        """Let `grant` pay for an extraction that is about to start. The shared run does not pay, because its refusal
-        would reach the callers that join it. One client has at most half of the queue."""
+        """Count an extraction that is about to start against the rate limit of `grant`. The shared extraction itself
+        does not do this, because all callers that join it would then get the refusal. Raises `Busy` if the queue is
+        full, or if the client of `grant` has half of the queue, and `RateLimited` if the rate limit is exceeded."""
         if len(self._flights) >= self._max_queue or (client and self._of_client[client] >= self._max_queue // 2):
             raise Busy("Too many extractions are in progress. Try again later.")
         await grant.pay_extraction()

@@ -1,8 +1,9 @@
-"""The memory that the media of a page take, measured object by object, and its account in the budget.
+"""The memory that the media of a page occupy, measured object by object, and its accounting in the memory budget.
 
-The media take about three times the bytes of their message, more if they consist of many small values. A cached page
-that no stream uses is *spare*: the budget gets its bytes back when a stream needs them. A page that left the cache is
-charged as used until the last stream that holds it has let go of it.
+The Python objects take about three times the size of the JSON message from which they are decoded, or more if they
+consist of many small values. The bytes of a cached page that no stream uses are *spare*: the budget drops the page from
+the cache when a stream needs the bytes. A page that has left the cache is charged as used until the last stream that
+holds it releases it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from typing import Protocol
 from serverpy.extraction.values import Entry, Fragment, Media, Track
 
 CONTAINER_BYTES = 256
-"""Memory, in bytes, that is counted for the container of one track, which the cache of extractions keeps once it is
-known: a dictionary entry and its key."""
+"""Memory, in bytes, that is counted for the container of one track: a dictionary entry and its key. The cache of
+extractions stores a container as soon as a stream has identified it."""
 _TURN = 2000
 """Number of objects that are measured before the event loop runs other tasks."""
 _SLACK = 1.1
@@ -29,7 +30,7 @@ _ENTRY_BYTES = 104
 
 
 class Ledger(Protocol):
-    """The part of the budget that counts extractions."""
+    """Interface of the part of the memory budget that counts the bytes of extractions."""
 
     def try_add_spare(self, nbytes: int) -> bool: ...
 
@@ -54,8 +55,9 @@ async def footprint(media: Media) -> int:
 
 
 class Holding:
-    """The charge for the memory of `media`: `nbytes` in `ledger`, which has counted them as spare. After `use`, gives
-    the bytes back when `media`, and the media of its entries, are gone. Belongs to the running event loop."""
+    """The charge for the memory of `media`: `nbytes` in `ledger`, which has already counted them as spare. After a call
+    of `use`, the charge ends when `media` and the media of its entries have been deallocated. Belongs to the event loop
+    that runs when it is created."""
 
     def __init__(self, media: Media, nbytes: int, ledger: Ledger) -> None:
         self.nbytes = nbytes
@@ -68,21 +70,22 @@ class Holding:
             weakref.finalize(each, self._forget).atexit = False
 
     def use(self) -> None:
-        """Charge the bytes as used, because the cache drops `media`, which the caller still holds."""
+        """Charge the bytes as used. The caller is about to drop `media` from the cache, but still holds a reference to
+        it."""
         self._is_used = True
         self._ledger.use(self.nbytes)
 
     def free(self) -> int:
-        """Return the number of bytes that the ledger may now subtract from its spare bytes. These are 0 if a stream
-        still holds `media`: the bytes are then charged as used."""
+        """Return the number of bytes that the ledger may now subtract from its spare bytes. Returns 0 if a stream still
+        holds `media`, whose bytes are then charged as used."""
         if not self._alive:
             return self.nbytes
         self.use()
         return 0
 
     def _forget(self) -> None:
-        """Count one of the media as gone. Any thread may call this method, in the middle of any code: it is where the
-        garbage collector finds the object."""
+        """Count one of the media as deallocated. The garbage collector may call this method in any thread, in the
+        middle of any code."""
         self._alive -= 1
         if not self._alive and self._is_used and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._ledger.shrink, self.nbytes)

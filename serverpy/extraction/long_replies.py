@@ -1,8 +1,8 @@
-"""The decoding of long replies of the worker, part by part, so that the event loop can run other streams meanwhile: the
-media of a page may have 8 MiB, which take up to 50 ms at once.
+"""The decoding of long replies of the worker in parts, between which the event loop can run other tasks. The media of a
+page may have 8 MiB of JSON, and to decode them at once would block the event loop for 0.05 to 0.2 seconds.
 
-An *outline* has the fields of a value, but the items of its lists are not decoded yet. To make one, the decoder only
-skips over them.
+An *outline* is a value whose lists contain undecoded items. The decoder makes an outline quickly, because it skips over
+these items.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from serverpy.extraction.values import Entry, Fragment, Media, Subtitle, Track
 TURN_BYTES = 128 * 1024
 """Maximum number of bytes of a long reply that are decoded at once, unless one item of a list is longer."""
 _ITEM_BYTES = 64
-"""Number of bytes that a turn counts for an item in addition to its own."""
+"""Number of bytes that each decoded list item counts towards TURN_BYTES, in addition to its length."""
 T = TypeVar("T")
 
 
 async def decode_in_turns(body: bytes) -> Reply:
-    """Decode a reply of the worker as `decode_reply` does. If the reply is long, lets the event loop run other tasks
-    between its parts, because 8 MiB take 0.2 s. Raises `msgspec.DecodeError` if the reply is invalid."""
+    """Decode a reply of the worker as `decode_reply` does. If the reply is an extraction longer than TURN_BYTES, let
+    the event loop run other tasks between its parts. Raises `msgspec.DecodeError` if the reply is invalid."""
     if len(body) <= TURN_BYTES or not body.startswith(_EXTRACTED):
         return decode_reply(body)
     reply = _long_replies.decode(body)
@@ -48,8 +48,8 @@ async def _in_turns(
     long: Callable[[msgspec.Raw], Awaitable[T]] | None,
     decoder: msgspec.json.Decoder[T],
 ) -> AsyncIterator[T]:
-    """Yield the decoded `items`, with a pause after each TURN_BYTES. Decodes longer items with `long`, if there is such
-    a function."""
+    """Yield the decoded `items`, and let the event loop run other tasks after every TURN_BYTES of input. An item longer
+    than TURN_BYTES is decoded with `long`, unless `long` is None."""
     passed = 0
     for item in items:
         nbytes = memoryview(item).nbytes

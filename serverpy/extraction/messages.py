@@ -41,29 +41,30 @@ Role = Literal["extract", "download"]
 
 
 class RawGone(ServerPYError):
-    """Error if no extraction process has yt-dlp's dictionary of the extraction, or can hand it over in time. The caller
+    """Error: no extraction process has yt-dlp's dictionary of the extraction, or can hand it over in time. The caller
     must extract the page again. No client sees this error, because the caller of `Workers.download` catches it."""
 
     code = "raw_gone"
 
 
 class WorkerLost(ServerPYError):
-    """Error of every request to a process that has ended. No client sees this error, because `Workers` catches it."""
+    """Error that every request to a yt-dlp process gets if the process has ended. No client sees this error, because
+    `Workers` catches it."""
 
     code = "worker_lost"
 
 
 class WorkerFull(ServerPYError):
-    """Error of an extraction during which the extraction process reached its memory limit. Any of the extractions in
-    that process may have filled the memory. No client sees this error, because `Workers` catches it."""
+    """Error that an extraction gets if the extraction process reaches its memory limit meanwhile. Any of the
+    extractions in that process may have filled the memory. No client sees this error, because `Workers` catches it."""
 
     code = "worker_full"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """The groups of settings that a yt-dlp process reads. It adds `plugin_paths` to its `sys.path`, where yt-dlp
-    looks for `yt_dlp_plugins`."""
+    """The groups of settings that a yt-dlp process reads. The process adds `plugin_paths` to its `sys.path`, where
+    yt-dlp looks for `yt_dlp_plugins`."""
 
     timeouts: Timeouts = Timeouts()
     targets: Targets = Targets()
@@ -168,9 +169,10 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StartDownload(Message, frozen=True, kw_only=True):
-    """A request to write a track's bytes into a pipe. Two descriptors are sent with this message: of the pipe, and of
-    the file with yt-dlp's dictionary, which is empty if `page` must be extracted. The download process replies with
-    `DownloadStarted`, then with `DownloadEnd` or `ErrorReply` when its thread has closed the descriptors."""
+    """A request to write a track's bytes into a pipe. Two descriptors are sent with this message: that of the pipe, and
+    that of the file with yt-dlp's dictionary. The file is empty if the process must extract `page`. The download
+    process replies with `DownloadStarted`, then with `DownloadEnd` or `ErrorReply` when its thread has closed the
+    descriptors."""
 
     id: int
     track_id: str
@@ -185,7 +187,7 @@ class Cancel(Message, frozen=True, kw_only=True):
 
 
 class Ping(Message, frozen=True, kw_only=True):
-    """A question whether the process runs. It replies with `Pong` at once, unless it is frozen."""
+    """A request to show that the process runs. The process replies with `Pong` at once, unless it is frozen."""
 
     id: int
 
@@ -352,7 +354,7 @@ def error_reply(id_: int, error: ServerPYError) -> ErrorReply:
 
 
 def to_error(reply: ErrorReply) -> ServerPYError:
-    """Rebuild the exception that the worker raised from its reply, and return it."""
+    """Return the exception that the worker raised, rebuilt from `reply`."""
     kind = _Codes.table.get(reply.code, ExtractionFailed)
     if issubclass(kind, CapacityError) and reply.retry_after is not None:
         return kind(reply.message, reply.retry_after)

@@ -270,7 +270,8 @@ class WorkerPool:
                 "A cancelled request does not release its thread; the server replaces the worker process %s", worker.pid
             )
             self.retire(worker)
-            # If all requests are cancelled, none waits for this worker. If it is frozen, those that wait wait in vain.
+            # Kill the worker if every request is cancelled, so that nobody waits for it, or if it is frozen and will
+            # never reply.
             if all(each.cancelled for each in worker.calls) or not await worker.answers(self._limits.answer):
                 worker.kill()
 

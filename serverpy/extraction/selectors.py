@@ -1,6 +1,6 @@
-"""The check of a format selector that needs no yt-dlp. The text comes from a client, and yt-dlp's selector language can
-make products of whole lists (`all+all`), which would keep a CPU busy and fill the memory. Its other danger, regular
-expressions, is for `ytdlp/page/selector_filters.py`."""
+"""The checks of a format selector that do not need yt-dlp. The selector comes from a client, and yt-dlp's selector
+language can combine every format with every other (`all+all`), which would keep a CPU busy and fill the memory.
+`ytdlp/page/selector_filters.py` guards against slow regular expressions in a selector."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _MAX_PARTS = 10
 
 
 def check_selector(selector: str) -> None:
-    """Raise InvalidParameter if `selector` is too long, is no selector, or asks for too many formats."""
+    """Raise InvalidParameter if `selector` is empty or too long, has an unmatched closing bracket, or merges too many
+    formats."""
     if len(selector) > MAX_SELECTOR_CHARACTERS:
         raise InvalidParameter(f"The format selector is longer than {MAX_SELECTOR_CHARACTERS} characters.")
     if selector.strip() in ("", "-"):

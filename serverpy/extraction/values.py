@@ -124,8 +124,8 @@ class Track:
     """Query parameters to add to each key URL (yt-dlp's field `extra_param_to_key_url`)."""
     aes: AesKey | None = None
     discontinuity: int | None = None
-    """Number of the discontinuity in the HLS playlist whose segments are the whole track (yt-dlp's field
-    `format_index`). None if the track has all segments."""
+    """Number of the discontinuity in the HLS playlist to which the track is limited (yt-dlp's field `format_index`).
+    None if the track consists of all segments of the playlist."""
     no_resume: bool = False
     needs_ytdlp: bool = False
     """Whether only yt-dlp's own downloader can download the track, for example because it needs pings, web sockets or
@@ -174,8 +174,8 @@ class Subtitle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An item of a playlist or image post: either the URL of a page that is not extracted yet (`url`), or media that is
-    (`media`)."""
+    """An item of a playlist or image post: either the URL of a page that has not been extracted yet (`url`), or the
+    media of a page that has been extracted (`media`)."""
 
     title: str | None = None
     url: str | None = None

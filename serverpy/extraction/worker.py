@@ -1,7 +1,7 @@
-"""A yt-dlp process as the server sees it: one process from its start to its end, and the calls to it. Any number of
+"""The server's side of a yt-dlp process: one process from its start to its end, and the calls to it. Any number of
 calls may be in progress at once, distinguished by their ids. Each call gets exactly one reply: a reply of the worker,
 or an error from `_lose` after the process has ended. A download has two futures: `started` is done when the worker has
-received the descriptor, `reply` when the worker's thread has released it.
+received the descriptor of the pipe, `reply` when the worker's thread has closed that descriptor.
 
 Two tasks share the socket: `_send` writes what `_post` has queued, `_receive` reads replies. If either side fails,
 `_receive` kills the process and ends all calls with an error. `pool.py` decides which worker gets a request, and
@@ -61,8 +61,8 @@ _RECEIVE_BYTES = 256 * 1024
 
 
 class Call:
-    """A request to the worker in progress. `reply` is done when the worker's thread is free again, or when the worker
-    has died."""
+    """A request to the worker that is in progress. `reply` is done when the worker's thread is free again, or when the
+    worker has died."""
 
     def __init__(self, id_: int) -> None:
         self.id = id_
@@ -182,8 +182,8 @@ class Worker:
         return await asyncio.shield(self._call(Select(id=next(self._ids), selector=selector, formats=formats)).reply)
 
     async def answers(self, seconds: float) -> bool:
-        """Return whether the process answers within `seconds`. One that holds Python's interpreter lock, or was stopped
-        by a signal, does not."""
+        """Return whether the process answers within `seconds`. A process that holds Python's interpreter lock, or was
+        stopped by a signal, does not answer."""
         call = self._call(Ping(id=next(self._ids)))
         await asyncio.wait([call.reply], timeout=seconds)
         return call.reply.done()
@@ -217,7 +217,9 @@ class Worker:
             self._to_send.put_nowait((messages.encode(request), descriptors))
         except MessageTooLarge as error:
             _close_all(descriptors)
-            raise InvalidParameter("The request is too large.") from error
+            raise InvalidParameter(
+                "The request is too large for the yt-dlp process. Use a shorter URL or format selector."
+            ) from error
 
     # Methods that use the socket
 

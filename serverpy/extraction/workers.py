@@ -1,7 +1,7 @@
 """The server's requests to its yt-dlp processes: extractions, applications of a format selector, and downloads.
 
                 ┌─ pages ──────▶ extraction process: every page
-    Workers ────┼─ alone ──────▶ extraction process: one page at a time, whose process was lost
+    Workers ────┼─ alone ──────▶ extraction process: one page at a time, after its first process was lost
                 └─ downloads ──▶ download process: every track that is downloaded by yt-dlp
 
 Each pool keeps one process, and replaces a process that hangs (`pool.py`). A page that holds Python's interpreter lock
@@ -57,13 +57,16 @@ from serverpy.memory.room import Room
 
 log = logging.getLogger(__name__)
 
+DOWNLOADS_START_SECONDS = 20.0
+"""Minimum number of seconds for which a stream waits for the start of the download process. WAIT_SECONDS may be less,
+because it bounds the time for which a request waits until other requests end."""
 ANSWER_SECONDS = 10.0
-"""Seconds within which a process answers a request that takes it some milliseconds. A process that does not is frozen,
-and is replaced."""
+"""Seconds within which a process must answer a request that takes some milliseconds. Otherwise it counts as frozen, and
+is replaced."""
 ALONE_IDLE_SECONDS = 10.0
 RAW_FACTOR = 4
-"""Memory that yt-dlp's dictionary of a track takes in the download process, as a multiple of the bytes in which it
-crosses: the bytes themselves, and the objects that are made of them."""
+"""Memory that yt-dlp's dictionary of a track takes in the download process, as a multiple of its serialized size: the
+serialized bytes, and the objects that are made of them."""
 
 R = TypeVar("R", bound=Reply)
 
@@ -77,7 +80,8 @@ class WorkersState:
     process IDs of the extraction processes, and begin with that of the process that takes new pages; `download_pids`
     are those of the download processes. `ready` is the `Ready` message of the last extraction process that started, or
     None. `reruns` counts extractions that were repeated because their process was lost, `raws_apart` downloads for
-    which the download process had to extract the page, `refused` extractions that found no place."""
+    which the download process had to extract the page, `refused` extractions that were refused because no place became
+    free in time."""
 
     status: WorkerStatus = "stopped"
     pids: tuple[int, ...] = ()
@@ -119,7 +123,7 @@ class Download:
 
 
 class Workers:
-    """The requests to the yt-dlp processes, and the bound on the extractions under way. Belongs to one event loop."""
+    """The requests to the yt-dlp processes, and the limit on simultaneous extractions. Belongs to one event loop."""
 
     def __init__(self, options: WorkerOptions, limits: WorkersLimits = DEFAULT_LIMITS) -> None:
         self.options = options
@@ -128,7 +132,7 @@ class Workers:
         idle = ALONE_IDLE_SECONDS if limits.idle is None else min(limits.idle, ALONE_IDLE_SECONDS)
         self._alone = WorkerPool(options, replace(limits, idle=idle), role="extract")
         self._turn = asyncio.Lock()
-        """Held by the extraction that runs in the process of `_alone`."""
+        """The lock that an extraction holds while it runs in the process of `_alone`."""
         self._downloads = WorkerPool(options, limits, role="download")
         self._reruns = 0
         self._raws_apart = 0
@@ -146,10 +150,10 @@ class Workers:
     # Extractions
 
     async def extract(self, url: str, client: str = "") -> Media:
-        """Extract the page `url` for the account `client`. Raises `Busy` if there is no place for another extraction in
-        time, `ExtractionTimeout` if the extraction takes longer than EXTRACT_TIMEOUT (which begins anew if it is
-        repeated because its process was lost), and the error of the extraction if it fails. If the caller is cancelled,
-        the process stops the extraction."""
+        """Extract the page `url` for the account `client`. Raises `Busy` if no place for an extraction becomes free in
+        time, `ExtractionTimeout` if the extraction takes longer than EXTRACT_TIMEOUT, and the error of the extraction
+        if it fails. An extraction whose process was lost is repeated once, and EXTRACT_TIMEOUT begins anew. If the
+        caller is cancelled, the process stops the extraction."""
         applicant = Applicant.of(client, url)
         await self._admission.enter(applicant, self.options.timeouts.wait)
         try:
@@ -163,9 +167,9 @@ class Workers:
         finally:
             self._admission.leave(applicant)
 
-    async def _started(self, pool: WorkerPool) -> Worker:
+    async def _started(self, pool: WorkerPool, seconds: float) -> Worker:
         try:
-            async with asyncio.timeout(self.options.timeouts.wait):
+            async with asyncio.timeout(seconds):
                 return await pool.get()
         except TimeoutError:
             raise Busy("The process that runs yt-dlp is still starting. Try again later.") from None
@@ -175,7 +179,7 @@ class Workers:
         process ends, and `WorkerFull` if its memory is full; the process is then replaced, and every other extraction
         in it raises `WorkerLost`."""
         with pool.need():
-            worker = await self._started(pool)
+            worker = await self._started(pool, self.options.timeouts.wait)
             call = worker.extract(url)
             try:
                 async with asyncio.timeout(self.options.timeouts.extract):
@@ -184,16 +188,17 @@ class Workers:
                 log.warning("Worker process %s has reached its memory limit and is replaced", worker.pid)
                 pool.retire(worker)
                 worker.kill()
-                await worker.gone.wait()  # so that the others, which are more likely innocent, are repeated first
+                # so that this page, which may have filled the memory, is the last to be repeated
+                await worker.gone.wait()
                 raise
             finally:
                 if not call.reply.done():
                     pool.stop_soon(worker, call)
 
     async def _extract_alone(self, url: str) -> Media:
-        """Extract a page whose process was lost once more, in a process in which no other extraction runs. Raises
-        `TimeoutError` if its turn does not come within EXTRACT_TIMEOUT, and `TooLarge` if that process reaches its
-        memory limit, too."""
+        """Repeat the extraction of a page whose process was lost, in a process in which no other extraction runs.
+        Raises `TimeoutError` if its turn does not come within EXTRACT_TIMEOUT, and `TooLarge` if that process reaches
+        its memory limit, too."""
         async with asyncio.timeout(self.options.timeouts.extract):
             await self._turn.acquire()
         try:
@@ -201,7 +206,7 @@ class Workers:
         except WorkerFull:
             raise TooLarge("The extraction of this page needs more memory than the server allows.") from None
         except WorkerLost:
-            raise ExtractionFailed("The extraction of this page ended its process.") from None
+            raise ExtractionFailed("The yt-dlp process ended unexpectedly while it extracted this page.") from None
         finally:
             self._turn.release()
 
@@ -214,11 +219,11 @@ class Workers:
         try:
             return await self._select(media, selector)
         except (TimeoutError, WorkerLost):
-            log.info("a format selector got no answer, and is tried again in another process")
+            log.info("A worker process did not apply a format selector; the server retries in another process")
         try:
             return await self._select(media, selector)
         except (TimeoutError, WorkerLost):
-            raise InvalidParameter("The format selector takes too long.") from None
+            raise InvalidParameter("The format selector takes too long. Use a simpler selector.") from None
 
     async def _select(self, media: Media, selector: str) -> tuple[tuple[str, ...], ...]:
         formats = tuple(format_of(track) for track in media.tracks)
@@ -230,15 +235,16 @@ class Workers:
     # Downloads
 
     async def start_downloads(self) -> None:
-        """Start the download process if it does not run, so that its start does not count as the silence of a media
-        server. Raises `Busy` if it takes too long."""
-        await self._started(self._downloads)
+        """Start the download process if it does not run. A stream calls this method before it opens a track, so that
+        the time of the start does not count as time in which the media server sends nothing. Raises `Busy` if the start
+        takes too long."""
+        await self._started(self._downloads, max(self.options.timeouts.wait, DOWNLOADS_START_SECONDS))
 
     async def download(self, raw_id: str, track_id: str, write_fd: int, room: Room | None = None) -> Download:
         """Have yt-dlp write a track of the extraction `raw_id` into the pipe `write_fd`. This method owns `write_fd`
-        and always closes it. It charges the memory of yt-dlp's dictionary to `room`, and raises `Busy` if there is too
-        little. Raises `RawGone` if the dictionary cannot be had; the caller must then extract the page again, with
-        `fresh=True`."""
+        and always closes it. It charges the memory of yt-dlp's dictionary to `room`, and raises `Busy` if too little
+        memory is free. Raises `RawGone` if no process can hand over the dictionary in time; the caller must then
+        extract the page again, with `fresh=True`."""
         with closing(write_fd) as pipe, closing(_memory_file()) as raw, self._downloads.need():
             page = await self._write_raw(raw_id, track_id, raw.number)
             _charge(raw.number, room)
@@ -256,8 +262,9 @@ class Workers:
             return Download(self._downloads, worker, call)
 
     async def _write_raw(self, raw_id: str, track_id: str, file: int) -> Page | None:
-        """Have the process of the extraction `raw_id` write yt-dlp's dictionary of the track into `file`. Returns the
-        page that the download process must extract instead, or None."""
+        """Have the process of the extraction `raw_id` write yt-dlp's dictionary of the track into `file`. Returns None
+        if the process has written it, or the page that the download process must extract if the dictionary cannot be
+        written. Raises `RawGone` if the process has ended or does not answer."""
         for pool in (self._pages, self._alone):
             worker = pool.holder_of(raw_id)
             if worker is not None:
@@ -300,9 +307,9 @@ class Workers:
 
 @asynccontextmanager
 async def _answering(pool: WorkerPool, worker: Worker) -> AsyncIterator[None]:
-    """Limit the block, which waits for an answer of `worker`, to ANSWER_SECONDS. If there is none, replace the worker,
-    because it is frozen, and raise `TimeoutError`. Extractions in it are repeated; each download in it is cut by the
-    stream that reads it, unless its bytes come again."""
+    """Limit the block, which waits for an answer of `worker`, to ANSWER_SECONDS. If no answer arrives in that time,
+    replace the worker as frozen, and raise `TimeoutError`. The extractions in the worker are then repeated. Its
+    downloads continue, and the stream that reads a download ends it if no more bytes arrive."""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             yield
@@ -322,9 +329,9 @@ def _memory_file() -> int:
 
 
 def _charge(file: int, room: Room | None) -> None:
-    """Charge the memory of the dictionary in `file`, which the download process will hold, to `room`. From now on the
-    file cannot be changed. Raises `TooLarge` if it has more than MAX_RAW_BYTES, and `Busy` if the room cannot be
-    had."""
+    """Charge the memory that the dictionary in `file` will take in the download process to `room`, and seal the file
+    against changes. Raises `TooLarge` if the file has more than MAX_RAW_BYTES, and `Busy` if too little memory is
+    free."""
     fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE)
     size = os.fstat(file).st_size
     if size > MAX_RAW_BYTES:

@@ -1,8 +1,8 @@
 """Admission control of the server process: a limit on the number of streams, a limit on the bytes that they hold in
 memory, and a bounded queue of requests that wait for both.
 
-`delivery` reserves the bytes that a stream may hold before any part of the stream exists, and releases them when all of
-the stream is gone. A budget belongs to one event loop; its functions may not be called from another thread.
+`delivery` reserves the bytes that a stream may hold before any part of the stream exists, and releases them when every
+part of the stream is closed. A budget belongs to one event loop; its functions may not be called from another thread.
 
 The budget has two queues. A *newcomer* is a request that waits to be admitted as a stream, in the order of arrival. A
 *grower* is a running stream that waits for more bytes than it has reserved. Growers are served before newcomers,
@@ -61,10 +61,11 @@ class Reservation:
         return 0 if self._released else self._nbytes
 
     async def grow(self, nbytes: int) -> None:
-        """Reserve `nbytes` more bytes for the stream, and wait for them before all requests that wait for admission.
-        Raises `Busy` if the bytes do not become free within the budget's time limit, or at once if all other streams
-        wait to grow, too. Raises `TooLarge` if the whole reservation would exceed the budget. After an error, the
-        reservation keeps its earlier bytes. Only one call at a time is allowed."""
+        """Reserve `nbytes` more bytes for the stream. If they are not free, the stream waits for them, and gets them
+        before any request that waits for admission. Raises `Busy` if the bytes do not become free within the budget's
+        time limit, or at once if all other streams wait to grow, too. Raises `TooLarge` if the whole reservation would
+        exceed the budget. After an error, the reservation keeps its earlier bytes. Only one call at a time is
+        allowed."""
         if self._released or self._growing is not None:
             raise RuntimeError("a reservation cannot grow while another call grows it, or after its release")
         if nbytes:
@@ -255,8 +256,8 @@ class Budget:
                 raise _released()
             reservation._nbytes += nbytes
         except BaseException:
-            # The bytes may have been granted before the cancellation or the release, in the same turn of the loop. The
-            # reservation does not hold them yet, so that nobody else can give them back.
+            # The bytes may have been granted before the cancellation or the release, in the same iteration of the event
+            # loop. The reservation does not hold them yet, so they must be given back here.
             if _granted(waiter):
                 self._give_back(nbytes)
             raise
@@ -401,7 +402,7 @@ def _released() -> RuntimeError:
 
 
 def _granted(waiter: _Waiter) -> bool:
-    """Return whether the bytes of a waiter were granted in the same turn of the event loop in which its task was
+    """Return whether the bytes of a waiter were granted in the same iteration of the event loop in which its task was
     cancelled. If the waiter was refused, this call also retrieves the exception, which asyncio would otherwise report
     as never retrieved."""
     return waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None

@@ -15,8 +15,8 @@ GIVE_BACK_SECONDS = 5.0
 
 
 def settle() -> None:
-    """Exempt all existing objects from garbage collection, because they exist until the process ends: a full collection
-    then takes a tenth of the time. The caller calls this function when all modules are loaded."""
+    """Exempt all existing objects from garbage collection, because they exist until the process ends. A full collection
+    then takes a tenth of the time. Must be called when all modules are loaded."""
     gc.collect()
     gc.freeze()
 
@@ -24,9 +24,10 @@ def settle() -> None:
 def give_memory_back() -> None:
     """Collect garbage, and make the C library return its free pages to the operating system.
 
-    An error and the frames that it has passed refer to each other. They may hold the extraction of a page, which the
-    budget counts as used as long as it exists. The C library would otherwise keep all free pages below its last used
-    page; the call takes some milliseconds, and does not hold the interpreter lock meanwhile."""
+    Garbage collection is necessary because an exception and the frames that it has passed refer to each other, and may
+    hold the extraction of a page, which the budget counts as used as long as it exists. Without `malloc_trim`, the C
+    library would keep all free pages below its last used page. The call takes some milliseconds, and does not hold the
+    interpreter lock meanwhile."""
     gc.collect()
     if _trim is not None:
         _trim(0)

@@ -44,7 +44,7 @@ _OF_CODED_BYTES = frozenset({"content-encoding", "content-length", "content-rang
 
 
 class Response:
-    """A response whose head has arrived. The owner of the response reads and closes it.
+    """A response whose head has arrived. The owner must close the response.
 
     A body that was sent compressed is decoded. A decoded body has no exact length and no ranges, so the fields that
     describe the compressed bytes are removed from `headers`. A 206 that contains all of the compressed bytes gets
@@ -217,7 +217,7 @@ class Client:
 
     async def resolve(self, origin: Origin) -> tuple[str, ...]:
         """Return the addresses of `origin`, or its name if the proxy resolves names. Raises the errors of
-        `Resolver.resolve`. The caller sets a timeout."""
+        `Resolver.resolve`. The caller must set a timeout."""
         return await self._resolver.resolve(self._guard, origin.host, origin.port)
 
     async def _connect(self, origin: Origin) -> Connection:

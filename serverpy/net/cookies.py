@@ -1,7 +1,7 @@
 """The cookies of one session with media servers, in bounded memory: storage, and selection for a request (RFC 6265 §5).
 
-A media server may send any number of cookies, and a page may have set any number before. So the jar keeps few of them,
-and a request looks only at those of its host and of the parent domains of its host. The module does no I/O.
+A page and its media servers may set any number of cookies. So the jar bounds their number and size, and the search for
+the cookies of a request only covers the request's host and its parent domains. The module does no I/O.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_DIGITS = 12
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A cookie that a jar holds. `size` is what it counts in the jar."""
+    """A cookie in a jar. `size` is the number of bytes that the jar counts for the cookie."""
 
     cookie: Cookie
     size: int
@@ -38,8 +38,9 @@ class _Kept:
 
 
 class CookieJar:
-    """A cookie jar that begins with `cookies`. If a cookie exceeds a limit, the jar drops the cookies that were set
-    first: of the domain, then of all domains."""
+    """A cookie jar that initially contains `cookies`. If a new cookie exceeds MAX_PER_DOMAIN, the jar drops the oldest
+    cookie of the same domain. If it exceeds MAX_JAR_BYTES, the jar drops the oldest cookies of the domain that has
+    received no cookie for the longest time."""
 
     def __init__(self, cookies: Iterable[Cookie] = (), clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -56,8 +57,8 @@ class CookieJar:
         return self._bytes
 
     def header_for(self, origin: Origin, target: str) -> str | None:
-        """Return the value of the Cookie header of a request for `target` at `origin`, longer paths first (§5.4). None
-        if no cookie applies to it."""
+        """Return the value of the Cookie header of a request for `target` at `origin`, longer paths first (§5.4).
+        Returns None if no cookie applies to the request."""
         if not self._domains:
             return None
         host, path, now = origin.host.lower(), target.partition("?")[0], self._clock()
@@ -75,7 +76,8 @@ class CookieJar:
 
     def receive(self, fields: Iterable[str], origin: Origin, target: str) -> None:
         """Store the cookies of the Set-Cookie header `fields` of a response from `origin` to a request for `target`.
-        Ignores cookies that are malformed, too long, or of another domain (§5.3)."""
+        Ignores cookies that are malformed, too long, or for a domain that does not contain the host of `origin`
+        (§5.3)."""
         for field in fields:
             cookie = _parsed(field, origin.host.lower(), target.partition("?")[0], self._clock())
             if cookie is not None:
@@ -89,7 +91,7 @@ class CookieJar:
         if is_over or size > MAX_COOKIE or not cookie.name:
             return
         kept = self._domains.pop(domain, {})
-        self._domains[domain] = kept  # the domain is now the latest
+        self._domains[domain] = kept  # move the domain to the end of the order
         kept[cookie.name, cookie.path] = _Kept(cookie, size + COOKIE_BYTES)
         self._bytes += size + COOKIE_BYTES
         if len(kept) > MAX_PER_DOMAIN:
@@ -157,8 +159,8 @@ def _parsed(field: str, host: str, path: str, now: float) -> Cookie | None:
 
 
 def _expiry(given: dict[str, str], now: float) -> int | None:
-    """Return the time at which a cookie expires, in seconds since the epoch. None if it lasts as long as the session.
-    Max-Age takes precedence over Expires (§5.3)."""
+    """Return the time at which a cookie expires, in seconds since the epoch. Returns None for a session cookie, which
+    states no valid time. Max-Age takes precedence over Expires (§5.3)."""
     age = given.get("max-age", "")
     digits = age.removeprefix("-")
     if digits.isascii() and digits.isdecimal():
@@ -166,5 +168,5 @@ def _expiry(given: dict[str, str], now: float) -> int | None:
     date = parsedate_tz(given.get("expires", "")[:64])
     try:
         return None if date is None else int(mktime_tz(date))
-    except (ValueError, OverflowError):  # the date does not exist
+    except (ValueError, OverflowError):  # the Expires attribute states an impossible date
         return None

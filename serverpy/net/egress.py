@@ -75,12 +75,13 @@ class EgressLimits:
 
 
 class Egress:
-    """The filtering proxy, on the event loop on which `start` was awaited. Its owner calls `aclose` on the same loop.
+    """The filtering proxy, on the event loop on which `start` was awaited. Its owner must call `aclose` on the same
+    loop.
 
-    The operator has chosen the upstream proxy of `network` (http, socks4, socks5): the filtering proxy connects to it
-    without a check. It sends the upstream proxy the checked address, a request in absolute form (`proxies.py`) or, if
-    the proxy resolves names, the name.
-    `lookup` replaces the system's resolver. Other proxies of the loop may share `routes`.
+    The filtering proxy connects to the upstream proxy of `network` (http, socks4, socks5) without a check, because the
+    operator has chosen it. Depending on the upstream proxy and the settings, the filtering proxy sends it the checked
+    address, a request in absolute form (`proxies.py`), or the host name, which the upstream proxy then resolves.
+    `lookup` replaces the system's resolver. Several proxies on the same event loop may share `routes`.
     """
 
     def __init__(
@@ -218,8 +219,8 @@ class Egress:
         return UpstreamEnd(self._buffer)
 
     def _keep(self, upstream: UpstreamEnd) -> UpstreamEnd:
-        """Become the owner of `upstream` only after it is connected. If the connecting is cancelled, the event loop
-        itself closes the socket, and uvloop never calls `connection_lost`."""
+        """Become the owner of `upstream` only after it is connected. If the connection attempt is cancelled, the event
+        loop itself closes the socket, and uvloop never calls `connection_lost`."""
         self._upstreams.add(upstream)
         upstream.closed.add_done_callback(lambda _: self._upstreams.discard(upstream))
         return upstream

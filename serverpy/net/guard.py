@@ -40,10 +40,10 @@ log = logging.getLogger(__name__)
 MAX_URL_CHARACTERS = 8192
 INNER = "This address is not on the public internet and may not be reached."
 _INNER_DOMAINS = frozenset({"corp", "home", "internal", "intranet", "lan", "local", "localdomain", "localhost"})
-"""Domains that no public DNS has (RFC 6761, RFC 6762, ICANN's list of name collisions), but networks of the proxy may
-have."""
+"""Top-level domains that the public DNS does not have (RFC 6761, RFC 6762, ICANN's list of name collisions), but that
+may exist in the networks of the operator's proxy."""
 _LOCALHOST = re.compile(r"(?:^|\.)localhost\.?$", re.IGNORECASE)
-"""Matches the names of this machine (RFC 6761 §6.3), which are no secret."""
+"""Pattern of the names of this machine (RFC 6761 §6.3). It is no secret that they resolve to its own addresses."""
 _MAX_UNQUOTINGS = 8
 _SMUGGLED = "__youtubedl_smuggle"
 
@@ -61,7 +61,7 @@ _CLOSED_IPV4 = tuple(
         "172.16.0.0/12",
         "192.0.0.0/24",  # IETF protocol assignments, and the metadata server 192.0.0.192 of Oracle Cloud
         "192.0.2.0/24",
-        "192.88.99.0/24",  # relays of 6to4
+        "192.88.99.0/24",  # 6to4 relays
         "192.168.0.0/16",
         "198.18.0.0/15",
         "198.51.100.0/24",
@@ -226,8 +226,8 @@ def _embedded(address: IPv6Address) -> Iterable[IPv4Address]:
 
 
 class UnusableName(UpstreamFailed):
-    """Error: a name that does not resolve, or that resolves to a forbidden address. Both have the same text, because
-    the difference would tell which names exist in the networks of this machine."""
+    """Error: a name that does not resolve, or that resolves to a forbidden address. The error text is the same in both
+    cases, because a difference would reveal which names exist in the networks of this machine."""
 
     def __init__(self, host: str) -> None:
         super().__init__(f"The host name {host[:253]!r} does not resolve to an address that may be reached.")
@@ -239,7 +239,7 @@ async def resolve_host(
     """Resolve `host` to the numeric addresses to connect to, in order. The guard checks all addresses; if one address
     is forbidden, the name is forbidden.
 
-    `host` is a name or a bare address (no brackets). A name is looked up once, with `lookup`; the caller sets a
+    `host` is a name or a bare address (no brackets). A name is looked up once, with `lookup`; the caller must set a
     timeout. If `is_remote`, the operator's proxy looks the name up, and the result is the name itself. Raises
     TargetForbidden if `host` is a forbidden address, or a name of this machine (`localhost`), and UnusableName if
     `host` is a name that does not resolve or leads to a forbidden address.
@@ -301,7 +301,7 @@ async def _look_up(host: str, port: int, lookup: Lookup) -> Sequence[str]:
 
 def check_url(url: str) -> str:
     """Check the URL of a page or a media file that a client sent. Return the URL with its host in ASCII and everything
-    else unchanged: nothing is stripped or repaired. Raises InvalidUrl if the API does not accept it."""
+    else unchanged: nothing is stripped or repaired. Raises InvalidUrl if the URL is invalid or not allowed."""
     if len(url) > MAX_URL_CHARACTERS:
         raise InvalidUrl(f"The URL is longer than {MAX_URL_CHARACTERS} characters.")
     if "\\" in url or _has_blank(url):

@@ -47,7 +47,7 @@ class ForbiddenScheme(BadHead):
 @dataclass(frozen=True, slots=True)
 class ProxyRequest:
     """A request to the proxy. `authority` is the host and port as the absolute URL in the request writes them.
-    `forward` is the head to send to the origin server. A CONNECT has neither."""
+    `forward` is the head to send to the origin server. For CONNECT, `authority` is empty and `forward` is None."""
 
     host: str
     port: int

@@ -1,7 +1,8 @@
 """The client side of HTTP/1.1 (RFC 9112): encodes a request, and parses the response as it arrives.
 
 `response_head.py` parses heads, and `httptools` parses the chunked coding. This module bounds the memory: it buffers
-one step of the connection, and asks for no more until the reader has taken that step.
+one step of the connection (the bytes of one read from the socket), and asks for no more until the reader has taken that
+step.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ MAX_VALUES = 2
 """Maximum number of different values of one field that are kept."""
 _VALIDATORS = frozenset({"etag", "last-modified"})
 _PASSING = frozenset({"location", "set-cookie"})
-"""The fields that only redirects and cookies need. They are kept whole, until `Headers.lasting` leaves them out."""
+"""Header fields that are only needed to follow redirects and to store cookies. They are kept in full until
+`Headers.lasting` leaves them out."""
 _LASTING = _VALIDATORS | {
     "accept-ranges",
     "content-encoding",
@@ -44,8 +46,8 @@ _LASTING = _VALIDATORS | {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A GET, or a POST if there is a `body`. Headers may come from web pages: invalid headers (with control characters)
-    are left out."""
+    """A GET request or, if `body` is not None, a POST request. Headers may come from web pages, so invalid headers
+    (with control characters) are left out."""
 
     url: str
     headers: tuple[tuple[str, str], ...] = ()
@@ -53,8 +55,7 @@ class Request:
 
     @property
     def origin(self) -> Origin:
-        """Return the origin of `url` and its path with query. Raises `UpstreamFailed` if the scheme is not http or
-        https."""
+        """The origin of `url`. Raises `UpstreamFailed` if the URL is invalid, or its scheme is not http or https."""
         return split(self.url)[0]
 
     def encode(self, to_proxy: Iterable[tuple[str, str]] | None = None) -> bytes:
@@ -72,8 +73,8 @@ class Request:
 
 
 def _is_sendable(name: str, value: str) -> bool:
-    """Return whether the header is valid (RFC 9110 §5.5) and may be set by the caller: this module writes framing and
-    Host headers itself."""
+    """Return whether the header is valid (RFC 9110 §5.5) and may be set by the caller. Framing headers and Host may
+    not, because this module writes them itself."""
     return (
         name.isascii()
         and name.replace("-", "").replace("_", "").isalnum()
@@ -111,8 +112,8 @@ class Headers:
 
 
 def needed(fields: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Yield the fields of a response that this server reads, with bounded values: a response is kept as long as its
-    stream runs, and its media server chooses how large it is."""
+    """Yield the fields of a response that this server reads, with values of limited length, because the fields are kept
+    as long as the stream runs, and the media server determines how long they are."""
     kept: dict[str, set[str]] = {}
     for name, value in fields:
         field = name.lower()
@@ -129,8 +130,8 @@ def needed(fields: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 class Exchange:
     """The response to one request, parsed as the connection delivers it. An exchange has only one reader.
 
-    It buffers at most one step of the connection: it asks the connection for more only when its reader waits and
-    nothing is buffered.
+    It buffers at most one step of the connection (the bytes of one read from the socket). It asks the connection for
+    more bytes only when its reader waits and nothing is buffered.
     """
 
     def __init__(self, connection: Connection) -> None:

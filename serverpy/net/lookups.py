@@ -1,12 +1,13 @@
-"""The threads in which host names are looked up, so that look-ups cannot hold each other up.
+"""The threads in which host names are looked up, limited in such a way that slow look-ups do not delay all others.
 
 The system's resolver (`getaddrinfo`) knows the hosts file, the search domains and the mDNS of this machine, but it
-blocks its thread, for 10 s and more if no name server answers. An event loop has four threads for it, and for more. So
-the look-ups of this process have threads of their own:
+blocks its thread, for 10 s and more if no name server answers. The default executor of an event loop has only a few
+threads, which also run other functions. So the look-ups of this process have THREADS threads of their own:
 
-- Names that have not resolved before share UNKNOWN_THREADS. The other threads are for names that have: a page that
-  names hosts which nobody answers for does not delay streams from servers in use.
-- One client has at most CLIENT_THREADS at a time.
+- Names that have not been resolved before use at most UNKNOWN_THREADS threads. The remaining threads are reserved for
+  names that have been resolved before. So a page with many host names that no name server answers for does not delay
+  streams from known media servers.
+- The look-ups of one client use at most CLIENT_THREADS threads at a time.
 """
 
 from __future__ import annotations
@@ -25,18 +26,19 @@ THREADS = 32
 UNKNOWN_THREADS = 24
 CLIENT_THREADS = 4
 MAX_WAITING = 1024
-"""Maximum number of look-ups that wait for a thread. Further ones fail."""
+"""Maximum number of look-ups that wait for a thread. Further look-ups fail."""
 MAX_KNOWN = 1024
 """Maximum number of names that are remembered as resolved."""
 
 asking_client: ContextVar[Hashable | None] = ContextVar("asking_client", default=None)
 """The client for whose request the current task looks up names. None for a client on this machine, and for work that no
-client has asked for: both are limited only by the number of threads."""
+client has requested. These look-ups are limited only by the number of threads."""
 
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A look-up in the pool. `begun` is the time at which a thread has taken it, or None."""
+    """A look-up in the pool. `begun` is the time, in seconds of the monotonic clock, at which a thread took the
+    look-up, or None while it waits for a thread."""
 
     host: str
     client: Hashable | None
@@ -48,8 +50,8 @@ class Job:
 
 @dataclass(slots=True)
 class Pool:
-    """The threads of this process, and the look-ups that wait for one, in order. A thread is started when it is needed,
-    and then waits for further look-ups. Any thread may call the methods."""
+    """The look-up threads of this process, and the look-ups that wait for a thread, in the order of their arrival. A
+    thread is started when it is needed, and then waits for further look-ups. Any thread may call the methods."""
 
     find: Callable[[str], list[str]]
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -81,7 +83,7 @@ class Pool:
         return job
 
     def _start(self) -> None:
-        """Give the waiting look-ups to threads, as far as the limits allow. The caller holds the lock."""
+        """Assign waiting look-ups to threads, as far as the limits allow. The caller must hold the lock."""
         while self._running < THREADS and (job := self._next()) is not None:
             self._running += 1
             self._unknown += not job.is_known
@@ -135,7 +137,7 @@ def _deliver(answer: asyncio.Future[list[str]], found: list[str], error: Excepti
         answer.set_result(found)
     else:
         answer.set_exception(error)
-        answer.exception()  # marks the exception as retrieved, because every caller may have left
+        answer.exception()  # marks the exception as retrieved, because every caller may have been cancelled
 
 
 def _system(host: str) -> list[str]:
@@ -144,7 +146,7 @@ def _system(host: str) -> list[str]:
 
 
 pool = Pool(_system)
-"""The threads of this process. Their number is limited for all event loops together."""
+"""The look-up threads of this process, which all its event loops share."""
 
 
 async def look_up(host: str, port: int) -> list[str]:

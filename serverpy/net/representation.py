@@ -2,8 +2,8 @@
 
 `resume.py` checks both for every response. Two responses are never joined if they differ in their total length or
 Last-Modified date. Nor are two responses from the same server and extraction if they differ in a strong ETag; the ETags
-of different servers may differ for the same file. The rules: RFC 9110 §8.8 (validators), §14.4 (Content-Range), §15.3.7
-(206). The module does no I/O.
+of different servers may differ for the same file. The rules are those of RFC 9110 §8.8 (validators), §14.4
+(Content-Range) and §15.3.7 (206). The module does no I/O.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The resolver of an event loop, from a host name to addresses that the guard has checked:
+"""The resolver of an event loop, which resolves a host name to addresses that the guard has checked:
 
     failed just now? ─▶ under way? join ─▶ look-up (`lookups.py`) ─▶ guard
 
-A name is looked up once for all callers that ask for it at the same time. A name that fails, or takes longer than
-LOOK_UP_SECONDS, fails at once for FAILED_SECONDS. The same holds for a name that leads to a forbidden address, so that
-neither the error nor its time tells which names exist inside.
+Callers that resolve the same name at the same time share one look-up. If a look-up fails, or takes longer than
+LOOK_UP_SECONDS, the name fails immediately for the next FAILED_SECONDS. The same holds for a name that resolves to a
+forbidden address, so that neither the error nor its timing reveals which names exist in the networks of this machine.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ MAX_FAILED = 1024
 
 
 class Resolver:
-    """The look-ups of one event loop. `client` is who asks, if `asking_client` does not tell. `lookup` replaces the
-    system's resolver. `is_remote` tells that the operator's proxy resolves names."""
+    """The resolver of one event loop. If `asking_client` is None, look-ups count against `client`. `lookup` replaces
+    the system's resolver. `is_remote` is whether the operator's proxy resolves names."""
 
     def __init__(
         self, client: Hashable | None = None, lookup: Lookup | None = None, *, is_remote: bool = False
@@ -37,9 +37,9 @@ class Resolver:
         self._failed: OrderedDict[tuple[str, int], float] = OrderedDict()
 
     async def resolve(self, guard: Guard, host: str, port: int) -> tuple[str, ...]:
-        """Resolve `host` to the numeric addresses to connect to (`guard.py::resolve_host`). The caller sets a timeout.
-        Raises `TargetForbidden` if `host` is an address that is forbidden, `UpstreamFailed` if it is a name that does
-        not resolve, or resolves to such an address."""
+        """Resolve `host` to the numeric addresses to connect to (`guard.py::resolve_host`). The caller must set a
+        timeout. Raises `TargetForbidden` if `host` is a forbidden address, `UpstreamFailed` if it is a name that does
+        not resolve, or that resolves to a forbidden address."""
         key = host, port
         until = self._failed.get(key)
         if until is not None and until > time.monotonic():
@@ -59,7 +59,7 @@ class Resolver:
             job = self._jobs[host] = pool.submit(host, asking_client.get() or self._client)
             job.answer.add_done_callback(lambda _: self._jobs.pop(host, None))
         while True:
-            # the time in the queue does not count: a busy pool says nothing about the name
+            # the time before a thread takes the look-up does not count, because it does not depend on the name
             waited = 0.0 if job.begun is None else time.monotonic() - job.begun
             done, _ = await asyncio.wait([job.answer], timeout=max(LOOK_UP_SECONDS - waited, 0))
             if done:

@@ -1,5 +1,5 @@
-"""The head of an HTTP/1 response, read as leniently as curl and browsers read it, and its framing, read in the one safe
-way (RFC 9112 §6.3). The module does no I/O, and is never used for requests.
+"""The parser of the head of an HTTP/1 response. It parses the fields as leniently as curl and browsers, but determines
+the length of the body strictly by RFC 9112 §6.3. The module does no I/O, and is never used for requests.
 
 The parser accepts LF instead of CRLF, folded lines, blanks before a colon, control characters in a value, lines that
 are not fields (it drops them), and `ICY 200 OK`. A head that states the length of its body in several ways is read by
@@ -18,7 +18,8 @@ MAX_FIELDS = 100
 """Maximum number of header fields of a response, as in Python's http.client. Each field is an object, which takes far
 more memory than its bytes. Media servers send fewer than 40 fields."""
 MAX_INTERIM = 16
-"""Maximum number of interim responses (status 1xx) before a response. To parse one takes far longer than to send it."""
+"""Maximum number of interim responses (status 1xx) before a response. The client needs far more time to parse one than
+the server needs to send it."""
 LONGEST_BODY = 10**15
 """Maximum valid length of a body in bytes. Internet radio servers claim 2^63-1 or 2^64-1 bytes to mean that the length
 is unknown."""
@@ -33,7 +34,8 @@ _STATUS_LINE = re.compile(r"[\t ]*(?:HTTP/(1)(?:\.([0-9]))?|ICY)[\t ]+([1-9][0-9
 _FIELD = re.compile(r"^[\t ]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[\t ]*:(.*)$", re.MULTILINE)
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _BLANKED = bytes(byte if byte in b"\t\n" or (byte >= 32 and byte != 127) else 32 for byte in range(256))
-"""Translation of control characters to blanks: parsers behind us take some of them for the end of a line."""
+"""Table that translates control characters to blanks, because the proxy's clients treat some control characters as the
+end of a line."""
 _ENDLESS = re.compile(r"\s*bytes\s+0-[0-9]{16,}/[0-9*]+\s*", re.IGNORECASE)  # from byte 0 to LONGEST_BODY or more
 _AROUND = " \t\"'"
 _LENGTH, _CODING, _CONNECTION = "content-length", "transfer-encoding", "connection"
@@ -93,7 +95,7 @@ def parse_response(head: bytes) -> ResponseHead:
 
 def tokens(values: Iterable[str]) -> list[str]:
     """Return the members of a list-valued field, in lower case and without parameters (RFC 9110 §5.6.1). Quotes around
-    a member are dropped: `"gzip"` is compressed all the same."""
+    a member are dropped, because a body whose coding is stated as `"gzip"` is compressed, too."""
     members = (member.partition(";")[0].strip(_AROUND).lower() for value in values for member in value.split(","))
     return [member for member in members if member]
 
@@ -107,8 +109,8 @@ def is_endless(content_range: str | None, content_length: str | None) -> bool:
 def _framing(codings: list[str], lengths: list[str]) -> tuple[bool, int | None]:
     """Return whether the body is chunked, and its length in bytes if it is not (RFC 9112 §6.3). Ignores `identity` and
     words that are not codings. The length is None if it is not a number, or too large for any body. Raises BadResponse
-    if the body has a transfer coding that was not requested, or if the head states different lengths: each length might
-    cut the body short."""
+    if the body has a transfer coding that was not requested, or if the head states different lengths, because each of
+    them might cut the body short."""
     found = [token.removeprefix("x-") for token in tokens(codings)]
     if any(coding in REAL_CODINGS for coding in found):
         raise BadResponse("The media server sent a transfer coding that was not requested.")

@@ -4,8 +4,8 @@ cut, servers stall or URLs expire.
 Each further request begins a little before the current position, whether the previous response failed or only covered
 less than requested. The read compares the repeated bytes with the bytes that it has already returned, so that it never
 returns wrong bytes. It also compares each response with all known facts about the file (`representation.py`). After
-three retries without a new byte, the read fails. The rules: RFC 9110 §13.1.5 (If-Range), §14 (ranges), §15.3.7 (206),
-§15.5.17 (416).
+three retries without a new byte, the read fails. The rules are those of RFC 9110 §13.1.5 (If-Range), §14 (ranges),
+§15.3.7 (206) and §15.5.17 (416).
 """
 
 from __future__ import annotations
@@ -42,12 +42,13 @@ async def open_resuming(
     total: int | None = None,
     known: Representation | None = None,
 ) -> ResumingRead:
-    """Open a read of the bytes `asked` (None: the whole file). The read is of the whole if `ranges` is False, if the
-    server does not support ranges, or if `if_range` no longer holds. No request asks for more than `window_bytes`; no
-    retry waits longer than `wait_seconds`, even if the server's Retry-After is longer. `source` is renewed at most
-    `renewals` times without a new byte. `total` is the length, if it is known from elsewhere: with it, a suffix range
-    is requested by its first byte. The response takes precedence, so `total` may be wrong. `known` is what earlier
-    reads of the same file have learned: the responses must not contradict it.
+    """Open a read of the bytes `asked` (None: the whole file). The read returns the whole file if `ranges` is False, if
+    the server does not support ranges, or if the file no longer matches `if_range`. No request asks for more than
+    `window_bytes`; no retry waits longer than `wait_seconds`, even if the server's Retry-After is longer. `source` is
+    renewed at most `renewals` times without a new byte. `total` is the length of the file in bytes, if the caller knows
+    it; a suffix range is then requested by the offset of its first byte. `total` may be wrong, because a length in a
+    response takes precedence. `known` is what earlier reads of the same file have learned: the responses must not
+    contradict it.
 
     Raises `RangeNotSatisfiable` if the range contains no byte of the file, `SourceError` if the media server fails, and
     the errors of `source`. Leaves nothing open when it raises or is cancelled.
@@ -62,8 +63,8 @@ async def open_resuming(
 
 
 class ResumingRead(Unlosable):
-    """An open read of `extent`. It holds OVERLAP_BYTES bytes in addition to the memory of its response. The owner
-    closes the read, after it has cancelled any `read` in progress."""
+    """An open read of `extent`. It holds OVERLAP_BYTES bytes in addition to the memory of its response. The owner must
+    close the read, and cancel any `read` in progress before."""
 
     is_live = False
     takes_large_steps = True
@@ -170,7 +171,7 @@ class ResumingRead(Unlosable):
         return chunk
 
     def _note_progress(self, chunk: bytes) -> None:
-        """Record that the current response has brought a new byte."""
+        """Record that the current response has delivered a new byte."""
         self._gained = True
         self._start = self._start or chunk[:START_BYTES]
         self._requests.progress()

@@ -1,9 +1,9 @@
 """The session of an extraction with media servers. It sends the extraction's headers with every request and its cookies
 to their domains, and follows redirects itself.
 
-For each redirect, cookies are selected again by domain and path (RFC 6265 §5.4; a leak here was yt-dlp's
-GHSA-v8mc-9377-rwjj). The session also keeps the cookies that media servers set. The guard checks the address of each
-redirect, because each redirect is a new request of the `Client`.
+For each redirect, the session selects the cookies again by domain and path (RFC 6265 §5.4), because it would otherwise
+leak them to other sites, as yt-dlp once did (GHSA-v8mc-9377-rwjj). The session also keeps the cookies that media
+servers set. The guard checks the address of each redirect, because each redirect is a new request of the `Client`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class Session:
         back to the same request or to an invalid URL; `UpstreamFailed` if a redirect leads to a URL that is not http or
         https."""
         url, origin = self._locate(url)
-        begun_at, seen = origin, set[int]()  # hashes, because a request has the size that its servers choose
+        # `seen` has hashes of requests, because the media servers determine how large a request is
+        begun_at, seen = origin, set[int]()
         for _ in range(MAX_REDIRECTS + 1):
             request = self._request(url, origin, extra, body, trusted=_is_same(begun_at, origin))
             if hash(request) in seen:
@@ -93,7 +94,7 @@ class Session:
 
 
 def has_cookie_for(url: str, cookies: Iterable[Cookie]) -> bool:
-    """Return whether a request for `url` carries any of `cookies`."""
+    """Return whether a request for `url` would send any of `cookies`."""
     return CookieJar(cookies).header_for(*split(url)) is not None
 
 

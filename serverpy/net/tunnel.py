@@ -1,17 +1,20 @@
 """The two ends of a connection through the filtering proxy (egress). Once the ends are joined, each end sends the bytes
 that the other end receives.
 
-client ──▶ ClientEnd ═ UpstreamEnd ◀── media server
+    client ──▶ ClientEnd ═ UpstreamEnd ◀── media server
 
 No task runs while bytes flow. An end reads into one buffer that all ends of a loop share (it is used only between
 `get_buffer` and `buffer_updated`, which nothing interrupts), and passes a copy of the bytes to the other end's
 transport. Until the kernel has taken all the bytes, that transport pauses reading at the first end, so a tunnel holds
 at most `CHUNK_BYTES` in each direction.
 
-How a tunnel ends: - The client disconnects (its FIN arrives even while it is not reading): the proxy closes the
-upstream connection at once. - The media server ends the connection cleanly: the client gets the remaining bytes, then
-also a clean end. - The upstream connection is cut: the proxy resets the client's connection (RST), so that a body which
-ends with its connection does not look complete.
+A tunnel ends in one of three ways:
+
+- The client disconnects (its FIN arrives even while it is not reading): the proxy closes the upstream connection at
+  once.
+- The media server ends the connection cleanly: the client gets the remaining bytes, and then a clean end, too.
+- The upstream connection is cut: the proxy resets the client's connection (RST), so that a body which ends with its
+  connection does not look complete.
 """
 
 from __future__ import annotations
@@ -34,8 +37,8 @@ _QUIET_TICKS = 2
 
 
 class End(asyncio.BufferedProtocol):
-    """The common base class of the two ends of a tunnel. `buffer` is the receive buffer that all ends on the event loop
-    share. The future `closed` is done when the socket is closed."""
+    """Base class of the two ends of a tunnel. `buffer` is the receive buffer that all ends on the event loop share. The
+    future `closed` is done when the socket is closed."""
 
     def __init__(self, buffer: memoryview) -> None:
         self._buffer = buffer
@@ -73,9 +76,9 @@ class End(asyncio.BufferedProtocol):
 class ClientEnd(End):
     """The end of a tunnel towards the proxy's client.
 
-    `ClientEnd` collects the head of the connection's only request, and waits while the callback `opened` connects. Then
-    it joins an `UpstreamEnd`, or sends a response of the proxy itself. Before `join`, it holds at most MAX_HEAD_BYTES
-    bytes (the head and the beginning of the body).
+    `ClientEnd` collects the head of the connection's only request, and waits while the callback `opened` connects to
+    the site. Then it joins an `UpstreamEnd`, or sends a response of the proxy itself. Before `join`, it holds at most
+    MAX_HEAD_BYTES bytes (the head and the beginning of the body).
     """
 
     def __init__(

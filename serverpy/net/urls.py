@@ -1,5 +1,5 @@
-"""The URLs of media in the form in which the client sends them to servers: split, normalised and percent-encoded, as
-yt-dlp and browsers do it. The module does no I/O."""
+"""Functions for the URLs of media, which bring a URL into the form that the HTTP client sends to media servers: split,
+normalised and percent-encoded as by yt-dlp and browsers. The module does no I/O."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class Origin:
 
 _CACHED = 64
 _MAX_CACHED = 2048
-"""Maximum length of a URL whose parts are cached, in characters, because the cache is in no budget."""
+"""Maximum length of a URL whose parts are cached, in characters. The limit bounds the memory of the cache, which the
+memory budget does not count."""
 
 
 def split(url: str) -> tuple[Origin, str]:

@@ -1,7 +1,8 @@
-"""HLS with video and audio apart in fragmented MP4, in the forms in which sites deliver it. Each form is a folder
-`hls/apart-<form>` with a master playlist, and is assembled from the segments of two folders without encoding again:
-`apart` (ten seconds, two qualities, two languages) and `apart-long` (a minute with B-frames, segments of video of two
-seconds and of audio of ten)."""
+"""HLS with separate video and audio in fragmented MP4, in the forms in which sites deliver it.
+
+The folder `hls/apart` has ten seconds in two qualities and two languages. Each form is a folder `hls/apart-<form>` with
+a master playlist, made from the segments of `hls/apart` without encoding them again. The folder `hls/apart-long` has
+one minute with B-frames, in video segments of two seconds and audio segments of ten seconds."""
 
 from __future__ import annotations
 
@@ -16,12 +17,12 @@ VIDEO = {"high": "640x360", "low": "320x180"}
 AUDIO = {"en": "English", "de": "Deutsch"}
 LONG_AUDIO_SECONDS = 10
 AGAIN = (0, 1, 2, 0, 1)
-"""The segments of the form `restart`: after the third one, the times begin anew."""
+"""The numbers of the segments in the form `restart`: after the third segment, the timestamps start again."""
 
 
 def make_apart(directory: Path, films: dict[str, Path], german: Path) -> None:
-    """Make the folders of all forms inside `directory`/hls. `films` are the films of the names in `VIDEO`; `german` is
-    another audio track of the same length."""
+    """Make the folders of all forms inside `directory`/hls. `films` maps the names in `VIDEO` to files; `german` is a
+    file with another audio track of the same length."""
     hls = directory / "hls"
     plain = hls / "apart"
     plain.mkdir()
@@ -84,7 +85,7 @@ def _aes(folder: Path, plain: Path, name: str) -> None:
 
 
 def _restart(folder: Path, plain: Path, name: str) -> None:
-    """Write a playlist whose times begin anew after a discontinuity, with the same initialization section."""
+    """Write a playlist whose timestamps start again after a discontinuity, with the same initialization section."""
     first, second = AGAIN[:3], AGAIN[3:]
     head, *lines = _lines(plain, name, first)
     write_lines(folder / f"{name}.m3u8", playlist([head, *lines, DISCONTINUITY, *_lines(plain, name, second)[1:]]))
@@ -106,17 +107,19 @@ def _lines(plain: Path, name: str, numbers: Iterable[int], base: str = "../apart
 
 
 def _durations(plain: Path, name: str) -> list[str]:
-    """Return the EXTINF tags of the playlist `name`. Audio frames do not end where the video's segments end."""
+    """Return the EXTINF tags of the playlist `name`. They differ between video and audio, because audio frames do not
+    end at the ends of video segments."""
     return [line for line in (plain / f"{name}.m3u8").read_text().splitlines() if line.startswith("#EXTINF")]
 
 
 def _files(folder: Path, name: str, numbers: Iterable[int] | None = None) -> list[Path]:
-    """Return the initialization section and the segments of the track `name`, or those of `numbers`."""
+    """Return the paths of the initialization section and the segments of the track `name`: all segments, or only those
+    with the given `numbers`."""
     numbers = range(len(_durations(folder, name))) if numbers is None else numbers
     return [folder / f"{name}-init.mp4", *(folder / f"{name}-{number}.m4s" for number in numbers)]
 
 
 def files_of(hls: Path, form: str, name: str) -> list[Path]:
-    """Return the files in `hls` whose concatenated bytes are the track `name` of a form: decrypted."""
+    """Return the files in `hls` whose concatenated bytes are the decrypted track `name` of the form `form`."""
     folder = hls / (form if form == "apart-long" else "apart")
     return _files(folder, name, AGAIN if form == "apart-restart" else None)

@@ -1,4 +1,4 @@
-"""Rewriting of MP4 files into layouts that muxers seldom write but parsers must support."""
+"""Functions that rewrite MP4 files into layouts that muxers seldom write but parsers must support."""
 
 from __future__ import annotations
 

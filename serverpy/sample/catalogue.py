@@ -1,4 +1,5 @@
-"""Tables of SampleTube's films and of the formats that SampleTube offers for each film."""
+"""The tables of the films of SampleTube, the invented video site of the sample site, and of the formats of each
+film."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def _manifest(file: str, protocol: str) -> Rendition:
 
 
 def _in_chunks(rendition: Rendition) -> Rendition:
-    """Return a copy of this format whose URL serves only small ranges."""
+    """Return a copy of `rendition` whose URL serves only ranges of at most CHUNK_BYTES."""
     extra = (*rendition.extra, ("chunk_bytes", CHUNK_BYTES))
     return replace(rendition, path=f"chunked/{rendition.path}", extra=extra)
 
@@ -154,7 +155,7 @@ TRAPS = {
     **{f"hostile-{name}": (f"hostile-{name}", "audio") for name in FILMS},
     **{f"hostile-{name}": (f"hostile-{name}", "audio-sidx") for name in INDEXED_FILMS},
 }
-"""Films with a video format that `hostile.py` makes."""
+"""Films whose video is a malicious file that `hostile.py` makes."""
 ERRORS = frozenset({"geo", "login", "gone"})
 LONG = frozenset({"long", "long-sidx", "long-muxed", "pair-cut", "pair-late"})
 

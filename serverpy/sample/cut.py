@@ -103,8 +103,8 @@ def _bandwidth(directory: Path, name: str) -> tuple[int, int]:
 
 def encrypt_hls(directory: Path, name: str, explicit_iv: bool) -> None:
     """Encrypt each segment of `<name>.m3u8` with AES-128 in CBC mode and PKCS7 padding (RFC 8216 §4.3.2.4). With
-    `explicit_iv` the playlist states a different IV for each segment. Otherwise the IV is the media sequence number,
-    which begins at 7.
+    `explicit_iv` the playlist states a different IV for each segment. Otherwise the IV of a segment is its media
+    sequence number, which is AES_FIRST_SEQUENCE for the first segment.
     """
     key = hashlib.sha256(name.encode()).digest()[:16]
     (directory / f"{name}.key").write_bytes(key)
@@ -129,7 +129,7 @@ def _encrypt(segment: Path, key: bytes, iv: bytes) -> None:
 
 
 def aes_128(plain: bytes, key: bytes, iv: bytes) -> bytes:
-    """Encrypt `data` with AES-128 in CBC mode and PKCS7 padding (METHOD=AES-128 of HLS, RFC 8216 §4.3.2.4)."""
+    """Encrypt `plain` with AES-128 in CBC mode and PKCS7 padding (METHOD=AES-128 of HLS, RFC 8216 §4.3.2.4)."""
     encrypted: bytes = AES.new(key, AES.MODE_CBC, iv).encrypt(pad(plain, AES.block_size))
     return encrypted
 

@@ -20,7 +20,7 @@ INDEXED = {"video-360": "video-sidx.mp4", "video-180": "video-180-sidx.mp4", "au
 """Maps each representation to a file with a `sidx`, which manifests of the on-demand profile use."""
 
 Tracks = list[tuple[Representation, int]]
-"""The names of representations, with their bandwidths."""
+"""Representations, each with its average bandwidth in bit/s."""
 
 
 @dataclass(frozen=True, slots=True)

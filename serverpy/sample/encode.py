@@ -1,5 +1,5 @@
-"""Encoding of the sample site's video and audio with PyAV into files. The encoding is deterministic: it yields the same
-bytes each time."""
+"""Encoding of the sample site's video and audio with PyAV into files. The encoding is deterministic: each run yields
+the same bytes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Failures of a media file at one place: every response that comes to that place fails there, and each later request
-that continues near it fails, too. So no client can ever get the byte at that place, however often it asks.
+"""Failures of a media file at one offset: every response that reaches that offset fails there, and each later request
+that continues near the offset also fails. So no client can get the byte at that offset, however often it requests it.
 
 A specification names such a failure as `fails=<how>@<where>`, for instance `fails=reset@middle`.
 """
@@ -15,8 +15,8 @@ from serverpy.sample.ranges import Span
 from serverpy.sample.wire import Exchange, Framing
 
 NEAR_BYTES = 64 * 1024
-"""A request counts as the continuation of a body that has failed if its range begins at most this far before the place.
-Clients request some bytes again, to compare them."""
+"""A request counts as the continuation of a failed body if its range begins at most this number of bytes before the
+offset of the failure. Clients request some bytes again, to compare them with those of the failed body."""
 DRIP_BYTES = 16 * 1024
 DRIP_STEP_BYTES = 512
 DRIP_SECONDS = 0.1
@@ -24,24 +24,25 @@ DRIP_SECONDS = 0.1
 PLACES = ("first", "middle", "last")
 IN_THE_BODY = ("reset", "stall", "short", "garbage", "tls", "drip")
 INSTEAD_OF_A_RESPONSE = ("refuse", "silent", "loop")
-"""Failures of later requests. The body that comes to the place is cut there. With the place `first` every request is
-answered in this way, as with an error status."""
+"""Failures of requests that continue a body. The site cuts the first body when it reaches the offset of the failure.
+With the place `first`, every request fails in this way. An error status (such as `503@middle`) acts alike."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`how` is a name in IN_THE_BODY or INSTEAD_OF_A_RESPONSE, or an error status."""
+    """One failure of a media file. `how` is a name in IN_THE_BODY or INSTEAD_OF_A_RESPONSE, or an error status; `where`
+    is a name in PLACES."""
 
     how: str
     where: str
 
     @classmethod
     def parse(cls, text: str) -> Failure:
-        """Parse `<how>@<where>`. Raises ValueError if either is unknown."""
+        """Parse `<how>@<where>`. Raises ValueError if `how` or `where` is unknown."""
         how, _, where = text.partition("@")
         is_status = how.isascii() and how.isdecimal() and 400 <= int(how) <= 599
         if not (is_status or how in IN_THE_BODY + INSTEAD_OF_A_RESPONSE) or where not in PLACES:
-            raise ValueError(f"unknown failure {text!r}: <how>@<where>, where is one of {', '.join(PLACES)}")
+            raise ValueError(f"unknown failure {text!r}: write <how>@<where>, <where> is one of {', '.join(PLACES)}")
         return cls(how, where)
 
     @property
@@ -53,14 +54,14 @@ class Failure:
         return {"first": 0, "middle": size // 2, "last": max(size - 1, 0)}[self.where]
 
     def refuses(self, span: Span, size: int) -> bool:
-        """Return whether a request for `span` gets no regular response."""
+        """Return whether the site fails a request for `span` before the body, instead of sending a regular response."""
         place = self.offset(size)
         begins_near = span.start >= place - NEAR_BYTES and (span.start > 0 or place == 0)
         return self.how not in IN_THE_BODY and begins_near
 
 
 async def refuse(exchange: Exchange, failure: Failure) -> None:
-    """Answer a request for which `failure.refuses` is true."""
+    """Fail a request for which `failure.refuses` returns true."""
     if failure.how == "refuse":
         await exchange.connection.reset()
     elif failure.how == "silent":
@@ -88,7 +89,7 @@ async def pour_until(exchange: Exchange, pieces: Generator[bytes], span: Span, p
                     await _fail(exchange, failure)
                     return
                 await _drip(exchange, piece[len(good) :])
-                place = span.stop  # the rest comes at full speed
+                place = span.stop  # send the rest at full speed
     await exchange.finish()
 
 
@@ -108,7 +109,7 @@ async def _fail(exchange: Exchange, failure: Failure) -> None:
 
 
 async def _drip(exchange: Exchange, data: bytes) -> None:
-    """Send the first bytes of `data` slowly, and the others at once."""
+    """Send the first DRIP_BYTES of `data` slowly, and the rest at once."""
     for start in range(0, min(DRIP_BYTES, len(data)), DRIP_STEP_BYTES):
         await exchange.write(data[start : min(start + DRIP_STEP_BYTES, DRIP_BYTES)])
         await exchange.connection.pause(DRIP_SECONDS)

@@ -62,7 +62,7 @@ class Faults:
     surplus: int = 0
     """Send this number of bytes after the end of each body, which its Content-Length does not count."""
     fails: Failure | None = None
-    """Fail at one place of the file, and at each continuation near it."""
+    """Fail at one offset of the file, and for each later request that continues near that offset."""
     id: str = ""
     """Name that makes the URL unique, so that the site counts its requests separately. It changes nothing in the
     response."""
@@ -136,7 +136,7 @@ def parse_faults(spec: str) -> Faults:
 
 
 class Tokens:
-    """Tokens in URLs, each of which grants a limited number of body bytes. They live as long as the site."""
+    """Tokens in URLs, each of which grants a limited number of body bytes. They are valid until the site stops."""
 
     def __init__(self) -> None:
         self._left: dict[str, int] = {}

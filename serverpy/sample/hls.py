@@ -257,8 +257,8 @@ _OTHERS: dict[tuple[str, str], list[str]] = {
 
 
 def parts_of(kind: str, variant: str) -> list[str]:
-    """Return the files below `hls/` whose concatenated bytes a client should get from the variant of the shape `kind`:
-    decrypted, without advertisements and gaps."""
+    """Return the files below `hls/` whose concatenated bytes a client should get from the variant `variant` of the
+    shape `kind`: decrypted, without advertisements and gaps."""
     if (kind, variant) in _OTHERS:
         return _OTHERS[kind, variant]
     if kind == "discontinuity-fmp4":

@@ -1,7 +1,7 @@
 """Hostile media: playlists, manifests and films that claim too much, never end, or contain invalid URLs.
 
-The large ones are generated while they are read, so the site holds few bytes in memory. For each of them a client
-should report a clear error, in bounded memory and time. The names in `HOSTILE` state the fault.
+The site generates large files while a client reads them, so it holds few bytes in memory. For each hostile file, a
+client should report a clear error, in bounded memory and time. The name of each file in `HOSTILE` states its fault.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ LONG_LINE_BYTES = 64 << 20
 BOMB_SEGMENTS = 200_000
 DEPTH = 1000
 BACKTRACKING_TAGS = 20_000
-"""Number of unfinished tags in a page on which yt-dlp's regular expressions need minutes. They hold Python's
-interpreter lock in the meantime."""
+"""Number of unfinished tags in a page on which yt-dlp's regular expressions need minutes, during which they hold
+Python's interpreter lock."""
 KEY = b"0123456789abcdef"
 IV = bytes(16)
 
@@ -156,7 +156,7 @@ def _laughs(_media: Path) -> bytes:
 
 
 def _bomb(_media: Path) -> bytes:
-    """Return a manifest with a SegmentTimeline whose only S element stands for very many segments."""
+    """Return a manifest with a SegmentTimeline whose only S element stands for BOMB_SEGMENTS segments."""
     return (
         '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT10S"><Period>'
         '<AdaptationSet mimeType="video/mp4"><Representation id="v" codecs="avc1.42c014" bandwidth="1000">'

@@ -57,8 +57,8 @@ def _retry_after(faults: Faults) -> dict[str, str]:
 
 
 def etag_of(content: Content) -> str:
-    """Return a strong ETag for `content`, made of its size and date, because the sample media change only together with
-    these."""
+    """Return a strong ETag for `content`, made of its size, date and type. The bytes of sample media change only
+    together with one of these values."""
     return f'"{sha256(f"{content.size} {content.modified} {content.type}".encode()).hexdigest()[:16]}"'
 
 

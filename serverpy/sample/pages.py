@@ -14,8 +14,8 @@ HEAVY_BYTES = 400_000
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What the pages need to know of the site: its origin as the client named it, and a port of the same host that
-    refuses connections."""
+    """The addresses that pages refer to: the origin of the site as the client named it in the request, and a port of
+    the same host that refuses connections."""
 
     origin: str
     closed_port: int

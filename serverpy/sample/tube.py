@@ -1,5 +1,5 @@
-"""The server of an invented video site, the counterpart of the yt-dlp plugin `SampleTube`. It is as strict as real
-sites. Every URL under `/tube/media/` is answered with 403 unless the request has the header `X-Tube-Token` with a token
+"""The server of an invented video site, which the yt-dlp plugin `SampleTube` extracts. It is as strict as real sites:
+it responds with 403 to every URL under `/tube/media/` unless the request has the header `X-Tube-Token` with a token
 from the site's API, and the cookie that the page sets (HttpOnly, only for that path).
 """
 
@@ -36,7 +36,7 @@ Json = dict[str, Any]
 
 
 class Tube:
-    """Handler of `/tube/…`. It remembers the sessions and tokens that it has issued until the site stops."""
+    """The handler of `/tube/…`. It remembers the sessions and tokens that it has issued until the site stops."""
 
     def __init__(self, shelf: Shelf, live: Live) -> None:
         self._shelf = shelf
@@ -153,7 +153,8 @@ class Tube:
         }
 
     def _live(self, name: str) -> Json | None:
-        """Describe the broadcast of a path: `<show>`, or `fault/<spec>/<show>` for a broadcast with faults."""
+        """Describe the broadcast with the path `name`: `<show>`, or `fault/<spec>/<show>` for a broadcast with faults.
+        Returns None if there is no such show."""
         prefix, _, show = name.rpartition("/")
         try:
             address = self._live_shows.address(show)

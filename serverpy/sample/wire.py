@@ -49,7 +49,8 @@ class Connection(HttpToolsProtocol):
 
     @property
     def protocol(self) -> str | None:
-        """The protocol that the client negotiated by ALPN. None if it negotiated none, or without TLS."""
+        """The protocol that the client negotiated by ALPN. None if the client negotiated none, or if the connection has
+        no TLS."""
         tls = self.transport.get_extra_info("ssl_object")
         protocol: str | None = None if tls is None else tls.selected_alpn_protocol()
         return protocol
@@ -77,8 +78,8 @@ class Connection(HttpToolsProtocol):
         await self.closed.wait()
 
     async def spoil_tls(self) -> None:
-        """Send bytes that are no TLS record once the client's kernel has all written bytes, and close the connection.
-        Without TLS, the client would take them for media, so they are left out."""
+        """Wait until the client's kernel has all written bytes, send bytes that are not a TLS record, and close the
+        connection. Sends no such bytes on a connection without TLS, whose client would take them for media."""
         while not self.transport.is_closing() and self._unsent_bytes():
             await self.pause(SEND_QUEUE_POLL_SECONDS)
         if not self.transport.is_closing():

@@ -93,16 +93,16 @@ class Settings(SourcedSettings):
         unit="threads",
     )
     max_extractions: Count = setting(
-        "Maximum number of extractions under way, whether they parse or wait for a site. One client has at most half "
-        "of them, and one host at most a quarter. Further ones wait up to WAIT_SECONDS, and then get a 503 response "
-        "with `Retry-After`.",
+        "Maximum number of extractions in progress, including those that wait for a site. One client may have at most "
+        "half of them, and one host at most a quarter. Further extractions wait up to WAIT_SECONDS. Then the client "
+        "gets a 503 response with `Retry-After`.",
         default=16,
         unit="extractions",
     )
     worker_idle: SecondsOrNever = setting(
-        "Time after which the server stops an idle process that runs yt-dlp (about 55 MB): the one that extracts, and "
-        "the one that downloads for the embedded method. Starting one again takes a second or two. 0 keeps them for "
-        "ever.",
+        "Time after which the server stops an idle yt-dlp process (about 55 MB of memory): the process that extracts "
+        "pages, or the process that downloads for the embedded method. To start a process again takes one to two "
+        "seconds. With 0, the server keeps idle processes.",
         default=300.0,
         unit="seconds",
     )
@@ -251,14 +251,15 @@ class Settings(SourcedSettings):
         shown="MAX_STREAMS / 4",
     )
     client_connections: Count = setting(
-        "Connections at once of each address (IPv6: each /64); further ones get 429. Clients on this machine and "
-        "TRUSTED_PROXIES may open any number; of a client that a trusted proxy names, its requests count.",
+        "Maximum number of simultaneous connections of each client address (IPv6: each /64). Further connections get a "
+        "429 response. Clients on the server's own machine and TRUSTED_PROXIES may open any number. For a client that "
+        "a trusted proxy names, the limit applies to its simultaneous requests.",
         default=100,
         unit="connections",
     )
     min_rate: Annotated[int, Field(ge=0)] = setting(
-        "Bytes a second that a client must read, measured over STALL_TIMEOUT, while others wait for a place; slower "
-        "streams are then cut. 0 turns the limit off.",
+        "Minimum number of bytes per second that a client must read, measured over STALL_TIMEOUT. While other requests "
+        "wait for a place, the server cuts slower streams. 0 turns the limit off.",
         default=512,
         unit="bytes",
     )
@@ -284,7 +285,7 @@ class Settings(SourcedSettings):
     )
     public_url: OptionalUrl = setting(
         "URL at which clients reach this server if it differs from HOST and PORT, for example `https://media.example`, "
-        "with the path below which a proxy publishes the server: ROOT_PATH is not appended.",
+        "including the path below which a reverse proxy publishes the server, because ROOT_PATH is not appended.",
         default=None,
     )
     root_path: RootPath = setting(
@@ -328,7 +329,7 @@ class Settings(SourcedSettings):
 
     default_height: Count = setting(
         "Maximum height of the video that a request without `format` and `height` gets, in pixels, measured on the "
-        "shorter side. If all formats of a page are higher, it gets the lowest.",
+        "shorter side. If all formats of a page are higher, the request gets the lowest format.",
         default=1080,
         unit="pixels",
     )

@@ -109,7 +109,7 @@ def _read_file(known: Collection[str]) -> dict[str, Any]:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
-    except ValueError:  # of `int`
+    except ValueError:  # raised by `int` if a number has too many digits
         raise ConfigurationError(f"{path} is not valid TOML: a number has too many digits") from None
     return _known_keys(content, known, path)
 

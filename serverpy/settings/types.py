@@ -32,7 +32,7 @@ _PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h")
 
 def setting(description: str, *, unit: str = "", shown: str | None = None, **more: Any) -> Any:
     """Define the field of a setting. `unit` is the unit that `--help` and docs/settings.md show. `shown` is the text
-    that they show as the default if the default is not a constant."""
+    that `--help` and docs/settings.md show as the default if the default is not a constant."""
     return Field(description=description, json_schema_extra={"unit": unit, "shown": shown}, **more)
 
 
@@ -51,7 +51,7 @@ def parse_size(value: object, units: Mapping[str, int] = _UNITS) -> object:
 
 
 def parse_size_of_media(value: object) -> object:
-    """Parse the size of media in a request, as `parse_size`. Also accepts decimal units, such as `50MB`."""
+    """Parse the size of media in a request, as `parse_size` does. Also accepts decimal units, such as `50MB`."""
     return parse_size(value, {**_UNITS, **_DECIMAL_UNITS})
 
 
@@ -99,8 +99,8 @@ def _split(value: object) -> object:
 
 
 def _split_sites(value: object) -> object:
-    """Split a list of sites like `_split`. `all` becomes the empty list, which allows all sites; `none` becomes a list
-    of one site that does not exist, which allows no site."""
+    """Split a list of sites as `_split` does. `all` becomes the empty list, which allows all sites; `none` becomes a
+    list of one site that does not exist, which allows no site."""
     if isinstance(value, str) and value.strip().lower() == "none":
         return ("none",)
     return () if isinstance(value, str) and value.strip().lower() == "all" else _split(value)
@@ -201,7 +201,8 @@ def _proxy(value: str) -> str:
 
 def check_rate(value: str) -> str:
     """Return `value` if it is a rate in the syntax of the `limits` library. Raises ValueError otherwise, and also if a
-    number is 0 or has more than 9 digits, if a time window is longer than 366 days, or if it occurs twice."""
+    number is 0 or has more than 9 digits, if a time window is longer than 366 days, or if two rates have the same time
+    window."""
     parts = [_RATE.fullmatch(part) for part in _RATE_SEPARATOR.split(value)]
     found = [(int(part[1]), int(part[2] or 1) * _WINDOWS[part[3].lower()]) for part in parts if part is not None]
     windows = [window for _, window in found]
@@ -222,7 +223,7 @@ def _path(value: Path) -> Path:
 def _readable_file(value: Path) -> Path:
     path = _path(value)
     if not path.is_file() or not os.access(path, os.R_OK):
-        raise ValueError("there is no such file, or it cannot be read")
+        raise ValueError("the file does not exist or cannot be read")
     return path
 
 

@@ -25,8 +25,8 @@ _DEFAULT_MAX_BYTES = 1024 * 1024
 
 
 def largest_pipe_bytes() -> int:
-    """Return the maximum size, in bytes, of a pipe that an unprivileged process may ask for: pipe(7),
-    /proc/sys/fs/pipe-max-size."""
+    """Return the maximum size, in bytes, of a pipe that an unprivileged process may request (pipe(7),
+    /proc/sys/fs/pipe-max-size)."""
     try:
         return int(_PIPE_MAX_SIZE.read_text())
     except (OSError, ValueError):
@@ -76,12 +76,12 @@ def buffered_bytes() -> int:
 
 class PipeReader:
     """The reader of a pipe. It closes `fd`, the reading end of the pipe. Only one task may read at a time. EOF shows
-    only that all writers have closed the pipe, not that they have written everything, so the caller must check that in
-    another way.
+    only that all writers have closed the pipe, not that they have written all bytes, so the caller must check in
+    another way that no bytes are missing.
     """
 
     stall_seconds: float | None = None
-    """Seconds after which a read that waits raises `UpstreamTimeout`, whatever the process that writes does; None means
+    """Seconds after which a waiting read raises `UpstreamTimeout`, even if the writing process is frozen. None means
     never."""
 
     def __init__(self, fd: int, chunk_bytes: int) -> None:
@@ -103,9 +103,8 @@ class PipeReader:
         """Wait for bytes in the pipe, and return at most `most` bytes and at most one chunk. Returns `b""` when all
         writers have closed the pipe and it is empty.
 
-        Raises `UpstreamFailed` if the reader is closed before or during the call, and `UpstreamTimeout` after
-        `stall_seconds`. Each call lets the event loop run
-        other tasks.
+        Raises `UpstreamFailed` if the reader is closed before or during the call, and `UpstreamTimeout` if no byte
+        arrives within `stall_seconds`. Each call lets the event loop run other tasks.
         """
         # A read of a pipe that has bytes does not wait, so without this call a fast writer would keep the event loop
         # from running other tasks.

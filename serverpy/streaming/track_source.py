@@ -69,9 +69,9 @@ class TrackSource:
 async def extract_anew(
     extractor: Extractor, page: str, item: int | None, track: Track, grant: Grant
 ) -> tuple[Media, Track]:
-    """Extract `page` again at the expense of `grant`, and return its media, or that of `item`, and the track with the
-    format of `track`. Raises `ExtractionFailed` if the page no longer offers that format, `RateLimited` if the grant
-    refuses, and the error of the extraction if it fails."""
+    """Extract `page` again, which counts against `grant`. Return the media of the page or, if `item` is not None, of
+    that item, and its track with the format of `track`. Raises `ExtractionFailed` if the page no longer offers that
+    format, `RateLimited` if `grant` allows no further extraction now, and the error of the extraction if it fails."""
     media = item_of(await extractor.extract(page, fresh=True, grant=grant), item)
     found = by_id(media.tracks, track.id)
     if found is None or found.ext != track.ext:
@@ -85,8 +85,8 @@ def is_same_address(media: Media, track: Track, other_media: Media, other: Track
 
 
 def _fingerprint(track: Track, cookies: Iterable[Cookie]) -> int:
-    """Return a hash of those fields of `track` and of the cookies that determine the requests for the track. Of a long
-    list of fragments, the hash contains every n-th one."""
+    """Return a hash of those fields of `track` and of the cookies that determine the requests for the track. If the
+    list of fragments is long, the hash includes only every n-th fragment."""
     step = 1 + len(track.fragments) // _HASHED_FRAGMENTS
     lists = (
         len(track.fragments),

@@ -43,8 +43,9 @@ class Inbox(Iterator[Request]):
         return self._requests.popleft()
 
     def descriptor(self) -> int:
-        """Return the descriptor that the server sent with the latest `StartDownload`. The caller closes the descriptor,
-        and calls this method once for each `StartDownload`, right after `next` has returned it."""
+        """Return the next file descriptor that the server sent with the latest request. The caller must call this
+        method once for each descriptor of a request, right after `next` has returned the request, and close the
+        descriptor."""
         descriptor = self._descriptors.popleft()
         os.set_inheritable(descriptor, False)
         return descriptor

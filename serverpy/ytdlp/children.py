@@ -164,7 +164,7 @@ def end_children_with_us(popen: type[subprocess.Popen[Any]]) -> None:
 
 def install(popen: type[subprocess.Popen[Any]], gate: Gate, outside: Callable[..., Any]) -> None:
     """Patch `popen` (yt-dlp's `Popen` class) so that `gate` admits each child process, which ends with this process.
-    All waits for a child are made by `outside` (`places.py`). The patch is never undone."""
+    `outside` (`places.py`) makes all waits for a child. The patch is never undone."""
     end_children_with_us(popen)
     launch, wait, communicate = popen.__init__, popen.wait, popen.communicate
 

@@ -3,8 +3,8 @@ serverpy.ytdlp.commandline PARENT SITES …`, where PARENT is the process ID of 
 SITES is `all` or an `extraction.sites.Sites` as JSON, and the arguments after it are yt-dlp's.
 
 This module runs yt-dlp's own command line with three changes. First, its HTTP client is tolerant, and treats a cut TLS
-connection as an error once the download has begun (`http_client.py`). Second, an extractor that ALLOW_SITES, DENY_SITES
-or GENERIC_EXTRACTOR exclude refuses its pages. yt-dlp's own option `--use-extractors` does not suffice: without the
+connection as an error once the download has begun (`http_client.py`). Second, extractors that ALLOW_SITES, DENY_SITES
+or GENERIC_EXTRACTOR exclude refuse their pages. yt-dlp's own option `--use-extractors` does not suffice: without the
 extractor of a denied site, yt-dlp would pass the pages of the site to the next extractor that accepts them, and finally
 to the generic extractor. Third, the filters of a format selector are limited as in the extraction process
 (`page/selector_filters.py`).

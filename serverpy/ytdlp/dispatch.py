@@ -104,8 +104,8 @@ class _Work(Protocol):
 
 
 class Extractions:
-    """The requests to the extraction process. Questions that take some milliseconds (format selectors, and the
-    dictionaries of tracks) are answered one after another by one more thread."""
+    """The requests to the extraction process. Each extraction runs in a thread of its own. One further thread handles
+    the short requests, which apply a format selector or write the dictionary of a track, one after another."""
 
     def __init__(self, options: WorkerOptions, outbox: Outbox, threads: Threads, tag: str) -> None:
         self._options = options
@@ -142,12 +142,12 @@ class Extractions:
     def _answer_for_ever(self) -> None:
         while True:
             request, descriptor = self._questions.get()
-            self._outbox.send(reply_of(request.id, lambda: self._answer(request, descriptor)))  # noqa: B023  # called at once
+            self._outbox.send(reply_of(request.id, lambda: self._answer(request, descriptor)))  # noqa: B023  # `reply_of` calls the function before the next request
 
     def _answer(self, request: Select | WriteRaw, descriptor: int) -> Reply:
         if isinstance(request, WriteRaw):
             return self._write_raw(request, descriptor)
-        from serverpy.ytdlp.page.selection import select  # loaded by the first format selector
+        from serverpy.ytdlp.page.selection import select  # imported when the first format selector is applied
 
         return Selected(id=request.id, choices=select(request.selector, request.formats))
 
@@ -167,7 +167,8 @@ class Downloads:
     """The requests to the download process."""
 
     def __init__(self, options: WorkerOptions, outbox: Outbox, threads: Threads) -> None:
-        from serverpy.ytdlp.download import track  # the extraction process does without yt-dlp's downloaders
+        # imported here, because the extraction process does not need yt-dlp's downloaders
+        from serverpy.ytdlp.download import track
 
         self._options = options
         self._outbox = outbox
@@ -201,5 +202,5 @@ class Downloads:
     def _track(self, request: StartDownload, file: BinaryIO, ticket: Ticket) -> crossing.RawTrack:
         if request.page is not None:
             return extract_again(request.page, self._options, ticket).track(request.track_id)
-        file.seek(0)  # both processes share the position in the file
+        file.seek(0)  # the process that wrote the file has moved the shared position to its end
         return crossing.load(file.read())

@@ -32,7 +32,7 @@ class TolerantResponse(http.client.HTTPResponse):
         stream: Any = self.fp
         try:
             if not self._has_begun and (head := self._final_head()):
-                self.fp: Any = io.BytesIO(head)  # of `fp`, `http.client` only calls `readline`
+                self.fp: Any = io.BytesIO(head)  # `http.client` only calls `fp.readline` here
             super().begin()
         finally:
             self.fp = stream

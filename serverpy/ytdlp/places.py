@@ -1,6 +1,6 @@
 """The places for extractions that parse (EXTRACT_WORKERS). Parsing takes CPU time and holds the interpreter lock, so a
 thread that parses holds a place; a thread that waits for bytes, for a child process or for time to pass gives its place
-to another."""
+to another thread."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 5.0
-"""Seconds after which a waiting thread parses without a place, so that pages which take minutes to parse do not lock
-the others out. The threads then share the CPU."""
+"""Seconds after which a waiting thread parses without a place, so that a page which takes minutes to parse does not
+block all other extractions. The threads then share the CPU."""
 
 
 class _Turn(threading.Event):
-    """A thread's wait for a place."""
+    """The event for which a thread waits until it gets a place."""
 
     has_place = False
 
 
 class Places:
-    """`count` places, which waiting threads get in the order of their arrival. Thread-safe."""
+    """A pool of `count` places, which waiting threads get in the order of their arrival. Thread-safe."""
 
     def __init__(self, count: int) -> None:
         self._free = count
@@ -56,7 +56,7 @@ class Places:
         if ticket is None:
             return wait(*args, **kwargs)
         self._leave()
-        self._local.ticket = None  # so that a call of `outside` by `wait` just calls
+        self._local.ticket = None  # so that a nested call of `outside` in `wait` does not give up a place again
         try:
             return wait(*args, **kwargs)
         finally:
@@ -96,7 +96,7 @@ class Places:
 
 
 def install(places: Places) -> None:
-    """Patch `time.sleep`, with which extractors wait between requests, so that it holds no place."""
+    """Patch `time.sleep`, with which extractors wait between requests, so that a sleeping thread holds no place."""
     sleep = time.sleep
 
     def outside(seconds: float, /) -> None:

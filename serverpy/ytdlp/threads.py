@@ -1,4 +1,5 @@
-"""The threads of a yt-dlp process: one for each request in progress, which replies to the server whatever happens."""
+"""The threads of a yt-dlp process: one for each request in progress, which sends a reply to the server even if the
+request fails."""
 
 from __future__ import annotations
 
@@ -31,8 +32,8 @@ class Threads:
         return len(self._tickets)
 
     def run(self, id_: int, work: Callable[[Ticket], Reply], full: ServerPYError = TOO_LARGE) -> None:
-        """Call `work` in a new thread, and send the reply that it returns, or the error that it raises; `full` if the
-        memory of the process was full. Raises `Busy` if the system has no memory for the thread's stack."""
+        """Call `work` in a new thread, and send the reply that it returns, or the error that it raises. If the process
+        runs out of memory, send `full`. Raises `Busy` if the system has no memory for the thread's stack."""
         ticket = Ticket()
         with self._lock:
             self._tickets[id_] = ticket
@@ -64,15 +65,15 @@ class Threads:
             ticket.set()
 
     def _forget(self, id_: int) -> bool:
-        """Forget a request that has ended. Returns whether no other is in progress."""
+        """Forget a request that has ended. Returns whether no other request is in progress."""
         with self._lock:
             del self._tickets[id_]
             return not self._tickets
 
 
 def reply_of(id_: int, work: Callable[[], Reply], full: ServerPYError = TOO_LARGE) -> Reply:
-    """Return the reply that `work` returns, or an `ErrorReply` if `work` raises an exception: that of `full` if the
-    memory of the process was full."""
+    """Return the reply that `work` returns, or an `ErrorReply` if `work` raises an exception. If the process ran out of
+    memory, the reply contains `full`."""
     try:
         return _outcome(id_, work)
     except MemoryError:

@@ -15,7 +15,7 @@ CLIENT, SAME_64, OTHER = "2001:db8::1", "2001:db8::2", "192.0.2.7"
 
 @dataclass(eq=False)
 class Wire:
-    """A connection that has no socket."""
+    """A fake connection without a socket, which counts how often it is closed."""
 
     unsent: int = 0
     drops: int = 0
@@ -34,7 +34,7 @@ class Wire:
 
 @dataclass
 class Purse:
-    """A budget of `free` bytes."""
+    """A fake memory budget that has `free` bytes left."""
 
     free: int
     lent: list[int] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Purse:
         self.free += nbytes
 
 
-async def test_an_address_may_open_a_limited_number_of_connections() -> None:
+async def test_the_number_of_connections_of_one_client_network_is_limited() -> None:
     connections = Connections(each=2)
     first = Wire()
     assert [connections.open(each, CLIENT) for each in (first, Wire())] == [None, None]
@@ -64,12 +64,12 @@ async def test_an_address_may_open_a_limited_number_of_connections() -> None:
 
 
 @pytest.mark.parametrize("exempt", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "10.1.2.3", ""])
-async def test_loopback_trusted_proxies_and_unix_sockets_are_exempt(exempt: str) -> None:
+async def test_loopback_trusted_proxies_and_unix_sockets_may_open_any_number_of_connections(exempt: str) -> None:
     connections = Connections(each=1, trusted=parse_networks(["10.0.0.0/8"]))
     assert [connections.open(Wire(), exempt) for _ in range(9)] == [None] * 9
 
 
-async def test_the_clients_that_a_trusted_proxy_names_are_counted() -> None:
+async def test_requests_through_a_trusted_proxy_count_against_the_limit_of_the_client_that_it_names() -> None:
     connections = Connections(each=1, trusted=parse_networks(["10.0.0.1"]))
     fields = [(b"x-forwarded-for", b"198.51.100.1, 192.0.2.7")]
     assert (connections.is_proxy("10.0.0.1"), connections.is_proxy(OTHER)) == (True, False)
@@ -82,13 +82,13 @@ async def test_the_clients_that_a_trusted_proxy_names_are_counted() -> None:
     assert connections.forwarded(OTHER, fields) is None
 
 
-async def test_the_connection_that_waits_for_the_longest_time_makes_room_for_a_new_one() -> None:
+async def test_at_the_connection_limit_a_new_connection_replaces_the_one_that_has_been_idle_longest() -> None:
     connections = Connections(total=2)
     oldest, newer, busy = Wire(), Wire(), Wire()
     for each in (oldest, newer):
         connections.open(each, OTHER)
         connections.wait(each)
-    connections.wait(oldest)  # it has been waiting since before
+    connections.wait(oldest)  # a second call does not restart the idle time
     assert connections.open(busy, OTHER) is None
     assert (oldest.drops, newer.drops, len(connections)) == (1, 0, 2)
     connections.answer(newer)
@@ -96,7 +96,7 @@ async def test_the_connection_that_waits_for_the_longest_time_makes_room_for_a_n
     assert (connections.closed["replaced"], connections.closed["all"]) == (1, 1)
 
 
-async def test_a_refused_connection_that_still_takes_its_answer_makes_room_first() -> None:
+async def test_refused_connections_that_still_receive_their_error_response_do_not_accumulate() -> None:
     connections = Connections(total=1)
     connections.open(Wire(), OTHER)
     for _ in range(100):
@@ -106,7 +106,7 @@ async def test_a_refused_connection_that_still_takes_its_answer_makes_room_first
     assert len(connections) == 2
 
 
-async def test_requests_are_charged_and_waiting_connections_make_room_for_them() -> None:
+async def test_idle_connections_are_closed_if_the_budget_has_no_memory_for_the_bytes_of_a_request() -> None:
     purse = Purse(100)
     connections = Connections(hold=purse.hold, give_back=purse.give_back, most_bytes=90)
     idle, busy = Wire(), Wire()
@@ -124,7 +124,7 @@ async def test_requests_are_charged_and_waiting_connections_make_room_for_them()
     assert purse.free == 100
 
 
-async def test_a_response_of_which_the_client_takes_no_byte_is_given_up() -> None:
+async def test_a_connection_is_closed_if_its_client_receives_no_byte_of_a_response_for_two_stall_timeouts() -> None:
     connections = Connections(stall_timeout=0.004)
     stuck, slow, idle = Wire(unsent=1000), Wire(unsent=10**9), Wire()
     for each in (stuck, slow, idle):
@@ -145,5 +145,7 @@ async def test_a_response_of_which_the_client_takes_no_byte_is_given_up() -> Non
     ("streams", "descriptors", "expected"),
     [(200, 1056, 400), (1000, 1 << 20, 4000), (2, 1 << 20, FEWEST), (1000, 256, 96), (1000, 4, 1)],
 )
-def test_descriptors_remain_for_what_connections_need(streams: int, descriptors: int, expected: int) -> None:
+def test_the_maximum_number_of_connections_follows_from_max_streams_and_the_file_descriptor_limit(
+    streams: int, descriptors: int, expected: int
+) -> None:
     assert places(streams, descriptors) == expected

@@ -19,8 +19,8 @@ def link(id: str = "a", *, expires: int = 1000, uses: int | None = None, max_byt
 
 
 def play(uses: LinkUses, shared: Link, header: str | None, account: str = "key bob") -> None:
-    """Count a request for the range in `header` as `api/links.py` does. None requests the whole file of `SIZE`
-    bytes."""
+    """Count a request for the range in `header` as `api/links.py` does. If `header` is None, the request is for the
+    whole file of `SIZE` bytes."""
     asked = None if header is None else parse_range(header)
     uses.check(shared, from_start=asks_from_start(asked))
     if asked is None:
@@ -38,18 +38,18 @@ PLAYERS: dict[str, list[str | None]] = {
     "VLC": [None, "bytes=4900000-", "bytes=40-"],
     "Chromium": ["bytes=0-", "bytes=4980736-", "bytes=3000000-"],
     "Safari": ["bytes=0-1", "bytes=0-4999999", "bytes=4980736-4999999", "bytes=65536-4999999"],
-    "a downloader with four connections": [
+    "a downloader that uses four connections": [
         "bytes=0-1249999",
         "bytes=1250000-2499999",
         "bytes=2500000-3749999",
         "bytes=3750000-4999999",
     ],
-    "a player that reads the end first": ["bytes=-1000", "bytes=48-"],
+    "a player that requests the end of the file first": ["bytes=-1000", "bytes=48-"],
 }
 
 
 @pytest.mark.parametrize("player", PLAYERS)
-def test_the_requests_of_a_player_that_plays_a_file_once_are_one_use(player: str) -> None:
+def test_the_requests_of_a_player_that_plays_a_file_once_count_as_one_use_of_a_link(player: str) -> None:
     uses, shared = LinkUses(), link(uses=1)
     for header in PLAYERS[player]:
         play(uses, shared, header)
@@ -65,7 +65,8 @@ def test_a_range_that_does_not_begin_with_the_first_byte_is_allowed_after_the_la
 
 
 def test_a_range_that_does_not_begin_with_the_first_byte_is_a_use_if_the_link_is_unused() -> None:
-    """Otherwise a client that never requests the first byte could use a link with `uses=1` any number of times."""
+    """If only requests for the first byte counted as uses, a client could use a link with `uses=1` any number of times
+    by never requesting that byte."""
     uses, shared = LinkUses(), link(uses=1)
     play(uses, shared, "bytes=1-")
     play(uses, shared, "bytes=2-")

@@ -51,7 +51,7 @@ def test_an_account_can_spend_exactly_its_quota_of_bytes() -> None:
     assert not quotas.is_spent("b", 10)
 
 
-def test_of_bytes_that_exceed_the_quota_only_those_that_are_left_can_be_spent() -> None:
+def test_spending_more_bytes_than_the_quota_has_left_spends_only_the_bytes_that_are_left() -> None:
     quotas = Quotas(lambda: MIDNIGHT)
     assert [quotas.spend("a", 10, 4), quotas.spend("a", 10, 7), quotas.spend("a", 10, 7)] == [4, 6, 0]
     assert quotas.is_spent("a", 10)

@@ -1,5 +1,5 @@
-"""Tests that the gate admits or refuses each kind of caller at each route as a table says. A route that is not in the
-table fails the test."""
+"""Tests of the gate, which checks the credentials of each request before its route runs: it admits or refuses each kind
+of caller at each route as a table in this module states. A route that is not in the table fails the test."""
 
 from __future__ import annotations
 
@@ -97,11 +97,12 @@ CALLERS: Mapping[str, Mapping[str, str]] = {
     "admin by proxy": {"X-Forwarded-For": "198.51.100.1", **bearer("admin")},
 }
 """Maps each kind of caller to the header fields of its requests. All callers except `local` are on another machine.
-`link` has a signed link of the key `plain`, `bound` a key for another network, `plain` a key without admin rights,
-`cookie` the session of an admin key, and `stale` the session of an admin key that was replaced."""
+`link` has a signed link that was issued with the key `plain`, `bound` a key that only another network may use, `plain`
+a key without admin rights, `cookie` the session of an admin key, and `stale` the session of an admin key that was
+replaced."""
 
 ANSWERS = {
-    # expected results by the need of the route and by REQUIRE_KEY: `-` if the gate admits the request, otherwise the
+    # Expected results by what the route needs and by REQUIRE_KEY: `-` if the gate admits the request, otherwise the
     # error code: R key_required, I key_invalid, F key_forbids, L link_invalid (the token in the path is not valid)
     #                       local none link bad expired bound plain admin cookie stale proxied admin-by-proxy
     ("nothing", False): "   -     -    -    -   -       -     -     -     -      -     -       -",
@@ -140,7 +141,8 @@ NEEDS = {
     "POST /stream": "key",
     "GET /health/": "status",
 }
-"""Maps each route to its need, by which `ANSWERS` lists the expected results. HEAD has the same need as GET."""
+"""Maps each route to what it needs from its caller (nothing, a key, a signed link, or rights), the first part of the
+keys of `ANSWERS`. HEAD needs the same as GET."""
 
 
 def routes_of(app: Application) -> Iterator[str]:
@@ -176,13 +178,13 @@ async def code(app: Application, route: str, caller: str, address: str) -> str |
         answer = await client.request(method, path, headers=CALLERS[caller])
     offered = answer.headers.get_list("www-authenticate")
     if answer.status_code not in (401, 403):
-        # 503: `/ready` while the server starts
+        # `/ready` is answered with 503 while the server starts
         assert answer.status_code < 429 or answer.status_code == 503, answer.text
         assert not offered
         return None
     if answer.status_code == 401:
         assert [each.partition(" ")[0] for each in offered] == ["Bearer", "Basic"]
-    if method == "HEAD":  # the response has no body with an error code
+    if method == "HEAD":  # a response to HEAD has no body that could contain the error code
         forbids = "link_invalid" if path.startswith("/s/") else "key_forbids"
         return forbids if answer.status_code == 403 else code_of_challenge(offered[0])
     found: str = answer.json()["code"]
@@ -215,7 +217,9 @@ async def test_a_key_is_accepted_as_bearer_or_api_key_or_basic_password_or_sessi
     keys_file: Path, headers: dict[str, str]
 ) -> None:
     async with calling(application(keys_file, require_key=True)) as client:
-        assert (await client.get("/stream", headers=headers)).status_code == 400  # `url` is missing
+        assert (
+            await client.get("/stream", headers=headers)
+        ).status_code == 400  # the gate admits the request, which lacks `url`
 
 
 async def test_a_key_in_the_query_string_is_ignored(keys_file: Path) -> None:
@@ -266,7 +270,8 @@ async def test_a_post_by_a_page_of_another_origin_with_the_cookie_or_password_of
 
 
 async def test_a_page_of_another_origin_cannot_list_streams_by_the_network_address_of_its_browser() -> None:
-    """A browser on this machine is in ADMIN_NETWORKS, and sends the requests of every page that it shows."""
+    """A browser on this machine has an address in ADMIN_NETWORKS, and sends the requests of every page that it
+    shows."""
     async with calling(application(None, cors_origins="*"), "127.0.0.1") as client:
         for origin, status in (({}, 200), ({"Origin": "http://evil.example"}, 403)):
             assert (await client.get("/streams", headers=origin)).status_code == status
@@ -431,4 +436,6 @@ async def test_the_error_for_a_key_with_networks_behind_a_proxy_that_is_not_trus
         direct = await client.get("/stream", headers=bearer("bound"))
     assert (through.status_code, through.json()["title"]) == (403, "Not allowed")
     assert "TRUSTED_PROXIES" in through.json()["detail"]
-    assert direct.json()["detail"] == "This API key may not be used from this client address."
+    assert direct.json()["detail"] == (
+        "This API key may not be used from this client address: ask the operator to allow the address."
+    )

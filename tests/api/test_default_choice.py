@@ -1,4 +1,5 @@
-"""The default choice over HTTP: `/info` names what `/stream` sends, and the parameters limit it."""
+"""Tests of the format that the server chooses if a request has no `format`: `/info` names it, and the parameters
+`height`, `codec`, `lang` and `max_size` restrict it."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ PAGES = ("/page/prog", FULL, "/page/hls-ts", "/page/dash", "/media/prog.mp4")
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_info_names_the_format_that_a_request_without_format_gets(server: Server, page: str) -> None:
+def test_info_names_the_format_that_stream_sends_if_a_request_has_no_format(server: Server, page: str) -> None:
     default = server.get(page, path="/info").json()["default"]
     answers = [server.get(page, verb="HEAD", **more) for more in ({}, {"format": default["format"]})]
     fields = ("content-type", "content-length", "etag", "accept-ranges")
@@ -22,7 +23,7 @@ def test_info_names_the_format_that_a_request_without_format_gets(server: Server
     assert first[0] == 200
 
 
-def test_a_lower_height_chooses_a_lower_format_and_max_the_highest(server: Server) -> None:
+def test_the_format_chosen_for_the_lowest_height_is_smaller_than_the_one_for_height_max(server: Server) -> None:
     heights = {each["id"]: each["height"] for each in server.get(FULL, path="/info").json()["formats"]}
     low = min(height for height in heights.values() if height)
     lengths = [
@@ -43,7 +44,7 @@ def test_a_lower_height_chooses_a_lower_format_and_max_the_highest(server: Serve
         ({"max_size": "1"}, 413, "too_large"),
     ],
 )
-def test_limits_that_are_invalid_or_that_nothing_fits_are_refused(
+def test_a_selection_parameter_is_refused_if_it_is_invalid_or_if_no_format_satisfies_it(
     server: Server, parameters: dict[str, Any], status: int, code: str
 ) -> None:
     answer = server.get(FULL, **parameters)

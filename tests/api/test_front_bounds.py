@@ -1,5 +1,5 @@
-"""The bounds on what clients may send and hold. Each row of the table names the bound, the attack on it, the answer,
-and the memory that the attack may take."""
+"""Tests of the bounds on what a client may send, and on the memory that its requests may take. Each row of the table
+names a bound, and defines an attack on it with the expected status and the allowed memory."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ FIELDS = b"".join(b"x%d: y\r\n" % number for number in range(8000))
 KEPT = b"".join(b"X-Forwarded-For: 192.0.2.%d\r\n" % number for number in range(HEADER_FIELDS - 1))
 FAT = b"Cookie: " + b"c" * (HEADER_BYTES - 200) + b"\r\n"
 SLOW = b"GET /info?url=SITE/page/slow%3fseconds=300 HTTP/1.1\r\n" + HOST
-"""A request whose answer takes long; `SITE` is replaced by the address of the sample site."""
+"""The head of a request that the server cannot answer for 300 s. The test replaces `SITE` by the origin of the sample
+site."""
 CLOSED = None
-"""In place of a status: the server closes the connection without an answer."""
+"""Expected result in place of a status code: the server closes the connection without a response."""
 OPEN = 0
-"""In place of a status: the server waits for the rest of the request."""
+"""Expected result in place of a status code: the server does not respond while the test runs, because the request is
+incomplete or its page is slow."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """An attack: `data`, sent on each of `connections`, is answered with the status `answer`, and takes at most
-    `pss_bytes` of memory."""
+    """An attack: each of `connections` connections sends `data`, and gets a response with the status `answer`. All of
+    them together may take less than `pss_bytes` bytes of memory (PSS)."""
 
     bound: str
     data: bytes
@@ -41,7 +43,8 @@ class Row:
     connections: int = 40
     pss_bytes: int = 12 * MB
     counted: str | None = None
-    """The name and the label of the counter that counts the refusals."""
+    """Name and label of the metric that counts the refusals, separated by a space. None if the test checks no
+    metric."""
 
 
 def post(body: bytes, path: bytes = b"/links") -> bytes:
@@ -54,37 +57,37 @@ def stream(parameter: bytes) -> bytes:
 
 
 TABLE = [
-    Row("fields of a head, pipelined", (GET + FIELDS + b"\r\n") * 15, 431, counted="refused headers_too_large"),
-    Row("fields of a head", GET + b"a: b\r\n" * HEADER_FIELDS + b"\r\n", 431),
-    Row("fields of an unfinished head", GET + FIELDS, 431),
-    Row("bytes of a head", GET + b"a: " + b"b" * HEADER_BYTES + b"\r\n\r\n", 431),
-    Row("bytes of an unfinished field", GET + b"a: " + b"b" * MB, 431),
-    Row("bytes of an unfinished name", GET + b"a" * MB, 431),
-    Row("white space in a head", GET + b"a:" + b" " * MB, 431),
-    Row("bytes of a target", b"GET /?" + b"a" * TARGET_BYTES + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414),
-    Row("bytes of an unfinished target", b"GET /" + b"a" * MB, 414, counted="refused url_too_long"),
-    Row("bytes of a target that is not ASCII", b"GET /" + b"\xff" * MB, 414),
-    Row("declared length of a body", GET + b"Content-Length: %d\r\n\r\n" % (BODY_BYTES + 1), 413),
-    Row("digits of a length", GET + b"Content-Length: " + b"0" * 5000 + b"5\r\n\r\nabcde", 200),
-    Row("digits of a length", GET + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 400),
-    Row("digits of a port", b"GET /ready HTTP/1.1\r\nHost: 127.0.0.1:" + b"9" * 5000 + b"\r\n\r\n", 400),
-    Row("digits of a range", GET.replace(b"/ready", b"/stream") + b"Range: bytes=0-" + b"9" * 5000 + b"\r\n\r\n", 400),
-    Row("digits of an item", stream(b"item=" + b"9" * 5000), 400),
-    Row("digits of a start", stream(b"start=" + b"9" * 5000), 400),
-    Row("digits of a chunk", GET + b"Transfer-Encoding: chunked\r\n\r\n" + b"9" * 5000, 400),
-    Row("digits of a version", b"GET /ready HTTP/1." + b"1" * 5000 + b"\r\n" + HOST + b"\r\n", 400),
-    Row("digits in JSON", post(b'{"url": "http://a.test/", "ttl": ' + b"9" * 5000 + b"}"), 400),
-    Row("digits in JSON", post(b'{"url": "http://a.test/", "uses": ' + b"9" * 5000 + b"}"), 400),
-    Row("depth of JSON", post(b"[" * 60_000), 400),
-    Row("a body that nobody reads", post(b"x" * MB, b"/ready")[:-1000], 405),
-    Row("a body of chunks without data", GET + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"e" * 4 * MB, CLOSED),
-    Row("a trailer", GET + b"Transfer-Encoding: chunked\r\n\r\n0\r\na: " + b"b" * 4 * MB, CLOSED),
-    Row("trailers", GET + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + FIELDS, 400),
-    Row("an unfinished head", GET + FAT, OPEN, connections=200),
-    Row("kept fields", GET + KEPT + b"\r\n", 200, connections=200),
-    Row("pipelined requests of kept fields", SLOW + b"\r\n" + (GET + KEPT + b"\r\n") * (PIPELINED - 1), OPEN),
+    Row("too many pipelined header fields", (GET + FIELDS + b"\r\n") * 15, 431, counted="refused headers_too_large"),
+    Row("too many header fields", GET + b"a: b\r\n" * HEADER_FIELDS + b"\r\n", 431),
+    Row("too many header fields, incomplete request", GET + FIELDS, 431),
+    Row("a header section that is too long", GET + b"a: " + b"b" * HEADER_BYTES + b"\r\n\r\n", 431),
+    Row("an endless field value", GET + b"a: " + b"b" * MB, 431),
+    Row("an endless field name", GET + b"a" * MB, 431),
+    Row("endless white space in a field", GET + b"a:" + b" " * MB, 431),
+    Row("a request target that is too long", b"GET /?" + b"a" * TARGET_BYTES + b" HTTP/1.1\r\n" + HOST + b"\r\n", 414),
+    Row("an endless request target", b"GET /" + b"a" * MB, 414, counted="refused url_too_long"),
+    Row("an endless request target that is not ASCII", b"GET /" + b"\xff" * MB, 414),
+    Row("a Content-Length above the limit", GET + b"Content-Length: %d\r\n\r\n" % (BODY_BYTES + 1), 413),
+    Row("leading zeros of Content-Length", GET + b"Content-Length: " + b"0" * 5000 + b"5\r\n\r\nabcde", 200),
+    Row("digits of Content-Length", GET + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 400),
+    Row("digits of the port in Host", b"GET /ready HTTP/1.1\r\nHost: 127.0.0.1:" + b"9" * 5000 + b"\r\n\r\n", 400),
+    Row("digits of Range", GET.replace(b"/ready", b"/stream") + b"Range: bytes=0-" + b"9" * 5000 + b"\r\n\r\n", 400),
+    Row("digits of the parameter item", stream(b"item=" + b"9" * 5000), 400),
+    Row("digits of the parameter start", stream(b"start=" + b"9" * 5000), 400),
+    Row("digits of a chunk size", GET + b"Transfer-Encoding: chunked\r\n\r\n" + b"9" * 5000, 400),
+    Row("digits of the HTTP version", b"GET /ready HTTP/1." + b"1" * 5000 + b"\r\n" + HOST + b"\r\n", 400),
+    Row("digits of `ttl` in JSON", post(b'{"url": "http://a.test/", "ttl": ' + b"9" * 5000 + b"}"), 400),
+    Row("digits of `uses` in JSON", post(b'{"url": "http://a.test/", "uses": ' + b"9" * 5000 + b"}"), 400),
+    Row("nesting of JSON", post(b"[" * 60_000), 400),
+    Row("a body for a method that is refused", post(b"x" * MB, b"/ready")[:-1000], 405),
+    Row("an endless chunk extension", GET + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"e" * 4 * MB, CLOSED),
+    Row("an endless trailer field", GET + b"Transfer-Encoding: chunked\r\n\r\n0\r\na: " + b"b" * 4 * MB, CLOSED),
+    Row("too many trailer fields", GET + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + FIELDS, 400),
+    Row("incomplete requests with long fields", GET + FAT, OPEN, connections=200),
+    Row("header fields that are kept", GET + KEPT + b"\r\n", 200, connections=200),
+    Row("pipelined requests with kept fields", SLOW + b"\r\n" + (GET + KEPT + b"\r\n") * (PIPELINED - 1), OPEN),
     Row("pipelined requests", SLOW + b"\r\n" + (GET + b"\r\n") * 99, CLOSED, counted="connections_closed pipelined"),
-    Row("heads of running requests", SLOW + FAT + b"\r\n", OPEN, connections=100),
+    Row("long fields of requests in progress", SLOW + FAT + b"\r\n", OPEN, connections=100),
 ]  # fmt: skip
 
 
@@ -100,7 +103,7 @@ def pss(server: Server) -> int:
 
 
 def send(server: Server, data: bytes) -> socket.socket:
-    """Send as much of `data` as the server takes."""
+    """Connect, and send `data` until the server closes the connection. Returns the connection."""
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
     with contextlib.suppress(ConnectionError):
         connection.sendall(data)
@@ -123,7 +126,7 @@ def count(server: Server, counter: str) -> float:
 
 
 @pytest.mark.parametrize("row", TABLE, ids=[f"{row.bound}-{row.answer}" for row in TABLE])
-def test_an_attack_gets_the_answer_of_the_table_and_takes_no_more_memory_than_it_says(front: Server, row: Row) -> None:
+def test_each_attack_gets_its_expected_status_and_takes_less_memory_than_its_bound(front: Server, row: Row) -> None:
     data = row.data.replace(b"SITE", front.site.http.encode())
     base, refused = pss(front), count(front, row.counted) if row.counted else 0
     with contextlib.ExitStack() as stack:

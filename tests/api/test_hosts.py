@@ -31,7 +31,7 @@ from tests.wire import Answer
         *((field, None) for field in ("ä.example", "a%zz", "a\\b", 'a"', "a\x7f", "<a>", "a?b", "a#b", "[]", "a:-1")),
     ],
 )
-def test_the_host_is_extracted_from_a_valid_host_header_and_none_from_a_malformed_one(
+def test_the_host_header_parser_returns_the_host_of_a_valid_header_and_none_for_a_malformed_one(
     field: str, host: str | None
 ) -> None:
     assert host_of(field.encode("latin-1")) == host

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,7 +58,7 @@ def ask_range(server: Server, value: str, page: str = FILM, **headers: str) -> A
         ("bytes=0-18446744073709551615", 0, -1),
     ],
 )
-def test_a_range_request_returns_that_part_of_the_file(
+def test_a_range_request_returns_the_requested_bytes_of_the_file(
     server: Server, site: SampleSite, page: str, value: str, first: int, last: int
 ) -> None:
     """The test uses two pages: the media server of the first accepts every range, that of the second accepts only small
@@ -72,7 +73,9 @@ def test_a_range_request_returns_that_part_of_the_file(
     assert hashlib.sha256(answer.body).hexdigest() == hashlib.sha256(whole[first : last + 1]).hexdigest()
 
 
-def test_a_random_range_request_returns_that_slice_of_the_file(server: Server, film: bytes) -> None:
+def test_a_range_request_with_random_positions_returns_the_requested_slice_of_the_file(
+    server: Server, film: bytes
+) -> None:
     chance = random.Random(9110)
     for _ in range(50):
         first, last = sorted(chance.sample(range(len(film)), 2))
@@ -103,7 +106,9 @@ def test_a_range_beyond_the_end_raises_range_not_satisfiable_with_the_length(
         *("bytes=0-9,5-14", "bytes=x", "bytes=99999999-,0-1"),
     ],
 )
-def test_a_range_that_may_be_ignored_returns_the_whole_file(server: Server, film: bytes, value: str) -> None:
+def test_a_range_header_that_the_server_may_ignore_is_answered_with_the_whole_file(
+    server: Server, film: bytes, value: str
+) -> None:
     answer = ask_range(server, value)
     assert (answer.status, "content-range" in answer.headers) == (200, False)
     assert answer.body == film
@@ -233,7 +238,7 @@ REFUSED = [
         )
     ),
     Refused(PAGE, 422, "unsupported_conversion", {"to": "mp3"}),
-    Refused("{site}/page/dash", 422, "unsupported_conversion", {"format": "bv+ba"}),
+    Refused("{site}/tube/watch/pair-webm", 422, "unsupported_conversion", {"format": "bv+ba"}),
     # Forbidden addresses
     *(
         Refused(url, 403, "target_forbidden")
@@ -276,7 +281,7 @@ def test_a_refused_request_gets_the_expected_status_and_problem_code(
     url = case.url.replace("{site}", site.http).replace("{closed}", str(site.closed_port))
     answer = server.ask(f"/stream?{query(url=url, **case.params)}")
     check_problem(answer, case.status, case.code)
-    assert answer.seconds < 20  # the error arrives without waiting for a timeout
+    assert answer.seconds < 20  # the server reports the error without waiting for a timeout
     server.settled()
 
 
@@ -322,6 +327,36 @@ def test_a_url_may_be_sent_without_percent_encoding(server: Server, site: Sample
 def test_a_malformed_http_request_is_answered_with_a_problem_document(server: Server) -> None:
     with server.send(b"GET /stream?url=a b HTTP/9\r\n\r\n") as exchange:
         check_problem(exchange.rest(), 400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+        b"Content-Length: 5\r\nContent-Length: 6\r\n",
+        b"Content-Length: 5\r\nContent-Length: 5\r\n",
+        b"Content-Length: +5\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+        b"Content-Length : 5\r\n",
+        b"X: a\r\n Content-Length: 5\r\n",
+        b"X: a\rContent-Length: 5\r\n",
+        b"X: a\nContent-Length: 5\n",
+        b"X\0: a\r\n",
+    ],
+)
+def test_a_request_that_a_proxy_could_read_in_another_way_is_refused(server: Server, fields: bytes) -> None:
+    """A proxy in front that finds another end of the request would take a part of it for the next client's request."""
+    head = b"POST /links HTTP/1.1\r\nHost: 127.0.0.1\r\n" + fields + b"\r\n"
+    received = b""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(head + b"0\r\n\r\nGET /ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        while chunk := connection.recv(65536):
+            received += chunk
+    assert received.startswith(b"HTTP/1.1 400 ")
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert b'"code": "bad_request"' in received
 
 
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
@@ -395,7 +430,7 @@ def test_a_stream_from_a_silent_media_server_is_answered_with_504(hurried: Serve
         ("/tube/playlist/list-3", {"item": 4}, 404, "item_not_found"),
         ("/tube/watch/geo", {}, 403, "geo_restricted"),
         ("http://127.0.0.1:1/", {}, 403, "target_forbidden"),
-        ("/page/dash", {"format": "bv+ba"}, 422, "unsupported_conversion"),
+        ("/tube/watch/pair-webm", {"format": "bv+ba"}, 422, "unsupported_conversion"),
     ],
 )
 def test_subprocess_fails_with_the_same_errors_as_the_other_methods(
@@ -432,6 +467,7 @@ def test_info_has_exactly_the_fields_of_the_documented_contract(server: Server, 
         "thumbnail",
         "webpage_url",
         "extractor",
+        "default",
         "formats",
         "subtitles",
         "images",
@@ -584,7 +620,7 @@ def errors_in(responses: dict[str, Any]) -> set[tuple[int, str]]:
     }
 
 
-def test_the_openapi_document_names_the_ways_to_give_a_key(server: Server) -> None:
+def test_the_openapi_document_names_the_ways_to_send_an_api_key(server: Server) -> None:
     schema = server.ask("/openapi.json").json()
     schemes = schema["components"]["securitySchemes"]
     assert schemes.keys() == {"bearer", "basic", "api-key", "session"}
@@ -649,7 +685,7 @@ def test_health_ready_and_metrics_accept_head(server: Server, path: str) -> None
     assert (answer.status, answer.body) == (200, b"")
 
 
-def test_the_openapi_document_lists_head_and_only_errors_that_can_occur(server: Server) -> None:
+def test_the_openapi_document_lists_the_method_head_and_only_errors_that_can_occur(server: Server) -> None:
     paths = server.ask("/openapi.json").json()["paths"]
     assert set(paths["/stream"]) == {"get", "head"}
     assert "422" not in paths["/info"]["get"]["responses"]

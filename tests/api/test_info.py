@@ -1,4 +1,4 @@
-"""Tests of the response of `/info` for pages with very many formats and items."""
+"""Tests of the response of `/info` for pages with thousands of formats and items."""
 
 from __future__ import annotations
 
@@ -51,14 +51,16 @@ async def sent(response: InfoResponse, method: str = "GET") -> tuple[dict[str, A
         messages.append(message)
 
     async def receive() -> Any:
-        raise AssertionError("the response reads nothing")
+        raise AssertionError("the response must not read from the client")
 
     await response({"type": "http", "method": method}, receive, send)
     return messages[0], [each["body"] for each in messages[1:]]
 
 
 @pytest.mark.parametrize("items", [0, 1, ITEMS])
-async def test_the_document_is_that_of_the_model(capabilities: Capabilities, items: int) -> None:
+async def test_the_json_sent_in_pieces_equals_the_json_of_the_info_model(
+    capabilities: Capabilities, items: int
+) -> None:
     start, pieces = await sent(InfoResponse(page(items), capabilities, Budget(1 << 26, 1, 0)))
     expected = json.loads(info_of(page(items), capabilities).model_dump_json())
     assert json.loads(b"".join(pieces)) == expected
@@ -66,7 +68,9 @@ async def test_the_document_is_that_of_the_model(capabilities: Capabilities, ite
     assert max(map(len, pieces)) < 3 * PIECE_BYTES
 
 
-async def test_a_large_document_is_charged_while_it_is_sent(capabilities: Capabilities) -> None:
+async def test_the_memory_of_a_large_response_is_charged_to_the_budget_while_it_is_sent(
+    capabilities: Capabilities,
+) -> None:
     budget = Budget(2 * ITEMS * ITEM_BYTES, 1, 0)
     assert budget.try_keep(ITEMS * ITEM_BYTES)
     with pytest.raises(Busy):

@@ -1,5 +1,5 @@
-"""Tests that a page or a frozen process harms nobody else: embedded streams beside a page that holds the interpreter
-lock, processes that are stopped (SIGSTOP), pages that drip, and a server or supervisor that is killed."""
+"""Tests that a misbehaving page or process harms no other client: pages that hold the interpreter lock or send their
+bytes slowly, processes that are stopped (SIGSTOP), and supervisors or yt-dlp processes that are killed."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from tests.wire import Exchange
 
 FILM = "/media/large-16.mp4"
 LONG_FILM = "/media/large-64.mp4"
-"""A film that fits into no socket buffer."""
+"""A film that is larger than the socket buffers of a connection."""
 SMALL_BUFFER = 4096
 
 
 @pytest.fixture(scope="module")
 def probed(site: SampleSite) -> Iterator[Server]:
-    """Run a server with the extractors of the probes, which misbehave, and short timeouts."""
+    """Run a server with short timeouts, and with the probe extractors, which misbehave on purpose."""
     with serving(
         site, complaints=True, python_path=PROBES, extract_timeout=10, stall_timeout=4, wait_seconds=60
     ) as running:
@@ -41,7 +41,8 @@ def probed(site: SampleSite) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def embedded_streams(server: Server, count: int, page: str = FILM) -> Iterator[list[Exchange]]:
-    """Open `count` embedded streams whose clients have read the first byte. Closes them at the end of the block."""
+    """Open `count` streams by the method embedded, and read the first byte of each. Closes the streams at the end of
+    the block."""
     with contextlib.ExitStack() as stack:
         streams = [
             stack.enter_context(server.open(page, method="embedded", receive_bytes=SMALL_BUFFER)) for _ in range(count)
@@ -51,7 +52,7 @@ def embedded_streams(server: Server, count: int, page: str = FILM) -> Iterator[l
         yield streams
 
 
-def test_embedded_streams_continue_beside_a_page_that_holds_the_interpreter_lock(probed: Server) -> None:
+def test_embedded_streams_continue_while_the_extraction_of_a_page_holds_the_interpreter_lock(probed: Server) -> None:
     with embedded_streams(probed, 3) as streams, probed.open("/probe/backtrack", path="/info") as catastrophic:
         wait_for(lambda: any(busy_percent(each) > 10 for each in probed.ytdlp_processes("extract")))
         for each in streams:
@@ -79,7 +80,7 @@ def test_the_streams_of_a_stopped_download_process_are_cut_and_the_process_is_re
     probed.settled()
 
 
-def test_the_stream_of_a_stopped_child_is_cut(probed: Server) -> None:
+def test_a_subprocess_stream_is_cut_if_its_yt_dlp_child_is_stopped(probed: Server) -> None:
     with probed.open(LONG_FILM, method="subprocess", receive_bytes=SMALL_BUFFER) as stream:
         stream.read(1)
         (child,) = (each for each in probed.children() if "serverpy.ytdlp.commandline" in each.cmdline())
@@ -103,7 +104,7 @@ def test_embedded_streams_continue_while_the_extraction_process_is_stopped(probe
     probed.settled()
 
 
-def test_two_pages_that_drip_do_not_lock_others_out(site: SampleSite) -> None:
+def test_two_pages_that_send_their_bytes_slowly_do_not_block_extractions_of_other_pages(site: SampleSite) -> None:
     with (
         serving(site, complaints=True, extract_workers=1, wait_seconds=5, extract_timeout=20) as server,
         server.open("/page/slow?seconds=600&1", path="/info"),
@@ -115,7 +116,9 @@ def test_two_pages_that_drip_do_not_lock_others_out(site: SampleSite) -> None:
         assert "serverpy_extractions 2.0" in server.ask("/metrics").body.decode()
 
 
-def test_one_host_gets_a_quarter_of_the_extractions_and_the_next_one_is_busy(site: SampleSite) -> None:
+def test_one_host_may_have_a_quarter_of_max_extractions_and_a_further_extraction_is_refused_as_busy(
+    site: SampleSite,
+) -> None:
     with (
         serving(site, complaints=True, max_extractions=4, wait_seconds=0.3, extract_timeout=15) as server,
         server.open("/page/slow?seconds=600", path="/info"),
@@ -155,7 +158,9 @@ def test_a_format_selector_that_could_take_too_long_is_refused_by_every_method(s
         assert (answer.status, answer.code) == (400, "invalid_parameter"), (method, answer.body)
 
 
-def test_a_child_that_fills_its_memory_fails_and_the_next_one_works(probed: Server) -> None:
+def test_a_yt_dlp_child_that_exceeds_its_memory_limit_fails_as_too_large_and_the_next_child_works(
+    probed: Server,
+) -> None:
     answer = probed.get("/probe/memory?to=3000000000", method="subprocess")
     assert (answer.status, answer.code) == (413, "too_large")
     with probed.open(FILM, method="subprocess", receive_bytes=SMALL_BUFFER) as stream:
@@ -167,7 +172,7 @@ def test_a_child_that_fills_its_memory_fails_and_the_next_one_works(probed: Serv
 
 
 def test_the_child_processes_of_a_killed_yt_dlp_process_end(probed: Server) -> None:
-    """A JavaScript runtime is such a child process."""
+    """For example, yt-dlp starts a JavaScript runtime as a child process."""
     with probed.open("/probe/child?to=3600", path="/info"):
         wait_for(lambda: [each for worker in probed.ytdlp_processes("extract") for each in worker.children()])
         (child,) = (each for worker in probed.ytdlp_processes("extract") for each in worker.children())

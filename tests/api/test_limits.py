@@ -70,7 +70,9 @@ def test_extractions_beyond_the_rate_limit_are_refused_with_429(strict: Server, 
     assert f"Try again in {reset} seconds" in answer.json()["detail"]
 
 
-def test_requests_for_cached_pages_are_neither_counted_nor_refused(strict: Server, address: str) -> None:
+def test_requests_for_cached_pages_do_not_count_against_the_rate_limit_and_are_not_refused(
+    strict: Server, address: str
+) -> None:
     spend_all(strict, address)
     answer = info(strict, address, 0)
     assert answer.status == 200
@@ -79,7 +81,9 @@ def test_requests_for_cached_pages_are_neither_counted_nor_refused(strict: Serve
     assert (stream.status, "ratelimit-limit" in stream.headers) == (200, False)
 
 
-def test_extractions_for_streams_and_head_requests_are_counted_even_if_they_fail(strict: Server, address: str) -> None:
+def test_extractions_for_streams_and_head_requests_count_against_the_rate_limit_even_if_they_fail(
+    strict: Server, address: str
+) -> None:
     client = {"X-Forwarded-For": address}
     answers = [
         strict.get(f"/page/prog?{address}-s", headers=client),
@@ -93,7 +97,7 @@ def test_extractions_for_streams_and_head_requests_are_counted_even_if_they_fail
     assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["4", "3", "2", "1", "0", "0"]
 
 
-def test_a_repeated_extraction_because_of_an_expired_media_url_is_counted(
+def test_a_new_extraction_because_of_an_expired_media_url_counts_against_the_rate_limit(
     strict: Server, site: SampleSite, address: str
 ) -> None:
     size = site.path("prog.mp4").stat().st_size
@@ -105,7 +109,9 @@ def test_a_repeated_extraction_because_of_an_expired_media_url_is_counted(
     assert strict.get(page, headers={"X-Forwarded-For": f"{address}9"}).headers["ratelimit-remaining"] == "4"
 
 
-def test_issuing_a_link_is_counted_but_a_request_that_uses_the_link_is_not(strict: Server, address: str) -> None:
+def test_issuing_a_link_counts_against_the_rate_limit_but_a_request_for_the_link_does_not(
+    strict: Server, address: str
+) -> None:
     client = {"X-Forwarded-For": address}
 
     def issue(page: int) -> Answer:
@@ -118,7 +124,9 @@ def test_issuing_a_link_is_counted_but_a_request_that_uses_the_link_is_not(stric
     assert (answer.status, "ratelimit-limit" in answer.headers) == (200, False)
 
 
-def test_requests_for_routes_without_extraction_are_not_counted(strict: Server, address: str) -> None:
+def test_requests_for_routes_without_extraction_do_not_count_against_the_rate_limit(
+    strict: Server, address: str
+) -> None:
     spend_all(strict, address)
     for path in ("/ready", "/docs", "/openapi.json"):
         answer = strict.ask(path, headers={"X-Forwarded-For": address})
@@ -174,7 +182,9 @@ def test_the_rate_limit_applies_to_requests_on_parallel_connections(strict: Serv
     assert statuses == {200: LIMIT, 429: 20 - LIMIT}
 
 
-def test_requests_through_a_trusted_proxy_are_counted(strict: Server, site: SampleSite, address: str) -> None:
+def test_concurrent_requests_through_a_trusted_proxy_are_limited_for_each_client_that_it_names(
+    strict: Server, site: SampleSite, address: str
+) -> None:
     before = len(site.requests)
     client = {"X-Forwarded-For": address}
     with contextlib.ExitStack() as stack:

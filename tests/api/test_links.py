@@ -178,7 +178,7 @@ def test_post_links_refuses_invalid_parameters(server: Server, body: object, cod
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_post_links_refuses_a_body_that_is_not_declared_as_json(server: Server, content_type: str) -> None:
-    """A page of another origin can send such a body without a CORS preflight."""
+    """A page of another origin can send a body of another media type without a CORS preflight."""
     answer = post(server, {"url": "http://a/"}, headers={"Content-Type": content_type})
     assert (answer.status, answer.code) == (400, "invalid_parameter")
     assert "application/json" in answer.json()["detail"]
@@ -215,7 +215,7 @@ def test_a_request_that_fails_does_not_count_as_a_use_of_a_link(server: Server) 
     assert [server.ask(path).code for _ in range(3)] == ["media_not_found"] * 3
 
 
-def test_get_requests_for_a_link_are_refused_after_its_last_byte_was_sent(server: Server, film: bytes) -> None:
+def test_get_requests_for_a_link_are_refused_after_its_byte_limit_is_used_up(server: Server, film: bytes) -> None:
     path = issue(server, FILM, bytes=len(film))
     assert server.ask(path, headers={"Range": "bytes=0-999"}).body == film[:1000]
     rest = server.ask(path, headers={"Range": "bytes=1000-"})
@@ -242,7 +242,10 @@ def test_a_link_for_one_network_is_refused_for_clients_in_other_networks(
 ) -> None:
     path = issue(server, FILM, network=network)
     assert server.ask(path, verb="HEAD").status == status
-    by_proxy = {"X-Forwarded-For": "192.0.2.7", "X-Real-IP": "2001:db8::1"}  # sent by a proxy that is not trusted
+    by_proxy = {
+        "X-Forwarded-For": "192.0.2.7",
+        "X-Real-IP": "2001:db8::1",
+    }  # these fields have no effect, because no proxy is trusted
     assert server.ask(path, verb="HEAD", headers=by_proxy).status == 403
 
 
@@ -250,7 +253,7 @@ def test_a_link_for_one_network_is_refused_for_clients_in_other_networks(
 
 
 @pytest.mark.parametrize("header", [{}, {"Range": "bytes=500-1999"}])
-def test_a_link_with_fewer_bytes_than_a_chunk_sends_these_bytes_and_is_cut(
+def test_a_stream_is_cut_at_the_byte_limit_of_its_link_even_if_the_limit_is_less_than_one_chunk(
     server: Server, film: bytes, header: dict[str, str]
 ) -> None:
     path = issue(server, FILM, bytes=1000)
@@ -310,7 +313,7 @@ async def test_a_server_accepts_the_links_of_another_server_with_the_same_state_
         assert await status(second, url) == 200
 
 
-async def test_a_server_without_a_state_directory_warns_that_its_links_end_when_it_ends(
+async def test_a_server_without_a_state_directory_warns_that_its_links_become_invalid_when_it_stops(
     site: SampleSite, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     alone = settings.model_copy(update={"link_secret": (), "state_dir": None})
@@ -364,8 +367,8 @@ async def test_a_link_of_a_mounted_application_begins_with_the_mount_path(site: 
 
 
 async def test_a_link_secret_can_be_replaced_while_streams_run(site: SampleSite, settings: Settings) -> None:
-    """Each server opens the links that any of its secrets has signed. A running stream no longer needs the secret of
-    its link."""
+    """A server accepts a link that any of its secrets has signed. A running stream no longer needs the secret of its
+    link."""
     both = create_app(settings.model_copy(update={"link_secret": (SecretStr(NEWER), SecretStr(SECRET))}))
     new = create_app(settings.model_copy(update={"link_secret": (SecretStr(NEWER),)}))
     with serving(site, link_secret=SECRET) as old:

@@ -91,7 +91,7 @@ async def test_the_session_cookie_is_secure_if_the_browser_uses_https(
 
 
 @pytest.mark.parametrize(("headers", "is_secure"), [({}, True), ({"Origin": "http://127.0.0.1:8000"}, False)])
-async def test_the_session_cookie_is_secure_if_public_url_is_https_and_the_browser_does_not_show_http(
+async def test_the_session_cookie_is_secure_if_public_url_is_https_unless_the_origin_of_the_request_is_http(
     keys_file: Path, headers: dict[str, str], is_secure: bool
 ) -> None:
     app = application(keys_file, require_key=True, public_url="https://media.example")
@@ -101,7 +101,7 @@ async def test_the_session_cookie_is_secure_if_public_url_is_https_and_the_brows
 
 
 @pytest.mark.parametrize(("trusted", "status"), [(ELSEWHERE, 204), ("203.0.113.1", 403)])
-async def test_a_login_through_a_proxy_that_replaces_host_needs_the_proxy_to_be_trusted(
+async def test_a_login_through_a_proxy_that_replaces_host_is_accepted_only_if_the_proxy_is_trusted(
     keys_file: Path, trusted: str, status: int
 ) -> None:
     headers = {

@@ -1,5 +1,5 @@
-"""Tests of requests that HTTP allows although few clients send them: blanks around field values, numbers of any length,
-offers to upgrade the connection, and expectations."""
+"""Tests of valid but unusual requests: white space after field values, numbers with thousands of digits, and the header
+fields Upgrade and Expect."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ def film(server: Server) -> bytes:
 
 
 @pytest.mark.parametrize("blanks", [" ", "\t", " \t \t", " " * 1000])
-def test_blanks_behind_the_value_of_a_header_field_do_not_belong_to_it(
-    server: Server, film: bytes, blanks: str
-) -> None:
+def test_white_space_after_the_value_of_a_header_field_is_ignored(server: Server, film: bytes, blanks: str) -> None:
     etag = server.get(FILM, method="relay", verb="HEAD").headers["etag"]
     fields = ("Host: 127.0.0.1", "Range: bytes=5-9", f"If-Range: {etag}", f"If-Match: {etag}", "X-Request-ID: odd-1")
     answer = ask(server, *(field + blanks for field in fields))
@@ -36,7 +34,7 @@ def test_blanks_behind_the_value_of_a_header_field_do_not_belong_to_it(
     assert answer.headers["x-request-id"] == "odd-1"
 
 
-def test_an_http_date_may_be_followed_by_blanks(server: Server) -> None:
+def test_white_space_after_an_http_date_is_ignored(server: Server) -> None:
     modified = server.get(FILM, method="relay", verb="HEAD").headers["last-modified"]
     assert ask(server, "Host: 127.0.0.1", f"If-Modified-Since: {modified} ").status == 304
 
@@ -49,7 +47,7 @@ def test_an_http_date_may_be_followed_by_blanks(server: Server) -> None:
         (f"bytes={'0' * 5000}7-{'0' * 5000}8", 7, 9),
     ],
 )
-def test_a_range_may_have_numbers_of_any_length(
+def test_a_range_whose_numbers_have_thousands_of_digits_is_served(
     server: Server, film: bytes, value: str, first: int, end: int | None
 ) -> None:
     answer = ask(server, "Host: 127.0.0.1", f"Range: {value}")
@@ -57,7 +55,9 @@ def test_a_range_may_have_numbers_of_any_length(
 
 
 @pytest.mark.parametrize("value", [f"bytes={ENDLESS}-", f"bytes={ENDLESS}-{ENDLESS}", f"bytes={2**64}-"])
-def test_a_range_that_begins_beyond_every_file_cannot_be_satisfied(server: Server, film: bytes, value: str) -> None:
+def test_a_range_whose_first_byte_position_exceeds_64_bits_is_refused_with_416(
+    server: Server, film: bytes, value: str
+) -> None:
     answer = ask(server, "Host: 127.0.0.1", f"Range: {value}")
     assert (answer.status, answer.headers["content-range"]) == (416, f"bytes */{len(film)}")
 
@@ -70,8 +70,9 @@ UPGRADES = [
 
 
 @pytest.mark.parametrize("offer", UPGRADES, ids=["h2c", "websocket", "tls"])
-def test_an_offer_to_upgrade_the_connection_is_ignored_and_not_logged(server: Server, offer: tuple[str, ...]) -> None:
-    """curl and Java offer HTTP/2 in this way, and then use the connection for further requests."""
+def test_an_upgrade_header_is_ignored_without_a_warning_in_the_log(server: Server, offer: tuple[str, ...]) -> None:
+    """curl and Java offer HTTP/2 in the field Upgrade, and continue with HTTP/1.1 on the connection if the server
+    ignores the offer."""
     head = "\r\n".join((f"HEAD {server.target(FILM, method='relay')} HTTP/1.1", "Host: 127.0.0.1", *offer))
     logged = len(server.log)
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as sock:
@@ -82,7 +83,7 @@ def test_an_offer_to_upgrade_the_connection_is_ignored_and_not_logged(server: Se
 
 
 def test_an_http_1_0_client_gets_no_interim_response(server: Server) -> None:
-    """RFC 9110 §10.1.1. Such a client would read 100 (Continue) as the response."""
+    """An HTTP/1.0 client would read an interim 100 (Continue) as the final response (RFC 9110 §10.1.1)."""
     fields = "Host: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
     for version, first in (("1.1", b"HTTP/1.1 100 Continue"), ("1.0", b"HTTP/1.1 400 Bad Request")):
         with socket.create_connection(("127.0.0.1", server.port), timeout=60) as sock:

@@ -14,7 +14,8 @@ from serverpy.errors import Busy, ConfigurationError, RangeNotSatisfiable, Serve
 from serverpy.extraction.messages import RawGone, WorkerFull, WorkerLost
 
 INTERNAL = {ConfigurationError, RawGone, WorkerFull, WorkerLost}
-"""Errors that no client gets: the server raises the first only at startup, and catches the others itself."""
+"""Error classes that no client receives: the server raises ConfigurationError only at startup, and catches the other
+three itself."""
 
 
 def leaves(kind: type[ServerPYError]) -> Iterator[type[ServerPYError]]:

@@ -1,4 +1,4 @@
-"""Tests of the bytes that a key may receive in a day, also if they are used up in the middle of a stream."""
+"""Tests of the daily quota of bytes of an API key, also if a stream uses it up before its end."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Requests that schemathesis generates from the OpenAPI schema, sent to a server over a socket: each response has a
-status and an error code that the schema documents for its operation, and no request gets 500."""
+"""Tests with requests that schemathesis generates from the OpenAPI schema and sends to a server over a socket: each
+response has a status and an error code that the schema documents for its operation, and no request gets 500."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ def open_server(site: SampleSite) -> Iterator[Server]:
 
 
 def check(server: Server, case: Case[Any], page: str, is_valid: bool) -> None:
-    """Send the request of `case`. If `is_valid`, the request asks for `page` where its operation has a URL, and has a
-    valid token where its operation has one. Raises AssertionError if the schema does not document the response."""
+    """Send the request of `case`. If `is_valid` is true, first set its URL parameter to the URL of `page`, and its link
+    token to a valid token, as far as its operation has them. Raises AssertionError if the schema does not document the
+    response."""
     if is_valid:
         _aim(server, case, page)
     answer = case.call(base_url=server.url, timeout=120)
     allowed = case.operation.definition.raw["responses"]
     assert answer.status_code != 500, (case.as_curl_command(), answer.content)
     if answer.status_code == 405:
-        return  # schemathesis may try a method that the path does not have
+        return  # schemathesis may send a method that the path does not support
     assert str(answer.status_code) in allowed, (case.as_curl_command(), answer.content)
     if answer.status_code >= 400 and case.method != "HEAD" and answer.status_code != 503:
         problem = answer.json()

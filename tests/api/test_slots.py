@@ -1,5 +1,5 @@
-"""Tests of clients that hold places: 200 of each kind at once, under a small limit on descriptors, do not keep others
-out."""
+"""Tests that 200 slow or idle clients of each kind at once do not prevent another client from getting a stream, even if
+the server may open few file descriptors."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.server import Server, serving
 
 ATTACKERS = 200
 DESCRIPTORS = 256
-"""Limit on descriptors: fewer than the attackers need, with those of their streams."""
+"""Limit on the file descriptors of the server. It is too low for the connections and streams of all attackers."""
 HEAD = b"GET /ready HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 POST = b"POST /links HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
 def small(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Run a server that may open few descriptors, and has eight places for streams."""
+    """Run a server with a low limit on file descriptors, and with places for eight streams."""
     python = tmp_path_factory.mktemp("limited") / "python"
     python.write_text(f'#!/bin/sh\nulimit -n {DESCRIPTORS}\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
@@ -54,7 +54,7 @@ def drip(connections: list[socket.socket]) -> None:
 
 
 def sip(connections: list[socket.socket]) -> None:
-    """Read one byte from each connection."""
+    """Read at most one byte from each connection."""
     for each in connections:
         with contextlib.suppress(OSError):
             each.recv(1, socket.MSG_DONTWAIT)
@@ -70,20 +70,34 @@ def nothing(_connections: list[socket.socket]) -> None: ...
 
 
 ATTACKS: dict[str, tuple[Callable[[Server], bytes], Callable[[list[socket.socket]], None]]] = {
-    "nothing sent": (lambda _server: b"", nothing),
-    "a dripped head": (lambda _server: HEAD + b"a: b", drip),
-    "a dripped body": (lambda _server: POST, drip),
-    "an idle connection": (lambda _server: HEAD + b"\r\n", nothing),
-    "a half-closed connection": (lambda _server: HEAD, half_close),
-    "a half-closed stream": (lambda server: HEAD.replace(b"/ready", server.target(BIG).encode()) + b"\r\n", half_close),
-    "an unread stream": (lambda server: HEAD.replace(b"/ready", server.target(BIG).encode()) + b"\r\n", nothing),
-    "a sipped stream": (lambda server: HEAD.replace(b"/ready", server.target(BIG).encode()) + b"\r\n", sip),
-    "an unread answer": (lambda _server: (HEAD.replace(b"/ready", b"/openapi.json") + b"\r\n") * 12, nothing),
+    "connections that send nothing": (lambda _server: b"", nothing),
+    "request heads that are sent byte by byte": (lambda _server: HEAD + b"a: b", drip),
+    "request bodies that are sent byte by byte": (lambda _server: POST, drip),
+    "idle connections": (lambda _server: HEAD + b"\r\n", nothing),
+    "half-closed connections": (lambda _server: HEAD, half_close),
+    "half-closed connections of streams": (
+        lambda server: HEAD.replace(b"/ready", server.target(BIG).encode()) + b"\r\n",
+        half_close,
+    ),
+    "streams that are not read": (
+        lambda server: HEAD.replace(b"/ready", server.target(BIG).encode()) + b"\r\n",
+        nothing,
+    ),
+    "streams that are read byte by byte": (
+        lambda server: HEAD.replace(b"/ready", server.target(BIG).encode()) + b"\r\n",
+        sip,
+    ),
+    "responses that are not read": (
+        lambda _server: (HEAD.replace(b"/ready", b"/openapi.json") + b"\r\n") * 12,
+        nothing,
+    ),
 }
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_clients_that_hold_places_do_not_keep_others_out(small: Server, site: SampleSite, attack: str) -> None:
+def test_200_slow_or_idle_clients_do_not_prevent_another_client_from_getting_a_stream(
+    small: Server, site: SampleSite, attack: str
+) -> None:
     data, go_on = ATTACKS[attack]
     film = site.path("prog.mp4").read_bytes()
     with contextlib.ExitStack() as stack:
@@ -99,5 +113,7 @@ def test_clients_that_hold_places_do_not_keep_others_out(small: Server, site: Sa
     small.settled()
 
 
-def test_the_limit_on_descriptors_is_small() -> None:
-    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > DESCRIPTORS + ATTACKERS, "the test itself needs more"
+def test_the_test_process_may_open_file_descriptors_for_all_attackers() -> None:
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > DESCRIPTORS + ATTACKERS, (
+        "the tests need more file descriptors: raise the limit with `ulimit -n`"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from serverpy.sample.site import SampleSite
 from tests.aio import wait_for
 from tests.api.test_leaving import BIG, SMALL_BUFFER
+from tests.api.test_revocation import give
 from tests.server import Server, serving
 
 PROMPT_SECONDS = 5.0
@@ -115,3 +117,20 @@ def test_a_delete_request_ends_all_streams_with_the_same_request_id(watched: Ser
         assert watched.ask("/streams/same", verb="DELETE").status == 204
         assert (first.rest().complete, second.rest().complete) == (False, False)
     watched.settled()
+
+
+def test_a_key_neither_sees_nor_ends_the_streams_of_another_key(site: SampleSite, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.toml"
+    bob, al = give(keys, "bob"), give(keys, "al")
+    with serving(site, require_key=True, api_keys_file=keys) as server:
+        with server.open(BIG, headers={**bob, "X-Request-ID": "film"}, receive_bytes=SMALL_BUFFER) as stream:
+            assert stream.read(1)
+            assert server.ask("/streams", headers=al).json() == []
+            answer = server.ask("/streams/film", verb="DELETE", headers=al)
+            assert (answer.status, answer.code) == (404, "not_found")
+            (shown,) = server.ask("/streams", headers=bob).json()
+            assert (shown["id"], shown["account"]) == ("film", "bob")
+            assert stream.read(1_000_000)
+            assert server.ask("/streams/film", verb="DELETE", headers=bob).status == 204
+            assert not stream.rest().complete
+        server.settled()

@@ -1,5 +1,5 @@
-"""Tests that the whole file, its ranges and HEAD have the same media type and file name, as Apple's players require:
-these players request two bytes first."""
+"""Tests that responses with the whole file, with a range of it, and to HEAD have the same media type and file name, as
+Apple's players require: these players request two bytes first."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def test_the_response_to_head_has_the_media_type_of_the_whole_file_by_the_method
 
 FILES = sorted(
     {each.file for each in RENDITIONS.values() if each.protocol == "http" and not each.file.startswith("hostile/")}
-    | {"moov-last.mp4", "clip.mp4"}
+    | {"moov-last.mp4", "clip.mp4", "german.m4a"}
     | {f"photo-{number}.jpg" for number in range(1, PHOTOS + 1)}
     | {f"subs.{language}.vtt" for language in CAPTIONS}
 )
-"""The files of the sample site that are not empty, without segments."""
+"""The non-empty files of the sample site, except segments."""
 SEGMENTS = ["hls/ts/low-0.ts", "hls/audio/sound-0.ts", "hls/fmp4/low-init.mp4", "dash/video-180.mp4"]
 WOVEN = [f"/tube/watch/{pair}" for pair in PAIRS if pair not in ("pair-webm", "pair-muxed", "pair-mixed", "long-muxed")]
 SEEKABLE_PAGES = ["/page/hls-byterange", "/page/hls-byterange-fmp4", "/page/dash-on-demand", *WOVEN]
@@ -81,7 +81,7 @@ TYPES = {
     "ts": ("video/mp2t", "ts"),
 }
 OF_AUDIO = {"mp4": ("audio/mp4", "m4a"), "webm": ("audio/webm", "weba")}
-"""Types of files of audio alone, which begin with "audio"."""
+"""Content-Type and extension of the files that contain only audio; their names begin with "audio"."""
 
 
 def type_of(page: str) -> tuple[str, str]:
@@ -93,7 +93,7 @@ def type_of(page: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("page", [*(f"/media/{file}" for file in FILES), *map("/{}".format, SEGMENTS), *SEEKABLE_PAGES])
 def test_every_sample_can_be_opened_as_apples_players_open_it(server: Server, page: str) -> None:
-    """These players request two bytes, and then all of them. Each response has the type of the whole."""
+    """Apple's players request two bytes, then the whole file. Each response has the Content-Type of the whole file."""
     first = server.get(page, headers={"Range": "bytes=0-1"})
     total = int(first.headers["content-range"].rpartition("/")[2])
     rest = server.get(page, headers={"Range": "bytes=0-"})
@@ -113,5 +113,5 @@ def test_every_sample_can_be_opened_as_apples_players_open_it(server: Server, pa
         assert rest.body == server.site.path(page.removeprefix("/media/")).read_bytes()
 
 
-def test_no_sample_is_left_out(media: Path) -> None:
+def test_the_list_files_contains_every_non_empty_file_of_the_sample_site(media: Path) -> None:
     assert sorted(path.name for path in media.iterdir() if path.is_file() and path.stat().st_size) == FILES

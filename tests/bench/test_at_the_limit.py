@@ -45,7 +45,7 @@ def test_the_server_respects_its_memory_budget_under_200_clients(bench: Bench, n
     assert row["held"]
     assert row["wrong"] == row["failed"] == 0
     assert row["served"] > 0
-    assert row["refused"] > 0 or name == "relay", "a relayed stream may have ended before the others' patience"
+    assert row["refused"] > 0 or name == "relay", "no stream was refused, although the budget cannot hold all of them"
     assert row["served"] + row["refused"] + row["timed_out"] <= 200
     assert (row["limit"] is not None) is limited
     assert max(series["pss"]) == row["highest_pss"]
@@ -80,7 +80,7 @@ def test_a_run_with_an_exceeded_memory_limit_or_a_failed_client_is_reported_as_a
         assert list(problems({**kept, **change}, [outcome("wrong", 200, reason="wrong bytes")])), change
 
 
-# --- What is left --------------------------------------------------------------------------------------------------
+# --- Leftovers -----------------------------------------------------------------------------------------------------
 
 
 def test_in_a_mix_of_200_requests_of_twelve_kinds_each_request_ends_as_expected(bench: Bench) -> None:
@@ -93,7 +93,7 @@ def test_in_a_mix_of_200_requests_of_twelve_kinds_each_request_ends_as_expected(
     assert kinds["asked left"] == 10
     assert row["zombies"] == 0
     assert row["processes_after"] <= row["processes_before"] == 2
-    assert not any("still held" in problem for problem in found.problems)
+    assert not any("still in use" in problem for problem in found.problems)
 
 
 def reading(**more: int) -> Reading:
@@ -103,9 +103,11 @@ def reading(**more: int) -> Reading:
 def test_resources_that_are_left_after_a_run_are_reported_as_problems() -> None:
     idle = {"streams": 0, "waiting": 0, "upstreams": 0, "buffered_bytes": 0, "budget": {"used": 0, "total": 9}}
     assert not list(leftovers(Mixed(), reading(), reading(threads=3, fds=20), idle))
-    assert list(leftovers(Mixed(), reading(), reading(fds=22, zombies=1), idle)) == ["left behind: 2 fds, 1 zombies"]
+    assert list(leftovers(Mixed(), reading(), reading(fds=22, zombies=1), idle)) == [
+        "not released after the run: 2 fds, 1 zombies"
+    ]
     held = {**idle, "streams": 2, "budget": {"used": 7, "total": 9}}
-    assert list(leftovers(Mixed(), reading(), reading(), held)) == ["still held: 2 streams, 7 budget"]
+    assert list(leftovers(Mixed(), reading(), reading(), held)) == ["still in use after the run: 2 streams, 7 budget"]
     assert list(leftovers(Mixed(unexpected=1, reasons=["head: cut"]), reading(), reading(), idle)) == [
         "1 requests did not end as expected: head: cut"
     ]
@@ -128,7 +130,7 @@ def test_the_memory_trend_is_reported_in_bytes_per_hour() -> None:
         trend([0.0], [1])
 
 
-def test_the_scenarios_that_take_long_run_only_if_the_user_names_them() -> None:
+def test_long_benchmark_scenarios_run_only_if_the_user_names_them() -> None:
     assert [each.name for each in SCENARIOS.values() if each.only_named] == ["soak", "chaos", "hostile"]
 
 

@@ -1,4 +1,5 @@
-"""Tests of the benchmark scenarios `chaos` and `hostile`: what they count as harm, and short runs of both."""
+"""Tests of the benchmark scenarios `chaos` and `hostile`: which outcomes they report as harm to a client, and short
+runs of both scenarios."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from serverpy.sample.faults import parse_faults
 REFUSED = Outcome("refused", 503, 0, None, 1.0, reason='503 {"type": "about:blank", "code": "busy"}')
 
 
-def test_every_random_fault_is_a_valid_specification_and_a_seed_gives_the_same_faults() -> None:
+def test_every_random_fault_is_valid_and_equal_seeds_yield_equal_faults() -> None:
     chance = random.Random(3)
     faults = [some_fault(chance, "relay") for _ in range(2000)]
     assert all(parse_faults(fault) for fault in set(faults))
@@ -32,7 +33,7 @@ def test_every_random_fault_is_a_valid_specification_and_a_seed_gives_the_same_f
     assert faults == [some_fault(again, "relay") for _ in range(2000)]
 
 
-def test_the_ledger_counts_errors_by_code_and_blames_only_harm() -> None:
+def test_the_ledger_counts_outcomes_and_error_codes_and_reports_no_harm_for_expected_outcomes() -> None:
     ledger = Ledger()
     for good in (
         replace(REFUSED, end="complete", status=200, reason="", first_byte=0.5),
@@ -57,7 +58,9 @@ def test_the_ledger_counts_errors_by_code_and_blames_only_harm() -> None:
         ({"reason": "502 Bad Gateway"}, "undocumented"),
     ],
 )
-def test_harm_to_a_client_is_named_with_an_example(changes: dict[str, object], kind: str) -> None:
+def test_an_outcome_that_harms_a_client_is_reported_as_one_problem_of_its_kind(
+    changes: dict[str, object], kind: str
+) -> None:
     ledger = Ledger()
     ledger.add("any", "relay", replace(REFUSED, **changes))  # type: ignore[arg-type]  # the table has only valid fields
     assert ledger.bad == {kind: 1}
@@ -66,14 +69,14 @@ def test_harm_to_a_client_is_named_with_an_example(changes: dict[str, object], k
     assert kind in found[0]
 
 
-def test_what_chaos_leaves_behind_is_a_problem() -> None:
+def test_resources_that_a_chaos_run_leaves_behind_are_reported_as_problems() -> None:
     row = {"orphans": 2, "growth_pss": 50_000_000, "pss_before": 100_000_000, "pss_after": 150_000_000}
     found = list(chaos_problems(row, (Ledger(), Ledger()), {"fds": 3}, {"streams": 1}))
     assert len(found) == 4
     assert not list(chaos_problems({**row, "orphans": 0, "growth_pss": 9}, (Ledger(), Ledger()), {}, {}))
 
 
-def test_descriptors_processes_and_zombies_count_as_left_but_not_the_threads_of_a_pool() -> None:
+def test_descriptors_processes_and_zombies_count_as_left_behind_but_a_few_pool_threads_do_not() -> None:
     base = Reading(0.0, 100, 90, 120, 1.0, 5, 20, 2, 0)
     assert left_behind((base, base), (base, replace(base, threads=8))) == {}
     found = left_behind(
@@ -82,13 +85,13 @@ def test_descriptors_processes_and_zombies_count_as_left_but_not_the_threads_of_
     assert found == {"processes": 1, "zombies": 1, "fds": 1, "threads": 55}
 
 
-def test_the_codes_of_the_contract_are_documented_and_internal_is_not() -> None:
+def test_expected_error_codes_count_as_documented_but_internal_does_not() -> None:
     assert {"busy", "upstream_failed", "extraction_timeout", "invalid_url"} <= documented_codes()
     assert "internal" not in documented_codes()
     assert code_of(REFUSED) == "busy"
 
 
-def test_harm_to_honest_users_is_a_problem() -> None:
+def test_harm_to_honest_users_during_an_attack_is_reported_as_a_problem() -> None:
     row = {"held": True, "complete": 9, "highest_pss": 1, "allowed_pss": 2}
     times = {f"{kind}_first_byte_{when}": 0.5 for kind in ("cached", "new") for when in ("before", "during")}
     assert not list(hostile_problems({**row, **times}, []))
@@ -109,7 +112,7 @@ def bench() -> Iterator[Bench]:
 
 
 @pytest.mark.soak
-def test_half_a_minute_of_chaos_harms_no_client_and_leaves_nothing(bench: Bench) -> None:
+def test_a_chaos_run_of_30_seconds_harms_no_client_and_leaves_no_resources_behind(bench: Bench) -> None:
     found = measure_chaos(Chaos(30.0, 1, clients=40), bench)
     assert not found.problems
     (row,) = found.rows

@@ -1,4 +1,4 @@
-"""Tests of the end of `serverpy serve`: by signals, and as process 1."""
+"""Tests of how `serverpy serve` ends: after signals, and as process 1 of a PID namespace."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.wire import Exchange, request
 
 @contextlib.contextmanager
 def streaming(server: Running, site: SampleSite) -> Iterator[Exchange]:
-    """Begin a stream that the client does not read on."""
+    """Open a stream of which the client reads only the first byte. Closes it at the end of the block."""
     host, _, port = server.address.partition(":")
     target = f"/stream?url={quote(site.http + '/media/large-64.mp4', safe='')}"
     with Exchange((host, int(port)), request(target, server.address), receive_bytes=SMALL_BUFFER) as exchange:
@@ -39,13 +39,15 @@ def arguments(site: SampleSite, *more: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("workers", "number"), [("1", signal.SIGINT), ("2", signal.SIGTERM)])
-def test_a_second_signal_cuts_at_once(tmp_path: Path, site: SampleSite, workers: str, number: signal.Signals) -> None:
+def test_a_second_sigint_or_sigterm_cuts_running_streams_at_once(
+    tmp_path: Path, site: SampleSite, workers: str, number: signal.Signals
+) -> None:
     with serving(tmp_path, *arguments(site, "--workers", workers)) as server, streaming(server, site) as exchange:
         children = psutil.Process(server.process.pid).children(recursive=True)
         server.process.send_signal(number)
         if workers == "1":
             wait_for(lambda: server.status("/ready") == 503)
-        else:  # the process without a stream ends
+        else:  # the server process without a stream ends after the first signal
             wait_for(lambda: sum(map(gone, children)) > 1)
         server.process.send_signal(number)
         assert ended(server.process) == 0
@@ -54,7 +56,7 @@ def test_a_second_signal_cuts_at_once(tmp_path: Path, site: SampleSite, workers:
         wait_for(lambda: all(map(gone, children)))
 
 
-def test_sighup_drains_and_ends_a_single_process(tmp_path: Path, site: SampleSite) -> None:
+def test_after_sighup_a_single_server_process_finishes_its_streams_and_ends(tmp_path: Path, site: SampleSite) -> None:
     with serving(tmp_path, *arguments(site)) as server, streaming(server, site) as exchange:
         server.process.send_signal(signal.SIGHUP)
         wait_for(lambda: server.status("/ready") == 503)
@@ -64,7 +66,7 @@ def test_sighup_drains_and_ends_a_single_process(tmp_path: Path, site: SampleSit
         assert ended(server.process) == 0
 
 
-def test_sighup_replaces_the_processes_of_a_supervisor(tmp_path: Path, site: SampleSite) -> None:
+def test_after_sighup_a_supervisor_replaces_its_server_processes(tmp_path: Path, site: SampleSite) -> None:
     with serving(tmp_path, *arguments(site, "--workers", "2")) as server:
         children = psutil.Process(server.process.pid).children()
         server.process.send_signal(signal.SIGHUP)
@@ -74,8 +76,12 @@ def test_sighup_replaces_the_processes_of_a_supervisor(tmp_path: Path, site: Sam
         assert ended(server.process) == 0
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs the right to make namespaces")
-def test_process_1_leaves_no_zombies_and_drains(tmp_path: Path, site: SampleSite) -> None:
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and `unshare`, to create a PID namespace"
+)
+def test_a_server_that_is_process_1_reaps_orphans_and_finishes_its_stream_after_sigterm(
+    tmp_path: Path, site: SampleSite
+) -> None:
     unshare = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "serverpy", "serve", "--port", "0"]
     process = subprocess.Popen(
         [*unshare, *arguments(site, "--workers", "1")],
@@ -104,7 +110,7 @@ def test_process_1_leaves_no_zombies_and_drains(tmp_path: Path, site: SampleSite
 
 
 def _make_orphan(init: psutil.Process) -> psutil.Process:
-    """Let a process in the namespace of `init` end after its parent, and return it."""
+    """Start a process in the PID namespace of `init`, whose parent ends before it. Returns the process."""
     enter = ["nsenter", "--target", str(init.pid), "--pid", "--mount"]
     subprocess.run([*enter, "sh", "-c", "sleep 3 & exit 0"], check=True, timeout=60)
     return next(each for each in init.children() if each.name() == "sleep")

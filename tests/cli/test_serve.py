@@ -94,12 +94,12 @@ def test_the_curl_command_printed_by_serve_demo_works_and_the_sample_site_ends_w
         assert all(map(gone, children))
 
 
-def test_the_curl_command_of_serve_demo_has_a_place_for_the_key_if_the_server_requires_one() -> None:
+def test_the_curl_command_of_serve_demo_has_a_placeholder_for_the_key_if_the_server_requires_one() -> None:
     line = serve.curl_line("127.0.0.1:8000", "http://127.0.0.1:8001/page/prog", needs_key=True)
     assert line.startswith("curl -fsS -H 'Authorization: Bearer KEY' -o prog.mp4 'http://127.0.0.1:8000/stream?url=")
 
 
-def test_serve_creates_no_key_if_it_may_not_listen(tmp_path: Path) -> None:
+def test_serve_creates_no_key_if_it_refuses_to_listen_on_a_public_address(tmp_path: Path) -> None:
     path = tmp_path / "keys.toml"
     arguments = ["serve", "--host", "0.0.0.0", "--port", "0", "--create-key", "--api-keys-file", str(path)]
     done = CliRunner().invoke(cli, arguments)
@@ -175,7 +175,9 @@ def test_serve_prints_an_address_that_a_client_on_the_same_machine_can_use(host:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_an_address_outside_of_loopback_needs_require_key_or_open(host: str, tmp_path: Path) -> None:
+def test_a_server_that_listens_on_an_address_other_than_loopback_needs_require_key_or_open(
+    host: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigurationError) as caught:
         serve.listen(load_settings(host=host, port=0))
     (line,) = str(caught.value).splitlines()
@@ -186,7 +188,7 @@ def test_an_address_outside_of_loopback_needs_require_key_or_open(host: str, tmp
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
-def test_loopback_needs_no_key(host: str) -> None:
+def test_a_server_that_listens_on_loopback_needs_no_key(host: str) -> None:
     serve.listen(load_settings(host=host, port=0)).close()
 
 
@@ -217,7 +219,7 @@ def test_the_processes_of_a_server_without_a_state_directory_open_the_links_of_e
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_server_without_its_keys_file_does_not_start(tmp_path: Path, workers: str) -> None:
+def test_a_server_whose_keys_file_is_missing_does_not_start(tmp_path: Path, workers: str) -> None:
     path = tmp_path / "keys.toml"
     done = subprocess.run(
         [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--api-keys-file", path, "--workers", workers],

@@ -1,4 +1,4 @@
-"""Tests of commands that are started with closed standard streams, as daemons are."""
+"""Tests of commands that are started with closed standard streams, with an ASCII locale, or with blocked signals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.wire import Exchange, request
 
 STDOUT, ALL = ">&-", "<&- >&- 2>&-"
 CLOSED_STDOUT = 141
-"""Exit status of `get` if stdout was closed."""
+"""Exit status of `serverpy get` if stdout is closed: 128 + SIGPIPE."""
 
 
 def closing(streams: str, command: list[str]) -> list[str]:
@@ -27,7 +27,7 @@ def closing(streams: str, command: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize(("streams", "more"), [(STDOUT, ()), (ALL, ("--isolate",))], ids=["stdout", "all"])
-def test_a_file_is_downloaded_although_standard_streams_are_closed(
+def test_get_downloads_a_file_even_if_its_standard_streams_are_closed(
     site: SampleSite, tmp_path: Path, streams: str, more: tuple[str, ...]
 ) -> None:
     command = closing(streams, command_line(site, "get", *more, f"{site.http}/page/prog"))
@@ -36,12 +36,12 @@ def test_a_file_is_downloaded_although_standard_streams_are_closed(
     assert file.read_bytes() == site.path("prog.mp4").read_bytes()
 
 
-def test_media_is_not_lost_without_an_error_if_stdout_is_closed(site: SampleSite, tmp_path: Path) -> None:
+def test_get_to_stdout_exits_with_an_error_status_if_stdout_is_closed(site: SampleSite, tmp_path: Path) -> None:
     command = closing(STDOUT, command_line(site, "get", "-o", "-", f"{site.http}/page/prog"))
     assert subprocess.run(command, cwd=tmp_path, env=environment(), timeout=SECONDS).returncode == CLOSED_STDOUT
 
 
-def test_a_server_without_standard_streams_survives_the_connections_that_it_closes(
+def test_a_server_started_without_standard_streams_serves_several_streams_one_after_another(
     site: SampleSite, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -62,7 +62,9 @@ def test_a_server_without_standard_streams_survives_the_connections_that_it_clos
 ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
 
 
-def test_a_title_is_printed_in_any_locale_and_json_is_utf_8(site: SampleSite, tmp_path: Path) -> None:
+def test_info_prints_a_title_in_an_ascii_locale_with_replacements_and_json_in_utf_8(
+    site: SampleSite, tmp_path: Path
+) -> None:
     with Shelf() as shelf:
         shelf.files["/page"] = f'<title>Größe ♥</title><video src="{site.http}/media/prog.mp4"></video>'.encode()
         shelf.headers["/page"] = {"Content-Type": "text/html; charset=utf-8"}
@@ -76,7 +78,7 @@ def test_a_title_is_printed_in_any_locale_and_json_is_utf_8(site: SampleSite, tm
     assert "Größe ♥".encode() in json_.stdout
 
 
-def test_help_texts_are_printed_in_any_locale(site: SampleSite, tmp_path: Path) -> None:
+def test_help_texts_are_printed_in_an_ascii_locale(site: SampleSite, tmp_path: Path) -> None:
     done = run(site, "get", "--help", cwd=tmp_path, **ASCII)
     assert (done.returncode, done.stderr) == (0, b"")
 

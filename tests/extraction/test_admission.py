@@ -1,4 +1,4 @@
-"""Tests of the bound on extractions under way: the places of a client and of a host, and the queue."""
+"""Tests of the limit on concurrent extractions: the share of one client, the share of one host, and the queue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from serverpy.extraction.admission import Admission, Applicant
 from serverpy.tasks import cancel, spawn
 
 
-async def test_a_client_gets_half_of_the_places_and_a_host_a_quarter() -> None:
+async def test_one_client_may_hold_half_of_the_extraction_places_and_one_host_a_quarter() -> None:
     admission = Admission(8)
     for number in range(4):
         await admission.enter(Applicant("greedy", f"h{number}"), 0)
@@ -25,7 +25,7 @@ async def test_a_client_gets_half_of_the_places_and_a_host_a_quarter() -> None:
     assert (admission.taken, admission.refused) == (7, 2)
 
 
-async def test_the_operator_has_no_limit_of_its_own() -> None:
+async def test_the_operator_may_hold_all_extraction_places() -> None:
     admission = Admission(4)
     for number in range(4):
         await admission.enter(Applicant("", f"h{number}"), 0)
@@ -33,7 +33,7 @@ async def test_the_operator_has_no_limit_of_its_own() -> None:
         await admission.enter(Applicant("", "h4"), 0)
 
 
-async def test_a_place_goes_to_the_first_that_may_have_it() -> None:
+async def test_a_free_place_goes_to_the_first_waiting_extraction_whose_client_and_host_are_below_their_limits() -> None:
     admission = Admission(4)
     first = Applicant("a", "one")
     for applicant in (first, Applicant("a", "two"), Applicant("b", "three"), Applicant("b", "four")):
@@ -55,7 +55,7 @@ async def test_a_place_goes_to_the_first_that_may_have_it() -> None:
     assert (admission.taken, admission.waiting) == (4, 0)
 
 
-async def test_a_request_that_is_cancelled_or_too_late_gives_its_place_to_the_next() -> None:
+async def test_an_extraction_that_is_cancelled_when_it_gets_a_place_passes_the_place_to_the_next_one() -> None:
     admission = Admission(1)
     one = Applicant("a", "h")
     await admission.enter(one, 0)
@@ -63,7 +63,7 @@ async def test_a_request_that_is_cancelled_or_too_late_gives_its_place_to_the_ne
     following = spawn(admission.enter(one, 60), name="following")
     await asyncio.sleep(0)
     admission.leave(one)
-    late.cancel()  # in the same turn of the event loop in which the place came
+    late.cancel()  # in the same iteration of the event loop in which the place became free
     await following
     assert (admission.taken, admission.waiting) == (1, 0)
     admission.leave(one)

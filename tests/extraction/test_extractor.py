@@ -213,8 +213,8 @@ async def test_concurrent_extractions_of_a_url_send_one_request_to_the_site(site
 
 
 class Payer(Grant):
-    """A grant that counts the extractions that it pays for, and refuses those beyond `most`. Paying takes some turns of
-    the event loop, as with a storage on another machine."""
+    """A grant that counts the extractions that it pays for, and refuses those beyond `most`. Paying takes some
+    iterations of the event loop, as if another machine kept the counters."""
 
     def __init__(self, most: int = 1000) -> None:
         self.paid = 0
@@ -237,7 +237,7 @@ async def test_fifty_callers_of_one_page_pay_for_one_extraction() -> None:
     assert payer.paid == 1
 
 
-async def test_a_caller_without_rights_may_join_an_extraction_and_read_the_cache() -> None:
+async def test_a_caller_beyond_its_rate_limit_may_join_a_running_extraction_and_read_the_cache() -> None:
     source, poor = Source(), Payer(most=0)
     extractor = Extractor(source)
     with pytest.raises(RateLimited):
@@ -251,7 +251,7 @@ async def test_a_caller_without_rights_may_join_an_extraction_and_read_the_cache
     assert (await paid, await joined) == (await extractor.extract("film", grant=poor),) * 2
 
 
-async def test_a_refused_caller_does_not_refuse_the_others() -> None:
+async def test_the_refusal_of_one_caller_does_not_fail_the_extraction_for_other_callers() -> None:
     source, poor, rich = Source(), Payer(most=0), Payer()
     extractor = Extractor(source)
     source.go.set()
@@ -262,7 +262,7 @@ async def test_a_refused_caller_does_not_refuse_the_others() -> None:
     assert rich.paid == 1
 
 
-async def test_an_extraction_that_finds_the_queue_full_is_not_paid_for() -> None:
+async def test_an_extraction_that_is_refused_because_the_queue_is_full_does_not_count_against_the_rate_limit() -> None:
     source, payer = Source(), Payer()
     extractor = Extractor(source, max_queue=1)
     first = asyncio.ensure_future(extractor.extract("first"))

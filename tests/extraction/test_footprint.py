@@ -1,5 +1,5 @@
-"""Tests of the memory of extractions: it is measured, charged to the budget as long as anybody holds the extraction,
-and given back."""
+"""Tests of the memory that extraction results take: the server estimates it, charges it to the memory budget as long as
+a cache or stream refers to the result, and releases it afterwards."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def encoded(media: Media) -> bytes:
 
 
 @pytest.mark.parametrize("name", PAGES)
-async def test_the_footprint_of_an_extraction_is_what_it_takes_in_memory(name: str) -> None:
+async def test_the_estimated_footprint_of_an_extraction_is_1_to_2_5_times_its_real_memory(name: str) -> None:
     body = encoded(PAGES[name]())
     gc.collect()
     tracemalloc.start()
@@ -79,7 +79,7 @@ async def test_the_footprint_of_an_extraction_is_what_it_takes_in_memory(name: s
 
 
 @pytest.mark.parametrize("name", PAGES)
-async def test_a_long_reply_is_decoded_in_turns_to_the_same_value(name: str) -> None:
+async def test_a_long_worker_reply_is_decoded_correctly_over_several_iterations_of_the_event_loop(name: str) -> None:
     media = PAGES[name]()
     body = encoded(media)
     assert len(body) > TURN_BYTES
@@ -101,7 +101,7 @@ async def test_a_long_reply_is_decoded_in_turns_to_the_same_value(name: str) -> 
 @pytest.mark.parametrize(
     "broken", [b'"tracks":[7]', b'"tracks":[{"id":7}]', b'"entries":[{"media":[]}]', b'"kind":"no"']
 )
-async def test_an_invalid_long_reply_is_refused(broken: bytes) -> None:
+async def test_decoding_an_invalid_long_worker_reply_raises_decode_error(broken: bytes) -> None:
     media = replace(EMPTY, subtitles=PAGES["subtitles"]().subtitles)
     name = broken.partition(b":")[0]
     valid = {b'"tracks"': b'"tracks":[]', b'"entries"': b'"entries":[]', b'"kind"': b'"kind":"video"'}[name]
@@ -112,7 +112,7 @@ async def test_an_invalid_long_reply_is_refused(broken: bytes) -> None:
 
 
 class Pages:
-    """A fake for the pool of workers, which finds a new copy of `media` on each page."""
+    """A fake for the pool of workers. Each extraction returns a new result of `make`."""
 
     def __init__(self, make: Callable[[], Media]) -> None:
         self._make = make
@@ -121,7 +121,7 @@ class Pages:
         return self._make()
 
 
-async def test_a_cached_extraction_is_spare_memory_that_a_stream_gets_when_it_needs_it() -> None:
+async def test_a_cached_extraction_is_evicted_if_a_stream_needs_its_memory() -> None:
     budget = Budget(4 * MIB, 10, 0)
     extractor = Extractor(Pages(PAGES["fragments"]), ledger=budget)
     size = await footprint(PAGES["fragments"]())
@@ -129,12 +129,12 @@ async def test_a_cached_extraction_is_spare_memory_that_a_stream_gets_when_it_ne
     for page in "ab":
         await extractor.extract(page)
     assert budget.used_bytes == 0
-    reservation = await budget.reserve(4 * MIB - size)  # leaves room for one of the two pages
-    assert [page for page in "ab" if extractor._cache.get(page)] == ["b"]  # private, because `extract` would refill it
+    reservation = await budget.reserve(4 * MIB - size)  # leaves memory for one of the two cached extractions
+    assert [page for page in "ab" if extractor._cache.get(page)] == ["b"]  # `extract` would fill the cache again
     reservation.release()
 
 
-async def test_an_extraction_that_a_stream_holds_stays_charged_until_the_stream_lets_go_of_it() -> None:
+async def test_an_extraction_is_charged_to_the_budget_as_long_as_a_stream_refers_to_any_of_its_items() -> None:
     budget = Budget(4 * MIB, 10, 0)
     extractor = Extractor(Pages(PAGES["media in entries"]), ttl=0, ledger=budget)
     media: Media | None = await extractor.extract("page")
@@ -145,14 +145,14 @@ async def test_an_extraction_that_a_stream_holds_stays_charged_until_the_stream_
     media = None
     gc.collect()
     await asyncio.sleep(0)
-    assert budget.used_bytes == size  # one of its items is still held
+    assert budget.used_bytes == size  # `item` still refers to a part of it
     assert item is not None
     item = None
     gc.collect()
     await eventually(lambda: budget.used_bytes == 0)
 
 
-async def test_a_cached_extraction_that_is_held_cannot_be_reclaimed_but_is_charged_as_used() -> None:
+async def test_a_cached_extraction_to_which_a_caller_refers_is_charged_to_the_budget_and_cannot_be_evicted() -> None:
     budget = Budget(2 * MIB, 10, 0)
     extractor = Extractor(Pages(PAGES["fragments"]), ledger=budget)
     media = await extractor.extract("page")
@@ -166,7 +166,7 @@ async def test_a_cached_extraction_that_is_held_cannot_be_reclaimed_but_is_charg
     await eventually(lambda: budget.used_bytes == 0)
 
 
-async def test_an_extraction_for_which_no_memory_is_free_is_refused_as_busy() -> None:
+async def test_an_extraction_is_refused_as_busy_if_the_budget_has_no_memory_for_its_result() -> None:
     budget = Budget(2 * MIB, 10, 0)
     extractor = Extractor(Pages(PAGES["fragments"]), ledger=budget)
     reservation = await budget.reserve(2 * MIB - 1000)

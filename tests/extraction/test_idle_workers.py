@@ -70,8 +70,8 @@ async def test_a_worker_is_not_stopped_as_idle_while_an_extraction_runs_or_waits
 
 
 async def test_a_worker_is_not_stopped_as_idle_during_a_download(site: SampleSite) -> None:
-    """A download keeps its process busy even if nobody reads its pipe, so that no bytes are written to it. It does not
-    keep the extraction process."""
+    """A download keeps the download process running even if nobody reads the pipe, so that no bytes are written to it.
+    It does not keep the extraction process running."""
     async with running(SOON) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         reading, writing = os.pipe()

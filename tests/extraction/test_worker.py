@@ -267,7 +267,9 @@ async def test_a_download_sends_the_media_through_the_pipe(site: SampleSite) -> 
         await download.wait()
 
 
-async def test_a_page_whose_data_cannot_be_handed_over_is_extracted_by_the_download_process(site: SampleSite) -> None:
+async def test_the_download_process_extracts_a_page_itself_if_its_data_cannot_be_sent_between_processes(
+    site: SampleSite,
+) -> None:
     async with running() as workers:
         page = await workers.extract(f"{site.http}/probe/generator?to={site.http}/media/prog.mp4")
         reading, writing = os.pipe()
@@ -277,7 +279,7 @@ async def test_a_page_whose_data_cannot_be_handed_over_is_extracted_by_the_downl
         assert workers.state().raws_apart == 1
 
 
-async def test_the_memory_of_the_data_of_a_track_is_charged_before_the_download(site: SampleSite) -> None:
+async def test_a_download_is_refused_as_busy_if_no_memory_is_free_for_the_data_of_its_track(site: SampleSite) -> None:
     async with running() as workers:
         film = await workers.extract(f"{site.http}/tube/watch/full")
         reading, writing = os.pipe()

@@ -34,7 +34,7 @@ from tests.processes import gone
 
 
 async def test_an_extraction_of_a_stalled_page_times_out_and_frees_its_thread(site: SampleSite) -> None:
-    """The worker closes the connection to the site, and continues with other requests."""
+    """After the timeout, the worker closes its connection to the site, and continues with other requests."""
     async with running(extract_timeout=0.5, extract_workers=1) as workers:
         pid = (await process_of(workers)).pid
         assert type(await fails(workers, f"{site.http}/page/slow?seconds=600")) is ExtractionTimeout
@@ -96,7 +96,9 @@ async def test_extractions_whose_process_dies_are_repeated_in_another_process(si
         assert workers.state().restarts == 1
 
 
-async def test_a_page_that_ends_its_process_fails_and_the_other_pages_do_not(site: SampleSite, tmp_path: Path) -> None:
+async def test_a_page_that_crashes_its_extraction_process_fails_without_failing_other_extractions(
+    site: SampleSite, tmp_path: Path
+) -> None:
     async with running() as workers:
         held = asyncio.ensure_future(workers.extract(f"{site.http}/probe/held?to={tmp_path}/go"))
         await eventually(lambda: workers.state().extractions == 1)
@@ -126,7 +128,9 @@ async def test_cancelling_an_extraction_frees_its_thread_in_the_worker(site: Sam
         assert (await process_of(workers)).pid == process.pid
 
 
-async def test_a_request_waits_for_a_place_and_then_fails_as_busy(site: SampleSite, tmp_path: Path) -> None:
+async def test_an_extraction_beyond_max_extractions_waits_and_is_then_refused_as_busy(
+    site: SampleSite, tmp_path: Path
+) -> None:
     async with running(max_extractions=1, wait_seconds=0.2) as workers:
         first = asyncio.ensure_future(workers.extract(f"{site.http}/probe/held?to={tmp_path}/go"))
         await eventually(lambda: workers.state().extractions)
@@ -137,7 +141,7 @@ async def test_a_request_waits_for_a_place_and_then_fails_as_busy(site: SampleSi
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
 
 
-async def test_waiting_requests_get_free_places_in_order(site: SampleSite) -> None:
+async def test_waiting_extractions_start_in_the_order_of_their_arrival(site: SampleSite) -> None:
     async with running(max_extractions=1) as workers:
         ended: list[int] = []
 
@@ -168,7 +172,8 @@ async def test_cancelling_a_download_closes_its_pipe(site: SampleSite) -> None:
 
 
 async def test_an_extraction_that_holds_the_interpreter_lock_does_not_delay_a_download(site: SampleSite) -> None:
-    """The extraction process answers nobody, and is replaced at the timeout of the extraction."""
+    """The extraction process cannot reply while an extractor holds the interpreter lock, and is replaced at the timeout
+    of the extraction."""
     async with running(IMPATIENT) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         reading, writing = os.pipe()

@@ -1,5 +1,7 @@
-"""The fault matrix: failures of media servers, clients, processes and the machine, each by every method.
+"""Tests of faults of media servers, clients, processes and the machine, each with every streaming method (the fault
+matrix).
 
-Each cell must end with the right bytes or with an honest failure, leave other clients unharmed, and leave nothing
-behind. `make soak` runs every cell; the tests without the marker `soak` are about a fifth of them.
+In each combination of a fault and a method (a cell), the client must get the right bytes, a cut connection or a
+documented error. No other client may be harmed, and the server must release all resources. `make soak` runs every cell;
+the tests without the marker `soak` run about a fifth of the cells.
 """

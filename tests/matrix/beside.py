@@ -1,4 +1,5 @@
-"""Checks of what the cells must not change: a stream of another client, and what the server holds afterwards."""
+"""Checks that run around the cells of the fault matrix: another client gets every byte of its streams, and the server
+releases all resources afterwards."""
 
 from __future__ import annotations
 
@@ -14,15 +15,15 @@ from tests.aio import wait_for
 from tests.server import Server
 
 HONEST = "/tube/watch/fault/throttle=700000,id=honest/headers"
-"""A film of 5 MB that takes eight seconds."""
+"""A film of 5 MB that the sample site sends in eight seconds."""
 SMALL_BUFFER = 16 * 1024
 SETTLE_SECONDS = 60.0
 
 
 @contextlib.contextmanager
 def unharmed(server: Server) -> Iterator[None]:
-    """Read one honest stream after the other by relay during the block. Raises AssertionError unless each of them gets
-    every byte."""
+    """Read one stream after another by relay during the block, as a client that causes no fault. Raises AssertionError
+    unless each stream gets every byte."""
     right = hashlib.sha256(server.site.path("prog.mp4").read_bytes()).hexdigest()
     ended = threading.Event()
 
@@ -42,13 +43,15 @@ def unharmed(server: Server) -> Iterator[None]:
             ended.set()
             found = reading.result()
     harmed = [each for each in found if each]
-    assert not harmed, f"{len(harmed)} of {len(found)} honest streams were harmed: {harmed}"
+    assert not harmed, (
+        f"{len(harmed)} of {len(found)} streams of the client without faults were incomplete or wrong: {harmed}"
+    )
 
 
 @contextlib.contextmanager
 def nothing_left(server: Server) -> Iterator[None]:
-    """Raise AssertionError if the server holds more after the block than before: streams, bytes, children or file
-    descriptors."""
+    """Raise AssertionError if, 60 s after the block, the server still has streams, waiting requests, buffered or
+    reserved bytes, zombies, or more file descriptors than before the block."""
     server.settled()
     before = descriptors(server)
     yield
@@ -65,6 +68,6 @@ def left(server: Server, before: int) -> dict[str, int]:
 
 
 def descriptors(server: Server) -> int:
-    """Return the number of file descriptors of the serving process, without those of idle connections that it keeps to
-    media servers, and of this request."""
+    """Return the number of file descriptors of the serving process, without its idle connections to media servers and
+    without the connection that asks for the number."""
     return int(server.health()["fds"])

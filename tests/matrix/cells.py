@@ -1,4 +1,4 @@
-"""The cells of the matrix, and the rules by which a response is judged."""
+"""The cells of the fault matrix (requests with a fault), and the rules by which the tests judge a response."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.wire import Answer
 METHODS = ("relay", "embedded", "subprocess", "weave")
 PLACES = ("first", "middle", "last")
 CODES = frozenset(error.code for error in STATUS)
-"""The documented codes of problem documents."""
+"""The error codes that are documented for problem documents."""
 
 AT_ONCE = 8
 """Number of cells that run at the same time."""
@@ -25,8 +25,8 @@ AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Cell:
-    """One request. `fault` is a specification of the sample site. If `fatal` is true, no response can be complete,
-    because the site never sends one of the bytes."""
+    """A request for media of the sample site. `fault` is a specification of the site's faults. If `fatal` is true, the
+    response cannot be complete, because the site never sends one of the bytes."""
 
     name: str
     fault: str
@@ -46,13 +46,13 @@ class Cell:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The query parameters of `/stream` that choose the method."""
+        """The query parameters of `/stream` that select the streaming method."""
         return {} if self.method == "weave" else {"method": self.method}
 
 
 @dataclass
 class Expected:
-    """The right bytes of each method."""
+    """The expected bytes of the response, which depend on the method."""
 
     film: bytes
     woven: bytes
@@ -60,7 +60,8 @@ class Expected:
 
     @classmethod
     def of(cls, server: Server) -> Expected:
-        """Return the bytes of the sample film, and of an unfaulty woven pair, whose layout `tests/media/` checks."""
+        """Return the bytes of the sample film, and the bytes that the server sends for separate video and audio without
+        a fault. The tests in `tests/media/` check the latter."""
         woven = server.get("/tube/watch/pair")
         assert woven.status == 200
         assert woven.complete
@@ -74,21 +75,24 @@ class Expected:
 
 
 def judge(cell: Cell, answer: Answer, expected: Expected) -> str | None:
-    """Return what is wrong with the response to a cell. Returns None if it has the right bytes, or fails honestly."""
+    """Return what is wrong with the response to a cell. Returns None if the response has the right bytes, is cut after
+    right bytes, or is a documented error."""
     right = expected[cell.method]
     if answer.status == 200 and answer.complete:
         if hashlib.sha256(answer.body).hexdigest() != expected.hash(cell.method):
-            return f"looks complete, with {len(answer.body)} of {len(right)} bytes, or with wrong ones"
+            return f"is complete, but its {len(answer.body)} bytes are not the {len(right)} expected bytes"
         return "is complete although the media server never sent one of the bytes" if cell.fatal else None
     if answer.status == 200:
-        return None if right.startswith(answer.body) else f"is cut after wrong bytes ({len(answer.body)})"
+        return (
+            None if right.startswith(answer.body) else f"is cut after {len(answer.body)} bytes, some of which are wrong"
+        )
     if not answer.complete:
         return f"is a cut problem document of status {answer.status}"
-    return None if documented(answer) else f"is no documented problem: {answer.status} {answer.body[:200]!r}"
+    return None if documented(answer) else f"is not a documented error: {answer.status} {answer.body[:200]!r}"
 
 
 def documented(answer: Answer) -> bool:
-    """Return whether `answer` is a problem document with a status and a code of the contract."""
+    """Return whether `answer` is a problem document that has the status of the response and a documented error code."""
     if answer.headers.get("content-type") != "application/problem+json":
         return False
     problem = json.loads(answer.body)
@@ -96,7 +100,8 @@ def documented(answer: Answer) -> bool:
 
 
 def run_all(cells: Iterable[Cell], ask: Callable[[Cell], str | None], at_once: int = AT_ONCE) -> list[str]:
-    """Run `ask` for each cell, `at_once` at the same time. Returns one line for each cell with something wrong."""
+    """Run `ask` for each cell, at most `at_once` at the same time. Returns one line for each cell whose response is
+    wrong."""
 
     def run(cell: Cell) -> str | None:
         wrong = ask(cell)

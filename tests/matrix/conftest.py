@@ -16,12 +16,13 @@ SETTINGS: dict[str, Any] = {
     "max_children": 3,
     "rate_limit": "none",
 }
-"""Settings with which the cells end soon: each stall takes `stall_timeout` a few times."""
+"""Settings with short timeouts. A cell whose media server stalls ends after a few times `stall_timeout` seconds."""
 
 
 @pytest.fixture(scope="session")
 def impatient(site: SampleSite) -> Iterator[Server]:
-    """Run a server with a short stall timeout. Each method has been used once, so that all its processes run."""
+    """Run a server with a short stall timeout. Each method has been used once, so that all processes of the server
+    run."""
     with serving(site, complaints=True, allow_networks="127.0.0.1", **SETTINGS) as server:
         for method in METHODS[:3]:
             assert server.get("/media/clip.mp4", method=method).complete

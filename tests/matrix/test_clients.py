@@ -1,4 +1,4 @@
-"""Clients that behave badly, by every method, while another client reads an honest stream."""
+"""Tests of clients that misbehave, with every streaming method, while another client reads its streams normally."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.wire import Exchange
 
 LONG = "/media/large-64.mp4"
 STALLED_SECONDS = 3.0
-"""Seconds of a stall: more than the STALL_TIMEOUT of the server."""
+"""Seconds for which the client does not read. They are more than STALL_TIMEOUT of the server."""
 
 Act = Callable[[Server, Cell, Expected], str | None]
 
@@ -54,8 +54,11 @@ def leaves_after_the_last_byte(server: Server, cell: Cell, expected: Expected) -
 
 
 def stops_reading(server: Server, cell: Cell, expected: Expected) -> str | None:
-    """The server cuts the stream after STALL_TIMEOUT. The client notices when it reads again. The film begins with the
-    sample film, and is too long for the buffers of the kernel; a woven film is not, and may be complete."""
+    """Stop reading until the server cuts the stream after STALL_TIMEOUT, then read the rest.
+
+    The requested film is too long for the socket buffers, and begins with the bytes of the sample film. A woven film
+    fits into the buffers, so its stream may be complete.
+    """
     if cell.method == "weave":
         with opened(server, cell) as exchange:
             exchange.read(100_000)
@@ -64,7 +67,9 @@ def stops_reading(server: Server, cell: Cell, expected: Expected) -> str | None:
             return judge(cell, exchange.rest(), expected)
     with server.open(f"{LONG}?n={cell.method}", receive_bytes=SMALL_BUFFER, method=cell.method) as exchange:
         exchange.read(100_000)
-        wait_for(lambda: f"{exchange.headers['x-request-id']} " in server.log, seconds=90)  # the line at its end
+        wait_for(
+            lambda: f"{exchange.headers['x-request-id']} " in server.log, seconds=90
+        )  # the log line that reports the end of the stream
         answer = exchange.rest()
     if answer.complete:
         return "is complete"
@@ -73,13 +78,14 @@ def stops_reading(server: Server, cell: Cell, expected: Expected) -> str | None:
 
 
 def half_closes(server: Server, cell: Cell, expected: Expected) -> str | None:
-    """The client sends FIN after its request, and reads on. It may get the whole stream, or be cut (RFC 9112 §9.6)."""
+    """Send FIN after the request, and read the response. The server may send the whole stream or cut it (RFC 9112
+    §9.6)."""
     with opened(server, cell, receive_bytes=None) as exchange:
         exchange.shutdown_writing()
         try:
             return judge(cell, exchange.rest(), expected)
         except ConnectionError:
-            return None  # the server took FIN for the end of the client, before it had sent a head
+            return None  # the server took the FIN for a disconnect before it had sent a response head
 
 
 def reads_slowly(server: Server, cell: Cell, expected: Expected) -> str | None:
@@ -90,7 +96,7 @@ def reads_slowly(server: Server, cell: Cell, expected: Expected) -> str | None:
 
 
 def pipelines(server: Server, cell: Cell, expected: Expected) -> str | None:
-    """The client sends three requests at once. Each response that comes is complete and right, in the order of the
+    """Send three requests at once. The three responses must be complete and right, and arrive in the order of the
     requests."""
     target = server.target(cell.url(server.site), **cell.parameters)
     one = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
@@ -104,12 +110,12 @@ def pipelines(server: Server, cell: Cell, expected: Expected) -> str | None:
             return f"is refused: {head[:100]!r}"
         body, data = split(head, data)
         if body != right:
-            return f"has {len(body)} bytes of {len(right)}, or wrong ones"
+            return f"has a body of {len(body)} bytes that are not the {len(right)} expected bytes"
     return f"has {len(data)} bytes after the last response" if data else None
 
 
 def split(head: bytes, data: bytes) -> tuple[bytes, bytes]:
-    """Return the body that follows `head`, and the rest of `data`."""
+    """Return the body of the response whose head is `head`, and the bytes of `data` after this body."""
     fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
     if b"content-length" in fields:
         length = int(fields[b"content-length"])
@@ -145,12 +151,14 @@ def run_cells(server: Server, expected: Expected, cells: list[Cell]) -> list[str
         return run_all(cells, lambda cell: BY_NAME[str(cell)](server, cell, expected))
 
 
-def test_a_fifth_of_the_clients_that_behave_badly_harms_nobody(impatient: Server, expected: Expected) -> None:
+def test_misbehaving_clients_harm_no_other_client_in_a_fifth_of_the_cells(
+    impatient: Server, expected: Expected
+) -> None:
     wrong = run_cells(impatient, expected, [cell for _, cell in CELLS[::5]])
     assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.soak
-def test_no_client_that_behaves_badly_harms_another_one(impatient: Server, expected: Expected) -> None:
+def test_misbehaving_clients_harm_no_other_client_in_any_cell(impatient: Server, expected: Expected) -> None:
     wrong = run_cells(impatient, expected, [cell for _, cell in CELLS])
     assert not wrong, "\n".join(wrong)

@@ -1,4 +1,5 @@
-"""Processes that die, stop or end, and a machine without descriptors, memory, names or disk space."""
+"""Tests of processes that are killed, stopped or terminated, and of machines without file descriptors, memory, name
+lookups or disk space."""
 
 from __future__ import annotations
 
@@ -34,8 +35,8 @@ DESCRIPTORS, CONNECTIONS = 320, 64
 
 @contextlib.contextmanager
 def started(site: SampleSite, **settings: Any) -> Iterator[tuple[Server, Expected]]:
-    """Run a server whose processes all run, and yield it with the right bytes of its streams. The log may have errors,
-    but no traceback."""
+    """Run a server all of whose processes are running. Yields the server and the expected bytes of its streams. The
+    server may log errors, but no traceback."""
     values = {**SETTINGS, "extract_timeout": 20, "max_workers": 60, **settings}
     with serving(site, complaints=True, **values) as server:
         expected = Expected.of(server)
@@ -56,8 +57,9 @@ def opened(server: Server, each: Cell) -> Exchange:
 
 
 @pytest.mark.soak
-def test_fifty_streams_of_all_methods_end_right_or_are_cut_after_sigterm(site: SampleSite) -> None:
-    """Half of the clients read to the end within the drain; the others read nothing more until the server has ended."""
+def test_after_sigterm_fifty_streams_of_all_methods_are_complete_or_cut_after_right_bytes(site: SampleSite) -> None:
+    """Half of the clients read their streams to the end within DRAIN_SECONDS. The other clients do not read on until
+    the server has ended."""
     with started(site, drain_seconds=DRAIN_SECONDS) as (server, expected), contextlib.ExitStack() as stack:
         methods = [method for method in METHODS if method != "subprocess"]
         cells = [cell(f"sigterm {number}", methods[number % 3]) for number in range(STREAMS - 2)]
@@ -76,7 +78,7 @@ def test_fifty_streams_of_all_methods_end_right_or_are_cut_after_sigterm(site: S
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.soak)])
-def test_a_worker_or_child_that_is_killed_or_stopped_cuts_only_its_own_streams(
+def test_a_killed_or_stopped_worker_or_child_is_replaced_and_harms_no_stream_of_another_process(
     site: SampleSite, number: signal.Signals
 ) -> None:
     with started(site) as (server, expected), nothing_left(server):
@@ -88,8 +90,8 @@ def test_a_worker_or_child_that_is_killed_or_stopped_cuts_only_its_own_streams(
 
 
 def attack(server: Server, expected: Expected, number: signal.Signals, attacked: list[str], kinds: set[str]) -> str:
-    """Send the signal to one of the server's children of a kind that was not attacked before, while streams of all
-    methods run. Adds the kinds of all children to `kinds`. Returns the kind of the child that was attacked."""
+    """Send the signal `number` to a child of the server whose kind is not in `attacked`, while streams of all methods
+    run. Adds the kinds of all children to `kinds`. Returns the kind of the child that got the signal."""
     with contextlib.ExitStack() as stack:
         cells = [cell(f"{number.name} {len(attacked)}", method) for method in METHODS]
         streams = {each: stack.enter_context(opened(server, each)) for each in cells}
@@ -103,18 +105,20 @@ def attack(server: Server, expected: Expected, number: signal.Signals, attacked:
             wrong = run_all(cells, lambda each: judge(each, streams[each].rest(), expected))
             assert not wrong, f"{kind}: {wrong}"
             recovers(server, kind)
-        wait_for(lambda: gone(victims[kind]), lambda: f"{kind} is left", seconds=RECOVERY_SECONDS)
+        wait_for(lambda: gone(victims[kind]), lambda: f"the process {kind} has not ended", seconds=RECOVERY_SECONDS)
         return kind
 
 
 def kind_of(process: psutil.Process) -> str:
-    """Return the module and the role of a child: its arguments without numbers, names of files and settings."""
+    """Return the kind of a child process: the module that it runs and its role, which are the first two arguments that
+    have only lower-case letters, dots and underscores."""
     words = [word for word in process.cmdline() if re.fullmatch(r"[a-z_.]+", word)]
     return " ".join(words[:2])
 
 
 def recovers(server: Server, kind: str) -> None:
-    """Wait until the methods that need a process of yt-dlp's work again."""
+    """Wait until a stream by relay and a stream by embedded are complete. These methods need processes that run
+    yt-dlp."""
     for method in ("relay", "embedded"):
         turns = iter(range(1000))
 
@@ -125,14 +129,14 @@ def recovers(server: Server, kind: str) -> None:
         wait_for(works, lambda: f"no stream after the end of {kind}", seconds=RECOVERY_SECONDS)
 
 
-# What the machine lacks
+# Exhausted resources of the machine
 
 
 @pytest.mark.soak
-def test_without_free_descriptors_each_request_is_served_or_refused_with_a_documented_code(
+def test_without_free_file_descriptors_each_request_is_served_or_refused_with_a_documented_code(
     site: SampleSite, tmp_path: Path
 ) -> None:
-    """Twice as many clients connect at once as the descriptors suffice for (docs/http-api.md, Connections)."""
+    """The server has file descriptors for half of the clients that connect at once (docs/http-api.md, Connections)."""
     program = tmp_path / "python"
     program.write_text(f'#!/bin/sh\nulimit -n {DESCRIPTORS}\nexec {sys.executable} "$@"\n')
     program.chmod(0o755)
@@ -147,13 +151,13 @@ def read(server: Server, each: Cell) -> Answer:
     return server.get(each.url(server.site), **each.parameters)
 
 
-def test_with_a_full_budget_each_request_is_served_or_refused_with_retry_after(site: SampleSite) -> None:
+def test_with_a_full_memory_budget_each_request_is_served_or_refused_with_retry_after(site: SampleSite) -> None:
     with started(site, memory_budget="2MiB", wait_seconds=1) as (server, expected), nothing_left(server):
         with contextlib.ExitStack() as stack:
             cells = [cell(f"budget {number}", METHODS[number % 2]) for number in range(24)]
             streams = {each: stack.enter_context(opened(server, each)) for each in cells}
             refused = [stream.rest() for stream in streams.values() if stream.status != 200]
-            assert refused, "the budget is not full"
+            assert refused, "no request was refused: the memory budget is not full"
             assert all(answer.status == 503 and documented(answer) for answer in refused)
             assert all("retry-after" in answer.headers for answer in refused)
             served = [each for each in cells if streams[each].status == 200]
@@ -164,8 +168,8 @@ def test_with_a_full_budget_each_request_is_served_or_refused_with_retry_after(s
 
 @pytest.fixture
 def unshared(tmp_path: Path) -> Path:
-    """Return a program that runs Python in a mount namespace of its own, where `setup.sh` in the same folder has been
-    executed. Skips the test if namespaces are not permitted."""
+    """Return a program that creates a mount namespace, executes the file `setup.sh` beside the program in this
+    namespace, and then runs Python. Skips the test if mount namespaces are not permitted."""
     unshare = shutil.which("unshare")
     if unshare is None or not _permitted(unshare):
         pytest.skip("mount namespaces are not permitted")
@@ -183,7 +187,8 @@ def _permitted(unshare: str) -> bool:
 def test_without_disk_space_each_request_is_served_or_refused_with_a_documented_code(
     site: SampleSite, unshared: Path
 ) -> None:
-    """The folder for temporary files and the state folder are on a file system that is full once the server runs."""
+    """The directories for temporary files, state and caches are on a file system that is full while the server
+    serves."""
     disk = unshared.with_name("disk")
     disk.mkdir()
     unshared.with_name("setup.sh").write_text(
@@ -200,7 +205,7 @@ def test_without_disk_space_each_request_is_served_or_refused_with_a_documented_
 
 
 @pytest.mark.soak
-def test_without_answers_to_name_lookups_streams_of_known_addresses_are_served(
+def test_streams_from_hosts_that_need_no_dns_lookup_are_served_while_the_dns_server_is_silent(
     site: SampleSite, unshared: Path
 ) -> None:
     with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as silent:
@@ -218,7 +223,7 @@ def test_without_answers_to_name_lookups_streams_of_known_addresses_are_served(
                     return judge(each, answer, expected) or (None if answer.status == 200 else f"{answer.status}")
                 name = each.name.replace(" ", "-")
                 answer = server.get(f"http://{name}.example/film.mp4", **each.parameters)
-                return None if documented(answer) else f"is no documented problem: {answer.status} {answer.body!r}"
+                return None if documented(answer) else f"is not a documented error: {answer.status} {answer.body!r}"
 
             wrong = run_all([*dead, *known], ask)
             assert not wrong, "\n".join(wrong)

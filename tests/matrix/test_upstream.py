@@ -1,4 +1,5 @@
-"""Media servers that fail, by every method, at the first byte, in the middle and at the last byte."""
+"""Tests of media servers that fail at the first byte, in the middle or at the last byte, with every streaming
+method."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ HARMLESS = ("drip",)
 
 
 def table() -> Iterator[Cell]:
-    """Yield the cells in an order in which every fifth is of another method, place and failure."""
+    """Yield all cells, in an order in which every fifth cell is enough to cover all methods, places and failures."""
     for how in (*IN_THE_BODY, *INSTEAD_OF_A_RESPONSE, *STATUSES):
         for place in PLACES:
             for method in METHODS:
@@ -26,7 +27,7 @@ def table() -> Iterator[Cell]:
     for told in ("told", "silent"):
         for place in PLACES[1:]:
             for method in METHODS:
-                if (told, method) != ("silent", "weave"):  # no byte of a woven source comes twice, see reliability.md
+                if (told, method) != ("silent", "weave"):  # weaving requests no byte twice, see reliability.md
                     yield Cell(f"changed {told} {place}", f"fails=short@{place},changes={told}", method)
     for method in METHODS:
         yield Cell("no fault", "etag=flip", method, fatal=False)
@@ -38,7 +39,8 @@ def table() -> Iterator[Cell]:
 
 CELLS = list(table())
 FIFTH = [cell for number, cell in enumerate(CELLS[::5]) if cell.method != "subprocess" or number % 8 < 4]
-"""A fifth of the cells, with fewer of the method subprocess, because each of its children takes seconds of CPU."""
+"""A fifth of the cells, without half of those by `subprocess`, because each of its child processes takes seconds of CPU
+time."""
 GROUPS = {
     name: [cell for cell in CELLS if cell.name.partition(" ")[0] == name]
     for name in dict.fromkeys(cell.name.partition(" ")[0] for cell in CELLS)
@@ -54,8 +56,11 @@ def run_cells(server: Server, expected: Expected, cells: list[Cell]) -> list[str
         return run_all(cells, ask)
 
 
-def test_a_fifth_of_the_failures_of_media_servers_ends_right_or_honestly(impatient: Server, expected: Expected) -> None:
-    """The cells include every method and every failure at a place."""
+def test_in_a_fifth_of_the_cells_a_media_server_failure_ends_in_right_bytes_a_cut_or_a_documented_error(
+    impatient: Server, expected: Expected
+) -> None:
+    """A fifth of the cells is enough to contain every method, and every failure that can happen at the first, middle or
+    last byte."""
     assert {cell.method for cell in FIFTH} == set(METHODS)
     assert {*IN_THE_BODY, *INSTEAD_OF_A_RESPONSE, *STATUSES} <= {cell.name.partition(" ")[0] for cell in FIFTH}
     wrong = run_cells(impatient, expected, FIFTH)
@@ -64,14 +69,14 @@ def test_a_fifth_of_the_failures_of_media_servers_ends_right_or_honestly(impatie
 
 @pytest.mark.soak
 @pytest.mark.parametrize("group", GROUPS)
-def test_each_failure_of_a_media_server_ends_right_or_honestly(
+def test_each_media_server_failure_ends_in_right_bytes_a_cut_or_a_documented_error(
     impatient: Server, expected: Expected, group: str
 ) -> None:
     wrong = run_cells(impatient, expected, GROUPS[group])
     assert not wrong, "\n".join(wrong)
 
 
-def test_the_matrix_notices_a_wrong_a_short_and_an_undocumented_response(
+def test_judge_accepts_a_right_or_cut_response_and_rejects_a_wrong_or_undocumented_one(
     impatient: Server, expected: Expected, site: SampleSite
 ) -> None:
     fatal, harmless = Cell("any", "", "relay"), Cell("any", "", "relay", fatal=False)
@@ -86,7 +91,9 @@ def test_the_matrix_notices_a_wrong_a_short_and_an_undocumented_response(
 
 
 @pytest.mark.parametrize("method", METHODS[:3])
-def test_a_media_server_with_an_untrusted_certificate_gets_a_problem_document(impatient: Server, method: str) -> None:
+def test_a_request_for_media_of_a_server_with_an_untrusted_certificate_is_answered_with_502(
+    impatient: Server, method: str
+) -> None:
     with SampleSite(https_port=0) as stranger, nothing_left(impatient):
         answer = impatient.get(f"{stranger.https}/media/prog.mp4", method=method)
     assert documented(answer)

@@ -79,15 +79,16 @@ def _format_facts(server: Server, sample: Sample, method: str, expected: Mapping
 
 
 def _sent(answer: Answer, expected: bytes | None, sample: Sample, method: str) -> bytes | None:
-    """Return the bytes that `method` sends where yt-dlp writes `expected`."""
+    """Return the bytes that `method` sends for a sample for which yt-dlp writes the bytes `expected`."""
     if expected is None or method != "relay" or sample not in (*HLS, *DASH) or sample.title == "dash-on-demand":
         return expected
     return as_relayed(expected, has_length="content-length" in answer.headers)
 
 
 def _wrong(answer: Answer, expected: bytes | None, sample: Sample, method: str, site: SampleSite) -> str | None:
-    """Return why the answer is refused or cut, or None if it is complete. Raises AssertionError if its bytes are not
-    `expected` or, if yt-dlp refuses the sample, those that the method sends for the segments of the site."""
+    """Return the reason why the response is an error or cut. Returns None if the response is complete. Raises
+    AssertionError if the bytes are not `expected` or, if yt-dlp refuses the sample, those that the method sends for the
+    segments of the site."""
     if answer.status != 200:
         return _refusal(answer)
     if expected is None:

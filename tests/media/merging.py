@@ -1,4 +1,4 @@
-"""The pages of the sample site whose video and audio are in segments of fragmented MP4, and the files of their
+"""The pages of the sample site that have separate video and audio in segments of fragmented MP4, and the files of their
 tracks."""
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from serverpy.sample.dash import SEGMENTS as DASH_SEGMENTS
 HLS = ("hls-apart", "hls-apart-byterange", "hls-apart-aes", "hls-apart-long")
 DASH = ("dash", "dash-list", "dash-time", "dash-periods", "dash-ranges", "dash-bases")
 RESTARTING = ("hls-apart-restart", "dash-restart")
-"""Pages on which the times of both tracks begin anew in the middle."""
+"""Pages on which the timestamps of video and audio restart in the middle."""
 WITH_LENGTH = ("hls-apart-byterange", "dash-ranges")
-"""Pages whose lists state the length of each segment."""
+"""Pages whose playlist or MPD states the length of each segment in bytes."""
 PAGES = (*HLS, *DASH)
 
 
 def sources(media: Path, page: str, language: str = "en") -> tuple[bytes, bytes]:
-    """Return the bytes of the best video track and of the audio track of `page`: its segments in their order."""
+    """Return the bytes of the best video track and of the audio track of `page`: the segments of each, in order."""
     if page.startswith("hls-"):
         form = page.removeprefix("hls-")
         names = "low" if form == "apart-long" else "high", language

@@ -43,7 +43,8 @@ FILES = (*map(_page, ("prog", "moov-last", "webm", "mp3", "m4a")), *map(_film, (
 HLS = tuple(_page(f"hls-{kind}") for kind in ("ts", "fmp4", "aes", "audio", *SHAPES))
 DASH = tuple(map(_page, ("dash", "dash-list", "dash-time", "dash-on-demand", "dash-periods", "dash-bases")))
 MERGED = tuple(map(_page, (*MERGED_HLS, *MERGED_DASH, *RESTARTING)))
-"""Pages whose video and audio are in segments of fragmented MP4, and are merged without `format`."""
+"""Pages with separate video and audio in segments of fragmented MP4. The server merges them if a request has no
+`format`."""
 LIVE = (Sample("live", "/tube/live/speed=4,target=1,window=12,begin=4,ends=12"),)
 """Live broadcasts whose segments all stay in the playlist, so that a slow machine misses none."""
 PAIRS = tuple(map(_film, FILMS))

@@ -70,8 +70,8 @@ These films are woven by `relay`, and streamed without any parameters. No other 
 `subprocess` stream either track alone, and refuse both together, as `pair` shows.
 """,
     "Separate video and audio in segments": """
-These pages are merged by `relay`, and streamed without any parameters. "The times go on" where those of the source
-begin anew in the middle.
+These pages are merged by `relay`, and streamed without any parameters. Where a row says "the times
+go on", the timestamps of the source restart in the middle, and those of the merged file continue.
 """,
 }
 

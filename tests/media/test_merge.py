@@ -1,13 +1,15 @@
-"""Tests of the merge of segmented video and audio through a real server: the packets are those of both tracks, the
-times fit, and FFmpeg decodes the file without a warning."""
+"""Tests of merging segmented video and audio in a real server: the merged file has the packets of both tracks at
+matching times, and FFmpeg decodes it without a warning."""
 
 from __future__ import annotations
 
+import io
 import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from tests.media.measuring import formats
@@ -30,14 +32,14 @@ def merged(server: Server, page: str, headers: dict[str, str] | None = None, **p
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_merge_has_the_packets_and_times_of_both_tracks(server: Server, media: Path, page: str) -> None:
+def test_a_merged_file_has_the_packets_and_times_of_both_tracks(server: Server, media: Path, page: str) -> None:
     body = merged(server, page).body
     for kind, source in zip(("video", "audio"), sources(media, page), strict=True):
         assert packets(body, kind) == packets(source, kind)
 
 
 @pytest.mark.parametrize("page", RESTARTING)
-def test_a_merge_goes_on_in_time_where_the_times_of_both_tracks_begin_anew(
+def test_the_timestamps_of_a_merged_file_continue_where_those_of_both_tracks_restart(
     server: Server, media: Path, page: str
 ) -> None:
     body = merged(server, page).body
@@ -58,16 +60,16 @@ def test_a_merge_goes_on_in_time_where_the_times_of_both_tracks_begin_anew(
 
 
 @pytest.mark.parametrize("page", [*PAGES, *RESTARTING])
-def test_ffmpeg_decodes_a_merge_without_a_warning(server: Server, page: str) -> None:
+def test_ffmpeg_decodes_a_merged_file_without_a_warning(server: Server, page: str) -> None:
     url = f"{server.url}{server.target(f'/page/{page}')}"
     assert said("ffmpeg", "-v", "warning", "-i", url, "-map", "0", "-f", "null", "-") == ""
 
 
 @pytest.mark.parametrize("page", [*PAGES, *RESTARTING])
-def test_a_merge_states_the_duration_of_its_tracks_before_their_fragments(
+def test_the_bytes_before_the_second_fragment_of_a_merged_file_state_the_durations_of_its_tracks(
     server: Server, media: Path, tmp_path: Path, page: str
 ) -> None:
-    """The head alone must state it, because a player of a stream without a length sees no more of it."""
+    """A player of a stream without a Content-Length cannot read the end of the file to find the durations."""
     body = merged(server, page).body
     moof = next(box for box in own_boxes(body) if box.kind == b"moof")
     second = next(box for box in own_boxes(body)[own_boxes(body).index(moof) + 1 :] if box.kind == b"moof")
@@ -79,13 +81,13 @@ def test_a_merge_states_the_duration_of_its_tracks_before_their_fragments(
 
 
 def length_of(source: bytes, kind: str) -> float:
-    """Return the sum of the durations of the packets of a track in seconds."""
+    """Return the sum of the durations of the packets of the track `kind`, in seconds."""
     scale = {"video": 12_800, "audio": 48_000}[kind]
     return sum(each.duration or 0 for each in packets(source, kind)) / scale
 
 
 @pytest.mark.parametrize("page", ["hls-apart", "hls-apart-long", "dash"])
-def test_a_merge_keeps_the_offset_between_video_and_audio(
+def test_a_merged_file_keeps_the_offset_between_the_start_times_of_video_and_audio(
     server: Server, media: Path, tmp_path: Path, page: str
 ) -> None:
     for name, source in zip("va", sources(media, page), strict=True):
@@ -102,14 +104,18 @@ def starts(film: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", sorted(set(PAGES) - set(WITH_LENGTH)))
-def test_a_merge_of_unknown_length_is_sent_whole_even_if_a_range_is_asked_for(server: Server, page: str) -> None:
+def test_a_merged_file_of_unknown_length_is_sent_whole_even_if_the_client_requests_a_range(
+    server: Server, page: str
+) -> None:
     answer = merged(server, page, headers={"Range": "bytes=1000-1999"})
     assert answer.headers["accept-ranges"] == "none"
     assert "content-length" not in answer.headers
 
 
 @pytest.mark.parametrize("page", WITH_LENGTH)
-def test_a_merge_of_segments_with_lengths_has_a_length_and_ranges(server: Server, page: str) -> None:
+def test_a_merged_file_has_a_length_and_supports_ranges_if_the_lengths_of_its_segments_are_known(
+    server: Server, page: str
+) -> None:
     whole = merged(server, page)
     total, etag = len(whole.body), whole.headers["etag"]
     assert whole.headers["content-length"] == str(total)
@@ -129,14 +135,16 @@ def test_a_merge_of_segments_with_lengths_has_a_length_and_ranges(server: Server
     assert server.get(f"/page/{page}", headers={"Range": f"bytes={total}-"}).status == 416
 
 
-def test_head_of_a_merge_of_unknown_length_has_the_headers_of_get(server: Server) -> None:
+def test_head_for_a_merged_file_of_unknown_length_has_the_headers_of_get(server: Server) -> None:
     head, get = server.get("/page/hls-apart", verb="HEAD"), merged(server, "hls-apart")
     names = ("content-type", "accept-ranges", "x-duration", "x-serverpy-method")
     assert [head.headers[name] for name in names] == [get.headers[name] for name in names]
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
-def test_a_request_chooses_the_language_by_the_format_of_the_audio(server: Server, media: Path, language: str) -> None:
+def test_a_merged_file_contains_the_audio_format_that_the_request_selects(
+    server: Server, media: Path, language: str
+) -> None:
     found = formats(server, Sample("hls-apart", "/page/hls-apart"))
     (audio,) = (each["id"] for each in found if each["language"] == language and not each["vcodec"])
     body = merged(server, "hls-apart", format=f"{found[-1]['id']}+{audio}").body
@@ -144,14 +152,27 @@ def test_a_request_chooses_the_language_by_the_format_of_the_audio(server: Serve
 
 
 @pytest.mark.parametrize("selector", ["bv+ba", "ba+bv", "bv*+ba"])
-def test_a_selector_of_video_and_audio_gives_their_merge(server: Server, media: Path, selector: str) -> None:
+def test_a_format_selector_for_video_and_audio_returns_the_merged_file(
+    server: Server, media: Path, selector: str
+) -> None:
     body = merged(server, "dash", format=selector).body
     assert packets(body, "video") == packets(sources(media, "dash")[0], "video")
 
 
 @pytest.mark.parametrize("page", ["hls-audio", "hls-group"])
-def test_segments_that_are_not_mp4_are_refused_with_the_formats_that_can_be_streamed(server: Server, page: str) -> None:
+def test_a_page_gives_its_audio_alone_if_its_segments_are_not_mp4(server: Server, page: str) -> None:
     answer = server.get(f"/page/{page}")
+    assert (answer.status, answer.complete) == (200, True)
+    assert answer.headers["content-type"] == "video/mp2t"
+    with av.open(io.BytesIO(answer.body)) as container:
+        assert [stream.type for stream in container.streams] == ["audio"]
+
+
+def test_a_requested_merge_of_segments_other_than_mp4_is_refused_with_an_error_that_names_streamable_formats(
+    server: Server,
+) -> None:
+    page = "hls-audio"
+    answer = server.get(f"/page/{page}", format="bv+ba")
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
     named = answer.json()["detail"].partition("example ")[2].rstrip(".").split(" or ")
     for choice in named:

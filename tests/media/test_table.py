@@ -1,5 +1,5 @@
-"""Tests that docs/media.md is right: they measure some samples of each kind again, except for the times and the
-reserved bytes."""
+"""Tests that docs/media.md is right. They measure some samples of each kind again, except for their times and reserved
+bytes."""
 
 from __future__ import annotations
 

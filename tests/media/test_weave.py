@@ -92,7 +92,7 @@ def test_a_format_selector_may_merge_a_video_and_an_audio_format(server: Server)
 
 @pytest.mark.parametrize(
     ("page", "format"),
-    [("pair-webm", ""), ("pair-mixed", ""), ("pair-webm", "bv+ba"), ("pair-mixed", "bv+ba")],
+    [("pair-mixed", ""), ("pair-webm", "bv+ba"), ("pair-mixed", "bv+ba")],
 )
 def test_a_pair_of_formats_that_cannot_be_woven_is_refused_with_422(server: Server, page: str, format: str) -> None:
     answer = server.get(f"/tube/watch/{page}", format=format)
@@ -120,9 +120,19 @@ def test_a_pair_of_tracks_from_a_media_server_without_range_support_is_refused(s
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
 
 
-def test_embedded_refuses_a_pair_of_tracks_with_422(server: Server) -> None:
-    answer = server.get("/tube/watch/pair", method="embedded")
+def test_embedded_refuses_a_requested_pair_of_tracks_with_422(server: Server) -> None:
+    answer = server.get("/tube/watch/pair", method="embedded", format="bv+ba")
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
+
+
+@pytest.mark.parametrize(
+    ("page", "method", "file"), [("pair", "embedded", "audio"), ("pair-webm", "auto", "audio-webm")]
+)
+def test_a_page_gives_its_audio_alone_if_its_formats_name_no_pair_that_the_method_can_merge(
+    server: Server, media: Path, page: str, method: str, file: str
+) -> None:
+    answer = server.get(f"/tube/watch/{page}", method=method)
+    assert (answer.status, answer.body) == (200, (media / RENDITIONS[file].file).read_bytes())
 
 
 def test_after_a_client_disconnects_from_a_woven_stream_the_server_has_no_open_stream(server: Server) -> None:

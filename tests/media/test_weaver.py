@@ -103,14 +103,16 @@ async def test_a_read_of_a_woven_stream_returns_no_more_bytes_than_its_limit(she
         assert b"".join(chunks) == whole
 
 
-async def test_a_source_with_its_moov_at_the_end_takes_one_more_request(shelf: Shelf, media: Path) -> None:
+async def test_the_weaver_sends_one_more_request_for_a_source_with_its_moov_at_the_end(
+    shelf: Shelf, media: Path
+) -> None:
     put(shelf, media / "video-last.mp4", media / "audio-last.mp4")
     async with loom(shelf) as weaving:
         await weaving.read()
         assert len(ranges(shelf, "/video")) == 3
 
 
-async def test_a_later_client_reuses_the_cached_layout(shelf: Shelf) -> None:
+async def test_a_second_stream_of_a_woven_film_reuses_the_cached_layout(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         shelf.asked.clear()
@@ -118,7 +120,7 @@ async def test_a_later_client_reuses_the_cached_layout(shelf: Shelf) -> None:
         assert (len(ranges(shelf, "/video")), len(ranges(shelf, "/audio"))) == (1, 1)
 
 
-async def test_concurrent_clients_share_one_layout(shelf: Shelf) -> None:
+async def test_concurrent_streams_of_a_woven_film_share_one_layout(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         films = await asyncio.gather(*(weaving.read(ByteRange(0, 200_000)) for _ in range(10)))
         assert len(set(films)) == 1
@@ -184,7 +186,7 @@ DATES = ("Mon, 02 Nov 2026 10:00:00 GMT", "Tue, 03 Nov 2026 10:00:00 GMT")
     [(DATES[0], DATES[0], True), (DATES[0], DATES[1], False), (None, None, False)],
     ids=["same date", "other date", "no date"],
 )
-async def test_at_another_server_the_date_decides_and_not_the_etag(
+async def test_after_a_redirect_to_another_server_last_modified_is_compared_and_not_the_etag(
     shelf: Shelf, media: Path, first: str | None, second: str | None, *, is_same: bool
 ) -> None:
     """The address of each source redirects to one of two servers, whose ETags differ."""

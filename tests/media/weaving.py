@@ -34,7 +34,7 @@ class _NoPages:
 
 @dataclass
 class Loom:
-    """A weaver, its budget, and its sources `/video` and `/audio` on the media server."""
+    """A weaver, its memory budget, and its sources `/video` and `/audio` on the media server."""
 
     shelf: Shelf
     client: Client
@@ -77,7 +77,7 @@ class Loom:
 
 @dataclass
 class Woven:
-    """An open woven body with its reservation."""
+    """An open body of a woven file, with its reservation of memory."""
 
     body: WovenBody
     reservation: Reservation
@@ -107,5 +107,7 @@ async def loom(shelf: Shelf, *, budget_bytes: int = BUDGET_BYTES) -> AsyncIterat
         assert (budget.used_bytes, budget.streams) == (0, 0)
     finally:
         client.close()
-        for _ in range(3):  # an aborted transport closes in a later turn; until then, the media server blocks the loop
+        for _ in range(
+            3
+        ):  # an aborted transport closes in a later iteration of the event loop; until then, the media server blocks
             await asyncio.sleep(0)

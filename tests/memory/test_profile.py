@@ -39,7 +39,9 @@ def test_the_profile_depends_on_the_memory_of_the_machine_and_is_smaller_with_fe
 
 
 @pytest.mark.parametrize("content", [None, "", "MemFree: 5 kB"])
-def test_without_a_readable_meminfo_the_error_tells_what_to_do(tmp_path: Path, content: str | None) -> None:
+def test_without_a_readable_proc_meminfo_the_error_asks_the_user_to_mount_proc(
+    tmp_path: Path, content: str | None
+) -> None:
     if content is not None:
         machine(tmp_path, {"proc/meminfo": content})
     with pytest.raises(ConfigurationError, match="mount /proc"):
@@ -50,7 +52,9 @@ def test_without_cgroups_the_memory_limit_is_the_memory_of_the_machine(tmp_path:
     assert profile.machine_memory(machine(tmp_path, {}, total=3 * GIB)) == 3 * GIB
 
 
-def test_with_cgroup_v2_the_memory_limit_is_the_lowest_from_the_own_group_to_the_root(tmp_path: Path) -> None:
+def test_with_cgroup_v2_the_memory_limit_is_the_lowest_of_the_cgroup_of_the_process_and_its_parents(
+    tmp_path: Path,
+) -> None:
     root = machine(
         tmp_path,
         {

@@ -1,5 +1,5 @@
-"""Tests that a body ends where it ends: at the last byte that was asked for, the reader stops to read, and the
-connection is closed or reused, whatever a media server still sends."""
+"""Tests that a read ends with the last byte of the requested range or of the body: the reader reads no further, and
+closes or reuses its connection, even if the media server continues to send bytes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ Handler = Callable[[socket.socket, bytes], None]
 
 
 def endlessly(head: bytes, *, body: bytes = b"", chunked: bool = False) -> Handler:
-    """Return a handler that answers with `head` and `body`, and then sends bytes until the client closes the
-    connection."""
+    """Return a handler that sends `head` and `body`, and then more bytes until the client closes the connection."""
 
     def handle(connection: socket.socket, _head: bytes) -> None:
         connection.sendall(head + (b"%x\r\n%s\r\n" % (len(body), body) if chunked and body else body))
@@ -51,8 +50,8 @@ OVERRUNS: dict[str, Handler] = {
     "bytes after Content-Length": endlessly(ranged(1000, 50_999, b"Content-Length: 50000"), body=WANTED),
     "no length": endlessly(ranged(1000, 50_999), body=WANTED),
     "endless chunks": endlessly(ranged(1000, 50_999, CHUNKED), body=WANTED, chunked=True),
-    "a longer range": endlessly(ranged(1000, 99_999, b"Content-Length: 99000"), body=FILE[1000:]),
-    "a longer range in chunks": endlessly(ranged(1000, 99_999, CHUNKED), body=FILE[1000:], chunked=True),
+    "a range longer than requested": endlessly(ranged(1000, 99_999, b"Content-Length: 99000"), body=FILE[1000:]),
+    "a range longer than requested, chunked": endlessly(ranged(1000, 99_999, CHUNKED), body=FILE[1000:], chunked=True),
 }
 
 
@@ -62,10 +61,11 @@ def source_at(made: Client, origin: Origin) -> At:
 
 @pytest.mark.parametrize("most", [SMALL_STEP, LARGE_STEP])
 @pytest.mark.parametrize("name", OVERRUNS)
-async def test_a_read_closes_the_connection_with_its_last_byte_even_if_the_server_sends_more(
+async def test_a_read_closes_its_connection_at_its_last_byte_even_if_the_server_sends_more(
     name: str, most: int
 ) -> None:
-    """The reader does not ask for the end, as a client that reads slowly."""
+    """The connection is closed when the reader gets the last byte. A slow client may request the clean EOF much
+    later."""
     with Origin(OVERRUNS[name]) as origin:
         async with client() as made, reading(source_at(made, origin), ASKED) as read:
             given = b""
@@ -78,7 +78,7 @@ async def test_a_read_closes_the_connection_with_its_last_byte_even_if_the_serve
         assert len(origin.heads) == 1
 
 
-async def test_a_read_frees_its_connection_for_the_next_request_with_its_last_byte() -> None:
+async def test_a_read_that_has_returned_its_last_byte_frees_its_connection_for_the_next_request() -> None:
     def handle(connection: socket.socket, head: bytes) -> None:
         while True:
             connection.sendall(OK + b"Content-Length: %d\r\n\r\n" % len(FILE) + FILE)
@@ -88,7 +88,7 @@ async def test_a_read_frees_its_connection_for_the_next_request_with_its_last_by
     with Origin(handle) as origin:
         async with client() as made, reading(source_at(made, origin)) as first:
             assert len(b"".join([await first.read() for _ in range(2)])) < len(FILE)
-            while first._response is not None:  # private, because no public attribute shows the response
+            while first._response is not None:  # a private attribute: no public one shows the response
                 await first.read()
             async with reading(source_at(made, origin)) as second:
                 assert await rest_of(second) == FILE
@@ -106,11 +106,9 @@ async def test_a_body_of_unknown_length_frees_its_connection_at_its_end() -> Non
 
 
 ENDLESS_BODIES: dict[str, Handler] = {
-    "of a redirect": endlessly(b"HTTP/1.1 302 Found\r\nLocation: /to\r\nContent-Length: 999999999999\r\n\r\n"),
-    "of a chunked redirect": endlessly(
-        b"HTTP/1.1 302 Found\r\nLocation: /to\r\n" + CHUNKED + b"\r\n\r\n", chunked=True
-    ),
-    "of a redirect without length": endlessly(b"HTTP/1.1 302 Found\r\nLocation: /to\r\n\r\n"),
+    "with a Content-Length": endlessly(b"HTTP/1.1 302 Found\r\nLocation: /to\r\nContent-Length: 999999999999\r\n\r\n"),
+    "chunked": endlessly(b"HTTP/1.1 302 Found\r\nLocation: /to\r\n" + CHUNKED + b"\r\n\r\n", chunked=True),
+    "without a length": endlessly(b"HTTP/1.1 302 Found\r\nLocation: /to\r\n\r\n"),
 }
 
 
@@ -150,7 +148,7 @@ WINDOW = {"http_headers": {"Range": "bytes=1000-50999"}}
 
 
 @pytest.mark.parametrize("name", OVERRUNS)
-async def test_embedded_writes_no_byte_beyond_the_range_that_it_asked_for(name: str) -> None:
+async def test_embedded_writes_no_byte_beyond_the_requested_range_to_its_pipe(name: str) -> None:
     with Origin(OVERRUNS[name]) as origin:
         with Running(progressive(origin.url, **WINDOW)) as download:
             assert await asyncio.to_thread(download.read_all) == WANTED
@@ -158,7 +156,7 @@ async def test_embedded_writes_no_byte_beyond_the_range_that_it_asked_for(name: 
         assert await asyncio.to_thread(origin.left.wait, PATIENCE_SECONDS)
 
 
-async def test_embedded_reads_a_file_in_ranges_although_each_response_is_longer_than_its_range() -> None:
+async def test_embedded_downloads_a_file_in_ranges_even_if_each_response_is_longer_than_requested() -> None:
     def handle(connection: socket.socket, head: bytes) -> None:
         first = int(head.partition(b"bytes=")[2].partition(b"-")[0])
         endlessly(ranged(first, 99_999, b"Content-Length: %d" % (100_000 - first)), body=FILE[first:])(connection, head)
@@ -169,7 +167,7 @@ async def test_embedded_reads_a_file_in_ranges_although_each_response_is_longer_
         assert download.error is None
 
 
-async def test_embedded_fails_if_a_range_ends_before_the_byte_that_its_head_states() -> None:
+async def test_embedded_fails_if_a_206_ends_before_the_last_byte_of_its_content_range() -> None:
     def handle(connection: socket.socket, _head: bytes) -> None:
         connection.sendall(ranged(1000, 50_999) + WANTED[:-1])
 

@@ -233,7 +233,7 @@ def test_the_guard_refuses_the_port_of_a_server_bound_to_every_address_on_every_
     assert passes("8.8.8.8", 8000, guard)
 
 
-def test_the_own_address_given_to_the_guard_must_be_numeric() -> None:
+def test_the_servers_own_address_must_be_numeric_when_it_is_passed_to_the_guard() -> None:
     with pytest.raises(ValueError, match="localhost"):
         Guard().refusing("localhost", 80)
 
@@ -265,14 +265,14 @@ def test_an_unusual_numeric_host_is_refused_whatever_it_resolves_to(host: str) -
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost.", "127.0.0.1", "::1", "ip6-localhost.localhost"])
-def test_loopback_is_refused_by_every_name(host: str) -> None:
+def test_the_guard_refuses_every_host_name_that_means_loopback(host: str) -> None:
     with pytest.raises((TargetForbidden, UpstreamFailed)):
         asyncio.run(resolve_host(Guard(), host, 80))
 
 
 @relaxed
 @given(st.text(max_size=40))
-def test_no_host_name_lets_a_forbidden_address_pass(host: str) -> None:
+def test_the_guard_refuses_a_host_of_any_name_that_resolves_to_a_forbidden_address(host: str) -> None:
     with pytest.raises((TargetForbidden, UpstreamFailed)):
         asyncio.run(resolve_host(Guard(), host, 80, lookup=answering("127.0.0.1")))
 
@@ -292,8 +292,9 @@ async def no_answer(host: str, port: int) -> Sequence[str]:
     raise OSError("no such name")
 
 
-def test_a_name_inside_has_the_same_error_as_a_name_that_does_not_exist() -> None:
-    """A client could otherwise find out which names exist in the networks of this machine."""
+def test_a_name_that_resolves_to_a_private_address_has_the_error_of_a_name_that_does_not_exist() -> None:
+    """If the errors were different, a client could find out which names exist in the private networks of this
+    machine."""
     errors = []
     for lookup in (answering("10.20.30.40"), answering(), no_answer):
         with pytest.raises(UpstreamFailed) as caught:

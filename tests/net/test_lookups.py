@@ -1,5 +1,5 @@
-"""Tests of look-ups of host names: names that nobody answers for delay neither other names nor other clients, and a
-name inside cannot be told from one that does not exist."""
+"""Tests of look-ups of host names: names that no name server answers for delay neither other names nor other clients,
+and an error does not reveal whether a name does not exist or resolves to a private address."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from tests.aio import eventually
 
 
 class NameServers:
-    """A fake of the system's resolver. A name that begins with `dead` is not answered before the test sets `end`."""
+    """A fake of the system's resolver. The look-up of a name that begins with `dead` does not end before the test sets
+    `end`, and then fails."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -44,7 +45,7 @@ async def pooled() -> AsyncIterator[tuple[Pool, NameServers]]:
         await eventually(lambda: not pool.running and not pool.waiting)
 
 
-async def test_a_known_name_is_looked_up_while_unknown_names_take_all_threads_that_they_may_take() -> None:
+async def test_a_name_that_has_resolved_before_is_looked_up_while_new_names_occupy_all_threads_for_new_names() -> None:
     async with pooled() as (pool, servers):
         assert await pool.submit("cdn.example", None).answer == ["8.8.8.8"]
         for number in range(3 * THREADS):
@@ -67,7 +68,7 @@ async def test_the_look_ups_of_one_client_do_not_delay_those_of_another() -> Non
         servers.end.set()
 
 
-async def test_the_number_of_look_ups_that_wait_is_bounded() -> None:
+async def test_the_number_of_waiting_look_ups_is_bounded() -> None:
     async with pooled() as (pool, servers):
         for number in range(UNKNOWN_THREADS + MAX_WAITING):
             pool.submit(f"dead{number}.example", None)
@@ -76,7 +77,7 @@ async def test_the_number_of_look_ups_that_wait_is_bounded() -> None:
         servers.end.set()
 
 
-async def test_callers_for_the_same_name_share_a_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_concurrent_callers_for_the_same_name_share_one_look_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async with pooled() as (pool, servers):
         monkeypatch.setattr(resolvers, "pool", pool)
         resolver = Resolver()
@@ -84,7 +85,7 @@ async def test_callers_for_the_same_name_share_a_look_up(monkeypatch: pytest.Mon
         assert (found, servers.asked) == ([("8.8.8.8",)] * 3, ["site.example"])
 
 
-async def test_a_name_that_nobody_answers_for_fails_and_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_whose_look_up_times_out_fails_and_is_not_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolvers, "LOOK_UP_SECONDS", 0.05)
     async with pooled() as (pool, servers):
         monkeypatch.setattr(resolvers, "pool", pool)
@@ -94,13 +95,13 @@ async def test_a_name_that_nobody_answers_for_fails_and_is_not_asked_for_again(m
                 await resolver.resolve(Guard(), "dead.example", 80)
         assert servers.asked == ["dead.example"]
         monkeypatch.setattr(resolvers, "FAILED_SECONDS", 0.0)
-        for _ in range(3):  # the names are no longer remembered, but the look-up is still under way
+        for _ in range(3):  # the failure is no longer remembered, but the look-up is still in progress
             with pytest.raises(UpstreamFailed):
                 await resolver.resolve(Guard(), "dead.example", 443)
         assert servers.asked == ["dead.example"]
 
 
-async def test_a_forbidden_name_is_remembered_like_a_name_that_does_not_exist() -> None:
+async def test_the_failed_look_up_of_a_forbidden_name_is_cached_like_that_of_a_name_that_does_not_exist() -> None:
     asked: list[str] = []
 
     async def lookup(host: str, port: int) -> Sequence[str]:
@@ -118,12 +119,12 @@ async def test_a_forbidden_name_is_remembered_like_a_name_that_does_not_exist() 
             texts[host] = str(caught.value).replace(host, "")
     assert asked == ["inside.example", "nothing.example"]
     assert len(set(texts.values())) == 1
-    for host in ("10.0.0.1", "localhost"):  # addresses and the names of this machine are no secret
+    for host in ("10.0.0.1", "localhost"):  # the error for an address or for `localhost` reveals nothing
         with pytest.raises(TargetForbidden):
             await Resolver().resolve(Guard(), host, 80)
 
 
-async def test_the_number_of_names_that_are_remembered_as_failed_is_bounded() -> None:
+async def test_the_number_of_cached_failed_look_ups_is_bounded() -> None:
     async def lookup(host: str, port: int) -> Sequence[str]:
         raise OSError("no such name")
 
@@ -131,10 +132,12 @@ async def test_the_number_of_names_that_are_remembered_as_failed_is_bounded() ->
     for number in range(MAX_FAILED + 10):
         with pytest.raises(UpstreamFailed):
             await resolver.resolve(Guard(), f"x{number}.example", 80)
-    assert len(resolver._failed) == MAX_FAILED  # private, because no public attribute shows it
+    assert len(resolver._failed) == MAX_FAILED  # a private attribute: no public one shows the number
 
 
-async def test_the_client_of_a_look_up_is_that_of_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_look_up_counts_for_the_client_of_the_request_or_else_for_the_client_of_the_resolver(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with pooled() as (pool, _):
         monkeypatch.setattr(resolvers, "pool", pool)
         clients: list[object] = []

@@ -111,7 +111,7 @@ def tunnelling(connection: socket.socket, head: bytes) -> None:
     connection.sendall(HELLO)
 
 
-async def test_a_proxy_that_resolves_names_gets_the_name() -> None:
+async def test_a_proxy_that_resolves_names_gets_the_host_name_instead_of_an_address() -> None:
     with Origin(tunnelling) as proxy:
         made = Client(Guard(), remote(proxy), Timeouts(connect=30.0, stall=30.0), lookup=never)
         assert await fetched(made, "http://site.onion/") == (200, b"hello")
@@ -162,7 +162,7 @@ async def test_the_guard_checks_an_address_before_the_proxy_gets_it() -> None:
     assert (reply.refused, proxy.heads) == ("upstream_failed", [])
 
 
-def test_the_egress_also_sends_requests_in_absolute_form_to_such_an_upstream_proxy() -> None:
+def test_the_egress_sends_http_requests_in_absolute_form_to_an_upstream_proxy_that_refuses_tunnels() -> None:
     with (
         Origin(squid()) as proxy,
         EgressThread(LOOPBACK, network=Network(proxy=f"http://u:p@127.0.0.1:{proxy.port}"), lookup=found) as egress,

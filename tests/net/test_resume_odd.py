@@ -244,7 +244,7 @@ async def test_if_range_has_the_strong_etag_of_the_file_or_else_its_date(
         assert [ask.if_range for ask in asked] == [None, expected, expected]
 
 
-async def test_a_single_response_that_does_not_fit_does_not_end_the_read() -> None:
+async def test_a_single_response_that_contradicts_the_bytes_read_before_does_not_end_the_read() -> None:
     """The reader sends the request again if a response does not fit the bytes read before. The wrong response may come
     from one server of several behind the same name."""
     found = await outcomes(
@@ -381,7 +381,7 @@ async def test_a_request_is_sent_without_range_only_after_two_temporary_server_e
 
 
 @pytest.mark.parametrize("reply", [Reply(b"", "FIN"), Reply(b"", "RST"), Reply(b"?\r\n\r\n", "FIN")])
-async def test_range_is_dropped_if_it_gets_no_response_twice(reply: Reply) -> None:
+async def test_a_request_is_sent_without_range_after_two_range_requests_without_a_valid_response(reply: Reply) -> None:
     async with upstream(range_harms(lambda _ask: reply)) as (source, asked), reading(source, TAIL) as read:
         assert await rest_of(read) == FILE
         assert ([ask.has_range for ask in asked], read.partial) == ([True, True, False], False)
@@ -390,7 +390,7 @@ async def test_range_is_dropped_if_it_gets_no_response_twice(reply: Reply) -> No
 
 
 @pytest.mark.parametrize("status", [401, 410, 451])
-async def test_a_status_that_is_not_about_range_is_asked_for_once(status: int) -> None:
+async def test_a_range_request_that_fails_for_a_reason_other_than_its_range_is_not_repeated(status: int) -> None:
     async with upstream(lambda _ask: refusal(status)) as (source, asked):
         with pytest.raises(UpstreamFailed, match=str(status)):
             await open_resuming(source, wait_seconds=2.0)
@@ -579,7 +579,7 @@ async def test_a_suffix_range_from_a_server_without_range_support_returns_the_wh
 
 
 @pytest.mark.parametrize(("total", "requests"), [(SIZE, 1), (SIZE + 7, 2), (SIZE - 7, 2), (50, 2), (2 * SIZE, 2)])
-async def test_a_suffix_range_is_requested_as_a_range_from_its_first_offset_if_a_file_length_is_known_even_if_wrong(
+async def test_a_suffix_range_is_requested_by_its_absolute_first_byte_if_a_file_length_is_stated_even_wrongly(
     total: int, requests: int
 ) -> None:
     async with upstream(part) as (source, asked):

@@ -1,5 +1,5 @@
-"""Tests that browsers, mpv and VLC play merged segments from `/stream`, with their whole duration; in a merge whose
-length is known, browsers seek."""
+"""Tests that browsers, mpv and VLC play merged video and audio segments from `/stream`. Browsers show the whole
+duration, and can seek if the length of the merged file is known."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def address(server: Server, page: str) -> str:
 
 
 @pytest.mark.parametrize("name", SECONDS)
-def test_a_browser_plays_a_merge_of_segments(server: Server, browser: Browser, player: str, name: str) -> None:
+def test_a_browser_plays_merged_segments_with_their_whole_duration(
+    server: Server, browser: Browser, player: str, name: str
+) -> None:
     with browser.page() as page:
         page.go(player)
         found = page.run(f"load({json.dumps(address(server, name))})")
@@ -36,6 +38,6 @@ def test_a_browser_plays_a_merge_of_segments(server: Server, browser: Browser, p
 
 
 @pytest.mark.parametrize("name", ["hls-apart-long", "dash"])
-def test_mpv_and_vlc_play_a_merge_of_segments(server: Server, name: str) -> None:
+def test_mpv_and_vlc_play_merged_segments(server: Server, name: str) -> None:
     play_by_mpv(address(server, name))
     assert codecs_of(remux_by_vlc(address(server, name))) == ["aac", "h264"]

@@ -20,7 +20,9 @@ def failing(site: SampleSite, how: str, *headers: str, silence_seconds: float = 
 
 
 @pytest.mark.parametrize("spec", ["reset", "reset@", "reset@third", "burn@first", "200@first", "@first"])
-def test_an_unknown_failure_or_place_is_invalid(site: SampleSite, spec: str) -> None:
+def test_a_fails_specification_with_an_unknown_failure_or_place_is_answered_with_400(
+    site: SampleSite, spec: str
+) -> None:
     with pytest.raises(ValueError, match="failure"):
         Failure.parse(spec)
     assert failing(site, spec).status == 400
@@ -29,7 +31,9 @@ def test_an_unknown_failure_or_place_is_invalid(site: SampleSite, spec: str) -> 
 @pytest.mark.parametrize(
     ("how", "end"), [("reset", "rst"), ("short", "fin"), ("stall", "silence"), ("404", "fin"), ("loop", "fin")]
 )
-def test_a_failure_in_the_middle_ends_every_body_at_that_byte(site: SampleSite, how: str, end: str) -> None:
+def test_a_failure_in_the_middle_ends_the_body_of_a_response_before_the_middle_byte(
+    site: SampleSite, how: str, end: str
+) -> None:
     whole = site.path(NAME).read_bytes()
     middle = len(whole) // 2
     answer = failing(site, f"{how}@middle", silence_seconds=1.0)
@@ -37,7 +41,7 @@ def test_a_failure_in_the_middle_ends_every_body_at_that_byte(site: SampleSite, 
     assert failing(site, f"{how}@middle", f"Range: bytes=0-{middle - 1}").end == "length"
 
 
-def test_a_continuation_of_a_failed_body_fails_too(site: SampleSite) -> None:
+def test_a_range_request_that_begins_shortly_before_the_failure_fails_too(site: SampleSite) -> None:
     middle = site.path(NAME).stat().st_size // 2
     near = f"Range: bytes={middle - 4096}-"
     assert failing(site, "503@middle", near).status == 503
@@ -48,24 +52,24 @@ def test_a_continuation_of_a_failed_body_fails_too(site: SampleSite) -> None:
         assert receive(client) == "rst"
 
 
-def test_a_failure_at_the_last_byte_lets_all_others_pass(site: SampleSite) -> None:
+def test_a_failure_at_the_last_byte_sends_all_other_bytes(site: SampleSite) -> None:
     whole = site.path(NAME).read_bytes()
     assert failing(site, "short@last").body == whole[:-1]
 
 
-def test_garbage_instead_of_a_chunk_ends_a_body_without_its_last_chunk(site: SampleSite) -> None:
+def test_the_failure_garbage_sends_an_invalid_chunk_and_no_last_chunk(site: SampleSite) -> None:
     answer = failing(site, "garbage@middle")
     assert answer.headers["transfer-encoding"] == "chunked"
     assert b"no chunk" in answer.body
     assert not answer.body.endswith(b"0\r\n\r\n")
 
 
-def test_a_body_that_drips_is_complete(site: SampleSite) -> None:
+def test_the_failure_drip_sends_the_whole_body(site: SampleSite) -> None:
     answer = failing(site, "drip@last")
     assert (answer.end, answer.body) == ("length", site.path(NAME).read_bytes())
 
 
-def test_bytes_that_are_no_tls_record_end_the_connection_with_a_tls_error() -> None:
+def test_the_failure_tls_sends_bytes_that_are_not_a_tls_record() -> None:
     with SampleSite(https_port=0) as site:
         assert site.https is not None
         address = urlsplit(site.https)
@@ -77,7 +81,7 @@ def test_bytes_that_are_no_tls_record_end_the_connection_with_a_tls_error() -> N
                 answer.read()
 
 
-def test_surplus_bytes_follow_the_body_and_fields_are_added_to_the_head(site: SampleSite) -> None:
+def test_the_fault_surplus_adds_bytes_after_the_body_and_the_fault_fields_adds_header_fields(site: SampleSite) -> None:
     whole = site.path(NAME).read_bytes()
     answer = ask(f"{site.http}/fault/surplus=100,fields=90/media/{NAME}", until_end=True, silence_seconds=1.0)
     assert int(answer.headers["content-length"]) == len(whole)

@@ -39,10 +39,10 @@ PLAYLISTS: dict[str, tuple[str, str]] = {
     "a variant of audio alone": ("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1280000\none.m3u8\n"
                                  '#EXT-X-STREAM-INF:BANDWIDTH=65000,CODECS="mp4a.40.5"\ntwo.m3u8\n', "0.ts"),
     "two thousand variants": ("#EXTM3U\n" + MANY, "0.ts"),
+    "a rendition without a name": (f'#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",LANGUAGE="eng",URI="two.m3u8"\n'
+                                   f'{VARIANT},{CODECS},AUDIO="a"\none.m3u8\n', "1.ts"),  # TS is not merged
 }  # fmt: skip
 REFUSED: dict[str, tuple[str, int, str]] = {
-    "a rendition without a name": (f'#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",LANGUAGE="eng",URI="two.m3u8"\n'
-                                   f'{VARIANT},{CODECS},AUDIO="a"\none.m3u8\n', 422, "unsupported_conversion"),
     "SAMPLE-AES": (HEAD + '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="key"\n#EXTINF:2,\n0.ts\n' + END, 403, "drm_protected"),
     "AES-256": (HEAD + '#EXT-X-KEY:METHOD=AES-256,URI="key"\n#EXTINF:2,\n0.ts\n' + END, 422, "unsupported_conversion"),
 }  # fmt: skip

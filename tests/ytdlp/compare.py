@@ -81,7 +81,7 @@ def outcome(ydl: Any, url: str) -> Any:
 
 def _with_plain_fragments(value: Any) -> Any:
     """Return `value` with all fragments as absolute URLs and durations. Unmodified yt-dlp lists fragments relative to a
-    base URL, the slimmed YoutubeDL as `mpd/formats.py` parses them."""
+    base URL; the slimmed YoutubeDL has an object from `mpd/formats.py`, which makes them when it is read."""
     if isinstance(value, dict):
         found = {key: _with_plain_fragments(each) for key, each in value.items() if key not in DROPPED}
         if "fragments" in value:

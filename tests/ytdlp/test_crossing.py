@@ -1,4 +1,4 @@
-"""Tests of the form in which yt-dlp's dictionary of a track crosses from the extraction process to the download
+"""Tests of serializing yt-dlp's dictionary of a track in the extraction process, and of loading it in the download
 process."""
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from serverpy.ytdlp.page.crossing import CannotCross, RawTrack, dump, load
 
 
 class Text(str):
-    """A string of a class that only the extraction process knows."""
+    """A string class that does not exist in the download process."""
 
 
 def crossed(info: dict[str, Any]) -> dict[str, Any]:
     return load(dump(RawTrack(info, CookieJar()))).info
 
 
-def test_values_and_the_objects_that_downloaders_need_cross() -> None:
+def test_plain_values_and_objects_that_downloaders_need_are_loaded_as_they_were_dumped() -> None:
     info = {
         "url": "https://media.example/",
         "http_headers": HTTPHeaderDict({"user-agent": "x"}),
@@ -46,17 +46,17 @@ def test_values_and_the_objects_that_downloaders_need_cross() -> None:
     assert found["http_headers"].get("USER-AGENT") == "x"
 
 
-def test_the_fragments_of_a_listing_cross() -> None:
+def test_the_fragments_of_a_dash_listing_are_loaded_as_they_were_dumped() -> None:
     parts = (Part(Fragment(url="u", initial=True), (Fragment(url="v", duration=2.0, first=1, end=9),)), Part(None, ()))
     assert crossed({"fragments": Fragments(Listing(parts))})["fragments"].listing.parts == parts
 
 
-def test_objects_of_classes_derived_from_plain_ones_become_plain() -> None:
+def test_instances_of_subclasses_of_str_and_dict_are_loaded_as_str_and_dict() -> None:
     found = crossed({"text": Text("x"), "dict": OrderedDict(a=1)})
     assert [type(found["text"]), type(found["dict"])] == [str, dict]
 
 
-def test_fields_that_no_downloader_reads_do_not_cross() -> None:
+def test_fields_that_no_downloader_reads_are_not_dumped() -> None:
     assert crossed({"id": "x", "automatic_captions": {"en": [lambda: None]}, "formats": [object()]}) == {"id": "x"}
 
 
@@ -65,18 +65,18 @@ def test_fields_that_no_downloader_reads_do_not_cross() -> None:
     [lambda: 1, LazyList([1]), iter("x"), print, object(), CookieJar, type, pickle.loads],
     ids=["lambda", "list", "iterator", "print", "object", "class", "type", "loads"],
 )
-def test_a_dictionary_with_objects_of_its_process_does_not_cross(value: object) -> None:
+def test_dumping_an_object_that_only_its_own_process_can_use_raises_cannot_cross(value: object) -> None:
     with pytest.raises(CannotCross):
         dump(RawTrack({"fragments": value}, CookieJar()))
 
 
-def test_a_dictionary_that_is_too_large_is_refused() -> None:
+def test_dumping_a_dictionary_above_the_size_limit_raises_too_large() -> None:
     with pytest.raises(TooLarge):
         dump(RawTrack({"data": ["x" * 1000 + str(number) for number in range(MAX_RAW_BYTES // 1000)]}, CookieJar()))
 
 
 @pytest.mark.parametrize("value", [print, pickle.loads, Text("x"), Path("x")], ids=["print", "loads", "text", "path"])
-def test_other_classes_and_functions_are_refused_when_they_arrive(value: object) -> None:
+def test_loading_a_pickle_with_a_class_or_function_that_is_not_allowed_raises_unpickling_error(value: object) -> None:
     out = io.BytesIO()
     pickle.Pickler(out, protocol=5).dump(({"value": value}, []))
     with pytest.raises(pickle.UnpicklingError):

@@ -90,7 +90,8 @@ def test_the_http_client_of_yt_dlp_raises_an_error_for_an_unreadable_response(an
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 9999999\r\n", b"Transfer-Encoding: chunked\r\n", b""])
 def test_the_http_client_of_yt_dlp_does_not_read_the_body_of_a_redirect(framing: bytes) -> None:
-    """urllib and requests read it to its end before they follow the redirect, and it may have no end."""
+    """urllib and requests read the body of a redirect to its end before they follow the redirect, and this body may be
+    endless."""
     answer = b"HTTP/1.1 302 Found\r\nLocation: /to\r\nConnection: keep-alive\r\n%s\r\n" % framing
     response = TolerantResponse(Reading(answer + b"9\r\nendless..\r\n" * 1000))
     response.begin()

@@ -74,8 +74,11 @@ async def test_an_extraction_that_fills_the_memory_with_small_objects_fails_at_o
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
 
 
-async def test_a_page_that_fills_the_memory_ends_no_other_extraction(site: SampleSite, tmp_path: Path) -> None:
-    """Its process is replaced, and the extractions in that process are repeated one at a time."""
+async def test_a_page_that_fills_the_memory_of_its_process_fails_no_other_extraction(
+    site: SampleSite, tmp_path: Path
+) -> None:
+    """The extraction process whose memory is full is replaced, and all extractions that ran in it are repeated one at a
+    time."""
     async with running() as workers:
         held = [
             asyncio.ensure_future(workers.extract(f"{site.http}/probe/held?to={tmp_path}/go&{number}"))
@@ -124,7 +127,9 @@ async def test_a_download_for_which_no_thread_can_be_started_fails_as_busy(site:
         reading, writing = os.pipe()
         download = await workers.download(film.raw_id, film.tracks[0].id, writing)
         process = download_process_of(workers)
-        first = await asyncio.to_thread(os.read, reading, 1)  # the download has all its threads
+        first = await asyncio.to_thread(
+            os.read, reading, 1
+        )  # after the first byte, all threads of the download have started
         resource.prlimit(process.pid, resource.RLIMIT_DATA, (data_bytes(process) + 2 * MIB,) * 2)
         for _ in range(2):
             second_reading, second_writing = os.pipe()
@@ -137,7 +142,7 @@ async def test_a_download_for_which_no_thread_can_be_started_fails_as_busy(site:
 
 
 def data_bytes(process: psutil.Process) -> int:
-    """Return the memory of the process that RLIMIT_DATA counts."""
+    """Return the memory in bytes that RLIMIT_DATA counts for `process`."""
     status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
     [data] = [line for line in status.splitlines() if line.startswith("VmData")]
     return int(data.split()[1]) * 1024

@@ -1,4 +1,5 @@
-"""Tests of the places for extractions that parse."""
+"""Tests of the limit on the number of extraction threads that parse at the same time. A thread holds a place while it
+parses, but not while it waits for the network."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from tests.aio import PATIENCE_SECONDS, wait_for
 
 
 class Parser:
-    """A thread that holds a place until `end` is set, after `outside` was set if `waits` is true."""
+    """A thread that takes a place and parses until `end` is set. If `waits` is true, it first waits outside its place
+    until `outside` is set, like an extraction that waits for the network."""
 
     def __init__(self, places: Places, *, waits: bool = False) -> None:
         self.ticket = Ticket()
@@ -38,7 +40,7 @@ class Parser:
         assert not self.thread.is_alive()
 
 
-def test_a_thread_that_waits_holds_no_place() -> None:
+def test_a_thread_that_waits_for_the_network_holds_no_place() -> None:
     places = Places(1)
     waiting = [Parser(places, waits=True) for _ in range(3)]
     parsing = Parser(places)
@@ -50,7 +52,7 @@ def test_a_thread_that_waits_holds_no_place() -> None:
         each.finish()
 
 
-def test_one_more_thread_than_there_are_places_waits_until_a_place_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_beyond_the_number_of_places_waits_until_a_place_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serverpy.ytdlp.places.PATIENCE_SECONDS", PATIENCE_SECONDS)
     places = Places(1)
     first = Parser(places)
@@ -62,7 +64,7 @@ def test_one_more_thread_than_there_are_places_waits_until_a_place_is_free(monke
     second.finish()
 
 
-def test_a_thread_that_waits_for_a_place_ends_if_its_ticket_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_waits_for_a_place_is_stopped_if_its_ticket_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("serverpy.ytdlp.places.PATIENCE_SECONDS", PATIENCE_SECONDS)
     places = Places(1)
     first = Parser(places)
@@ -78,7 +80,9 @@ def test_a_thread_that_waits_for_a_place_ends_if_its_ticket_is_set(monkeypatch: 
     third.finish()
 
 
-def test_a_page_that_computes_for_long_does_not_lock_the_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_parses_without_a_free_place_after_it_has_waited_for_patience_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("serverpy.ytdlp.places.PATIENCE_SECONDS", 0.01)
     places = Places(1)
     first, second = Parser(places), Parser(places)

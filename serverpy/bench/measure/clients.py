@@ -1,5 +1,5 @@
-"""The clients that load a server under test. They use raw sockets, so that one process beside the server can hold a
-thousand slow clients, and they compare every byte with the expected media.
+"""The clients that load a server under test. They use raw sockets, so that one process on the server's machine can run
+a thousand slow clients, and they compare every byte with the expected media.
 
 Slow readers belong to a `Crowd`, which one task paces. The functions `whole`, `first_byte`, `leaving` and `for_a_while`
 send one request each on a connection of its own; the function `many` and the class `Visitor` repeat requests on
@@ -31,15 +31,15 @@ SEGMENT_BYTES = 1448
 READ_BYTES = 256 * 1024
 SLOTS = 10
 TICK_SECONDS = 0.025
-"""Seconds between two ticks of a crowd. On each tick it is the turn of one tenth of the clients, so each client reads
-every quarter of a second."""
+"""Seconds between two ticks of a crowd. On each tick, one of SLOTS groups of clients reads, so each client reads every
+quarter of a second."""
 OPENING_AT_ONCE = 64
 HOPELESS_AFTER = 50
 
 
 class Reader:
-    """One slow client. On each turn it reads the bytes that are due: its total is at most `rate` × the seconds since
-    its first byte."""
+    """One slow client. On each turn, it reads only so many bytes that its total is at most `rate` (in bytes per second)
+    × the seconds since its first byte."""
 
     def __init__(self, ask: Ask, rate: int) -> None:
         self._ask = ask
@@ -53,7 +53,7 @@ class Reader:
 
     async def open(self) -> None:
         """Connect, send the request, and wait until the first byte of the body arrives or the response ends without a
-        body. Closes the socket if cancelled."""
+        body. Closes the socket if the call is cancelled."""
         try:
             async with asyncio.timeout(self._ask.patience):
                 await _send(self._socket, self._ask)
@@ -347,8 +347,8 @@ async def _send(connection: socket.socket, ask: Ask, *, fresh: bool = True) -> N
 
 
 def _socket(*, slow: bool = False) -> socket.socket:
-    """Return a non-blocking socket. If `slow`, its kernel buffers are small: their sizes must be set before the
-    connect."""
+    """Return a non-blocking socket. With `slow`, its kernel buffers are small; their sizes must be set before the
+    socket connects."""
     connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     connection.setblocking(False)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

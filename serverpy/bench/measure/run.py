@@ -61,7 +61,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A scenario with its measurements (cells) for this run. `reason` says why the run leaves out some servers."""
+    """A scenario with its measurements (cells) for this run. `missing` says why the run leaves out some servers."""
 
     scenario: Scenario
     cells: tuple[Cell, ...]
@@ -73,9 +73,9 @@ class Prepared:
 
 
 def run(order: Order, watcher: Watcher) -> int:
-    """Measure the scenarios that `order` chooses, and return the exit status: 0, 1 if a scenario failed, 130 if the
-    user interrupted the run. Raises TargetFailed if the sample site does not start, OSError if the results cannot be
-    written. Call this function from the main thread."""
+    """Measure the scenarios that `order` chooses, and return the exit status: 0 if no scenario failed, 1 if one failed,
+    130 if the user interrupted the run. Raises TargetFailed if the sample site does not start, OSError if the results
+    cannot be written. Call this function from the main thread."""
     missing = {name: reason for name in order.methods or TARGETS if (reason := TARGETS[name].missing())}
     for reason in missing.values():
         watcher.say(f"left out: {reason}")
@@ -98,7 +98,8 @@ def run(order: Order, watcher: Watcher) -> int:
 
 
 def prepare(order: Order, missing: dict[str, str]) -> list[Prepared]:
-    """Return each scenario with its measurements (cells). Servers in `missing` are left out."""
+    """Return each scenario with its measurements (cells). No measurement uses a server in `missing`, which maps the
+    names of servers that cannot run to the reasons."""
     chosen: dict[str, Target] = {name: TARGETS[name] for name in order.methods or TARGETS if name not in missing}
     plan = Plan(order.mode, chosen, order.streams, order.minutes, order.seed)
     return [
@@ -134,7 +135,7 @@ def _measure(prepared: Prepared, bench: Bench, watcher: Watcher) -> Result:
         status = "failed" if problems else "done" if prepared.cells else "skipped"
     reasons = [*problems, *([prepared.missing] if prepared.missing else [])]
     if status == "skipped" and not reasons:
-        reasons = [f"these methods have nothing to measure here in mode {bench.mode}"]
+        reasons = [f"the scenario has no measurement for the chosen servers in mode {bench.mode}"]
     return Result(
         scenario.name,
         scenario.title,

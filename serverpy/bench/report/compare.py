@@ -31,7 +31,7 @@ COMPARED = {
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The values of one measurement in two runs. `name` is its field in a row of the results."""
+    """The values of one figure in two runs. `name` is the field of the figure in a row of the results."""
 
     scenario: str
     what: str
@@ -41,7 +41,7 @@ class Change:
 
     @property
     def ratio(self) -> float | None:
-        """The ratio of the later value to the earlier. None if the earlier value is zero."""
+        """The ratio of the later value to the earlier value. None if the earlier value is zero."""
         return self.now / self.before if self.before else None
 
 

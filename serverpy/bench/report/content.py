@@ -236,6 +236,7 @@ def _method(results: Results) -> Iterator[Block]:
     if states:
         yield Table(("scenario", "status", "time", "reason"), states)
     yield from _regression()
+    yield from _trouble()
 
 
 def _regression() -> Iterator[Block]:
@@ -249,6 +250,39 @@ def _regression() -> Iterator[Block]:
         "(at least 25 % for the time to the first byte). Exit status: 0 if no figure is worse, 1 if one is, 2 if "
         "the run failed. Leave the machine idle: a run fails that has not ended after 15 minutes (`--deadline`). "
         "`--quick` tries the script, `--only FIGURE` measures one figure."
+    )
+
+
+def _trouble() -> Iterator[Block]:
+    yield Heading("Does trouble harm anybody?")
+    yield Code("serverpy bench chaos --minutes 10 --out chaos-results\nserverpy bench hostile --out hostile-results")
+    yield Paragraph(
+        "Two scenarios measure harm instead of cost. They run only if they are named, because they keep the machine "
+        "busy; both need only the extra `serverpy[bench]`, and the internet is not used."
+    )
+    yield Bullets(
+        (
+            "**chaos**: 200 clients (`--streams N`) send random requests by `relay`, weave, `embedded` and "
+            "`subprocess` for ten minutes (`--minutes N`; `--quick`: one). Media servers fail in the ways of the "
+            "fault matrix; clients read, leave, stop reading or seek; workers and children are killed and stopped. "
+            "Twelve of the clients read honest streams. The title of the run has its seed, and `--seed N` repeats its "
+            "choices. It fails if a client gets wrong bytes, a short body that looks complete, silence, no answer or "
+            "an undocumented error, if an honest stream by `relay` or weave is cut, or if streams, bytes of the "
+            "budget, processes, zombies, descriptors or memory are left afterwards.",
+            "**hostile**: six attacks, one after the other, each beside 20 or 30 honest users for 30 seconds "
+            "(`--quick`: 5, `--full`: 60): thousands of header fields, media servers with fat heads, clients that "
+            "drip, pages that drip, a page that holds the interpreter lock, and names that nobody answers for (only "
+            "with the permission to make mount namespaces). The attacker has another address than the users, and "
+            "asks for pages of another host. An attack fails if an honest stream is cut or refused, if the first byte "
+            "comes more than a second later than before the attack (95th percentile, of cached and of new pages), or "
+            "if the memory (PSS) of the server with its processes exceeds 1.1 × its base + `MEMORY_BUDGET`.",
+        )
+    )
+    yield Paragraph(
+        "Both write all figures into `results.json` and the report in the directory `--out`: `chaos` one row (requests "
+        "by end, method and code, harm of each kind, signals, memory before, at most and after), `hostile` a row for "
+        "each attack. What was wrong is the reason in the report, and the command exits with 1. The figures of a run "
+        "of each are in `docs/reliability.md`."
     )
 
 

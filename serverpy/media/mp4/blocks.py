@@ -1,8 +1,8 @@
-"""The layout of an MP4 that is merged from two tracks in segments whose lengths are known: one moov, and the segments
-of both tracks as blocks, in the order of their times. Pure.
+"""Pure functions for the layout of an MP4 that is merged from two segmented tracks with known segment lengths: one
+moov, followed by the segments of both tracks as blocks, in the order of their times.
 
-There is no index: the playlists round the times of segments, and libav takes the times of an index for those of the
-samples."""
+The file has no index, because playlists round the times of segments, and libav would take the times in an index for
+those of the samples."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ MOST_MOOFS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """The segments of one track, from the first fragment on: their times in seconds, and their offsets and sizes in all
-    segments together, which have `total` bytes."""
+    """The segments of one track, from the first fragment on: their times in seconds, their sizes in bytes, and their
+    offsets in the concatenation of all segments, which has `total` bytes."""
 
     total: int
     times: array[float] = field(default_factory=lambda: array("d"))
@@ -33,7 +33,7 @@ class Blocks:
 
 def lay_out_blocks(head: bytes, tracks: tuple[Blocks, Blocks], numbers: tuple[int, int], seconds: float) -> Layout:
     """Return the layout of the file that consists of `head` and the blocks of `tracks`, in which the tracks have the
-    numbers `numbers`. Of two blocks with the same time, the one of the first track comes first."""
+    track numbers `numbers`. Of two blocks with the same time, the one of the first track comes first."""
     order = sorted(
         (time, source, index) for source, blocks in enumerate(tracks) for index, time in enumerate(blocks.times)
     )

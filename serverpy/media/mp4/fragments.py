@@ -31,11 +31,12 @@ _NO_SAMPLES = {kind: write_full(kind, 0, 0, bytes(4)) for kind in (b"stts", b"st
 
 
 def lay_out_fragments(video: Located, audio: Located) -> Layout:
-    """Return the layout of the MP4 that is merged from `video` and `audio`. Raises the errors of `lay_out`."""
+    """Return the layout of the MP4 that is merged from `video` and `audio`. Raises `UnsupportedConversion` if the files
+    cannot be merged, `DrmProtected` if a file is encrypted, and `NotMedia` if a file is damaged."""
     tracks = _only_track(video, VIDEO_HANDLER), _only_track(audio, AUDIO_HANDLER)
     indices = _index_of(video, tracks[VIDEO]), _index_of(audio, tracks[AUDIO])
     for located, track in zip((video, audio), tracks, strict=True):
-        # raises before the server sends the first byte if the fragments cannot be merged
+        # if the fragments cannot be merged, `patch_moof` raises an error here, before the server sends the first byte
         patch_moof(located.moof, track.number, 1, 1, 0)
     order = sorted(
         (reference.time / index.scale, source, reference.offset, reference.size)
@@ -66,11 +67,13 @@ def _only_track(source: Located, handler: bytes) -> Track:
     track = find_track(source.moov, handler)
     if count_tracks(source.moov) != 1:
         raise UnsupportedConversion(
-            "One of the two formats has more than one track in its fragments: they cannot be merged."
+            "One of the two formats has more than one track in its fragments, so the formats cannot be merged."
         )
     box = track.samples.get(b"stsz")
     if box is not None and fields("I", track.data, box, 8)[0]:
-        raise UnsupportedConversion("One of the two formats is only partly fragmented: they cannot be merged.")
+        raise UnsupportedConversion(
+            "One of the two formats is only partly fragmented, so the formats cannot be merged."
+        )
     return track
 
 
@@ -86,8 +89,8 @@ def _index_of(source: Located, track: Track) -> Index:
 
 
 def _write_moov(tracks: tuple[Track, Track], seconds: float | None) -> bytes:
-    """Write the moov of a film of `seconds`. Firefox takes its duration from mehd; without one, from the fragments that
-    it has loaded."""
+    """Return the moov of the merged file, which lasts `seconds`, or has an unknown duration if `seconds` is None.
+    Firefox takes the duration from the mehd box or, without this box, from the fragments that it has loaded."""
     mehd = [] if seconds is None else [write_mehd(seconds, tracks[VIDEO].movie_scale)]
     trex = [write_trex(number, track) for number, track in enumerate(tracks, 1)]
     return write_moov(tracks, map(write_empty_table, tracks), write(b"mvex", *mehd, *trex))
@@ -142,5 +145,5 @@ def _patch_traf(
             struct.pack_into(">Q", patched, box.body + 8, (base + shift) & 0xFFFFFFFFFFFFFFFF)
         elif not flags & _BASE_IS_MOOF and not is_first:
             raise UnsupportedConversion(
-                "The fragments of one of the two formats depend on each other: they cannot be merged."
+                "The fragments of one of the two formats depend on each other, so the formats cannot be merged."
             )

@@ -16,7 +16,8 @@ VIDEO, AUDIO, HEADER = 0, 1, 2
 """Numbers that name where bytes of the merged file come from: the video file, the audio file, or the header in the
 layout."""
 MAX_MOOFS = 256
-"""Maximum number of fragments in one block, a unit of the index: each block has this many sequence numbers."""
+"""Maximum number of fragments in one block, the part of a source file that one entry of its index describes. Each block
+is assigned this many sequence numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,11 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A virtual file of `total` bytes. Run r is at `starts[r]`, up to `starts[r + 1]`, and comes from `offsets[r]` of
-    the source `sources[r]`. `sizes` are the lengths, in bytes, of the sources that the layout was made for. Without
-    `numbers`, runs are passed on unchanged. With `numbers`, the track numbers in the sources, each run is a block of
-    fragments, `most_moofs` at most, whose moofs are patched while they are sent (`fragments.py`). `seconds` is the
-    duration of the film; None if it is unknown."""
+    """A virtual file of `total` bytes. Run r consists of the bytes `starts[r]` to `starts[r + 1] - 1`, and is read from
+    offset `offsets[r]` of the source `sources[r]`. `sizes` are the lengths, in bytes, of the sources that the layout
+    was made for. If `numbers` is None, runs are sent unchanged. Otherwise `numbers` are the track numbers in the
+    sources, and each run is a block of at most `most_moofs` fragments, whose moofs are patched while they are sent
+    (`fragments.py`). `seconds` is the duration of the merged file in seconds, or None if it is unknown."""
 
     header: bytes
     starts: array[int]

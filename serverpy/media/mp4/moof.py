@@ -1,5 +1,6 @@
-"""The fragments of one track on their way into another file (ISO/IEC 14496-12 §8.8): what the server must know of a
-moof before it sends it, and the numbers that it changes in it. Pure. The length of a moof never changes."""
+"""Pure functions that adapt the moof of a track's fragment to another file (ISO/IEC 14496-12 §8.8). They read what the
+server must know before it sends the moof, and change the numbers in the moof that depend on the file. The length of a
+moof never changes."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ _MDAT_HEAD_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A base data offset (§8.8.7): its place in the moof, and its value, which counts from the beginning of a file."""
+    """A base data offset (§8.8.7): the offset `at` of its field in the moof, and its value, which is an offset in a
+    file."""
 
     at: int
     value: int
@@ -31,7 +33,8 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """A decode time (tfdt, §8.8.12): its place in the moof, the version of the box, and its value."""
+    """A decode time (tfdt, §8.8.12): the offset `at` of its field in the moof, the version of the tfdt box, and the
+    value."""
 
     at: int
     version: int
@@ -40,10 +43,11 @@ class Time:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moof:
-    """The moof `data` of one fragment, and the places of the numbers in it that depend on the file. `time` is the
-    decode time of the first sample of the track, or None if the moof does not state it; `duration` is the sum of the
-    durations of its samples. Both are in units of the track's time scale. `numbers` are the places of the track number.
-    `foreign` are the places of the track fragments of other tracks."""
+    """The moof `data` of one fragment, and the offsets in the moof of the fields that depend on the file. `time` is the
+    decode time of the track's first sample, or None if the moof does not state it; `duration` is the sum of the
+    durations of the track's samples. Both are in units of the track's time scale. `sequence_at` is the offset of the
+    sequence number, `numbers` are the offsets of the track numbers, and `foreign` those of the track fragments of other
+    tracks."""
 
     data: bytes
     time: int | None
@@ -63,8 +67,8 @@ class Moof:
         """Return the moof for another file, in which it is at the offset `place`: with the track number `number` and
         the sequence number `sequence`, its decode times later by `ticks`, and the fragments of other tracks marked as
         free space. `old_places` are the offsets that the moof may have in its source, from which its base data offsets
-        count. Raises `NotMedia` if a base data offset is none of the moof or of the data behind it, or if a time
-        becomes too large for its field."""
+        count. Raises `NotMedia` if a base data offset points neither to the moof nor to the data behind it, or if a
+        time becomes too large for its field."""
         patched, old_places = bytearray(self.data), tuple(old_places)
         if self.sequence_at is not None:
             struct.pack_into(">I", patched, self.sequence_at, sequence & 0xFFFFFFFF)
@@ -79,16 +83,18 @@ class Moof:
         return bytes(patched)
 
     def _distance(self, base: int, places: tuple[int, ...]) -> int:
-        """Return how far `base` lies behind the beginning of the moof. It counts from the beginning of the segment, of
-        the file that contains it, or of all segments together: of these, the one that gives the moof itself or, if none
-        does, the data behind it."""
+        """Return the distance in bytes from the beginning of the moof to the position `base`. Depending on the
+        packager, `base` counts from the beginning of the segment, of the file that contains the segment, or of all
+        segments together; `places` are the offsets of the moof for each of these cases. This method chooses the case in
+        which `base` is the beginning of the moof. If there is none, it chooses the first case in which `base` lies in
+        the moof or in the head of the data behind it."""
         if base in places:
             return 0
         furthest = len(self.data) + _MDAT_HEAD_BYTES
         for place in places:
             if place <= base <= place + furthest:
                 return base - place
-        raise damaged("the data of a fragment is not beside its moof")
+        raise damaged("the data of a fragment does not follow its moof")
 
 
 def _write_time(patched: bytearray, time: Time, ticks: int) -> None:
@@ -101,7 +107,7 @@ def _write_time(patched: bytearray, time: Time, ticks: int) -> None:
 def read_moof(moof: bytes, number: int, default_duration: int) -> Moof:
     """Read the moof of a source in which the track has the number `number`, and samples whose duration is not stated
     have `default_duration`. Raises `NotMedia` if the moof is damaged, `DrmProtected` if the samples are encrypted, and
-    `UnsupportedConversion` if the place of the samples depends on a fragment of another track."""
+    `UnsupportedConversion` if the position of the samples depends on a fragment of another track."""
     data = memoryview(moof)
     box = box_at(data, 0, len(data))
     if box is None or box.kind != b"moof":
@@ -117,7 +123,7 @@ def read_moof(moof: bytes, number: int, default_duration: int) -> Moof:
                 foreign.append(child.start)
             elif traf.base is None and not traf.counts_from_moof and trafs:
                 raise UnsupportedConversion(
-                    "The fragments of one of the two formats depend on each other: they cannot be merged."
+                    "The fragments of one of the two formats depend on each other, so the formats cannot be merged."
                 )
             else:
                 own.append(traf)
@@ -137,7 +143,8 @@ def read_moof(moof: bytes, number: int, default_duration: int) -> Moof:
 
 @dataclass(frozen=True, slots=True)
 class _Traf:
-    """What a track fragment states (§8.8.6). `counts_from_moof` is whether its offsets count from its moof."""
+    """The fields of a track fragment (§8.8.6). `number_at` is the offset of the track number in the moof.
+    `counts_from_moof` is whether the offsets of the samples count from the beginning of the moof."""
 
     number_at: int
     base: Base | None
@@ -147,7 +154,7 @@ class _Traf:
 
 
 def _read_traf(data: memoryview, traf: Box, number: int, default_duration: int) -> _Traf | None:
-    """Read a track fragment. Returns None if it is of another track than `number`."""
+    """Read a track fragment. Returns None if it belongs to a track other than `number`."""
     inside = list(children(data, traf))
     header = next((box for box in inside if box.kind == b"tfhd"), None)
     if header is None:

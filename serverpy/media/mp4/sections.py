@@ -1,8 +1,9 @@
-"""The initialization sections of two segmented tracks, video and audio, as one head of a fragmented MP4. Pure.
+"""Pure functions that make the head of one fragmented MP4 from the initialization sections of two segmented tracks,
+video and audio.
 
-A player of the manifest knows how long the tracks are; the file has to state it, because its fragments have no index.
-Players read different boxes. Measured: libav and Chromium read mdhd, Firefox reads only mehd, and VLC any of them
-(`durations.py`), so all of them are written.
+The head states the durations of the tracks, because the merged file has neither a manifest nor an index that does.
+Players read the duration from different boxes: according to measurements, libav and Chromium from mdhd, Firefox only
+from mehd, and VLC from any of these boxes (`durations.py`). So the head has all of them.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Section:
 
     @property
     def has_others(self) -> bool:
-        """Whether the source has further tracks."""
+        """Whether the source has more tracks than `track`."""
         return count_tracks(bytes(self.track.data)) > 1
 
     @property
@@ -45,9 +46,9 @@ class Section:
         return self.track.scale
 
     def fits(self, other: Section) -> bool:
-        """Return whether fragments that this section describes can follow those of `other` under the head of `other`:
-        whether time scale, defaults and sample descriptions are the same, but for the bit rates that the descriptions
-        state."""
+        """Return whether fragments that this section describes can follow those of `other` under the head of `other`.
+        The time scale, the defaults and the sample descriptions must be equal, but the bit rates in the descriptions
+        may differ."""
         return self._signature() == other._signature()
 
     def _signature(self) -> tuple[int, bytes, list[bytes]]:
@@ -57,7 +58,7 @@ class Section:
 
 
 def _description(track: Track, entry: Box) -> bytes:
-    """Return a sample entry (§8.5.2) without the bit rates in it, which no decoder needs."""
+    """Return a sample entry (§8.5.2) without its bit rates, which no decoder needs."""
     inside = min(entry.body + track.entry_fields, entry.end)
     parts = [bytes(track.data[entry.start + 4 : inside])]
     for box in boxes(track.data, inside, entry.end):
@@ -70,26 +71,29 @@ def _description(track: Track, entry: Box) -> bytes:
 
 
 _BIT_RATES = re.compile(rb"(\x04(?:[\x80-\xff]{3})?.\x40\x15).{11}", re.DOTALL)
-"""Matches the beginning of the DecoderConfigDescriptor of AAC, up to the stream type, and the size and bit rates behind
-it (ISO/IEC 14496-1 §7.2.6.6)."""
+"""Pattern for the beginning of AAC's DecoderConfigDescriptor, up to the stream type, and the buffer size and bit rates
+behind it (ISO/IEC 14496-1 §7.2.6.6)."""
 
 
 def read_section(moov: bytes, handler: bytes) -> Section:
-    """Read the moov of an initialization section, whose track of the type `handler` (video or audio) is wanted. Raises
-    `UnsupportedConversion` if it has no such track, or if it is not the head of a fragmented MP4, and the other errors
-    of `find_track`."""
+    """Read `moov`, the moov of an initialization section, for its track of the type `handler` (video or audio). Raises
+    `UnsupportedConversion` if `moov` has no such track, or if it is not the moov of a fragmented MP4, `DrmProtected` if
+    the track is encrypted, and `NotMedia` if `moov` is damaged."""
     track = find_track(moov, handler)
     if track.trex is None:
-        raise UnsupportedConversion("One of the two formats is not a fragmented MP4: they cannot be merged.")
+        raise UnsupportedConversion("One of the two formats is not a fragmented MP4, so the formats cannot be merged.")
     sizes = track.samples.get(b"stsz")
     if sizes is not None and fields("I", track.data, sizes, 8)[0]:
-        raise UnsupportedConversion("One of the two formats is only partly fragmented: they cannot be merged.")
+        raise UnsupportedConversion(
+            "One of the two formats is only partly fragmented, so the formats cannot be merged."
+        )
     return Section(track, fields("I", track.data, track.trex, 12)[0])
 
 
 def write_head(sections: Sequence[Section], seconds: Sequence[float | None]) -> bytes:
     """Return ftyp and moov of the file that is merged from the tracks of `sections`, which get the numbers 1, 2 and so
-    on. `seconds` are the durations of the tracks; where one is None, the head states what its section states."""
+    on. `seconds` are the durations of the tracks; for a track whose duration is None, the head states the duration in
+    the section of the track."""
     tracks = [section.track for section in sections]
     scale = tracks[0].movie_scale
     longest = None if None in seconds else max(each for each in seconds if each is not None)
@@ -101,7 +105,8 @@ def write_head(sections: Sequence[Section], seconds: Sequence[float | None]) -> 
 
 
 def _state_durations(moov: bytearray, scale: int, longest: float | None, seconds: Sequence[float | None]) -> None:
-    """Write the durations into mvhd, and into tkhd and mdhd of each track."""
+    """Write the duration `longest` into mvhd, and the durations `seconds` into tkhd and mdhd of each track. Leaves the
+    fields of a duration that is None unchanged."""
     data = memoryview(bytes(moov))
     movie = box_at(data, 0, len(data))
     assert movie is not None
@@ -118,8 +123,9 @@ def _state_durations(moov: bytearray, scale: int, longest: float | None, seconds
 
 
 def _state(moov: bytearray, data: memoryview, box: Box, scale: int, seconds: float, between: int = 0) -> None:
-    """Write the duration of mvhd, tkhd or mdhd, which have the same fields up to it, but for `between` bytes that are
-    reserved in tkhd. A duration that is too large for its field stays unknown."""
+    """Write the duration `seconds` into `box`, an mvhd, tkhd or mdhd box. These boxes have the same fields before the
+    duration, except that tkhd has `between` reserved bytes there. A duration too large for its field is written as
+    unknown."""
     (version,) = fields("B", data, box)
     if version > 1:
         raise damaged(f"its {box.name} box has an unknown version")

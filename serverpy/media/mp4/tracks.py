@@ -90,7 +90,9 @@ def find_track(moov: bytes, handler: bytes) -> Track:
             media = by_kind(data, need(parts, b"mdia"))
             if bytes(data[need(media, b"hdlr").body + 8 :][:4]) == handler:
                 return _read_track(data, inside, parts, media, handler)
-    raise UnsupportedConversion("One of the two formats has no video or no audio track: they cannot be merged.")
+    raise UnsupportedConversion(
+        "One of the two formats has no video or no audio track, so the formats cannot be merged."
+    )
 
 
 def count_tracks(moov: bytes) -> int:
@@ -167,8 +169,8 @@ def _refuse_encrypted(data: memoryview, stsd: Box, samples: dict[bytes, Box], ha
         inside = min(entry.body + _ENTRY_FIELDS[handler], entry.end)
         if (
             handler == VIDEO_HANDLER
-            # only of video: QuickTime's audio entries have other fields, and the entry type already shows that an audio
-            # entry is encrypted
+            # only for video: QuickTime's audio entries have other fields, and the entry type already shows that an
+            # audio entry is encrypted
         ):
             kinds |= {box.kind for box in boxes(data, inside, entry.end)}
     if kinds & _ENCRYPTED:
@@ -176,13 +178,13 @@ def _refuse_encrypted(data: memoryview, stsd: Box, samples: dict[bytes, Box], ha
 
 
 def _refuse_quicktime(data: memoryview, stsd: Box) -> None:
-    """Raise `UnsupportedConversion` if an audio sample entry has one of QuickTime's versions 1 and 2, which MP4 does
-    not have. MP4 has another version 1, which the version of the stsd box announces."""
+    """Raise `UnsupportedConversion` if an audio sample entry has version 1 or 2 of QuickTime, which MP4 does not
+    define. MP4 defines a different version 1, which is only allowed in an stsd box whose version is not 0."""
     if _version(data, stsd) == 0:
         for entry in children(data, stsd, skip=8):
             if fields("H", data, entry, 8)[0]:
                 raise UnsupportedConversion(
-                    "The audio has a QuickTime sample description: video and audio cannot be merged."
+                    "The audio has a QuickTime sample description, so video and audio cannot be merged."
                 )
 
 
@@ -196,5 +198,5 @@ def _refuse_elsewhere(data: memoryview, information: dict[bytes, Box]) -> None:
     for entry in children(data, dref, skip=8):
         if not fields("I", data, entry)[0] & _SELF_CONTAINED:
             raise UnsupportedConversion(
-                "The media of one of the two formats is in another file: they cannot be merged."
+                "The media of one of the two formats is in another file, so the formats cannot be merged."
             )

@@ -96,21 +96,22 @@ class Layouts:
         budget.add_reclaimer(self._reclaim)
 
     async def lease(self, key: Key, reservation: Reservation, make: Callable[[Room], Awaitable[Woven]]) -> Lease:
-        """Lease the layout of `key`. If the cache does not have it, the call awaits `make`, which makes the layout, and
-        charges the memory for that to its argument, a `Room` of `reservation`. Other callers for `key` wait meanwhile,
-        and get the same layout or raise the same error. If the caller that makes the layout is cancelled, a waiting
-        caller makes it."""
+        """Lease the layout of `key`. If the cache does not have it, the call awaits `make`. This function makes the
+        layout, and charges the memory that it needs for that to its argument, a `Room` of `reservation`. Other callers
+        for `key` wait meanwhile, and get the same layout or raise the same error. If the caller that makes the layout
+        is cancelled, a waiting caller makes it."""
         while (entry := self._entries.get(key)) is None:
             await self._making.run(key, partial(self._make, key, reservation, make))
         return self._lend(entry)
 
     def lease_made(self, key: Key) -> Lease | None:
-        """Lease the layout of `key` if the cache has it."""
+        """Lease the layout of `key` if the cache has it. Returns None otherwise."""
         entry = self._entries.get(key)
         return None if entry is None else self._lend(entry)
 
     def discard(self, key: Key, woven: Woven) -> None:
-        """Remove `woven` from the cache, so that no further stream leases it."""
+        """Remove `woven` from the cache, so that no further stream leases it. Does nothing if `woven` is no longer
+        cached."""
         entry = self._entries.get(key)
         if entry is None or entry.woven is not woven:
             return

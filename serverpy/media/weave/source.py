@@ -1,5 +1,5 @@
-"""The reader of one source file of a merged MP4. It reads over one connection as long as the offsets rise, which they
-usually do."""
+"""The reader of one source file of a merged MP4. It uses one connection as long as each read begins at or after the end
+of the previous read, as is usual."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LEAST_BYTES = 4096
 
 
 class Changed(UpstreamFailed):
-    """Error if a source file has changed since the layout of the merged file was made."""
+    """Error: a source file that has changed since the layout of the merged file was made."""
 
     def __init__(self) -> None:
         super().__init__("The media changed while it was read.")
@@ -40,15 +40,15 @@ class Ranged:
         self._source = source
 
     async def open(self, first: int, end: int, version: SourceVersion | None) -> Body:
-        """Open the bytes from `first` up to, but not including, `end` (or the end of the source, if that comes first),
-        of `version` if one is given. Raises `UnsupportedConversion` if the server does not support ranges, `Changed` if
-        the source has another version, and the errors of the method."""
+        """Open the bytes from `first` up to, but not including, `end` (or the end of the source, if that comes first).
+        If `version` is not None, the source must still have this version. Raises `UnsupportedConversion` if the media
+        server does not support ranges, `Changed` if the source has another version, and the errors of the method."""
         try:
             body = await self._open(first, end, version, None if version is None else version.validator)
             if version is not None and _has_moved(body, version):
                 await body.aclose()
                 body = await self._open(first, end, version, version.last_modified)
-        except RangeNotSatisfiable as beyond:  # this server chose the range, not the client
+        except RangeNotSatisfiable as beyond:  # the range was chosen by this server, not by the client
             raise (UpstreamFailed("The media is empty.") if version is None else Changed()) from beyond
         error = _mismatch(body, first, version)
         if error is not None:
@@ -57,7 +57,7 @@ class Ranged:
         return body
 
     async def _open(self, first: int, end: int, version: SourceVersion | None, validator: str | None) -> Body:
-        # The first bytes have identified the source: its ranges are not identified again.
+        # The first read has identified the container as MP4 by its first bytes. Later ranges need no identification.
         plan = self._first_plan if version is None else self._plan
         source = replace(self._source, range=ByteRange(first, end - 1), if_range=validator, head_only=False)
         return await self._method.open(plan, source, self._reservation)
@@ -68,8 +68,9 @@ def server_of(head: Head) -> Origin | None:
 
 
 def _has_moved(body: Body, version: SourceVersion) -> bool:
-    """Return whether the ETag did not hold at another server than that of `version`. The servers of one file may have
-    an ETag each; its date, which is then the validator, and its length must be the same at all of them."""
+    """Return whether the ETag of `version` did not match, and the response came from another media server than
+    `version`. Each server of a file may state an ETag of its own. In that case the Last-Modified date is the validator:
+    the date and the length of the file must be the same at all servers."""
     head = body.head
     return not head.partial and version.last_modified is not None and server_of(head) != version.server
 
@@ -88,7 +89,7 @@ def _mismatch(body: Body, first: int, version: SourceVersion | None) -> Upstream
 class Forward:
     """A reader of one source file at rising offsets, which should stay below `end`. The reader opens a range at the
     first read, and a new range for an offset that lies before the current offset or far after it. It holds an open body
-    and one chunk of it. The owner of the reader closes it."""
+    and one chunk of it. The owner must close the reader."""
 
     def __init__(self, ranged: Ranged, version: SourceVersion, end: int) -> None:
         self._ranged = ranged

@@ -42,8 +42,8 @@ from serverpy.validators import same_validator
 T = TypeVar("T")
 
 ENOUGH_BYTES = 16 * 1024
-"""Size, in bytes, below which the weaver joins chunks before it returns them: a write to the client costs more than the
-copy."""
+"""Size, in bytes, below which the weaver joins chunks before it returns them, because a write to the client costs more
+than the copy."""
 CHUNK_BYTES = 32 * 1024
 EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
 
@@ -54,9 +54,9 @@ class Weaver:
     stream_bytes = (
         2 * (SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP + CHUNK_BYTES) + ENOUGH_BYTES + 2 * MAX_MOOF_BYTES
     )
-    """Maximum memory of one stream, in bytes: two reads of a file, a chunk of each, the joined chunks, and a moof that
-    is patched. The layout is charged separately: while it is made, and afterwards once for all streams that share
-    it."""
+    """Maximum memory of one stream, in bytes: for each of the two source files, a read, a chunk, and a moof that is
+    patched; and the joined chunks. The layout is charged separately: while it is made, and afterwards once for all
+    streams that share it."""
 
     def __init__(self, method: Opener, layouts: Layouts) -> None:
         self._method = method
@@ -137,9 +137,7 @@ class WovenBody(Unlosable):
     async def read(self, most: int = UNBOUNDED) -> bytes:
         chunk = self._first or await self._reads.run(self._parts.gather())
         if not chunk and self._left:
-            raise UpstreamFailed(
-                "The media cannot be read further, because an earlier read failed."
-            )  # an earlier read of the body has failed
+            raise UpstreamFailed("The media cannot be read further, because an earlier read failed.")
         chunk, self._first = chunk[:most], chunk[most:]
         self._left -= len(chunk)
         return chunk
@@ -185,7 +183,7 @@ class _Parts:
 
 
 async def begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], begun: float) -> WovenBody:
-    """Open the range of the merged file that `source` asks for. Opens both source files at the same time."""
+    """Open the range of the merged file that `source` requests. Opens both source files at the same time."""
     woven, layout = lease.woven, lease.woven.layout
     holds = source.if_range is None or same_validator(source.if_range, woven.etag, None)
     asked = source.range if holds else None

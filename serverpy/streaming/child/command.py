@@ -26,8 +26,8 @@ DEFAULT_FORMAT = "b/bv*+ba/bv*/ba/all"
 the merge instead of sending the video without audio. `all` selects images, which have neither a video nor an audio
 codec."""
 PROGRAM = "serverpy.ytdlp.commandline"
-"""Name of the module that the child process runs: yt-dlp's command line, with two additions. It notices a cut TLS
-connection, and refuses the sites that the settings do not allow."""
+"""Name of the module that the child process runs: yt-dlp's command line, with two additions. The module detects a cut
+TLS connection, and refuses sites that the settings do not allow."""
 
 FOUND = (
     '{"title":%(title.:300)j,"ext":%(ext.:20)j,"duration":%(duration)j,"is_live":%(is_live)j,'

@@ -52,8 +52,8 @@ _LAST: tuple[tuple[str, type[ServerPYError], str], ...] = (
 _SITE_FORBIDDEN = re.compile(r"^serverpy\.errors\.SiteForbidden: ", re.MULTILINE)
 _SELECTOR_REFUSED = re.compile(r"^serverpy\.errors\.InvalidParameter: ", re.MULTILINE)
 _EXTRACTOR = re.compile(r"ERROR: \[[^\]]*\]")
-"""Matches the name of an extractor at the beginning of an error message. It is removed before `kind_of` applies its
-patterns, because a name such as `nrkno:subscription` may contain words that say nothing about the error."""
+"""Pattern of the name of an extractor at the beginning of an error message. The name is removed before `kind_of`
+applies its patterns, because a name such as `nrkno:subscription` may contain words that say nothing about the error."""
 
 
 def page_error(messages: str) -> ServerPYError:
@@ -76,7 +76,7 @@ def translate(messages: str, otherwise: ServerPYError) -> ServerPYError:
     `otherwise` if no pattern matches that line."""
     if "Invalid format specification" in messages:  # yt-dlp prints this error as a traceback, not as an ERROR line
         return InvalidParameter("The format selector is invalid.")
-    if _SELECTOR_REFUSED.search(messages):  # these errors, too, are printed as tracebacks
+    if _SELECTOR_REFUSED.search(messages):  # yt-dlp prints the errors of ServerPY as tracebacks, too
         return InvalidParameter("The format selector takes too long. Use a simpler selector.")
     if "MemoryError" in messages:
         return TooLarge("The page needs more memory than the server allows.")

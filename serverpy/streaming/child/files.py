@@ -1,4 +1,4 @@
-"""The files in a child's private directory.
+"""The files in the private directory of a yt-dlp child process.
 
 The server removes the directory when it closes the child. The directory is in memory, below IN_MEMORY, if this user may
 write there, which is usual on Linux. In the directory, yt-dlp writes a file for cookies, and a file for the current

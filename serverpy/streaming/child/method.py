@@ -1,10 +1,10 @@
 """The method `subprocess`: a child process for each request runs yt-dlp's own command line, with a pipe as its standard
 output.
 
-This method isolates a stream from the server process. It is the reference to which the memory use of the other methods
-is compared: a child takes about 55 MB of memory and 2 to 4 seconds of CPU time. The child extracts the page itself, and
-downloads only media that is one file. It does not resume a download: yt-dlp would write the whole file to its standard
-output again. So if the media server cuts the connection, the stream ends with an error.
+This method isolates a stream from the server process. Benchmarks compare the memory use of the other methods with it: a
+child takes about 55 MB of memory and 2 to 4 seconds of CPU time. The child extracts the page itself, and downloads only
+media that is one file. It does not resume a download: yt-dlp would write the whole file to its standard output again.
+So if the media server cuts the connection, the stream ends with an error.
 """
 
 from __future__ import annotations

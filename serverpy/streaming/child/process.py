@@ -28,12 +28,13 @@ log = logging.getLogger(__name__)
 FILE_BYTES = 256 * 1024 * 1024
 """Maximum size, in bytes, of a file (a fragment) that a child may write into its directory."""
 DATA_BYTES = 1024 * 1024 * 1024
-"""Maximum memory, in bytes, of a child's data (RLIMIT_DATA), as of a yt-dlp process of the server."""
+"""Maximum size, in bytes, of a child's data segment (RLIMIT_DATA). The server's worker processes have this limit, too,
+plus the stacks of their threads."""
 CPU_SECONDS = 4 * 3600
-"""Maximum CPU time, in seconds, of a child that sends media: enough for a terabyte. Until it has found the media, a
-child has twice EXTRACT_TIMEOUT."""
+"""Maximum CPU time, in seconds, of a child that sends media. It suffices for a terabyte. Until a child has found the
+media, its limit is twice EXTRACT_TIMEOUT."""
 LIFE_SECONDS = 24 * 3600.0
-"""Seconds after which a child is ended, whatever it does."""
+"""Seconds after which the server kills a child, even if the child still sends media."""
 TERMINATE_SECONDS = 1.0
 EXIT_SECONDS = 10.0
 """Maximum number of seconds that a child may run after it has closed its standard output."""
@@ -48,8 +49,8 @@ class Child:
     """
 
     def __init__(self, options: ChildOptions, source: Source, slot: Slot, hand_over: HandOver) -> None:
-        """Start the child process. Raises `OSError` if it cannot be started. The caller must then release `slot`; pipes
-        and directory are already removed."""
+        """Start the child process. Raises `OSError` if it cannot be started. The caller must then release `slot`; the
+        pipes are already closed, and the directory is removed."""
         marker = secrets.token_hex(8)
         with ExitStack() as failed, ExitStack() as theirs:
             reading_end, out = open_pipe(SMALLEST_BYTES if source.head_only else hand_over.pipe_bytes)
@@ -97,7 +98,7 @@ class Child:
         return code
 
     def has_begun(self) -> None:
-        """Let the child use CPU_SECONDS of CPU time from now on, because it has found the media and sends it."""
+        """Raise the child's limit on CPU time to CPU_SECONDS, because the child has found the media and sends it."""
         with suppress(ProcessLookupError):
             _, most = resource.prlimit(self._process.pid, resource.RLIMIT_CPU)
             resource.prlimit(self._process.pid, resource.RLIMIT_CPU, (most, most))
@@ -140,8 +141,9 @@ def _start(
 
 
 def _limit(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """Limit what a child may use until it has found the media, which takes `seconds` at most."""
-    cpu = 2 * math.ceil(seconds)  # yt-dlp and a JavaScript runtime
+    """Set the resource limits of a child that has not found the media yet. `seconds` is the maximum time that this may
+    take."""
+    cpu = 2 * math.ceil(seconds)  # for yt-dlp and a JavaScript runtime
     for limit, soft, hard in (
         (resource.RLIMIT_FSIZE, FILE_BYTES, FILE_BYTES),
         (resource.RLIMIT_CORE, 0, 0),

@@ -1,6 +1,6 @@
 """The method `embedded`: yt-dlp's own downloader runs in a thread of the download process, and writes into a pipe of
-the operating system, which the server reads. The server itself notices if no byte comes, even if that process is
-frozen.
+the operating system, which the server reads. The server itself detects if no byte arrives in time, even if the download
+process is frozen.
 
 The method serves the protocols that only yt-dlp supports, and requests with `method=embedded`. It does not support
 ranges: the response is the whole file (RFC 9110 §14.2 lets a server ignore Range).
@@ -35,8 +35,8 @@ WORKER_BLOCK_BYTES = 2 * 64 * 1024
 """Memory, in bytes, that a download takes in the worker: the block that the thread is writing, and the part of the next
 block that its HTTP library has already read."""
 RAW_BYTES = 32 * 1024
-"""Memory, in bytes, that yt-dlp's dictionary of a track takes in the download process. A stream whose dictionary takes
-more is charged for it before it begins."""
+"""Memory, in bytes, that yt-dlp's dictionary of a track takes in the download process. If a dictionary takes more, the
+server charges the stream for the excess before the stream begins."""
 EGRESS_BYTES = 2 * 32 * 1024
 """Memory, in bytes, that the filtering proxy takes for one download, in both directions."""
 CLOSE_SECONDS = 1.0
@@ -69,8 +69,8 @@ class Downloading(Protocol):
 
     async def download(self, raw_id: str, track_id: str, write_fd: int, room: Room) -> RunningDownload:
         """Start a download of the track into the pipe `write_fd`, and charge the memory of its dictionary to `room`.
-        Closes `write_fd` in this process, even if the call raises. Raises `RawGone` if the dictionary of the extraction
-        `raw_id` cannot be had."""
+        Closes `write_fd` in this process, even if the call raises. Raises `RawGone` if no process can hand over the
+        dictionary of the extraction `raw_id`."""
         ...
 
 

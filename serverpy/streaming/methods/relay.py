@@ -86,7 +86,7 @@ class Relay:
         self._fanout = fanout
         self._wait_seconds = timeouts.wait
         self.stall_timeout = client.stall_timeout
-        """Number of seconds within which a media server must send the first byte of a stream, and go on sending."""
+        """Maximum number of seconds for which a media server may send no byte, before or during a stream."""
         self._impersonate = identity.impersonate is not None
         self.capability = Capability(
             opener="relay",
@@ -151,9 +151,9 @@ class Relay:
 
     async def _extract_anew(self, source: Source, track: Track, error: ServerPYError) -> tuple[Source, Track]:
         """Extract the page again, and return the source and the track with a fresh URL. `error` is the error of the
-        response from the old URL, which may have expired: an expired URL may lead to a web page or to nothing. Raises
-        `error` if the URL is still the same, or if the extraction fails, and `RateLimited` if the client must not
-        extract more pages now."""
+        response from the old URL, which may have expired: an expired URL may lead to a web page or to an empty
+        response. Raises `error` if the URL is still the same, or if the extraction fails, and `RateLimited` if the
+        client must not extract more pages now."""
         try:
             media, fresh = await extract_anew(self._extractor, source.url, source.item, track, source.grant)
         except RateLimited:
@@ -177,8 +177,8 @@ class Relay:
         return HeadOnly(replace(_head(read, whole, container, source, address.track, begun), partial=False))
 
     async def _sniff(self, source: Source, address: TrackSource) -> tuple[Container, int | None]:
-        """Identify a file by its first bytes, with a request of their own. Returns its length, too, if the response
-        states it."""
+        """Identify the container of a file by its first bytes, for which it sends a separate request. Returns the
+        container, and the length of the file in bytes, or None if the response does not state the length."""
         read, first = await read_beginning(partial(self._open_file, address))
         return self._identify(source, address.track, first, read.headers), read.extent.total
 
@@ -209,8 +209,8 @@ class Relay:
     async def _open_read(
         self, source: Source, track: Track, address: TrackSource, lender: Lender, total: int | None
     ) -> Read:
-        """Open a live stream at its edge together with all clients that watch it there, and any other stream for this
-        client alone. `total` is the length of a file, if it is known."""
+        """Open a live stream at its live edge as a read that all its clients share, and any other stream as a read for
+        this client alone. `total` is the length of a file, if it is known."""
         if source.start is not None or track.protocol not in HLS_PROTOCOLS:
             return await self._open_own(source, track, address, lender, total)
         key = (source.url, source.item, _media(source).id, track.id, track.ext)

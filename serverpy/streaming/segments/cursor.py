@@ -20,7 +20,7 @@ class Load(Protocol):
 
 
 class PlaylistChanged(UpstreamFailed):
-    """Error of a manifest that no longer lists the segments that it listed when the stream began."""
+    """Error: a manifest that no longer lists the segments that it listed when the stream began."""
 
 
 class Cursor(Protocol):

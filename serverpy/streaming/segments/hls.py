@@ -41,7 +41,7 @@ _DRM = re.compile(
     r'|urn:uuid:edef8ba9-79d6-4ace-a3c8-27dcd51d21ed)"',
     re.IGNORECASE,
 )
-"""Matches an EXT-X-KEY attribute list for FairPlay, PlayReady or Widevine."""
+"""Pattern of an EXT-X-KEY attribute list for FairPlay, PlayReady or Widevine."""
 MAX_TAG_LENGTH = MAX_URL_LENGTH + 1024
 """Maximum length of the value of a tag that is parsed, in characters: a long list of attributes takes long to parse."""
 _METHOD = re.compile(r"[A-Z0-9-]{1,20}")
@@ -121,7 +121,7 @@ class MediaPlaylist:
         if not line:
             return None
         if not line.startswith("#"):
-            line = line.strip("\0")  # padding of a fixed-size buffer
+            line = line.strip("\0")  # remove NUL characters, with which some servers pad a fixed-size buffer
             return self._take_address(self._resolved(line)) if line else None
         name, _, value = line.partition(":")
         take = _TAGS.get(name)
@@ -354,4 +354,5 @@ _TAGS: dict[str, _Take] = {
     "#EXT-X-STREAM-INF": MediaPlaylist._take_variant,
     "#EXT-X-TARGETDURATION": MediaPlaylist._take_target,
 }
-"""Maps the name of each tag that this parser reads to the method that parses it. Other tags matter only to players."""
+"""The methods that parse the tags, by the name of the tag. The parser ignores other tags, which matter only to
+players."""

@@ -50,7 +50,7 @@ class Keys:
 
 
 def _digest(uri: str) -> bytes:
-    """Return a digest of `uri`, because the playlist chooses how long its URLs are."""
+    """Return a digest of `uri`. The cache holds digests and not URLs, because a URL in a playlist may be long."""
     return hashlib.blake2b(uri.encode("utf-8", "replace"), digest_size=16).digest()
 
 

@@ -1,6 +1,6 @@
-"""The merge of two tracks whose playlists state the length of each segment: the merged file has a layout, so its length
-is exact, and ranges of it can be read (`media/weave/`). The bytes of a range must be known without those before it, so
-this holds only if nothing in the segments depends on what came before them."""
+"""The merge of two segmented tracks whose playlists state the length of every segment. The length of the merged file is
+then known before it is read, and clients can request ranges of it (`media/weave/`). The server must make the bytes of a
+range without the bytes before it, so no segment may depend on an earlier segment."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from serverpy.tasks import in_thread
 _SEGMENT_BYTES = 256
 """Memory, in bytes, that making a layout takes for each segment."""
 _TURN = 500
-"""Number of segments that are counted before the room is asked for their memory."""
+"""Number of segments for whose memory the room grows at once."""
 
 
 async def blocks_of(side: Side, room: Room) -> Blocks | None:
-    """Return the segments of `side`, which is at its first fragment. Returns None if the place or the bytes of a
-    segment in the merged file depend on those before it: if a length is unknown, if the times or the track number
-    change on the way, or if offsets count from the beginning of a file."""
+    """Return the blocks of all segments of `side`, which must be at its first fragment. Returns None if the position or
+    the bytes of a segment in the merged file depend on earlier segments: if a length or the duration is unknown, if
+    there is a discontinuity, a second initialization section or another track, or if base data offsets count from the
+    beginning of a file. Also returns None if the segments are too many for a layout."""
     total, moof = side.total, side.moof
     if total is None or side.duration is None or side.has_foreign or moof is None or moof.bases or side.shift:
         return None

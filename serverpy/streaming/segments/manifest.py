@@ -97,8 +97,8 @@ class HlsManifest:
 
 
 def playlist_room(lender: Lender) -> Room:
-    """Make the account of the memory for the playlist of a stream. It is released together with `lender`, the `Room` of
-    the stream's read."""
+    """Return the `Room` that counts the memory of a stream's playlist. It is released together with `lender`, the
+    `Room` of the stream's read."""
     return Room(lender, covered_bytes=PLAYLIST_BYTES, step_bytes=PLAYLIST_BYTES)
 
 
@@ -193,7 +193,8 @@ class _Fetching:
         source = PlaylistSource(self._address, url, renews=self._renews)
         read = await open_resuming(source, ranges=False, wait_seconds=self._wait_seconds)
         try:
-            self.rules = Rules.of(self._address.track)  # again, because the extraction may have been renewed
+            # set the rules again, because the page may have been extracted again
+            self.rules = Rules.of(self._address.track)
             self.is_whole = _is_framed(read.headers)
             reader = _Reader(read.url, self.rules, self._room)
             while chunk := await read.read():
@@ -244,8 +245,8 @@ class _Reader:
         return self._playlist, self._lines
 
     async def _parse(self, lines: list[str]) -> None:
-        """Parse `lines`, and let the event loop run other streams after each turn, and at the end: decompressed text
-        arrives without a pause."""
+        """Parse `lines`. Let the event loop run other streams after each turn (`turns.py`) and at the end, because text
+        that is decompressed arrives without a wait."""
         for segment in parsed(lines, self._playlist.feed):
             if segment is None:
                 await asyncio.sleep(0)

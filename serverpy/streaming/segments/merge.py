@@ -2,11 +2,11 @@
 needs neither a muxer nor a disk.
 
     initialization sections of both ─▶ one moov (`media/mp4/sections.py`)
-    fragments of both ─▶ by decode time, patched in passing (`media/mp4/moof.py`) ─▶ client
+    fragments of both ─▶ in the order of their decode times, patched (`media/mp4/moof.py`) ─▶ client
 
-The order of the fragments is given by their times, so the merge reads only the side that is behind, and the connection
-of the other side waits: no segment is held, whatever the lengths of the segments are. The segments are read as by the
-method `relay`, which heals them.
+The merge reads the track whose next fragment has the earlier time, while the connection of the other track waits. So it
+never holds a whole segment, however long the segments are. The segments are read as by the method `relay`, which
+retries failed requests and renews expired URLs.
 """
 
 from __future__ import annotations
@@ -48,23 +48,27 @@ from serverpy.tasks import Interruptible, Unlosable, cancel, spawn
 T = TypeVar("T")
 
 ENOUGH_BYTES = 16 * 1024
-"""Size, in bytes, below which the merge joins parts before it returns them: a write to the client costs more than the
-copy."""
+"""Size, in bytes, below which the merge joins parts before it returns them, because a write to the client costs more
+than the copy."""
 ENOUGH_BYTES_FAST = 4 * ENOUGH_BYTES
-"""The same for a client that is read for in large steps: their memory covers the longer parts."""
+"""Size, in bytes, below which the merge joins parts for a fast client. For such a client, the merge reads in large
+steps, whose reserved memory covers the longer parts."""
 EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
 """The extensions of tracks that may be in MP4. yt-dlp gives the extension `mp4` to all HLS, so only the first bytes
 show whether HLS is MP4."""
 NEAR_SECONDS = 0.5
-"""How far the beginning of a time line may be from the end of the one before it without being moved."""
+"""Maximum gap, in seconds, between two successive time lines of a track at which the merge leaves the times
+unchanged."""
 OVERLAP_SECONDS = 0.01
-"""How far a time line may overlap the one before it, as roundings do, without being moved: less than a sample."""
+"""Maximum overlap, in seconds, of two successive time lines of a track at which the merge leaves the times unchanged.
+Rounded times cause such overlaps, which are shorter than a sample."""
 WAIT_SECONDS = 1.0
-"""How far a side may fall behind, in seconds, while it waits for the other side to come to the same discontinuity."""
+"""Maximum number of seconds by which one track may fall behind while it waits for the other track to reach the same
+discontinuity."""
 
 
 class Segments(Opener, Protocol):
-    """What opens the segments of a track (`methods/relay.py`)."""
+    """Interface of an opener for the segments of a track. `methods/relay.py` implements it."""
 
     stall_timeout: float
 
@@ -74,13 +78,14 @@ class Segments(Opener, Protocol):
 
 
 class Merger:
-    """The opener of merges. `segments` opens the segments of both tracks. `layouts` belongs to this opener alone."""
+    """The opener of files that are merged from two segmented tracks. `segments` opens the segments of both tracks.
+    `layouts` belongs to this opener alone."""
 
     stream_bytes = (
         2 * (SESSION_BYTES + OVERLAP_BYTES + PLAYLIST_BYTES + 2 * SMALL_STEP) + ENOUGH_BYTES + 2 * MAX_MOOF_BYTES
     )
-    """Maximum memory of one stream, in bytes: two reads of segments with a chunk each, the chunk in hand and the one
-    before it, the joined parts, and the moofs of both sides."""
+    """Maximum memory of one stream, in bytes: for each of the two tracks, a read of segments, a playlist, two chunks
+    and a moof; and the joined parts."""
 
     def __init__(self, segments: Segments, extractor: Extractor, layouts: Layouts) -> None:
         self._segments = segments
@@ -124,9 +129,9 @@ class Merger:
     async def _extract_anew(
         self, source: Source, tracks: tuple[Track, ...], error: NotMedia | NoMedia
     ) -> tuple[Source, tuple[Track, ...]]:
-        """Extract the page again, because an expired address may lead to a web page or to nothing. Returns the source
-        and the tracks with fresh addresses. Raises `error` if the page no longer has the tracks, if they are the same,
-        or if the extraction fails, and `RateLimited` if the client must not extract more pages now."""
+        """Extract the page again, because an expired URL may lead to a web page or to an empty response. Returns the
+        source and the tracks with fresh URLs. Raises `error` if the page no longer has the tracks, if their URLs have
+        not changed, or if the extraction fails, and `RateLimited` if the client must not extract more pages now."""
         try:
             page = await self._extractor.extract(source.url, fresh=True, grant=source.grant)
             media = item_of(page, source.item)
@@ -198,7 +203,7 @@ class Merger:
         )
 
     async def _begin(self, source: Source, track: Track, handler: bytes, lender: Lender) -> Side:
-        """Open one side up to its first fragment."""
+        """Open the segments of `track`, and read up to the first fragment. Returns the open side."""
         read = await self._segments.open_segments(source, track, lender)
         side = Side(read, handler, states_durations=track.protocol in HLS_PROTOCOLS)
         try:
@@ -214,7 +219,7 @@ class Merger:
 
 
 async def _stream(sides: list[Side], tracks: tuple[Track, ...], source: Source, lender: Lender, begun: float) -> Body:
-    """Return the merge of `sides`, whose length is unknown."""
+    """Return the body of the file that is merged from `sides`, whose length is unknown."""
     try:
         seconds = [side.duration for side in sides]
         merged = _Merged(sides, write_head([side.section for side in sides], seconds), Pace(lender))
@@ -239,7 +244,7 @@ async def _stream(sides: list[Side], tracks: tuple[Track, ...], source: Source, 
 
 
 class MergedBody(Unlosable):
-    """An open merge: the bytes `first`, then those of `merged`, which the body closes."""
+    """An open merged file: the bytes `first`, then the bytes of `merged`, which the body closes."""
 
     def __init__(self, head: Head, first: bytes, merged: _Merged) -> None:
         self.head = head
@@ -308,7 +313,7 @@ class _Merged:
             if side.moof is None:
                 if not await side.advance():
                     self._open.remove(side)
-                continue  # the other side may be behind this fragment
+                continue  # the next fragment of the other side may be earlier
             if side.is_at_break:
                 _align([each for each in self._open if each.moof is not None and each.is_at_break])
             yield self._count(self._patched(side))
@@ -316,8 +321,8 @@ class _Merged:
                 yield self._count(part)
 
     def _turn(self, side: Side) -> float:
-        """Return the time by which the next side is chosen. At a discontinuity a side waits for the other, because the
-        times of both must be moved by the same amount."""
+        """Return the time of the next fragment of `side`, in seconds. The side with the smallest time is read next. At
+        a discontinuity, a side waits for the other side, because the times of both must be moved by the same amount."""
         is_waiting = side.moof is not None and side.is_at_break
         return side.turn + WAIT_SECONDS if is_waiting else side.turn
 
@@ -341,9 +346,9 @@ class _Merged:
 
 
 def _align(sides: list[Side]) -> None:
-    """Decide how far the time lines that begin at `sides` are moved: by the same amount, so that the offset between
-    video and audio stays, and so that none overlaps what was sent of its track. They stay where they are if that is
-    near enough."""
+    """Choose the shift of the time lines that begin at `sides`. All sides get the same shift, so that the offset
+    between video and audio stays the same, and no time line overlaps the fragments of its track that were already sent.
+    Keeps the present shifts if they cause no large gap or overlap."""
     needed = max(side.end - side.begin_time for side in sides)
     are_near = all(needed - OVERLAP_SECONDS <= side.shift <= needed + NEAR_SECONDS for side in sides)
     for side in sides:
@@ -352,7 +357,8 @@ def _align(sides: list[Side]) -> None:
 
 
 def _are_alike(video: Track, audio: Track) -> bool:
-    """Return whether two tracks have the same protocol: those of different manifests may have different time lines."""
+    """Return whether both tracks are DASH or both are HLS. A DASH track and an HLS track may have different time
+    lines."""
     return (video.protocol == DASH_PROTOCOL) == (audio.protocol == DASH_PROTOCOL)
 
 
@@ -368,7 +374,8 @@ async def _close(sides: list[Side]) -> None:
 
 
 async def _together(*openings: Coroutine[Any, Any, Side]) -> list[Side]:
-    """Open both sides at the same time. If one raises an error, closes the other, and raises that error."""
+    """Open both sides at the same time. If opening one side raises an error, close the other side, and raise that
+    error."""
     tasks = [spawn(each, name="merge") for each in openings]
     try:
         return await asyncio.gather(*tasks)

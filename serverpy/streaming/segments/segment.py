@@ -54,8 +54,8 @@ class Segment:
         return None if self.end is None or self.encryption is not None else self.end - self.first
 
     def replaces(self, other: Segment) -> bool:
-        """Return whether this segment is a later version of `other`: whether all but the URL and the key are the
-        same."""
+        """Return whether this segment is a later version of `other`, with the same number, byte range and duration. The
+        URL and the key may differ."""
         return (self.number, self.first, self.end, self.duration, self.initial) == (
             other.number,
             other.first,
@@ -87,11 +87,11 @@ class Rules:
 MAX_URL_LENGTH = 8192
 """Maximum length of a URL in a playlist, in characters, because a stream holds several of them."""
 _ABSOLUTE = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-5]?[0-9]{1,4})?/\S*")
-"""Matches an absolute URL that needs no parsing, as most URLs in long playlists."""
+"""Pattern of an absolute URL that needs no parsing. Most URLs in long playlists match it."""
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.~-]*(?:\?[^\s#]*)?")
-"""Matches a reference to a file in the folder of the playlist, which needs no parsing either."""
+"""Pattern of a relative reference to a file in the folder of the playlist, which needs no parsing either."""
 _FOLDER = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-5]?[0-9]{1,4})?/(?:(?:[^\s/?#.]|(?<!/)\.)+/)*")
-"""Matches the beginning of an absolute URL up to the last slash of its path. The path has no dot segments."""
+"""Pattern of the beginning of an absolute URL, up to the last slash of its path, if the path has no dot segments."""
 
 
 def joined(base: str, reference: str) -> str:
@@ -111,7 +111,8 @@ def joined(base: str, reference: str) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _folder(base: str) -> str | None:
-    """Return the URL of the folder of the file at `base`. Returns None if it must be resolved by the rules."""
+    """Return the URL of the folder of the file at `base`. Returns None if a reference to a file in that folder must be
+    resolved by all rules of RFC 3986."""
     path = re.split(r"[?#]", base, maxsplit=1)[0]
     folder = path[: path.rfind("/") + 1]
     return folder if len(base) <= MAX_URL_LENGTH and _FOLDER.fullmatch(folder) else None

@@ -28,8 +28,9 @@ counts the calls since the last new byte, from 1."""
 
 
 class RangedFile:
-    """What the responses have told of the file of which the latest segments are ranges: the ranges of one file must
-    not come from two versions of it. That of a live stream may grow, so nothing is kept of it."""
+    """The facts that the responses have stated about the file of which the latest segments are byte ranges. With these
+    facts, the server detects ranges that come from different versions of the file. A file of a live stream may still
+    grow, so no facts are kept about it."""
 
     def __init__(self, *, grows: bool) -> None:
         self._grows = grows
@@ -37,13 +38,15 @@ class RangedFile:
         self._known = Representation()
 
     def at(self, url: str) -> Representation:
-        """Return what is known of the file at `url`: nothing, unless it is the latest one."""
+        """Return the known facts about the file at `url`. There are none unless the latest segments were ranges of this
+        file."""
         if self._grows or url != self._url:
             self._url, self._known = url, Representation()
         return self._known
 
     def move(self, url: str, fresh_url: str) -> None:
-        """Keep what is known of the file at `url` for `fresh_url`, where the same bytes may have another ETag."""
+        """Use the known facts about the file at `url` for the same file at `fresh_url`, except the ETags, which may
+        differ there."""
         if url == self._url != fresh_url:
             self._url = fresh_url
             self._known.forget_etags()
@@ -120,10 +123,11 @@ class KeySource:
 async def open_segment(
     opening: Opening, segment: Segment, renew: Renew, *, skip: int = 0, most_bytes: int | None = None
 ) -> SegmentRead:
-    """Open a read of at most `most_bytes` of `segment`, from `skip` bytes on. The first bytes of the read have arrived,
-    and fit the segments before. Raises the errors of `open_resuming` and `Judge`, and `UpstreamFailed` if the server
-    does not return the ranges that the playlist specifies or if the key is invalid. Raises `AbsentSegment` if the
-    segment may be absent and does not exist. Leaves nothing open if it raises or is cancelled."""
+    """Open a read of at most `most_bytes` of `segment`, from `skip` bytes on. When the call returns, the first bytes
+    have arrived, and their format fits the earlier segments. Raises the errors of `open_resuming` and `Judge`, and
+    `UpstreamFailed` if the server does not return the ranges that the playlist specifies or if the key is invalid.
+    Raises `AbsentSegment` if the segment may be absent and does not exist. Leaves nothing open if it raises or is
+    cancelled."""
     place = _Place(opening, segment, renew)
     left_out = 0
     if opening.completion is not None and opening.completion.needs_all_of(segment):
@@ -184,7 +188,8 @@ async def _open_once(
 
 
 async def _open_range(opening: Opening, place: _Place, first: int, end: int) -> ResumingRead:
-    """Open a range. If the file ends within it, open the rest of the file, as players do."""
+    """Open the bytes `first` to `end - 1` of the file. If the file ends within this range, open the rest of the file,
+    as players do. Raises `ShortFile` if the file ends before the range begins."""
     asked, known = ByteRange(first, end - 1), opening.file.at(place.segment.url)
     try:
         read = await open_resuming(SegmentSource(place), asked, wait_seconds=opening.wait_seconds, known=known)
@@ -218,7 +223,7 @@ class SegmentRead:
         self, opening: Opening, segment: Segment, place: _Place, read: ResumingRead, decryption: Decryption | None
     ) -> None:
         self.segment = segment
-        """The segment as the playlist listed it when this read was opened."""
+        """The segment, as the playlist listed it when this read was opened."""
         self._opening = opening
         self._place = place
         self._read = read
@@ -258,7 +263,8 @@ class SegmentRead:
         self._first = first
 
     def complete(self, completion: Completion, left_out: int) -> None:
-        """Complete the bytes that `begin` has read, and leave out the first `left_out` bytes of the result."""
+        """Apply `completion` to the bytes that `begin` has read, and leave out the first `left_out` bytes of the
+        result."""
         self._first = completion.apply(self.segment, self._first)[left_out:]
 
     async def _filled(self, first: bytes, wanted: int) -> bytes:

@@ -1,7 +1,7 @@
 """The read of a track's segments as one file. It reads the segments in order, each over the connection of the previous
-segment. If the reader would otherwise wait, it opens the next segment in advance. If a segment cannot be read, the read
-fails: segments are left out only if the playlist itself marks them as missing (EXT-X-GAP), or if a DASH manifest does
-not list them but describes a duration that they would complete."""
+segment. If its reader would otherwise have to wait, it opens the next segment in advance. If a segment cannot be read,
+the read fails: segments are left out only if the playlist itself marks them as missing (EXT-X-GAP), or if a DASH
+manifest does not list them but describes a duration that they would complete."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ async def open_segmented(
 ) -> SegmentedRead:
     """Open a read of the range `asked`, or of the whole file if `asked` is None or the length of a segment is unknown.
     `start` is the position in a live stream, in seconds, at which to begin (`live.py`). `patience` is the number of
-    seconds for which a live playlist may list no new segment. `duration` is the number of seconds that the media plays
-    if its playlist does not state it. Raises the errors of reading and of `load`, `RangeNotSatisfiable` if the range
-    contains no byte of the file, and `InvalidParameter` if there is a `start` and the track is not live. Leaves nothing
-    open if it raises or is cancelled.
+    seconds for which a live playlist may list no new segment. `duration` is the duration of the media in seconds, which
+    applies if the playlist does not state it. Raises the errors of `SegmentedRead.read` and of `load`,
+    `RangeNotSatisfiable` if the range contains no byte of the file, and `InvalidParameter` if there is a `start` and
+    the track is not live. Leaves nothing open if it raises or is cancelled.
     """
     room = Room(lender)
     try:
@@ -84,7 +84,7 @@ async def _open(
         completion = None if seconds is None else Completion(seconds, keeps_places=total is not None)
         follows_edge = start is None and _is_growing(manifest) and manifest.begins_at_edge
         last = manifest.last if isinstance(manifest, HlsManifest) and total is not None and not excess else None
-        del manifest  # the cursor holds the manifest, and must never hold two
+        del manifest  # the cursor holds the manifest, and memory must never hold two manifests
         segments = _Segments(
             source, cursor, Prefetch(room), skip=first, wait_seconds=wait_seconds, completion=completion
         )
@@ -154,13 +154,14 @@ class SegmentedRead(Unlosable):
         self.is_live = is_live
         """Whether the playlist was a live playlist, which still grew, when the read was opened."""
         self.follows_edge = follows_edge
-        """Whether the stream is live, and read from its edge."""
+        """Whether the stream is live, and is read from its live edge."""
         self.duration = duration
-        """Seconds that the whole plays; None if that is unknown, or if the stream is live."""
+        """Duration of the track in seconds; None if it is unknown, or if the stream is live."""
         self.segment: Segment | None = None
         """The segment that contains the bytes that `read` returned last; None before the first bytes."""
         self.states_length = False
-        """Whether the media server stated the length of `segment`, so that a cut one is an error."""
+        """Whether the media server stated the length of the file that contains `segment`, so that a cut segment is
+        detected."""
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Return the next bytes, or `b""` at the end. `most` is the maximum number of bytes to read from the socket at
@@ -282,7 +283,7 @@ class _Segments:
         segment = await self._cursor.first() if isinstance(self._cursor, FinishedCursor) else None
         if segment is None:
             return b""
-        # The playlist has just been used for the current segment, so its addresses need not be renewed.
+        # The current segment was opened with the URLs of the same playlist, so they need not be renewed.
         opening = replace(self._opening, judge=Judge(strict=False), completion=None)
         read = await open_segment(opening, segment, _never, most_bytes=SNIFF_BYTES)
         try:

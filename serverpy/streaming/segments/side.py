@@ -1,7 +1,7 @@
 """One side of a merge: the segments of one track, read as a sequence of fragments (a moof and the data behind it).
 
-A side holds a chunk of bytes that has arrived, and one moof. What stands between two fragments (the segment types, the
-indexes and events of a segment) is left out, because it describes the source and not the merged file.
+A side holds one chunk of bytes and one moof in memory. The boxes between two fragments (segment types, indexes and
+events) are left out, because they describe the source and not the merged file.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.segments.segmented import SegmentedRead
 
 HOLE_SECONDS = 0.5
-"""Length of a hole in the times of a track that is taken for missing bytes, if the segment before it is as much shorter
-than its playlist says."""
+"""Length, in seconds, from which a gap in the decode times of a track may mean missing bytes. The gap counts as missing
+bytes if the segments before it are shorter than the playlist states, by more than half of the gap."""
 SHORT_SECONDS = 1.0
-"""By how much the last segment must be shorter than its playlist says to be taken for cut."""
+"""Number of seconds by which the last segment must be shorter than the playlist states to count as cut."""
 BACK_SECONDS = 0.25
-"""How far the times of a track may step back, as roundings do, without being taken for a new time line."""
+"""Number of seconds by which the decode times of a track may go back, because of rounding, without counting as a new
+time line."""
 _LARGEST_BOX = 1 << 62
 _BESIDE_BYTES = 4096
-"""Number of bytes behind a small part that are read together with it: the next moof is probably in them."""
+"""Number of bytes after a small part that are read together with it, because they probably contain the next moof."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The place of a box: its offset in all segments together, in its segment, and in the file that contains it."""
+    """The position of a box, in bytes: its offset in all segments together, in its segment, and in the file that
+    contains the segment."""
 
     in_all: int
     in_segment: int
@@ -41,10 +43,10 @@ class Position:
 
 
 class Side:
-    """The fragments that `read` returns of the track of the type `handler`, in order. `begin` comes first, then for
-    each fragment `sent` and `payload` until it returns no more bytes, and `advance` before the next one.
-    `states_durations` is whether the durations of the segments are their own (HLS): those of DASH may be the same for
-    all segments."""
+    """The fragments of the track of the type `handler`, in the order in which `read` returns them. The caller must
+    first call `begin`. For each fragment, it must then call `sent`, `payload` until this returns no more bytes, and
+    `advance`, which goes to the next fragment. `states_durations` is whether the manifest states the duration of each
+    single segment, as in HLS. A DASH manifest may state the same duration for all segments."""
 
     def __init__(self, read: SegmentedRead, handler: bytes, *, states_durations: bool) -> None:
         self._read = read
@@ -57,24 +59,24 @@ class Side:
         self._segment_at = 0
         """Offset of the first byte of the current segment in all segments together."""
         self._segment_ticks = 0
-        """Duration of the samples of the current segment so far."""
+        """Duration of the samples of the current segment that have been read, in units of the track's time scale."""
         self._short_seconds = 0.0
-        """By how much the segments since the last fragment are shorter than their playlist says."""
+        """Number of seconds by which the segments since the last fragment are shorter than the playlist states."""
         self._in_box = False
         self._left = 0
         self._is_over = False
         self._section: Section | None = None
         self.moof: Moof | None = None
-        """The moof of the next fragment, which has been read and not been sent."""
+        """The moof of the next fragment, which has been read but not sent yet; None otherwise."""
         self.position = Position(0, 0, 0)
-        """The place of `moof` in its source."""
+        """The position of `moof` in its source."""
         self.is_at_break = False
-        """Whether the time line of the track may begin anew with `moof`: at its beginning, at a discontinuity and
-        behind a new initialization section."""
+        """Whether the time line of the track may begin anew with `moof`: at the beginning of the track, at a
+        discontinuity, and after a new initialization section."""
         self.shift = 0.0
         """Number of seconds by which the times of the track are later in the merged file than in the source."""
         self.end = 0.0
-        """The time in the merged file, in seconds, at which the fragments end that have been sent."""
+        """The time in the merged file, in seconds, at which the last fragment that was sent ends."""
 
     @property
     def section(self) -> Section:
@@ -83,12 +85,12 @@ class Side:
 
     @property
     def duration(self) -> float | None:
-        """Number of seconds that the playlist states for the track."""
+        """Duration of the track in seconds; None if it is unknown."""
         return self._read.duration
 
     @property
     def total(self) -> int | None:
-        """The length of all segments together in bytes, if the playlist states it."""
+        """The length of all segments together in bytes; None if the playlist does not state it."""
         return self._read.extent.total
 
     @property
@@ -97,12 +99,12 @@ class Side:
         return self.section.has_others
 
     def listed(self) -> AsyncIterator[Segment]:
-        """Yield the segments that the playlist lists."""
+        """Yield the segments that the playlist lists. Yields none if the stream is live."""
         return self._read.listed()
 
     @property
     def begin_time(self) -> float:
-        """The time at which the fragment of `moof` begins by the time line of its source, in seconds."""
+        """The time at which the fragment of `moof` begins, in seconds of its source's time line."""
         assert self.moof is not None
         if self.moof.time is None:
             return self.end - self.shift
@@ -110,7 +112,8 @@ class Side:
 
     @property
     def turn(self) -> float:
-        """The time in the merged file at which the next fragment begins, as far as it is known."""
+        """The time in the merged file, in seconds, at which the next fragment begins. If it is not known yet, the time
+        at which the last fragment ends."""
         return self.end if self.moof is None or self.is_at_break else self.begin_time + self.shift
 
     async def begin(self) -> None:
@@ -125,8 +128,8 @@ class Side:
 
     async def advance(self) -> bool:
         """Read up to the next fragment that has samples of the track, whose moof is then `moof`. Returns False at the
-        end. Raises `UpstreamFailed` if bytes are missing, `CodecChange` if a new initialization section describes other
-        samples, and the errors of `read_moof` and of the read."""
+        end. Raises `UpstreamFailed` if bytes are missing, `CodecChange` if a new initialization section changes the
+        codec parameters, and the errors of `read_moof` and `SegmentedRead.read`."""
         assert not self._left
         self.moof = None
         while (box := await self._next_box()) is not None:
@@ -137,7 +140,7 @@ class Side:
                     return True
                 await self._skip_data()
             elif box.kind == b"mdat":
-                raise damaged("the data of a fragment is not behind its moof")
+                raise damaged("the data of a fragment does not follow a moof")
             else:
                 await self._skip(box)
         self._check_last()
@@ -146,8 +149,8 @@ class Side:
 
     async def payload(self, most: int) -> bytes:
         """Return the next bytes of the fragment, behind its moof, or `b""` at its end. At most `most` bytes are read
-        from the media server at once. Boxes other than the data are marked as free space, because offsets count from
-        the moof."""
+        from the media server at once. Boxes between the moof and the data are marked as free space but not removed,
+        because the data offsets count from the moof."""
         if self.moof is not None:
             return await self._begin_data()
         if not self._left:
@@ -158,7 +161,7 @@ class Side:
         return part
 
     def sent(self) -> None:
-        """Note that the moof is sent: its data follows."""
+        """Record that the moof was sent. The caller sends the data of the fragment next."""
         assert self.moof is not None
         self.end = self.begin_time + self.shift + self.moof.duration / self.section.scale
         self.is_at_break = False
@@ -175,7 +178,7 @@ class Side:
         self.is_at_break = True
 
     def _take_moof(self, data: bytes) -> bool:
-        """Keep a moof as the next one. Returns False if it has no samples of the track."""
+        """Make the moof box `data` the next moof. Returns False if it has no samples of the track."""
         if self._section is None:
             raise damaged("a fragment comes before its moov box")
         moof = read_moof(data, self._section.number, self._section.default_duration)
@@ -200,8 +203,8 @@ class Side:
             raise _cut()
 
     def _check_last(self) -> None:
-        """Check that the last segment is about as long as its playlist says, if nothing else shows that it is whole.
-        Only a clear difference counts, because some packagers round the durations."""
+        """Raise `UpstreamFailed` if the last segment is much shorter than the playlist states, and the media server did
+        not state its length. A small difference is no error, because some packagers round the durations."""
         segment = self._segment
         if self._states_durations and not self._read.states_length and segment is not None and segment.duration:
             short = segment.duration - self._seconds(self._segment_ticks)
@@ -212,7 +215,7 @@ class Side:
         return 0.0 if self._section is None else ticks / self._section.scale
 
     async def _begin_data(self) -> bytes:
-        """Return the header of the data, and the boxes before it as free space."""
+        """Return the header of the mdat box, preceded by the boxes between moof and mdat as free space."""
         self.moof = None
         head = bytearray()
         while (box := await self._next_box()) is not None:
@@ -251,7 +254,7 @@ class Side:
 
     async def _peek(self, count: int) -> bytes:
         """Return the next `count` bytes without consuming them, or fewer before the end of the last segment. The bytes
-        may be those of several segments only if the box that they begin goes on in the next segment."""
+        come from several segments only if the box at their beginning continues in the next segment."""
         if self._used == len(self._chunk) and not await self._fill(SMALL_STEP):
             return b""
         while len(self._chunk) - self._used < count:
@@ -283,7 +286,7 @@ class Side:
         self._in_box = False
 
     async def _some(self, length: int, most: int) -> bytes:
-        """Consume between 1 and `length` bytes. Raises `UpstreamFailed` if the segments end before them."""
+        """Consume between 1 and `length` bytes. Raises `UpstreamFailed` if the segments have no further byte."""
         # a large part is read exactly, because taking it out of a larger chunk would copy it
         wanted = length if length > SMALL_STEP else length + _BESIDE_BYTES
         if self._used == len(self._chunk) and not await self._fill(min(most, wanted)):
@@ -320,7 +323,7 @@ class Side:
 
 
 def header_of(box: Box) -> bytes:
-    """Return the header of `box`, with a size of the same width as it was read."""
+    """Return the header of `box`, with a size field of the same width as in the source."""
     size = box.end - box.start
     wide = box.body - box.start == HEADER_BYTES
     return (1 if wide else size).to_bytes(4, "big") + box.kind + (size.to_bytes(8, "big") if wide else b"")

@@ -1,8 +1,9 @@
-"""The pauses while a playlist is parsed, so that a long playlist does not hold up the other streams of the event loop.
-The functions are pure.
+"""The pauses in the parsing of a playlist, so that a long playlist does not delay the other streams of the event loop.
+The function is pure.
 
-A *turn* is what is parsed at once. It is limited in characters, and each line counts some characters more, because
-short lines take as long as long ones (10 to 40 microseconds). So a turn takes a few milliseconds at most.
+A *turn* is the part of a playlist that is parsed without a pause. Its length is limited in characters. Each line counts
+LINE_LENGTH characters in addition to its text, because a short line takes as much time as a long one (10 to 40
+microseconds). So a turn takes a few milliseconds at most.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
         playlist."""
         if self._has_drm(manifest):
             raise DrmProtected("The media is encrypted with DRM.")
-        # yt-dlp makes a dictionary for each segment, and the memory of this process is that of all downloads
+        # yt-dlp makes a dictionary for each segment, and all downloads share the memory of this process
         if manifest.count("\n") + manifest.count("\r") > MAX_LINES:
             raise TooLarge("The media's playlist has too many segments.")
         for line in re.findall(r"(?m)^#EXT-X-KEY:.*", manifest):

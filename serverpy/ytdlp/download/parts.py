@@ -1,5 +1,5 @@
-"""The part of a file that a response to yt-dlp's downloader carries: which bytes its head states, and a response that
-ends with these bytes, whatever its server sends after them."""
+"""Functions for the responses to yt-dlp's downloaders. They determine which bytes of a file a response contains
+according to its head, and end the response after these bytes, even if the server sends more."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def last_of(value: str | None) -> int | None:
 
 
 def end_with(response: Response, part: Part, last: int | None) -> int | None:
-    """Make the response end with the byte `last` that was asked for, and with the byte that its own head states. A
-    server may send more bytes than either, without an end, and yt-dlp would write them into the file. Returns the
-    offset after the last byte, or None if it is unknown. Has no effect on a compressed body, whose head states other
-    lengths than those of the file."""
+    """Make the response end after the requested byte `last` or after the last byte that its own head states, whichever
+    comes first. Otherwise yt-dlp would write any further bytes of the server into the file. Returns the offset after
+    the last byte, or None if it is unknown. Has no effect on a compressed body, because its head states the length of
+    the compressed bytes."""
     end = part.end
     if part.is_range and last is not None and (end is None or end > last + 1):
         end = last + 1
@@ -88,10 +88,11 @@ def _set_range(response: Response, **changes: int) -> None:
 
 
 def part_in(response: Response) -> Part:
-    """Return the part of the file that a response carries. A range may leave the total out: a file that is a range of
-    another cannot be requested without Range. Raises `Unusable` if the head contradicts itself."""
+    """Return the part of the file that a response contains. Accepts a Content-Range without the length of the file
+    (`*`), because yt-dlp may have to download a range of a larger file. Raises `Unusable` if the head contradicts
+    itself."""
     status, fields = response.status, Headers(response.headers.items())
-    if codings_of(fields.all("content-encoding")):  # then the length is that of the encoded bytes
+    if codings_of(fields.all("content-encoding")):  # the length is then that of the encoded bytes
         fields = Headers(field for field in fields if field[0] != "content-length")
     content_range, length = fields.get("content-range"), fields.get("content-length")
     if status == 206 and is_endless(content_range, length):

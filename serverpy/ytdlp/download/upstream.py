@@ -72,7 +72,7 @@ def translate(error: BaseException) -> ServerPYError:
 
 class OddResponse(TransportError):  # type: ignore[misc]  # yt-dlp is untyped
     """A response that does not continue the file. yt-dlp's retries treat it like a cut connection, because the next
-    response may come from another server. `meaning` is the error if it is the last one."""
+    response may come from another server. `meaning` is the error to report if no retry succeeds."""
 
     def __init__(self, meaning: UpstreamFailed) -> None:
         super().__init__(str(meaning))
@@ -113,14 +113,16 @@ class MediaRequests:
         return self.always_impersonates or request.extensions.get("impersonate") is not None
 
     def known(self, url: str) -> Representation:
-        """Return what the responses have told of the file at `url`. That of another file than the latest is dropped."""
+        """Return the facts that the responses have stated about the file at `url`. Only the facts about the latest file
+        are kept."""
         if url != self._file[0]:
             self._file = url, Representation()
         return self._file[1]
 
     def stream(self, request: Request) -> Response:
-        """Return an open response, which the caller closes. Raises `TargetForbidden` if the filtering proxy refuses the
-        address, because no retry can change that, and yt-dlp's own error if the request fails for another reason."""
+        """Return an open response, which the caller must close. Raises `TargetForbidden` if the filtering proxy refuses
+        the address, because no retry can change that, and yt-dlp's own error if the request fails for another
+        reason."""
         self.stop.check()
         try:
             response = self._ydl.urlopen(request)
@@ -195,7 +197,8 @@ class FileRequests:
 
     @property
     def total(self) -> int | None:
-        """The length of the file or, with `window`, of the range of it, once a server has stated it."""
+        """The length, in bytes, of the file or, if `window` is True, of the range. None if no server has stated it
+        yet."""
         if self._window:
             return self._window_bytes
         return None if self._known is None else self._known.total

@@ -20,8 +20,8 @@ _UNDEFINED = frozenset({"", "und", "mul", "zxx", "mis"})
 _CODECS = re.compile(r"""\bcodecs\s*=\s*["']?([^"';]+)""", re.IGNORECASE)
 _TRICK_MODE = "http://dashif.org/guidelines/trickmode"
 _UNDERSTOOD = re.compile(r"urn:mpeg:mpegB:cicp:.*|http://dashif\.org/(guidelines/)?thumbnail_tile", re.IGNORECASE)
-"""Pattern of the schemes of essential properties with which a representation can be played without regard to the
-property: colours, which the bytes state themselves, and tiles of thumbnails, of which yt-dlp makes storyboards."""
+"""Pattern of the schemes of essential properties that a player may ignore: colour information, which the media itself
+states, too, and thumbnail tiles, from which yt-dlp makes storyboards."""
 _BY_EXTENSION = {"webm": "webm", "weba": "webm", "ts": "mp2t"}
 _FAMILIES = {
     **dict.fromkeys(("avc1", "avc2", "avc3", "avc4", "h264"), "avc"),
@@ -38,8 +38,8 @@ _FAMILIES = {
     **dict.fromkeys(("mp4a", "aac"), "aac"),
     **dict.fromkeys(("dtsc", "dtse", "dtsh", "dtsl"), "dts"),
 }
-"""Maps a prefix of a codec string (RFC 6381) to the family of codecs that one decoder handles. The longest matching
-prefix determines the family."""
+"""The families of codecs, by the prefix of a codec string (RFC 6381). One decoder handles all codecs of a family. The
+longest matching prefix determines the family."""
 _VIDEO = frozenset({"avc", "hevc", "dolby-hevc", "dolby-avc", "vvc", "vp8", "vp9", "av1", "mp4v", "theora", "h263"})
 _AUDIO = frozenset({"ec-3", "ac-3", "ac-4", "mp3", "aac", "dts", "opus", "vorbis", "flac", "mha1", "mhm1", "alac"})
 _TEXT = frozenset({"stpp", "wvtt"})
@@ -153,8 +153,8 @@ def is_main(group: Element) -> bool:
 
 
 def is_special(levels: Sequence[Element]) -> bool:
-    """Return whether the representation has an essential property that tells players not to play it as the film: trick
-    mode, a tile of a larger picture, or a scheme that is not understood (ISO/IEC 23009-1 §5.8.4.8)."""
+    """Return whether the representation has an essential property that tells players not to play it as the main
+    content: trick mode, a tile of a larger picture, or a scheme that is not understood (ISO/IEC 23009-1 §5.8.4.8)."""
     properties = (each for level in levels for each in children(level, "EssentialProperty"))
     return any(not _UNDERSTOOD.fullmatch(each.get("schemeIdUri", "").strip()) for each in properties)
 

@@ -117,7 +117,7 @@ def part_of(levels: Sequence[Element], base: str, window: Window, timelines: Tim
         url = addresses.absolute(base, "")
         initial = _initial(described, base, levels[0])
         if initial is not None and initial.url == url:
-            initial = None  # a part of the file itself
+            initial = None  # the initialization segment is a part of the file itself
         return Part(initial, (Fragment(url=url),), is_file=True, begin_seconds=float(clock.begin / clock.timescale))
     if described.kind == "SegmentList":
         body: Body = _listed(described, base, clock, timelines)

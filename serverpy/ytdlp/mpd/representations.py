@@ -157,8 +157,8 @@ class _Reader:
         )
 
     def _listed(self, levels: Sequence[Element], remote: bool) -> tuple[str, Part | None, str | None]:
-        """Return the base URL of a representation, its segments, and the reason why they cannot be listed. The segments
-        or the reason are None."""
+        """Return the base URL of a representation, its segments, and the reason why they cannot be listed. Either the
+        segments or the reason is None."""
         try:
             base = addresses.base_url(self._document, reversed(levels))
         except Unreadable as error:

@@ -151,8 +151,8 @@ def _within(runs: Iterable[Run], clock: Clock) -> Iterator[Run]:
 
 def by_duration(described: Inherited, clock: Clock, *, count: int | None = None) -> tuple[Run, ...]:
     """Return the runs of the segments, which have the length `@duration`; the last segment may be shorter. `count` is
-    their number if it is known; otherwise it follows from the duration of the period. Returns no run without
-    `@duration`. Raises `Unreadable` if the length is not positive or the number is unknown."""
+    their number if it is known; otherwise it follows from the duration of the period. Returns no run if the attribute
+    `@duration` is missing. Raises `Unreadable` if the length is not positive or the number is unknown."""
     length = decimal(described.get("duration"))
     if length is None:
         return ()

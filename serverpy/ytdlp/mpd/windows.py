@@ -34,7 +34,7 @@ def windows(mpd: Element, periods: Sequence[Element]) -> list[Window]:
         start = _start(period, found[-1] if found else None)
         stated = duration(period, "duration")
         if stated == 0 and len(periods) == 1:
-            stated = None  # of the only period, which has segments all the same
+            stated = None  # a duration of 0 is wrong for the only period
         next_start = (total if stated is None else None) if after is None else duration(after, "start")
         until = None
         if start is not None and next_start is not None and next_start > start:

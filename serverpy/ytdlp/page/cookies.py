@@ -42,7 +42,7 @@ def _all_cookies(jar: http.cookiejar.CookieJar, urls: Iterable[str]) -> Iterator
 
 
 def _parents(host: str) -> Iterator[str]:
-    """Yield the domains whose cookies are also sent to `host`, with a dot in front: that of the host, and those above
-    it."""
+    """Yield the domains whose cookies are also sent to `host`, with a dot in front: the domain of the host, and its
+    parent domains."""
     labels = host.split(".")
     return (f".{'.'.join(labels[number:])}" for number in range(len(labels)))

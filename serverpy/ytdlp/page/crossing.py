@@ -1,9 +1,9 @@
-"""yt-dlp's dictionary of a track, with its cookies, as bytes: the form in which it crosses from the extraction process
-to the download process.
+"""Functions that serialize yt-dlp's dictionary of a track, with its cookies, to send it from the extraction process to
+the download process.
 
-The bytes are a pickle, because a dictionary may have bytes and objects of yt-dlp. Both sides allow the classes in
-`_CLASSES` only, none of which does anything when it is unpickled. A dictionary with other objects, such as generators
-of fragments, does not cross.
+The serialized form is a pickle, because a dictionary may contain bytes and objects of yt-dlp. Both processes allow only
+the classes in `_CLASSES`, none of which has side effects when it is unpickled. A dictionary with other objects, such as
+a generator of fragments, cannot be serialized.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ _PLAIN = (dict, list, tuple, str, int, float, set, frozenset)
 _NOT_FOR_DOWNLOADS = frozenset(
     ("subtitles", "automatic_captions", "requested_subtitles", "thumbnails", "chapters", "heatmap", "comments")
 ) | {"description", "tags", "categories", "requested_downloads", "formats", "requested_formats", "entries"}
-"""Fields of a page that are long, and that no downloader reads."""
+"""Fields of a page that may be long, and that no downloader reads."""
 
 
 class CannotCross(Exception):
-    """Error if a dictionary has values that exist in one process only."""
+    """Error: a dictionary with values that exist only in one process, so that it cannot be serialized."""
 
 
 def part(initial: bytes, body: bytes | Templated, is_file: bool, begin_seconds: float) -> Part:
-    """Return a part of a listing. This is the function that makes parts when they are unpickled. Fragments cross as
-    JSON, because a part may have 100,000 of them, and a pickle of so many objects takes seconds."""
+    """Return a part of a listing. The unpickler calls this function for each part. The fragments are JSON within the
+    pickle, because a part may have 100,000 of them, and to pickle so many objects takes seconds."""
     fragments = _fragments.decode(body) if isinstance(body, bytes) else body
     return Part(next(iter(_fragments.decode(initial)), None), fragments, is_file, begin_seconds)
 
@@ -67,7 +67,8 @@ class RawTrack:
 
 
 def dump(track: RawTrack) -> bytes:
-    """Return `track` as bytes. Raises `CannotCross`, and `TooLarge` if there are more than MAX_RAW_BYTES."""
+    """Return `track` as bytes. Raises `CannotCross` if it has objects of other classes than `_CLASSES`, and `TooLarge`
+    if the result has more than MAX_RAW_BYTES."""
     info = {name: value for name, value in track.info.items() if name not in _NOT_FOR_DOWNLOADS}
     out = _Limited()
     try:
@@ -80,8 +81,8 @@ def dump(track: RawTrack) -> bytes:
 
 
 def load(data: bytes) -> RawTrack:
-    """Return the track that `dump` has returned as `data`. Raises `pickle.UnpicklingError` if there is an object of
-    another class in it."""
+    """Return the track from which `dump` made `data`. Raises `pickle.UnpicklingError` if `data` contains an object of a
+    class that is not in `_CLASSES`."""
     info, cookies = _Unpickler(io.BytesIO(data)).load()
     jar = CookieJar()
     for cookie in cookies:
@@ -99,10 +100,11 @@ class _Limited(io.BytesIO):
 
 class _Pickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
-        """Allow the classes in `_CLASSES`. yt-dlp's subclasses of plain types become plain."""
+        """Refuse functions, and classes that are not in `_CLASSES`. An instance of a subclass of a plain type becomes
+        an instance of the plain type."""
         if isinstance(value, type):
             if not _may_cross(value):
-                raise pickle.PicklingError(f"a class: {value.__qualname__}")
+                raise pickle.PicklingError(f"the class {value.__qualname__} must not be pickled")
         elif value is part:
             return NotImplemented
         elif isinstance(value, Part):
@@ -112,12 +114,12 @@ class _Pickler(pickle.Pickler):
                 plain: Any = next(kind for kind in _PLAIN if isinstance(value, kind))
                 return plain, (plain(value),)
         elif callable(value):
-            raise pickle.PicklingError(f"a function: {value!r}")
+            raise pickle.PicklingError(f"the function {value!r} must not be pickled")
         return NotImplemented
 
 
 def _fields(value: Part) -> tuple[bytes, bytes | Templated, bool, float]:
-    """Return the arguments with which `part` returns `value`."""
+    """Return the arguments of a call of `part` that returns `value`."""
     body = value.body if isinstance(value.body, Templated) else _encoder.encode(value.body)
     initial = () if value.initial is None else (value.initial,)
     return _encoder.encode(initial), body, value.is_file, value.begin_seconds
@@ -130,5 +132,5 @@ def _may_cross(kind: type) -> bool:
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _CLASSES:
-            raise pickle.UnpicklingError(f"a class that may not cross: {module}.{name}")
+            raise pickle.UnpicklingError(f"the class {module}.{name} must not be unpickled")
         return super().find_class(module, name)

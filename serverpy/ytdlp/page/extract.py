@@ -1,5 +1,5 @@
-"""One extraction: from the URL of a page to a `Media` and yt-dlp's own dictionary; and the tracks in that dictionary as
-bytes for the download process."""
+"""Functions that extract a page, with a `Media` and yt-dlp's own dictionary as the result, and that serialize a track
+of such a dictionary for the download process."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tu
 
 
 def extract_again(page: Page, options: WorkerOptions, ticket: Ticket) -> RawMedia:
-    """Extract a page in the download process, because what the extraction process has found there cannot cross. Raises
-    as `extract` does."""
+    """Extract a page in the download process, because the dictionary of the page in the extraction process cannot be
+    serialized. Raises the errors of `extract`."""
     with _translated(ticket), instance.open(options, cancelled=ticket) as ydl:
         info = _info(ydl, page.url, ie_key=page.extractor)
         return RawMedia(info, copy_cookies(ydl.cookiejar))
@@ -48,14 +48,16 @@ def extract_again(page: Page, options: WorkerOptions, ticket: Ticket) -> RawMedi
 def raw_bytes(raw: RawMedia, track_id: str) -> bytes | Page:
     """Return a track of `raw` as bytes, or the page that the download process must extract itself. Raises
     FormatNotFound if there is no such track, TooLarge if it has too many bytes, and UnsupportedConversion if only the
-    generic extractor could extract the page: the download process must not parse pages of unknown sites, because such
-    a page could hold up the downloads of others."""
+    generic extractor could extract the page: the download process must not parse pages of unknown sites, because such a
+    page could delay other downloads."""
     try:
         return crossing.dump(raw.track(track_id))
     except crossing.CannotCross as error:
         url, extractor = address(raw.info.get("webpage_url")), text(raw.info.get("extractor_key"), 200)
         if not url or not extractor or extractor == GenericIE.ie_key():
-            raise UnsupportedConversion("This media cannot be downloaded by yt-dlp here.") from error
+            raise UnsupportedConversion(
+                "The embedded method cannot download this media. Choose another method or format."
+            ) from error
         return Page(url=url, extractor=extractor)
 
 

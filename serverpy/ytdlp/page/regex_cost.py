@@ -30,7 +30,8 @@ class TooMuch(ValueError):
 
 
 def ways(pattern: str, longest: int) -> int:
-    """Return in how many ways `pattern` can be tried at one position of a text of at most `longest` characters.
+    """Return the number of ways in which `pattern` can be tried at one position of a text of at most `longest`
+    characters.
 
     Raises `re.error` if the pattern is invalid, RecursionError if it is nested too deeply, and TooMuch if it contains a
     part that cannot be counted: back references, lookaround, repeated groups, flags other than `i`.
@@ -76,8 +77,8 @@ def _of_group(value: Any, longest: int) -> int:
 
 
 def _of_repeat(value: Any, longest: int) -> int:
-    """Count in how many ways a repetition can be tried. Only two kinds are allowed: one character any number of times,
-    or a group at most once."""
+    """Return the number of ways in which a repetition can be tried. Only two kinds are allowed: one character any
+    number of times, or a group at most once."""
     fewest, most, inner = value
     if len(inner) == 1 and str(inner[0][0]) in _ONE_CHARACTER:
         return max(1, min(int(most), longest) - min(int(fewest), longest) + 1)

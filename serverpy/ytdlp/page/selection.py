@@ -1,4 +1,4 @@
-"""yt-dlp's format selectors. yt-dlp itself applies them, to the server's data about the formats.
+"""The application of a format selector. yt-dlp itself applies the selector to the server's data about the formats.
 
 The selector comes from the client. yt-dlp's selector language has two ways to keep a CPU busy forever, and both are
 refused: products of whole lists (`all+all`, `extraction/selectors.py`), and regular expressions that can match in too

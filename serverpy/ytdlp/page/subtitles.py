@@ -1,4 +1,4 @@
-"""Conversion of the subtitles of a page."""
+"""Conversion of yt-dlp's data about the subtitles of a page to `Subtitle` values."""
 
 from __future__ import annotations
 

@@ -23,12 +23,14 @@ usually allows even fewer. Segments of the best formats have precedence."""
 MAX_FORMATS = 2000
 """Maximum number of formats of a page. The best formats have precedence."""
 MAX_TRACK_URL = 8192
-"""Maximum length of a URL that this server itself requests, in characters. A stream holds the track that it reads, and
-the media server's page chooses how long its fields are, so longer ones are left to yt-dlp."""
+"""Maximum length, in characters, of a track's URL that the server itself requests. A stream keeps its track in memory,
+so a track with a longer URL is left to yt-dlp."""
 MAX_HEADERS_LENGTH = 8192
-"""Maximum length of all headers of a track together, in characters, for the same reason."""
+"""Maximum length, in characters, of all headers of a track together. A stream keeps its track in memory, so a track
+with longer headers is left to yt-dlp."""
 MAX_BODY_LENGTH = 16 * 1024
-"""Maximum length of the body of a request for media, in bytes, for the same reason."""
+"""Maximum length, in bytes, of the body of the POST request for a track. A stream keeps its track in memory, so a track
+with a longer body is left to yt-dlp."""
 _ONLY_YTDLP = ("_bunnycdn_ping_data", "_cookie_refresh_params", "_download_params", "ws")
 
 

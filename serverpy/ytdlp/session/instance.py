@@ -59,8 +59,8 @@ FORMAT = "bestvideo*+bestaudio/best/all"
 
 
 class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
-    """A YoutubeDL for one thread. Setting `ticket` stops it at the next request, or while it reads a response. With
-    `extracts` false, it knows no extractors, which saves a process that only downloads their memory."""
+    """A YoutubeDL for one thread. Setting `ticket` stops it at the next request, or while it reads a response. If
+    `extracts` is False, it loads no extractors, which saves memory in a process that only downloads."""
 
     def __init__(
         self, params: dict[str, Any], proxy: str, ticket: Ticket, cookies: YoutubeDLCookieJar, *, extracts: bool
@@ -226,7 +226,7 @@ def open(
     """Open a session: an instance with its own parameters, proxy and cookie jar, until the end of the context. The jar
     is a copy of `cookies`, or of COOKIES_FILE (which is never written) if `cookies` is None. If `cancelled` is a
     `Ticket`, setting it also cuts the session's connections; a plain event is only checked between operations.
-    `extracts` is whether the session extracts pages. Raises `Stopped` (a BaseException) once `cancelled` is set."""
+    `extracts` is whether the session extracts pages. Raises `Stopped` (a BaseException) if `cancelled` is set."""
     ticket = Ticket.of(cancelled)
     jar = copy_cookies(cookies_of_file(options.identity.cookies_file), cookies)
     gate = shared().gate

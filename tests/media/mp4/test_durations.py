@@ -1,4 +1,5 @@
-"""The durations that are filled into initialization sections: a table of sections, built box by box."""
+"""Tests of the durations that the server fills into the initialization sections of fragmented MP4s. The tests build the
+sections box by box."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from tests.media.mp4.sections import Section, stated
 
 SECONDS = 10.5
 MOVIE, MEDIA = 10_500, 504_000
-"""SECONDS in units of the movie and of the track."""
+"""SECONDS in the time scales of the movie and of the track."""
 UNKNOWN_32, UNKNOWN_64 = 2**32 - 1, 2**64 - 1
 MEHD_BYTES = 20
 
@@ -38,8 +39,11 @@ FILLED = {
     "stated durations": (Section(mvhd=7, mdhd=(0, 8), mehd=9), table(7, [MEDIA, 8], 9)),
     "only mehd is stated": (Section(mehd=9), table(MOVIE, [MEDIA], 9)),
     "too large for 32 bits": (Section(scale=2**32 - 1, mehd=0), table(MOVIE, [0], MOVIE)),
-    "more boxes after it": (Section(after=write(b"sidx", bytes(20))), table(MOVIE, [MEDIA])),
-    "a cut box after it": (Section(after=struct.pack(">I4s", 5000, b"free") + bytes(9)), table(MOVIE, [MEDIA])),
+    "another box after the moov": (Section(after=write(b"sidx", bytes(20))), table(MOVIE, [MEDIA])),
+    "a truncated box after the moov": (
+        Section(after=struct.pack(">I4s", 5000, b"free") + bytes(9)),
+        table(MOVIE, [MEDIA]),
+    ),
 }
 
 
@@ -67,8 +71,8 @@ def test_a_section_with_an_mehd_never_grows(name: str) -> None:
     assert filled == with_duration(bytes(section), SECONDS, may_grow=False)
 
 
-def test_only_the_fields_of_durations_change() -> None:
-    """The same section that states the durations itself has the same bytes."""
+def test_filling_in_durations_changes_only_the_duration_fields() -> None:
+    """A section whose durations were filled in has the same bytes as a section that was built with these durations."""
     section = Section(version=1, mdhd=(0, 0), tkhd=0, mehd=0, mehd_version=1)
     written = replace(section, mvhd=MOVIE, mdhd=(MEDIA, MEDIA), tkhd=MOVIE, mehd=MOVIE)
     assert with_duration(bytes(section), SECONDS, may_grow=False) == bytes(written)
@@ -80,19 +84,19 @@ def test_the_inserted_mehd_is_the_first_box_of_mvex() -> None:
 
 
 def test_a_section_with_samples_does_not_grow() -> None:
-    """The offsets of its samples count from the beginning of the file."""
+    """The chunk offsets (stco) count from the beginning of the file, so an inserted box would make them wrong."""
     section = bytes(Section(chunks=2))
     filled = with_duration(section, SECONDS, may_grow=True)
     assert (len(filled), stated(filled)) == (len(section), table(MOVIE, [MEDIA]))
 
 
-def test_filling_in_twice_changes_nothing_more() -> None:
+def test_filling_in_durations_a_second_time_changes_nothing() -> None:
     once = with_duration(bytes(Section()), SECONDS, may_grow=True)
     assert with_duration(once, 2 * SECONDS, may_grow=True) == once
 
 
 def resized(section: bytes, kind: bytes, size: int) -> bytes:
-    """Return the section with another size in the first box of `kind`."""
+    """Return the section with `size` in the header of its first box of `kind`."""
     at = section.index(kind) - 4
     return section[:at] + struct.pack(">I", size) + section[at + 4 :]
 
@@ -123,18 +127,18 @@ UNCHANGED = {
 
 @pytest.mark.parametrize("may_grow", [False, True])
 @pytest.mark.parametrize("name", UNCHANGED)
-def test_a_section_that_cannot_be_read_is_unchanged(name: str, may_grow: bool) -> None:
+def test_a_section_that_cannot_be_completed_is_returned_unchanged(name: str, may_grow: bool) -> None:
     section = UNCHANGED[name]
     assert with_duration(section, SECONDS, may_grow=may_grow) is section
 
 
-def test_a_section_without_its_end_is_unchanged() -> None:
+def test_a_truncated_section_is_returned_unchanged() -> None:
     for length in range(len(WHOLE)):
         section = WHOLE[:length]
         assert with_duration(section, SECONDS, may_grow=True) is section
 
 
-def test_a_damaged_byte_neither_raises_nor_moves_other_bytes() -> None:
+def test_a_section_with_a_damaged_byte_raises_no_error_and_grows_at_most_by_an_mehd() -> None:
     for place in range(len(WHOLE)):
         for value in (0, 1, 0x7F, 0xFF):
             damaged = WHOLE[:place] + bytes((value,)) + WHOLE[place + 1 :]
@@ -146,19 +150,19 @@ SIDX = write_full(b"sidx", 0, 0, bytes(32))
 FREE = SIDX.replace(b"sidx", b"free")
 STYP, PRFT, MOOF = write(b"styp", b"msdh"), write_full(b"prft", 1, 0, bytes(20)), write(b"moof", SIDX)
 WITH_INDEX = {
-    "an index": (STYP + SIDX + MOOF, STYP + FREE + MOOF),
+    "a sidx": (STYP + SIDX + MOOF, STYP + FREE + MOOF),
     "no styp": (SIDX + MOOF, FREE + MOOF),
-    "an index for each track": (STYP + SIDX + SIDX + MOOF, STYP + FREE + FREE + MOOF),
-    "other boxes between": (STYP + PRFT + SIDX + PRFT + MOOF, STYP + PRFT + FREE + PRFT + MOOF),
-    "nothing behind it": (STYP + SIDX, STYP + FREE),
-    "a part of a fragment behind it": (STYP + SIDX + MOOF[:20], STYP + FREE + MOOF[:20]),
-    "damage behind it": (SIDX + struct.pack(">I4s", 4, b"styp"), FREE + struct.pack(">I4s", 4, b"styp")),
-    "only what is before the fragment": (SIDX + MOOF + SIDX + MOOF, FREE + MOOF + SIDX + MOOF),
+    "a sidx for each track": (STYP + SIDX + SIDX + MOOF, STYP + FREE + FREE + MOOF),
+    "prft boxes around the sidx": (STYP + PRFT + SIDX + PRFT + MOOF, STYP + PRFT + FREE + PRFT + MOOF),
+    "nothing after the sidx": (STYP + SIDX, STYP + FREE),
+    "a truncated moof after the sidx": (STYP + SIDX + MOOF[:20], STYP + FREE + MOOF[:20]),
+    "an invalid box after the sidx": (SIDX + struct.pack(">I4s", 4, b"styp"), FREE + struct.pack(">I4s", 4, b"styp")),
+    "another sidx after the moof": (SIDX + MOOF + SIDX + MOOF, FREE + MOOF + SIDX + MOOF),
 }
 
 
 @pytest.mark.parametrize("name", WITH_INDEX)
-def test_the_index_of_a_segment_becomes_free_space(name: str) -> None:
+def test_each_sidx_before_the_first_moof_of_a_segment_becomes_a_free_box(name: str) -> None:
     segment, expected = WITH_INDEX[name]
     assert without_index(segment) == expected
 
@@ -168,7 +172,7 @@ def test_the_index_of_a_segment_becomes_free_space(name: str) -> None:
     [
         MOOF + SIDX,
         STYP + MOOF,
-        write(b"ftyp", b"iso5") + WHOLE + SIDX,  # a whole file, whose index may be right
+        write(b"ftyp", b"iso5") + WHOLE + SIDX,  # a whole file, whose sidx may be correct
         SIDX[:7],
         SIDX[:-1],
         struct.pack(">I4s", 4, b"styp") + SIDX,
@@ -176,5 +180,5 @@ def test_the_index_of_a_segment_becomes_free_space(name: str) -> None:
         b"",
     ],
 )
-def test_a_segment_without_an_index_before_its_fragment_is_unchanged(segment: bytes) -> None:
+def test_a_segment_without_a_complete_sidx_before_its_first_moof_is_returned_unchanged(segment: bytes) -> None:
     assert without_index(segment) is segment

@@ -61,7 +61,7 @@ def test_a_moof_with_neither_base_data_offset_nor_default_base_is_moof_may_have_
 
 
 @pytest.mark.parametrize("kind", [b"senc", b"saio", b"saiz"])
-def test_encrypted_fragments_are_refused(kind: bytes) -> None:
+def test_an_encrypted_moof_is_refused_as_drm_protected(kind: bytes) -> None:
     with pytest.raises(DrmProtected):
         patched(write(b"traf", tfhd(BASE_IS_MOOF), write_full(kind, 0, 0, bytes(4))))
 

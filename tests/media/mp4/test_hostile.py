@@ -35,13 +35,13 @@ def entry(kind: bytes, *is_valid: bytes) -> bytes:
 DAMAGED = {
     "a box of size 0 within another": FTYP + write(b"moov", struct.pack(">I4s", 0, b"trak"), bytes(64)),
     "a box of a size smaller than its header": FTYP + struct.pack(">I4s", 7, b"moov") + bytes(64),
-    "a 64-bit size that is not there": FTYP + write(b"moov", struct.pack(">I4s", 1, b"trak")),
+    "a missing 64-bit size": FTYP + write(b"moov", struct.pack(">I4s", 1, b"trak")),
     "a 64-bit size smaller than its header": FTYP + struct.pack(">I4sQ", 1, b"moov", 15) + bytes(64),
     "a size of -1": FTYP + struct.pack(">I4s", 0xFFFFFFFF, b"moov") + bytes(64),
     "a 64-bit size of -1": FTYP + struct.pack(">I4sQ", 1, b"moov", 0xFFFFFFFFFFFFFFFF) + bytes(64),
     "too many boxes": FTYP + write(b"moov", *[write(b"free")] * 5000),
     "no moov": FTYP + write(b"mdat", bytes(100)),
-    "nothing but a header": b"\0\0\0\x08ftyp",
+    "only a box header": b"\0\0\0\x08ftyp",
     "a time scale of 0": bytes(Film(scale=0)),
     "a movie's time scale of 0": bytes(Film(movie_scale=0)),
     "a stsz of 4 GB": bytes(Film(replaced={b"stsz": sample_table(b"stsz", 0, 0x3FFFFF, 1)})),
@@ -59,7 +59,7 @@ DAMAGED = {
     "a chunk beyond the end": bytes(Film(replaced={b"stco": sample_table(b"stco", 2, 0, 0x7FFFFFFF)})),
     "a sample of 4 GB": bytes(Film(replaced={b"stsz": sample_table(b"stsz", 0, 3, 5, 0xFFFFFFFF, 5)})),
     "compact sizes of 5 bits": bytes(Film(compact_bits=8, replaced={b"stz2": sample_table(b"stz2", 5, 3, 0)})),
-    "a description that is not there": bytes(Film(replaced={b"stsd": sample_table(b"stsd", 3)})),
+    "a reference to a missing sample description": bytes(Film(replaced={b"stsd": sample_table(b"stsd", 3)})),
     "too many edits": bytes(Film(edits=[(1, 0)] * 2000)),
 }
 
@@ -208,7 +208,7 @@ def test_a_fragmented_mp4_with_randomly_changed_index_boxes_is_merged_or_refused
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=400))
-def test_random_bytes_are_refused_as_an_mp4(data: bytes) -> None:
+def test_laying_out_random_bytes_as_an_mp4_raises_an_error(data: bytes) -> None:
     with pytest.raises(ServerPYError):
         laid_out(data)
     with pytest.raises(ServerPYError):

@@ -1,4 +1,5 @@
-"""Tests of the numbers that a merge reads from a moof and changes in it, with every form of base data offset."""
+"""Tests of the fields that a merge reads in a moof and changes there: track ids, sequence numbers, times and data
+offsets."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ def tfdt(time: int, version: int = 1) -> bytes:
 
 
 def trun(*durations: int, count: int = 0, offset: int = 0) -> bytes:
-    """Return a trun box with durations and sizes, or `count` samples without entries."""
+    """Return a trun box with one sample for each of `durations`, or, without durations, with `count` samples that have
+    the track's default duration and size."""
     entries = b"".join(struct.pack(">II", duration, 9) for duration in durations)
     flags = 0x000001 | (0x000300 if durations else 0)
     return write_full(b"trun", 0, flags, struct.pack(">Ii", len(durations) or count, offset), entries)
@@ -51,7 +53,7 @@ def patched(found: Moof, *, ticks: int = 0, old: tuple[int, ...] = (0,), place: 
     return read_moof(data, 2, DEFAULT)
 
 
-def test_the_duration_is_that_of_the_samples_of_all_runs() -> None:
+def test_the_duration_of_a_moof_is_the_sum_of_the_durations_of_its_samples() -> None:
     assert read(traf(tfhd(), tfdt(3), trun(10, 20), trun(5))).duration == 35
     assert read(traf(tfhd(), tfdt(3), trun(count=4))).duration == 4 * DEFAULT
     own = tfhd(OWN, IS_MOOF | DURATION, struct.pack(">I", 30))
@@ -59,7 +61,7 @@ def test_the_duration_is_that_of_the_samples_of_all_runs() -> None:
 
 
 @pytest.mark.parametrize("version", [0, 1])
-def test_times_are_moved(version: int) -> None:
+def test_patching_a_moof_shifts_its_decode_time_and_refuses_a_time_out_of_range(version: int) -> None:
     found = read(traf(tfhd(), tfdt(50, version), trun(10)))
     assert (found.time, patched(found, ticks=-50).time, patched(found, ticks=7).time) == (50, 0, 57)
     with pytest.raises(NotMedia):
@@ -71,7 +73,7 @@ def test_times_are_moved(version: int) -> None:
 
 @pytest.mark.parametrize("behind", [0, "moof", "data"])
 @pytest.mark.parametrize("place", [300, 40_300, 900_300])
-def test_a_base_data_offset_moves_with_its_moof_whatever_it_counts_from(behind: int | str, place: int) -> None:
+def test_a_base_data_offset_keeps_its_distance_from_its_moof_when_the_moof_moves(behind: int | str, place: int) -> None:
     def with_base(value: int) -> Moof:
         return read(traf(tfhd(OWN, BASE, struct.pack(">Q", value)), tfdt(3), trun(10)))
 
@@ -81,13 +83,13 @@ def test_a_base_data_offset_moves_with_its_moof_whatever_it_counts_from(behind: 
     assert [base.value for base in found.bases] == [5000 + distance]
 
 
-def test_a_base_data_offset_elsewhere_is_refused() -> None:
+def test_a_base_data_offset_that_fits_no_known_position_of_its_moof_is_refused() -> None:
     found = read(traf(tfhd(OWN, BASE, struct.pack(">Q", 100_000)), tfdt(3), trun(10)))
     with pytest.raises(NotMedia):
         patched(found, old=(300, 40_300))
 
 
-def test_fragments_of_other_tracks_become_free_space() -> None:
+def test_the_traf_of_another_track_becomes_a_free_box() -> None:
     found = read(traf(tfhd(OTHER), tfdt(99), trun(1)), traf(tfhd(), tfdt(3), trun(10)))
     assert (found.time, found.duration) == (3, 10)
     again = patched(found)
@@ -96,7 +98,7 @@ def test_fragments_of_other_tracks_become_free_space() -> None:
     assert not read(traf(tfhd(OTHER), tfdt(99), trun(1))).has_track
 
 
-def test_a_fragment_whose_data_follows_that_of_another_track_is_refused() -> None:
+def test_a_traf_whose_data_position_depends_on_the_traf_of_another_track_is_refused() -> None:
     first, second = traf(tfhd(OTHER, 0), tfdt(99), trun(1)), traf(tfhd(OWN, 0), tfdt(3), trun(10))
     assert read(second).has_track
     assert read(second, first).has_track
@@ -108,7 +110,7 @@ PIFF = write(b"uuid", bytes.fromhex("a2394f525a9b4f14a2446c427c648df4"))
 
 
 @pytest.mark.parametrize("box", [write(b"senc", bytes(8)), write(b"saio", bytes(8)), PIFF])
-def test_encrypted_fragments_are_refused(box: bytes) -> None:
+def test_an_encrypted_moof_is_refused_as_drm_protected(box: bytes) -> None:
     with pytest.raises(DrmProtected):
         read(traf(tfhd(), tfdt(3), trun(10), box))
     assert read(traf(tfhd(), tfdt(3), trun(10), write(b"uuid", bytes(16)))).has_track
@@ -118,7 +120,7 @@ WHOLE = moof(traf(tfhd(), tfdt(50), trun(10, 20, 30)))
 
 
 @given(st.integers(0, len(WHOLE) - 1), st.binary(min_size=1, max_size=4))
-def test_damaged_moofs_raise_only_errors_of_the_server(at: int, noise: bytes) -> None:
+def test_reading_a_damaged_moof_raises_no_exception_other_than_serverpy_error(at: int, noise: bytes) -> None:
     data = (WHOLE[:at] + noise + WHOLE[at + len(noise) :])[: len(WHOLE)]
     try:
         found = read_moof(data, OWN, DEFAULT)

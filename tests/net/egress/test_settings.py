@@ -114,7 +114,7 @@ def socks5(connection: socket.socket, target: list[tuple[bytes, bytes]]) -> None
         ("socks4", b"", b"", b"\4\1\0\x50\0\0\0\1\0site.onion\0"),
     ],
 )
-def test_a_socks_proxy_that_resolves_names_gets_the_name(
+def test_a_socks_proxy_that_resolves_names_gets_the_host_name_instead_of_an_address(
     loop_factory: LoopFactory, scheme: str, greeting: bytes, consent: bytes, asked: bytes
 ) -> None:
     seen: list[bytes] = []

@@ -1,5 +1,5 @@
-"""Helpers that run the merge without a server around it. It merges two playlists of fragmented MP4 from a `Shelf`, the
-media server of these tests."""
+"""Helpers that run the merger of segmented video and audio without a server around it. It merges two playlists of
+fragmented MP4 from a `Shelf`, the media server of these tests."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def segments(media: Path, name: str, form: str = "apart") -> list[bytes]:
 def put(
     shelf: Shelf, name: str, parts: list[bytes], durations: list[float] | None = None, *, framed: bool = True
 ) -> None:
-    """Put the playlist `name` and its segments `/<name>-0` and so on, the initialization section first, on the shelf.
-    If `framed` is false, the responses do not state their length, so that a cut one looks complete."""
+    """Serve the playlist `name`, and the initialization section and segments in `parts` at `/<name>-0`, `/<name>-1` and
+    so on. If `framed` is false, these responses have no Content-Length, so that a truncated response looks complete."""
     durations = durations or [SECONDS if len(part) > 1000 else 0.02 for part in parts[1:]]
     lines = ["#EXTM3U", "#EXT-X-VERSION:7", f'#EXT-X-MAP:URI="{name}-0"']
     for number, seconds in enumerate(durations, 1):
@@ -72,7 +72,7 @@ def put(
 
 @dataclass
 class Mill:
-    """A merger, its budget, and a page whose tracks it merges."""
+    """A merger, its memory budget, and a page whose tracks the merger merges."""
 
     site: Site
     client: Client
@@ -97,7 +97,7 @@ class Mill:
 
 @asynccontextmanager
 async def mill(shelf: Shelf) -> AsyncIterator[Mill]:
-    """Run a merger. Checks at the end of the block that no connection is open, and that no bytes are reserved."""
+    """Run a merger. Checks at the end of the block that no connection is in use, and that no bytes are reserved."""
     client = Client(Guard(allow=parse_networks(["127.0.0.1"])), timeouts=Timeouts(connect=30.0, stall=60.0))
     budget = Budget(64 << 20, max_streams=50, wait_seconds=5.0)
     site = Site(shelf)
@@ -109,19 +109,19 @@ async def mill(shelf: Shelf) -> AsyncIterator[Mill]:
         assert (budget.used_bytes, budget.streams) == (0, 0)
     finally:
         client.close()
-        for _ in range(3):  # an aborted transport closes in a later turn; until then, the media server blocks the loop
+        for _ in range(3):  # an aborted transport closes in a later iteration; until then, the media server blocks
             await asyncio.sleep(0)
 
 
 def merge(shelf: Shelf, range_: ByteRange | None = None) -> bytes:
-    """Return the whole merge of the two playlists on the shelf."""
+    """Merge the two playlists on `shelf`. Returns the bytes of the merged file."""
     given = bytearray()
     merge_into(given, shelf, range_)
     return bytes(given)
 
 
 def merge_into(given: bytearray, shelf: Shelf, range_: ByteRange | None = None) -> None:
-    """Add the bytes of the merge to `given`, up to its end or an error."""
+    """Add the bytes of the merged file to `given`, until the file ends or the merge raises an error."""
 
     async def whole() -> None:
         async with mill(shelf) as parts, parts.opened(range_) as body:

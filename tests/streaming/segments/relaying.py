@@ -78,7 +78,7 @@ async def client_for(shelf: Shelf, *, stall_timeout: float = 60.0) -> AsyncItera
         assert client.open_connections == 0
     finally:
         client.close()
-        # an aborted transport closes in a later iteration of the event loop, and until then the media server blocks
+        # an aborted transport closes in a later iteration of the event loop; until then, the media server blocks
         for _ in range(3):
             await asyncio.sleep(0)
 

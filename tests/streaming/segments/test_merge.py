@@ -1,5 +1,5 @@
-"""Tests of the merge with a media server that cuts, omits and changes segments: a source cut at any place is a cut of
-the merge, and what cannot be merged is refused before the first byte."""
+"""Tests of merging with a media server that cuts, omits or changes segments: the merged stream is cut where a source is
+cut, and media that cannot be merged is refused before the first byte."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.streaming.segments.merging import merge, merge_into, put, segments
 from tests.streaming.segments.shelf import Shelf
 
 NUMBERS = range(1, 6)
-"""The numbers of the segments of both tracks, but for the last, short one of the audio."""
+"""The numbers of the segments that both tracks have. The audio track has one more segment, which is short."""
 
 
 @pytest.fixture
 def shelf(media: Path) -> Iterator[Shelf]:
-    """Run a media server with both tracks, whose responses do not state their lengths."""
+    """Run a media server with a video track and an audio track. Its responses have no Content-Length."""
     with Shelf() as shelf:
         for name, track in (("v", "high"), ("a", "en")):
             put(shelf, name, segments(media, track), framed=False)
@@ -38,7 +38,8 @@ def whole(media: Path) -> bytes:
 
 
 def is_cut(shelf: Shelf, whole: bytes) -> bool:
-    """Merge what is on the shelf. Returns whether the merge raised an error after bytes that `whole` begins with."""
+    """Merge the two tracks of `shelf`, which must raise UpstreamFailed. Returns whether the bytes before the error are
+    the beginning of `whole`."""
     given = bytearray()
     with pytest.raises(UpstreamFailed):
         merge_into(given, shelf)
@@ -49,7 +50,7 @@ def is_cut(shelf: Shelf, whole: bytes) -> bool:
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("track", ["v", "a"])
 @pytest.mark.parametrize("kept", ["the moof", "a part of the moof", "a part of the data", "a part of a header"])
-def test_a_segment_that_ends_early_cuts_the_merge(
+def test_a_truncated_segment_cuts_the_merged_stream_after_right_bytes(
     shelf: Shelf, whole: bytes, track: str, number: int, kept: str
 ) -> None:
     path = f"/{track}-{number}"
@@ -63,7 +64,9 @@ def test_a_segment_that_ends_early_cuts_the_merge(
 
 @pytest.mark.parametrize("number", [1, 2, 5])
 @pytest.mark.parametrize("track", ["v", "a"])
-def test_a_segment_that_is_gone_cuts_the_merge(media: Path, whole: bytes, track: str, number: int) -> None:
+def test_a_missing_segment_ends_the_merge_with_upstream_failed_after_right_bytes(
+    media: Path, whole: bytes, track: str, number: int
+) -> None:
     with Shelf() as shelf:
         for name, source in (("v", "high"), ("a", "en")):
             put(shelf, name, segments(media, source))
@@ -77,8 +80,11 @@ def test_a_segment_that_is_gone_cuts_the_merge(media: Path, whole: bytes, track:
 
 @pytest.mark.parametrize("track", ["v", "a"])
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_segment_that_ends_early_between_two_fragments_cuts_the_merge(media: Path, track: str, number: int) -> None:
-    """The bytes do not show the cut: the playlist says that the segment is longer, and the times have a hole."""
+def test_a_segment_that_is_truncated_between_two_fragments_cuts_the_merged_stream(
+    media: Path, track: str, number: int
+) -> None:
+    """A segment that is truncated between two fragments is well-formed. Only its longer duration in the playlist and a
+    gap in the timestamps show that a fragment is missing."""
     with Shelf() as shelf:
         for name, source in (("v", "high"), ("a", "en")):
             head, *parts = segments(media, source)
@@ -92,7 +98,7 @@ def test_a_segment_that_ends_early_between_two_fragments_cuts_the_merge(media: P
         assert is_cut(shelf, entire)
 
 
-def test_a_cut_connection_is_healed(media: Path, whole: bytes) -> None:
+def test_a_merge_resumes_segments_whose_connections_are_cut(media: Path, whole: bytes) -> None:
     with Shelf() as shelf:
         for name, source in (("v", "high"), ("a", "en")):
             put(shelf, name, segments(media, source))
@@ -100,7 +106,7 @@ def test_a_cut_connection_is_healed(media: Path, whole: bytes) -> None:
         assert merge(shelf) == whole
 
 
-def test_each_segment_is_requested_once(media: Path) -> None:
+def test_a_merge_requests_each_segment_once_over_one_connection_per_track(media: Path) -> None:
     with Shelf() as shelf:
         for name, source in (("v", "high"), ("a", "en")):
             put(shelf, name, segments(media, source))
@@ -111,7 +117,7 @@ def test_each_segment_is_requested_once(media: Path) -> None:
 
 @dataclass(frozen=True)
 class Change:
-    """Bytes of a track that are replaced, and the error that the merge then raises."""
+    """A replacement of the bytes `old` in a file by `new`, and the error that the merge then raises."""
 
     old: bytes
     new: bytes
@@ -121,13 +127,15 @@ class Change:
 CHANGES = {
     "the samples are encrypted": Change(b"avc1\0\0\0\0", b"encv\0\0\0\0", DrmProtected),
     "the track has another type": Change(b"vide", b"text", UnsupportedConversion),
-    "the head has no mvex": Change(b"mvex", b"free", UnsupportedConversion),
-    "the head has no moov": Change(b"moov", b"free", NotMedia),
+    "the section has no mvex": Change(b"mvex", b"free", UnsupportedConversion),
+    "the section has no moov": Change(b"moov", b"free", NotMedia),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_a_head_that_cannot_be_merged_is_refused(shelf: Shelf, change: Change) -> None:
+def test_an_initialization_section_that_cannot_be_merged_raises_the_expected_error(
+    shelf: Shelf, change: Change
+) -> None:
     head = shelf.files["/v-0"]
     assert isinstance(head, bytes)
     shelf.files["/v-0"] = head.replace(change.old, change.new)
@@ -136,13 +144,15 @@ def test_a_head_that_cannot_be_merged_is_refused(shelf: Shelf, change: Change) -
 
 
 FRAGMENT_CHANGES = {
-    "a fragment has the number of no track": Change(b"tfhd", b"free", NotMedia),
-    "a fragment has no data": Change(b"mdat", b"free", TooLarge),
+    "a fragment has no tfhd": Change(b"tfhd", b"free", NotMedia),
+    "a fragment has no mdat": Change(b"mdat", b"free", TooLarge),
 }
 
 
 @pytest.mark.parametrize("change", FRAGMENT_CHANGES.values(), ids=FRAGMENT_CHANGES.keys())
-def test_a_damaged_fragment_cuts_the_merge(shelf: Shelf, whole: bytes, change: Change) -> None:
+def test_a_damaged_fragment_cuts_the_merged_stream_after_right_bytes(
+    shelf: Shelf, whole: bytes, change: Change
+) -> None:
     segment = shelf.files["/v-2"]
     assert isinstance(segment, bytes)
     shelf.files["/v-2"] = segment.replace(change.old, change.new, 1)
@@ -152,7 +162,7 @@ def test_a_damaged_fragment_cuts_the_merge(shelf: Shelf, whole: bytes, change: C
     assert whole.startswith(given)
 
 
-def test_a_new_initialization_section_with_other_samples_cuts_the_merge(
+def test_a_later_initialization_section_with_another_sample_description_cuts_the_merged_stream(
     shelf: Shelf, media: Path, whole: bytes
 ) -> None:
     playlist = shelf.files["/v.m3u8"]
@@ -164,13 +174,15 @@ def test_a_new_initialization_section_with_other_samples_cuts_the_merge(
     assert is_cut(shelf, whole)
 
 
-def test_a_moof_that_is_too_large_is_refused(shelf: Shelf) -> None:
+def test_a_merge_refuses_a_moof_above_the_size_limit_as_too_large(shelf: Shelf) -> None:
     shelf.files["/v-1"] = struct.pack(">I4s", 1 << 20, b"moof") + bytes(1 << 20)
     with pytest.raises(TooLarge):
         merge(shelf)
 
 
-def test_boxes_between_the_fragments_are_left_out(shelf: Shelf, whole: bytes) -> None:
+def test_a_merged_file_does_not_contain_the_boxes_between_the_fragments_of_its_sources(
+    shelf: Shelf, whole: bytes
+) -> None:
     for number in NUMBERS:
         segment = shelf.files[f"/v-{number}"]
         assert isinstance(segment, bytes)
@@ -180,8 +192,10 @@ def test_boxes_between_the_fragments_are_left_out(shelf: Shelf, whole: bytes) ->
     assert {box.kind for box in own_boxes(whole)} == {b"ftyp", b"moov", b"moof", b"mdat"}
 
 
-def test_a_box_between_a_moof_and_its_data_stays_as_free_space(shelf: Shelf, media: Path, whole: bytes) -> None:
-    """The offsets of the samples count from the moof, so the data must stay at its distance."""
+def test_a_box_between_a_moof_and_its_mdat_becomes_a_free_box_in_the_merged_file(
+    shelf: Shelf, media: Path, whole: bytes
+) -> None:
+    """The data offsets in a moof count from the moof, so the mdat must keep its distance from the moof."""
     for number in NUMBERS:
         segment = shelf.files[f"/a-{number}"]
         assert isinstance(segment, bytes)
@@ -192,7 +206,8 @@ def test_a_box_between_a_moof_and_its_data_stays_as_free_space(shelf: Shelf, med
 
 
 def with_box_before_data(segment: bytes) -> bytes:
-    """Return the segment with a box of 24 bytes before its data, and the offsets of the samples moved by it."""
+    """Return the segment with a box of 24 bytes before its mdat, and with the data offsets in its truns increased by
+    24."""
     inside = own_boxes(segment)
     moof = next(box for box in inside if box.kind == b"moof")
     out = bytearray(segment)
@@ -205,7 +220,9 @@ def with_box_before_data(segment: bytes) -> bytes:
     return bytes(out[: moof.end]) + struct.pack(">I4s", 24, b"sidx") + bytes(16) + bytes(out[moof.end :])
 
 
-def test_times_that_begin_late_begin_at_zero_and_keep_their_offset(shelf: Shelf, media: Path) -> None:
+def test_the_timestamps_of_a_merged_file_begin_at_zero_and_keep_the_offset_between_its_tracks(
+    shelf: Shelf, media: Path
+) -> None:
     for track, scale in (("v", 12_800), ("a", 48_000)):
         for number in range(1, 7):
             if isinstance(segment := shelf.files.get(f"/{track}-{number}"), bytes):
@@ -224,8 +241,10 @@ def later(segment: bytes, ticks: int) -> bytes:
     return segment[: at + 4] + struct.pack(layout, time + ticks) + segment[at + 4 + struct.calcsize(layout) :]
 
 
-def test_the_audio_in_the_segments_of_the_video_is_not_merged(shelf: Shelf, media: Path) -> None:
-    """Its bytes travel along, but no track has them."""
+def test_no_track_of_a_merged_file_contains_the_audio_in_the_segments_of_the_video_track(
+    shelf: Shelf, media: Path
+) -> None:
+    """The merged file contains the bytes of the audio in the video segments, but none of its tracks refers to them."""
     folder = media / "hls" / "fmp4"
     muxed = [(folder / name).read_bytes() for name in ("high-init.mp4", *(f"high-{n}.m4s" for n in range(5)))]
     put(shelf, "v", muxed)
@@ -235,7 +254,9 @@ def test_the_audio_in_the_segments_of_the_video_is_not_merged(shelf: Shelf, medi
     assert packets(found, "audio") == packets(b"".join(segments(media, "de")), "audio")
 
 
-def test_a_new_initialization_section_with_other_bit_rates_does_not_cut_the_merge(shelf: Shelf, whole: bytes) -> None:
+def test_a_later_initialization_section_with_other_bit_rates_does_not_cut_the_merged_stream(
+    shelf: Shelf, whole: bytes
+) -> None:
     playlist, head = shelf.files["/a.m3u8"], shelf.files["/a-0"]
     assert isinstance(playlist, bytes)
     assert isinstance(head, bytes)

@@ -60,8 +60,8 @@ def encrypt(shelf: Shelf, first: int = 0) -> None:
 
 
 def ranges_of_one_file(shelf: Shelf, versions: list[dict[str, str]], *, ends: bool = True) -> Track:
-    """List the pieces as ranges of one file. Each of its responses has the next headers of `versions`, and all further
-    ones have the last."""
+    """Return a track whose segments are ranges of one file. Each response with a range of the file has the next header
+    fields in `versions`; after the last of these, all further responses have the last."""
     asked = iter([*versions, *[versions[-1]] * 100])
 
     def file() -> bytes:
@@ -107,13 +107,13 @@ def test_ranges_of_two_versions_of_a_file_are_not_joined(shelf: Shelf, changed: 
         [{}, V1],
         [V1, {**V1, "Last-Modified": "2 Nov 2026 10:00"}],
     ],
-    ids=["one odd server", "weak", "without", "only later", "another form of the date"],
+    ids=["another version once", "weak", "without", "only later", "another date format"],
 )
 def test_ranges_of_one_version_of_a_file_are_joined(shelf: Shelf, versions: list[dict[str, str]]) -> None:
     assert stream(shelf, ranges_of_one_file(shelf, versions))[1] == FILE
 
 
-def test_at_a_fresh_address_the_ranges_of_a_file_may_have_another_etag(shelf: Shelf) -> None:
+def test_the_ranges_of_a_file_may_have_another_etag_after_the_url_of_the_file_was_renewed(shelf: Shelf) -> None:
     shelf.refuse = Tokens(good_for=1)
     shelf.headers["/all.ts"] = V1
     shelf.files["/all.ts"] = FILE
@@ -716,7 +716,7 @@ async def test_a_hostile_playlist_is_refused_in_bounded_memory(shelf: Shelf, nam
 
 
 class _Room:
-    """Lender with `free` bytes to lend. `grown` is the number of bytes that it has lent."""
+    """A fake lender of memory that has `free` bytes. `grown` is the number of bytes that it has lent."""
 
     def __init__(self, free: int) -> None:
         self.free = free

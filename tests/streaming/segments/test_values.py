@@ -137,7 +137,9 @@ def test_attributes_of_a_tag_are_separated_by_commas_outside_quotes() -> None:
 
 
 @pytest.mark.parametrize("line", [b"  a.m4s", b"  %s.m4s" % (b"a" * 5000)])
-def test_a_manifest_yields_none_after_few_short_or_long_lines_so_that_its_reader_can_pause(line: bytes) -> None:
+def test_a_dash_manifest_yields_none_after_a_limited_amount_of_parsing_so_that_its_reader_can_pause(
+    line: bytes,
+) -> None:
     packed = PackedLines()
     write(packed, (line + b"\n") * 1000, 32768)
     found = list(DashManifest(packed, "https://media.example/", None, 1).segments())

@@ -217,7 +217,14 @@ NO_DECLARATION = mpd(f"<Period>{video(NUMBERED)}</Period>").split("?>", 1)[1]
         f'\r\n  <?xml version="1.0"?>{NO_DECLARATION}\n'.encode(),
         f'<?xml version="1.0"?>{NO_DECLARATION}'.encode() + bytes(3),
     ],
-    ids=["utf-16-be", "utf-16-le", "utf-16-be without declaration", "utf-8 with mark", "blank line first", "NUL last"],
+    ids=[
+        "utf-16-be",
+        "utf-16-le",
+        "utf-16-be without declaration",
+        "utf-8 with byte order mark",
+        "blank line first",
+        "NUL last",
+    ],
 )
 async def test_a_worker_reads_a_dash_manifest_in_any_encoding_of_xml(shelf: Shelf, document: bytes) -> None:
     url = put(shelf, "")

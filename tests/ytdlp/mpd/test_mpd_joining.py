@@ -40,8 +40,7 @@ def period(*sets: str, seconds: int = 2, inside: str = "", attributes: str = "")
 
 
 def joined(*periods: str) -> dict[str, str]:
-    """Return the segments of each format by its id, as a short text. The text is "refused" for a format that is
-    refused."""
+    """Return the segments of each format by its id, as a short text. If a format is refused, the text is "refused"."""
     return {
         id: "refused" if text.startswith("refused") else text for id, text in listed(mpd("".join(periods), "")).items()
     }
@@ -124,7 +123,7 @@ def test_a_format_with_drm_in_any_of_its_periods_has_drm(protected: int) -> None
     assert only.has_drm
 
 
-def test_a_representation_for_trick_mode_does_not_continue_the_film() -> None:
+def test_a_representation_with_an_unknown_essential_property_is_not_joined_to_one_without_it() -> None:
     tile = '<EssentialProperty schemeIdUri="urn:mpeg:dash:srd:2014" value="0,0,0,1,1,2,2"/>'
     film = period(video("a")), period(video("t", inside=tile), video("b", 720))
     assert joined(*film) == {"a": "a-1 b-1"}
@@ -172,7 +171,8 @@ def file(name: str, offset: int = 0) -> str:
 
 
 def split(name: str, initial: str, offset: int = 0) -> str:
-    """Return a file whose initialization segment is another file."""
+    """Return an adaptation set (XML) with the single file `name`, whose initialization segment is the file
+    `initial`."""
     return file(name, offset).replace("/></Rep", f'><Initialization sourceURL="{initial}"/></SegmentBase></Rep')
 
 

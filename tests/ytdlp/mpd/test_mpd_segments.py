@@ -75,7 +75,7 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
         (timeline('<S d="2"/><S d="2"/><S d="2"/>', "$Number$.m4s", 'endNumber="2"'), "1.m4s 2.m4s"),
         (timeline('<S t="4" d="2" r="-1"/><S t="2" d="2"/>'), UNKNOWN),
         (timeline('<S t="0" d="2" r="-1"/><S t="0" d="2"/>', "$Number$.m4s"), UNKNOWN),
-        # times that go back: a URL with the time would come twice or out of order
+        # times that decrease: a URL that contains the time would occur twice or out of order
         (timeline('<S t="0" d="2"/><S t="0" d="2"/>'), TWICE),
         (timeline('<S t="0" d="2" r="2"/><S t="4" d="2"/>'), TWICE),
         (timeline('<S t="4" d="2"/><S t="0" d="2"/>'), TWICE),
@@ -149,9 +149,9 @@ def test_the_segments_of_a_representation_are_listed(content: str, right: str) -
         ('<SegmentList duration="4"><SegmentURL media="a"/><SegmentURL media="b"/></SegmentList>', [4, 2]),
         ('<SegmentList duration="4"><SegmentURL media="a"/></SegmentList>', [4]),
         ('<SegmentList duration="3"><SegmentURL media="a"/><SegmentURL media="b"/><SegmentURL media="c"/></SegmentList>',
-         [3, 3, 3]),  # more than the period: the media may be longer than stated
+         [3, 3, 3]),  # the segments exceed the period: the media may be longer than stated
         (timeline('<S t="0" d="4" r="-1"/>'), [4, 2]),
-        (timeline('<S t="0" d="4" r="1"/>'), [4, 4]),  # a timeline knows the length of each segment
+        (timeline('<S t="0" d="4" r="1"/>'), [4, 4]),  # a timeline states the duration of each segment
         (timeline('<S t="0" d="1" r="-1"/><S t="2" d="3" r="-1"/>'), [1, 1, 3, 1]),
     ],
 )  # fmt: skip
@@ -216,12 +216,12 @@ def test_a_dynamic_manifest_with_a_period_duration_may_omit_the_presentation_dur
 
 
 @pytest.mark.parametrize("empty", ["<Period/>", '<Period id="x"><EventStream/></Period>', "<Period/><Period/>"])
-def test_periods_without_content_and_times_do_not_change_those_of_their_neighbours(empty: str) -> None:
+def test_empty_periods_without_times_do_not_change_the_segments_of_their_neighbours(empty: str) -> None:
     ours = f"<Period>{video(NUMBERED)}</Period>"
     assert listed(mpd(empty + ours)) == listed(mpd(ours + empty)) == {"v": THREE}
 
 
-def test_a_remote_period_without_content_and_times_is_not_skipped() -> None:
+def test_an_empty_period_that_refers_to_another_document_is_not_skipped() -> None:
     text = mpd(f'<Period xlink:href="https://x.example/p.xml"/><Period>{video(NUMBERED)}</Period>')
     assert listed(text) == {"v": f"refused: {REMOTE}"}
 

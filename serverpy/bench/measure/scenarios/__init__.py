@@ -1,5 +1,5 @@
-"""The scenarios that the bench measures, in the order of a run. Each module covers one group of claims of the founding
-document."""
+"""The scenarios that the bench measures, in the order of a run. Each module measures one group of claims about the
+server, for example about its speed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SCENARIOS: dict[str, Scenario] = {
         *(IDLE, SATURATION, MIXED, PROMISE, SOAK, CHAOS, HOSTILE),
     )
 }
-"""The scenarios by name, in the order of a run. A run for which the user names no scenarios leaves out those with
-`only_named`."""
+"""The scenarios by name, in the order of a run. A run for which the user names no scenarios leaves out the scenarios
+whose `only_named` is true."""
 
 __all__ = ["SCENARIOS", "Bench", "Cell", "Findings", "Mode", "Plan", "Result", "Scenario", "new_bench"]

@@ -1,4 +1,5 @@
-"""The attacks of the scenario `hostile`. Each runs until it is cancelled, and does not care how its requests end."""
+"""The attacks on the server in the scenario `hostile`. Each attack is a coroutine function that runs until it is
+cancelled, and ignores how its requests end."""
 
 from __future__ import annotations
 
@@ -19,9 +20,10 @@ DRIP_SECONDS = 1.0
 AGAIN_SECONDS = 0.5
 """Seconds after the end of a connection until the attacker opens the next one."""
 ADDRESS = "127.0.0.2"
-"""Address of the attackers. The server counts each address as another client."""
+"""IP address of the attackers. The server counts requests from each address as those of another client."""
 HOST = "localhost"
-"""Name of the sample site in the attackers' pages. The server counts each name as another host."""
+"""Host name of the sample site in the page URLs of the attackers. Honest users request pages by another host name, so
+the server counts their extractions separately."""
 FAT_PAGES = 8
 DEAD_STREAMS = 12
 
@@ -37,7 +39,8 @@ async def many_fields(bench: Bench, running: Running) -> None:
 
 
 async def fat_heads(bench: Bench, running: Running) -> None:
-    """Stream from media servers that send many header fields: half as many as a server may, half far too many."""
+    """Request streams from media servers that send many header fields. Half of these servers send 90 fields, which is
+    allowed; the others send 5,000, which is too many."""
 
     async def stream(number: int) -> None:
         fault = f"fields={90 if number % 2 else 5000},throttle=20000,id={number % FAT_PAGES}"
@@ -47,13 +50,13 @@ async def fat_heads(bench: Bench, running: Running) -> None:
 
 
 async def dripping_clients(bench: Bench, running: Running) -> None:
-    """Send request heads byte by byte."""
+    """Send request heads on 200 connections, at one byte per second."""
     head = f"GET /ready HTTP/1.1\r\nHost: {running.host}\r\nX-Long: {'x' * 4000}\r\n\r\n".encode()
     await _repeat(MANY, lambda _: _drip(running, head))
 
 
 async def dripping_pages(bench: Bench, running: Running) -> None:
-    """Ask for two pages that arrive a few bytes a second."""
+    """Request the metadata of two pages, which the sample site sends at five bytes per second."""
     fresh = numbers()
 
     async def page(number: int) -> None:
@@ -64,7 +67,7 @@ async def dripping_pages(bench: Bench, running: Running) -> None:
 
 
 async def backtracking_page(bench: Bench, running: Running) -> None:
-    """Ask for a page on which regular expressions of yt-dlp hold the interpreter lock for minutes."""
+    """Request the metadata of a page on which regular expressions of yt-dlp hold the interpreter lock for minutes."""
     fresh = numbers()
 
     async def page(_: int) -> None:
@@ -74,7 +77,7 @@ async def backtracking_page(bench: Bench, running: Running) -> None:
 
 
 async def dead_names(bench: Bench, running: Running) -> None:
-    """Stream twelve playlists whose segments are at hosts that no name server knows."""
+    """Request the streams of twelve playlists whose segments are at hosts that no name server knows."""
     fresh = numbers()
 
     async def stream(_: int) -> None:
@@ -97,7 +100,7 @@ def _target(url: str, *, route: str = "stream", **more: str) -> str:
 
 
 async def _repeat(clients: int, act: Callable[[int], Awaitable[None]]) -> None:
-    """Let each of the clients act again and again."""
+    """Run `clients` attackers at the same time. Each of them calls `act` with its number again and again."""
 
     async def client(number: int) -> None:
         while True:
@@ -115,7 +118,7 @@ async def _read(running: Running, target: str) -> None:
 
 
 async def _say(running: Running, data: bytes) -> None:
-    """Send `data` on a new connection, and read whatever the server answers until it closes the connection."""
+    """Send `data` on a new connection, and read and discard the responses until the server closes the connection."""
     reader, writer = await asyncio.open_connection(running.host, running.port, local_addr=(ADDRESS, 0))
     try:
         writer.write(data)
@@ -126,7 +129,7 @@ async def _say(running: Running, data: bytes) -> None:
 
 
 async def _drip(running: Running, data: bytes) -> None:
-    """Send `data` slowly on a new connection, until the server closes the connection."""
+    """Send `data` on a new connection, one byte every DRIP_SECONDS. Stop if the server closes the connection."""
     reader, writer = await asyncio.open_connection(running.host, running.port, local_addr=(ADDRESS, 0))
     try:
         for place in range(len(data)):

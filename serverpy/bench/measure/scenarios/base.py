@@ -105,12 +105,12 @@ class Bench:
     def start(
         self, target: Target, settings: Mapping[str, object] | None = None
     ) -> contextlib.AbstractContextManager[Running]:
-        """Run the server `target` for the duration of a block. `settings` must be settings that it accepts
+        """Run the server `target` for the duration of a block. `settings` must be settings that the server accepts
         (`settings_for`)."""
         return target.start(self.origin, settings={name: str(value) for name, value in (settings or {}).items()})
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run the coroutine `work` to its end. If it raises an exception group with only one exception, raises that
+        """Run the coroutine `work` to its end. If `work` raises an exception group with only one exception, raises that
         exception itself."""
         try:
             return self.loop.run(work)
@@ -138,8 +138,8 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 def on(target: Target, settings: Mapping[str, object] | None, work: Work) -> Callable[[Bench], Findings]:
-    """Return a function for `Cell.measure` that starts `target` with these settings, runs `work` on the running server,
-    and ends it."""
+    """Return a function for `Cell.measure` that starts the server `target` with `settings`, runs `work` on it, and
+    stops the server."""
 
     def measure(bench: Bench) -> Findings:
         with bench.start(target, settings) as running:

@@ -1,9 +1,9 @@
-"""The scenario `chaos`: minutes of random faults with 200 clients. Media servers fail, clients leave, stop and seek,
-and the server's workers and children are killed and stopped.
+"""The scenario `chaos`: minutes of random faults with 200 clients. Media servers fail; clients leave, stop reading and
+seek; the scenario kills and stops worker processes and child processes of the server.
 
-No client may get wrong bytes, a short body that looks complete, silence, or an undocumented error. Of the clients
-beside them, which read honest streams by relay and weave, none may be cut. Afterwards the server must hold no more than
-before.
+No client may get wrong bytes, a short body that looks complete, no response, or an undocumented error. At the same
+time, honest clients read streams from media servers without faults. The server must not cut the streams that they read
+by relay or weave. After the run, the server must hold no more resources than before.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from serverpy.sample.content import HeldContent
 from serverpy.tasks import cancel, spawn
 
 HONEST = {"relay": 6, "weave": 4, "embedded": 2}
-"""Number of clients that read honest streams, by method."""
+"""Number of honest clients, which read streams from media servers without faults, by method."""
 SETTINGS = {
     "STALL_TIMEOUT": 5,
     "CONNECT_TIMEOUT": 5,
@@ -48,17 +48,19 @@ WARM_SHARE = 0.15
 WARM_SECONDS = 60.0
 REST_SECONDS = 90.0
 KEPT_SECONDS = 15.0
-"""Seconds after the last request in which idle connections to media servers are closed."""
+"""Seconds after the last request within which the server closes its idle connections to media servers."""
 GROWTH_SHARE, GROWTH_BYTES = 0.15, 16 << 20
-"""PSS that may be left: this share of the PSS before, and this number of bytes."""
+"""Maximum growth of the PSS over the run: this share of the PSS before the run or this number of bytes, whichever is
+larger."""
 POOL_THREADS = 4
-"""Threads that the serving process may have more than before: its bounded pool starts each when it is first needed."""
+"""Number of threads that the serving process may gain during the run: its bounded thread pool starts each thread when
+the thread is first needed."""
 HZ = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Chaos:
-    """The size of a run. `clients` includes those that read honest streams."""
+    """The duration, the random seed and the number of clients of a run. `clients` includes the honest clients."""
 
     seconds: float
     seed: int
@@ -86,7 +88,7 @@ def measure(chaos: Chaos, bench: Bench) -> Findings:
 async def _measured(chaos: Chaos, bench: Bench, running: Running) -> Findings:
     world = await _world(bench, running)
     warm = replace(chaos, seconds=min(chaos.seconds * WARM_SHARE, WARM_SECONDS), seed=chaos.seed + 1)
-    await _crowd(warm, world, Counter(), running)  # with signals, so that the log and all processes have been started
+    await _crowd(warm, world, Counter(), running)  # a warm-up with signals starts the log thread, too
     await fill_pool(running)
     before, alone = await at_rest(running, seconds=KEPT_SECONDS), read(running.pid, alone=True)
     signals: Counter[str] = Counter()
@@ -140,7 +142,8 @@ def _bad(ledger: Ledger, honest_ledger: Ledger, kind: str) -> int:
 
 
 async def _world(bench: Bench, running: Running) -> World:
-    """Return the world of the run. The woven bytes are those of a film without faults, which the server weaves now."""
+    """Return the addresses and the expected bytes of the run. The expected woven bytes are those that the server
+    returns for a film without faults. Raises BenchError if the server does not weave that film."""
     origin = bench.origin
     film = reference(CLIP)
     blank = World(running.host, running.port, origin.http, origin.https, film, film)
@@ -151,7 +154,8 @@ async def _world(bench: Bench, running: Running) -> World:
 
 
 async def _crowd(chaos: Chaos, world: World, signals: Counter[str], running: Running) -> tuple[Ledger, Ledger]:
-    """Run all clients for the time of the run, and return what the clients and what the honest ones saw."""
+    """Run all clients, and send signals to processes of the server, for `chaos.seconds`. Returns the results of the
+    clients with faults, and those of the honest clients."""
     end = time.monotonic() + chaos.seconds
     chance = random.Random(chaos.seed)
     ledger, honest_ledger = Ledger(), Ledger()
@@ -173,8 +177,10 @@ async def _crowd(chaos: Chaos, world: World, signals: Counter[str], running: Run
 
 
 def left_behind(before: tuple[Reading, Reading], after: tuple[Reading, Reading]) -> dict[str, int]:
-    """Return what there is more than before: processes and zombies of the whole tree, which is the first reading of
-    each pair, descriptors and threads of the serving process, which is the second. Workers were replaced meanwhile."""
+    """Return by how much the numbers of resources grew during the run. The first reading of each pair is of the whole
+    process tree, of which the function compares processes and zombies. The second reading is of the serving process
+    alone, of which it compares descriptors and threads; those of workers cannot be compared, because the server has
+    replaced its workers during the run."""
     tree = {name: more for name, more in grown(before[0], after[0]).items() if name in ("processes", "zombies")}
     own = {name: more for name, more in grown(before[1], after[1]).items() if name in ("fds", "threads")}
     if own.get("threads", 0) <= POOL_THREADS:
@@ -183,7 +189,7 @@ def left_behind(before: tuple[Reading, Reading], after: tuple[Reading, Reading])
 
 
 def orphans(pid: int) -> list[psutil.Process]:
-    """Return the processes of the server's session that are not its descendants any more."""
+    """Return the processes of the server's session that are no longer its descendants."""
     family = {pid, *(each.pid for each in psutil.Process(pid).children(recursive=True))}
     found = []
     for each in psutil.process_iter():
@@ -198,19 +204,19 @@ def orphans(pid: int) -> list[psutil.Process]:
 def problems(
     row: Row, ledgers: tuple[Ledger, Ledger], left: Mapping[str, int], held: Mapping[str, int]
 ) -> Iterator[str]:
-    """Return what a run has found wrong. `left` counts the threads and descriptors of the serving process, and the
-    processes, that are more than before; `held` what the server still reports as in use."""
+    """Yield one sentence for each problem of a run. `left` is the result of `left_behind`. `held` counts the resources
+    that the server still reports as in use (`/health`) after the run."""
     bad = ledgers[0].bad + ledgers[1].bad
     if bad:
         counts = ", ".join(f"{number} {kind}" for kind, number in sorted(bad.items()))
         examples = ledgers[0].reasons | ledgers[1].reasons
         yield f"{counts}; for example {'; '.join(f'{kind}: {what}' for kind, what in sorted(examples.items()))}"
     if left:
-        yield f"left behind: {', '.join(f'{number} {name}' for name, number in left.items())}"
+        yield f"not released after the run: {', '.join(f'{number} {name}' for name, number in left.items())}"
     if held:
-        yield f"still held: {', '.join(f'{number} {name}' for name, number in held.items())}"
+        yield f"still in use after the run: {', '.join(f'{number} {name}' for name, number in held.items())}"
     if row["orphans"]:
-        yield f"{row['orphans']} processes have lost the server as their parent"
+        yield f"{row['orphans']} processes of the server's session are no longer descendants of the server"
     if row["growth_pss"] > max(GROWTH_BYTES, GROWTH_SHARE * row["pss_before"]):
         yield f"memory grew from {row['pss_before']} to {row['pss_after']} bytes"
 

@@ -1,8 +1,9 @@
-"""The scenario `hostile`: what honest users see while others attack the server, and what the attack makes it hold.
+"""The scenario `hostile`: how streams of honest users run while other clients attack the server, and how much memory
+the server uses during the attack.
 
 The memory of the server and its workers must stay below 1.1 times its base plus MEMORY_BUDGET. Honest users must get
-all bytes, and their first byte at most a second later than before the attack: both from pages whose extraction is in
-the cache and from new pages. Attackers have another address than honest users, and ask for pages of another host.
+all bytes, and their first byte at most one second later than before the attack, both from pages whose extraction is in
+the cache and from new pages. Attackers have another IP address than honest users, and request pages of another host.
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ from serverpy.tasks import cancel, spawn
 
 BUDGET = 64 << 20
 ALLOWED_SHARE = 1.1
-"""Share of the base memory that the server may use, besides the budget."""
+"""Multiple of its base memory that the server may use, in addition to MEMORY_BUDGET."""
 LATER_SECONDS = 1.0
 SETTINGS = {"MEMORY_BUDGET": BUDGET, "MAX_STREAMS": 400, "CLIENT_STREAMS": 400, "MAX_WORKERS": 60, "WAIT_SECONDS": 60}
 PAUSE_SECONDS = 0.2
 PATIENCE_SECONDS = 120.0
-"""Seconds without a byte after which an honest user gives up: longer than the timeouts of the server."""
+"""Seconds without a received byte after which an honest user gives up. They exceed the timeouts of the server."""
 HZ = 5.0
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """One attack, and the honest users beside it: their number, their method, and the fault that paces their media
-    server. They read only pages whose extraction is in the cache, unless `new_pages` is true. `nameless` tells whether
-    name lookups get no answer."""
+    """One attack, and the honest users that stream at the same time: their number, their method, and the fault that
+    limits the speed of their media server. If `new_pages` is false, they request only pages whose extraction is in the
+    cache. `nameless` states whether the server's name lookups get no answer."""
 
     name: str
     title: str
@@ -64,7 +65,7 @@ CROWDS = (
         users=30,
         method="embedded",
         pace="throttle=400000",
-        new_pages=False,  # a new page waits until the process that parses the hostile one is replaced
+        new_pages=False,  # a new page waits until the server replaces the process that parses the hostile page
     ),
     Crowd("dead names", "12 streams with dead names", attacks.dead_names, nameless=True),
 )
@@ -72,8 +73,8 @@ CROWDS = (
 
 @dataclass
 class Seen:
-    """What the honest users saw: the time of each first byte by kind of page (`cached`, `new`), and how streams
-    ended."""
+    """The results of the honest users: the time to each first byte in seconds, by kind of page (`cached`, `new`), and
+    how their streams ended."""
 
     first_bytes: dict[str, list[float]] = field(default_factory=lambda: {"cached": [], "new": []})
     ends: Counter[str] = field(default_factory=Counter)
@@ -104,7 +105,7 @@ def measure(crowd: Crowd, seconds: float, bench: Bench) -> Findings:
 
 async def _measured(crowd: Crowd, seconds: float, bench: Bench, running: Running) -> Findings:
     fresh = numbers()
-    await _users(crowd, seconds / 4, bench, running, fresh)  # fills the cache, and starts all processes
+    await _users(crowd, seconds / 4, bench, running, fresh)  # the warm-up fills the cache, and starts all processes
     base = await base_of(running)
     before = await _users(crowd, seconds, bench, running, fresh)
     with sampler_of(running, HZ) as sampler:
@@ -152,13 +153,13 @@ def problems(row: Row, reasons: Sequence[str], kinds: Sequence[str] = ("cached",
     if not row["held"]:
         yield f"memory above the limit: {row['highest_pss']} bytes, but only {row['allowed_pss']:.0f} are allowed"
     if reasons or not row["complete"]:
-        yield f"{len(reasons)} honest streams failed, {row['complete']} did not: {'; '.join(reasons[:2])}"
+        yield f"{len(reasons)} streams of honest users failed, {row['complete']} did not: {'; '.join(reasons[:2])}"
     for kind in kinds:
         earlier, later = row[f"{kind}_first_byte_before"], row[f"{kind}_first_byte_during"]
         if earlier is None or later is None:
-            yield f"no honest stream of a {kind} page got a first byte"
+            yield f"no honest user got a first byte from a {kind} page"
         elif later - earlier > LATER_SECONDS:
-            yield f"the first byte of {kind} pages came {later - earlier:.1f} s later"
+            yield f"the first byte of {kind} pages came {later - earlier:.1f} s later than before the attack"
 
 
 async def _endless(crowd: Crowd, bench: Bench, running: Running) -> None:
@@ -166,7 +167,7 @@ async def _endless(crowd: Crowd, bench: Bench, running: Running) -> None:
 
 
 async def _users(crowd: Crowd, seconds: float, bench: Bench, running: Running, fresh: Iterator[int]) -> Seen:
-    """Let the honest users read one stream after the other for `seconds`; each finishes its last one."""
+    """Let the honest users read one stream after the other for `seconds`. Each user finishes its last stream."""
     seen, end = Seen(), time.monotonic() + seconds
 
     async def user(number: int) -> None:

@@ -1,6 +1,6 @@
-"""The scenario `mixed`: 10,000 requests of all kinds, some of which the client leaves early or the server must refuse.
-None of them should leave threads, descriptors, processes or memory behind. The scenario `soak` sends the same mixture
-for half an hour while slow readers connect and disconnect, and watches the memory.
+"""The scenarios `mixed` and `soak`. `mixed` sends 10,000 requests of all kinds, some of which the client leaves early
+or the server must refuse. No request should leave threads, descriptors, processes or memory behind. `soak` sends the
+same mixture for half an hour while slow readers connect and disconnect, and watches the memory of the server.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ async def fill_pool(running: Running) -> None:
 
 async def at_rest(running: Running, *, seconds: float, goal: Reading | None = None) -> Reading:
     """Wait for `seconds` and return a reading. With a `goal`, return as soon as the server has cleaned up after every
-    request: it has no more threads, descriptors and processes than in `goal`, and reports no held bytes."""
+    request: it has no more threads, descriptors or processes than in `goal`, and reports no held bytes."""
     end = time.monotonic() + seconds
     reading = await base_of(running)
     while time.monotonic() < end and (goal is None or grown(goal, reading) or busy(running.health() or {})):
@@ -147,9 +147,9 @@ def problems(mixed: Mixed, before: Reading, after: Reading, health: Mapping[str,
     if mixed.unexpected:
         yield f"{mixed.unexpected} requests did not end as expected: {'; '.join(mixed.reasons)}"
     if left := grown(before, after):
-        yield f"left behind: {_listed(left)}"
+        yield f"not released after the run: {_listed(left)}"
     if left := busy(health or {}):
-        yield f"still held: {_listed(left)}"
+        yield f"still in use after the run: {_listed(left)}"
 
 
 def _listed(left: Mapping[str, int]) -> str:

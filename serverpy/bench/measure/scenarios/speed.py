@@ -36,7 +36,7 @@ State = Literal["cold", "cached"]
 
 ALL = ("relay", "embedded", "subprocess", "nginx", "nginx-buffered", "seed", "httpx-relay", "mediaflow")
 KEEPS_EXTRACTIONS = ("relay", "embedded")
-"""Servers that cache extractions. Other servers extract for each request, or not at all."""
+"""Servers under test that cache extractions. The other servers extract for each request, or never."""
 IN_FLIGHT = 50
 CONNECTIONS = 16
 
@@ -162,8 +162,8 @@ SECURE = ("nginx", "relay", "embedded", "mediaflow")
 
 
 def throughput_cells(plan: Plan) -> Iterator[Cell]:
-    """Yield one measurement (cell) for all servers: their rounds alternate, so that other load on the machine affects
-    all of them equally."""
+    """Yield one measurement (cell) of all servers for each URL scheme. The rounds of the servers alternate, so that
+    other load on the machine affects all servers equally."""
     http = plan.those(*plan.by_mode(("nginx", "relay"), FAST, FAST))
     https = [target for target in plan.those(*plan.by_mode((), SECURE, SECURE)) if "https" in target.schemes]
     rounds = plan.by_mode(1, 5, 10)

@@ -1,5 +1,5 @@
-"""What the scenario `chaos` does at random: the requests of its clients, and the signals to the server's workers and
-children. The same seed gives the same choices to each client, in the same order."""
+"""The random actions of the scenario `chaos`: the requests of its clients, and the signals to worker and child
+processes of the server. With the same seed, each client makes the same choices in the same order."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ from serverpy.bench.measure.reference import Reference
 from serverpy.sample.failures import IN_THE_BODY, INSTEAD_OF_A_RESPONSE, PLACES
 
 METHODS = {"relay": 10, "weave": 5, "embedded": 5, "subprocess": 1}
-"""How often each method is chosen."""
+"""The relative frequency with which clients choose each method."""
 UNHARMED = ("relay", "weave")
-"""The methods whose honest streams no signal to a worker or child may cut."""
+"""The methods whose streams from faultless media servers must not be cut by a signal to a worker or child process."""
 STATUSES = ("403", "404", "410", "416", "429", "500", "503")
 PACES = ("throttle=150000", "throttle=400000", "throttle=1000000", "times=0")
 FAULTS = ("malformed", "cut=300000", "rst=900000", "cut=700000,norange,nolength", "stall=1000000", "surplus=3000")
 CHANGES = ("fails=short@middle,changes=told", "fails=short@middle,changes=silent")
-"""Faults of a file that changes after its first response. Each has a page of its own, because the next client of the
-page would get the changed file from its first byte on, which is right. Clients that seek get none of them, because the
-range may be of the changed file as a whole. The weaver cannot notice the silent change: the media server sends other
-bytes with the same validators, and none of them twice."""
+"""Faults of a file that changes after its first response. Each request with such a fault is for a page of its own,
+because a second client of the same page would correctly get the changed file from its first byte on. Clients that seek
+get no such fault, because all of their range may come from the changed file. The method weave gets no silent change,
+which it cannot notice: the media server sends other bytes with the same validators, and no byte twice."""
 PAGES = 40
-"""Number of pages with the same fault. Some requests find the extraction of their page in the cache."""
+"""Number of different pages for each fault. It is small, so that some requests find the extraction of their page in the
+cache."""
 PATIENCE_SECONDS = 150.0
 STALLED_SECONDS = 8.0
-"""Seconds for which a client stops reading: longer than the STALL_TIMEOUT of the server."""
+"""Maximum number of seconds for which a client stops reading. It exceeds the STALL_TIMEOUT of the server."""
 BACK_OFF_SECONDS = 2.0
 """Seconds for which a client waits after a refusal."""
 LEFT = "silent until the client disconnected"
@@ -46,7 +47,7 @@ _CODE = re.compile(r'"code": ?"(\w+)"')
 
 
 def documented_codes() -> frozenset[str]:
-    """Return the codes of all errors that the server may send, from the one tree of errors."""
+    """Return the codes of all errors that the server may send: those of the classes in `errors.py`."""
 
     def below(kind: type[errors.ServerPYError]) -> Iterator[type[errors.ServerPYError]]:
         for each in kind.__subclasses__():
@@ -54,12 +55,14 @@ def documented_codes() -> frozenset[str]:
             yield from below(each)
 
     kinds = [each for each in below(errors.ServerPYError) if each.__module__ == errors.__name__]
-    return frozenset(each.code for each in kinds if hasattr(each, "code"))  # classes of several errors have none
+    return frozenset(each.code for each in kinds if hasattr(each, "code"))  # abstract classes have no code
 
 
 @dataclass(frozen=True)
 class World:
-    """What the requests of a run refer to. `film` and `woven` are the expected bytes of the methods."""
+    """The addresses and expected bytes of a run: `host` and `port` of the server, the base URLs of the sample site over
+    HTTP (`site`) and HTTPS (`secure_site`), and the bytes that the method weave (`woven`) and the other methods
+    (`film`) must return."""
 
     host: str
     port: int
@@ -79,7 +82,8 @@ class World:
 
 @dataclass
 class Ledger:
-    """What the clients saw. `codes` counts the refusals, `bad` what no client may see."""
+    """The results of the requests of some clients. `codes` counts refusals by error code, and `bad` counts results that
+    no client may get, by kind."""
 
     ends: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
@@ -118,13 +122,14 @@ class Ledger:
 
 
 def code_of(outcome: Outcome) -> str:
-    """Return the code of the problem document that a refused request got, or `none`."""
+    """Return the error code in the problem document that a refused request got. Returns "none" if there is no code."""
     found = _CODE.search(outcome.reason)
     return found[1] if found else "none"
 
 
 def some_fault(chance: random.Random, method: str) -> str:
-    """Return the specification of a fault; in half of the cases it lets nothing misbehave."""
+    """Return a fault specification for the sample site. In half of the cases, it only limits the speed of the media
+    server."""
     if chance.random() < 0.5:
         return chance.choice(PACES)
     if chance.random() < 0.8:
@@ -135,7 +140,8 @@ def some_fault(chance: random.Random, method: str) -> str:
 
 
 async def client(world: World, ledger: Ledger, chance: random.Random, more: Callable[[], bool]) -> None:
-    """Send one request after the other: with random faults of the media server, and random behaviour of the client."""
+    """Send one request after the other while `more` returns true, with random faults of the media server and random
+    behaviour of the client."""
     while more():
         (method,) = chance.choices(list(METHODS), list(METHODS.values()))
         fault = some_fault(chance, method)
@@ -177,11 +183,11 @@ BEHAVIOURS: dict[str, tuple[int, Callable[[Ask, random.Random], Awaitable[Outcom
     "leaves soon": (1, _leaves_soon),
     "stops": (2, _stops),
 }
-"""The behaviours of clients: how often each is chosen, and what it does."""
+"""The behaviours of clients, by name: the relative frequency of each, and the function that sends a request with it."""
 
 
 async def honest(world: World, ledger: Ledger, method: str, chance: random.Random, more: Callable[[], bool]) -> None:
-    """Read one whole stream after the other from media servers without faults."""
+    """Read one whole stream after the other from media servers without faults, while `more` returns true."""
     while more():
         outcome = await whole(world.ask(method, chance.choice(PACES), chance.randrange(PAGES)))
         ledger.add(f"honest {method}", method, outcome)
@@ -192,8 +198,8 @@ async def honest(world: World, ledger: Ledger, method: str, chance: random.Rando
 
 
 async def vandal(pid: int, chance: random.Random, done: Counter[str], more: Callable[[], bool]) -> None:
-    """Kill or stop the workers and children of the server, one every few seconds. A stopped process goes on after some
-    seconds, unless the server has ended it by then."""
+    """Every few seconds, kill or stop a worker process or child process of the server. A stopped process gets SIGCONT
+    some seconds later, unless the server has ended it by then. `done` counts the signals by name."""
     stopped: list[psutil.Process] = []
     try:
         while more():

@@ -1,5 +1,5 @@
-"""ServerPY with the yt-dlp plugin for the films of the sample site, some of which it weaves; and the same on a machine
-whose name lookups get no answer."""
+"""Servers under test that run ServerPY with the sample site's yt-dlp plugin, some of whose films ServerPY weaves:
+`WithTube`, and `WithoutNames`, in which name lookups get no answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class WithTube(OurMethod):
 
 @dataclass(frozen=True, repr=False)
 class WithoutNames(WithTube):
-    """The server in a mount namespace of its own, where the only name server is SILENT_RESOLVER."""
+    """ServerPY in a mount namespace of its own, in which the only name server is SILENT_RESOLVER, which never
+    answers."""
 
     def launch(self, origin: Origin, settings: Mapping[str, str]) -> Launch:
         launch = super().launch(origin, settings)
@@ -37,7 +38,7 @@ class WithoutNames(WithTube):
 
 
 def may_unshare() -> bool:
-    """Return whether this process may create mount namespaces and bind the port of name servers."""
+    """Return whether this process may create mount namespaces and bind UDP port 53."""
     if shutil.which("unshare") is None:
         return False
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
@@ -51,8 +52,8 @@ def may_unshare() -> bool:
 
 @contextlib.contextmanager
 def silent_resolver() -> Iterator[None]:
-    """Listen as a name server that answers nothing, for the duration of the block. Raises OSError if that is not
-    permitted."""
+    """Run a name server at SILENT_RESOLVER that never answers, for the duration of the block. Raises OSError if this
+    process may not bind its port."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind((SILENT_RESOLVER, 53))
         yield

@@ -53,17 +53,18 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
         threading.Event().wait(3600)
 
     def _probe_generator(self, argument: str) -> Any:
-        """Return a format whose only fragment, the file at the URL `argument`, is listed by a function, as those of
-        some live streams are."""
+        """Return a format whose `fragments` is a function, as in the formats of some live streams. It lists one
+        fragment, the file at the URL `argument`."""
         listed = {"protocol": "http_dash_segments_generator", "fragments": lambda _: [{"url": argument}]}
         return {"format_id": "listed", "url": argument, "ext": "mp4", **listed}
 
     def _probe_backtrack(self, argument: str) -> Any:
-        """Hold the interpreter lock for longer than any test waits, as a regular expression does that backtracks."""
+        """Hold the interpreter lock for longer than any test waits, as a regular expression with catastrophic
+        backtracking does."""
         re.match(r"(a+)+$", "a" * 50 + "b")
 
     def _probe_compute(self, argument: str) -> Any:
-        """Compute for `argument` seconds of CPU time. Returns the seconds that passed."""
+        """Compute for `argument` seconds of CPU time. Returns the number of seconds that have passed meanwhile."""
         began, until = time.monotonic(), time.thread_time() + float(argument)
         while time.thread_time() < until:
             sum(range(1000))
