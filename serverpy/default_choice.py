@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from serverpy.extraction.values import Track
+from serverpy.languages import normalized
 
 CODECS = ("h264", "vp9", "av1", "hevc")
 _FAMILIES = {
@@ -74,11 +75,11 @@ def best_audio_first(audios: Sequence[Track], wish: Wish) -> list[Track]:
 
 
 def _nearness(language: str | None, wanted: str | None) -> int:
-    """Return how well the tag `language` fits the tag `wanted` (BCP 47): 3 if they are equal, 2 if `language` is
+    """Return how well the tag `language` fits the tag `wanted` (BCP 47): 3 if they mean the same, 2 if `language` is
     narrower (`en-GB` for `en`), 1 if only the region differs, otherwise 0."""
     if wanted is None:
         return 0
-    tag, wish = (language or "").lower().replace("_", "-"), wanted.lower().replace("_", "-")
+    tag, wish = normalized(language or ""), normalized(wanted)
     if tag == wish:
         return 3
     return 2 if tag.startswith(f"{wish}-") else 1 if tag.split("-")[0] == wish.split("-")[0] else 0

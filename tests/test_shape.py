@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "serverpy"
 
-EVERYWHERE = "errors extras options tasks single_flight ranges validators containers extraction.values"
+EVERYWHERE = "errors extras options tasks single_flight ranges validators containers languages extraction.values"
 """The leaf modules, which any module may import: errors, tasks, single flight, and the values that parts of the package
 pass to each other."""
 
@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, str] = {
     "validators": "",
     "preconditions": "",
     "containers": "",
+    "languages": "",
     "aes": "",
     "logs": "",
     "environment": "",

@@ -39,6 +39,8 @@ class Cookie:
 class Fragment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One fragment of a DASH (or similar) track: the file at the absolute URL `url` or, if `end` is not None, the bytes
     `first` to `end - 1` of that file. `duration` is in seconds. `initial` is true for an initialization segment.
+    `may_be_absent` is true if the manifest does not list the fragment: it was counted from a duration that is longer
+    than whole segments, and does not exist if the media ends earlier.
 
     The class is a `msgspec.Struct` and not a dataclass, because a page may list 100,000 fragments, and a `Struct` can
     omit fields with their default value from the message."""
@@ -48,6 +50,11 @@ class Fragment(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     first: int = 0
     end: int | None = None
     initial: bool = False
+    may_be_absent: bool = False
+
+
+ABSENT = frozenset({404, 410, 416})
+"""Statuses of the responses to a request for a fragment that does not exist (`Fragment.may_be_absent`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

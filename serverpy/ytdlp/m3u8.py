@@ -8,7 +8,7 @@ a duration that is not a number. The functions that repair a text do no I/O.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
@@ -58,7 +58,7 @@ def mended(text: str, url: str) -> str:
     if "#EXT-X-DEFINE" in text and "{$" in text:
         text = "\n".join(_with_values(text.splitlines(), url))
     if "#EXT-X-MEDIA:" in text:
-        text = "\n".join(map(_with_name, text.splitlines()))
+        text = "\n".join(_with_defaults([_with_name(line) for line in text.splitlines()]))
     return text
 
 
@@ -124,6 +124,22 @@ def _with_name(line: str) -> str:
         return line
     name = media.get("LANGUAGE") or media["GROUP-ID"]
     return f'{_NAMELESS.sub("X-NAMELESS=1", line.rstrip())},NAME="{name}"'
+
+
+def _with_defaults(lines: Sequence[str]) -> Iterable[str]:
+    """Add DEFAULT=NO to the renditions that state no DEFAULT, if another one of their group is the default. They mean
+    the same (RFC 8216 §4.3.4.1), but yt-dlp takes renditions without the attribute for defaults, too."""
+    tagged = ((at, line) for at, line in enumerate(lines) if line.startswith("#EXT-X-MEDIA:"))
+    renditions = {at: parse_m3u8_attributes(line) for at, line in tagged}
+    decided = {_group(each) for each in renditions.values() if each.get("DEFAULT") == "YES"}
+    for at, line in enumerate(lines):
+        media = renditions.get(at)
+        is_silent = media is not None and "DEFAULT" not in media and _group(media) in decided
+        yield f"{line.rstrip()},DEFAULT=NO" if is_silent else line
+
+
+def _group(media: dict[str, str]) -> tuple[str | None, str | None]:
+    return media.get("TYPE"), media.get("GROUP-ID")
 
 
 def _mark(formats: Iterable[dict[str, Any]], addresses: set[str]) -> None:

@@ -20,8 +20,10 @@ import pytest
 from yt_dlp.networking.impersonate import ImpersonateTarget
 
 from serverpy.errors import NotMedia, ServerPYError, TargetForbidden, UnsupportedConversion, UpstreamFailed
+from serverpy.sample.cut import aes_128
 from serverpy.sample.site import SampleSite
 from serverpy.ytdlp.children import Ticket
+from serverpy.ytdlp.download.destinations import Decrypted, Plain
 from serverpy.ytdlp.page.raw_store import RawMedia
 from tests.aio import wait_for
 from tests.ytdlp.streams import Running, progressive, session
@@ -186,6 +188,7 @@ def test_a_missing_fragment_raises_an_error_and_is_not_skipped(site: SampleSite)
     assert received == site.path("hls/ts/high-0.ts").read_bytes()
 
 
+KEY_BYTES = b"0123456789abcdef"
 MAP, KEY = '#EXT-X-MAP:URI="../fmp4/low-init.mp4"', '#EXT-X-KEY:METHOD=AES-128,URI="../aes/low.key"'
 
 
@@ -218,6 +221,61 @@ def test_a_web_page_in_place_of_a_fragment_raises_an_error_and_is_not_written_to
     with Running(playlist_with(site, *lines)) as download:
         received = download.read_all()
     assert isinstance(download.error, NotMedia)
+    assert received == site.path("hls/ts/high-0.ts").read_bytes()
+
+
+TEXTS = {
+    "a word": b"no",
+    "short JSON": b'{"error":"expired"}',
+    "JSON of 63 bytes": b'{"error":"%s"}' % (b"x" * 51),
+    "JSON of 64 bytes": b'{"error":"%s"}' % (b"x" * 52),
+    "a page": b"<!DOCTYPE html><title>Not found</title>" + b"<p>nothing</p>" * 200,
+}
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("step", [10, 1000])
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_in_place_of_a_fragment_is_refused_however_long_it_is_and_however_it_arrives(
+    name: str, step: int, encrypted: bool
+) -> None:
+    given: list[bytes] = []
+    plain = Plain(given.append)
+    into = Decrypted(plain, KEY_BYTES, bytes(16)) if encrypted else plain
+    text = aes_128(TEXTS[name], KEY_BYTES, bytes(16)) if encrypted else TEXTS[name]
+    with pytest.raises(NotMedia):
+        put(into, text, step)
+    assert given == []
+
+
+@pytest.mark.parametrize(
+    "media", [b"\0\0\0\x08free", b"WEBVTT\n\n", bytes([0x47, *bytes(187)]), b"a" * 20 + bytes(400)]
+)
+@pytest.mark.parametrize("step", [1, 10, 1000])
+def test_a_short_fragment_of_media_is_passed_on_unchanged(media: bytes, step: int) -> None:
+    given: list[bytes] = []
+    put(Plain(given.append), media, step)
+    assert b"".join(given) == media
+
+
+def put(into: Plain | Decrypted, data: bytes, step: int) -> None:
+    for at in range(0, len(data), step):
+        into.add(data[at : at + step])
+    into.finish()
+
+
+def test_a_short_text_in_place_of_a_fragment_raises_an_error(site: SampleSite) -> None:
+    lines = ["#EXTINF:2,", "high-0.ts", "#EXTINF:2,", "#EXT-X-BYTERANGE:20@0", "high.m3u8", "#EXT-X-ENDLIST"]
+    with Running(playlist_with(site, *lines)) as download:
+        received = download.read_all()
+    assert isinstance(download.error, NotMedia)
+    assert received == site.path("hls/ts/high-0.ts").read_bytes()
+
+
+def test_padding_behind_a_playlist_is_no_fragment(site: SampleSite) -> None:
+    with Running(playlist_with(site, "#EXTINF:2,", "high-0.ts", "#EXT-X-ENDLIST", "\0\0")) as download:
+        received = download.read_all()
+    assert download.error is None
     assert received == site.path("hls/ts/high-0.ts").read_bytes()
 
 

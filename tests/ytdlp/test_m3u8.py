@@ -55,6 +55,33 @@ def test_an_audio_rendition_without_a_name_gets_one(attributes: str, name: str) 
     assert (video["acodec"], video["url"]) == ("none", "https://media.example/a/v.m3u8")
 
 
+def rendition(name: str, more: str = "", group: str = "a") -> str:
+    return f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="{group}",NAME="{name}",URI="{name}.m3u8"{more}'
+
+
+YES, NO = ",DEFAULT=YES,AUTOSELECT=YES", ",DEFAULT=NO"
+
+
+@pytest.mark.parametrize(
+    ("renditions", "alternates"),
+    [
+        ([rendition("en"), rendition("de", YES)], {"en"}),
+        ([rendition("de", YES), rendition("en", ",AUTOSELECT=YES "), rendition("fr", NO)], {"en", "fr"}),
+        ([rendition("en", YES), rendition("en AD", ',CHARACTERISTICS="public.accessibility.describes-video"')],
+         {"en AD"}),
+        ([rendition("en"), rendition("de")], set()),
+        ([rendition("en"), rendition("de", YES, group="b"), rendition("fr", group="b")], {"fr"}),
+    ],
+)  # fmt: skip
+def test_audio_without_the_attribute_default_is_not_the_default_if_another_of_its_group_is(
+    renditions: list[str], alternates: set[str]
+) -> None:
+    text = "\n".join(["#EXTM3U", *renditions, f'{BANDWIDTH},{CODECS},AUDIO="a"', "v.m3u8", ""])
+    extractor = GenericIE(YoutubeDL({"quiet": True}, auto_init=False))
+    formats, _ = extractor._parse_m3u8_formats_and_subtitles(mended(text, URL), URL)
+    assert {each["format_note"] for each in formats if each.get("source_preference") == -2} == alternates
+
+
 def test_defined_variables_of_a_master_playlist_are_replaced_by_their_values() -> None:
     """Variables without a definition stay unchanged in the playlist."""
     lines = [

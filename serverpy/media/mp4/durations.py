@@ -2,7 +2,7 @@
 packagers leave them 0, because the manifest states the duration, but a file has no manifest. Pure.
 
 Players read different boxes. Measured: libav and Chromium read mdhd, and the index (sidx) of the latest segment instead
-if there is one; Firefox reads only mehd. None needs tkhd.
+if there is one; Firefox reads only mehd. None of them needs tkhd; ExoPlayer does where there is no mehd.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def write_mehd(seconds: float, scale: int) -> bytes:
 
 
 def with_duration(section: bytes, seconds: float, *, may_grow: bool) -> bytes:
-    """Return the initialization section with the duration `seconds` in each mvhd, mdhd and mehd that states none (0, or
-    all ones). A duration that is too large for its field is left out. If there is no mehd, this inserts one if
+    """Return the initialization section with the duration `seconds` in each mvhd, tkhd, mdhd and mehd that states none
+    (0, or all ones). A duration that is too large for its field is left out. If there is no mehd, this inserts one if
     `may_grow`. Returns `section` itself if it is damaged, has no fragments, or does not contain all of its moov."""
     try:
         movie = _find_moov(memoryview(section))
@@ -69,7 +69,11 @@ def _with_duration(section: bytes, movie: Box, seconds: float, *, may_grow: bool
     scale = _fill_header(data, filled, mvhd, seconds)
     for trak in children(data, movie):
         if trak.kind == b"trak":
-            media = by_kind(data, need(by_kind(data, trak), b"mdia"))
+            parts = by_kind(data, trak)
+            media = by_kind(data, need(parts, b"mdia"))
+            if (tkhd := parts.get(b"tkhd")) is not None:  # §8.3.2; its duration is in units of the movie
+                at, width = (28, 8) if _version(data, tkhd) else (20, 4)
+                _fill(data, filled, tkhd, at, width, round(seconds * scale))
             _fill_header(data, filled, need(media, b"mdhd"), seconds)
             has_samples = has_samples or _has_samples(data, need(media, b"minf"))
     mehd = by_kind(data, extends).get(b"mehd")

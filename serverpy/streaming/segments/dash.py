@@ -12,15 +12,17 @@ from serverpy.streaming.segments.attributes import seconds
 from serverpy.streaming.segments.segment import Segment, joined, with_query
 
 _INITIAL = "i"
+_MAY_BE_ABSENT = "a"
 
 
 def line_of(fragment: Fragment) -> bytes:
-    """Encode a fragment as a line: its duration in seconds, a mark if it is an initialization segment, its byte range,
-    and its URL. Removes the line breaks in the URL, which have no meaning (WHATWG URL §4.4)."""
+    """Encode a fragment as a line: its duration in seconds, a mark if it is an initialization segment or may be absent,
+    its byte range, and its URL. Removes the line breaks in the URL, which have no meaning (WHATWG URL §4.4)."""
     url = fragment.url.replace("\r", "").replace("\n", "")
     span = "" if fragment.end is None else f"{fragment.first}-{fragment.end}"
     seconds = "" if fragment.duration is None else fragment.duration
-    return f"{seconds} {_INITIAL if fragment.initial else ''}{span} {url}\n".encode()
+    mark = _INITIAL if fragment.initial else _MAY_BE_ABSENT if fragment.may_be_absent else ""
+    return f"{seconds} {mark}{span} {url}\n".encode()
 
 
 class Lines:
@@ -36,7 +38,7 @@ class Lines:
         """Return the segment that `line` encodes. Raises `UpstreamFailed` if its URL is invalid."""
         number, self._number = self._number, self._number + 1
         duration, span, url = line.split(" ", 2)
-        first, _, end = span.removeprefix(_INITIAL).partition("-")
+        first, _, end = span.lstrip(_INITIAL + _MAY_BE_ABSENT).partition("-")
         return Segment(
             url=with_query(joined(self._base, url), self._query),
             number=number,
@@ -44,4 +46,5 @@ class Lines:
             end=int(end) if end else None,
             duration=seconds(duration),
             initial=span.startswith(_INITIAL),
+            may_be_absent=span.startswith(_MAY_BE_ABSENT),
         )

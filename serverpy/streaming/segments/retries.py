@@ -36,6 +36,12 @@ class ShortFile(UpstreamFailed):
         self.total = total
 
 
+class AbsentSegment(Unhealable):
+    """Error of a response that says that a segment does not exist which may be absent. If the next response says so,
+    too, the media ends before the segment. A fresh URL is not tried: the segment before has just been read from the
+    same place, and a page would be extracted once more at the end of each stream."""
+
+
 class InvalidKey(UpstreamFailed):
     """Error of a response to a request for a decryption key, if its length is not that of an AES key."""
 
@@ -67,7 +73,7 @@ class Retries:
     def _is_over(self, error: SourceError, elapsed: float) -> bool:
         if isinstance(error, _FINAL):
             return True
-        if isinstance(error, EmptySegment) and self._seconds is None:
+        if isinstance(error, AbsentSegment) or (isinstance(error, EmptySegment) and self._seconds is None):
             return self.count > 1
         if self._seconds is None:
             return self.count > len(BACK_OFF_SECONDS) or not _may_pass(error)

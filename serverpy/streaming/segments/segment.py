@@ -45,6 +45,8 @@ class Segment:
     gap: bool = False
     initial: bool = False
     """Whether the segment is an initialization section (EXT-X-MAP)."""
+    may_be_absent: bool = False
+    """Whether the segment may not exist, because the media ends before it (`extraction/values.py::Fragment`)."""
 
     @property
     def length(self) -> int | None:

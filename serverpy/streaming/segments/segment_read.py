@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from serverpy.aes import Decryption
 from serverpy.errors import RangeNotSatisfiable, SourceError, UpstreamFailed
+from serverpy.extraction.values import ABSENT
 from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
@@ -17,7 +18,7 @@ from serverpy.ranges import ByteRange
 from serverpy.streaming.segments.completion import Completion
 from serverpy.streaming.segments.keys import KEY_BYTES, Keys
 from serverpy.streaming.segments.kinds import INITIAL_BYTES, JUDGED_BYTES, Judge, refuse_markup
-from serverpy.streaming.segments.retries import EmptySegment, InvalidKey, Retries, ShortFile
+from serverpy.streaming.segments.retries import AbsentSegment, EmptySegment, InvalidKey, Retries, ShortFile
 from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.track_source import TrackSource
 
@@ -74,6 +75,8 @@ class _Place:
         self._file = opening.file
         self.renewals = 0
         """Number of times that `renew` was called since the last new byte."""
+        self.may_be_absent = segment.may_be_absent
+        """Whether the segment may not exist, as far as the responses have shown."""
         self._renew = renew
 
     async def renew(self) -> bool:
@@ -94,7 +97,13 @@ class SegmentSource:
         self.renew = place.renew
 
     async def open(self, headers: dict[str, str]) -> Response:
-        return await self._place.source.open_media(self._place.segment.url, headers)
+        response = await self._place.source.open_media(self._place.segment.url, headers)
+        if self._place.may_be_absent:
+            if response.status in ABSENT:
+                response.close()
+                raise AbsentSegment("The last segment of the media does not exist.")
+            self._place.may_be_absent = response.status >= 400
+        return response
 
 
 class KeySource:
@@ -117,7 +126,8 @@ async def open_segment(
     """Open a read of at most `most_bytes` of `segment`, from `skip` bytes on. When the call returns, the first bytes
     have arrived, and their format fits the earlier segments. Raises the errors of `open_resuming` and `Judge`, and
     `UpstreamFailed` if the server does not return the ranges that the playlist specifies or if the key is invalid.
-    Leaves nothing open if it raises or is cancelled."""
+    Raises `AbsentSegment` if the segment may be absent and does not exist. Leaves nothing open if it raises or is
+    cancelled."""
     place = _Place(opening, segment, renew)
     left_out = 0
     if opening.completion is not None and opening.completion.needs_all_of(segment):

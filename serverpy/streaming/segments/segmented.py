@@ -1,6 +1,7 @@
 """The read of a track's segments as one file. It reads the segments in order, each over the connection of the previous
 segment. If its reader would otherwise have to wait, it opens the next segment in advance. If a segment cannot be read,
-the read fails: segments are left out only if the playlist itself marks them as missing (EXT-X-GAP)."""
+the read fails: segments are left out only if the playlist itself marks them as missing (EXT-X-GAP), or if a DASH
+manifest does not list them but describes a duration that they would complete."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ from serverpy.streaming.segments.kinds import Judge
 from serverpy.streaming.segments.live import LiveCursor
 from serverpy.streaming.segments.manifest import HlsManifest, Manifest, load, playlist_room
 from serverpy.streaming.segments.prefetch import AFTER_BYTES, Prefetch, Waits
-from serverpy.streaming.segments.retries import ShortFile
+from serverpy.streaming.segments.retries import AbsentSegment, ShortFile
 from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.segments.segment_read import Opening, RangedFile, SegmentRead, open_segment
 from serverpy.streaming.track_source import TrackSource
@@ -300,12 +301,14 @@ class _Segments:
             current.close()
 
     async def _open_next(self, most_bytes: int | None) -> SegmentRead | None:
-        """Open the next segment that has bytes of the extent. Returns None after the last segment."""
-        segment = await self._next_segment()
-        if segment is None:
-            return None
-        skip, self._skip = self._skip, 0
-        return await open_segment(self._opening, segment, self._renew, skip=skip, most_bytes=most_bytes)
+        """Open the next segment that has bytes of the extent, and that exists. Returns None after the last segment."""
+        while (segment := await self._next_segment()) is not None:
+            skip, self._skip = self._skip, 0
+            try:
+                return await open_segment(self._opening, segment, self._renew, skip=skip, most_bytes=most_bytes)
+            except AbsentSegment:
+                log.info("The media ends before the last segment that its manifest describes, as players accept it.")
+        return None
 
     async def _next_segment(self) -> Segment | None:
         """Return the next segment that has bytes of the extent, or None after the last segment. Skips segments that the

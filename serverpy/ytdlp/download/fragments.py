@@ -1,7 +1,7 @@
 """yt-dlp's downloaders of fragmented media (HLS, DASH and rarer protocols), changed to write into a stream.
 
 They fetch a fragment as `FileDownloader` fetches a file, with the same retries, and write its bytes to the stream as
-they arrive, decrypted if necessary. They hold a whole fragment in memory, up to `FRAGMENT_BYTES`, only if yt-dlp's code
+they arrive, decrypted if necessary. They hold a whole fragment in memory, up to FRAGMENT_BYTES, only if yt-dlp's code
 needs all of it at once (subtitles, Smooth Streaming, F4M, MHTML), or if the HTTP client cannot be slowed down
 (impersonation).
 """
@@ -21,25 +21,22 @@ from yt_dlp.downloader.hls import HlsFD
 from yt_dlp.downloader.ism import IsmFD
 from yt_dlp.downloader.mhtml import MhtmlFD
 from yt_dlp.downloader.soop import SoopVodFD
+from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils import NO_DEFAULT, parse_m3u8_attributes
 
-from serverpy import containers
-from serverpy.aes import Decryption
 from serverpy.errors import DrmProtected, ServerPYError, TooLarge, UnsupportedConversion, UpstreamFailed
+from serverpy.extraction.values import ABSENT
 from serverpy.ytdlp.children import Stopped
+from serverpy.ytdlp.download.destinations import Decrypted, Plain, Whole
 from serverpy.ytdlp.download.downloaders import STDOUT, FileDownloader, Quiet
 from serverpy.ytdlp.download.numbering import Numbered, numbered
 from serverpy.ytdlp.download.sink import OneFile, PipeWriter
-from serverpy.ytdlp.download.upstream import MediaRequests, translate
+from serverpy.ytdlp.download.upstream import BACK_OFF, MediaRequests, translate
 from serverpy.ytdlp.mpd.formats import Fragments
 
-FRAGMENT_BYTES = 32 * 1024 * 1024
 MAX_SEGMENTS = 100_000
 MAX_LINES = 4 * MAX_SEGMENTS
 """Maximum number of segments, and of lines, of a playlist."""
-_TELLING_BYTES = 64
-"""Minimum number of bytes in which `_judging` looks for a web page, because fewer bytes of media may look like text by
-chance."""
 _GIVEN = b"given"
 """Placeholder for the content of a fragment whose bytes are already in the pipe. The code compares it with `is`."""
 
@@ -97,11 +94,11 @@ class Fragmented(Quiet):
 
     def _destination(self, fragment: dict[str, Any], info: dict[str, Any]) -> Plain | Decrypted:
         encryption = fragment.get("decrypt_info") or {}
-        give = _judging(self._out.write)
+        plain = Plain(self._out.write)
         if encryption.get("METHOD") != "AES-128":
-            return Plain(give)
+            return plain
         iv = encryption.get("IV") or struct.pack(">8xq", fragment["media_sequence"])
-        return Decrypted(give, self._key(encryption, info), iv)
+        return Decrypted(plain, self._key(encryption, info), iv)
 
     def _key(self, encryption: dict[str, Any], info: dict[str, Any]) -> bytes:
         if not encryption.get("KEY"):
@@ -126,17 +123,29 @@ class Fragmented(Quiet):
             "request_data": request_data,
         }
         if stream_into is None or self._requests.always_impersonates:
-            whole = _Whole()
-            self._fetch(info, whole.add)
-            ctx["content"] = bytes(whole.content)
-        else:
-            self._fetch(info, stream_into.add)
+            ctx["content"] = self._held(info, stream_into)
+            return True
+        if self._fetch(info, stream_into.add):
             stream_into.finish()
-            ctx["content"] = _GIVEN
+        ctx["content"] = _GIVEN
         return True
 
-    def _fetch(self, info: dict[str, Any], add: Callable[[bytes], None]) -> None:
+    def _held(self, info: dict[str, Any], stream_into: Plain | Decrypted | None) -> bytes:
+        """Fetch a whole fragment, and pass it to `stream_into`. Returns the fragment if yt-dlp's code needs it."""
+        whole = Whole()
+        if not self._fetch(info, whole.add):
+            return _GIVEN
+        content = bytes(whole.content)
+        if stream_into is None or not content:  # yt-dlp's code raises an error for an empty fragment
+            return content
+        stream_into.add(content)
+        stream_into.finish()
+        return _GIVEN
+
+    def _fetch(self, info: dict[str, Any], add: Callable[[bytes], None]) -> bool:
+        """Pass the bytes of a fragment to `add`. Returns False if there is no such fragment, and none is missing."""
         FileDownloader(self._requests, self._options, OneFile(add), info).run()
+        return True
 
     def _read_fragment(self, ctx: dict[str, Any]) -> Any:
         return ctx.pop("content", None)
@@ -155,56 +164,6 @@ class _Destination:
     def flush(self) -> None: ...
 
     def close(self) -> None: ...
-
-
-class _Whole:
-    def __init__(self) -> None:
-        self.content = bytearray()
-
-    def add(self, data: bytes) -> None:
-        self.content += data
-        if len(self.content) > FRAGMENT_BYTES:
-            raise TooLarge("A fragment of the media is too large to hold in memory.")
-
-
-def _judging(give: Callable[[bytes], None]) -> Callable[[bytes], None]:
-    """Return a function that passes the bytes of one fragment to `give`, and raises NotMedia if the fragment begins
-    like a web page."""
-    is_first = True
-
-    def judge(data: bytes) -> None:
-        nonlocal is_first
-        if is_first and len(data) >= _TELLING_BYTES:
-            containers.identify(data[: containers.SNIFF_BYTES])
-        is_first = False
-        give(data)
-
-    return judge
-
-
-class Plain:
-    """A fragment whose bytes are written to the stream as they arrive."""
-
-    def __init__(self, give: Callable[[bytes], None]) -> None:
-        self.add = give
-
-    def finish(self) -> None: ...
-
-
-class Decrypted:
-    """A fragment whose bytes are decrypted and written to the stream as they arrive."""
-
-    def __init__(self, give: Callable[[bytes], None], key: bytes, iv: bytes) -> None:
-        self._give = give
-        self._decryption = Decryption(key, iv)
-
-    def add(self, data: bytes) -> None:
-        if plain := self._decryption.add(data):
-            self._give(plain)
-
-    def finish(self) -> None:
-        if plain := self._decryption.finish():
-            self._give(plain)
 
 
 class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
@@ -254,7 +213,10 @@ def _refuse_method(method: str) -> None:
 
 
 class Dash(Fragmented, DashSegmentsFD):  # type: ignore[misc]
-    """Downloader of DASH that requests the byte ranges of segments. yt-dlp's own class ignores these ranges."""
+    """Downloader of DASH that requests the byte ranges of segments, and accepts that a segment does not exist which may
+    be absent. yt-dlp's own class ignores these ranges."""
+
+    _may_be_absent = False
 
     def _get_fragments(self, fmt: dict[str, Any], ctx: Any, extra_query: Any) -> Iterator[dict[str, Any]]:
         parent: Any = super()
@@ -263,7 +225,35 @@ class Dash(Fragmented, DashSegmentsFD):  # type: ignore[misc]
             yield from known
             return
         for fragment, source in zip(known, listed, strict=True):
-            yield {**fragment, "byte_range": source.get("byte_range")}
+            yield {**fragment, **{name: source.get(name) for name in ("byte_range", "may_be_absent")}}
+
+    def _accept(self, fragment: dict[str, Any]) -> bool:
+        self._may_be_absent = bool(fragment.get("may_be_absent"))
+        return True
+
+    def _fetch(self, info: dict[str, Any], add: Callable[[bytes], None]) -> bool:
+        if not self._may_be_absent:
+            return super()._fetch(info, add)
+        # twice, because a media server may lose a segment for a moment
+        return self._fetch_if_present(info, add) or self._fetch_if_present(info, add, after=BACK_OFF[0])
+
+    def _fetch_if_present(self, info: dict[str, Any], add: Callable[[bytes], None], after: float = 0) -> bool:
+        """Pass the bytes of a fragment to `add`, after a pause of `after` seconds. Returns False if a response says
+        that the fragment does not exist."""
+        self._requests.stop.pause(after)
+        count = 0
+
+        def counted(data: bytes) -> None:
+            nonlocal count
+            count += len(data)
+            add(data)
+
+        try:
+            return super()._fetch(info, counted)
+        except HTTPError as error:
+            if count or error.status not in ABSENT:
+                raise
+            return False
 
 
 class SmoothStreaming(Fragmented, IsmFD):  # type: ignore[misc]

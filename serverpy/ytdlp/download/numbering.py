@@ -31,7 +31,8 @@ def numbered(manifest: str, discontinuity: int | None) -> list[Numbered]:
         is_wanted = discontinuity in (None, discontinuities)
         if line and not line.startswith("#"):
             if is_wanted and not in_advert:
-                found.append(Numbered(number, is_gap))
+                is_padding = not line.strip("\0")  # of a fixed-size buffer: yt-dlp takes it for the URL of a fragment
+                found.append(Numbered(number, is_gap or is_padding))
             number, is_gap = number + 1, False
         elif line.startswith("#EXT-X-MAP") and is_wanted:
             found.append(Numbered(number, is_map=True))

@@ -26,8 +26,9 @@ from serverpy.ytdlp.mpd.windows import is_live
 REFUSAL = "_serverpy_refusal"
 """The name of the field with the reason why a format cannot be streamed."""
 ALTERNATE_PREFERENCE = -2
-"""Value of yt-dlp's `source_preference` for audio that is not the main audio, such as a commentary or an audio
-description. yt-dlp itself sets it for the alternate audio of HLS."""
+"""Value of yt-dlp's `source_preference` for audio that is not the main audio, such as a commentary, an audio
+description, or audio without a role if another one has the role `main`. yt-dlp itself sets it for the alternate audio
+of HLS."""
 _PERIOD = "_serverpy_period"
 _LAST = -100
 """Value of yt-dlp's field `preference` of formats that are never the default, because all others come before them."""
@@ -38,7 +39,7 @@ Parse = Callable[..., Any]
 
 class Fragments(Sequence[dict[str, Any]]):
     """The segments of a listing in the form of yt-dlp's `fragments`, made while they are iterated. yt-dlp's downloader
-    of DASH ignores the field `byte_range`, so `download/fragments.py` requests the range."""
+    of DASH ignores the fields `byte_range` and `may_be_absent`, so `download/fragments.py` obeys them."""
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
@@ -53,6 +54,8 @@ class Fragments(Sequence[dict[str, Any]]):
                 fragment["duration"] = each.duration
             if each.end is not None:
                 fragment["byte_range"] = {"start": each.first, "end": each.end}
+            if each.may_be_absent:
+                fragment["may_be_absent"] = True
             yield fragment
 
     @property
@@ -134,11 +137,13 @@ def entries(mpd: Element, document: str, mpd_url: str | None, parse: Parse) -> l
 def _entry(mpd: Element, period: Period, mpd_url: str | None, parse: Parse) -> dict[str, Any]:
     formats: dict[int, dict[str, Any]] = {}
     subtitles: dict[str, list[dict[str, Any]]] = {}
+    has_main = any(each.is_main and each.kind == "audio" and not each.role for each in period.representations)
     for representation in period.representations:
         parsed = parse(_copy(mpd, representation))
         for fmt in parsed["formats"]:
             formats[id(representation)] = fmt
-            if representation.role and fmt.get("vcodec") == "none":
+            is_alternate = bool(representation.role) or (has_main and not representation.is_main)
+            if is_alternate and fmt.get("vcodec") == "none":
                 fmt["source_preference"] = ALTERNATE_PREFERENCE
         for language, files in parsed["subtitles"].items():
             for file in files:

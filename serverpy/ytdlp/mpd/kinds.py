@@ -9,6 +9,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import Element
 
+from serverpy.languages import normalized
 from serverpy.ytdlp.mpd.reading import child, children, segment_description
 
 _KINDS = ("video", "audio", "text")
@@ -133,7 +134,7 @@ def _family(codec: str) -> str:
 
 
 def language(tag: str | None) -> str | None:
-    found = (tag or "").strip().lower()
+    found = normalized(tag or "")
     return None if found in _UNDEFINED else found
 
 
@@ -144,6 +145,11 @@ def role(group: Element) -> str:
     if any(each.get("schemeIdUri") == _TRICK_MODE for each in children(group, "EssentialProperty")):
         found.add("trick mode")
     return " ".join(sorted(found))
+
+
+def is_main(group: Element) -> bool:
+    """Return whether an adaptation set states that it is the main content of its media type."""
+    return any(each.get("value") == "main" for each in children(group, "Role"))
 
 
 def is_special(levels: Sequence[Element]) -> bool:

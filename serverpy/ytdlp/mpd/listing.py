@@ -43,7 +43,11 @@ class Templated:
             seconds = float(run.length / self.timescale) or None
             number, time = self.start_number + run.first, run.time
             for index in range(run.count):
-                yield Fragment(url=self.pattern.fill(number + index, int(time + index * run.length)), duration=seconds)
+                yield Fragment(
+                    url=self.pattern.fill(number + index, int(time + index * run.length)),
+                    duration=seconds,
+                    may_be_absent=run.may_be_absent,
+                )
 
 
 Body = Templated | tuple[Fragment, ...]

@@ -38,6 +38,8 @@ class Representation:
     role: str = ""
     """The role that distinguishes the representation from the main content, such as `commentary`. Empty for the main
     content."""
+    is_main: bool = False
+    """Whether the manifest states the role `main`."""
     id: str | None = None
     set_id: str | None = None
     asset: str | None = None
@@ -138,6 +140,7 @@ class _Reader:
             codecs=kinds.families(attributes.get("codecs", "")),
             language=kinds.language(attributes.get("lang")),
             role=kinds.role(group),
+            is_main=kinds.is_main(group),
             id=element.get("id"),
             set_id=group.get("id"),
             asset=self._asset,

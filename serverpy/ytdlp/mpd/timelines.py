@@ -30,12 +30,14 @@ by less than this tolerance, it has no further segment."""
 class Run:
     """A run of `count` segments, each `length` long. `first` is the index of the first of these segments among all
     segments that the manifest lists; `time` is the start of that segment. Times are in units of the timescale, on the
-    media's own timeline."""
+    media's own timeline. `may_be_absent` is true for a run of one segment that exists only if the media is as long as
+    the manifest states: players tolerate that such a segment is missing."""
 
     first: int
     time: int
     length: int | Fraction
     count: int
+    may_be_absent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +158,19 @@ def by_duration(described: Inherited, clock: Clock, *, count: int | None = None)
         return ()
     if length <= 0:
         raise Unreadable("The DASH manifest lists a segment without a duration.")
+    computed = clock.until(clock.begin, length) if count is None else None
     if count is None:
-        count = clock.until(clock.begin, length)
-        last = described.get("endNumber")
+        count, last = computed, described.get("endNumber")
         if last is not None:
             by_number = max(0, integer(last, 0) - integer(described.get("startNumber"), 1) + 1)
             count = by_number if count is None else min(count, by_number)
+            computed = None if count == by_number else computed
     if count is None:
         raise Unreadable("The DASH manifest does not state how many segments there are.")
-    return tuple(_to_end(Run(0, clock.begin, length, count), clock)) if count else ()
+    runs = tuple(_to_end(Run(0, clock.begin, length, count), clock)) if count else ()
+    if computed is not None and len(runs) > 1:  # the number of segments was rounded up
+        return (*runs[:-1], replace(runs[-1], may_be_absent=True))
+    return runs
 
 
 def _to_end(run: Run, clock: Clock) -> Iterator[Run]:

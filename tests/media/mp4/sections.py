@@ -10,7 +10,7 @@ from serverpy.media.mp4.boxes import boxes, write, write_full
 
 MOVIE_SCALE, SCALE = 1000, 48000
 CONTAINERS = {b"moov", b"trak", b"mdia", b"mvex"}
-TIMED = {b"mvhd", b"mdhd", b"mehd"}
+TIMED = {b"mvhd", b"tkhd", b"mdhd", b"mehd"}
 
 
 def wide(kind: bytes, content: bytes) -> bytes:
@@ -26,11 +26,12 @@ def header(kind: bytes, version: int, scale: int, duration: int) -> bytes:
 
 @dataclass(frozen=True)
 class Section:
-    """An initialization section. The fields are durations; `mehd` None means that there is no such box."""
+    """An initialization section. The fields are durations; `mehd` or `tkhd` None means that there is no such box."""
 
     version: int = 0
     mvhd: int = 0
     mdhd: tuple[int, ...] = (0,)
+    tkhd: int | None = None
     mehd: int | None = None
     mehd_version: int = 0
     movie_scale: int = MOVIE_SCALE
@@ -43,11 +44,17 @@ class Section:
     def __bytes__(self) -> bytes:
         box = wide if self.is_wide else write
         mvhd = header(b"mvhd", self.version, self.movie_scale, self.mvhd)
-        inside = mvhd + b"".join(box(b"trak", self._mdia(each)) for each in self.mdhd)
+        inside = mvhd + b"".join(box(b"trak", self._tkhd() + self._mdia(each)) for each in self.mdhd)
         if self.has_mvex:
             trex = write_full(b"trex", 0, 0, bytes(20))
             inside += box(b"mvex", (b"" if self.mehd is None else self._mehd(self.mehd)) + trex)
         return write(b"ftyp", b"iso5", bytes(4)) + box(b"moov", inside + write(b"udta", b"by a test")) + self.after
+
+    def _tkhd(self) -> bytes:
+        if self.tkhd is None:
+            return b""
+        times, duration = ("16x", "Q") if self.version else ("8x", "I")
+        return write_full(b"tkhd", self.version, 7, struct.pack(f">{times}I4x{duration}60x", 1, self.tkhd))
 
     def _mdia(self, duration: int) -> bytes:
         stco = write_full(b"stco", 0, 0, struct.pack(">I", self.chunks), bytes(4 * self.chunks))
@@ -63,7 +70,7 @@ def stated(section: bytes) -> dict[bytes, list[int]]:
     found: dict[bytes, list[int]] = {}
     for kind, content in walk(section):
         width = 8 if content[0] else 4
-        at = 4 if kind == b"mehd" else 4 + 2 * width + 4
+        at = {b"mehd": 4, b"tkhd": 4 + 2 * width + 8}.get(kind, 4 + 2 * width + 4)
         found.setdefault(kind, []).append(int.from_bytes(content[at : at + width], "big"))
     return found
 

@@ -19,8 +19,9 @@ UNKNOWN_32, UNKNOWN_64 = 2**32 - 1, 2**64 - 1
 MEHD_BYTES = 20
 
 
-def table(mvhd: int, mdhd: list[int], mehd: int | None = None) -> dict[bytes, list[int]]:
-    return {b"mvhd": [mvhd], b"mdhd": mdhd} | ({} if mehd is None else {b"mehd": [mehd]})
+def table(mvhd: int, mdhd: list[int], mehd: int | None = None, tkhd: int | None = None) -> dict[bytes, list[int]]:
+    found = {b"mvhd": [mvhd], b"mdhd": mdhd} | ({} if mehd is None else {b"mehd": [mehd]})
+    return found | ({} if tkhd is None else {b"tkhd": [tkhd] * len(mdhd)})
 
 
 FILLED = {
@@ -31,6 +32,9 @@ FILLED = {
     "all ones in 64 bits": (Section(version=1, mvhd=UNKNOWN_64, mdhd=(UNKNOWN_64,)), table(MOVIE, [MEDIA])),
     "no mehd": (Section(), table(MOVIE, [MEDIA])),
     "two tracks": (Section(mdhd=(0, 0)), table(MOVIE, [MEDIA, MEDIA])),
+    "a track header": (Section(mdhd=(0, 0), tkhd=0), table(MOVIE, [MEDIA, MEDIA], tkhd=MOVIE)),
+    "a track header of version 1": (Section(version=1, tkhd=UNKNOWN_64), table(MOVIE, [MEDIA], tkhd=MOVIE)),
+    "a track header that states a duration": (Section(tkhd=5, mehd=0), table(MOVIE, [MEDIA], MOVIE, tkhd=5)),
     "64-bit sizes": (Section(is_wide=True, mehd=0), table(MOVIE, [MEDIA], MOVIE)),
     "stated durations": (Section(mvhd=7, mdhd=(0, 8), mehd=9), table(7, [MEDIA, 8], 9)),
     "only mehd is stated": (Section(mehd=9), table(MOVIE, [MEDIA], 9)),
@@ -69,8 +73,8 @@ def test_a_section_with_an_mehd_never_grows(name: str) -> None:
 
 def test_filling_in_durations_changes_only_the_duration_fields() -> None:
     """A section whose durations were filled in has the same bytes as a section that was built with these durations."""
-    section = Section(version=1, mdhd=(0, 0), mehd=0, mehd_version=1)
-    written = replace(section, mvhd=MOVIE, mdhd=(MEDIA, MEDIA), mehd=MOVIE)
+    section = Section(version=1, mdhd=(0, 0), tkhd=0, mehd=0, mehd_version=1)
+    written = replace(section, mvhd=MOVIE, mdhd=(MEDIA, MEDIA), tkhd=MOVIE, mehd=MOVIE)
     assert with_duration(bytes(section), SECONDS, may_grow=False) == bytes(written)
 
 

@@ -107,6 +107,33 @@ def test_a_format_with_an_essential_property_that_is_not_understood_is_never_the
     assert (len(found), info["formats"][-1]["format_id"]) == (2, best)
 
 
+def voice(id: str, *roles: str) -> str:
+    stated = "".join(f'<Role schemeIdUri="urn:mpeg:dash:role:2011" value="{role}"/>' for role in roles)
+    return (
+        f'<AdaptationSet mimeType="audio/mp4" lang="{id}">{stated}<Representation id="{id}" codecs="mp4a.40.2"'
+        f' bandwidth="64000">{NUMBERED}</Representation></AdaptationSet>'
+    )
+
+
+@pytest.mark.parametrize(
+    ("voices", "alternates"),
+    [
+        ([voice("de", "main"), voice("en")], {"en"}),
+        ([voice("en"), voice("de", "main"), voice("fr", "dub")], {"en", "fr"}),
+        ([voice("de", "main"), voice("en", "main")], set()),
+        ([voice("de"), voice("en")], set()),
+        ([voice("de"), voice("en", "commentary")], {"en"}),
+        ([voice("de"), voice("en", "main", "commentary")], {"en"}),
+        ([voice("de"), video(NUMBERED).replace("<Repr", '<Role value="main"/><Repr')], set()),
+    ],
+)
+def test_audio_without_a_role_is_an_alternate_if_other_audio_is_the_main_audio(
+    extractor: Any, voices: list[str], alternates: set[str]
+) -> None:
+    found, _ = formats(extractor, mpd(f"<Period>{''.join(voices)}</Period>"))
+    assert {each["format_id"] for each in found if each.get("source_preference") is not None} == alternates
+
+
 def test_a_file_with_its_initialization_segment_in_another_file_is_streamed_as_segments(extractor: Any) -> None:
     split = '<BaseURL>f.mp4</BaseURL><SegmentBase><Initialization sourceURL="i.mp4" range="0-9"/></SegmentBase>'
     [only], _ = formats(extractor, mpd(f"<Period>{video(split)}</Period>"))
@@ -231,14 +258,14 @@ def repeated(times: int) -> str:
 
 async def test_embedded_downloads_byte_ranges_and_refuses_formats_without_segments(shelf: Shelf) -> None:
     shelf.files["/d/f.mp4"] = bytes(range(100))
-    ranged = '<SegmentList><SegmentURL media="f.mp4" mediaRange="0-9"/><SegmentURL media="f.mp4" mediaRange="50-99"/>'
+    ranged = '<SegmentList><SegmentURL media="f.mp4" mediaRange="0-9"/><SegmentURL media="f.mp4" mediaRange="14-63"/>'
     sets = video(f"{ranged}</SegmentList>", id="good"), video("", id="bad")
     async with running() as workers:
         media = await workers.extract(put(shelf, mpd(f"<Period>{''.join(sets)}</Period>")))
         assert {track.id: track.refusal for track in media.tracks} == {"good": None, "bad": NOTHING}
         reading, writing = os.pipe()
         download = await workers.download(media.raw_id, "good", writing)
-        assert await asyncio.to_thread(reader(reading)) == bytes([*range(10), *range(50, 100)])
+        assert await asyncio.to_thread(reader(reading)) == bytes([*range(10), *range(14, 64)])
         await download.wait()
         reading, writing = os.pipe()
         with pytest.raises(UnsupportedConversion):
