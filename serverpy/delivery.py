@@ -36,7 +36,7 @@ from serverpy.fallback import Hosts, plans_after, plans_around
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.guard import check_url
 from serverpy.net.lookups import asking_client
-from serverpy.plan import After, Capabilities, Plan, StreamRequest, check, needs_selection, plans
+from serverpy.plan import After, Capabilities, Plan, StreamRequest, check, needs_selection, plans, streamable
 from serverpy.running import Record, unlisted
 
 logger = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ class Delivery:
             record.is_admitted = True
             clock.lap("wait")
             source = await self._locate(request, allowed, grant)
-            request = await self._select(source.media, request)
+            request = await self._select(source.media, request, allowed)
             planned = plans_around(plans(source.media, request, allowed), request, self._hosts)
             record.site = None if source.media is None else source.media.extractor
             clock.lap("extract")
@@ -237,15 +237,19 @@ class Delivery:
             raise UnsupportedConversion("This item is a playlist itself: request its own URL.")
         return replace(_source(request, media, None, grant), url=url)
 
-    async def _select(self, media: Media | None, request: StreamRequest) -> StreamRequest:
+    async def _select(self, media: Media | None, request: StreamRequest, allowed: Capabilities) -> StreamRequest:
         """Have yt-dlp apply the format selector of `request`, if the request has a selector. Returns `request` with the
         ids of the selected tracks. Raises `FormatNotFound` if the selector matches no tracks."""
         if media is None or request.format is None or not needs_selection(media, request, self.capabilities):
             return request
-        selections = await self._selector.select(media, request.format)
-        if not selections:
-            raise FormatNotFound("The page has no format that fits the selector.")
-        return replace(request, selection=selections[0])
+        able = streamable(media)
+        try:
+            selections = await self._selector.select(able, request.format, allowed.kinds_of(able.tracks))
+        except FormatNotFound:
+            if able is media:
+                raise
+            selections = await self._selector.select(media, request.format)  # the plan states why it is withheld
+        return replace(request, selections=selections)
 
     async def _open_first(
         self, planned: tuple[Plan, ...], source: Source, reservation: Reservation, record: Record

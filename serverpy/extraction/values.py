@@ -120,6 +120,8 @@ class Track:
     """Number of the discontinuity in the HLS playlist whose segments are the whole track (yt-dlp's field
     `format_index`). None if the track has all segments."""
     no_resume: bool = False
+    details: str | None = None
+    """The fields of yt-dlp's format that only format selectors need, as a JSON object (`extraction/messages.py`)."""
     needs_ytdlp: bool = False
     """Whether only yt-dlp's own downloader can download the track, for example because it needs pings, web sockets or
     refreshed cookies."""
