@@ -167,15 +167,50 @@ class Subtitle:
     automatic: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class OwnAddress:
+    """An address of yt-dlp's own, such as `kaltura:1:2`, that an extractor gives for an item, with yt-dlp's key of the
+    extractor that reads it. As text it is no URL that a client may send, so it comes from extractions alone."""
+
+    extractor: str
+    address: str
+
+    def __str__(self) -> str:
+        return f"{_OWN}{self.extractor}:{self.address}"
+
+    @classmethod
+    def read(cls, text: str) -> OwnAddress | None:
+        """Return the own address that `text` is, or None if `text` is a URL."""
+        if not text.startswith(_OWN):
+            return None
+        extractor, _, address = text.removeprefix(_OWN).partition(":")
+        return cls(extractor, address)
+
+
+_OWN = "yt-dlp:"
+
+
+def is_public(url: str | None) -> bool:
+    """Return whether `url` is an http(s) URL."""
+    return url is not None and url.startswith(("http://", "https://"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """An item of a playlist or image post: either the URL of a page that is not extracted yet (`url`), or media that is
-    (`media`)."""
+    (`media`). `url` may be an address that only yt-dlp knows (`OwnAddress`). `is_named` is whether the playlist's title
+    of the item replaces that of the item's page (yt-dlp's `url_transparent`)."""
 
     title: str | None = None
     url: str | None = None
     duration: float | None = None
     media: Media | None = None
+    is_named: bool = False
+
+    @property
+    def public_url(self) -> str | None:
+        """The URL of the item's page. None if a client cannot request it."""
+        return self.url if is_public(self.url) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
