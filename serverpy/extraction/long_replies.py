@@ -101,6 +101,7 @@ class _EntryOutline(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None = None
     duration: float | None = None
     media: msgspec.Raw = msgspec.Raw(b"null")
+    is_named: bool = False
 
 
 _EXTRACTED = b'{"type":"Extracted"'

@@ -16,7 +16,7 @@ from serverpy.errors import UnsupportedConversion
 from serverpy.media.mp4.boxes import Box, box_at, boxes, by_kind, children, damaged, fields, need, write
 from serverpy.media.mp4.durations import write_mehd
 from serverpy.media.mp4.fragments import write_empty_table, write_trex
-from serverpy.media.mp4.header import write_ftyp, write_moov
+from serverpy.media.mp4.header import movie_scale, write_ftyp, write_moov
 from serverpy.media.mp4.tracks import Track, count_tracks, find_track
 
 _UNKNOWN_32 = 2**32 - 1
@@ -91,7 +91,7 @@ def write_head(sections: Sequence[Section], seconds: Sequence[float | None]) -> 
     """Return ftyp and moov of the file that is merged from the tracks of `sections`, which get the numbers 1, 2 and so
     on. `seconds` are the durations of the tracks; where one is None, the head states what its section states."""
     tracks = [section.track for section in sections]
-    scale = tracks[0].movie_scale
+    scale = movie_scale(tracks)
     longest = None if None in seconds else max(each for each in seconds if each is not None)
     mehd = [] if longest is None else [write_mehd(longest, scale)]
     trex = [write_trex(number, track) for number, track in enumerate(tracks, 1)]

@@ -17,6 +17,9 @@ AUDIO_HANDLER = b"soun"
 _ENCRYPTED = frozenset({b"encv", b"enca", b"encs", b"enct", b"drms", b"drmi", b"sinf", b"saio", b"saiz", b"senc"})
 _ENTRY_FIELDS = {VIDEO_HANDLER: 78, AUDIO_HANDLER: 28}
 """Number of bytes of fields in a sample entry, before its child boxes (§12.1.3, §12.2.3)."""
+_REPEATED = frozenset({b"sbgp", b"csgp", b"sgpd", b"subs"})
+"""Types of which a sample table may have several boxes: one for each kind of group (§8.9) or of sub-samples
+(§8.7.7)."""
 _MAX_EDITS = 1024
 _SELF_CONTAINED = 1
 
@@ -33,8 +36,9 @@ class Edit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
-    """A track, as the boxes of its moov (`data`). `samples` are the boxes of the sample table, by type. `media` and
-    `information` are the boxes of mdia and minf that a merged file copies."""
+    """A track, as the boxes of its moov (`data`). `samples` are the boxes of the sample table, by type, and `repeated`
+    those of which there may be several of a type. `media` and `information` are the boxes of mdia and minf that a
+    merged file copies."""
 
     data: memoryview
     number: int
@@ -49,7 +53,18 @@ class Track:
     media: tuple[Box, ...]
     information: tuple[Box, ...]
     samples: dict[bytes, Box]
+    repeated: tuple[Box, ...]
     trex: Box | None
+
+    def tables(self, *kinds: bytes) -> list[memoryview]:
+        """Return the boxes of the sample table that have the types `kinds`, in the order of `kinds`."""
+        found: list[Box] = []
+        for kind in kinds:
+            if kind in _REPEATED:
+                found += [box for box in self.repeated if box.kind == kind]
+            elif kind in self.samples:
+                found.append(self.samples[kind])
+        return [self.bytes_of(box) for box in found]
 
     def bytes_of(self, box: Box) -> memoryview:
         return self.data[box.start : box.end]
@@ -122,6 +137,7 @@ def _read_track(
         media=tuple(media[kind] for kind in (b"mdhd", b"hdlr", b"elng") if kind in media),
         information=tuple(box for kind, box in information.items() if kind != b"stbl"),
         samples=samples,
+        repeated=tuple(box for box in children(data, information[b"stbl"]) if box.kind in _REPEATED),
         trex=_find_trex(data, movie.get(b"mvex"), number),
     )
 

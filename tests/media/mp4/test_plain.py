@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serverpy.media.mp4.boxes import write_full
 from serverpy.media.mp4.layout import AUDIO, VIDEO, Layout
 from serverpy.media.mp4.locate import Located
 from serverpy.media.mp4.plain import lay_out_plain
@@ -161,14 +162,29 @@ def test_chunk_offsets_have_64_bits_if_the_woven_film_exceeds_4_gib() -> None:
     assert (last.source, last.offset + last.length) == (VIDEO, video.total)
 
 
-def test_a_woven_film_has_the_movie_time_scale_of_its_video() -> None:
+def test_the_movie_time_scale_of_a_woven_film_is_the_least_common_multiple_so_that_edits_are_exact() -> None:
     video = bytes(Film(movie_scale=600))
-    audio = bytes(Film(handler=AUDIO_HANDLER, movie_scale=90, edits=[(90, -1), (45, 0)]))
+    audio = bytes(Film(handler=AUDIO_HANDLER, movie_scale=90, edits=[(90, -1), (7, 0)]))
     film = read(laid_out(video, audio), video, audio)
     track = find_track(located(film).moov, AUDIO_HANDLER)
-    assert track.movie_scale == 600
-    assert [(edit.duration, edit.media_time) for edit in track.edits] == [(600, -1), (300, 0)]
+    assert track.movie_scale == 1800
+    assert [(edit.duration, edit.media_time) for edit in track.edits] == [(1800, -1), (140, 0)]
     assert (find_track(located(film).moov, VIDEO_HANDLER).number, track.number) == (1, 2)
+
+
+def test_a_movie_time_scale_that_would_be_too_large_is_that_of_the_video() -> None:
+    video, audio = bytes(Film(movie_scale=2**31 - 1)), bytes(Film(handler=AUDIO_HANDLER, movie_scale=2**31 - 3))
+    assert find_track(located(read(laid_out(video, audio), video, audio)).moov, AUDIO_HANDLER).movie_scale == 2**31 - 1
+
+
+def test_a_woven_film_keeps_all_sample_groups() -> None:
+    groups = {
+        kind: b"".join(write_full(kind, 1, 0, name + bytes(8)) for name in (b"roll", b"rap "))
+        for kind in (b"sgpd", b"sbgp")
+    }
+    video, audio = bytes(Film()), bytes(Film(handler=AUDIO_HANDLER, replaced=groups))
+    moov = located(read(laid_out(video, audio), video, audio)).moov
+    assert all(box in moov for box in groups.values())
 
 
 COSTLY = {
