@@ -81,6 +81,8 @@ def read_section(moov: bytes, handler: bytes) -> Section:
     track = find_track(moov, handler)
     if track.trex is None:
         raise UnsupportedConversion("One of the two formats is not a fragmented MP4: they cannot be merged.")
+    if track.is_quicktime:
+        raise UnsupportedConversion("The audio has a QuickTime sample description: video and audio cannot be merged.")
     sizes = track.samples.get(b"stsz")
     if sizes is not None and fields("I", track.data, sizes, 8)[0]:
         raise UnsupportedConversion("One of the two formats is only partly fragmented: they cannot be merged.")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from serverpy.errors import DrmProtected, UnsupportedConversion
 from serverpy.media.mp4.boxes import Box, box_at, boxes, by_kind, children, damaged, fields, need
+from serverpy.media.mp4.quicktime import as_mp4, is_quicktime
 
 VIDEO_HANDLER = b"vide"
 AUDIO_HANDLER = b"soun"
@@ -56,15 +57,25 @@ class Track:
     repeated: tuple[Box, ...]
     trex: Box | None
 
-    def tables(self, *kinds: bytes) -> list[memoryview]:
-        """Return the boxes of the sample table that have the types `kinds`, in the order of `kinds`."""
+    def tables(self, *kinds: bytes) -> list[bytes | memoryview]:
+        """Return the boxes of the sample table that have the types `kinds`, in the order of `kinds`. The sample
+        descriptions are those of MP4, also if the source is QuickTime."""
         found: list[Box] = []
         for kind in kinds:
             if kind in _REPEATED:
                 found += [box for box in self.repeated if box.kind == kind]
             elif kind in self.samples:
                 found.append(self.samples[kind])
-        return [self.bytes_of(box) for box in found]
+        return [self._as_mp4(box) for box in found]
+
+    @property
+    def is_quicktime(self) -> bool:
+        """Whether the sample descriptions are ones of audio that only QuickTime has."""
+        return self.handler == AUDIO_HANDLER and is_quicktime(self.data, self.samples[b"stsd"])
+
+    def _as_mp4(self, box: Box) -> bytes | memoryview:
+        is_description = box.kind == b"stsd" and self.is_quicktime
+        return as_mp4(self.data, box) if is_description else self.bytes_of(box)
 
     def bytes_of(self, box: Box) -> memoryview:
         return self.data[box.start : box.end]
@@ -121,8 +132,8 @@ def _read_track(
     information = by_kind(data, need(media, b"minf"))
     samples = by_kind(data, need(information, b"stbl"))
     _refuse_encrypted(data, need(samples, b"stsd"), samples, handler)
-    if handler == AUDIO_HANDLER:
-        _refuse_quicktime(data, samples[b"stsd"])
+    if handler == AUDIO_HANDLER and is_quicktime(data, samples[b"stsd"]):
+        as_mp4(data, samples[b"stsd"])  # raises an error if there is no such entry of MP4
     _refuse_elsewhere(data, information)
     (number,) = fields("I", data, tkhd, 20 if _version(data, tkhd) else 12)
     return Track(
@@ -189,17 +200,6 @@ def _refuse_encrypted(data: memoryview, stsd: Box, samples: dict[bytes, Box], ha
             kinds |= {box.kind for box in boxes(data, inside, entry.end)}
     if kinds & _ENCRYPTED:
         raise DrmProtected("This format is encrypted, so it cannot be merged.")
-
-
-def _refuse_quicktime(data: memoryview, stsd: Box) -> None:
-    """Raise `UnsupportedConversion` if an audio sample entry has one of QuickTime's versions 1 and 2, which MP4 does
-    not have. MP4 has another version 1, which the version of the stsd box announces."""
-    if _version(data, stsd) == 0:
-        for entry in children(data, stsd, skip=8):
-            if fields("H", data, entry, 8)[0]:
-                raise UnsupportedConversion(
-                    "The audio has a QuickTime sample description: video and audio cannot be merged."
-                )
 
 
 def _refuse_elsewhere(data: memoryview, information: dict[bytes, Box]) -> None:

@@ -3,12 +3,14 @@ two."""
 
 from __future__ import annotations
 
+import io
 import itertools
 import random
 import struct
 import tracemalloc
 from pathlib import Path
 
+import av
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -185,6 +187,33 @@ def test_a_woven_film_keeps_all_sample_groups() -> None:
     video, audio = bytes(Film()), bytes(Film(handler=AUDIO_HANDLER, replaced=groups))
     moov = located(read(laid_out(video, audio), video, audio)).moov
     assert all(box in moov for box in groups.values())
+
+
+def test_quicktime_audio_is_woven_with_a_sample_description_of_mp4(media: Path) -> None:
+    video, audio = (media / "video-only.mp4").read_bytes(), as_quicktime(media / "audio.m4a")
+    assert find_track(located(audio).moov, AUDIO_HANDLER).is_quicktime
+    film = read(laid_out(video, audio), video, audio)
+    assert not find_track(located(film).moov, AUDIO_HANDLER).is_quicktime
+    assert packets(film, "audio") == packets(audio, "audio")
+    with av.open(io.BytesIO(film), "r") as woven, av.open(io.BytesIO(audio), "r") as source:
+        assert [decoded(each) for each in woven.decode(audio=0)] == [decoded(each) for each in source.decode(audio=0)]
+
+
+def as_quicktime(path: Path) -> bytes:
+    """Return the audio of the file `path` in QuickTime's container, which libav writes with descriptions of version
+    1."""
+    written = io.BytesIO()
+    with av.open(str(path)) as source, av.open(written, "w", format="mov") as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return written.getvalue()
+
+
+def decoded(frame: av.AudioFrame) -> tuple[int | None, int, bytes]:
+    return frame.pts, frame.sample_rate, bytes(frame.planes[0])
 
 
 COSTLY = {
