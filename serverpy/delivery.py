@@ -11,7 +11,7 @@ import gc
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
@@ -19,8 +19,12 @@ from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.body import Body, Opener, Source
 from serverpy.errors import (
     Busy,
+    DrmProtected,
+    ExtractionFailed,
     FormatNotFound,
+    GeoRestricted,
     KeyForbids,
+    LoginRequired,
     MediaNotFound,
     QuotaExceeded,
     ServerPYError,
@@ -30,16 +34,28 @@ from serverpy.errors import (
 )
 from serverpy.extraction.choice import item_of, pick_entry
 from serverpy.extraction.extractor import Extractor
-from serverpy.extraction.values import Media
+from serverpy.extraction.values import Entry, Media
 from serverpy.extraction.workers import Workers
 from serverpy.fallback import Hosts, plans_after, plans_around
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.guard import check_url
 from serverpy.net.lookups import asking_client
-from serverpy.plan import After, Capabilities, Plan, StreamRequest, check, needs_selection, plans
+from serverpy.plan import After, Capabilities, Plan, StreamRequest, check, needs_selection, plans, streamable
 from serverpy.running import Record, unlisted
 
 logger = logging.getLogger(__name__)
+
+MAX_TRIES = 5
+"""Maximum number of items that are extracted to find the first that has media."""
+_WITHOUT_MEDIA = (
+    MediaNotFound,
+    LoginRequired,
+    GeoRestricted,
+    DrmProtected,
+    ExtractionFailed,
+    UnsupportedConversion,
+)
+"""Errors that say that this item of a playlist has no media for this server, while the next one may have."""
 
 
 class Stream:
@@ -182,7 +198,7 @@ class Delivery:
             record.is_admitted = True
             clock.lap("wait")
             source = await self._locate(request, allowed, grant)
-            request = await self._select(source.media, request)
+            request = await self._select(source.media, request, allowed)
             planned = plans_around(plans(source.media, request, allowed), request, self._hosts)
             record.site = None if source.media is None else source.media.extractor
             clock.lap("extract")
@@ -196,7 +212,8 @@ class Delivery:
             raise
         stream = Stream(body, reservation, record, max_bytes=self._max_bytes, collect=self._collect, grant=grant)
         grant.settle()
-        stream.head = replace(body.head, timings={**clock.seconds, **body.head.timings})
+        title = source.title or body.head.title
+        stream.head = replace(body.head, title=title, timings={**clock.seconds, **body.head.timings})
         if self._max_bytes is not None and max(stream.head.total or 0, stream.head.length or 0) > self._max_bytes:
             await stream.aclose()
             raise _too_large()
@@ -231,27 +248,56 @@ class Delivery:
         entry = pick_entry(media, request.item)
         if entry is None:
             return _source(request, media, None, grant)
+        if request.item is not None:
+            return await self._item(request, entry, request.item, grant)
+        return await self._first_item(request, media.entries, grant)
+
+    async def _first_item(self, request: StreamRequest, entries: Sequence[Entry], grant: Grant) -> Source:
+        """Find the first of `entries` that has media. Raises the error of the first entry if none has media, or if none
+        of the first MAX_TRIES entries that must be extracted has."""
+        failures: list[ServerPYError] = []
+        tries = 0
+        for number, entry in enumerate(entries, 1):
+            tries += entry.media is None and entry.url is not None
+            if tries > MAX_TRIES:
+                break
+            try:
+                return await self._item(request, entry, number, grant)
+            except _WITHOUT_MEDIA as error:
+                failures.append(error)
+        raise failures[0]
+
+    async def _item(self, request: StreamRequest, entry: Entry, number: int, grant: Grant) -> Source:
+        """Find the media of `entry`, which is the item `number` of its page."""
         if entry.media is not None:
-            return _source(request, entry.media, request.item or 1, grant)
-        url = entry.url or ""
-        # a URL into which yt-dlp has smuggled data also passes this check
-        if not url.startswith(("http://", "https://")):
-            raise MediaNotFound("This item has no http(s) URL.")
-        media = await self._extractor.extract(url, grant=grant)
+            if not entry.media.tracks:
+                raise MediaNotFound("This item has no media.")
+            return _source(request, entry.media, number, grant)
+        if entry.url is None:
+            raise MediaNotFound("This item has no address.")
+        # an address that comes from an extraction may have data that yt-dlp smuggled into it, or be yt-dlp's own
+        media = await self._extractor.extract(entry.url, grant=grant)
         grant.check_site(media.extractor)
         if media.entries:
             raise UnsupportedConversion("This item is a playlist itself: request its own URL.")
-        return replace(_source(request, media, None, grant), url=url)
+        if not media.tracks:
+            raise MediaNotFound("This item has no media.")
+        title = entry.title if entry.is_named else None
+        return replace(_source(request, media, None, grant), url=entry.url, title=title)
 
-    async def _select(self, media: Media | None, request: StreamRequest) -> StreamRequest:
+    async def _select(self, media: Media | None, request: StreamRequest, allowed: Capabilities) -> StreamRequest:
         """Have yt-dlp apply the format selector of `request`, if the request has a selector. Returns `request` with the
         ids of the selected tracks. Raises `FormatNotFound` if the selector matches no tracks."""
         if media is None or request.format is None or not needs_selection(media, request, self.capabilities):
             return request
-        selections = await self._selector.select(media, request.format)
-        if not selections:
-            raise FormatNotFound("The page has no format that fits the selector: `/info` lists its formats.")
-        return replace(request, selection=selections[0])
+        able = streamable(media)
+        try:
+            selections = await self._selector.select(able, request.format, allowed.kinds_of(able.tracks))
+        except FormatNotFound:
+            if able is media:
+                raise
+            selections = await self._selector.select(media, request.format)  # the plan states why it is withheld
+        return replace(request, selections=selections)
 
     async def _open_first(
         self, planned: tuple[Plan, ...], source: Source, reservation: Reservation, record: Record

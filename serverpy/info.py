@@ -254,6 +254,6 @@ def _entry(number: int, entry: Entry) -> EntryInfo:
     return EntryInfo(
         item=number,
         title=entry.title or (media.title if media else None),
-        url=entry.url or (media.webpage_url if media else None),
+        url=entry.public_url or (media.webpage_url if media else None),
         duration=entry.duration or (media.duration if media else None),
     )

@@ -11,7 +11,7 @@ table, without a server. `default_choice.py` orders the tracks that a request wi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Literal
@@ -24,6 +24,7 @@ from serverpy.errors import (
     InvalidParameter,
     KeyForbids,
     MediaNotFound,
+    ServerPYError,
     TooLarge,
     UnsupportedConversion,
 )
@@ -39,6 +40,7 @@ NO_REDIRECT = (
     "The client cannot fetch this media by itself: it is not a single file, or its server needs headers, cookies or "
     "the network address of this server. Use another method."
 )
+_NO_SUCH_FORMAT = "The page has no format that fits the selector: `/info` lists its formats."
 _WHOLE = ByteRange(0, None)
 
 
@@ -46,8 +48,9 @@ _WHOLE = ByteRange(0, None)
 class StreamRequest:
     """A client's request for `/stream`, with the names of its parameters. None as `method` means the server's default
     method. `start` and `end` are in seconds. `height` (in pixels), `codec`, `lang` and `max_size` (in bytes) limit the
-    default choice, and have no effect on a request with `format`. `selection` holds the format ids that a yt-dlp
-    selector in `format` chose; it is None until the worker has applied the selector, or if `format` is a format id."""
+    default choice, and have no effect on a request with `format`. `selections` holds the format ids that a yt-dlp
+    selector in `format` chose, followed by those of its next choices; it is None until the worker has applied the
+    selector, or if `format` is a format id."""
 
     url: str
     format: str | None = None
@@ -58,7 +61,7 @@ class StreamRequest:
     end: float | None = None
     range: ByteRange | None = None
     if_range: str | None = None
-    selection: tuple[str, ...] | None = None
+    selections: tuple[tuple[str, ...], ...] | None = None
     height: int | Literal["max"] | None = None
     codec: str | None = None
     lang: str | None = None
@@ -108,9 +111,9 @@ class Capability:
     `automatic` states whether the value `auto` also allows it.
 
     `carries` returns whether the opener can open a track. If `merges` is true, the opener merges a pair of tracks:
-    `carries` then returns whether a track can be part of a pair, and `joins` whether the opener can merge two tracks
-    with each other. `stream_bytes` is the maximum number of bytes that a stream of one file holds. The server reserves
-    this number before it knows the media; `bytes_for` returns the number for known tracks.
+    `carries` then returns whether a track can be part of a pair, and the opener can merge two such tracks if `family`
+    returns the same for both. `stream_bytes` is the maximum number of bytes that a stream of one file holds. The server
+    reserves this number before it knows the media; `bytes_for` returns the number for known tracks.
 
     If `extracts` is true, the opener gets no tracks, because it extracts the page itself. `seeks` states whether the
     opener supports ranges, `starts_live` whether it can begin at a given position in a live stream, and `redirects`
@@ -123,11 +126,15 @@ class Capability:
     bytes_for: Callable[[tuple[Track, ...]], int]
     automatic: bool = True
     merges: bool = False
-    joins: Callable[[Track, Track], bool] = lambda _video, _audio: True
+    family: Callable[[Track], Hashable] = lambda _track: None
     extracts: bool = False
     seeks: bool = False
     starts_live: bool = False
     redirects: bool = False
+
+    def joins(self, video: Track, audio: Track) -> bool:
+        """Return whether this opener merges `video` and `audio`."""
+        return self.carries(video) and self.carries(audio) and self.family(video) == self.family(audio)
 
     def plan(self, tracks: tuple[Track, ...] = ()) -> Plan:
         """Return the plan with which this opener opens `tracks`. The caller passes only tracks that the opener can
@@ -231,6 +238,15 @@ class Capabilities:
         able = [each for each in self.openers if not each.merges and each.carries(tracks[0])]
         return tuple(replace(each.plan(tracks), after=After.TRANSPORT) for each in able[1:2] if len(tracks) == 1)
 
+    def kinds_of(self, tracks: Sequence[Track]) -> list[int]:
+        """Return a number for each of `tracks`. Two tracks have the same number if the same openers open them, alone
+        and merged with any other track."""
+        numbers: dict[Hashable, int] = {}
+        return [numbers.setdefault(self._kind(track), len(numbers)) for track in tracks]
+
+    def _kind(self, track: Track) -> Hashable:
+        return tuple(each.carries(track) and (each.opener, each.family(track)) for each in self.openers)
+
     def methods_of(self, track: Track) -> list[str]:
         """Return the names of the methods that can stream `track` without merging it."""
         if _withheld(track):
@@ -250,9 +266,7 @@ class Capabilities:
 
     def _merger(self, video: Track, audio: Track) -> Capability | None:
         mergers = (each for each in self.openers if each.merges)
-        return next(
-            (each for each in mergers if each.carries(video) and each.carries(audio) and each.joins(video, audio)), None
-        )
+        return next((each for each in mergers if each.joins(video, audio)), None)
 
 
 def check(request: StreamRequest) -> None:
@@ -273,7 +287,7 @@ def needs_selection(media: Media, request: StreamRequest, capabilities: Capabili
     Raises `TooLarge` if `media` is longer than MAX_DURATION, and `InvalidParameter` if the request has a `start` but
     `media` has no HLS track."""
     _check_media(media, request, capabilities.max_duration)
-    return request.format is not None and request.selection is None and by_id(media.tracks, request.format) is None
+    return request.format is not None and request.selections is None and by_id(media.tracks, request.format) is None
 
 
 def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) -> tuple[Plan, ...]:
@@ -319,7 +333,7 @@ def _check_media(media: Media, request: StreamRequest, max_duration: float | Non
 def _choices(media: Media, request: StreamRequest, allowed: Capabilities) -> list[tuple[Track, ...]]:
     if request.format is None:
         return _default(media, request, allowed)
-    return [_selected(media, (request.format,) if request.selection is None else request.selection, allowed)]
+    return _selected(media, ((request.format,),) if request.selections is None else request.selections, allowed)
 
 
 def _is_already(tracks: tuple[Track, ...], to: str) -> bool:
@@ -418,14 +432,41 @@ _PARTS: tuple[tuple[str, Callable[[Track], bool]], ...] = (
 )
 
 
-def _selected(media: Media, selection: Sequence[str], allowed: Capabilities) -> tuple[Track, ...]:
+def streamable(media: Media) -> Media:
+    """Return `media` with only the tracks that can be streamed, among which yt-dlp applies a format selector. Returns
+    `media` if there are none: then the error states why."""
+    tracks = tuple(track for track in media.tracks if not _withheld(track))
+    return replace(media, tracks=tracks) if tracks and tracks != media.tracks else media
+
+
+def _selected(media: Media, selections: Sequence[Sequence[str]], allowed: Capabilities) -> list[tuple[Track, ...]]:
+    """Return the tracks of the best of `selections` that can be streamed, followed by those to open if these cannot be
+    opened: the best for each other opener, down to the first single track. Raises the error of the best selection if
+    none can be streamed."""
+    failure: ServerPYError = FormatNotFound(_NO_SUCH_FORMAT)
+    firsts: dict[str, tuple[Track, ...]] = {}
+    for number, selection in enumerate(selections):
+        try:
+            tracks = _chosen(media, selection, allowed)
+            firsts.setdefault(allowed.plan(tracks).opener, tracks)
+        except (FormatNotFound, UnsupportedConversion, DrmProtected) as error:
+            failure = failure if number else error
+            continue
+        if len(tracks) == 1:
+            break
+    if not firsts:
+        raise failure
+    return list(firsts.values())
+
+
+def _chosen(media: Media, selection: Sequence[str], allowed: Capabilities) -> tuple[Track, ...]:
     """Return the tracks whose ids are in `selection`. Raises `FormatNotFound` if a track does not exist, `DrmProtected`
     if a track is encrypted, and `UnsupportedConversion` if a track cannot be streamed or the tracks cannot be
     merged."""
     tracks = [by_id(media.tracks, each) for each in selection]
     found = [track for track in tracks if track is not None]
     if not found or len(found) != len(tracks):
-        raise FormatNotFound("The page has no format that fits the selector: `/info` lists its formats.")
+        raise FormatNotFound(_NO_SUCH_FORMAT)
     if any(track.has_drm for track in found):
         raise DrmProtected("This format is encrypted with DRM: choose another format.")
     if reason := next((track.refusal for track in found if track.refusal is not None), None):

@@ -65,7 +65,7 @@ CAPABILITIES = Capabilities(
             500,
             lambda t: t.protocol in SEGMENTS and t.ext in ("mp4", "m4a"),
             merges=True,
-            joins=lambda video, audio: video.protocol == audio.protocol,
+            family=lambda t: t.protocol,
         ),
         capability("embedded", "embedded", 300, lambda t: t.protocol != "rtmp"),
         capability("subprocess", "subprocess", 200, lambda t: True, automatic=False, extracts=True),
@@ -196,22 +196,31 @@ CASES = [
          FILMS, ["relay:vp9"], {"format": "vp9", "height": 100, "lang": "de"}),
     # Requests with `format`
     Case("a format id", FILMS, ["relay:vp9"], {"format": "vp9"}),
-    Case("a selector", FILMS, ["weave:720+audio"], {"format": "bv+ba", "selection": ("720", "audio")}),
+    Case("a selector", FILMS, ["weave:720+audio"], {"format": "bv+ba", "selections": (("720", "audio"),)}),
     Case("selected segments", (audio(**DASH), track("720", 720, **DASH)), ["merge:720+audio"],
-         {"format": "bv+ba", "selection": ("720", "audio")}),
+         {"format": "bv+ba", "selections": (("720", "audio"),)}),
     Case("segments and a file are selected", (audio(), track("720", 720, **DASH)), UnsupportedConversion,
-         {"format": "bv+ba", "selection": ("720", "audio")}),
-    Case("audio before video", FILMS, ["weave:720+audio"], {"format": "ba+bv", "selection": ("audio", "720")}),
-    Case("a pair that cannot be merged", FILMS, UnsupportedConversion, {"format": "x", "selection": ("vp9", "audio")}),
-    Case("two videos", FILMS, UnsupportedConversion, {"format": "x", "selection": ("720", "720")}),
-    Case("three tracks", FILMS, UnsupportedConversion, {"format": "x", "selection": ("720", "audio", "audio")}),
-    Case("a selected format with DRM", FILMS, DrmProtected, {"format": "x", "selection": ("drm",)}),
+         {"format": "bv+ba", "selections": (("720", "audio"),)}),
+    Case("audio before video", FILMS, ["weave:720+audio"], {"format": "ba+bv", "selections": (("audio", "720"),)}),
+    Case("a pair that cannot be merged", FILMS, UnsupportedConversion,
+         {"format": "x", "selections": (("vp9", "audio"),)}),
+    Case("the next pair if the first cannot be merged", FILMS, ["weave:720+audio"],
+         {"format": "bv+ba", "selections": (("vp9", "audio"), ("720", "audio"))}),
+    Case("a single format if no pair can be merged", (*FILMS, film("360", 360)), ["relay:360"],
+         {"format": "bv*+ba/b", "selections": (("vp9", "audio"), ("360",), ("720",))}),
+    Case("a single format if the pair cannot be opened", (*FILMS, film("360", 360)), ["weave:720+audio", "relay:360"],
+         {"format": "bv*+ba/b", "selections": (("720", "audio"), ("360",))}),
+    Case("the reason of the best selection if none can be streamed", FILMS, DrmProtected,
+         {"format": "x", "selections": (("drm",), ("vp9", "audio"))}),
+    Case("two videos", FILMS, UnsupportedConversion, {"format": "x", "selections": (("720", "720"),)}),
+    Case("three tracks", FILMS, UnsupportedConversion, {"format": "x", "selections": (("720", "audio", "audio"),)}),
+    Case("a selected format with DRM", FILMS, DrmProtected, {"format": "x", "selections": (("drm",),)}),
     Case("a selected format that is refused", (film("odd", 360, refusal="Why."),), UnsupportedConversion,
          {"format": "odd"}),
     Case("selected audio, all video being refused", (audio(), track("odd", 720, refusal="Why.")), ["relay:audio"],
          {"format": "audio"}),
-    Case("a format that the page no longer has", FILMS, FormatNotFound, {"format": "x", "selection": ("720", "gone")}),
-    Case("nothing selected", FILMS, FormatNotFound, {"format": "x", "selection": ()}),
+    Case("a format that is gone", FILMS, FormatNotFound, {"format": "x", "selections": (("720", "gone"),)}),
+    Case("nothing selected", FILMS, FormatNotFound, {"format": "x", "selections": ((),)}),
     # Requests with `method`
     Case("embedded never merges", (audio(), film("360", 360), track("720", 720)), ["embedded:360"],
          {"method": "embedded"}),
@@ -245,7 +254,7 @@ CASES = [
     Case("start in a file", (film("360", 360),), InvalidParameter, {"start": 1.0}),
     Case("start in a pair", (audio(), track("720", 720), film("hls", 360, **HLS)), InvalidParameter, {"start": 1.0}),
     Case("start in a selected pair", (*FILMS, MUTE), InvalidParameter,
-         {"start": 1.0, "format": "x", "selection": ("720", "audio")}),
+         {"start": 1.0, "format": "x", "selections": (("720", "audio"),)}),
     Case("start by embedded", (film("hls", 360, **HLS),), InvalidParameter, {"start": 1.0, "method": "embedded"}),
     # Limits of the settings
     Case("within MAX_DURATION", (film("360", 360),), ["relay:360"], duration=60),
@@ -297,7 +306,7 @@ def test_yt_dlp_chooses_the_tracks_only_if_the_request_has_a_selector_and_no_tra
     asked = {None: False, "720": False, "bv*+ba": True}
     for format, expected in asked.items():
         assert needs_selection(page, StreamRequest(url="x", format=format), CAPABILITIES) == expected
-    assert not needs_selection(page, StreamRequest(url="x", format="bv*+ba", selection=("720",)), CAPABILITIES)
+    assert not needs_selection(page, StreamRequest(url="x", format="bv*+ba", selections=(("720",),)), CAPABILITIES)
 
 
 @pytest.mark.parametrize(

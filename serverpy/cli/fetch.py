@@ -185,8 +185,8 @@ def _part(job: Job, number: int, entry: Entry) -> Job:
     """Return a job for an item of a page: by the item's own URL if its media must still be extracted, otherwise by the
     page's URL and the item's number."""
     order = (*job.order, number)
-    if entry.media is None and entry.url is not None:
-        return Job(order, entry.url)
+    if entry.media is None and entry.public_url is not None:
+        return Job(order, entry.public_url)
     return Job(order, job.url, number)
 
 

@@ -100,7 +100,9 @@ class Extract(Message, frozen=True, kw_only=True):
 
 class Format(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The fields of a track that a yt-dlp format selector can test. As in yt-dlp, `vcodec` or `acodec` is "none" if the
-    track has no such stream, and None if the codec is unknown."""
+    track has no such stream, and None if the codec is unknown. `details` is a JSON object of all other fields, and of
+    fields in which yt-dlp's format differs from the track. Two tracks of equal `kind` can be streamed in the same ways,
+    and merged with the same other tracks."""
 
     format_id: str
     url: str = ""
@@ -117,12 +119,16 @@ class Format(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     filesize_approx: int | None = None
     language: str | None = None
     format_note: str | None = None
+    details: str | None = None
+    kind: int = 0
 
 
-def format_of(track: Track) -> Format:
-    """Return the fields of `track` that a yt-dlp format selector can test, under the names that yt-dlp uses."""
+def format_of(track: Track, kind: int = 0, *, with_url: bool = False) -> Format:
+    """Return the fields of `track` that a yt-dlp format selector can test, under the names that yt-dlp uses. The URL is
+    long, so it is left out unless `with_url`."""
     return Format(
         format_id=track.id,
+        url=track.url if with_url else "",
         ext=track.ext,
         protocol=track.protocol,
         container=track.container,
@@ -136,6 +142,8 @@ def format_of(track: Track) -> Format:
         filesize_approx=None if track.size_exact else track.size,
         language=track.language,
         format_note=track.note,
+        details=track.details,
+        kind=kind,
     )
 
 
@@ -215,8 +223,8 @@ class Extracted(Message, frozen=True, kw_only=True):
 
 
 class Selected(Message, frozen=True, kw_only=True):
-    """The reply to `Select`. `choices` has one tuple of track ids for each stream that the selector asks for; a tuple
-    of several ids means that their tracks are merged."""
+    """The reply to `Select`. `choices` has the ids of yt-dlp's choice, followed by those of what comes next in yt-dlp's
+    order, one of each kind. A tuple of several ids means that their tracks are merged."""
 
     id: int
     choices: tuple[tuple[str, ...], ...]

@@ -127,6 +127,8 @@ class Track:
     """Number of the discontinuity in the HLS playlist to which the track is limited (yt-dlp's field `format_index`).
     None if the track consists of all segments of the playlist."""
     no_resume: bool = False
+    details: str | None = None
+    """The fields of yt-dlp's format that only format selectors need, as a JSON object (`extraction/messages.py`)."""
     needs_ytdlp: bool = False
     """Whether only yt-dlp's own downloader can download the track, for example because it needs pings, web sockets or
     refreshed cookies."""
@@ -172,15 +174,52 @@ class Subtitle:
     automatic: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class OwnAddress:
+    """An address that only yt-dlp knows, such as `kaltura:1:2`, which an extractor returns for an item. `extractor` is
+    yt-dlp's key of the extractor that reads the address. The text form of the address is not a URL that a client may
+    send, so it always comes from an extraction."""
+
+    extractor: str
+    address: str
+
+    def __str__(self) -> str:
+        return f"{_OWN}{self.extractor}:{self.address}"
+
+    @classmethod
+    def read(cls, text: str) -> OwnAddress | None:
+        """Parse the text form of an address. Returns None if `text` is a URL."""
+        if not text.startswith(_OWN):
+            return None
+        extractor, _, address = text.removeprefix(_OWN).partition(":")
+        return cls(extractor, address)
+
+
+_OWN = "yt-dlp:"
+
+
+def is_public(url: str | None) -> bool:
+    """Return whether `url` is an http(s) URL."""
+    return url is not None and url.startswith(("http://", "https://"))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """An item of a playlist or image post: either the URL of a page that has not been extracted yet (`url`), or the
-    media of a page that has been extracted (`media`)."""
+    media of a page that has been extracted (`media`). `url` may be an address that only yt-dlp knows (`OwnAddress`).
+    `is_named` states whether the title of the item in the playlist replaces the title of the item's page (yt-dlp's
+    `url_transparent`)."""
 
     title: str | None = None
     url: str | None = None
     duration: float | None = None
     media: Media | None = None
+    is_named: bool = False
+
+    @property
+    def public_url(self) -> str | None:
+        """The URL of the item's page. None if a client cannot request it."""
+        return self.url if is_public(self.url) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)

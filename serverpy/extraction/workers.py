@@ -15,9 +15,10 @@ import asyncio
 import fcntl
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from typing import Literal, TypeVar
 
 from serverpy.errors import (
@@ -37,6 +38,7 @@ from serverpy.extraction.messages import (
     DownloadStarted,
     ErrorReply,
     Extracted,
+    Format,
     Page,
     RawApart,
     RawGone,
@@ -212,21 +214,26 @@ class Workers:
 
     # Format selectors
 
-    async def select(self, media: Media, selector: str) -> tuple[tuple[str, ...], ...]:
-        """Return the ids of the tracks that yt-dlp's selector picks from `media`: one tuple for each stream that the
-        selector asks for, with more than one id for a merge. Raises `InvalidParameter` if the selector is invalid, and
-        `FormatNotFound` if no track matches the selector."""
+    async def select(self, media: Media, selector: str, kinds: Sequence[int] = ()) -> tuple[tuple[str, ...], ...]:
+        """Return the ids of the tracks that yt-dlp's selector picks from `media`, followed by those of its next
+        choices: one of each kind, with more than one id for a merge. `kinds` are the kinds of the tracks; by default
+        all are of one kind. Raises `InvalidParameter` if the selector is invalid, and `FormatNotFound` if no
+        track matches the selector."""
+        with_url = "url" in selector
+        formats = tuple(
+            format_of(track, kind, with_url=with_url)
+            for track, kind in zip(media.tracks, chain(kinds, repeat(0)), strict=False)
+        )
         try:
-            return await self._select(media, selector)
+            return await self._select(formats, selector)
         except (TimeoutError, WorkerLost):
             log.info("A worker process did not apply a format selector; the server retries in another process")
         try:
-            return await self._select(media, selector)
+            return await self._select(formats, selector)
         except (TimeoutError, WorkerLost):
             raise InvalidParameter("The format selector takes too long. Use a simpler selector.") from None
 
-    async def _select(self, media: Media, selector: str) -> tuple[tuple[str, ...], ...]:
-        formats = tuple(format_of(track) for track in media.tracks)
+    async def _select(self, formats: tuple[Format, ...], selector: str) -> tuple[tuple[str, ...], ...]:
         with self._pages.need():
             worker = await self._pages.get()
             async with _answering(self._pages, worker):

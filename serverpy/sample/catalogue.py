@@ -148,6 +148,9 @@ WATCH = {
     "post": ("post",),
     "later": ("360",),
     "pair-or-film": ("180", "video-sidx", "audio"),
+    "pairs": ("180", "video-180", "audio", "video-webm", "audio-webm"),
+    "webm-pair-or-film": ("180", "video-webm", "audio-webm"),
+    "hls-audio-or-film": ("180", "hls-audio"),
     **PAIRS,
     **{name: (name,) for name in SEGMENTED},
 }

@@ -34,6 +34,19 @@ _SPECIAL = re.compile(r"^(?:chunked|post|signed)/")
 
 Json = dict[str, Any]
 
+_FILM: Json = {"path": "/tube/watch/item-2", "id": "item-2", "title": "The second item"}
+ODD_PLAYLISTS: dict[str, tuple[Json, ...]] = {
+    "own-addresses": ({**_FILM, "own": True}, {**_FILM, "own": True, "path": "/tube/watch/gone"}),
+    "transparent": ({**_FILM, "title": "Its title in the list", "transparent": True},),
+    "first-gone": (
+        *({**_FILM, "path": f"/tube/watch/{name}"} for name in ("gone", "login", "missing")),
+        {**_FILM, "path": "/tube/playlist/list-12"},
+        _FILM,
+    ),
+    "all-gone": tuple({**_FILM, "path": f"/tube/watch/{name}"} for name in ("login", "gone")),
+}
+"""Playlists whose items are unlike the others': at yt-dlp's own addresses, with data of their own, or without media."""
+
 
 class Tube:
     """The handler of `/tube/…`. It remembers the sessions and tokens that it has issued until the site stops."""
@@ -232,6 +245,8 @@ def _is_small_range(exchange: Exchange) -> bool:
 def _playlist(name: str, page: int) -> Json | None:
     """Return page number `page` of the playlist `list-<n>`. Returns None if `name` does not have the form
     `list-<n>`."""
+    if name in ODD_PLAYLISTS:
+        return {"id": name, "title": name, "count": len(ODD_PLAYLISTS[name]), "items": ODD_PLAYLISTS[name]}
     match = re.fullmatch(r"list-(\d+)", name)
     if not match:
         return None

@@ -55,7 +55,10 @@ PAGES: dict[str, Callable[[], Media]] = {
     "entries": lambda: replace(EMPTY, entries=tuple(Entry(title=f"item {each} ☃") for each in range(5000))),
     "media in entries": lambda: replace(
         EMPTY,
-        entries=tuple(Entry(media=replace(EMPTY, title=f"item {each}", tracks=(track(each),))) for each in range(400)),
+        entries=tuple(
+            Entry(is_named=True, media=replace(EMPTY, title=f"item {each}", tracks=(track(each),)))
+            for each in range(400)
+        ),
     ),
 }
 

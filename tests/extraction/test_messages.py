@@ -84,7 +84,7 @@ REPLIES: tuple[Reply, ...] = (
             kind="playlist",
             extractor="",
             webpage_url="",
-            entries=(Entry(media=MEDIA), Entry(url="u")),
+            entries=(Entry(media=MEDIA), Entry(url="u", is_named=True)),
         ),
     ),
     Selected(id=2, choices=(("a", "b"), ("c",))),

@@ -5,8 +5,9 @@ Merging changes numbers in a fragment, but not its length, so the index of each 
 The server patches a fragment while it sends it (`patch_moof`): the sequence number, the track number, and the offsets
 that count from the beginning of the file.
 
-Each track has its own sidx. According to measurements, browsers seek as fast with two sidx boxes as with none, players
-built on libav need not scan all fragments, and a single sidx for both tracks makes Chromium's seeks slow.
+Each track has its own sidx, because a single sidx for both tracks makes Chromium's seeks slow and libav lose audio. The
+last sidx is that of the track whose fragment comes first: according to measurements, Chromium then opens a film of five
+minutes with 7 requests instead of 96.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from serverpy.errors import DrmProtected, UnsupportedConversion
 from serverpy.extraction.choice import believed_duration
 from serverpy.media.mp4.boxes import Box, box_at, children, damaged, fields, write, write_full
 from serverpy.media.mp4.durations import write_mehd
-from serverpy.media.mp4.header import write_ftyp, write_moov
+from serverpy.media.mp4.header import movie_scale, write_ftyp, write_moov
 from serverpy.media.mp4.layout import AUDIO, VIDEO, Layout
 from serverpy.media.mp4.locate import Located
 from serverpy.media.mp4.mfra import read_mfra
@@ -55,8 +56,11 @@ def lay_out_fragments(video: Located, audio: Located) -> Layout:
         places[source].append(at)
         at += size
     starts.append(at)
-    behind = [len(head) + sizes[VIDEO], len(head) + sum(sizes)]
-    own = [write_sidx(n + 1, indices[n], places[n], at, places[n][0] - behind[n]) for n in (VIDEO, AUDIO)]
+    first = order[0][1]
+    own, behind = list[bytes](), len(head)
+    for n in (AUDIO, VIDEO) if first == VIDEO else (VIDEO, AUDIO):
+        behind += sizes[n]
+        own.append(write_sidx(n + 1, indices[n], places[n], at, places[n][0] - behind))
     header = b"".join((head, *own))
     numbers = tracks[VIDEO].number, tracks[AUDIO].number
     sources = bytes(source for _, source, _, _ in order)
@@ -91,14 +95,14 @@ def _index_of(source: Located, track: Track) -> Index:
 def _write_moov(tracks: tuple[Track, Track], seconds: float | None) -> bytes:
     """Return the moov of the merged file, which lasts `seconds`, or has an unknown duration if `seconds` is None.
     Firefox takes the duration from the mehd box or, without this box, from the fragments that it has loaded."""
-    mehd = [] if seconds is None else [write_mehd(seconds, tracks[VIDEO].movie_scale)]
+    mehd = [] if seconds is None else [write_mehd(seconds, movie_scale(tracks))]
     trex = [write_trex(number, track) for number, track in enumerate(tracks, 1)]
     return write_moov(tracks, map(write_empty_table, tracks), write(b"mvex", *mehd, *trex))
 
 
 def write_empty_table(track: Track) -> bytes:
     """Return an stbl box that has the sample descriptions of `track`, but lists no samples."""
-    copied = [track.bytes_of(track.samples[kind]) for kind in (b"stsd", b"sgpd") if kind in track.samples]
+    copied = track.tables(b"stsd", b"sgpd")
     return write(b"stbl", *copied, *_NO_SAMPLES.values(), write_full(b"stsz", 0, 0, bytes(8)))
 
 

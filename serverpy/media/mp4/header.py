@@ -4,6 +4,7 @@ movie's time scale."""
 
 from __future__ import annotations
 
+import math
 import struct
 from array import array
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from serverpy.media.mp4.tracks import Edit, Track
 
 COPIED = (
     b"stsd", b"stts", b"ctts", b"cslg", b"stss", b"stps", b"stsz", b"stz2", b"sdtp", b"stdp", b"padb", b"sbgp",
-    b"sgpd", b"subs",
+    b"csgp", b"sgpd", b"subs",
 )  # fmt: skip
 """Types of the boxes in a sample table that do not depend on the positions of the samples, and so are copied."""
 _UNKNOWN_32, _UNKNOWN_64 = 2**32 - 1, 2**64 - 1
@@ -31,31 +32,39 @@ def write_ftyp(*, fragmented: bool = False) -> bytes:
 
 def write_moov(tracks: Iterable[Track], tables: Iterable[bytes], *rest: bytes) -> bytes:
     """Return a moov box with `tracks`, numbered from 1, each with its sample table from `tables`, followed by the boxes
-    `rest`. The movie has the time scale of the first track."""
+    `rest`. The movie has the time scale `movie_scale`."""
     tracks = list(tracks)
-    scale = tracks[0].movie_scale
+    scale = movie_scale(tracks)
     traks = [
         _write_trak(number, track, scale, stbl)
         for number, (track, stbl) in enumerate(zip(tracks, tables, strict=True), 1)
     ]
-    return write(b"moov", _write_mvhd(tracks[0], _movie_duration(tracks), len(tracks) + 1), *traks, *rest)
+    return write(b"moov", _write_mvhd(tracks[0], scale, _movie_duration(tracks), len(tracks) + 1), *traks, *rest)
+
+
+def movie_scale(tracks: Sequence[Track]) -> int:
+    """Return the time scale of a movie of `tracks`: the least common multiple of those of their movies, in which their
+    edit lists keep exact durations. Returns that of the first if the multiple is too large for its field."""
+    scale = math.lcm(*(track.movie_scale for track in tracks))
+    return scale if scale <= _UNKNOWN_32 else tracks[0].movie_scale
 
 
 def movie_seconds(tracks: Sequence[Track]) -> float | None:
     """Return the duration of a movie of `tracks`. Returns None if a track does not state its duration."""
     duration = _movie_duration(tracks)
-    return None if duration == _UNKNOWN_64 else duration / tracks[0].movie_scale
+    return None if duration == _UNKNOWN_64 else duration / movie_scale(tracks)
 
 
 def _movie_duration(tracks: Sequence[Track]) -> int:
-    """Return the duration of the longest track in the time scale of the first, or all ones if one is unknown."""
-    return max(_duration(track, tracks[0].movie_scale) for track in tracks)
+    """Return the duration of the longest track in the time scale of the movie, or all ones if one is unknown."""
+    scale = movie_scale(tracks)
+    return max(_duration(track, scale) for track in tracks)
 
 
 def write_table(track: Track, cuts: Cuts, places: array[int], *, wide: bool) -> bytes:
     """Return the stbl box of a track that is not fragmented, and whose chunk k is at the offset `places[k]`. Uses
     64-bit offsets if `wide` is true."""
-    copied = [track.bytes_of(track.samples[kind]) for kind in COPIED if kind in track.samples]
+    copied = track.tables(*COPIED)
     offsets = swapped(array("Q" if wide else "I", places)).tobytes()
     stco = write_full(b"co64" if wide else b"stco", 0, 0, struct.pack(">I", len(places)), offsets)
     return write(b"stbl", *copied, _write_stsc(cuts), stco)
@@ -76,14 +85,14 @@ def _write_trak(number: int, track: Track, scale: int, stbl: bytes) -> bytes:
     return write(b"trak", _write_tkhd(number, track, scale), *edits, mdia)
 
 
-def _write_mvhd(track: Track, duration: int, next_number: int) -> bytes:
+def _write_mvhd(track: Track, scale: int, duration: int, next_number: int) -> bytes:
     """Return an mvhd box (§8.2.2) of version 1, with the rate, volume and matrix from the source file of `track`."""
     box = track.mvhd
     created, modified, _, _, after = _times(track.data, box, between="")
     tail = bytes(track.data[after : box.end])
     if len(tail) != 80:
         raise damaged("the mvhd box has an invalid length")
-    head = struct.pack(">QQIQ", created, modified, track.movie_scale, duration)
+    head = struct.pack(">QQIQ", created, modified, scale, duration)
     return write_full(b"mvhd", 1, 0, head, tail[:-4], struct.pack(">I", next_number))
 
 

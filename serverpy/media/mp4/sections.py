@@ -17,7 +17,7 @@ from serverpy.errors import UnsupportedConversion
 from serverpy.media.mp4.boxes import Box, box_at, boxes, by_kind, children, damaged, fields, need, write
 from serverpy.media.mp4.durations import write_mehd
 from serverpy.media.mp4.fragments import write_empty_table, write_trex
-from serverpy.media.mp4.header import write_ftyp, write_moov
+from serverpy.media.mp4.header import movie_scale, write_ftyp, write_moov
 from serverpy.media.mp4.tracks import Track, count_tracks, find_track
 
 _UNKNOWN_32 = 2**32 - 1
@@ -82,6 +82,10 @@ def read_section(moov: bytes, handler: bytes) -> Section:
     track = find_track(moov, handler)
     if track.trex is None:
         raise UnsupportedConversion("One of the two formats is not a fragmented MP4, so the formats cannot be merged.")
+    if track.is_quicktime:
+        raise UnsupportedConversion(
+            "The audio has a QuickTime sample description, so video and audio cannot be merged."
+        )
     sizes = track.samples.get(b"stsz")
     if sizes is not None and fields("I", track.data, sizes, 8)[0]:
         raise UnsupportedConversion(
@@ -95,7 +99,7 @@ def write_head(sections: Sequence[Section], seconds: Sequence[float | None]) -> 
     on. `seconds` are the durations of the tracks; for a track whose duration is None, the head states the duration in
     the section of the track."""
     tracks = [section.track for section in sections]
-    scale = tracks[0].movie_scale
+    scale = movie_scale(tracks)
     longest = None if None in seconds else max(each for each in seconds if each is not None)
     mehd = [] if longest is None else [write_mehd(longest, scale)]
     trex = [write_trex(number, track) for number, track in enumerate(tracks, 1)]

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 
 from serverpy.errors import DrmProtected, UnsupportedConversion
 from serverpy.media.mp4.boxes import Box, box_at, boxes, by_kind, children, damaged, fields, need
+from serverpy.media.mp4.quicktime import as_mp4, is_quicktime
 
 VIDEO_HANDLER = b"vide"
 AUDIO_HANDLER = b"soun"
 _ENCRYPTED = frozenset({b"encv", b"enca", b"encs", b"enct", b"drms", b"drmi", b"sinf", b"saio", b"saiz", b"senc"})
 _ENTRY_FIELDS = {VIDEO_HANDLER: 78, AUDIO_HANDLER: 28}
 """Number of bytes of fields in a sample entry, before its child boxes (§12.1.3, §12.2.3)."""
+_REPEATED = frozenset({b"sbgp", b"csgp", b"sgpd", b"subs"})
+"""Types of which a sample table may have several boxes: one for each kind of group (§8.9) or of sub-samples
+(§8.7.7)."""
 _MAX_EDITS = 1024
 _SELF_CONTAINED = 1
 
@@ -33,8 +37,9 @@ class Edit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
-    """A track, as the boxes of its moov (`data`). `samples` are the boxes of the sample table, by type. `media` and
-    `information` are the boxes of mdia and minf that a merged file copies."""
+    """A track, as the boxes of its moov (`data`). `samples` are the boxes of the sample table, by type, and `repeated`
+    those of which there may be several of a type. `media` and `information` are the boxes of mdia and minf that a
+    merged file copies."""
 
     data: memoryview
     number: int
@@ -49,7 +54,28 @@ class Track:
     media: tuple[Box, ...]
     information: tuple[Box, ...]
     samples: dict[bytes, Box]
+    repeated: tuple[Box, ...]
     trex: Box | None
+
+    def tables(self, *kinds: bytes) -> list[bytes | memoryview]:
+        """Return the boxes of the sample table that have the types `kinds`, in the order of `kinds`. The sample
+        descriptions are those of MP4, also if the source is QuickTime."""
+        found: list[Box] = []
+        for kind in kinds:
+            if kind in _REPEATED:
+                found += [box for box in self.repeated if box.kind == kind]
+            elif kind in self.samples:
+                found.append(self.samples[kind])
+        return [self._as_mp4(box) for box in found]
+
+    @property
+    def is_quicktime(self) -> bool:
+        """Whether the sample descriptions are ones of audio that only QuickTime has."""
+        return self.handler == AUDIO_HANDLER and is_quicktime(self.data, self.samples[b"stsd"])
+
+    def _as_mp4(self, box: Box) -> bytes | memoryview:
+        is_description = box.kind == b"stsd" and self.is_quicktime
+        return as_mp4(self.data, box) if is_description else self.bytes_of(box)
 
     def bytes_of(self, box: Box) -> memoryview:
         return self.data[box.start : box.end]
@@ -108,8 +134,8 @@ def _read_track(
     information = by_kind(data, need(media, b"minf"))
     samples = by_kind(data, need(information, b"stbl"))
     _refuse_encrypted(data, need(samples, b"stsd"), samples, handler)
-    if handler == AUDIO_HANDLER:
-        _refuse_quicktime(data, samples[b"stsd"])
+    if handler == AUDIO_HANDLER and is_quicktime(data, samples[b"stsd"]):
+        as_mp4(data, samples[b"stsd"])  # raises an error if there is no such entry of MP4
     _refuse_elsewhere(data, information)
     (number,) = fields("I", data, tkhd, 20 if _version(data, tkhd) else 12)
     return Track(
@@ -124,6 +150,7 @@ def _read_track(
         media=tuple(media[kind] for kind in (b"mdhd", b"hdlr", b"elng") if kind in media),
         information=tuple(box for kind, box in information.items() if kind != b"stbl"),
         samples=samples,
+        repeated=tuple(box for box in children(data, information[b"stbl"]) if box.kind in _REPEATED),
         trex=_find_trex(data, movie.get(b"mvex"), number),
     )
 
@@ -175,17 +202,6 @@ def _refuse_encrypted(data: memoryview, stsd: Box, samples: dict[bytes, Box], ha
             kinds |= {box.kind for box in boxes(data, inside, entry.end)}
     if kinds & _ENCRYPTED:
         raise DrmProtected("This format is encrypted, so it cannot be merged.")
-
-
-def _refuse_quicktime(data: memoryview, stsd: Box) -> None:
-    """Raise `UnsupportedConversion` if an audio sample entry has version 1 or 2 of QuickTime, which MP4 does not
-    define. MP4 defines a different version 1, which is only allowed in an stsd box whose version is not 0."""
-    if _version(data, stsd) == 0:
-        for entry in children(data, stsd, skip=8):
-            if fields("H", data, entry, 8)[0]:
-                raise UnsupportedConversion(
-                    "The audio has a QuickTime sample description, so video and audio cannot be merged."
-                )
 
 
 def _refuse_elsewhere(data: memoryview, information: dict[bytes, Box]) -> None:

@@ -98,7 +98,7 @@ class Merger:
             carries=self.carries,
             bytes_for=lambda tracks: self.stream_bytes,
             merges=True,
-            joins=_are_alike,
+            family=_is_dash,
         )
 
     def carries(self, track: Track) -> bool:
@@ -356,10 +356,9 @@ def _align(sides: list[Side]) -> None:
         side.is_at_break = False
 
 
-def _are_alike(video: Track, audio: Track) -> bool:
-    """Return whether both tracks are DASH or both are HLS. A DASH track and an HLS track may have different time
-    lines."""
-    return (video.protocol == DASH_PROTOCOL) == (audio.protocol == DASH_PROTOCOL)
+def _is_dash(track: Track) -> bool:
+    """Return whether the track is DASH, not HLS. A DASH track and an HLS track may have different time lines."""
+    return track.protocol == DASH_PROTOCOL
 
 
 def _estimate(tracks: tuple[Track, ...]) -> int | None:

@@ -11,7 +11,7 @@ import msgspec
 
 from serverpy.errors import MediaNotFound, TooLarge, UnsupportedConversion
 from serverpy.extraction.messages import MAX_MEDIA_BYTES, Page, WorkerOptions
-from serverpy.extraction.values import Media, Track
+from serverpy.extraction.values import Media, OwnAddress, Track
 from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.faults import close_responses, translate
 from serverpy.ytdlp.page import crossing
@@ -61,8 +61,11 @@ def raw_bytes(raw: RawMedia, track_id: str) -> bytes | Page:
         return Page(url=url, extractor=extractor)
 
 
-def _info(ydl: instance.Instance, url: str, **how: str) -> InfoDict:
-    info = ydl.extract_info(url, download=False, **how)
+def _info(ydl: instance.Instance, url: str, ie_key: str | None = None) -> InfoDict:
+    own = OwnAddress.read(url)
+    if own is not None:
+        url, ie_key = own.address, own.extractor
+    info = ydl.extract_info(url, download=False, ie_key=ie_key)
     if not isinstance(info, dict):
         raise MediaNotFound("No media was found on this page.")
     return info

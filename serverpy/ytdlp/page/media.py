@@ -11,12 +11,13 @@ import http.cookiejar
 import time
 from collections.abc import Iterable, Iterator
 
-from serverpy.extraction.values import Entry, Kind, Media, Subtitle, Track
+from serverpy.extraction.values import Entry, Kind, Media, OwnAddress, Subtitle, Track, is_public
 from serverpy.ytdlp.page.cookies import cookies_for
 from serverpy.ytdlp.page.expiry import expires_at
 from serverpy.ytdlp.page.info_dict import MAX_TITLE, InfoDict, address, is_complete, is_playlist, number, text
 from serverpy.ytdlp.page.subtitles import subtitles_of
 from serverpy.ytdlp.page.tracks import Impersonation, tracks_of
+from serverpy.ytdlp.session.extractors import GenericIE
 
 
 def media_of(info: InfoDict, raw_id: str, jar: http.cookiejar.CookieJar, impersonation: Impersonation) -> Media:
@@ -106,15 +107,20 @@ def _entries(
                 title=text(entry.get("title"), MAX_TITLE),
                 url=_entry_url(entry),
                 duration=number(entry.get("duration")),
+                is_named=entry.get("_type") == "url_transparent" and bool(entry.get("title")),
             )
 
 
 def _entry_url(entry: InfoDict) -> str | None:
     """Return the URL of an entry: a full URL if any field has one, because some extractors put a bare id into the field
-    `url`."""
+    `url`. Otherwise return yt-dlp's own address of the entry, if the extractor that reads it is known."""
     urls = [address(entry.get(key)) for key in ("url", "webpage_url", "original_url")]
     known = [url for url in urls if url]
-    return next((url for url in known if "://" in url), known[0] if known else None)
+    full = next((url for url in known if is_public(url)), None)
+    extractor = text(entry.get("ie_key"), 200)
+    if full or not known or not extractor or not extractor.isidentifier() or extractor == GenericIE.ie_key():
+        return full
+    return str(OwnAddress(extractor, known[0]))
 
 
 def _addresses(page: str, tracks: Iterable[Track], subtitles: Iterable[Subtitle]) -> Iterator[str]:

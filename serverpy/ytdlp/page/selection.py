@@ -9,45 +9,50 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
-
-import msgspec
 
 from serverpy.errors import FormatNotFound, InvalidParameter
 from serverpy.extraction.messages import Format
 from serverpy.extraction.selectors import check_selector
-from serverpy.ytdlp.page.selector_filters import MAX_VALUE_CHARACTERS, LimitedFilters
+from serverpy.ytdlp.page.candidates import Candidates, parts_of
+from serverpy.ytdlp.page.details import fields_of
+from serverpy.ytdlp.page.selector_filters import LimitedFilters
+from serverpy.ytdlp.page.selector_tree import parse
 from serverpy.ytdlp.session.log import Log
 
-MAX_CHOICES = 1000
+MAX_CHOICES = 100
 
 
 def select(selector: str, formats: Sequence[Format]) -> tuple[tuple[str, ...], ...]:
-    """Return the format ids of each stream that `selector` asks for. A stream that is a merge has more than one id.
-    `formats` are in yt-dlp's order, worst first. Raises InvalidParameter if the selector is invalid or could take too
-    long, FormatNotFound if no format matches."""
+    """Return the format ids of what yt-dlp chooses by `selector`, followed by those of what it would choose next, one
+    of each kind (`candidates.py`). A merge has more than one id. `formats` are in yt-dlp's order, worst first. Raises
+    InvalidParameter if the selector is invalid or could take too long, FormatNotFound if no format matches."""
     check_selector(selector)
     with LimitedFilters({"logger": Log(), "check_formats": False, "cachedir": False}, auto_init=False) as ydl:
         try:
-            picked = ydl._select_formats([_as_dict(item) for item in formats], ydl.build_format_selector(selector))
-        except (SyntaxError, ValueError, TypeError, re.error, RecursionError, IndexError) as error:
+            found = [fields_of(item) for item in formats]
+            picked = ydl._select_formats(found, ydl.build_format_selector(selector))
+            if not picked:
+                raise FormatNotFound("No format of this page matches the selector.")
+            return _with_others(_ids(picked[0]), selector, found)
+        except (SyntaxError, ValueError, TypeError, AttributeError, re.error, RecursionError, IndexError) as error:
             raise InvalidParameter(
                 "Invalid format selector. Use yt-dlp's syntax, such as `best[height<=720]`."
             ) from error
-    choices = tuple(_ids(item) for item in picked[:MAX_CHOICES])
-    if not choices:
-        raise FormatNotFound("No format of this page matches the selector.")
-    return choices
 
 
-def _as_dict(item: Format) -> dict[str, Any]:
-    fields = {key: value for key, value in msgspec.structs.asdict(item).items() if value is not None}
-    return {key: _short(value) if key != "format_id" else value for key, value in fields.items()}
-
-
-def _short(value: Any) -> Any:
-    return value[:MAX_VALUE_CHARACTERS] if isinstance(value, str) else value
+def _with_others(first: tuple[str, ...], selector: str, formats: list[dict[str, Any]]) -> tuple[tuple[str, ...], ...]:
+    """Return `first`, the ids of yt-dlp's choice, followed by those of the other candidates. There are none if the
+    candidates do not begin with yt-dlp's choice, because then yt-dlp reads the selector in another way."""
+    node = parse(selector)
+    if node is None:
+        return (first,)
+    with LimitedFilters({"logger": Log(), "check_formats": False, "cachedir": False}, auto_init=False) as ydl:
+        picked = islice(Candidates(ydl, formats).of(node, formats), MAX_CHOICES)
+        choices = tuple(dict.fromkeys(map(_ids, picked)))
+    return choices if choices[:1] == (first,) else (first,)
 
 
 def _ids(picked: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(part["format_id"] for part in picked.get("requested_formats") or (picked,))
+    return tuple(part["format_id"] for part in parts_of(picked))

@@ -48,7 +48,9 @@ class LimitedFilters(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
 
         def fits(item: dict[str, Any]) -> bool:
             value = item.get(key)
-            return or_unknown if value is None else (search(value) is not None) is not negated
+            if value is None:
+                return or_unknown
+            return (search(value[:longest] if isinstance(value, str) else value) is not None) is not negated
 
         return fits
 

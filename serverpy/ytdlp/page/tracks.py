@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urljoin
 
@@ -11,6 +12,7 @@ from yt_dlp.utils.networking import std_headers
 from serverpy.extraction.values import IMAGE_EXTENSIONS, AesKey, Fragment, Track
 from serverpy.ytdlp.m3u8 import AUDIO_APART
 from serverpy.ytdlp.mpd.formats import REFUSAL, Fragments
+from serverpy.ytdlp.page.details import details_of
 from serverpy.ytdlp.page.info_dict import MAX_TEXT, InfoDict, address, extension, formats_of, integer, number, text
 
 Impersonation = Callable[[Any], str | None]
@@ -39,7 +41,8 @@ def tracks_of(info: InfoDict, impersonation: Impersonation) -> Iterator[Track]:
     unlisted = _unlisted(formats)
     for fmt in formats:
         if isinstance(fmt.get("url"), str) and (url := address(fmt["url"])):
-            yield _track(fmt, url, info, impersonation, listed=id(fmt) not in unlisted)
+            track = _track(fmt, url, info, impersonation, listed=id(fmt) not in unlisted)
+            yield replace(track, details=details_of(fmt, track))
 
 
 def _unlisted(formats: Sequence[InfoDict]) -> set[int]:

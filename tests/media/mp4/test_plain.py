@@ -3,16 +3,19 @@ two."""
 
 from __future__ import annotations
 
+import io
 import itertools
 import random
 import struct
 import tracemalloc
 from pathlib import Path
 
+import av
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serverpy.media.mp4.boxes import write_full
 from serverpy.media.mp4.layout import AUDIO, VIDEO, Layout
 from serverpy.media.mp4.locate import Located
 from serverpy.media.mp4.plain import lay_out_plain
@@ -161,14 +164,56 @@ def test_chunk_offsets_have_64_bits_if_the_woven_film_exceeds_4_gib() -> None:
     assert (last.source, last.offset + last.length) == (VIDEO, video.total)
 
 
-def test_a_woven_film_has_the_movie_time_scale_of_its_video() -> None:
+def test_the_movie_time_scale_of_a_woven_film_is_the_least_common_multiple_so_that_edits_are_exact() -> None:
     video = bytes(Film(movie_scale=600))
-    audio = bytes(Film(handler=AUDIO_HANDLER, movie_scale=90, edits=[(90, -1), (45, 0)]))
+    audio = bytes(Film(handler=AUDIO_HANDLER, movie_scale=90, edits=[(90, -1), (7, 0)]))
     film = read(laid_out(video, audio), video, audio)
     track = find_track(located(film).moov, AUDIO_HANDLER)
-    assert track.movie_scale == 600
-    assert [(edit.duration, edit.media_time) for edit in track.edits] == [(600, -1), (300, 0)]
+    assert track.movie_scale == 1800
+    assert [(edit.duration, edit.media_time) for edit in track.edits] == [(1800, -1), (140, 0)]
     assert (find_track(located(film).moov, VIDEO_HANDLER).number, track.number) == (1, 2)
+
+
+def test_a_movie_time_scale_that_would_be_too_large_is_that_of_the_video() -> None:
+    video, audio = bytes(Film(movie_scale=2**31 - 1)), bytes(Film(handler=AUDIO_HANDLER, movie_scale=2**31 - 3))
+    assert find_track(located(read(laid_out(video, audio), video, audio)).moov, AUDIO_HANDLER).movie_scale == 2**31 - 1
+
+
+def test_a_woven_film_keeps_all_sample_groups() -> None:
+    groups = {
+        kind: b"".join(write_full(kind, 1, 0, name + bytes(8)) for name in (b"roll", b"rap "))
+        for kind in (b"sgpd", b"sbgp")
+    }
+    video, audio = bytes(Film()), bytes(Film(handler=AUDIO_HANDLER, replaced=groups))
+    moov = located(read(laid_out(video, audio), video, audio)).moov
+    assert all(box in moov for box in groups.values())
+
+
+def test_quicktime_audio_is_woven_with_a_sample_description_of_mp4(media: Path) -> None:
+    video, audio = (media / "video-only.mp4").read_bytes(), as_quicktime(media / "audio.m4a")
+    assert find_track(located(audio).moov, AUDIO_HANDLER).is_quicktime
+    film = read(laid_out(video, audio), video, audio)
+    assert not find_track(located(film).moov, AUDIO_HANDLER).is_quicktime
+    assert packets(film, "audio") == packets(audio, "audio")
+    with av.open(io.BytesIO(film), "r") as woven, av.open(io.BytesIO(audio), "r") as source:
+        assert [decoded(each) for each in woven.decode(audio=0)] == [decoded(each) for each in source.decode(audio=0)]
+
+
+def as_quicktime(path: Path) -> bytes:
+    """Return the audio of the file `path` in QuickTime's container, which libav writes with descriptions of version
+    1."""
+    written = io.BytesIO()
+    with av.open(str(path)) as source, av.open(written, "w", format="mov") as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                target.mux(packet)
+    return written.getvalue()
+
+
+def decoded(frame: av.AudioFrame) -> tuple[int | None, int, bytes]:
+    return frame.pts, frame.sample_rate, bytes(frame.planes[0])
 
 
 COSTLY = {

@@ -105,14 +105,19 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
 
         def page(number: int) -> list[Info]:
             data = self._ask(url, "playlist", name, page=number + 1) if number else first
-            return [
-                self.url_result(urljoin(url, item["path"]), SampleTubeIE, item["id"], item["title"])
-                for item in data["items"]
-            ]
+            return [self._item(urljoin(url, item["path"]), item) for item in data["items"]]
 
         entries = OnDemandPagedList(page, PAGE_ITEMS)
         result: Info = self.playlist_result(entries, name, first["title"], playlist_count=first["count"])
         return result
+
+    def _item(self, url: str, item: Info) -> Info:
+        own = f"sampletube:{url.partition('://')[2]}"
+        kind, address = (SampleTubeOwnIE, own) if item.get("own") else (SampleTubeIE, url)
+        found: Info = self.url_result(
+            address, kind, item["id"], item["title"], url_transparent=item.get("transparent", False)
+        )
+        return found
 
     def _post(self, url: str, data: Info) -> Info:
         headers = {"X-Tube-Token": data["token"]}
@@ -149,6 +154,17 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
             "is_live": True,
             "formats": [{**entry, "http_headers": headers} for entry in formats],
         }
+
+
+class SampleTubeOwnIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
+    """The films at addresses of yt-dlp's own, which only other extractors give."""
+
+    IE_NAME = "SampleTube:own"
+    _VALID_URL = r"sampletube:(?P<id>.+)"
+
+    def _real_extract(self, url: str) -> Info:
+        found: Info = self.url_result(f"http://{self._match_id(url)}", SampleTubeIE)
+        return found
 
 
 def _tracks(url: str, paths: dict[str, str]) -> dict[str, list[Info]]:
