@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import httptools
 
 from serverpy.errors import SourceError, UpstreamFailed, UpstreamTimeout
+from serverpy.net.bounds import FRAMING_GRACE_BYTES, BoundExceeded, excess
 from serverpy.net.connection import Connection
 from serverpy.net.response_head import END, MAX_INTERIM, BadResponse, ResponseHead, parse_response
 from serverpy.net.urls import Origin, split
 
 HEAD_BYTES = 64 * 1024
-"""Maximum number of bytes that may arrive without a byte of the body: a head, trailers, chunk framing."""
+"""Maximum number of bytes of a head, with those of interim responses before it."""
 MAX_VALUE = 256
 """Maximum length of a header value that is kept, in characters. A longer value is cut."""
 MAX_VALIDATOR = 1024
@@ -143,6 +144,7 @@ class Exchange:
         self._error: SourceError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._bare_bytes = 0
+        """The bytes of the head so far; then the number of bytes of framing beyond what the payload allows."""
         self._interim = 0
         self.status = 0
         self.headers = Headers(())
@@ -216,14 +218,14 @@ class Exchange:
         try:
             self._take(data)
         except BadResponse as error:
-            self._fail(UpstreamFailed(str(error)))
+            self._fail(BoundExceeded(str(error), error.bound) if error.bound else UpstreamFailed(str(error)))
         except httptools.HttpParserError:
             self.reusable = False
             if not self.complete:  # if the response is complete, only bytes after its body are malformed
                 self._fail(UpstreamFailed("The media server sent a malformed HTTP response."))
-        self._count(len(data))
         if len(self._chunks) > 1:  # in a queue, many small chunks take far more memory than their bytes
             self._chunks = deque((b"".join(self._chunks),))
+        self._count(len(data))
         if self._chunks or self.complete or self._error is not None:  # chunk framing alone must not restart the timer
             self._wake()
         if not self._chunks and not self.complete and self._error is None:
@@ -260,7 +262,7 @@ class Exchange:
                 return rest
             self._interim += 1
             if self._interim > MAX_INTERIM:
-                raise BadResponse("The media server sent too many interim responses.")
+                raise BadResponse("The media server sent too many interim responses.", "interim_responses")
         return None
 
     def _begin(self, head: ResponseHead) -> None:
@@ -284,9 +286,14 @@ class Exchange:
     def _count(self, nbytes: int) -> None:
         """Limit the number of bytes that are not part of the body: the head, and anything that a hostile server may
         send between or after chunks."""
-        self._bare_bytes = 0 if self._chunks else self._bare_bytes + nbytes
-        if self._bare_bytes > HEAD_BYTES:
-            self._fail(UpstreamFailed("The media server sent too many bytes of headers."))
+        payload = len(self._chunks[0]) if self._chunks else 0
+        self._bare_bytes = excess(self._bare_bytes, nbytes - payload, payload)
+        if self.complete or self._error is not None:
+            return
+        if self.is_chunked and self._bare_bytes > FRAMING_GRACE_BYTES:
+            self._fail(BoundExceeded("The media server sent too many bytes of chunk framing.", "framing"))
+        elif not self.is_chunked and self._bare_bytes > HEAD_BYTES:
+            self._fail(BoundExceeded("The media server sent too many bytes of headers.", "head_bytes"))
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.complete or self._error is not None:
