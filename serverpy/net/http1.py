@@ -183,9 +183,12 @@ class Exchange:
         return self._chunks.popleft()
 
     def close(self) -> None:
-        """Drop the buffered bytes. A read in progress, and every later read, raises `UpstreamFailed`."""
+        """Drop the buffered bytes, and an earlier error, whose traceback would keep this exchange until the next run of
+        the garbage collector. A read in progress, and every later read, raises `UpstreamFailed`."""
         self._chunks.clear()
-        self._error = self._error or UpstreamFailed("The stream was closed while it was being read.")
+        self._chunked = None  # the parser refers to this exchange
+        self._head = b""
+        self._error = UpstreamFailed("The stream was closed while it was being read.")
         self._wake()
 
     async def _more(self, timeout: float) -> None:
@@ -301,15 +304,18 @@ class Exchange:
         elif self.status and error is None and not self.is_chunked and self._left is None:
             self.complete = True  # the end of the connection is the end of the body (RFC 9112 §6.3)
         else:
-            self._error = UpstreamFailed(
-                "The media server cut the connection."
-                if self.status
-                else "The media server closed the connection without a response."
+            self._fail(
+                UpstreamFailed(
+                    "The media server cut the connection."
+                    if self.status
+                    else "The media server closed the connection without a response."
+                )
             )
         self._wake()
 
     def _fail(self, error: SourceError) -> None:
         self._error = self._error or error
+        self._head = b""  # whoever keeps the error keeps this exchange by its traceback
         self._connection.abort()
 
     # Callbacks that httptools' parser of the chunked coding calls

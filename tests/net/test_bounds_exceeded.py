@@ -3,12 +3,14 @@ Bodies in many small chunks, as live radio has them, exceed none."""
 
 from __future__ import annotations
 
+import gc
 import socket
 
 import pytest
 
 from serverpy.errors import UpstreamFailed
 from serverpy.net.bounds import BoundExceeded, exceeded
+from serverpy.net.http1 import Exchange
 from serverpy.net.session import Session
 from tests.net.opening import OK, client, fetched, saying
 from tests.net.origin import Origin
@@ -35,6 +37,21 @@ async def test_a_response_that_exceeds_a_bound_is_neither_requested_again_nor_re
                 async with reading(source) as read:
                     await rest_of(read)
     assert (len(origin.heads), exceeded[bound] - before, caught.value.of_transport) == (1, 1, False)
+
+
+@pytest.mark.parametrize("bound", TOO_MUCH)
+async def test_what_a_refused_response_held_is_freed_without_the_garbage_collector(bound: str) -> None:
+    """A crowd of refused heads fills the memory faster than the collector runs."""
+    gc.collect()
+    gc.disable()
+    try:
+        with Origin(saying(TOO_MUCH[bound])) as origin:
+            async with client() as made:
+                with pytest.raises(BoundExceeded):
+                    await fetched(made, origin.url)
+        assert not [each for each in gc.get_objects() if isinstance(each, Exchange)]
+    finally:
+        gc.enable()
 
 
 async def test_too_many_redirects_and_cookies_are_counted() -> None:
