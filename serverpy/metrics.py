@@ -51,6 +51,8 @@ class Sample:
     live_cuts: int
     fallbacks: int
     refused: Mapping[str, int]
+    bounds_exceeded: Mapping[str, int]
+    """Responses of media servers, cookies and playlists that exceeded a bound, by the bound (`net/bounds.py`)."""
     connections: int
     connections_closed: Mapping[str, int]
     """Number of client connections that the server refused or closed, by the reason (`access/connections.py`)."""

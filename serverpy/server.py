@@ -24,6 +24,7 @@ from serverpy.errors import ConfigurationError, ServerPYError
 from serverpy.logs import dropped_lines
 from serverpy.memory.heap import Heap
 from serverpy.metrics import LagMeter, Memory, Sample, children_of_this_process, memory_of
+from serverpy.net.bounds import exceeded
 from serverpy.running import Record
 from serverpy.slow_clients import SlowClients
 from serverpy.streaming.os_pipe import buffered_bytes
@@ -206,6 +207,7 @@ class Server:
             live_cuts=engine.fanout.cuts,
             fallbacks=engine.delivery.fallbacks,
             refused=self.refusals.codes,
+            bounds_exceeded=dict(exceeded),
             connections=len(self.connections),
             connections_closed=dict(self.connections.closed),
             log_lines_dropped=dropped_lines(),

@@ -296,11 +296,18 @@ FAILED = "upstream_failed"
 LONG = b"x" * 9000
 BOUNDS = (
     Bound("fields of a response", "net.response_head.MAX_FIELDS", 100, answer(OK + fields(101) + b"\r\n"), FAILED),
-    Bound("fields of a trailer", "net.http1.HEAD_BYTES", 65536,
+    Bound("fields of a trailer", "net.bounds.FRAMING_GRACE_BYTES", 65536,
           answer(OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n", endless=b"X-T: x\r\n"), FAILED),
     Bound("bytes of a head", "net.http1.HEAD_BYTES", 65536, answer(OK + b"X: ", endless=LONG), FAILED),
-    Bound("an extension of a chunk", "net.http1.HEAD_BYTES", 65536,
+    Bound("an extension of a chunk", "net.bounds.FRAMING_GRACE_BYTES", 65536,
           answer(OK + b"Transfer-Encoding: chunked\r\n\r\n2;x=", endless=LONG), FAILED),
+    Bound("extensions of small chunks", "net.bounds.MAX_FRAMING", 8,
+          answer(OK + b"Transfer-Encoding: chunked\r\n\r\n", endless=b"1;x=%s\r\na\r\n" % LONG), FAILED),
+    Bound("short extensions of small chunks", "net.bounds.MAX_FRAMING", 8,
+          answer(OK + b"Transfer-Encoding: chunked\r\n\r\n", endless=b"1;xyz=abc\r\na\r\n" * 500), FAILED),
+    Bound("extensions of small chunks after a long one", "net.bounds.MAX_FRAMING", 8,
+          answer(OK + b"Transfer-Encoding: chunked\r\n\r\n40000\r\n%s\r\n" % bytes(0x40000),
+                 endless=b"1;x=%s\r\na\r\n" % LONG), FAILED),
     Bound("interim responses", "net.response_head.MAX_INTERIM", 16,
           answer(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 17 + OK + b"\r\n"), FAILED),
     Bound("fields that are kept, and their values", "net.http1.MAX_VALUE", 256,
@@ -390,7 +397,7 @@ ELSEWHERE = {
 }
 """Maps each other limit to the name of a test of it, or to the reason why no test is needed."""
 PARTS = ("net", "streaming.segments", "ytdlp.page.cookies", "ytdlp.page.subtitles", "ytdlp.page.tracks")
-_IS_BOUND = re.compile(r"_?(?:MAX|LONGEST)(?:_[A-Z_]+)?|HEAD_BYTES|IDLE_CONNECTIONS|KEPT")
+_IS_BOUND = re.compile(r"_?(?:MAX|LONGEST)(?:_[A-Z_]+)?|HEAD_BYTES|FRAMING_GRACE_BYTES|IDLE_CONNECTIONS|KEPT")
 
 
 @pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: bound.name)

@@ -93,6 +93,12 @@ LABELLED = {
         "Requests and streams that were refused because of their key, link, limit or Host, by error code.",
         "code",
     ),
+    "bounds_exceeded": (
+        "serverpy_upstream_bounds_exceeded",
+        "Responses of media servers that exceeded a bound and were refused (fields, head_bytes, interim_responses, "
+        "framing, redirects, playlists), and cookies that were dropped (cookies), by bound.",
+        "bound",
+    ),
     "ends": (
         "serverpy_streams_ended",
         "Streams that have ended, by the reason of their end or the code of their error.",

@@ -18,6 +18,7 @@ The states of a worker, and what changes them:
   retired worker, while a new worker starts for new requests. If the worker is frozen, it is killed, and its requests
   fail with `WorkerLost`. `_finish` kills the retired worker when these requests
   have ended, after `retirement` seconds, or to make room for another retired worker.
+  A worker that stops to answer while it extracts (`replace`) is killed at once.
 - closed: the process is reaped and its directory removed. `_all` holds every worker that is not closed yet, so that
   `aclose` finds workers that are between two states, too.
 """
@@ -45,13 +46,15 @@ SETTINGS_DO_NOT_WORK = "The server is misconfigured: see its log."
 class WorkersLimits:
     """The time limits of workers, in seconds. `grace`: how long a cancelled request may take to release its thread
     before the worker is replaced. `answer`: how long a replaced worker may take to answer before it counts as frozen
-    and is killed. `retirement`: how long a replaced worker may take to finish its requests; the pool keeps at most
-    `retired` replaced workers. `first_pause` and `longest_pause`: the pause between starts of workers that die soon
-    after their start; a worker that lived for `healthy` seconds resets the pause. `idle`: how long an unused worker is
-    kept; None means for ever."""
+    and is killed. `frozen`: how long a worker that extracts pages may take to answer before it counts as frozen.
+    `retirement`: how long a replaced worker may take to finish its requests; the pool keeps at most `retired` replaced
+    workers. `first_pause` and `longest_pause`: the pause between starts of workers that die soon after their start; a
+    worker that lived for `healthy` seconds resets the pause. `idle`: how long an unused worker is kept; None means for
+    ever."""
 
     grace: float = 2.0
     answer: float = 5.0
+    frozen: float = 2.0
     retirement: float = 1800.0
     retired: int = 2
     first_pause: float = 0.2
@@ -274,6 +277,18 @@ class WorkerPool:
             # never reply.
             if all(each.cancelled for each in worker.calls) or not await worker.answers(self._limits.answer):
                 worker.kill()
+
+    def replace(self, worker: Worker) -> None:
+        """Kill `worker`, because it is frozen. Its requests then fail with `WorkerLost`. If the pool `is_kept`, start
+        another worker at once. Idempotent."""
+        if worker is self._current and self._is_kept:
+            self._keep(spawn(self._restart(), name=f"replace worker {worker.pid}"))
+        self.retire(worker)
+        worker.kill()
+
+    async def _restart(self) -> None:
+        with suppress(ServerPYError):
+            await self.get()
 
     def retire(self, worker: Worker) -> None:
         """Stop sending requests to `worker`, and close `worker` when its present requests have ended. Idempotent."""

@@ -15,7 +15,7 @@ import asyncio
 import fcntl
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
@@ -66,6 +66,8 @@ ANSWER_SECONDS = 10.0
 """Seconds within which a process must answer a request that takes some milliseconds. Otherwise it counts as frozen, and
 is replaced."""
 ALONE_IDLE_SECONDS = 10.0
+BEAT_SECONDS = 1.0
+"""Seconds between the questions to a process whether it still answers, while a page is extracted in it."""
 RAW_FACTOR = 4
 """Memory that yt-dlp's dictionary of a track takes in the download process, as a multiple of its serialized size: the
 serialized bytes, and the objects that are made of them."""
@@ -130,6 +132,7 @@ class Workers:
     def __init__(self, options: WorkerOptions, limits: WorkersLimits = DEFAULT_LIMITS) -> None:
         self.options = options
         self._admission = Admission(options.limits.max_extractions)
+        self._frozen_seconds = limits.frozen
         self._pages = WorkerPool(options, limits, role="extract", is_kept=True)
         idle = ALONE_IDLE_SECONDS if limits.idle is None else min(limits.idle, ALONE_IDLE_SECONDS)
         self._alone = WorkerPool(options, replace(limits, idle=idle), role="extract")
@@ -160,7 +163,7 @@ class Workers:
         await self._admission.enter(applicant, self.options.timeouts.wait)
         try:
             try:
-                return await self._extract(self._pages, url)
+                return await self._extract(self._pages, url, self._replace)
             except (WorkerLost, WorkerFull):
                 self._reruns += 1
             return await self._extract_alone(url)
@@ -176,15 +179,16 @@ class Workers:
         except TimeoutError:
             raise Busy("The process that runs yt-dlp is still starting. Try again later.") from None
 
-    async def _extract(self, pool: WorkerPool, url: str) -> Media:
-        """Extract the page in a process of `pool`. Raises `TimeoutError` after EXTRACT_TIMEOUT, `WorkerLost` if the
-        process ends, and `WorkerFull` if its memory is full; the process is then replaced, and every other extraction
-        in it raises `WorkerLost`."""
+    async def _extract(self, pool: WorkerPool, url: str, on_frozen: Callable[[Worker], None]) -> Media:
+        """Extract the page in a process of `pool`. Calls `on_frozen` once if the process does not answer. Raises
+        `TimeoutError` after EXTRACT_TIMEOUT, `WorkerLost` if the process ends, and `WorkerFull` if its memory is full;
+        the process is then replaced, and every other extraction in it raises `WorkerLost`."""
         with pool.need():
             worker = await self._started(pool, self.options.timeouts.wait)
             call = worker.extract(url)
             try:
                 async with asyncio.timeout(self.options.timeouts.extract):
+                    await self._listen(worker, call, on_frozen)
                     return _expect(await asyncio.shield(call.reply), Extracted).media
             except WorkerFull:
                 log.warning("Worker process %s has reached its memory limit and is replaced", worker.pid)
@@ -197,20 +201,45 @@ class Workers:
                 if not call.reply.done():
                     pool.stop_soon(worker, call)
 
+    async def _listen(self, worker: Worker, call: Call, on_frozen: Callable[[Worker], None]) -> None:
+        """Wait for the reply to `call`, or until `worker` does not answer: call `on_frozen` then, and return."""
+        while not call.reply.done():
+            await asyncio.wait([call.reply], timeout=BEAT_SECONDS)
+            if not call.reply.done() and not await worker.answers(self._frozen_seconds):
+                on_frozen(worker)
+                return
+
+    def _replace(self, worker: Worker) -> None:
+        """Replace the process of all pages, because one of its pages holds the interpreter lock, or it was stopped. To
+        find out which one, all are repeated alone."""
+        log.warning("The worker process %s does not answer and is replaced; its pages are repeated", worker.pid)
+        self._pages.replace(worker)
+
     async def _extract_alone(self, url: str) -> Media:
-        """Repeat the extraction of a page whose process was lost, in a process in which no other extraction runs.
+        """Repeat the extraction of a page whose process was lost, in a process in which no other extraction runs. A
+        page that holds up this process, too, keeps it until EXTRACT_TIMEOUT, and the next page gets another process.
         Raises `TimeoutError` if its turn does not come within EXTRACT_TIMEOUT, and `TooLarge` if that process reaches
         its memory limit, too."""
         async with asyncio.timeout(self.options.timeouts.extract):
             await self._turn.acquire()
+        has_turn = True
+
+        def pass_turn(worker: Worker) -> None:
+            nonlocal has_turn
+            log.info("A page holds up its worker process %s, and keeps it for itself", worker.pid)
+            self._alone.retire(worker)
+            has_turn = False
+            self._turn.release()
+
         try:
-            return await self._extract(self._alone, url)
+            return await self._extract(self._alone, url, pass_turn)
         except WorkerFull:
             raise TooLarge("The extraction of this page needs more memory than the server allows.") from None
         except WorkerLost:
             raise ExtractionFailed("The yt-dlp process ended unexpectedly while it extracted this page.") from None
         finally:
-            self._turn.release()
+            if has_turn:
+                self._turn.release()
 
     # Format selectors
 

@@ -212,6 +212,7 @@ class Client:
                 raise UpstreamFailed("The proxy refused the connection.")
         except BaseException:
             self.release(origin, connection, keep=False)
+            exchange.close()
             raise
         return Response(self, request.url, origin, connection, exchange)
 

@@ -13,6 +13,7 @@ from email.utils import mktime_tz, parsedate_tz
 from ipaddress import ip_address
 
 from serverpy.extraction.values import Cookie
+from serverpy.net.bounds import note
 from serverpy.net.urls import Origin
 
 MAX_COOKIE = 4096
@@ -80,25 +81,28 @@ class CookieJar:
         (§5.3)."""
         for field in fields:
             cookie = _parsed(field, origin.host.lower(), target.partition("?")[0], self._clock())
-            if cookie is not None:
-                self._put(cookie)
+            if len(field) > MAX_COOKIE or (cookie is not None and not self._put(cookie)):
+                note("cookies")
 
-    def _put(self, cookie: Cookie) -> None:
+    def _put(self, cookie: Cookie) -> bool:
+        """Store `cookie`. Returns False if that exceeds a limit of the jar, so that a cookie is dropped."""
         size = len(cookie.name) + len(cookie.value) + len(cookie.domain) + len(cookie.path)
         domain = cookie.domain.removeprefix(".").lower()
         self._remove(domain, (cookie.name, cookie.path))
         is_over = cookie.expires is not None and cookie.expires <= self._clock()
         if is_over or size > MAX_COOKIE or not cookie.name:
-            return
+            return size <= MAX_COOKIE
         kept = self._domains.pop(domain, {})
         self._domains[domain] = kept  # move the domain to the end of the order
         kept[cookie.name, cookie.path] = _Kept(cookie, size + COOKIE_BYTES)
         self._bytes += size + COOKIE_BYTES
+        fits = len(kept) <= MAX_PER_DOMAIN and self._bytes <= MAX_JAR_BYTES
         if len(kept) > MAX_PER_DOMAIN:
             self._remove(domain, next(iter(kept)))
         while self._bytes > MAX_JAR_BYTES:
             oldest = next(iter(self._domains))
             self._remove(oldest, next(iter(self._domains[oldest])))
+        return fits
 
     def _remove(self, domain: str, key: tuple[str, str]) -> None:
         kept = self._domains.get(domain)

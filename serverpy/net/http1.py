@@ -16,12 +16,13 @@ from dataclasses import dataclass
 import httptools
 
 from serverpy.errors import SourceError, UpstreamFailed, UpstreamTimeout
+from serverpy.net.bounds import FRAMING_GRACE_BYTES, BoundExceeded, excess
 from serverpy.net.connection import Connection
 from serverpy.net.response_head import END, MAX_INTERIM, BadResponse, ResponseHead, parse_response
 from serverpy.net.urls import Origin, split
 
 HEAD_BYTES = 64 * 1024
-"""Maximum number of bytes that may arrive without a byte of the body: a head, trailers, chunk framing."""
+"""Maximum number of bytes of a head, with those of interim responses before it."""
 MAX_VALUE = 256
 """Maximum length of a header value that is kept, in characters. A longer value is cut."""
 MAX_VALIDATOR = 1024
@@ -144,6 +145,7 @@ class Exchange:
         self._error: SourceError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._bare_bytes = 0
+        """The bytes of the head so far; then the number of bytes of framing beyond what the payload allows."""
         self._interim = 0
         self.status = 0
         self.headers = Headers(())
@@ -182,9 +184,12 @@ class Exchange:
         return self._chunks.popleft()
 
     def close(self) -> None:
-        """Drop the buffered bytes. A read in progress, and every later read, raises `UpstreamFailed`."""
+        """Drop the buffered bytes, and an earlier error, whose traceback would keep this exchange until the next run of
+        the garbage collector. A read in progress, and every later read, raises `UpstreamFailed`."""
         self._chunks.clear()
-        self._error = self._error or UpstreamFailed("The stream was closed while it was being read.")
+        self._chunked = None  # the parser refers to this exchange
+        self._head = b""
+        self._error = UpstreamFailed("The stream was closed while it was being read.")
         self._wake()
 
     async def _more(self, timeout: float) -> None:
@@ -217,14 +222,14 @@ class Exchange:
         try:
             self._take(data)
         except BadResponse as error:
-            self._fail(UpstreamFailed(str(error)))
+            self._fail(BoundExceeded(str(error), error.bound) if error.bound else UpstreamFailed(str(error)))
         except httptools.HttpParserError:
             self.reusable = False
             if not self.complete:  # if the response is complete, only bytes after its body are malformed
                 self._fail(UpstreamFailed("The media server sent a malformed HTTP response."))
-        self._count(len(data))
         if len(self._chunks) > 1:  # in a queue, many small chunks take far more memory than their bytes
             self._chunks = deque((b"".join(self._chunks),))
+        self._count(len(data))
         if self._chunks or self.complete or self._error is not None:  # chunk framing alone must not restart the timer
             self._wake()
         if not self._chunks and not self.complete and self._error is None:
@@ -261,7 +266,7 @@ class Exchange:
                 return rest
             self._interim += 1
             if self._interim > MAX_INTERIM:
-                raise BadResponse("The media server sent too many interim responses.")
+                raise BadResponse("The media server sent too many interim responses.", "interim_responses")
         return None
 
     def _begin(self, head: ResponseHead) -> None:
@@ -285,9 +290,14 @@ class Exchange:
     def _count(self, nbytes: int) -> None:
         """Limit the number of bytes that are not part of the body: the head, and anything that a hostile server may
         send between or after chunks."""
-        self._bare_bytes = 0 if self._chunks else self._bare_bytes + nbytes
-        if self._bare_bytes > HEAD_BYTES:
-            self._fail(UpstreamFailed("The media server sent too many bytes of headers."))
+        payload = len(self._chunks[0]) if self._chunks else 0
+        self._bare_bytes = excess(self._bare_bytes, nbytes - payload, payload)
+        if self.complete or self._error is not None:
+            return
+        if self.is_chunked and self._bare_bytes > FRAMING_GRACE_BYTES:
+            self._fail(BoundExceeded("The media server sent too many bytes of chunk framing.", "framing"))
+        elif not self.is_chunked and self._bare_bytes > HEAD_BYTES:
+            self._fail(BoundExceeded("The media server sent too many bytes of headers.", "head_bytes"))
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.complete or self._error is not None:
@@ -295,15 +305,18 @@ class Exchange:
         elif self.status and error is None and not self.is_chunked and self._left is None:
             self.complete = True  # the end of the connection is the end of the body (RFC 9112 §6.3)
         else:
-            self._error = UpstreamFailed(
-                "The media server cut the connection."
-                if self.status
-                else "The media server closed the connection without a response."
+            self._fail(
+                UpstreamFailed(
+                    "The media server cut the connection."
+                    if self.status
+                    else "The media server closed the connection without a response."
+                )
             )
         self._wake()
 
     def _fail(self, error: SourceError) -> None:
         self._error = self._error or error
+        self._head = b""  # whoever keeps the error keeps this exchange by its traceback
         self._connection.abort()
 
     # Callbacks that httptools' parser of the chunked coding calls

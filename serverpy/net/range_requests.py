@@ -12,6 +12,7 @@ import asyncio
 from typing import Protocol
 
 from serverpy.errors import ServerPYError, UpstreamFailed, UpstreamTimeout
+from serverpy.net.bounds import BoundExceeded
 from serverpy.net.client import Response
 from serverpy.net.representation import Mismatch, Part, Representation, Unusable
 from serverpy.net.urls import RedirectFailed, split
@@ -131,9 +132,10 @@ class RangeRequests:
     async def before_retry(self, error: UpstreamFailed | UpstreamTimeout) -> None:
         """Prepare the next attempt after `error`. Raises `error` if no remedy is left. If the media server refused the
         URL and a new extraction fails, raises the error of that extraction."""
-        error.of_transport = not (isinstance(error, Refused) and error.status in _FOR_EVERY_CLIENT)
+        is_exceeded = isinstance(error, BoundExceeded)
+        error.of_transport = not (is_exceeded or (isinstance(error, Refused) and error.status in _FOR_EVERY_CLIENT))
         self.tries += 1
-        if isinstance(error, Unhealable) or self.tries > len(BACK_OFF_SECONDS):
+        if is_exceeded or isinstance(error, Unhealable) or self.tries > len(BACK_OFF_SECONDS):
             raise error
         if self._is_trial:
             self.without_range = self._is_trial = False

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from serverpy.net.bounds import Bound
 from serverpy.ranges import parse_length
 
 MAX_FIELDS = 100
@@ -44,7 +45,12 @@ Field = tuple[str, str]
 
 
 class BadResponse(Exception):
-    """Error: a response whose head cannot be parsed. The message is a sentence that quotes no part of the response."""
+    """Error: a response whose head cannot be parsed. The message is a sentence that quotes no part of the response.
+    `bound` is the bound that the response exceeds, or None if it is malformed."""
+
+    def __init__(self, message: str, bound: Bound | None = None) -> None:
+        super().__init__(message)
+        self.bound = bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +71,7 @@ class ResponseHead:
 def parse_response(head: bytes) -> ResponseHead:
     """Parse a head, with or without the empty line at its end. Raises BadResponse if the head is malformed."""
     if head.rstrip(b"\r\n").count(b"\n") > MAX_FIELDS:
-        raise BadResponse("The media server sent too many header fields.")
+        raise BadResponse("The media server sent too many header fields.", "fields")
     if b"\n " in head or b"\n\t" in head:
         head = _FOLD.sub(b" ", head)
     line, _, lines = head.translate(_BLANKED).decode("latin-1").partition("\n")

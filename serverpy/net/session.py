@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from serverpy.extraction.values import Cookie
+from serverpy.net.bounds import note
 from serverpy.net.client import Client, Response
 from serverpy.net.cookies import CookieJar
 from serverpy.net.http1 import Request
@@ -59,11 +60,13 @@ class Session:
                 return response
             response.close()
             if len(location) > MAX_LOCATION:
+                note("redirects")
                 raise RedirectFailed("The media server redirects to a URL that is too long.")
             seen.add(hash(request))
             url, origin = self._locate(redirected(url, location))
             if response.status in (301, 302, 303):
                 body = None  # after 301, 302 and 303, a POST becomes a GET (RFC 9110 §15.4)
+        note("redirects")
         raise RedirectFailed("The media server redirects too many times.")
 
     def _locate(self, url: str) -> tuple[str, Origin]:

@@ -12,6 +12,7 @@ import io
 import ssl
 from typing import Any
 
+from serverpy.net.bounds import FRAMING_GRACE_BYTES, excess
 from serverpy.net.heads import MAX_HEAD_BYTES, BadHead, repair_response
 from serverpy.net.response_head import MAX_INTERIM
 
@@ -36,6 +37,8 @@ class TolerantResponse(http.client.HTTPResponse):
             super().begin()
         finally:
             self.fp = stream
+        if self.chunked and not self._has_begun:
+            self.fp = _Chunks(stream)
         self._has_begun = True
         if self.cut_is_an_error:
             refuse_cut(self)
@@ -55,6 +58,44 @@ class TolerantResponse(http.client.HTTPResponse):
             raise BadHead("The server sent too many interim responses.")
         except BadHead as error:
             raise http.client.BadStatusLine(str(error)) from None
+
+
+class _Chunks:
+    """The stream of a chunked body. Raises `http.client.HTTPException` if its framing (the lines that `http.client` and
+    urllib3 read: sizes of chunks, their extensions, trailers) exceeds what its payload allows. Attributes that this
+    class does not define are those of `stream`."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream = stream
+        self._excess = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def readline(self, limit: int = -1) -> bytes:
+        line = self._stream.readline(limit)
+        self._count(len(line), 0)
+        return line
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._count(0, len(data))
+        return data
+
+    def read1(self, size: int = -1) -> bytes:
+        data = self._stream.read1(size)
+        self._count(0, len(data))
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._stream.readinto(buffer)
+        self._count(0, count)
+        return count
+
+    def _count(self, framing: int, payload: int) -> None:
+        self._excess = excess(self._excess, framing, payload)
+        if self._excess > FRAMING_GRACE_BYTES:
+            raise http.client.HTTPException("The server sent too many bytes of chunk framing.")
 
 
 def _read_head(stream: io.BufferedIOBase, left: int) -> tuple[bytes, int]:

@@ -4,6 +4,7 @@ not ServerPY's. The sample site distinguishes the two clients over https by ALPN
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -95,6 +96,21 @@ def test_auto_does_not_fall_back_to_embedded_if_the_media_is_a_web_page(server: 
     answer = server.get("/page/html-media")
     assert (answer.status, answer.code) == (415, "not_media")
     assert fallbacks(server) == before
+
+
+def test_exceeded_bounds_are_metrics(server: Server) -> None:
+    """A head with too many fields is requested once: neither Range, nor the page, nor yt-dlp's client can help."""
+
+    def count() -> float:
+        text = server.ask("/metrics").body.decode()
+        (found,) = re.findall(r'^serverpy_upstream_bounds_exceeded_total\{bound="fields"\} (\S+)$', text, re.MULTILINE)
+        return float(found)
+
+    before = count(), fallbacks(server)
+    answer = server.get("/page/fault/fields=200/prog.mp4", headers=WHOLE)
+    assert (answer.status, answer.code) == (502, "upstream_failed")
+    assert (count(), fallbacks(server)) == (before[0] + 1, before[1])
+    assert 'bound="playlists"' in server.ask("/metrics").body.decode()
 
 
 def test_auto_reports_the_error_of_embedded_if_both_methods_fail(server: Server) -> None:

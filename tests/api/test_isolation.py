@@ -98,7 +98,7 @@ def test_embedded_streams_continue_while_the_extraction_process_is_stopped(probe
             each.suspend()
         with probed.open("/page/prog?stopped", path="/info") as page:
             assert stream.rest().complete
-            assert page.rest().code == "extraction_timeout"
+            assert page.rest().status == 200  # another process extracts the page
         wait_for(lambda: gone(stopped[0]))
     assert probed.get("/page/prog?again", path="/info").status == 200
     probed.settled()

@@ -189,6 +189,46 @@ async def test_an_extraction_that_holds_the_interpreter_lock_does_not_delay_a_do
         await eventually(lambda: gone(old))
 
 
+SOON_FROZEN = WorkersLimits(grace=0.3, frozen=0.5)
+
+
+async def test_a_page_that_holds_the_interpreter_lock_does_not_delay_other_pages_until_its_timeout(
+    site: SampleSite, tmp_path: Path
+) -> None:
+    """The process is replaced, its pages are repeated one at a time, and the culprit keeps that process for itself."""
+    async with running(SOON_FROZEN, extract_timeout=600) as workers:
+        first = await process_of(workers)
+        held = asyncio.ensure_future(workers.extract(f"{site.http}/probe/held?to={tmp_path}/go"))
+        await eventually(lambda: workers.state().extractions == 1)
+        culprit = asyncio.ensure_future(workers.extract(f"{site.http}/probe/backtrack"))
+        await eventually(lambda: workers.state().reruns == 2)
+        assert gone(first)
+        (tmp_path / "go").touch()
+        assert (await held).tracks
+        assert (await workers.extract(f"{site.http}/page/prog")).tracks
+        assert not culprit.done()
+        culprit.cancel()
+        await eventually(lambda: len(workers.state().pids) <= 2)
+
+
+async def test_a_page_that_holds_the_interpreter_lock_for_a_while_is_extracted(site: SampleSite) -> None:
+    async with running(SOON_FROZEN, extract_timeout=600) as workers:
+        assert (await workers.extract(f"{site.http}/probe/freeze?to=3")).tracks
+        assert workers.state().reruns == 1
+
+
+async def test_two_pages_that_hold_the_interpreter_lock_do_not_wait_for_each_other(site: SampleSite) -> None:
+    async with running(SOON_FROZEN, extract_timeout=600) as workers:
+        culprits = [asyncio.ensure_future(workers.extract(f"{site.http}/probe/backtrack?{each}")) for each in range(2)]
+        await eventually(lambda: workers.state().reruns == 2)
+        await eventually(lambda: len(workers.state().pids) == 3)
+        assert (await workers.extract(f"{site.http}/page/prog")).tracks
+        assert not any(each.done() for each in culprits)
+        for each in culprits:
+            each.cancel()
+        await eventually(lambda: len(workers.state().pids) <= 1)
+
+
 async def test_a_frozen_extraction_process_is_replaced_at_the_timeout_of_an_extraction(site: SampleSite) -> None:
     async with running(IMPATIENT, extract_timeout=0.5) as workers:
         frozen = await process_of(workers)

@@ -23,7 +23,7 @@ from tests.processes import gone
 
 PROBES = Path(__file__).parents[1] / "ytdlp" / "plugins"
 LOOPBACK = load_settings(profile="small", allow_networks="127.0.0.0/8", wait_seconds=60)
-PATIENT = WorkersLimits(grace=30.0)
+PATIENT = WorkersLimits(grace=30.0, frozen=60.0)
 IMPATIENT = WorkersLimits(grace=0.3)
 """Limits with which a worker that hangs is replaced after a short time. Other tests use PATIENT, so that a slow machine
 does not replace their worker."""

@@ -18,6 +18,7 @@ import trustme
 from serverpy.errors import UpstreamFailed
 from serverpy.ytdlp import http_client
 from serverpy.ytdlp.http_client import TolerantResponse
+from tests.net.opening import saying
 from tests.net.origin import DEADLINE, Origin
 from tests.ytdlp.streams import Running, progressive
 
@@ -96,6 +97,34 @@ def test_the_http_client_of_yt_dlp_does_not_read_the_body_of_a_redirect(framing:
     response = TolerantResponse(Reading(answer + b"9\r\nendless..\r\n" * 1000))
     response.begin()
     assert (response.status, response.read(), response.will_close) == (302, b"", True)
+
+
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+EXCESSIVE = {
+    "extensions of small chunks": b"1;x=%s\r\na\r\n" % (b"x" * 1000) * 2000,
+    "extensions after a long chunk": b"40000\r\n%s\r\n" % bytes(0x40000) + b"1;x=%s\r\na\r\n" % (b"x" * 1000) * 2000,
+    "trailers": b"1\r\na\r\n0\r\n" + b"X-T: x\r\n" * 20_000,
+}
+
+
+@pytest.mark.parametrize("body", EXCESSIVE.values(), ids=EXCESSIVE)
+def test_the_http_client_of_yt_dlp_refuses_a_body_with_too_many_bytes_of_framing(body: bytes) -> None:
+    response = TolerantResponse(Reading(CHUNKED + body + b"0\r\n\r\n"))
+    response.begin()
+    with pytest.raises(http.client.HTTPException, match="framing"):
+        response.read()
+    with Origin(saying(CHUNKED + body + b"0\r\n\r\n")) as origin, requests.Session() as session:
+        session.trust_env = False
+        with pytest.raises(requests.exceptions.ChunkedEncodingError, match="framing"):
+            session.get(origin.url, timeout=DEADLINE)
+
+
+@pytest.mark.parametrize("extension", [b"", b";chunk-signature=" + b"0" * 64], ids=["plain", "signed"])
+def test_the_http_client_of_yt_dlp_reads_many_small_chunks(extension: bytes) -> None:
+    body = b"64%s\r\n%s\r\n" % (extension, bytes(100)) * 2000
+    with Origin(saying(CHUNKED + body + b"0\r\n\r\n")) as origin, requests.Session() as session:
+        session.trust_env = False
+        assert session.get(origin.url, timeout=DEADLINE).content == bytes(200_000)
 
 
 class Reading:

@@ -12,6 +12,7 @@ from typing import Protocol
 from serverpy.errors import Busy, TooLarge, UpstreamFailed
 from serverpy.extraction.values import DASH_PROTOCOL, Track
 from serverpy.memory.room import Lender, Room
+from serverpy.net.bounds import note
 from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.http1 import Headers
@@ -112,6 +113,14 @@ async def load(address: TrackSource, room: Room, *, wait_seconds: float, renews:
     if the URL has expired. Raises `UpstreamFailed` if the playlist is invalid or cannot be loaded, `UpstreamTimeout` if
     the media server is too slow, `TooLarge` if the playlist is too long, `Busy` if no memory is free for it,
     `DrmProtected` if the media is encrypted with DRM, and the error of an extraction if it fails."""
+    try:
+        return await _load(address, room, wait_seconds, renews=renews)
+    except TooLarge:
+        note("playlists")
+        raise
+
+
+async def _load(address: TrackSource, room: Room, wait_seconds: float, *, renews: bool) -> Manifest:
     if address.track.protocol == DASH_PROTOCOL:
         return await _fragments(address.take_listed(), room)
     fetching = _Fetching(address, room, wait_seconds, renews=renews)

@@ -32,7 +32,14 @@ BUDGET = 64 << 20
 ALLOWED_SHARE = 1.1
 """Multiple of its base memory that the server may use, in addition to MEMORY_BUDGET."""
 LATER_SECONDS = 1.0
-SETTINGS = {"MEMORY_BUDGET": BUDGET, "MAX_STREAMS": 400, "CLIENT_STREAMS": 400, "MAX_WORKERS": 60, "WAIT_SECONDS": 60}
+SETTINGS = {
+    "MEMORY_BUDGET": BUDGET,
+    "MAX_STREAMS": 400,
+    "CLIENT_STREAMS": 400,
+    "MAX_WORKERS": 60,
+    "WAIT_SECONDS": 60,
+    "ALLOW_NETWORKS": "127.0.0.0/8",  # attackers may have media servers of their own
+}
 PAUSE_SECONDS = 0.2
 PATIENCE_SECONDS = 120.0
 """Seconds without a received byte after which an honest user gives up. They exceed the timeouts of the server."""

@@ -63,6 +63,10 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
         backtracking does."""
         re.match(r"(a+)+$", "a" * 50 + "b")
 
+    def _probe_freeze(self, argument: str) -> Any:
+        """Hold the interpreter lock for `argument` seconds: `PyDLL` does not release it for a call."""
+        ctypes.PyDLL(None).usleep(int(1e6 * float(argument)))
+
     def _probe_compute(self, argument: str) -> Any:
         """Compute for `argument` seconds of CPU time. Returns the number of seconds that have passed meanwhile."""
         began, until = time.monotonic(), time.thread_time() + float(argument)
