@@ -59,9 +59,9 @@ from serverpy.memory.room import Room
 
 log = logging.getLogger(__name__)
 
-DOWNLOADS_START_SECONDS = 20.0
-"""Minimum number of seconds for which a stream waits for the start of the download process. WAIT_SECONDS may be less,
-because it bounds the time for which a request waits until other requests end."""
+START_WAIT_SECONDS = 20.0
+"""Minimum number of seconds for which a request waits for the start of a process. WAIT_SECONDS may be less, because it
+bounds the time for which a request waits until other requests end."""
 ANSWER_SECONDS = 10.0
 """Seconds within which a process must answer a request that takes some milliseconds. Otherwise it counts as frozen, and
 is replaced."""
@@ -172,9 +172,9 @@ class Workers:
         finally:
             self._admission.leave(applicant)
 
-    async def _started(self, pool: WorkerPool, seconds: float) -> Worker:
+    async def _started(self, pool: WorkerPool) -> Worker:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(max(self.options.timeouts.wait, START_WAIT_SECONDS)):
                 return await pool.get()
         except TimeoutError:
             raise Busy("The process that runs yt-dlp is still starting. Try again later.") from None
@@ -184,7 +184,7 @@ class Workers:
         `TimeoutError` after EXTRACT_TIMEOUT, `WorkerLost` if the process ends, and `WorkerFull` if its memory is full;
         the process is then replaced, and every other extraction in it raises `WorkerLost`."""
         with pool.need():
-            worker = await self._started(pool, self.options.timeouts.wait)
+            worker = await self._started(pool)
             call = worker.extract(url)
             try:
                 async with asyncio.timeout(self.options.timeouts.extract):
@@ -274,7 +274,7 @@ class Workers:
         """Start the download process if it does not run. A stream calls this method before it opens a track, so that
         the time of the start does not count as time in which the media server sends nothing. Raises `Busy` if the start
         takes too long."""
-        await self._started(self._downloads, max(self.options.timeouts.wait, DOWNLOADS_START_SECONDS))
+        await self._started(self._downloads)
 
     async def download(self, raw_id: str, track_id: str, write_fd: int, room: Room | None = None) -> Download:
         """Have yt-dlp write a track of the extraction `raw_id` into the pipe `write_fd`. This method owns `write_fd`

@@ -545,7 +545,8 @@ def test_health_has_exactly_the_fields_of_the_documented_contract(server: Server
     assert (health["status"], health["worker"]) == ("ok", "running")
     assert health["memory"]["pss"] > health["memory"]["uss"] > 1 << 20
     assert health["memory"]["worker"]["pss"] > 1 << 20
-    assert (health["budget"]["used"], health["streams"], health["children"]) == (0, 0, 1)
+    assert (health["budget"]["used"], health["streams"]) == (0, 0)
+    assert health["children"] in (1, 2)  # a download process runs for a while after an embedded stream
 
 
 def test_health_reports_a_running_stream_with_its_bytes(server: Server) -> None:
