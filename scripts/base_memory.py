@@ -25,6 +25,8 @@ import psutil
 
 FIGURES = ("Pss", "Anonymous", "Rss")
 SETTLE_SECONDS = 1.0
+END_SECONDS = 60.0
+"""Seconds after `--idle` within which the idle worker must end."""
 
 
 def figures(process: psutil.Process) -> dict[str, float]:
@@ -82,7 +84,10 @@ def main() -> None:
             answer.read()
         time.sleep(SETTLE_SECONDS)
         show("first extraction", server)
+        deadline = time.monotonic() + idle + END_SECONDS
         while "worker" in processes(server):
+            if time.monotonic() > deadline:
+                sys.exit(f"The idle worker process has not ended within {END_SECONDS:g} s of its idle time.")
             time.sleep(SETTLE_SECONDS)
         show("idle", server)
 
