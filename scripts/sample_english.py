@@ -131,7 +131,7 @@ def main() -> None:
     commit = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     seed = options.seed or subprocess.run(commit, check=True, capture_output=True, text=True).stdout.strip()
     for number, each in enumerate(draw(collect(), seed, options.count), 1):
-        # a text in the tests contains half of a surrogate pair, which cannot be printed
+        # a text in the tests contains half of a surrogate pair, and Python cannot print that
         text = each.text.encode(errors="backslashreplace").decode()
         print(f"{number}. {each.path}:{each.line} [{each.kind}] {text}")
 

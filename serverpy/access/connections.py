@@ -49,8 +49,8 @@ SENT_LOOK_SECONDS = 0.02
 LOOKS = 4
 """Number of checks for unread responses in each STALL_TIMEOUT."""
 UNREAD_LOOKS = 2 * LOOKS
-"""Number of checks in a row without progress after which a response counts as unread. A media stream itself detects a
-client that does not read, in half of this time."""
+"""Number of checks in a row without progress after which a response counts as unread. These checks are for other
+responses: a media stream itself detects a client that does not read, and does so in half of this time."""
 
 
 class Connection(Protocol):
@@ -214,11 +214,13 @@ class Connections:
     # Connections that may be replaced
 
     def wait(self, connection: Connection) -> None:
-        """Make the connection replaceable until `answer` is called, because the server answers no request of it."""
+        """Make the connection replaceable until `answer` is called. The caller does this when the server answers no
+        request of the connection."""
         self._replaceable[connection] = None
 
     def answer(self, connection: Connection) -> None:
-        """Make the connection no longer replaceable, because the server now answers a request of it."""
+        """Make the connection no longer replaceable. The caller does this when the server begins to answer a request of
+        the connection."""
         self._replaceable.pop(connection, None)
 
     def _make_room(self) -> bool:
@@ -236,8 +238,8 @@ class Connections:
 
     def hold(self, connection: Connection, nbytes: int) -> bool:
         """Charge the budget with `nbytes` for the unanswered requests of a connection, instead of the bytes charged for
-        them before. Closes replaceable connections that hold bytes if necessary. Returns False if the budget has no
-        room even then."""
+        them before. If the budget has no room, closes replaceable connections that hold bytes. Returns False if the
+        budget has no room even after that."""
         before = self._held.pop(connection, 0)
         more = nbytes - before
         if more < 0:

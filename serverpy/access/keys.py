@@ -90,7 +90,7 @@ def parse_keys(text: str) -> Keys:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"not valid TOML: {error}") from None
-    except ValueError:  # raised by `int`, which `tomllib` calls
+    except ValueError:  # `int`, which `tomllib` calls, raises this error
         raise ConfigurationError("not valid TOML: a number has too many digits") from None
     tables = content.pop("keys", {})
     if content:

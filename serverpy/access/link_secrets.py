@@ -41,7 +41,7 @@ class LinkSecrets:
     def secrets(self) -> tuple[str, ...]:
         """Return the secrets, of which the first one signs new links. Without LINK_SECRET, the first call reads or
         creates the file."""
-        with self._lock:  # otherwise two concurrent first calls could return different secrets
+        with self._lock:  # without the lock, two concurrent first calls could return different secrets
             if not self._secrets:
                 self._secrets = self._kept()
             return self._secrets

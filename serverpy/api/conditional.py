@@ -57,7 +57,8 @@ class Conditional:
         """Open the stream of the range in `request`, or of the whole file if the range is ignored. Raises
         `RangeNotSatisfiable`, with the length, if the range is out of bounds, or another `ServerPYError` if the stream
         cannot be opened."""
-        if self.range == _EMPTY:  # few media servers support an empty range: the server requests the whole file
+        # few media servers support the empty suffix range `bytes=-0`, so ServerPY requests the whole file
+        if self.range == _EMPTY:
             return await self._open_whole(delivery, request, record, grant)
         try:
             return await delivery.open(request, record, grant)

@@ -153,8 +153,8 @@ class Checks:
         if host is not None and is_served(host, self._hosts):
             return None
         return HostUnknown(
-            "This server does not answer for the host name of the request. Its operator can add it to ALLOWED_HOSTS, "
-            "or set REQUIRE_KEY or OPEN."
+            "This server does not answer for the host name of the request. The operator of this server can add the "
+            "name to ALLOWED_HOSTS, or set REQUIRE_KEY or OPEN."
         )
 
 

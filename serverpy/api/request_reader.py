@@ -221,8 +221,8 @@ class RequestReader(HttpToolsProtocol):
         self._end()
 
     def _abandon(self) -> None:
-        """Tell the application that the client of the running request has left. The caller has accepted the head of
-        this request, but has found its body to be invalid."""
+        """Tell the application that the client of the running request has disconnected. The caller has accepted the
+        head of this request, but has found its body to be invalid."""
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -320,7 +320,7 @@ class RequestReader(HttpToolsProtocol):
         fails."""
         self._wants_body = self.parser.get_method() not in (b"GET", b"HEAD")
         if TOO_LONG in self._extensions:
-            return  # no check of Host: the Host field may be among the header fields that `on_header` dropped
+            return  # the Host field cannot be checked: it may be among the header fields that `on_header` dropped
         hosts = [number for number, (name, _) in enumerate(self.headers) if name == b"host"]
         absolute = None if self.url.startswith(b"/") else _ABSOLUTE.match(self.url)
         if hosts and absolute is not None:
@@ -378,7 +378,7 @@ class RequestReader(HttpToolsProtocol):
 
     @property
     def is_awaiting_request(self) -> bool:
-        """Whether the client is yet to send the rest of a request, within at most REQUEST_SECONDS."""
+        """Whether the connection waits for the rest of a request, which the client must send within REQUEST_SECONDS."""
         return self._request_timer is not None
 
     def _await_request(self) -> None:

@@ -83,8 +83,8 @@ class Drain:
         self._stop()
 
     def _stop(self) -> None:
-        """End the streams that are left, and let uvicorn stop. Closes the server at the same time: the worker process
-        needs a moment to end. Idempotent."""
+        """Cut the streams that still run, and let uvicorn stop. Starts to close the engine at the same time, because
+        the worker process needs a moment to end. Idempotent."""
         if self._ended:
             return
         self._ended = True

@@ -52,6 +52,6 @@ def _environment() -> dict[str, str]:
     environment = passed_on()
     paths = [str(Path(serverpy.__file__).parent.parent), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    # otherwise malloc has an arena for each thread, which keeps the memory that extractions have freed
+    # by default, malloc has an arena for each thread, and each arena keeps the memory that extractions have freed
     environment.setdefault("MALLOC_ARENA_MAX", "2")
     return environment

@@ -3,8 +3,8 @@ calls may be in progress at once, distinguished by their ids. Each call gets exa
 or an error from `_lose` after the process has ended. A download has two futures: `started` is done when the worker has
 received the descriptor of the pipe, `reply` when the worker's thread has closed that descriptor.
 
-Two tasks share the socket: `_send` writes what `_post` has queued, `_receive` reads replies. If either side fails,
-`_receive` kills the process and ends all calls with an error. `pool.py` decides which worker gets a request, and
+Two tasks share the socket: `_send` writes what `_post` has queued, `_receive` reads replies. If reading or writing
+fails, `_receive` kills the process and ends all calls with an error. `pool.py` decides which worker gets a request, and
 replaces a worker that does not respond.
 """
 
@@ -171,8 +171,9 @@ class Worker:
         return self._call(WriteRaw(id=next(self._ids), raw_id=raw_id, track_id=track_id), (file,))
 
     def download(self, track_id: str, write_fd: int, raw: int, page: Page | None) -> Call:
-        """Start a download into the pipe `write_fd`, of a track whose dictionary is in the file `raw`, or on `page`.
-        The worker takes ownership of both descriptors, as `write_raw` does."""
+        """Start the download of a track into the pipe `write_fd`. The file `raw` contains yt-dlp's dictionary of the
+        track; if `page` is given, the file is empty, and the process extracts `page` itself. The worker takes ownership
+        of both descriptors, as `write_raw` does."""
         request = StartDownload(id=next(self._ids), track_id=track_id, page=page)
         call = self._call(request, (write_fd, raw))
         self._track(call, self.downloads)
@@ -225,7 +226,7 @@ class Worker:
 
     async def _send(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        with suppress(ConnectionError):  # `_receive` handles the end of the connection
+        with suppress(ConnectionError):  # no handling here, because `_receive` handles the end of the connection
             while True:
                 frame, descriptors = await self._to_send.get()
                 if descriptors:
@@ -272,7 +273,7 @@ class Worker:
             call.take(_died(call.id))
         if not self._ready.done():
             self._ready.set_exception(ExtractionFailed("The extraction process did not start."))
-            self._ready.exception()  # marks the exception as retrieved, because `start` may no longer wait for it
+            self._ready.exception()  # mark the exception as retrieved, because `start` may no longer wait for it
 
     async def _end_process(self) -> None:
         if self._process is None:

@@ -25,7 +25,8 @@ PLACES = ("first", "middle", "last")
 IN_THE_BODY = ("reset", "stall", "short", "garbage", "tls", "drip")
 INSTEAD_OF_A_RESPONSE = ("refuse", "silent", "loop")
 """Failures of requests that continue a body. The site cuts the first body when it reaches the offset of the failure.
-With the place `first`, every request fails in this way. An error status (such as `503@middle`) acts alike."""
+With the place `first`, every request fails in this way. A failure whose name is an error status (such as `503@middle`)
+affects the same requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ async def pour_until(exchange: Exchange, pieces: Generator[bytes], span: Span, p
                     await _fail(exchange, failure)
                     return
                 await _drip(exchange, piece[len(good) :])
-                place = span.stop  # send the rest at full speed
+                place = span.stop  # nothing more fails: send the rest at full speed
     await exchange.finish()
 
 

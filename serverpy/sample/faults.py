@@ -163,7 +163,8 @@ async def pour(exchange: Exchange, pieces: Generator[bytes], faults: Faults, pur
         for piece in _sliced(pieces, faults.throttle):
             part = piece[: _room(faults, purse, sent)]
             sent += len(part)
-            if purse:  # spend first: during the write, other responses may spend the same token
+            # count the bytes before the write, because other responses may spend the same token during the write
+            if purse:
                 purse[0].spend(purse[1], len(part))
             if part:
                 await exchange.write(part)

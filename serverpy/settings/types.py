@@ -77,7 +77,7 @@ def host_name(text: str) -> str:
     """Return the host name `text` in the form in which browsers send it: in lower case, in ASCII (IDNA), without the
     final dot. Raises `ValueError` if `text` is not a host name."""
     if not text.isascii():
-        import idna  # imported here, because `idna` is rarely needed and its tables are large
+        import idna  # a late import, because `idna` is rarely needed and its tables are large
 
         text = idna.encode(text, uts46=True).decode()
     name = text.lower().removesuffix(".")

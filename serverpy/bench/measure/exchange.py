@@ -28,7 +28,7 @@ REASON_BYTES = 300
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One request and its expected body: the whole `reference`, or its bytes in `span` (offset of the first byte,
-    offset after the last byte). If `reference` is None, any body is right."""
+    offset after the last byte). If `reference` is None, every body counts as correct."""
 
     host: str
     port: int
@@ -48,9 +48,9 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How one request ended. `received` is the number of body bytes. `first_byte` and `seconds` are the times of the
-    first body byte and of the end, in seconds since just before the connect. `stall` is the longest time in seconds
-    during which a slow client found nothing to read (None for other clients). `retry_after` is the value of the
-    Retry-After header."""
+    first body byte and of the end of the request, in seconds since just before the connect. `stall` is the longest time
+    in seconds during which a slow client found nothing to read (None for other clients). `retry_after` is the value of
+    the Retry-After header."""
 
     end: End
     status: int | None

@@ -88,7 +88,8 @@ def measure(chaos: Chaos, bench: Bench) -> Findings:
 async def _measured(chaos: Chaos, bench: Bench, running: Running) -> Findings:
     world = await _world(bench, running)
     warm = replace(chaos, seconds=min(chaos.seconds * WARM_SHARE, WARM_SECONDS), seed=chaos.seed + 1)
-    await _crowd(warm, world, Counter(), running)  # a warm-up with signals starts the log thread, too
+    # the signals of this warm-up make the server log lines, and so start its log thread
+    await _crowd(warm, world, Counter(), running)
     await fill_pool(running)
     before, alone = await at_rest(running, seconds=KEPT_SECONDS), read(running.pid, alone=True)
     signals: Counter[str] = Counter()

@@ -96,7 +96,7 @@ class Ledger:
 
     def add(self, what: str, method: str, outcome: Outcome) -> None:
         if outcome.end == "failed" and outcome.reason == LEFT:
-            outcome = replace(outcome, end="left", reason="")  # the client left before the server could answer
+            outcome = replace(outcome, end="left", reason="")  # the client disconnected before the server could answer
         self.ends[outcome.end] += 1
         self.methods[method] += 1
         if outcome.first_byte is not None:
