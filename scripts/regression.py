@@ -145,7 +145,7 @@ def spread_of(ratios: Sequence[float]) -> float:
     """Return the 80th percentile (nearest rank) of |ratio - 1| over the A/A rounds.
 
     For five rounds that is the second largest deviation: a single pause of a shared machine does not widen the limit,
-    and the median of five ratios of equal checkouts stays within it in about 49 of 50 runs.
+    and the median of five ratios of equal checkouts stays within the limit in about 49 of 50 runs.
     """
     deviations = sorted(abs(ratio - 1) for ratio in ratios)
     return deviations[math.ceil(0.8 * len(deviations)) - 1]
@@ -753,8 +753,8 @@ def loads_for(site: Site, media: Media, sizes: Sizes, numbers: Iterator[int]) ->
 
 
 def measure_in_turn(load: Load, targets: Sequence[Target], turns: int) -> list[float]:
-    """Return one figure for each target: the median time to the first byte if the load is timed, else the CPU cost of
-    the target's best turn, because other work on the machine only adds CPU.
+    """Return one figure for each target: the median time to the first byte if the load is timed, otherwise the CPU cost
+    of the turn in which the target used the least CPU, because other work on the machine can only add to it.
 
     Each turn reverses the order of the targets, so that a drift of the machine's speed affects all targets alike.
     """

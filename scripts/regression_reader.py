@@ -1,4 +1,5 @@
-"""The clients of `scripts/regression.py`: one process, raw sockets, whose input and output are one JSON object each.
+"""The clients of `scripts/regression.py`: one process that uses raw sockets, and whose input and output are one JSON
+object each.
 
 The process reads what to request as a line from stdin. It writes the outcome to stdout and exits with 0, or writes the
 reason of a failure to stderr and exits with 1. The clients count every byte and follow the framing of every response,

@@ -37,7 +37,7 @@ REASONS: tuple[Reason, ...] = ("client", "all", "replaced", "memory", "pipelined
 
 FEWEST = 256
 """Least value of the maximum number of connections, however small MAX_STREAMS is. The limit on file descriptors may
-lower it further."""
+lower that maximum further."""
 CONNECTIONS_PER_STREAM = 4
 """Number of connections that the server accepts for each stream of MAX_STREAMS: connections that stream, that wait for
 a stream, or that are idle."""
@@ -65,11 +65,11 @@ class Connection(Protocol):
         ...
 
     def drop(self) -> None:
-        """Close the connection at once."""
+        """Close the connection immediately."""
         ...
 
     def reset(self) -> None:
-        """Close the connection at once with RST."""
+        """Close the connection immediately with RST."""
         ...
 
 
@@ -162,7 +162,7 @@ class Connections:
         self.hold(connection, 0)
 
     def drop(self, connection: Connection, reason: Reason) -> None:
-        """Close a connection at once, and count it under `reason`."""
+        """Close a connection immediately, and count it under `reason`."""
         self.closed[reason] += 1
         self._replaceable.pop(connection, None)
         connection.drop()
@@ -180,7 +180,7 @@ class Connections:
             if not only_unsent or connection.unsent_bytes():
                 connection.reset()
 
-    # The clients
+    # Methods that limit the connections of each client
 
     def enter(self, client: str) -> bool:
         """Count a connection of `client`, or a request of `client` through a trusted proxy. Returns False, without
@@ -211,7 +211,7 @@ class Connections:
             return None
         return network_of(address)
 
-    # Connections that may be replaced
+    # Methods for connections that may be replaced
 
     def wait(self, connection: Connection) -> None:
         """Make the connection replaceable until `answer` is called. The caller does this when the server answers no
@@ -224,8 +224,8 @@ class Connections:
         self._replaceable.pop(connection, None)
 
     def _make_room(self) -> bool:
-        """If the maximum number of connections is reached, close those that have been replaceable for the longest time.
-        Returns whether a new connection can then be accepted."""
+        """If the maximum number of connections is reached, close the connections that have been replaceable for the
+        longest time. Returns whether a new connection can then be accepted."""
         while self._total is not None and len(self._all) >= self._total:
             oldest = next(iter(self._replaceable), None)
             if oldest is None:
@@ -234,7 +234,7 @@ class Connections:
             self.close(oldest)
         return True
 
-    # The bytes of requests
+    # Methods that charge the bytes of requests
 
     def hold(self, connection: Connection, nbytes: int) -> bool:
         """Charge the budget with `nbytes` for the unanswered requests of a connection, instead of the bytes charged for
@@ -257,7 +257,7 @@ class Connections:
             self._held[connection] = nbytes
         return True
 
-    # Responses that clients do not read
+    # Methods for responses that clients do not read
 
     def _look_later(self) -> None:
         self._looking = asyncio.get_running_loop().call_later(self._look_seconds, self._look)

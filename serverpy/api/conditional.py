@@ -1,9 +1,9 @@
 """Conditional and ranged requests for `/stream`, in the order of RFC 9110 §13.2.2: preconditions, If-Range, Range.
 
-The server knows the validators of a stream only after it has opened the stream. So it opens the stream for the range at
-once, and evaluates the preconditions against the validators of that stream. If the range cannot be satisfied, the
-server opens the stream again, because the media server's 416 response has no validators, and sometimes not the length
-of the file.
+ServerPY knows the validators of a stream only after it has opened the stream. So it first opens the stream for the
+range, and then evaluates the preconditions against the validators of that stream. If the range cannot be satisfied,
+ServerPY opens the stream again without the range, because the 416 response of a media server has no validators, and
+sometimes lacks the length of the file.
 """
 
 from __future__ import annotations

@@ -111,9 +111,9 @@ class RootPath:
 
 
 class Checks:
-    """The innermost middleware. It refuses requests that are too long or too many, or name an unknown host. `hosts` are
-    the host names that the server answers for besides IP literals and `localhost`; None turns the check of the host
-    off."""
+    """The innermost middleware. It refuses a request that is too long, that names an unknown host, or whose client has
+    too many requests open. `hosts` are the host names that the server answers for besides IP literals and `localhost`;
+    None turns the check of the host off."""
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str] | None) -> None:
         self._app = app

@@ -95,8 +95,8 @@ class RequestReader(HttpToolsProtocol):
         self._unanswered = Unanswered(self._limits, self)
         self._peer = self.client[0] if self.client else ""
         self._is_proxy = self._limits.is_proxy(self._peer)
-        # uvicorn waits before each write until the transport's buffer is at most `high`. With `high=0`, only one chunk
-        # waits in the transport.
+        # uvicorn waits before each write until the transport's buffer has at most `high` bytes. With `high=0`, only one
+        # chunk waits in the transport.
         transport.set_write_buffer_limits(high=0)
         match self._limits.open(self, self._peer):
             case "client":
@@ -187,7 +187,7 @@ class RequestReader(HttpToolsProtocol):
         """Log nothing: curl and Java offer an upgrade to HTTP/2 with each request, and the server may ignore the offer
         (RFC 9110 §7.8). uvicorn would log two warnings for each request."""
 
-    # Refusals
+    # Methods that refuse a request
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that the parser rejects, with a problem document. uvicorn would send plain text."""
@@ -238,7 +238,7 @@ class RequestReader(HttpToolsProtocol):
         self._limits.wait(self)
         self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
-    # Callbacks of the parser
+    # Methods that the HTTP parser calls
 
     def on_message_begin(self) -> None:
         if self._is_last:
@@ -374,7 +374,7 @@ class RequestReader(HttpToolsProtocol):
             if self.cycle.body:
                 self.cycle.body = bytearray()
 
-    # Time limits
+    # Methods for time limits
 
     @property
     def is_awaiting_request(self) -> bool:
@@ -404,9 +404,9 @@ class RequestReader(HttpToolsProtocol):
         return unsent_bytes(self.transport)
 
     def drop(self) -> None:
-        """Close the connection at once."""
+        """Close the connection immediately."""
         self.transport.abort()
 
     def reset(self) -> None:
-        """Close the connection at once with RST."""
+        """Close the connection immediately with RST."""
         reset(self.transport)

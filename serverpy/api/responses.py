@@ -62,7 +62,7 @@ class StreamResponse(Response):
         """Whether the response is sending its last bytes or closing its stream; `stop` then must not interrupt it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response. Stops at once if the client disconnects, or if the operator cancels the stream."""
+        """Send the response. Stops immediately if the client disconnects, or if the operator cancels the stream."""
         serving = asyncio.current_task()
         assert serving is not None
         stopped = False

@@ -30,7 +30,7 @@ STATE = ".part.json"
 _NEW = ".new"
 _SUFFIX_BYTES = len(STATE + _NEW)
 NAME_BYTES = (255, 143, 100, 64)
-"""Maximum lengths in bytes of a file name with PART or STATE. `Folder` tries them in turn: the limit of most file
+"""Maximum lengths in bytes of a file name with PART or STATE. `Folder` tries them in this order: the limit of most file
 systems, that of eCryptfs, and two shorter ones."""
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 

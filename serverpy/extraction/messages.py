@@ -197,7 +197,7 @@ class Cancel(Message, frozen=True, kw_only=True):
 
 
 class Ping(Message, frozen=True, kw_only=True):
-    """A request to which the process replies with `Pong` at once, unless it is frozen."""
+    """A request to which the process immediately replies with `Pong`, unless the process is frozen."""
 
     id: int
 

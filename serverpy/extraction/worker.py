@@ -1,7 +1,7 @@
 """The server's side of a yt-dlp process: one process from its start to its end, and the calls to it. Any number of
-calls may be in progress at once, distinguished by their ids. Each call gets exactly one reply: a reply of the worker,
-or an error from `_lose` after the process has ended. A download has two futures: `started` is done when the worker has
-received the descriptor of the pipe, `reply` when the worker's thread has closed that descriptor.
+calls may be in progress at the same time, distinguished by their ids. Each call gets exactly one reply: a reply of the
+worker, or an error from `_lose` after the process has ended. A download has two futures: `started` is done when the
+worker has received the descriptor of the pipe, `reply` when the worker's thread has closed that descriptor.
 
 Two tasks share the socket: `_send` writes what `_post` has queued, `_receive` reads replies. If reading or writing
 fails, `_receive` kills the process and ends all calls with an error. `pool.py` decides which worker gets a request, and
@@ -156,7 +156,7 @@ class Worker:
                 self._directory.remove()
 
     def kill(self) -> None:
-        """Kill the process and its children at once. The owner must still call `aclose`."""
+        """Kill the process and its children immediately. The owner must still call `aclose`."""
         if self._process is not None:
             self._process.signal(signal.SIGKILL)
 

@@ -152,7 +152,7 @@ class Workers:
         """Stop all processes and their child processes within a few seconds. Requests in progress fail."""
         await asyncio.gather(*(pool.aclose() for pool in (self._pages, self._alone, self._downloads)))
 
-    # Extractions
+    # Methods for extractions
 
     async def extract(self, url: str, client: str = "") -> Media:
         """Extract the page `url` for the account `client`. Raises `Busy` if no place for an extraction becomes free in
@@ -247,7 +247,7 @@ class Workers:
             if has_turn:
                 self._turn.release()
 
-    # Format selectors
+    # Methods for format selectors
 
     async def select(self, media: Media, selector: str, kinds: Sequence[int] = ()) -> tuple[tuple[str, ...], ...]:
         """Return the choices of yt-dlp's `selector` among the tracks of `media`, each as a tuple of track ids, with
@@ -274,7 +274,7 @@ class Workers:
             async with _answering(self._pages, worker):
                 return _expect(await worker.select(selector, formats), Selected).choices
 
-    # Downloads
+    # Methods for downloads
 
     async def start_downloads(self) -> None:
         """Start the download process if it does not run. A stream calls this method before it opens a track, so that

@@ -63,8 +63,8 @@ class Reservation:
     async def grow(self, nbytes: int) -> None:
         """Reserve `nbytes` more bytes for the stream. If they are not free, the stream waits for them, and gets them
         before any request that waits for admission. Raises `Busy` if the bytes do not become free within the budget's
-        time limit, or at once if all other streams wait to grow, too. Raises `TooLarge` if the whole reservation would
-        exceed the budget. After an error, the reservation keeps its earlier bytes. Only one call at a time is
+        time limit, or immediately if all other streams wait to grow, too. Raises `TooLarge` if the whole reservation
+        would exceed the budget. After an error, the reservation keeps its earlier bytes. Only one call at a time is
         allowed."""
         if self._released or self._growing is not None:
             raise RuntimeError("a reservation cannot grow while another call grows it, or after its release")

@@ -58,8 +58,8 @@ NO_ROOM: Lender = _Nothing()
 
 class Room:
     """An account of the bytes that one owner holds. They are charged to `lender`, except for the first `covered_bytes`,
-    which the stream has already reserved. `try_hold` borrows at least `step_bytes` at once. The owner must release the
-    room, or its lender if the owner also owns the lender."""
+    which the stream has already reserved. Each time that `try_hold` must borrow, it borrows at least `step_bytes`. The
+    owner must release the room, or its lender if the owner also owns the lender."""
 
     def __init__(self, lender: Lender, *, covered_bytes: int = 0, step_bytes: int = 1) -> None:
         self._lender = lender

@@ -110,7 +110,7 @@ async def _fail(exchange: Exchange, failure: Failure) -> None:
 
 
 async def _drip(exchange: Exchange, data: bytes) -> None:
-    """Send the first DRIP_BYTES of `data` slowly, and the rest at once."""
+    """Send the first DRIP_BYTES of `data` slowly, and the rest at full speed."""
     for start in range(0, min(DRIP_BYTES, len(data)), DRIP_STEP_BYTES):
         await exchange.write(data[start : min(start + DRIP_STEP_BYTES, DRIP_BYTES)])
         await exchange.connection.pause(DRIP_SECONDS)

@@ -137,7 +137,7 @@ class Broadcast:
         return made if self._ended_at is None else min(made, self._ended_at)
 
     def step(self, count: int = 1) -> None:
-        """Add `count` segments at once."""
+        """Add `count` segments immediately."""
         self._steps += count
 
     def end(self) -> None:

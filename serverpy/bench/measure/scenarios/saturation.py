@@ -1,10 +1,10 @@
 """The scenario `saturation`: whether streams stall while extractions use as much CPU as they can get.
 
 The scenario observes slow readers and streams from a slow media server, first without extractions, then while the
-server under test extracts as many heavy pages at once as it allows. The kernel buffers seconds of a slow reader's
-stream, which hides delays of the server. A stream from a media server that sends 64 KB per second to a client that
-reads at once has no buffered bytes: a delay of the server delays each chunk by the same time. The scenario reports the
-longest time without bytes.
+server under test extracts as many heavy pages at the same time as it allows. For a slow reader, the kernel buffers some
+seconds of the stream, which hides delays of the server under test. If the media server sends 64 KB per second, and the
+client reads each byte immediately, no bytes are buffered: a delay of the server under test delays each chunk by the
+same time. The scenario reports the longest time without bytes.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ async def honest(world: World, ledger: Ledger, method: str, chance: random.Rando
 
 async def vandal(pid: int, chance: random.Random, done: Counter[str], more: Callable[[], bool]) -> None:
     """Every few seconds, kill or stop a worker process or child process of the server. A stopped process gets SIGCONT
-    some seconds later, unless the server has ended it by then. `done` counts the signals by name."""
+    some seconds later, unless the server has already ended it. `done` counts the signals by name."""
     stopped: list[psutil.Process] = []
     try:
         while more():
