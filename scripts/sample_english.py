@@ -74,7 +74,8 @@ def texts_of(path: str, source: str, errors: Collection[str]) -> set[Text]:
 
 def comments(source: str) -> Iterator[Found]:
     """Yield each comment without its directives. Consecutive lines that hold only a comment are one comment."""
-    found: list[tuple[int, int, str]] = []  # line of the comment, its last line (0 if code precedes the comment), text
+    # for each comment: its first line, its last line (0 if code precedes the comment), and its text
+    found: list[tuple[int, int, str]] = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT:
             continue

@@ -275,7 +275,8 @@ class Delivery:
             return _source(request, entry.media, number, grant)
         if entry.url is None:
             raise MediaNotFound("This item has no address.")
-        # an address that comes from an extraction may have data that yt-dlp smuggled into it, or be yt-dlp's own
+        # an address that comes from an extraction may contain data that yt-dlp smuggled into it, or be an address that
+        # only yt-dlp knows
         media = await self._extractor.extract(entry.url, grant=grant)
         grant.check_site(media.extractor)
         if media.entries:

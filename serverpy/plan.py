@@ -310,8 +310,8 @@ def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) ->
     if request.start is not None and len(choices[0]) > 1:
         raise InvalidParameter(UNCUT)
     planned = tuple(_plan(tracks, choices[0], allowed) for tracks in choices)
-    # No fallback for a range request: the fallback does not support ranges, and the whole file would be useless to a
-    # client that asks for a part.
+    # A range request has no fallback plan, because the fallback does not support ranges, and the whole file would be
+    # useless to a client that asks for a part.
     is_part = request.range not in (None, _WHOLE) or planned[-1].after is After.UNMERGEABLE
     return planned if is_part else planned + allowed.fallbacks(choices[-1])
 

@@ -49,8 +49,8 @@ SENT_LOOK_SECONDS = 0.02
 LOOKS = 4
 """Number of checks for unread responses in each STALL_TIMEOUT."""
 UNREAD_LOOKS = 2 * LOOKS
-"""Number of checks in a row without progress after which a response counts as unread. These checks are for other
-responses: a media stream itself detects a client that does not read, and does so in half of this time."""
+"""Number of checks in a row without progress after which a response counts as unread. A media stream itself detects a
+client that does not read, and does so in half of this time."""
 
 
 class Connection(Protocol):

@@ -64,7 +64,8 @@ class Conditional:
             return await delivery.open(request, record, grant)
         except RangeNotSatisfiable as error:
             if self.if_range is None and not self.preconditions.any and error.size is not None:
-                resolve_range(self.range, error.size)  # raises unless the media server has refused a valid range
+                # this call raises unless the media server has refused a valid range
+                resolve_range(self.range, error.size)
             return await self._open_whole(delivery, request, record, grant)
 
     async def _open_whole(self, delivery: Delivery, request: StreamRequest, record: Record, grant: Grant) -> Stream:

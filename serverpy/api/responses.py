@@ -98,7 +98,7 @@ class StreamResponse(Response):
             if self._started:
                 await _spoil(scope, send)
             else:
-                record.status = 500  # `middleware.py::Checks` responds to the exception
+                record.status = 500  # `middleware.py::Checks` responds to the exception with 500
             raise
         finally:
             unwatch()

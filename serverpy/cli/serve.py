@@ -175,7 +175,7 @@ def _import_fastapi() -> None:
 
 def _serve(settings: Settings, listener: socket.socket) -> None:
     """Run the server until a signal stops it. Raises ConfigurationError if the server cannot start."""
-    import uvicorn  # `--help` does not need uvicorn
+    import uvicorn  # a late import, because `--help` does not need uvicorn
 
     _raise_fd_limit(settings.max_streams)
     try:

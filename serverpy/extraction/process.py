@@ -23,7 +23,8 @@ async def start_process(role: Role, descriptor: int) -> Process:
     try:
         popen = await asyncio.shield(asyncio.wrap_future(starting))
     except asyncio.CancelledError:
-        if starting.exception() is None:  # the call waits for the start, which takes some milliseconds
+        # `exception` waits until the process has started, which takes some milliseconds
+        if starting.exception() is None:
             kill_group(starting.result())
         raise
     try:

@@ -75,7 +75,7 @@ def _setting(name: str, convert: Callable[[str], object]) -> Callable[[Faults, s
 
 
 def _flag(**changes: object) -> Callable[[Faults, str], Faults]:
-    return lambda faults, _value: replace(faults, **changes)  # type: ignore[arg-type]  # see the comment in `_setting`
+    return lambda faults, _value: replace(faults, **changes)  # type: ignore[arg-type]  # `_setting` says why
 
 
 def _status(text: str) -> int:
@@ -89,7 +89,7 @@ def _choice(name: str, **choices: object) -> Callable[[Faults, str], Faults]:
     def read(faults: Faults, value: str) -> Faults:
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}: {value!r}")
-        return replace(faults, **{name: choices[value]})  # type: ignore[arg-type]  # see the comment in `_setting`
+        return replace(faults, **{name: choices[value]})  # type: ignore[arg-type]  # `_setting` says why
 
     return read
 

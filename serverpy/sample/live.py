@@ -112,7 +112,7 @@ def parse_show(spec: str) -> Show:
     for part in spec.split(","):
         match = re.fullmatch(r"([a-z]+)[=-](.+)", part)
         name, value = (match[1], match[2]) if match and match[1] in _READERS else ("id", part)
-        show = replace(show, **{name: _READERS[name](value)})  # type: ignore[arg-type]  # each reader returns its field's type
+        show = replace(show, **{name: _READERS[name](value)})  # type: ignore[arg-type]  # each function in `_READERS` returns the right type
     return show
 
 

@@ -108,7 +108,7 @@ class Answer:
             return "refused", f"{self.status} {self._error.decode('utf-8', 'replace')}".strip()
         size = self._size()
         if self.received == size or (size is None and self.framed_end):
-            return "complete", ""  # the end of the connection may also delimit a body
+            return "complete", ""  # a server may also mark the end of a body by closing the connection
         if self.framed_end:
             return "wrong", f"{self.received} bytes of {size} that looked complete"
         if left:

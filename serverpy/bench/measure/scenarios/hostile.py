@@ -38,7 +38,7 @@ SETTINGS = {
     "CLIENT_STREAMS": 400,
     "MAX_WORKERS": 60,
     "WAIT_SECONDS": 60,
-    "ALLOW_NETWORKS": "127.0.0.0/8",  # attackers may have media servers of their own
+    "ALLOW_NETWORKS": "127.0.0.0/8",  # the whole network, because some attackers run media servers of their own
 }
 PAUSE_SECONDS = 0.2
 PATIENCE_SECONDS = 120.0
