@@ -186,8 +186,8 @@ def judge(figure: Figure, same: Sequence[Round], changed: Sequence[Round]) -> Ju
 def _median_shown(
     figure: Figure, rounds: Sequence[Round], side: Callable[[Round], Mapping[str, float]]
 ) -> float | None:
-    """Return the median of the values in the figure's unit, or as a multiple of nginx's yardstick in the same round.
-    Returns None if nginx has no value."""
+    """Return the median of the values, in the figure's unit or, if the figure has a yardstick, as a multiple of nginx's
+    value of the yardstick in the same round. Returns None if nginx has no value."""
     if figure.yardstick is None:
         return statistics.median(side(each)[figure.name] for each in rounds) * figure.scale
     yardsticks = [each.nginx.get(figure.yardstick, 0.0) for each in rounds]

@@ -25,8 +25,8 @@ class Stall:
     step takes longer than `seconds`, the block is cancelled, and the context manager raises `TimeoutError`.
 
     With `progress`, a step may last any time if the number that `progress` returns keeps changing: the block is
-    cancelled if the number stays the same for `seconds`, or at most a quarter longer. All steps share one timer;
-    `asyncio.timeout` would need one for each step."""
+    cancelled if the number stays the same for `seconds`, with a delay of at most a quarter of `seconds`. All steps
+    share one timer; `asyncio.timeout` would need one for each step."""
 
     def __init__(self, seconds: float, progress: Callable[[], int] | None = None) -> None:
         self._seconds = seconds

@@ -122,7 +122,7 @@ class Connections:
         self._held_bytes = 0
         self._looking: asyncio.TimerHandle | None = None
         self.closed: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
-        """Number of connections that the server refused or closed, by `Reason`."""
+        """Number of connections that the server refused or closed, for each `Reason`."""
         self.refusals = refusals or Refusals()
         """Counters of the requests that the server refused before they reached the application."""
         self._crowded_at = -math.inf

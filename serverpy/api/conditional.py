@@ -25,8 +25,8 @@ _EMPTY = ByteRange(None, 0)
 
 
 def validators(head: Head) -> tuple[str | None, str | None]:
-    """Return the ETag and Last-Modified of a response. Returns None for each if ranges of the response's bytes cannot
-    be requested: its bytes may then differ at each request."""
+    """Return the ETag and Last-Modified of a response. Returns None for both if no range of the response's bytes can be
+    requested, because the bytes may then differ at each request."""
     return (head.etag, head.last_modified) if head.seekable else (None, None)
 
 

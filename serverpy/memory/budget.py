@@ -211,9 +211,9 @@ class Budget:
         return True
 
     def add_reclaimer(self, reclaim: Callable[[int], int]) -> None:
-        """Register `reclaim`, which the budget calls with a number of bytes that it needs. `reclaim` must free up to
-        that number of its spare bytes, and return the number of freed bytes. The budget calls the registered functions
-        in the order of registration, each with the number of bytes that are still missing."""
+        """Register `reclaim`, which the budget calls with a number of bytes that it needs. `reclaim` must free at most
+        that number of spare bytes, and return the number of freed bytes. The budget calls the registered functions in
+        the order of registration, each with the number of bytes that are still missing."""
         self._reclaimers.append(reclaim)
 
     def spare(self, nbytes: int) -> None:

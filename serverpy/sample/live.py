@@ -40,10 +40,10 @@ class Show:
     durations that are shorter by the same factor."""
     window: int = 3
     begin: int | None = None
-    """Number of segments that exist at the first request. The default is the number in the window."""
+    """Number of segments that exist at the first request. The default is the number of segments in the window."""
     keep: int | None = None
-    """Number of segments that stay available after they have left the window. The default is the number in the window
-    (RFC 8216 §6.2.2)."""
+    """Number of segments that stay available after they have left the window. The default is the number of segments in
+    the window (RFC 8216 §6.2.2)."""
     ends: int | None = None
     """Number of segments after which the broadcast ends. None if it never ends."""
     target: int | None = None

@@ -21,7 +21,8 @@ bytes, or a short body that looked complete. `refused`: an HTTP error. `failed`:
 GOOD: frozenset[End] = frozenset(("complete", "left"))
 
 PATIENCE_SECONDS = 60.0
-"""Seconds that a client waits for the first byte and, if it reads at full speed, between two chunks."""
+"""Maximum number of seconds that a client waits for the first byte and, if it reads at full speed, between two
+chunks."""
 REASON_BYTES = 300
 
 

@@ -20,7 +20,7 @@ Field = Literal["pss", "uss", "rss", "cpu", "threads", "fds", "processes", "zomb
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The sums over a process and all its descendants, in bytes and seconds. `t` is the time of the reading by
+    """One reading: sums over a process and all its descendants, in bytes and seconds. `t` is the time of the reading by
     `time.monotonic()`. `pss` counts a page that n processes share as 1/n in each, so that the sum is correct; `rss`
     counts such a page n times. `cpu` is user and system time since the start, including children that have ended and
     been reaped. Only `zombies` includes zombies."""

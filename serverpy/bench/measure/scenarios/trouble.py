@@ -32,7 +32,8 @@ CHANGES = ("fails=short@middle,changes=told", "fails=short@middle,changes=silent
 """Faults of a file that changes after its first response. Each request with such a fault is for a page of its own,
 because a second client of the same page would correctly get the changed file from its first byte on. Clients that seek
 get no such fault, because all of their range may come from the changed file. The method weave gets no silent change,
-which it cannot notice: the media server sends other bytes with the same validators, and no byte twice."""
+which it cannot notice: the media server sends other bytes with the same validators, and ServerPY requests no byte
+twice."""
 PAGES = 40
 """Number of different pages for each fault. It is small, so that some requests find the extraction of their page in the
 cache."""
@@ -183,7 +184,8 @@ BEHAVIOURS: dict[str, tuple[int, Callable[[Ask, random.Random], Awaitable[Outcom
     "leaves soon": (1, _leaves_soon),
     "stops": (2, _stops),
 }
-"""The behaviours of clients, by name: the relative frequency of each, and the function that sends a request with it."""
+"""The behaviours of clients, by name. Each has a relative frequency, and a function that sends one request and behaves
+in this way."""
 
 
 async def honest(world: World, ledger: Ledger, method: str, chance: random.Random, more: Callable[[], bool]) -> None:
