@@ -1,11 +1,13 @@
-"""Measurement of a server's memory without streams: after its start, after the first extraction, and once idle.
+"""Measurement of a server's memory without streams: after its start, after the first extraction, and after an idle
+time.
 
     python scripts/base_memory.py [--idle 5]
 
 The script starts `serverpy serve --demo`, whose worker ends after `--idle` idle seconds, and prints three figures for
-each process (except the sample site), in MB of 10^6 bytes. PSS: shared pages are divided among the processes that share
-them, also outside of this tree. Anonymous: memory of this process alone. RSS: what PSS would be if no other process on
-the machine used the same libraries. Run it twice after a change, because the first run compiles bytecode.
+each process (except the sample site), in MB of 10^6 bytes. PSS: each shared page counts in equal parts for all
+processes that share it, including processes outside of this tree. Anonymous: memory of this process alone. RSS: what
+PSS would be if no other process on the machine used the same libraries. Run the script twice after a change of the
+code, because the first run compiles bytecode.
 """
 
 from __future__ import annotations
