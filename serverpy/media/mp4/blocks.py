@@ -18,8 +18,9 @@ own."""
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """The segments of one track, each without the bytes before its first fragment: their times in seconds, their sizes
-    in bytes, and their offsets in the concatenation of all segments. That concatenation has `total` bytes."""
+    """The media segments of one track: their times in seconds, their sizes in bytes, and their offsets in the
+    concatenation of all segments of the track. That concatenation includes the initialization section, and has `total`
+    bytes."""
 
     total: int
     times: array[float] = field(default_factory=lambda: array("d"))
