@@ -13,9 +13,9 @@ A broadcast is in one of four states:
     resting ◀──▶ reading ──▶ over ──▶ closed
 
 - *Resting*: no reader waits for a chunk that is not in the ring yet.
-- *Reading*: a reader waits, and the broadcast reads one chunk from the upstream. If that chunk would push a chunk out of
-  the ring that a reader still needs, and this reader is not stalled (`READS_SECONDS`), the broadcast waits until the
-  reader has read. This wait is necessary because segments arrive in bursts, faster than a client's bandwidth. All waits
+- *Reading*: a reader waits, and the broadcast reads one chunk from the upstream. That chunk may push a chunk out of the
+  ring that another reader still needs. If the other reader is not stalled (`READS_SECONDS`), the broadcast waits until
+  it has read. This wait is necessary because segments arrive in bursts, faster than a client's bandwidth. All waits
   during one segment last at most half the segment's duration in total, which keeps the broadcast at the live edge.
 - *Over*: the upstream has ended or failed. No further reader can join. Readers get the chunks of the ring, then the end
   or the error.
