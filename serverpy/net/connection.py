@@ -150,7 +150,7 @@ class TlsConnection(Connection):
             except ssl.SSLWantReadError:
                 self._flush()
                 if self.closed:
-                    raise ConnectionError("the server closed the connection during the TLS handshake") from None
+                    raise ConnectionError("the media server closed the connection during the TLS handshake") from None
                 self.resume()
                 await self._handshaking
             else:
@@ -208,10 +208,10 @@ class TlsConnection(Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._ended_cleanly and self._error is None and exc is None:
-            self._error = ConnectionError("the server ended the TLS stream without close_notify")
+            self._error = ConnectionError("the media server ended the TLS stream without close_notify")
         if self._handshaking is not None and not self._handshaking.done():
             self._handshaking.set_exception(
-                self._error or ConnectionError("the server closed the connection during the TLS handshake")
+                self._error or ConnectionError("the media server closed the connection during the TLS handshake")
             )
         super().connection_lost(exc)
 

@@ -104,7 +104,7 @@ class _Inflate:
         self._inflate: Any = None
         self._waiting = b""
         self._ended = False
-        """Whether a gzip member has ended and no further member has begun."""
+        """Whether a gzip member (or the deflate data) has ended and no further member has begun."""
         self._is_over = False
 
     @property

@@ -22,7 +22,7 @@ MAX_COOKIE = 4096
 """Maximum length of a cookie with its attributes, in characters (RFC 6265 §6.1). Longer cookies are ignored."""
 MAX_PER_DOMAIN = 50
 MAX_JAR_BYTES = 32 * 1024
-"""Maximum size of all cookies of a jar, in bytes, including COOKIE_BYTES for each."""
+"""Maximum size of all cookies of a jar, in bytes, including COOKIE_BYTES for each cookie."""
 COOKIE_BYTES = 200
 """Memory, in bytes, that a jar counts for a cookie in addition to its text."""
 _MAX_DIGITS = 12

@@ -202,7 +202,8 @@ class Egress:
         client.join(upstream, request.forward if form is None else request.absolute(form.headers))
 
     async def _connect(self, request: ProxyRequest) -> UpstreamEnd:
-        """Connect to the checked address that accepts a connection first."""
+        """Connect to the addresses of the site that the guard has checked, and return the first connection that
+        succeeds."""
         found = await self._resolver.resolve(self.guard, request.host, request.port)
         usable = [address for address in found if self._connector.takes(address)]
         addresses = self._routes.order(request.host, usable) if usable else []

@@ -173,7 +173,7 @@ def _parsed(head: bytes) -> ResponseHead:
     except BadResponse as error:
         raise BadHead(str(error)) from error
     if parsed.status == 101:  # a 101 is invalid, because the client requested no upgrade
-        raise BadHead("Malformed HTTP response.")
+        raise BadHead("The media server sent a malformed HTTP response.")
     return parsed
 
 

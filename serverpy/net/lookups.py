@@ -148,7 +148,7 @@ def _system(host: str) -> list[str]:
 
 
 pool = Pool(_system)
-"""The look-up threads of this process, which all its event loops share."""
+"""The look-up threads of this process. All event loops of the process share them."""
 
 
 async def look_up(host: str, port: int) -> list[str]:

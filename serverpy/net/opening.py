@@ -111,8 +111,8 @@ class Opening:
         return response.status == 206 and is_same
 
     def _opened(self, response: Response, part: Part, asked: ByteRange | None) -> Opened:
-        """Return the opened read for `part`, the bytes that `response` contains after a request for `asked`. Raises
-        `Unusable` if the part does not begin with the requested bytes."""
+        """Return `response` as an `Opened`. `part` states which bytes the response contains, and `asked` which bytes
+        were requested. Raises `Unusable` if the part does not begin with the requested bytes."""
         requests, is_ranged = self._requests, part.is_range and self._requests.sent_range
         if is_ranged and (requests.window_bytes is not None or not _ignores_range(part, asked)):
             if _is_suffix(self._asked) and self._total not in (None, part.total):
@@ -171,8 +171,8 @@ def _ignores_range(part: Part, asked: ByteRange | None) -> bool:
 
 
 def _requested(part: Part, asked: ByteRange | None) -> Extent:
-    """Return the extent of the request `asked` in the file. Raises `Unusable` if the response does not begin with the
-    first byte of that extent."""
+    """Return the part of the file that the request `asked` covers. Raises `Unusable` if the response does not begin
+    with the first byte of that part."""
     assert part.total is not None
     try:
         first, end = resolve_range(asked or WHOLE, part.total)

@@ -1,9 +1,9 @@
 """The requests of one ranged read: their ranges, the responses that contain media, and the remedies for a failure.
 
 There are three remedies: repeat the request after a pause; repeat the request once without Range, if Range may have
-made the server fail; repeat the request at a fresh URL, if the current URL may have expired. If no remedy is left, the
-read fails. `RangeRequests` chooses a remedy by the kind of the failure and by the remedies that it has tried since the
-last new byte.
+made the media server fail; repeat the request at a fresh URL, if the current URL may have expired. If no remedy is
+left, the read fails. `RangeRequests` chooses a remedy by the kind of the failure and by the remedies that it has tried
+since the last new byte.
 """
 
 from __future__ import annotations

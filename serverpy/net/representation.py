@@ -18,7 +18,7 @@ from serverpy.ranges import NO_FILE_BYTES, ContentRange, body_length, is_endless
 from serverpy.validators import dates_differ, etags_differ, is_strong, strong_validator
 
 MAX_SERVERS = 4
-"""Maximum number of servers of one file whose ETags a read keeps."""
+"""Maximum number of media servers of one file whose ETags a read keeps."""
 
 
 class Unusable(UpstreamFailed):
@@ -121,8 +121,8 @@ class Representation:
         return strong_validator(self._etag, self._modified)
 
     def learn(self, total: int | None, headers: Headers, origin: Origin) -> None:
-        """Add the facts that a response from the server `origin` states. Raises `Mismatch` if the response contradicts
-        the known facts."""
+        """Add the facts that a response from the media server `origin` states. Raises `Mismatch` if the response
+        contradicts the known facts."""
         modified, etag = _kept(headers.get("last-modified")), _kept(headers.get("etag"))
         known = self._etags.get(origin)
         if total is not None and self.total is not None and total != self.total:
@@ -138,8 +138,8 @@ class Representation:
             self._etags[origin] = etag
 
     def forget_etags(self) -> None:
-        """Forget the ETags, because the servers that a new extraction names may have different ETags for the same
-        bytes."""
+        """Forget the ETags, because the media servers to which the URLs of a new extraction lead may have different
+        ETags for the same bytes."""
         self._etag = None
         self._etags.clear()
 

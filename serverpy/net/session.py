@@ -26,8 +26,8 @@ _BOUND_TO_ORIGIN = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
 class Session:
-    """A session that opens URLs with the headers and cookies of one extraction. It holds no connection, so its owner
-    need not close it."""
+    """A session that opens URLs with the headers and cookies of one extraction. A session holds no connection, so the
+    owner need not close it."""
 
     def __init__(self, client: Client, headers: Mapping[str, str], cookies: Iterable[Cookie] = ()) -> None:
         self._client = client

@@ -171,8 +171,8 @@ class ClientEnd(End):
         self.transport.close()
 
     def tick(self) -> None:
-        """End the tunnel if no byte has passed since the call before the last one. The proxy calls this method at equal
-        intervals. A client that reads slowly is not idle: a paused player may stay paused."""
+        """End the tunnel if no byte has passed in the last two intervals. The proxy calls this method at the end of
+        each interval. A client that reads slowly is not idle: a paused player may stay paused."""
         self._quiet_ticks = 0 if self._moved or self.congested else self._quiet_ticks + 1
         self._moved = False
         if self._quiet_ticks < _QUIET_TICKS or self.upstream is None:
@@ -284,7 +284,7 @@ class UpstreamEnd(End):
         if status >= 200:
             self._head = None
         elif self._interim > MAX_INTERIM:
-            raise BadHead("The server sent too many interim responses.")
+            raise BadHead("The media server sent too many interim responses.")
 
     def _fail(self, message: str) -> None:
         if self.client:

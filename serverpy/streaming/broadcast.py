@@ -1,5 +1,5 @@
-"""The broadcast of one live stream, which the server reads once from the media server (the upstream) for all clients
-that watch it (the readers).
+"""The broadcast of one live stream. ServerPY reads the stream only once from the media server (the upstream), for all
+clients that watch it (the readers).
 
     media server ──▶ upstream ──▶ ring ──▶ reader ──▶ client
                         ▲          ├─────▶ reader ──▶ client

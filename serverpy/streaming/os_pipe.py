@@ -1,6 +1,6 @@
 """The reading end of a pipe of the operating system. In the methods `embedded` and `subprocess`, another process writes
 the media into such a pipe. The pipe exerts back-pressure: a process that writes into a full pipe waits until the server
-has read from it."""
+process has read from the pipe."""
 
 from __future__ import annotations
 

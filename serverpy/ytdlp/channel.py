@@ -44,8 +44,8 @@ class Inbox(Iterator[Request]):
         return self._requests.popleft()
 
     def descriptor(self) -> int:
-        """Return the next file descriptor that the server sent with the latest request. The caller must call this
-        method once for each descriptor of a request, right after `next` has returned the request, and close the
+        """Return the next file descriptor that the server process sent with the latest request. The caller must call
+        this method once for each descriptor of a request, right after `next` has returned the request, and close the
         descriptor."""
         descriptor = self._descriptors.popleft()
         os.set_inheritable(descriptor, False)

@@ -56,7 +56,7 @@ class TolerantResponse(http.client.HTTPResponse):
                 if status >= 200:
                     return repaired
                 head, left = _read_head(self.fp, left)
-            raise BadHead("The server sent too many interim responses.")
+            raise BadHead("The media server sent too many interim responses.")
         except BadHead as error:
             raise http.client.BadStatusLine(str(error)) from None
 
@@ -96,7 +96,7 @@ class _Chunks:
     def _count(self, framing: int, payload: int) -> None:
         self._excess = excess(self._excess, framing, payload)
         if self._excess > FRAMING_GRACE_BYTES:
-            raise http.client.HTTPException("The server sent too many bytes of chunk framing.")
+            raise http.client.HTTPException("The media server sent too many bytes of chunk framing.")
 
 
 def _read_head(stream: io.BufferedIOBase, left: int) -> tuple[bytes, int]:

@@ -57,9 +57,9 @@ def main() -> None:
 
 
 def _close_inherited(kept: int) -> None:
-    """Close every file descriptor except those of standard input and output and `kept`. The event loop of the server
-    process does not close its descriptors when it starts the worker process, and if several processes serve clients,
-    each has an inheritable listening socket."""
+    """Close every file descriptor except `kept` and those of standard input, output and error. The event loop of the
+    server process does not close its descriptors when it starts the worker process, and if several processes serve
+    clients, each has an inheritable listening socket."""
     soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     os.closerange(3, kept)
     os.closerange(kept + 1, soft_limit)

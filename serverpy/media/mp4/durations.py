@@ -1,6 +1,6 @@
 """The durations in the initialization section and the segments of a fragmented MP4 (ISO/IEC 14496-12 §8.8). Many
 packagers write 0 as each duration, because the manifest states the duration. A client that gets the segments as one
-file has no manifest, so the server fills the durations in. The functions are pure.
+file has no manifest, so ServerPY writes the durations into the segments. The functions are pure.
 
 Players read the duration from different boxes. According to measurements, libav and Chromium read mdhd or, if the
 segments have a sidx, the sidx of the latest segment; Firefox reads only mehd. These three do not need tkhd. ExoPlayer

@@ -2,7 +2,7 @@
 of both tracks in the order of their times.
 
 Merging changes numbers in a fragment, but not the length of the fragment, so the index of each source file gives all
-sizes in advance. While the server sends a fragment, it patches the sequence number, the track number, and the offsets
+sizes in advance. While ServerPY sends a fragment, it patches the sequence number, the track number, and the offsets
 that count from the beginning of the file (`patch_moof`).
 
 Each track has its own sidx, because a single sidx for both tracks makes Chromium's seeks slow and libav lose audio. The
@@ -37,7 +37,7 @@ def lay_out_fragments(video: Located, audio: Located) -> Layout:
     tracks = _only_track(video, VIDEO_HANDLER), _only_track(audio, AUDIO_HANDLER)
     indices = _index_of(video, tracks[VIDEO]), _index_of(audio, tracks[AUDIO])
     for located, track in zip((video, audio), tracks, strict=True):
-        # if the fragments cannot be merged, `patch_moof` raises an error here, before the server sends the first byte
+        # if the fragments cannot be merged, `patch_moof` raises an error here, before ServerPY sends the first byte
         patch_moof(located.moof, track.number, 1, 1, 0)
     order = sorted(
         (reference.time / index.scale, source, reference.offset, reference.size)
@@ -138,7 +138,7 @@ def _patch_traf(
 ) -> None:
     for box in children(data, traf):
         if box.kind in _ENCRYPTED:
-            raise DrmProtected("This format is encrypted.")
+            raise DrmProtected("This format is encrypted, so it cannot be merged.")
         if box.kind != b"tfhd":
             continue
         flags, number = fields("II", data, box)

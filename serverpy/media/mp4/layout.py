@@ -37,8 +37,9 @@ class Layout:
     """A virtual file of `total` bytes. Run r consists of the bytes `starts[r]` to `starts[r + 1] - 1` of the file, and
     is read from offset `offsets[r]` of the source `sources[r]`. `sizes` are the lengths, in bytes, of the sources for
     which the layout was made. If `numbers` is None, runs are sent unchanged. Otherwise `numbers` are the track numbers
-    in the sources, each run is a block of at most `most_moofs` fragments, and the moofs are patched while the server
-    sends them (`fragments.py`). `seconds` is the duration of the merged file in seconds, or None if it is unknown."""
+    in the sources, each run is a block of at most `most_moofs` fragments, and the moofs are patched while they are sent
+    to the client (`fragments.py`). `seconds` is the duration of the merged file in seconds, or None if it is
+    unknown."""
 
     header: bytes
     starts: array[int]

@@ -85,7 +85,7 @@ class _Window:
     def fetch(self, first: int, length: int) -> Generator[Span, bytes, None]:
         self._reads += 1
         if self._reads > _MAX_READS:
-            raise damaged("finding the index takes too many reads")
+            raise damaged("the index lies behind too many boxes")
         end = min(first + length, self._total)
         self.data = memoryview((yield Span(first, end)))
         self.first = first
@@ -106,7 +106,7 @@ def locate(total: int) -> Generator[Span, bytes, Located]:
     `NotMedia` if it is damaged, and `TooLarge` if the moov or the index exceeds MAX_INDEX_BYTES or the first moof
     exceeds MAX_MOOF_BYTES."""
     if total > _MAX_TOTAL:
-        raise damaged("the length of the file is out of range")
+        raise damaged("the file is too long")
     window = _Window(total)
     yield from window.fetch(0, PROBE_BYTES)
     _check_first(window.data)

@@ -48,7 +48,7 @@ def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -
     durations = [max(0, after - before) for before, after in zip(times, later, strict=False)]
     durations.append(durations[-1] if durations else scale)  # an mfra does not state when the last block ends
     if max(durations) > MAX_DURATION:
-        raise damaged("the entries of the mfra box are out of order")
+        raise damaged("a time in the mfra box is out of range")
     return Index(
         scale,
         tuple(

@@ -1,4 +1,4 @@
-"""Pure functions that adapt the moof of a track's fragment to another file (ISO/IEC 14496-12 §8.8). Before the server
+"""Pure functions that adapt the moof of a track's fragment to another file (ISO/IEC 14496-12 §8.8). Before ServerPY
 sends a moof, these functions read its times and offsets, and change the numbers that depend on the file that contains
 the moof. The length of a moof never changes."""
 
@@ -100,7 +100,7 @@ class Moof:
 def _write_time(patched: bytearray, time: Time, ticks: int) -> None:
     moved = time.value + ticks
     if not 0 <= moved <= _MAX_TIME[time.version]:
-        raise damaged("the time of a fragment is out of range")
+        raise damaged("a decode time (tfdt) is out of range")
     struct.pack_into(">Q" if time.version else ">I", patched, time.at, moved)
 
 
@@ -164,7 +164,7 @@ def _read_traf(data: memoryview, traf: Box, number: int, default_duration: int) 
     if own_number != number:
         return None
     if any(box.kind in _ENCRYPTED or _is_piff_encrypted(data, box) for box in inside):
-        raise DrmProtected("This format is encrypted.")
+        raise DrmProtected("This format is encrypted, so it cannot be merged.")
     at, base = 8, None
     if flags & _BASE_DATA_OFFSET:
         base, at = Base(header.body + at, fields("Q", data, header, at)[0]), at + 8

@@ -70,7 +70,7 @@ def read_samples(track: Track, total: int) -> Samples:
     chunks = _read_chunk_offsets(track)
     first, described = _read_chunk_runs(track, len(chunks))
     if len(ends) < 2 or first[-1] != len(ends) - 1:
-        raise damaged("the chunk table and the sample size table disagree on the number of samples")
+        raise damaged("the stsc box and the sample size table disagree on the number of samples")
     for chunk, offset in enumerate(chunks):
         if offset + ends[first[chunk + 1]] - ends[first[chunk]] > total:
             raise damaged("a sample lies beyond the end of the file")
@@ -145,15 +145,15 @@ def _read_chunk_runs(track: Track, chunks: int) -> tuple[array[int], tuple[tuple
         begin, samples, description = runs[at : at + 3]
         end = runs[at + 3] if at + 3 < len(runs) else chunks + 1
         if begin != len(first) or not begin <= end <= chunks + 1:
-            raise damaged("the chunk table is out of order")
+            raise damaged("the entries of the stsc box are out of order")
         if sample + samples * (end - begin) > MAX_SAMPLES:
-            raise damaged("the chunk table and the sample size table disagree on the number of samples")
+            raise damaged("the stsc box and the sample size table disagree on the number of samples")
         if not described or described[-1][1] != description:
             described.append((sample, description))
         first.extend(islice(accumulate(repeat(samples, end - begin), initial=sample), 1, None))
         sample += samples * (end - begin)
     if len(first) != chunks + 1:
-        raise damaged("the number of chunks is inconsistent")
+        raise damaged("the stsc box and the chunk offset table disagree on the number of chunks")
     return first, tuple(described)
 
 
@@ -178,7 +178,7 @@ def cut(track: Track, samples: Samples) -> Cuts:
 
 def _bounded(microseconds: int) -> int:
     if not -MAX_MICROSECONDS < microseconds < MAX_MICROSECONDS:
-        raise damaged("the timestamps are out of range")
+        raise damaged("a timestamp of a sample is out of range")
     return microseconds
 
 

@@ -67,7 +67,7 @@ def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
         if offset + size > total:
             raise damaged("the fragment index (sidx) points beyond the end of the file")
         if time > MAX_TIME:
-            raise damaged("the timestamps are out of range")
+            raise damaged("a timestamp in the fragment index (sidx) is out of range")
         if size:
             references.append(Reference(offset, size, time, duration, access))
         offset += size

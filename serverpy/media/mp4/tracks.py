@@ -117,7 +117,7 @@ def find_track(moov: bytes, handler: bytes) -> Track:
             if bytes(data[need(media, b"hdlr").body + 8 :][:4]) == handler:
                 return _read_track(data, inside, parts, media, handler)
     raise UnsupportedConversion(
-        "One of the two formats has no video or no audio track, so the formats cannot be merged."
+        "One of the two formats lacks its video or audio track, so the formats cannot be merged."
     )
 
 
@@ -174,7 +174,7 @@ def _read_edits(data: memoryview, edts: Box | None) -> tuple[Edit, ...]:
     version, count = fields("B3xI", data, elst)
     layout, size = ("QqI", 20) if version else ("IiI", 12)
     if count > _MAX_EDITS:
-        raise damaged("an edit list is too long")
+        raise damaged("an edit list (elst) has too many entries")
     return tuple(Edit(*fields(layout, data, elst, 8 + number * size)) for number in range(count))
 
 
@@ -190,7 +190,7 @@ def _refuse_encrypted(data: memoryview, stsd: Box, samples: dict[bytes, Box], ha
     (count,) = fields("I", data, stsd, 4)
     entries = list(children(data, stsd, skip=8))
     if count == 0 or count != len(entries):
-        raise damaged("the number of sample descriptions is inconsistent")
+        raise damaged("the stsd box does not have as many entries as it declares")
     kinds = {entry.kind for entry in entries} | set(samples)
     for entry in entries:
         inside = min(entry.body + _ENTRY_FIELDS[handler], entry.end)

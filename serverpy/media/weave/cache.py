@@ -3,10 +3,10 @@ is charged to the budget.
 
     making ─▶ in use ◀─▶ idle ─▶ gone
 
-- *Making*: the first stream that needs the layout makes it, and grows its reservation for that; other streams that need
-  the layout wait.
-- *In use*: at least one stream has a lease. The bytes are charged once, regardless of the number of streams.
-- *Idle*: no stream has a lease. The bytes are spare: they are freed when a stream needs them (`Budget.add_reclaimer`)
+- *Making*: the first stream that needs the layout makes it, and increases its own reservation by the memory for that.
+  Other streams that need the layout wait.
+- *In use*: at least one stream has a lease. The memory of the layout is charged once, whatever the number of streams is.
+- *Idle*: no stream has a lease. The memory may be freed: this happens when a stream needs it (`Budget.add_reclaimer`)
   or when idle layouts exceed `max_idle_bytes`, the least recently used first.
 - *Gone*: a discarded layout is not leased again, and its memory is freed when the last lease is released.
 """
@@ -44,13 +44,13 @@ class SourceVersion:
 
     @property
     def validator(self) -> str | None:
-        """The strong validator for If-Range, or None if the media server sent none."""
+        """The validator for If-Range, which must be strong. None if the media server sent no strong validator."""
         return strong_validator(self.etag, self.last_modified)
 
 
 @dataclass(frozen=True, slots=True)
 class Woven:
-    """A layout, the versions of the two source files that it was made for, and the ETag of the merged file."""
+    """A layout, the versions of the two source files for which it was made, and the ETag of the merged file."""
 
     layout: Layout
     versions: tuple[SourceVersion, SourceVersion]

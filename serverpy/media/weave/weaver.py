@@ -1,5 +1,5 @@
 """The weaver, which merges two MP4s, one with video and one with audio, into one seekable MP4 while it reads them from
-their media servers. It needs neither a muxer nor a disk.
+their media servers. The weaver needs neither a muxer nor a disk.
 
     headers of both files (range requests) → layout (`mp4/`, in a thread, cached) → ranges, in the layout's order
 
@@ -42,8 +42,8 @@ from serverpy.validators import same_validator
 T = TypeVar("T")
 
 ENOUGH_BYTES = 16 * 1024
-"""Size, in bytes, below which the weaver joins chunks before it returns them, because a write to the client costs more
-than the copy."""
+"""Minimum number of bytes to which the weaver joins small chunks before it returns them, because a write to the client
+costs more than the copy."""
 CHUNK_BYTES = 32 * 1024
 EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
 
@@ -160,8 +160,8 @@ class _Parts:
         self._later = b""
 
     async def gather(self) -> bytes:
-        """Return the next part, or several small parts joined to at least ENOUGH_BYTES. A large part that follows small
-        parts is returned by the next call, because joining it would copy it. Returns `b""` at the end."""
+        """Return the next part, or several small parts joined to at least ENOUGH_BYTES. If a large part follows small
+        parts, leaves the large part for the next call, because joining would copy it. Returns `b""` at the end."""
         parts, size = [self._later] if self._later else [], len(self._later)
         self._later = b""
         if size < ENOUGH_BYTES:

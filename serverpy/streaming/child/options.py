@@ -1,4 +1,4 @@
-"""The server settings that apply to the child processes of the method `subprocess`."""
+"""The settings of ServerPY that apply to the child processes of the method `subprocess`."""
 
 from __future__ import annotations
 

@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 FILE_BYTES = 256 * 1024 * 1024
 """Maximum size, in bytes, of a file (a fragment) that a child may write into its directory."""
 DATA_BYTES = 1024 * 1024 * 1024
-"""Maximum size, in bytes, of a child's data segment (RLIMIT_DATA). A worker process of the server has the same limit,
-increased by the size of the stacks of its threads."""
+"""Maximum size, in bytes, of a child's data segment (RLIMIT_DATA). A worker process (`ytdlp/limits.py`) has the same
+limit, increased by the size of the stacks of its threads."""
 CPU_SECONDS = 4 * 3600
 """Maximum CPU time, in seconds, of a child that sends media. This time suffices for a terabyte of media. Before a child
 has found the media, the limit of its CPU time is twice EXTRACT_TIMEOUT."""
 LIFE_SECONDS = 24 * 3600.0
-"""Seconds after which the server kills a child, even if the child is still sending media."""
+"""Seconds after which ServerPY kills a child, even if the child is still sending media."""
 TERMINATE_SECONDS = 1.0
 EXIT_SECONDS = 10.0
 """Maximum number of seconds that a child may run after it has closed its standard output."""

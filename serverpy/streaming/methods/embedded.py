@@ -44,7 +44,7 @@ CLOSE_SECONDS = 1.0
 PROTOCOLS = frozenset(
     ("http", "https", "m3u8", "m3u8_native", "http_dash_segments", "http_dash_segments_generator")
 ) | {"ism", "f4m", "bunnycdn", "soopvod"}
-"""The protocols of yt-dlp that it downloads without another program (`ytdlp/download/fragments.py::BY_PROTOCOL`),
+"""The protocols from which yt-dlp downloads without another program (`ytdlp/download/fragments.py::BY_PROTOCOL`),
 except `mhtml`, whose result is not media."""
 
 
@@ -64,7 +64,8 @@ class RunningDownload(Protocol):
 
 class Downloading(Protocol):
     async def start_downloads(self) -> None:
-        """Start the process in which downloads run, if it does not run. Raises `Busy` if that takes too long."""
+        """Start the process in which downloads run, unless it is already running. Raises `Busy` if the start takes too
+        long."""
         ...
 
     async def download(self, raw_id: str, track_id: str, write_fd: int, room: Room) -> RunningDownload:
@@ -107,8 +108,8 @@ class Embedded:
 
     @property
     def stream_bytes(self) -> int:
-        # two chunks, because the server reads a chunk from the pipe while the previous chunk may still be in the
-        # transport of the client's connection
+        # two chunks, because the server process reads a chunk from the pipe while the previous chunk may still be in
+        # the transport of the client's connection
         in_server = SESSION_BYTES + 2 * self._chunk_bytes
         return self._pipe_bytes + in_server + WORKER_BLOCK_BYTES + RAW_BYTES + EGRESS_BYTES
 

@@ -78,7 +78,7 @@ class FinishedCursor:
             yield segment
 
     async def again(self, segment: Segment) -> Segment:
-        # drop the manifest before loading the new one, so that memory never holds two
+        # drop the manifest before the new version is loaded, so that memory never holds two manifests
         self._manifest, self._segments, self._after = None, iter(()), segment
         manifest = await self._load()
         self._manifest = manifest

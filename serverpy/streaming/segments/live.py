@@ -1,5 +1,5 @@
-"""The cursor along a live playlist, which still grows. It begins near the live edge or at a requested position, and
-loads the playlist again until the playlist has ended.
+"""The cursor along a live playlist, to which the media server still adds segments. The cursor begins near the live
+edge or at a requested time, and loads the playlist again until the playlist has ended.
 
     loaded ──▶ segments after the last one given ──▶ none left: ended? ──▶ over
        ▲                                                    │ not yet
@@ -9,12 +9,12 @@ The cursor counts in *positions*, which only rise. The position of a segment is 
 the playlist's numbering is wrong:
 
 - If the numbers go back and the playlist lists none of the passed segments, the playlist has begun anew (an encoder was
-  restarted): all its segments follow the last one returned. If the playlist lists some of the passed segments, it is an
-  old copy, and adds no segments.
+  restarted). All segments of the new playlist then follow the segment that the cursor returned last. If the numbers go
+  back but the playlist lists some of the passed segments, the playlist is an old copy, and adds no segments.
 - If a playlist that removes old segments has no EXT-X-MEDIA-SEQUENCE, the cursor finds its position by the URLs of the
   segments.
 
-A segment that leaves the playlist before it was read is an error, because the stream must have no holes.
+A segment that leaves the playlist before it was read is an error, because no bytes may be missing in the stream.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class LiveCursor:
         """The initialization section that applies to the next segment in the playlist."""
         self._initial_given: tuple[str, int, int | None] | None = None
         self._held: Segment | None = None
-        """The segment that the next call returns, because the last call returned its initialization section."""
+        """The segment that the next call of `next` returns if the last call returned the initialization section of that
+        segment. Otherwise None."""
         self._segments: Iterator[Segment | None] = iter(())
         self._take(manifest)
         edge = max(0.0, manifest.seconds - EDGE_TARGETS * self._reloads.target_seconds)
@@ -169,7 +170,7 @@ class LiveCursor:
 
     async def _load_now(self, *, renews: bool) -> HlsManifest:
         self._hold_back()
-        # drop the manifest before loading the new one, so that memory never holds two
+        # drop the manifest before the new version is loaded, so that memory never holds two manifests
         self._segments, self._is_complete = iter(()), False
         manifest = await self._load(renews=renews)
         if not isinstance(manifest, HlsManifest):
@@ -241,7 +242,8 @@ class FellBehind(UpstreamFailed):
 
 
 def _begin(manifest: HlsManifest, edge: float, start: float | None) -> float:
-    """Return the position at which the stream begins, in seconds from the oldest segment of `manifest`."""
+    """Return the time at which the stream begins, in seconds after the beginning of the oldest segment of
+    `manifest`."""
     if start is None:
         return edge if manifest.begins_at_edge else 0.0
     return start if start >= 0 else max(0.0, manifest.seconds + start)

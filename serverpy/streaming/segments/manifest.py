@@ -50,8 +50,8 @@ class Manifest(Protocol):
     def duration(self) -> float | None: ...
 
     def segments(self) -> Iterator[Segment | None]:
-        """Yield all segments from the first one, and None after each turn (`turns.py`), so that the caller can let the
-        event loop run other streams."""
+        """Yield all segments, beginning with the first, and None after each turn (`turns.py`), so that the caller can
+        let the event loop run other streams."""
         ...
 
 

@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from serverpy.streaming.segments.segment import Segment
 
 KEPT = 32
-"""Number of passed segments that are remembered. Most live playlists list fewer segments than this at a time."""
+"""Number of the latest segments that are remembered. Most live playlists list fewer segments at a time."""
 
 
 class Passed:

@@ -161,18 +161,18 @@ class SegmentedRead(Unlosable):
         self.segment: Segment | None = None
         """The segment that contains the bytes that `read` returned last; None before the first bytes."""
         self.states_length = False
-        """Whether the media server stated the length of the file that contains `segment`, so that a cut segment is
-        detected."""
+        """Whether the media server stated the length of the file that contains `segment`, so that a truncated segment
+        is detected."""
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Return the next bytes, or `b""` at the end. `most` is the maximum number of bytes to read from the socket at
         once. Raises `UpstreamFailed` if the read fails, `UpstreamTimeout` if the media server sends nothing in time,
-        and the error of an extraction if it fails."""
+        and the error of a new extraction if that fails."""
         self._waits.asked()
         while not self._is_over and self._left != 0:
             current = self._segments.current
             if current is None:
-                # an earlier call has failed, and the bytes of its segment would be missing
+                # an earlier call has failed, so the rest of its segment would be missing
                 raise UpstreamFailed("The media cannot be read further, because an earlier read failed.")
             chunk = await current.read(most)
             if chunk:

@@ -49,7 +49,7 @@ def params(ydl: Any) -> dict[str, Any]:
         "retries": float("inf"),  # `report_retry` limits the retries
         "skip_unavailable_fragments": False,
         "test": False,
-        "throttledratelimit": None,  # otherwise yt-dlp would take a slow client for throttling by the site
+        "throttledratelimit": None,  # otherwise yt-dlp would mistake a slow client for throttling by the site
         "updatetime": False,
         "write_pages": False,
         "_no_ytdl_file": True,

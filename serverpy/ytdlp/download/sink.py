@@ -30,7 +30,7 @@ class PipeWriter:
 
     def write(self, data: bytes) -> None:
         """Write `data`, and block while the pipe is full. Raises `UpstreamFailed` if the download is stopped or the
-        pipe's reader has closed its end."""
+        reader of the pipe has closed the reading end."""
         view = memoryview(data)
         while view:
             self._stop.check()

@@ -123,9 +123,9 @@ class MediaRequests:
         return self._file[1]
 
     def stream(self, request: Request) -> Response:
-        """Return an open response, which the caller must close. Raises `TargetForbidden` if the filtering proxy refuses
-        the address, because no retry can change that, and yt-dlp's own error if the request fails for another
-        reason."""
+        """Send `request`, and return the open response, which the caller must close. Raises `TargetForbidden` if the
+        filtering proxy refuses the address, because no retry can change that, and yt-dlp's own error if the request
+        fails for another reason."""
         self.stop.check()
         try:
             response = self._ydl.urlopen(request)

@@ -53,7 +53,8 @@ class Clock:
 
     @classmethod
     def of(cls, described: Inherited, window: Window) -> Clock:
-        """Return the clock of a representation. Raises `Unreadable` if an attribute is invalid."""
+        """Return the `Clock` of a representation with the segment description `described`. Raises `Unreadable` if an
+        attribute is invalid."""
         timescale = integer(described.get("timescale"), 1)
         if timescale <= 0:
             raise Unreadable("The DASH manifest has an invalid timescale.")

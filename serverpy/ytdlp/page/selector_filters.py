@@ -21,7 +21,7 @@ _MAX_WAYS = 5000
 """Maximum number of ways in which `re` can try all regular expressions of a selector together (`regex_cost.py`). So
 many ways take at most 3 ms for a value of 64 characters. A pattern with two `.*` has 4225 ways."""
 _SECONDS = 0.5
-"""Maximum CPU time in seconds for all filters of a selector."""
+"""Maximum CPU time, in seconds, for all filters of a selector."""
 _REFUSED = "The format selector has a regular expression that could take too long. "
 _HELP = "Use literals, classes, `.*`, `^`, `$`, `|`, or `*=`, `^=`, `$=`."
 

@@ -87,7 +87,7 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         self._classes = extractors.classes
         self._ies = dict(extractors.classes)
         if sites.may_run(GenericIE.IE_NAME):
-            self.add_info_extractor(GenericIE())  # replaces yt-dlp's own generic extractor
+            self.add_info_extractor(GenericIE())  # replace yt-dlp's own generic extractor
 
     def get_info_extractor(self, ie_key: str) -> Any:
         """Return the extractor for `ie_key` as yt-dlp does, but of the class that `permitted` returns. Does not change

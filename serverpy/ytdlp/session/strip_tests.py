@@ -20,7 +20,7 @@ def install() -> None:
 
 
 class _Finder:
-    """Import hook for yt-dlp's own extractors. Plugins are imported without it."""
+    """Import hook for yt-dlp's own extractors. The hook has no effect on plugins."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
