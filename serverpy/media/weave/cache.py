@@ -5,7 +5,7 @@ is charged to the budget.
 
 - *Making*: the first stream that needs the layout makes it, and increases its own reservation by the memory for that.
   Other streams that need the layout wait.
-- *In use*: at least one stream has a lease. The memory of the layout is charged once, whatever the number of streams is.
+- *In use*: at least one stream has a lease. The layout is charged once, whatever the number of streams is.
 - *Idle*: no stream has a lease. The memory may be freed: this happens when a stream needs it (`Budget.add_reclaimer`)
   or when idle layouts exceed `max_idle_bytes`, the least recently used first.
 - *Gone*: a discarded layout is not leased again, and its memory is freed when the last lease is released.
