@@ -6,7 +6,7 @@ from __future__ import annotations
 from serverpy.containers import table
 from serverpy.containers.table import Container
 
-_KBITS = {  # bit rates of ISO/IEC 11172-3 §2.4.2.3 and 13818-3 §2.4.2.3in kbit/s; key: (is MPEG-1, layer)
+_KBITS = {  # bit rates of ISO/IEC 11172-3 §2.4.2.3 and 13818-3 §2.4.2.3, in kbit/s; key: (is MPEG-1, layer)
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),

@@ -52,10 +52,10 @@ def identify(
     """Identify the container of a file that begins with `first`. If the file is longer than `first`, `first` must have
     at least `enough_bytes(first)` bytes; further bytes do not change the result.
 
-    If the bytes do not identify the container, `declared_type` (the Content-Type that the media server sent) decides,
-    and then `declared_ext` (the extension that the extractor guessed). `is_audio` states whether the track has only
-    audio; None means that the extraction does not show whether it has. Raises `NotMedia` if the file is text, markup or
-    a document.
+    If the bytes do not identify the container, `declared_type` (the Content-Type that the media server sent) decides
+    or, if that names no container, `declared_ext` (the extension that the extractor guessed). `is_audio` states whether
+    the track has only audio; None means that the extraction does not show whether it has. Raises `NotMedia` if the file
+    is text, markup or a document.
     """
     first = first[: enough_bytes(first)]
     if _is_id3(first):
@@ -71,9 +71,9 @@ def identify(
 
 
 def enough_bytes(first: bytes) -> int:
-    """Return how many bytes from the start of a file that begins with `first` `identify` needs: more than SNIFF_BYTES
-    only if the file begins with an ID3 tag. If the result exceeds the length of `first`, the caller must call this
-    function again with more bytes, because another ID3 tag may follow."""
+    """Return how many bytes from the start of a file `identify` needs, if the file begins with `first`. The result
+    exceeds SNIFF_BYTES only if the file begins with an ID3 tag. If the result exceeds the length of `first`, the caller
+    must call this function again with more bytes, because another ID3 tag may follow."""
     end = _id3_end(first)
     if end + _FRAME_BYTES <= SNIFF_BYTES or end > MAX_TAG_BYTES:
         return SNIFF_BYTES

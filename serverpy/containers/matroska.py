@@ -18,9 +18,9 @@ _VIDEO, _AUDIO = 1, 2
 
 
 def look(first: bytes) -> tuple[Container, bool] | None:
-    """Return the container, a Matroska or WebM one with video or for audio only, and whether the container is certain.
-    The container is certain only if the track entries that decide lie within `first`. Returns None if `first` is
-    neither Matroska nor WebM."""
+    """Return the container (Matroska or WebM, in the variant with video or for audio only), and whether the container
+    is certain. The container is certain only if the track entries that decide lie within `first`. Returns None if
+    `first` is neither Matroska nor WebM."""
     if not first.startswith(b"\x1aE\xdf\xa3"):
         return None
     doc_type = next((first[begin:end] for name, begin, end in _inside(first, _EBML) if name == _DOC_TYPE), b"")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from serverpy.net.proxies import AbsoluteForm
 
 SMALL_STEP = 32 * 1024
-"""Maximum number of bytes per read from the socket for a reader that has not yet read fast."""
+"""Maximum number of bytes per read from the socket for a reader that is not known to be fast."""
 LARGE_STEP = 1024 * 1024
 """Maximum number of bytes per read from the socket for a fast reader. Larger reads need fewer system calls and event
 loop iterations per byte."""

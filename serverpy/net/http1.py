@@ -1,5 +1,5 @@
-"""The part of HTTP/1.1 (RFC 9112) that a client needs: it encodes a request, and parses the response as the response
-arrives.
+"""The part of HTTP/1.1 (RFC 9112) that a client needs. The module encodes a request, and parses the response as the
+response arrives.
 
 `response_head.py` parses heads, and `httptools` parses the chunked coding. This module bounds the memory: it buffers
 one step of the connection (the bytes of one read from the socket), and asks for no more until the reader has taken that

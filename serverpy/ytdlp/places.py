@@ -1,6 +1,6 @@
-"""The places for extractions that parse (EXTRACT_WORKERS). A place is the right of one thread to parse. Their number is
-limited, because parsing takes CPU time and holds the interpreter lock. While a thread waits for bytes, for a child
-process or in `time.sleep`, it gives its place to another thread."""
+"""The places for extractions that parse (EXTRACT_WORKERS). A place is the right of one thread to parse. The number of
+places is limited, because parsing takes CPU time and holds the interpreter lock. While a thread waits for bytes, for a
+child process or in `time.sleep`, it gives its place to another thread."""
 
 from __future__ import annotations
 

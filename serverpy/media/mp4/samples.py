@@ -32,8 +32,8 @@ and suffice for a film of 12 hours of which no two frames are adjacent."""
 class Samples:
     """The samples of a track, as arrays. `ends[i]` is the sum of the sizes of the samples before sample i, in bytes.
     `first[c]` is the number of the first sample of chunk c; the last item of `first` is the number of samples. Chunk c
-    begins at offset `chunks[c]` of the file. `described` lists the number of each sample that is the first with another
-    sample description, and the number of that description."""
+    begins at offset `chunks[c]` of the file. `described` lists each sample at which the sample description changes: the
+    number of the sample, and the number of its description."""
 
     ends: array[int]
     first: array[int]

@@ -3,7 +3,8 @@ video and audio.
 
 The head states the durations of the tracks, because the merged file has neither a manifest nor an index that could
 state them. Players read the duration from different boxes: according to measurements, libav and Chromium from mdhd,
-Firefox only from mehd, and VLC from any of these boxes (`durations.py`). So the head has all of them.
+Firefox only from mehd, and VLC from any of these boxes (`durations.py`). Therefore the head states the durations in all
+of these boxes.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ DEFAULT_FORMAT = "b/bv*+ba/bv*/ba/all"
 refuses to merge them instead of sending the video without audio. `all` selects images, because these have neither a
 video codec nor an audio codec."""
 PROGRAM = "serverpy.ytdlp.commandline"
-"""Name of the module that the child process runs: yt-dlp's command line with two additions: it detects a truncated TLS
-connection, and it refuses sites that the settings do not allow."""
+"""Name of the module that the child process runs: yt-dlp's command line with two additions. The module detects a
+truncated TLS connection, and refuses sites that the settings do not allow."""
 
 FOUND = (
     '{"title":%(title.:300)j,"ext":%(ext.:20)j,"duration":%(duration)j,"is_live":%(is_live)j,'

@@ -44,7 +44,7 @@ class Keys:
 
     def forget(self, encryption: Encryption | None) -> None:
         """Remove the key for `encryption` from the cache, so that the key is requested again before its next use.
-        Called if decryption fails, because the media server may have sent a wrong key."""
+        Called before a segment is requested again, because the media server may have sent a wrong key."""
         if encryption is not None:
             self._keys.pop(_digest(encryption.uri), None)
 

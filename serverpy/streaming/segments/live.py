@@ -205,7 +205,7 @@ class LiveCursor:
             raise FellBehind("The client fell behind the live window.")
 
     async def _shift_by_addresses(self, manifest: HlsManifest) -> int | None:
-        """Return the difference between the position and the media sequence number of a segment: of the latest segment
+        """Return the position of a segment minus its media sequence number in `manifest`. The segment is the latest one
         that the cursor has passed and that `manifest` lists. Returns None if the playlist lists none of the passed
         segments."""
         latest, shift = -1, None

@@ -92,9 +92,9 @@ class HlsManifest:
     last: Segment | None
     is_complete: bool
     begins_at_edge: bool
-    """Whether a stream of this playlist begins at the live edge. Otherwise the stream begins at the first segment. This
-    is so for a playlist of the type EVENT if the page does not say that the stream is live: such a playlist is a
-    recording that lacks EXT-X-ENDLIST."""
+    """Whether a stream of this playlist begins at the live edge. A stream of a playlist of the type EVENT begins at the
+    first segment if the page does not say that the stream is live: such a playlist is a recording that lacks
+    EXT-X-ENDLIST."""
 
     def segments(self) -> Iterator[Segment | None]:
         return parsed(self.lines.lines(), MediaPlaylist(self.url, self.rules).feed)

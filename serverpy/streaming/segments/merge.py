@@ -5,7 +5,7 @@ The merge needs neither a muxer nor a disk.
     fragments of both ─▶ in the order of their decode times, patched (`media/mp4/moof.py`) ─▶ client
 
 The merge reads the track whose next fragment has the earlier time, while the connection of the other track is idle.
-Therefore it never holds a whole segment, however long the segments are. The method `relay` reads the segments, which
+Therefore it never holds a whole segment, however long the segments are. The method `relay` reads the segments: it
 retries failed requests and renews expired URLs.
 """
 

@@ -36,7 +36,7 @@ from serverpy.ytdlp.mpd.formats import Fragments
 
 MAX_SEGMENTS = 100_000
 MAX_LINES = 4 * MAX_SEGMENTS
-"""Maximum number of lines of a playlist. MAX_SEGMENTS is the maximum number of segments."""
+"""Maximum number of lines of a playlist. The maximum number of segments is MAX_SEGMENTS."""
 _GIVEN = b"given"
 """Placeholder for the content of a fragment whose bytes are already in the pipe. The code recognises the placeholder by
 `is`."""

@@ -98,8 +98,8 @@ def is_nothing(element: Element) -> bool:
 
 class Inherited:
     """A segment description (SegmentTemplate, SegmentList or SegmentBase), together with the descriptions of the same
-    kind in the enclosing elements. It inherits their attributes and children (ISO/IEC 23009-1 §5.3.9.1). `chain`
-    contains all these descriptions, the innermost first."""
+    kind in the enclosing elements. The innermost description inherits the attributes and children of the others
+    (ISO/IEC 23009-1 §5.3.9.1). `chain` contains all these descriptions, the innermost first."""
 
     def __init__(self, kind: str, chain: Sequence[Element]) -> None:
         self.kind = kind
