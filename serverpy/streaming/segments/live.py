@@ -83,7 +83,7 @@ class LiveCursor:
 
     async def next(self) -> Segment | None:
         begun = self._clock()  # the waiting time begins now, so the time between two calls does not count
-        silence: SourceError = UpstreamTimeout("The live stream's playlist lists no new segments.")
+        silence: SourceError = UpstreamTimeout("The live stream's playlist lists no more segments.")
         failure = silence
         while True:
             if (segment := await self._next_listed()) is not None:
@@ -199,7 +199,7 @@ class LiveCursor:
                 shift = self._last + 1 - manifest.first_number
                 self._begin_anew()
             if shift is None:
-                raise FellBehind("The live playlist no longer lists any segment that was read before.")
+                raise FellBehind("The live playlist lists none of the segments that were read before.")
             self._shift = shift
         if manifest.first_number + self._shift > self._last + 1:
             raise FellBehind("The client fell behind the live window.")

@@ -117,7 +117,7 @@ def _constant(found: re.Match[str], representation: Element) -> str:
     name = {"RepresentationID": "id", "Bandwidth": "bandwidth"}.get(found[1], "")
     value = representation.get(name)
     if value is None:
-        raise Unreadable(f"The DASH manifest does not define ${found[1]}$, which a URL template contains.")
+        raise Unreadable(f"The DASH manifest does not define ${found[1]}$, which its URLs contain.")
     if found[2] is None or found[1] == "RepresentationID":
         return value
     if not value.isascii() or not value.isdecimal() or len(value) > _MAX_WIDTH:
