@@ -1,8 +1,8 @@
 """The recognition of containers by the first bytes of a file, by its extension or by a Content-Type.
 
-The module `identify` trusts the first bytes if they are conclusive, and rejects web pages, documents and text. `table`
-lists the containers, and the values of the request parameter `to` that select a container. `magic` recognises a
-container by its first bytes.
+The module `identify` decides by the first bytes if these identify a container, and rejects web pages, documents and
+text. `table` lists the containers, and the values of the request parameter `to` that select a container. `magic`
+recognises a container by the first bytes of a file.
 """
 
 from serverpy.containers.identify import SNIFF_BYTES, enough_bytes, identify, sniff

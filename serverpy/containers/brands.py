@@ -1,5 +1,5 @@
-"""The recognition of files that consist of boxes: ISO base media (ISO/IEC 14496-12), QuickTime and HEIF. Their brands
-tell them apart."""
+"""The recognition of files that consist of boxes: ISO base media (ISO/IEC 14496-12), QuickTime and HEIF. The brands in
+a file's `ftyp` box show which of these formats the file has."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ _BRANDS: dict[bytes, Container] = {
 """Maps each major brand that identifies a container to the container."""
 _HEIF = {b"mif1": table.HEIF, b"mif2": table.HEIF, b"miaf": table.HEIF, b"msf1": table.HEIFS}
 """Maps the major brands of HEIF images and sequences of any codec (ISO/IEC 23008-12 §10) to a container. A compatible
-brand may name the codec, and so a more specific container."""
+brand of the same file may name the codec, and therefore a more specific container."""
 _FIRST_BOXES = frozenset({b"moov", b"mdat", b"moof", b"sidx", b"free", b"skip", b"emsg", b"prft"})
 """Types of the boxes with which a segment, or a file without `ftyp`, may begin."""
 _QUICKTIME_BOXES = frozenset({b"wide", b"pnot"})
 
 
 def by_brand(first: bytes) -> tuple[Container, bool] | None:
-    """Return the container that the brands at the start of `first` indicate, and whether it is certain: a file with a
-    brand of MP4 or 3GP may have only audio. Returns None if `first` does not begin with a known box."""
+    """Return the container that the brands at the start of `first` indicate, and whether the container is certain. A
+    brand of MP4 or 3GP leaves it uncertain, because the file may have only audio. Returns None if `first` does not
+    begin with a known box."""
     kind = first[4:8]
     if kind not in (b"ftyp", b"styp"):
         return _without_brand(first, kind)
@@ -53,8 +54,8 @@ def by_brand(first: bytes) -> tuple[Container, bool] | None:
 
 def _without_brand(first: bytes, kind: bytes) -> tuple[Container, bool] | None:
     size = int.from_bytes(first[:4], "big")
-    # Text may contain a word such as "free" where a box has its type. Its first four characters, read as a box size,
-    # would then mean hundreds of megabytes.
+    # Text may contain a word such as "free" where a box has its type. The first four characters of such a text, read as
+    # a box size, mean hundreds of megabytes.
     if size not in (0, 1) and not 8 <= size < (1 << 40 if kind == b"mdat" else 1 << 29):
         return None
     if kind in _QUICKTIME_BOXES:
@@ -67,6 +68,6 @@ def _of_heif(first: bytes, major: bytes) -> Container:
     for at in range(16, min(size, len(first) - 3), 4):
         found = _BRANDS.get(first[at : at + 4])
         if found in (table.AVIF, table.HEIC, table.HEICS):
-            # An HEIC sequence may also list the brand `heic` of its still image.
+            # An HEIC sequence may list, besides its own brand, the brand `heic` of its still image.
             return table.HEICS if (found, major) == (table.HEIC, b"msf1") else found
     return _HEIF[major]

@@ -1,12 +1,12 @@
 """The recognition of elementary and packetized streams, which have no file header. A stream is recognised by its first
-frame, and by its second frame if that frame begins within the known bytes."""
+frame, and also by its second frame if the second frame begins within the bytes that were read."""
 
 from __future__ import annotations
 
 from serverpy.containers import table
 from serverpy.containers.table import Container
 
-_KBITS = {  # bit rates of ISO/IEC 11172-3 §2.4.2.3 and 13818-3 §2.4.2.3, by (whether the version is MPEG-1, layer)
+_KBITS = {  # bit rates of ISO/IEC 11172-3 §2.4.2.3 and 13818-3 §2.4.2.3, in kbit/s; key: (is MPEG-1, layer)
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -17,13 +17,13 @@ _KBITS = {  # bit rates of ISO/IEC 11172-3 §2.4.2.3 and 13818-3 §2.4.2.3, by (
 _DTS_SYNCS = (b"\x7f\xfe\x80\x01", b"\xfe\x7f\x01\x80", b"\x1f\xff\xe8\0\x07", b"\xff\x1f\0\xe8\xf1\x07")
 _SAMPLE_RATES = (44_100, 48_000, 32_000)
 _HALVINGS = {3: 0, 2: 1, 0: 2}
-"""Number of times that the sample rate of MPEG-1 is halved, by the version field: 3 is MPEG-1, 2 is MPEG-2, 0 is
-MPEG-2.5."""
+"""Maps the version field of a frame header (3 is MPEG-1, 2 is MPEG-2, 0 is MPEG-2.5) to the number of times that the
+version halves the sample rates of MPEG-1."""
 
 
 def elementary(first: bytes) -> Container | None:
-    """Return the kind of stream with a frame of which `first` begins. Returns None if `first` does not begin with a
-    frame."""
+    """Return the format of the elementary or packetized stream whose first frame begins at the start of `first`.
+    Returns None if `first` does not begin with a frame."""
     for look in (_transport, _program, _adts, _mpeg_audio, _dolby, _ac4, _dts):
         found = look(first)
         if found is not None:
@@ -32,9 +32,9 @@ def elementary(first: bytes) -> Container | None:
 
 
 def _transport(first: bytes) -> Container | None:
-    """Recognise MPEG-TS: 0x47 at the start of each packet (ISO/IEC 13818-1 §2.4.3.2), of which the first two or three
-    are checked. A packet has 188 bytes; 16 bytes of error correction may follow it, or a header of four bytes may
-    precede it (Blu-ray)."""
+    """Recognise MPEG-TS by the sync byte 0x47 at the start of each packet (ISO/IEC 13818-1 §2.4.3.2). Only the first
+    two or three packets are checked. A packet has 188 bytes; 16 bytes of error correction may follow each packet, or a
+    header of four bytes may precede each packet (Blu-ray)."""
     for begin, size, container in ((0, 188, table.TS), (0, 204, table.TS), (4, 192, table.M2TS)):
         at = range(begin, len(first), size)[:3]
         if len(at) > 1 and all(first[each] == 0x47 for each in at):
@@ -115,9 +115,9 @@ def _dts(first: bytes) -> Container | None:
 
 
 def _goes_on(first: bytes, length: int | None, least: int, mask: int) -> bool:
-    """Return whether a similar frame follows the first frame: the first two bytes of the two frames have the same
-    values in the bits that `mask` selects. `length` is the first frame's length in bytes; the function returns False if
-    it is below `least`. Returns True if the length is None, or if `first` ends before the second frame."""
+    """Return whether a similar frame follows the first frame. Two frames are similar if the first two bytes of both
+    have the same values in the bits that `mask` selects. `length` is the first frame's length in bytes. Returns False
+    if `length` is below `least`. Returns True if `length` is None, or if `first` ends before the second frame."""
     if length is None:
         return True
     if length < least:

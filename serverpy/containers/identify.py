@@ -1,4 +1,4 @@
-"""The identification of a file's container, which raises an error if the file is not media."""
+"""The identification of a file's container. A file that is not media raises an error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from serverpy.containers.table import BY_EXTENSION, UNKNOWN, Container, by_type,
 from serverpy.errors import NotMedia
 
 SNIFF_BYTES = 512
-"""Number of first bytes that `identify` uses, unless an ID3 tag comes first. A shorter file is also identified."""
+"""Number of bytes from the start of a file that `identify` uses, unless the file begins with an ID3 tag. If the file is
+shorter, `identify` uses all its bytes."""
 MAX_TAG_BYTES = 32 * 1024 - SNIFF_BYTES
 """Size, in bytes, of the largest ID3 tag that `identify` skips."""
 _FRAME_BYTES = 128
@@ -23,7 +24,7 @@ _AUDIO_ONLY = {
     table.WMV: table.WMA,
     table.RM: table.RA,
 }
-"""Maps each container of video and audio to its audio-only container."""
+"""Maps each container of video and audio to the container of the same family for audio only."""
 _WITH_VIDEO = {audio: video for video, audio in _AUDIO_ONLY.items()} | {table.ASF: table.WMV}
 _SAYS_MORE: dict[Container, frozenset[Container]] = {
     table.MP4: frozenset({table.M4A, table.M4B, table.GP3, table.GP2}),
@@ -41,7 +42,7 @@ _BEHIND_ID3 = frozenset(
     {table.MP3, table.MP2, table.AAC, table.AC3, table.EAC3, table.AC4, table.DTS, table.FLAC, table.APE}
     | {table.WAVPACK, table.TTA, table.MUSEPACK}
 )
-"""Formats that may follow an ID3 tag."""
+"""Formats of the bytes that may follow an ID3 tag."""
 _DOCUMENTS = frozenset({"application/json", "application/xml", "application/xhtml+xml", "application/pdf"})
 
 
@@ -51,9 +52,10 @@ def identify(
     """Identify the container of a file that begins with `first`. If the file is longer than `first`, `first` must have
     at least `enough_bytes(first)` bytes; further bytes do not change the result.
 
-    The bytes take precedence; if they are inconclusive, `declared_type` (the upstream's Content-Type) and then
-    `declared_ext` (the extractor's guess) decide. `is_audio` states whether the track has only audio; None means that
-    the extraction does not show that. Raises `NotMedia` if the file is text, markup or a document.
+    If the bytes do not identify the container, `declared_type` (the Content-Type that the media server sent) decides
+    or, if that names no container, `declared_ext` (the extension that the extractor guessed). `is_audio` states whether
+    the track has only audio; None means that the extraction does not show whether it has. Raises `NotMedia` if the file
+    is text, markup or a document.
     """
     first = first[: enough_bytes(first)]
     if _is_id3(first):
@@ -69,9 +71,9 @@ def identify(
 
 
 def enough_bytes(first: bytes) -> int:
-    """Return how many bytes `identify` needs of a file that begins with `first`: more than SNIFF_BYTES if an ID3 tag
-    comes first. If the result exceeds the length of `first`, the caller must call this function again with more bytes,
-    because another tag may follow."""
+    """Return how many bytes from the start of a file `identify` needs, if the file begins with `first`. The result
+    exceeds SNIFF_BYTES only if the file begins with an ID3 tag. If the result exceeds the length of `first`, the caller
+    must call this function again with more bytes, because another ID3 tag may follow."""
     end = _id3_end(first)
     if end + _FRAME_BYTES <= SNIFF_BYTES or end > MAX_TAG_BYTES:
         return SNIFF_BYTES
@@ -99,7 +101,7 @@ def _id3_end(first: bytes) -> int:
         size = 0
         for byte in first[end + 6 : end + 10]:
             size = size << 7 | byte & 0x7F
-        end += 10 + size + (10 if first[end + 5] & 0x10 else 0)  # 10 more bytes if the tag has a footer
+        end += 10 + size + (10 if first[end + 5] & 0x10 else 0)  # a tag with a footer is 10 bytes longer
     return end
 
 
@@ -115,8 +117,8 @@ def _behind_id3(first: bytes, declared_type: str | None, declared_ext: str | Non
 
 def _refine(found: Container, declared_type: str | None, declared_ext: str | None, is_audio: bool | None) -> Container:
     """Return the container that the extension or the Content-Type declares, if it is more specific than the container
-    `found` by the bytes: M4A for MP4, Opus for Ogg, audio-only WebM for WebM. Otherwise return `found`. `is_audio`
-    overrides whether the container is audio-only."""
+    `found` by the bytes: M4A for MP4, Opus for Ogg, audio-only WebM for WebM. Otherwise return `found`. If `is_audio`
+    is not None, it alone decides whether the container is an audio-only one."""
     candidates = _SAYS_MORE[found]
     for declared in (BY_EXTENSION.get(declared_ext or ""), by_type(declared_type)):
         if declared in candidates:

@@ -1,7 +1,8 @@
-"""The recognition of containers by the first bytes of a file. The functions are pure, and accept any number of bytes.
+"""The recognition of containers by the first bytes of a file. The functions are pure, and accept any number of first
+bytes.
 
-They check signatures of several bytes first, then headers field by field, and frames of elementary streams
-(`frames.py`) last, because the few sync bits of a frame may occur by chance.
+The functions look for signatures of several bytes first, then for valid headers, and for frames of elementary streams
+(`frames.py`) last, because the few sync bits of a frame may occur by chance in another container.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ _SIGNATURES: tuple[tuple[bytes, Container], ...] = (
     (b"DTSHDHDR", table.DTS),
 )
 _TELLING_BYTES = 64
-"""Minimum number of bytes after which bytes that begin with a signature ("MAC ") can still be recognised as text. Fewer
-bytes of a media file may look like text by chance."""
+"""Minimum number of known bytes for the check whether a file that begins with a signature of letters ("MAC ") is text.
+Fewer bytes of a media file may look like text by chance."""
 _CHUNKS: dict[tuple[bytes, bytes], Container] = {
     (b"RIFF", b"WAVE"): table.WAV,
     (b"RIFX", b"WAVE"): table.WAV,
@@ -59,8 +60,8 @@ _CHUNKS: dict[tuple[bytes, bytes], Container] = {
     (b"FORM", b"AIFF"): table.AIFF,
     (b"FORM", b"AIFC"): table.AIFC,
 }
-"""Containers that consist of chunks (RIFF, IFF), by the first chunk's ID and by the form type that follows the chunk's
-size."""
+"""Maps the ID of the first chunk, and the form type that follows the size of that chunk, to a container that consists
+of chunks (RIFF, IFF)."""
 
 
 def found(first: bytes) -> tuple[Container, bool] | None:
@@ -70,7 +71,7 @@ def found(first: bytes) -> tuple[Container, bool] | None:
     certain = _by_signature(first)
     if certain is not None:
         return certain, True
-    # no container, although the byte order mark of UTF-16 resembles the sync word of MPEG audio
+    # UTF-16 text is no container: exclude it here, because its byte order mark resembles the sync word of MPEG audio
     if _UTF16.match(first):
         return None
     if first.startswith(b".RMF\0"):
@@ -141,8 +142,8 @@ def _asf(first: bytes) -> tuple[Container, bool] | None:
 
 
 def _bmp_or_ico(first: bytes) -> Container | None:
-    """Recognise BMP by the size of its info header, which must be a known size. Recognise ICO by the number of its
-    images, 1 to 64, and by the offset of the first image, which must lie after the directory."""
+    """Recognise BMP by the size of the info header, which must be one of the defined sizes. Recognise ICO by the number
+    of images, which must be 1 to 64, and by the offset of the first image, which must not lie within the directory."""
     if first[:2] == b"BM" and len(first) >= 18 and first[6:10] == bytes(4):
         return table.BMP if first[14] in (12, 40, 52, 56, 64, 108, 124) and first[15:18] == bytes(3) else None
     if first[:4] == b"\0\0\x01\0" and len(first) >= 22 and first[9] == 0:
@@ -157,6 +158,6 @@ _UTF16 = re.compile(rb"(?:\xff\xfe(?:[\t\n\r\x20-\x7e]\0){2}|\xfe\xff(?:\0[\t\n\
 
 
 def is_text(first: bytes) -> bool:
-    """Return whether `first` is markup, JSON or plain text: `first` must not contain control bytes that text cannot
-    contain. UTF-16 is recognised by its byte order mark and two ASCII characters that follow it."""
+    """Return whether `first` is markup, JSON or plain text: whether it contains no binary data byte. Text in UTF-16 is
+    recognised by its byte order mark and two ASCII characters after that mark."""
     return bool(first) and (_UTF16.match(first) is not None or not _NOT_TEXT.search(first))

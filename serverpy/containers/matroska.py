@@ -18,8 +18,9 @@ _VIDEO, _AUDIO = 1, 2
 
 
 def look(first: bytes) -> tuple[Container, bool] | None:
-    """Return Matroska or WebM, and whether it is certain that the file has video, or has only audio: the track entries
-    must lie within `first`. Returns None if `first` is neither Matroska nor WebM."""
+    """Return the container (Matroska or WebM, in the variant with video or for audio only), and whether the container
+    is certain. The container is certain only if the track entries that decide lie within `first`. Returns None if
+    `first` is neither Matroska nor WebM."""
     if not first.startswith(b"\x1aE\xdf\xa3"):
         return None
     doc_type = next((first[begin:end] for name, begin, end in _inside(first, _EBML) if name == _DOC_TYPE), b"")
@@ -34,7 +35,7 @@ def look(first: bytes) -> tuple[Container, bool] | None:
 
 
 def _track_types(first: bytes) -> tuple[set[int], bool]:
-    """Return the types of the tracks that begin within `first`, and whether these are all tracks of the file."""
+    """Return the types of the tracks that begin within `first`, and whether the file has no other tracks."""
     tracks = next(((begin, end) for name, begin, end in _inside(first, _SEGMENT) if name == _TRACKS), None)
     if tracks is None:
         return set(), False
@@ -59,8 +60,9 @@ def _inside(first: bytes, parent: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _elements(first: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Yield the EBML elements between the offsets `at` and `end`, as far as they begin within `first`. Each is its ID,
-    and the offsets of the start and the end of its data."""
+    """Yield the EBML elements between the offsets `at` and `end` of the file that begin within `first`, the first bytes
+    of the file. Each element is a tuple: its ID, the offset where its data starts, and the offset where its data
+    ends."""
     while at < min(end, len(first)):
         name, at = _number(first, at, keeps_marker=True)
         size, at = _number(first, at, keeps_marker=False)
@@ -71,9 +73,9 @@ def _elements(first: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]
 
 
 def _number(first: bytes, at: int, *, keeps_marker: bool) -> tuple[int | None, int]:
-    """Read a variable-size integer (RFC 8794 §4) at `at`, and return its value and the offset after it. The value that
-    means "unknown size" is returned as it is, a huge number. The value is None if the integer does not end within
-    `first`."""
+    """Read the variable-size integer (RFC 8794 §4) at the offset `at`, and return its value and the offset after the
+    integer. The value that means "unknown size" is returned unchanged: it is a huge number. The value is None if the
+    integer does not end within `first`."""
     length = 9 - first[at].bit_length() if at < len(first) else 9
     if length > 8 or at + length > len(first):
         return None, at

@@ -1,5 +1,5 @@
-"""The containers and elementary formats: their extensions and media types (IANA's, or common ones where IANA has none),
-and the list of the values of the request parameter `to`."""
+"""The containers and elementary formats: their extensions and media types, and the list of the values of the request
+parameter `to`. If IANA has registered no media type for a container, the table has a common one."""
 
 from __future__ import annotations
 
@@ -104,8 +104,8 @@ Target = Literal["source", "mp4", "webm", "mkv", "ts", "m4a", "mp3", "opus", "fl
 """The values of the request parameter `to`."""
 TARGETS: tuple[str, ...] = get_args(Target)
 UNAVAILABLE = frozenset({"mkv", "ts", "slideshow", "images"})
-"""Values of the request parameter `to` that this version does not support. The server supports the other values, but
-only for media that already has the requested format."""
+"""Values of the request parameter `to` that this version does not support. ServerPY supports each other value only for
+media that already has the requested format."""
 
 _ALIASES = {
     "application/mp4": MP4, "video/x-m4v": MP4, "audio/x-m4a": M4A, "audio/m4a": M4A, "audio/x-m4b": M4B,
@@ -123,7 +123,7 @@ _BY_TYPE = {container.content_type: container for container in reversed(ALL)} | 
 
 
 def essence_of(content_type: str | None) -> str:
-    """Return the media type of a Content-Type without its parameters, in lower case. Returns "" if `content_type` is
+    """Return the media type of a Content-Type in lower case and without parameters. Returns "" if `content_type` is
     None or empty."""
     return (content_type or "").partition(";")[0].strip().lower()
 

@@ -1,7 +1,7 @@
-"""The HTTP client for media. It connects only to addresses that the guard has allowed, keeps connections for later
-requests, and reads from a body only when the body's reader asks for bytes.
+"""The HTTP client for media. The client connects only to addresses that the guard has allowed, keeps connections for
+later requests, and reads from a body only when the body's reader asks for bytes.
 
-A `Response` buffers at most one step of its connection: as many bytes as its reader asks for, at first `SMALL_STEP`.
+A `Response` buffers at most one step of its connection: as many bytes as the reader asks for, at first `SMALL_STEP`.
 The client follows no redirects and keeps no cookies: `net/session.py` does both.
 """
 
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 10.0
 IDLE_CONNECTIONS = 64
-"""Maximum number of idle connections that the client keeps for later requests, over all servers."""
+"""Maximum number of idle connections that the client keeps for later requests, to all servers together."""
 KEPT_SECONDS = 3.0
-"""Seconds that a server has to send the first byte of a response over a reused connection. Some servers and middleboxes
-forget idle connections without closing them."""
+"""Seconds that a media server has to send the first byte of a response over a kept connection. Some servers and
+middleboxes forget idle connections without closing them."""
 _WHOLE_RANGE = re.compile(r"\s*bytes\s+0-([0-9]+)/([0-9]+|\*)\s*", re.IGNORECASE)
 _OF_CODED_BYTES = frozenset({"content-encoding", "content-length", "content-range", "accept-ranges", "etag"})
 
@@ -46,9 +46,10 @@ _OF_CODED_BYTES = frozenset({"content-encoding", "content-length", "content-rang
 class Response:
     """A response whose head has arrived. The owner must close the response.
 
-    A body that was sent compressed is decoded. A decoded body has no exact length and no ranges, so the fields that
-    describe the compressed bytes are removed from `headers`. A 206 that contains all of the compressed bytes gets
-    status 200. A 206 that contains the whole of an endless internet radio stream also gets status 200."""
+    The response decodes a compressed body. The length of a decoded body is unknown, and a decoded body has no ranges,
+    so the fields that describe the compressed bytes are removed from `headers`. A 206 that contains all of the
+    compressed bytes gets status 200. A 206 that contains the whole of an endless internet radio stream also gets status
+    200."""
 
     def __init__(self, client: Client, url: str, origin: Origin, connection: Connection, exchange: Exchange) -> None:
         self.url = url
@@ -62,7 +63,7 @@ class Response:
         self.headers: Headers = exchange.headers
         self.connect_seconds = 0.0
         self.coding_problem: str | None = None
-        """The reason why the body cannot be decoded. None if it can be decoded, or is not encoded."""
+        """The reason why the body cannot be decoded, or None if the body can be decoded or is not compressed."""
         self._decoding: Decoding | None = None
         if codings := codings_of(self.headers.all("content-encoding")):
             self._decode(codings)
@@ -88,10 +89,10 @@ class Response:
         self.headers = Headers(field for field in self.headers if field[0] not in _OF_CODED_BYTES)
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Read the next bytes of the body. Returns `b""` at its clean end. Asks the socket for at most `most` bytes (1
-        to `LARGE_STEP`) and buffers no more; bytes that have already arrived are returned at once. Raises
-        `UpstreamFailed` if the body was cut or cannot be decoded, `UpstreamTimeout` if the server sends nothing in
-        time, `Busy` if there is too little memory to decode the body."""
+        """Read the next bytes of the body. Returns `b""` at the clean end of the body. Requests at most `most` bytes (1
+        to `LARGE_STEP`) from the socket, and buffers no more than that. Returns as soon as any bytes have arrived.
+        Raises `UpstreamFailed` if the body was cut or cannot be decoded, `UpstreamTimeout` if the media server sends
+        nothing in time, `Busy` if too little of the memory budget is free to decode the body."""
         if self._decoding is not None:
             return await self._decoding.read()
         if self.coding_problem is not None:
@@ -105,8 +106,8 @@ class Response:
         return await self._exchange.chunk(self._client.stall_timeout)
 
     def close(self) -> None:
-        """Return the connection to the client for reuse if the response was read to its end, else close the connection.
-        A read in progress then raises `UpstreamFailed`. Does not block."""
+        """Give the connection back to the HTTP client for reuse if the response was read to its end. Otherwise close
+        the connection, so that a read in progress raises `UpstreamFailed`. Does not block."""
         if not self._closed:
             self._closed = True
             self._client.release(
@@ -118,14 +119,15 @@ class Response:
 
 
 def _is_all(headers: Headers) -> bool:
-    """Return whether a 206 response contains the whole file, as with `Content-Range: bytes 0-99/100`."""
+    """Return whether a 206 response contains the whole file, as a response with `Content-Range: bytes 0-99/100`
+    does."""
     match = _WHOLE_RANGE.fullmatch(headers.get("content-range") or "")
     return match is not None and match[1] == str((total_of(match[0]) or 0) - 1)
 
 
 class Client:
     """The HTTP client of one event loop. `close` closes only idle connections. `lender` provides the memory of decoders
-    (None: their memory is not limited). `lookup` replaces the system's resolver."""
+    (None: the memory of decoders is not limited). `lookup` replaces the system's resolver."""
 
     def __init__(
         self,
@@ -152,13 +154,13 @@ class Client:
 
     @property
     def open_connections(self) -> int:
-        """The number of connections that are in use by a request or response."""
+        """The number of connections that a request or response uses now."""
         return len(self._in_use)
 
     async def open(self, request: Request) -> Response:
         """Send `request` and wait for the head of its response. Raises `TargetForbidden` if the guard refuses the
-        address, `UpstreamFailed` if the connection fails, `UpstreamTimeout` if the server does not answer in time.
-        Leaves no connection open if it raises an error or is cancelled."""
+        address, `UpstreamFailed` if the connection fails, `UpstreamTimeout` if the media server does not respond in
+        time. If the call raises an error or is cancelled, it leaves no connection open."""
         origin = request.origin
         # A POST is not sent over a kept connection: if the connection fails, a POST must not be sent again (RFC 9110
         # §9.2.2).
@@ -175,19 +177,20 @@ class Client:
         return response
 
     def room(self) -> Room | None:
-        """Return the `Room` that limits a decoder's memory. Returns None if decoders' memory is not limited."""
+        """Return a new `Room` that limits the memory of a decoder. Returns None if the memory of decoders is not
+        limited."""
         return None if self._lender is None else Room(self._lender)
 
     async def _try_kept(self, origin: Origin, connection: Connection, request: Request) -> Response | None:
-        """Send `request` over a kept connection. Returns None if the server has closed the connection, or sends no byte
-        within KEPT_SECONDS: the caller may then send the request again."""
+        """Send `request` over a kept connection. Returns None if the media server has closed the connection, or sends
+        no byte within KEPT_SECONDS. In these cases the caller may send the request again."""
         exchange = Exchange(connection)
         try:
             return await self._exchange(origin, connection, request, exchange, patience=KEPT_SECONDS)
         except (UpstreamFailed, UpstreamTimeout) as error:
             if exchange.touched:
                 raise
-            if isinstance(error, UpstreamTimeout):  # the server has probably forgotten its other kept connections too
+            if isinstance(error, UpstreamTimeout):  # the other kept connections to this origin are probably dead, too
                 self._drop_all(lambda kept_origin: kept_origin == origin)
             return None
 
@@ -217,8 +220,8 @@ class Client:
         return Response(self, request.url, origin, connection, exchange)
 
     async def resolve(self, origin: Origin) -> tuple[str, ...]:
-        """Return the addresses of `origin`, or its name if the proxy resolves names. Raises the errors of
-        `Resolver.resolve`. The caller must set a timeout."""
+        """Return the addresses of `origin`. If the proxy resolves names, returns only the host name of `origin`. Raises
+        the errors of `Resolver.resolve`. The caller must set a timeout."""
         return await self._resolver.resolve(self._guard, origin.host, origin.port)
 
     async def _connect(self, origin: Origin) -> Connection:
@@ -234,8 +237,9 @@ class Client:
             raise UpstreamFailed("The media server could not be reached.") from error
 
     async def _connect_any(self, origin: Origin, addresses: list[str]) -> Connection:
-        """Connect to the address that accepts first. If the TLS handshake with this address fails, try the other
-        addresses. The handshake with each address but the last gets an equal share of the connect timeout."""
+        """Connect to the address that accepts a connection first. If the TLS handshake with this address fails, try the
+        other addresses. The handshake with each address may take an equal share of the connect timeout; the handshake
+        with the last address may take all of the remaining time."""
         delay = ATTEMPT_DELAY_SECONDS if self._proxy is None else PROXIED_DELAY_SECONDS
         share = self._connect_timeout / len(addresses)
         while True:
@@ -292,7 +296,8 @@ class Client:
     # Kept (idle) connections
 
     def release(self, origin: Origin, connection: Connection, *, keep: bool) -> None:
-        """Take `connection` back from the response that used it, and keep it for later requests or close it."""
+        """Take `connection` back from the response that used it, and keep it for later requests if `keep` is true and
+        fewer than IDLE_CONNECTIONS connections are idle. Otherwise close it."""
         self._in_use.discard(connection)
         connection.attach(None)
         if not keep or connection.closed or len(self._idle) >= IDLE_CONNECTIONS:
@@ -300,7 +305,7 @@ class Client:
             return
         timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._drop, connection)
         self._idle[connection] = (origin, timer)
-        connection.resume()  # reading must go on, so that the connection notices when the server closes it
+        connection.resume()  # an idle connection keeps reading, to notice when it is closed
 
     def _take(self, origin: Origin) -> Connection | None:
         for connection, (kept_origin, timer) in list(self._idle.items()):
@@ -327,7 +332,7 @@ class Client:
 
 
 def _upstream_proxy(url: str, source_address: str | None) -> UpstreamProxy:
-    # `proxies` is imported here because python-socks takes 0.5 MB, and few servers need it.
+    # `proxies` is imported here because python-socks takes 0.5 MB, and most operators set no PROXY.
     from serverpy.net.proxies import UpstreamProxy
 
     return UpstreamProxy(url, source_address)

@@ -1,10 +1,11 @@
-"""One socket to a media server, plain or TLS, which is read only on request: it never buffers more than one step, which
-is the number of bytes that it reads at once.
+"""A connection to a media server, plain or TLS, which reads from its socket only on request. The connection never
+buffers more than one step, which is the number of bytes that it reads at once.
 
-asyncio and uvloop push up to 256 KiB per read into a protocol, and their TLS holds 0.9 MB per connection. In this
-module, a connection reads the socket straight into a buffer that all connections of a loop share (only within one
-callback), passes the bytes to an HTTP parser at once, and pauses until the reader asks again. TLS is Python's
-`SSLObject` over two MemoryBIOs, which also bounds its buffers: one step of ciphertext and one step of plaintext.
+With the usual protocols of asyncio and uvloop, a connection reads up to 256 KiB at once, and TLS holds 0.9 MB per
+connection. In this module, a connection reads from the socket directly into a buffer that all connections of an event
+loop share, passes the bytes to an HTTP parser within the same callback, and pauses until the reader asks for more. TLS
+is Python's `SSLObject` over two MemoryBIOs, so that its buffers are bounded, too: one step of ciphertext and one step
+of plaintext.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
     from serverpy.net.proxies import AbsoluteForm
 
 SMALL_STEP = 32 * 1024
-"""Bytes per read for a reader that has not yet proved to be fast."""
+"""Maximum number of bytes per read from the socket for a reader that is not known to be fast."""
 LARGE_STEP = 1024 * 1024
-"""Bytes per read for a fast reader. Larger reads need fewer system calls and event loop iterations per byte."""
+"""Maximum number of bytes per read from the socket for a fast reader. Larger reads need fewer system calls and event
+loop iterations per byte."""
 CIPHER_STEP = 32 * 1024
 """Maximum number of ciphertext bytes that are written into the TLS MemoryBIO at once, because a MemoryBIO never
 shrinks."""
@@ -29,20 +31,21 @@ TLS_RECORD = 16 * 1024
 
 
 class Receiver(Protocol):
-    """Callbacks for the data that a connection receives. The event loop's protocol callbacks call them directly, so
-    `data` is valid only during the call."""
+    """Callbacks for the data that a connection receives. `data` is a view of the shared buffer, so it is valid only
+    during the call."""
 
     def data_received(self, data: memoryview) -> None: ...
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Handle the end of the stream. The connection calls this once. `error` is None if the stream ended cleanly (by
-        FIN; over TLS, by close_notify before the FIN)."""
+        """Handle the end of the connection. The connection calls this method once. `error` is None if the stream ended
+        cleanly (by FIN; over TLS, by close_notify before the FIN)."""
         ...
 
 
 class Buffers:
-    """The receive buffers that all connections of one event loop share. They are memory-mapped, so a memory page is
-    allocated only when it is first written, and most pages are written only if a reader takes large steps."""
+    """The receive buffers that all connections of one event loop share. The buffers are memory-mapped, so the system
+    allocates a memory page only when it is first written, and most pages are written only if a reader asks for many
+    bytes at a time."""
 
     def __init__(self) -> None:
         self.raw = memoryview(mmap.mmap(-1, LARGE_STEP))
@@ -51,11 +54,12 @@ class Buffers:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """A connected socket. The caller passes it to `loop.create_connection`, owns it, and ends it with `abort`.
+    """A connection to a media server, as an asyncio protocol. The caller passes it to `loop.create_connection`, owns
+    it, and ends it with `abort`.
 
     The connection pauses reading after each step until `resume` is called. A connection without a receiver expects no
-    data, and aborts itself if the server sends any. `step` is the maximum number of bytes of one step, and may be
-    changed at any time.
+    data, and aborts itself if the media server sends data. `step` is the maximum number of bytes of one step, and may
+    be changed at any time.
     """
 
     def __init__(self, buffers: Buffers) -> None:
@@ -67,7 +71,7 @@ class Connection(asyncio.BufferedProtocol):
         self.step = SMALL_STEP
         self.closed = False
         self.absolute_form: AbsoluteForm | None = None
-        """How to write requests if the connection ends at a proxy that takes requests in absolute form. None for other
+        """How to write requests if the connection leads to a proxy that takes requests in absolute form. None for other
         connections."""
 
     def attach(self, receiver: Receiver | None) -> None:
@@ -136,7 +140,8 @@ class TlsConnection(Connection):
 
     async def handshake(self) -> None:
         """Perform the TLS handshake. Raises `ssl.SSLError` if the handshake fails, `ConnectionError` if the connection
-        ends. The caller sets a timeout, and aborts the connection when the timeout expires."""
+        ends before the handshake is complete. The caller sets a timeout, and aborts the connection when the timeout
+        expires."""
         loop = asyncio.get_running_loop()
         while True:
             self._handshaking = loop.create_future()
@@ -145,7 +150,7 @@ class TlsConnection(Connection):
             except ssl.SSLWantReadError:
                 self._flush()
                 if self.closed:
-                    raise ConnectionError("the server closed the connection during the TLS handshake") from None
+                    raise ConnectionError("the media server closed the connection during the TLS handshake") from None
                 self.resume()
                 await self._handshaking
             else:
@@ -185,8 +190,8 @@ class TlsConnection(Connection):
             self.abort()
 
     def _decrypt(self, plain: memoryview, filled: int) -> int:
-        """Decrypt whole TLS records into `plain`, which already has `filled` bytes. Returns how many bytes of `plain`
-        are filled afterwards."""
+        """Decrypt whole TLS records into `plain`, whose first `filled` bytes already contain plaintext. Returns how
+        many bytes of `plain` are filled afterwards."""
         read = self._tls.read
         try:
             while filled + TLS_RECORD <= len(plain):
@@ -203,10 +208,10 @@ class TlsConnection(Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._ended_cleanly and self._error is None and exc is None:
-            self._error = ConnectionError("the server ended the TLS stream without close_notify")
+            self._error = ConnectionError("the media server ended the TLS stream without close_notify")
         if self._handshaking is not None and not self._handshaking.done():
             self._handshaking.set_exception(
-                self._error or ConnectionError("the server closed the connection during the TLS handshake")
+                self._error or ConnectionError("the media server closed the connection during the TLS handshake")
             )
         super().connection_lost(exc)
 

@@ -1,5 +1,5 @@
-"""Decoding of bodies that a media server sends compressed although the client requested `identity`. The decoders work
-in bounded steps, as the bytes arrive.
+"""Decoding of bodies that a media server sends compressed although the client requested `identity`. The decoders decode
+the bytes as these arrive, in steps of limited size.
 
 A step of input may decode to a thousand times its size. Therefore a decoder returns at most STEP bytes at once, and
 gets no more input until the reader has taken those bytes. The memory of a decoder counts against a `Room`.
@@ -19,20 +19,20 @@ STEP = 32 * 1024
 """Maximum number of decoded bytes that a decoder returns at once."""
 MAX_CODINGS = 3
 _INFLATE_BYTES = 128 * 1024
-"""Memory of a zlib decoder in bytes: its window of 32 KiB, its state, its unconsumed input, and its current output."""
+"""Memory of a zlib decoder, in bytes: the window of 32 KiB, the state, the unconsumed input, and the current output."""
 _BROTLI_BYTES = 512 * 1024
-"""Memory of a brotli decoder in bytes, besides its window: state, input, output and code tables."""
+"""Memory of a brotli decoder without its window, in bytes: the state, the input, the output, and the code tables."""
 
 
 def codings_of(values: Iterable[str]) -> tuple[str, ...]:
-    """Return the content codings of a body, in the order in which the server applied them (RFC 9110 §8.4). Ignores
-    words that are not codings (`none`, `UTF-8`, `aws-chunked`), as browsers do."""
+    """Return the content codings of a body, in the order in which the media server applied them (RFC 9110 §8.4).
+    Ignores words that are not codings (`none`, `UTF-8`, `aws-chunked`), as browsers do."""
     return tuple(name for name in (token.removeprefix("x-") for token in tokens(values)) if name in REAL_CODINGS)
 
 
 class Decoder(Protocol):
-    """Decoder of one content coding. `decode` takes the next input (`b""` unless `wants_input` is True), and returns at
-    most STEP bytes. `finish` raises `UpstreamFailed` if the input ended too early."""
+    """Decoder of one content coding. `decode` takes the next input and returns at most STEP bytes. If `wants_input` is
+    False, the input must be `b""`. `finish` raises `UpstreamFailed` if the input ended too early."""
 
     @property
     def wants_input(self) -> bool: ...
@@ -43,8 +43,9 @@ class Decoder(Protocol):
 
 
 class Decoding:
-    """The decoded bytes of a body. `source` returns the next encoded bytes. Raises `UpstreamFailed` if a coding is not
-    supported. `room` limits the decoders' memory (None: unlimited); `close` frees it."""
+    """The decoded bytes of a body. `source` returns the next encoded bytes. `room` limits the memory of the decoders
+    (None: no limit), and `close` frees that memory. The constructor raises `UpstreamFailed` if a coding is not
+    supported."""
 
     def __init__(self, codings: tuple[str, ...], source: Callable[[], Awaitable[bytes]], room: Room | None) -> None:
         if len(codings) > MAX_CODINGS:
@@ -65,7 +66,8 @@ class Decoding:
             self._room.release()
 
     async def _pull(self, level: int) -> bytes:
-        """Return the next output of decoder number `level`, which gets its input from the decoders below it."""
+        """Return the next output of decoder number `level`, which gets its input from the decoder with the next lower
+        number. Number 0 is the source."""
         if level == 0:
             return await self._source()
         decoder = self._decoders[level - 1]
@@ -93,8 +95,8 @@ class Decoding:
 
 
 class _Inflate:
-    """Decoder of gzip (RFC 1952) with one or several members, and of deflate (RFC 1950, or without the RFC 1950 header,
-    as some servers send it). Ignores bytes after the end."""
+    """Decoder of gzip (RFC 1952) with one or several members, and of deflate (RFC 1950; the header may be missing,
+    because some servers omit it). Ignores bytes after the end of the compressed data."""
 
     def __init__(self, hold: Callable[[int], None], *, is_gzip: bool) -> None:
         self._hold = hold
@@ -102,7 +104,7 @@ class _Inflate:
         self._inflate: Any = None
         self._waiting = b""
         self._ended = False
-        """Whether a gzip member has ended and no further member has begun."""
+        """Whether a gzip member (or the deflate data) has ended and no further member has begun."""
         self._is_over = False
 
     @property
@@ -123,7 +125,8 @@ class _Inflate:
         return out
 
     def _begin(self, data: bytes) -> bool:
-        """Begin a gzip member with `data` if none has begun. Returns whether a member has begun."""
+        """Begin a gzip member, or the deflate data, with `data`, unless one is in progress. Returns whether one is in
+        progress afterwards."""
         if self._inflate is not None:
             return True
         self._is_over = self._ended and not (self._is_gzip and data.startswith(b"\x1f"))
@@ -141,11 +144,11 @@ class _Inflate:
 
 
 class _Brotli:
-    """Decoder of Brotli (RFC 7932). Ignores bytes after the end."""
+    """Decoder of Brotli (RFC 7932). Ignores bytes after the end of the compressed data."""
 
     def __init__(self, hold: Callable[[int], None]) -> None:
         try:
-            import brotli  # brotli takes 1 MB, and few servers need it
+            import brotli  # the module takes 1 MB of memory, and few media servers send Brotli
         except ImportError:
             raise UpstreamFailed(
                 "The media server compressed the media with br, which this server does not support."
@@ -177,7 +180,7 @@ class _Brotli:
 
 
 def window_of(first: int) -> int:
-    """Return the window size in bytes of a brotli stream, which its first byte encodes (RFC 7932 §9.1)."""
+    """Return the window size, in bytes, of a Brotli stream whose first byte is `first` (RFC 7932 §9.1)."""
     if not first & 1:
         return 1 << 16
     if bits := first >> 1 & 7:

@@ -1,7 +1,9 @@
-"""The cookies of one session with media servers, in bounded memory: storage, and selection for a request (RFC 6265 §5).
+"""The cookies of one session with media servers, in bounded memory: a jar that stores cookies and selects the cookies
+of a request (RFC 6265 §5).
 
-A page and its media servers may set any number of cookies. So the jar bounds their number and size, and the search for
-the cookies of a request only covers the request's host and its parent domains. The module does no I/O.
+A page and its media servers may set any number of cookies. Therefore the jar limits their number and size, and the
+search for the cookies of a request covers only the host of the request and the parent domains of that host. The module
+does no I/O.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ MAX_COOKIE = 4096
 """Maximum length of a cookie with its attributes, in characters (RFC 6265 §6.1). Longer cookies are ignored."""
 MAX_PER_DOMAIN = 50
 MAX_JAR_BYTES = 32 * 1024
-"""Maximum size of all cookies of a jar, in bytes, including COOKIE_BYTES for each."""
+"""Maximum size of all cookies of a jar, in bytes, including COOKIE_BYTES for each cookie."""
 COOKIE_BYTES = 200
 """Memory, in bytes, that a jar counts for a cookie in addition to its text."""
 _MAX_DIGITS = 12
@@ -39,9 +41,9 @@ class _Kept:
 
 
 class CookieJar:
-    """A cookie jar that initially contains `cookies`. If a new cookie exceeds MAX_PER_DOMAIN, the jar drops the oldest
-    cookie of the same domain. If it exceeds MAX_JAR_BYTES, the jar drops the oldest cookies of the domain that has
-    received no cookie for the longest time."""
+    """A cookie jar that initially contains `cookies`. If a domain has more than MAX_PER_DOMAIN cookies after a new
+    cookie, the jar drops the domain's oldest cookie. While the jar exceeds MAX_JAR_BYTES, it drops the oldest cookie of
+    the domain that has received no cookie for the longest time."""
 
     def __init__(self, cookies: Iterable[Cookie] = (), clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -58,8 +60,8 @@ class CookieJar:
         return self._bytes
 
     def header_for(self, origin: Origin, target: str) -> str | None:
-        """Return the value of the Cookie header of a request for `target` at `origin`, longer paths first (§5.4).
-        Returns None if no cookie applies to the request."""
+        """Return the value of the Cookie header of a request for `target` at `origin`. Cookies with longer paths come
+        first (§5.4). Returns None if no cookie applies to the request."""
         if not self._domains:
             return None
         host, path, now = origin.host.lower(), target.partition("?")[0], self._clock()
@@ -76,16 +78,17 @@ class CookieJar:
         return "; ".join(f"{cookie.name}={cookie.value}" for cookie in found) or None
 
     def receive(self, fields: Iterable[str], origin: Origin, target: str) -> None:
-        """Store the cookies of the Set-Cookie header `fields` of a response from `origin` to a request for `target`.
-        Ignores cookies that are malformed, too long, or for a domain that does not contain the host of `origin`
-        (§5.3)."""
+        """Store the cookies that a response from `origin` to a request for `target` sets. `fields` are the values of
+        the response's Set-Cookie fields. Ignores cookies that are malformed, too long, or for a domain that does not
+        contain the host of `origin` (§5.3)."""
         for field in fields:
             cookie = _parsed(field, origin.host.lower(), target.partition("?")[0], self._clock())
             if len(field) > MAX_COOKIE or (cookie is not None and not self._put(cookie)):
                 note("cookies")
 
     def _put(self, cookie: Cookie) -> bool:
-        """Store `cookie`. Returns False if that exceeds a limit of the jar, so that a cookie is dropped."""
+        """Store `cookie`. Returns False if a limit of the jar was exceeded, so that this cookie or older cookies were
+        dropped."""
         size = len(cookie.name) + len(cookie.value) + len(cookie.domain) + len(cookie.path)
         domain = cookie.domain.removeprefix(".").lower()
         self._remove(domain, (cookie.name, cookie.path))
@@ -114,7 +117,7 @@ class CookieJar:
 
 
 def _domains_of(host: str) -> list[str]:
-    """Return the host, and the domains that contain it. An IP address is in no domain."""
+    """Return the host, and the domains that contain the host. No domain contains an IP address."""
     if _is_address(host):
         return [host]
     labels = host.split(".")
@@ -137,8 +140,8 @@ def _covers(cookie_path: str, path: str) -> bool:
 
 
 def _parsed(field: str, host: str, path: str, now: float) -> Cookie | None:
-    """Parse the value of a Set-Cookie header of a response from `host` (§5.2, §5.3). Returns None if it is malformed,
-    too long, or if its Domain does not contain the host."""
+    """Parse the value of a Set-Cookie header of a response from `host` (§5.2, §5.3). Returns None if the value is
+    malformed or too long, or if its Domain attribute does not contain the host."""
     if len(field) > MAX_COOKIE:
         return None
     pair, *rest = field.split(";")
@@ -147,7 +150,7 @@ def _parsed(field: str, host: str, path: str, now: float) -> Cookie | None:
         return None
     given = {key.strip().lower(): text.strip() for key, _, text in (item.partition("=") for item in rest)}
     domain = given.get("domain", "").removeprefix(".").lower()
-    # A domain without a dot, such as `com`, contains sites of many owners, and an address is in no domain.
+    # A domain without a dot, such as `com`, contains sites of many owners, and no domain contains an IP address.
     is_wide = "." in domain and not _is_address(host)
     if domain not in ("", host) and not (is_wide and host.endswith(f".{domain}")):
         return None
@@ -163,8 +166,8 @@ def _parsed(field: str, host: str, path: str, now: float) -> Cookie | None:
 
 
 def _expiry(given: dict[str, str], now: float) -> int | None:
-    """Return the time at which a cookie expires, in seconds since the epoch. Returns None for a session cookie, which
-    states no valid time. Max-Age takes precedence over Expires (§5.3)."""
+    """Return the time at which a cookie expires, in seconds since the epoch. Returns None if the cookie states no valid
+    time, which makes it a session cookie. Max-Age takes precedence over Expires (§5.3)."""
     age = given.get("max-age", "")
     digits = age.removeprefix("-")
     if digits.isascii() and digits.isdecimal():

@@ -2,13 +2,13 @@
 process, and the yt-dlp process of the `subprocess` method.
 
 The proxy listens on loopback, serves only clients that know its random token, and connects only to addresses that the
-guard has checked: it resolves a name once, and connects to the address that was checked. It supports CONNECT, and
-absolute-form requests for http.
+guard has checked: it resolves a name once, and connects to one of the addresses that were checked. The proxy supports
+CONNECT, and requests in absolute form for `http://` URLs.
 
-The proxy's response to a refused request has a status, and an error code in the header `X-ServerPY-Refused`: 403
-`target_forbidden`, 502 `upstream_failed`, 503 `busy`, 504 `upstream_timeout`. The proxy removes that header from a
-site's responses over http. Over https the proxy sees no responses, and sends only the response to CONNECT itself. So a
-403 to CONNECT always comes from the proxy.
+If the proxy refuses a request, its response has one of these statuses, and an error code in the header
+`X-ServerPY-Refused`: 403 `target_forbidden`, 502 `upstream_failed`, 503 `busy`, 504 `upstream_timeout`. The proxy
+removes that header from the responses of sites over http. Over https the proxy cannot read the responses of sites, and
+itself sends only the response to CONNECT. Therefore a 403 to CONNECT always comes from the proxy.
 """
 
 from __future__ import annotations
@@ -59,10 +59,11 @@ _STATUS: dict[type[ServerPYError], tuple[int, str]] = {
 class EgressLimits:
     """Limits of the filtering proxy.
 
-    `connections` is the maximum number of connections that are being set up or are tunnels. Each connection buffers at
-    most 64 KiB while it is set up, and 2 × 32 KiB as a tunnel. `connect_seconds` covers the DNS look-up, the connection
-    and an upstream proxy's handshake. A tunnel is closed as idle if no byte passes in either direction for
-    `idle_seconds` (or up to 1.5 times as long), unless its client is not reading."""
+    `connections` is the maximum number of client connections, whether they are being set up or are tunnels. Each
+    connection buffers at most 64 KiB while it is set up, and 2 × 32 KiB as a tunnel. `connect_seconds` is the maximum
+    time for the DNS look-up, the connection and an upstream proxy's handshake together. The proxy closes a tunnel as
+    idle if no byte passes in either direction for `idle_seconds` (or up to 1.5 times as long), unless the client has
+    stopped reading."""
 
     connections: int = 1024
     head_seconds: float = 10.0
@@ -79,9 +80,9 @@ class Egress:
     loop.
 
     The filtering proxy connects to the upstream proxy of `network` (http, socks4, socks5) without a check, because the
-    operator has chosen it. Depending on the upstream proxy and the settings, the filtering proxy sends it the checked
-    address, a request in absolute form (`proxies.py`), or the host name, which the upstream proxy then resolves.
-    `lookup` replaces the system's resolver. Several proxies on the same event loop may share `routes`.
+    operator has chosen it. Depending on the upstream proxy and the settings, the filtering proxy sends to the upstream
+    proxy the checked address, a request in absolute form (`proxies.py`), or the host name, which the upstream proxy
+    then resolves. `lookup` replaces the system's resolver. Several proxies on the same event loop may share `routes`.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class Egress:
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Start to listen on loopback, and make the guard refuse connections to the proxy's own port."""
+        """Start to listen on a port of the loopback address, and make the guard refuse connections to that port."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._new_client, "127.0.0.1", 0)
         self._port = self._server.sockets[0].getsockname()[1]
@@ -117,17 +118,18 @@ class Egress:
 
     @property
     def url(self) -> str:
-        """The URL that clients pass to their `proxy` option. It contains the token: never log it, and never put it into
-        process arguments."""
+        """The URL of this proxy, for the `proxy` option of its clients. The URL contains the token: never log it, and
+        never put it into process arguments."""
         return f"http://{_USER}:{self._token}@127.0.0.1:{self._port}"
 
     @property
     def held_bytes(self) -> int:
-        """The number of bytes that all connections of this proxy buffer now, except the shared buffer."""
+        """The number of bytes that all connections of this proxy buffer now, without the receive buffer that they
+        share."""
         return sum(end.held_bytes for end in [*self._clients, *self._upstreams])
 
     async def aclose(self) -> None:
-        """Close every connection and wait until all are closed. Idempotent."""
+        """Stop listening, close every connection, and wait until all connections are closed. Idempotent."""
         if self._server is None:
             return
         server, self._server = self._server, None
@@ -168,8 +170,8 @@ class Egress:
         self._sweeper = asyncio.get_running_loop().call_later(self._limits.idle_seconds / 2, self._sweep)
 
     async def _serve(self, client: ClientEnd) -> None:
-        """Set up the connection of one client to a site, or refuse it. Returns once the event loop's callbacks forward
-        the bytes without this task."""
+        """Set up the tunnel of one client to a site, or refuse the client's request. Returns as soon as the tunnel
+        exists: the callbacks of the event loop then forward the bytes without this task."""
         try:
             await self._set_up(client)
         except ServerPYError as error:
@@ -200,7 +202,8 @@ class Egress:
         client.join(upstream, request.forward if form is None else request.absolute(form.headers))
 
     async def _connect(self, request: ProxyRequest) -> UpstreamEnd:
-        """Connect to the checked address that accepts a connection first."""
+        """Connect to the addresses of the site that the guard has checked, and return the first connection that
+        succeeds."""
         found = await self._resolver.resolve(self.guard, request.host, request.port)
         usable = [address for address in found if self._connector.takes(address)]
         addresses = self._routes.order(request.host, usable) if usable else []
@@ -219,8 +222,9 @@ class Egress:
         return UpstreamEnd(self._buffer)
 
     def _keep(self, upstream: UpstreamEnd) -> UpstreamEnd:
-        """Become the owner of `upstream` only after it is connected. If the connection attempt is cancelled, the event
-        loop itself closes the socket, and uvloop never calls `connection_lost`."""
+        """Register `upstream` so that `aclose` closes it. The caller does this only after `upstream` is connected: if a
+        connection attempt is cancelled, the event loop itself closes the socket, and uvloop never calls
+        `connection_lost`."""
         self._upstreams.add(upstream)
         upstream.closed.add_done_callback(lambda _: self._upstreams.discard(upstream))
         return upstream
@@ -295,7 +299,7 @@ def _connector(proxy: str | None, source_address: str | None) -> _Direct | _Prox
         raise ConfigurationError("SOURCE_ADDRESS must be a numeric IP address.") from error
     if not proxy:
         return _Direct(source_address)
-    # `proxies` is imported here because python-socks takes 0.5 MB, and few servers need it.
+    # `proxies` is imported here because python-socks takes 0.5 MB, and most operators set no PROXY.
     from serverpy.net.proxies import UpstreamProxy
 
     return _Proxied(UpstreamProxy(proxy, source_address))

@@ -1,13 +1,14 @@
-"""The policy that decides which addresses the server may reach. Code in this process that opens a socket for a client's
-request first asks the guard about the numeric address. That code is the HTTP client for media and the filtering proxy
-of yt-dlp.
+"""The policy that decides to which addresses this server may connect. Code in this process that opens a socket for a
+client's request first asks the guard about the numeric address. That code is the HTTP client for media and the
+filtering proxy of yt-dlp.
 
-Only public addresses are allowed, unless the operator's ALLOW_NETWORKS allows others. A name is resolved exactly once,
-all of its addresses are checked, and the caller connects to one of these addresses: there is no second look-up between
-the check and the connection that could return a different address. An address that cannot be parsed is refused.
+Only public addresses are allowed, unless the operator's ALLOW_NETWORKS allows others. The caller resolves a name
+exactly once, the guard checks all of the name's addresses, and the caller connects to one of these addresses: no second
+look-up between the check and the connection could return a different address. The guard refuses an address that cannot
+be parsed.
 
-`check_url` checks the page URLs that clients send. That check alone does not protect the server, because every redirect
-and every playlist can name a new address.
+`check_url` checks the page URLs that clients send. The check of the page URL alone does not protect this server's
+network, because every redirect and every playlist can name a new address.
 """
 
 from __future__ import annotations
@@ -32,23 +33,24 @@ from serverpy.options import Targets
 Address = IPv4Address | IPv6Address
 IpNetwork = IPv4Network | IPv6Network
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Function that resolves a host name and a port to numeric addresses, in the order in which to try them. Raises OSError
-if the name does not resolve."""
+"""Type of a function that resolves a host name and a port to numeric addresses, in the order in which to try them.
+Raises OSError if the name does not resolve."""
 
 log = logging.getLogger(__name__)
 
 MAX_URL_CHARACTERS = 8192
 INNER = "This address is not on the public internet and may not be reached."
 _INNER_DOMAINS = frozenset({"corp", "home", "internal", "intranet", "lan", "local", "localdomain", "localhost"})
-"""Top-level domains that the public DNS does not have (RFC 6761, RFC 6762, ICANN's list of name collisions), but that
-may exist in the networks of the operator's proxy."""
+"""Top-level domains that the public DNS does not have (RFC 6761, RFC 6762, ICANN's list of name collisions), but that a
+resolver in the network of the operator's proxy may know."""
 _LOCALHOST = re.compile(r"(?:^|\.)localhost\.?$", re.IGNORECASE)
-"""Pattern of the names of this machine (RFC 6761 §6.3). It is no secret that they resolve to its own addresses."""
+"""Pattern of the names of this machine (RFC 6761 §6.3). It is no secret that these names resolve to addresses of this
+machine."""
 _MAX_UNQUOTINGS = 8
 _SMUGGLED = "__youtubedl_smuggle"
 
-# Addresses that are not public: IANA's special-purpose registries, and ranges that Python's `is_global` allows
-# (multicast) or classifies differently in different patch releases.
+# Ranges of addresses that are not public: those in IANA's special-purpose registries, and those that Python's
+# `is_global` allows (multicast) or classifies differently in different patch releases.
 _CLOSED_IPV4 = tuple(
     IPv4Network(text)
     for text in (
@@ -56,7 +58,7 @@ _CLOSED_IPV4 = tuple(
         "10.0.0.0/8",
         "100.64.0.0/10",  # carrier-grade NAT, and the metadata server 100.100.100.200 of Alibaba Cloud
         "127.0.0.0/8",
-        "168.63.129.16/32",  # Azure's metadata server and DNS: a public address that never leaves the host
+        "168.63.129.16/32",  # Azure's metadata server and DNS: packets to this public address never leave the host
         "169.254.0.0/16",  # link-local addresses, and the metadata server of nearly every cloud
         "172.16.0.0/12",
         "192.0.0.0/24",  # IETF protocol assignments, and the metadata server 192.0.0.192 of Oracle Cloud
@@ -70,7 +72,7 @@ _CLOSED_IPV4 = tuple(
         "240.0.0.0/4",
     )
 )
-_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: IPv6-only machines reach IPv4 addresses by this prefix
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv6-only machine reaches IPv4 through this prefix
 _OPEN_IPV6 = (IPv6Network("2000::/3"), _NAT64)
 _CLOSED_IPV6 = tuple(
     IPv6Network(text)
@@ -81,12 +83,12 @@ _CLOSED_IPV6 = tuple(
         "3fff::/20",
     )
 )
-_ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})  # ISATAP (RFC 5214 §6.1): the upper half of the interface identifier
+_ISATAP = frozenset({0x0000_5EFE, 0x0200_5EFE})  # upper half of an ISATAP interface identifier (RFC 5214 §6.1)
 
 
 @dataclass(frozen=True, slots=True)
 class AllowedNetwork:
-    """A network outside the public internet that the server may reach, on one port, or on all ports if `port` is
+    """A network outside the public internet to which this server may connect, on one port, or on all ports if `port` is
     None."""
 
     network: IpNetwork
@@ -110,7 +112,7 @@ def _parse_network(text: str) -> AllowedNetwork:
     host, port_text = (match[1], match[2]) if match else (text, None)
     try:
         if "%" in host or (bracketed and ":" not in host):
-            raise ValueError("no scope id, and no brackets around an IPv4 address, are allowed")
+            raise ValueError("a scope id, and brackets around an IPv4 address, are not allowed")
         network = ip_network(host)
     except ValueError as error:
         hint = "host bits are set" if "host bits" in str(error) else "for example 10.0.0.0/8, 127.0.0.1:8001, [::1]:80"
@@ -125,11 +127,11 @@ def _parse_network(text: str) -> AllowedNetwork:
 class Guard:
     """An address policy, as an immutable value that components, loops and threads may share.
 
-    `own` holds the (address, port) pairs on which this server itself listens. The guard refuses them first, even if
-    `allow` covers them, so that a page cannot make the server call itself. A pair bound to `0.0.0.0` or `::` means that
-    port on every address of this machine. Because a guard never changes, sockets are bound first, and components that
-    are built afterwards get `guard.refusing(*socket.getsockname()[:2])`; the filtering proxy (`Egress`) adds its own
-    port in the same way.
+    `own` holds the (address, port) pairs on which this server itself listens. The guard refuses these pairs even if
+    `allow` covers them, so that a page cannot make this server send requests to itself. A pair bound to `0.0.0.0` or
+    `::` means that port on every address of this machine. Because a guard never changes, the server binds its sockets
+    first, and then gives `guard.refusing(*socket.getsockname()[:2])` to the components that it builds. The filtering
+    proxy (`Egress`) adds its own port in the same way.
     """
 
     allow: tuple[AllowedNetwork, ...] = ()
@@ -158,8 +160,8 @@ class Guard:
         return replace(self, own=self.own | {(str(address), port)})
 
     def check(self, address: str, port: int) -> None:
-        """Raise TargetForbidden unless the server may connect to the address and port. An `address` that is not numeric
-        or has a scope id is refused."""
+        """Raise TargetForbidden unless this server may connect to the address and port. Raises it also if `address` is
+        not numeric or has a scope id."""
         target = _parse_address(address)
         if not 0 < port < 65536:
             raise TargetForbidden("The port of this address is not between 1 and 65535.")
@@ -199,8 +201,8 @@ def _parse_address(text: str) -> Address:
 
 
 def _unmapped(address: Address) -> Address:
-    """Unwrap an IPv4-mapped address: `::ffff:a.b.c.d` is `a.b.c.d` to the kernel, and to every rule here (RFC 4291
-    §2.5.5.2)."""
+    """Return the IPv4 address in an IPv4-mapped address (`::ffff:a.b.c.d`), because the kernel connects to that IPv4
+    address (RFC 4291 §2.5.5.2). Returns any other address unchanged."""
     return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
 
 
@@ -218,15 +220,15 @@ def is_public(address: Address) -> bool:
 
 
 def _embedded(address: IPv6Address) -> Iterable[IPv4Address]:
-    """Yield the embedded IPv4 addresses to which the network may forward packets for `address`. Leaves out ranges that
-    `is_public` refuses as a whole (IPv4-compatible, 6to4, Teredo, NAT64's local prefix)."""
+    """Yield the IPv4 addresses that are embedded in `address` and to which the network may forward the packets. Ignores
+    ranges that `is_public` refuses as a whole (IPv4-compatible, 6to4, Teredo, NAT64's local prefix)."""
     last_32_bits = int(address) & 0xFFFF_FFFF
     if address in _NAT64 or (int(address) >> 32) & 0xFFFF_FFFF in _ISATAP:
         yield IPv4Address(last_32_bits)
 
 
 class UnusableName(UpstreamFailed):
-    """Error: a name that does not resolve, or that resolves to a forbidden address. The error text is the same in both
+    """Error: a host name does not resolve, or resolves to a forbidden address. The error text is the same in both
     cases, because a difference would reveal which names exist in the networks of this machine."""
 
     def __init__(self, host: str) -> None:
@@ -236,8 +238,8 @@ class UnusableName(UpstreamFailed):
 async def resolve_host(
     guard: Guard, host: str, port: int, *, lookup: Lookup = look_up, is_remote: bool = False
 ) -> tuple[str, ...]:
-    """Resolve `host` to the numeric addresses to connect to, in order. The guard checks all addresses; if one address
-    is forbidden, the name is forbidden.
+    """Resolve `host` to the numeric addresses to connect to, in the order in which to try them. The guard checks all
+    addresses; if one of them is forbidden, the whole name is forbidden.
 
     `host` is a name or a bare address (no brackets). A name is looked up once, with `lookup`; the caller must set a
     timeout. If `is_remote`, the operator's proxy looks the name up, and the result is the name itself. Raises
@@ -260,9 +262,9 @@ async def resolve_host(
 
 
 def _literal(host: str) -> str | None:
-    """Return `host` if it is a numeric address in its canonical form. Returns None if it is a name. Raises
-    TargetForbidden if it is a numeric address in a different form (`2130706433`, `0x7f.1`, `127.1`), because parsers
-    disagree on its meaning."""
+    """Return `host` if it is a numeric address in canonical form. Returns None if it is a name. Raises TargetForbidden
+    if it is a numeric address in another form (`2130706433`, `0x7f.1`, `127.1`), because parsers disagree on its
+    meaning."""
     if ":" in host:
         return host
     try:
@@ -275,8 +277,8 @@ def _literal(host: str) -> str | None:
 
 
 def _remote_name(guard: Guard, host: str, port: int) -> str:
-    """Return the name that the proxy is to resolve. Raises TargetForbidden if the name or the port is forbidden
-    whatever the name resolves to, UpstreamFailed if the name is invalid."""
+    """Return `host`, encoded in ASCII, for the proxy that resolves it. Raises TargetForbidden if the name or the port
+    is forbidden for every address to which the name may resolve, and UnusableName if the name is invalid."""
     try:
         name = _encoded_host(host)
     except ValueError as error:
@@ -300,8 +302,9 @@ async def _look_up(host: str, port: int, lookup: Lookup) -> Sequence[str]:
 
 
 def check_url(url: str) -> str:
-    """Check the URL of a page or a media file that a client sent. Return the URL with its host in ASCII and everything
-    else unchanged: nothing is stripped or repaired. Raises InvalidUrl if the URL is invalid or not allowed."""
+    """Check the URL of a page or a media file that a client sent. Return the URL with the host in ASCII and everything
+    else unchanged: the function neither strips nor repairs anything. Raises InvalidUrl if the URL is invalid or not
+    allowed."""
     if len(url) > MAX_URL_CHARACTERS:
         raise InvalidUrl(f"The URL is longer than {MAX_URL_CHARACTERS} characters.")
     if "\\" in url or _has_blank(url):
@@ -318,7 +321,7 @@ def check_url(url: str) -> str:
 
 
 def _has_blank(text: str) -> bool:
-    if text.isprintable():  # printable text has no white space other than the space
+    if text.isprintable():  # printable text contains no white space except U+0020
         return " " in text
     return any(unicodedata.category(character) in ("Cc", "Cs", "Zs", "Zl", "Zp") for character in text)
 
@@ -353,8 +356,8 @@ def _check_authority(authority: str) -> str:
 
 
 def _encoded_host(host: str) -> str:
-    """Return the host in ASCII: by RFC 5891 and UTS 46 for a name that is not ASCII, by RFC 3986 §3.2.2 for an address
-    in brackets. Raises ValueError (or its subclass `idna.IDNAError`) if the host is invalid."""
+    """Return the host in ASCII. RFC 5891 and UTS 46 apply to a name that is not ASCII, RFC 3986 §3.2.2 applies to an
+    address in brackets. Raises ValueError (or its subclass `idna.IDNAError`) if the host is invalid."""
     if host.startswith("["):
         if IPv6Address(host[1:-1]).scope_id is not None:
             raise ValueError("the address has a scope id, which is not allowed")
@@ -368,7 +371,7 @@ def _encoded_host(host: str) -> str:
 
 def _check_reading(url: str) -> None:
     """Raise InvalidUrl if the standard library cannot parse the host of the URL, because later parsers might find a
-    different host in it."""
+    different host in such a URL."""
     try:
         parts = urlsplit(url)
         readable = bool(parts.hostname) and (parts.port or 1) > 0

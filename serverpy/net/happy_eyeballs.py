@@ -1,5 +1,5 @@
-"""Connections by Happy Eyeballs (RFC 8305): of a host's addresses, the first that accepts is used, and remembered for
-later connections."""
+"""Connections by Happy Eyeballs (RFC 8305): the first address of a host that accepts a connection is used, and
+remembered for later connections."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TypeVar
 from serverpy.tasks import spawn
 
 ATTEMPT_DELAY_SECONDS = 0.25
-"""Seconds that an attempt to connect has before the next attempt starts in parallel (RFC 8305 §5)."""
+"""Seconds after the start of a connection attempt until the next attempt starts in parallel (RFC 8305 §5)."""
 PROXIED_DELAY_SECONDS = 2.0
-"""Seconds that an attempt through a proxy has before the next attempt starts in parallel. It is longer than without a
-proxy, because an attempt takes several round trips."""
+"""Seconds after the start of a connection attempt through a proxy until the next attempt starts in parallel. The delay
+is longer than ATTEMPT_DELAY_SECONDS, because an attempt through a proxy takes several round trips."""
 MAX_ADDRESSES = 8
 MAX_HOSTS = 512
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 class Routes:
     """The latest address that accepted a connection, for each of the MAX_HOSTS most recent hosts. A `Routes` belongs to
-    one event loop. It only orders addresses: the guard still checks the addresses after every look-up."""
+    one event loop. A `Routes` only orders addresses, which the guard still checks after every look-up."""
 
     def __init__(self) -> None:
         self._last: OrderedDict[str, str] = OrderedDict()
@@ -41,8 +41,8 @@ class Routes:
 
 
 def in_order(addresses: Sequence[str], last: str | None) -> list[str]:
-    """Return `addresses` with alternating address families (RFC 8305 §4). The first family is that of `last`, or else
-    that of the first address. `last` itself comes first if it is still among the addresses."""
+    """Return `addresses` with alternating address families (RFC 8305 §4). The first family is that of `last` or, if
+    `last` is None, that of the first address. If `last` is one of `addresses`, it comes first."""
     begun_with = ":" in (last or addresses[0])
     one = sorted((each for each in addresses if (":" in each) is begun_with), key=lambda each: each != last)
     other = [each for each in addresses if (":" in each) is not begun_with]
@@ -53,9 +53,9 @@ async def first_to_connect(
     attempts: Sequence[Callable[[], Awaitable[T]]], delay_seconds: float, discard: Callable[[T], None]
 ) -> tuple[int, T]:
     """Start `attempts` one after the other: the next attempt starts when one has failed, or after `delay_seconds`.
-    Return the index and the result of the first attempt that succeeds. Cancel the other attempts, and call `discard`
-    with their results if they succeed anyway. Raises the last OSError if all attempts fail; any other error of an
-    attempt is raised at once. The caller sets a timeout."""
+    Return the index and the result of the first attempt that succeeds. Cancel the other attempts. If one of these
+    succeeds anyway, call `discard` with its result. Raises the last OSError if all attempts fail. If an attempt raises
+    another error, raises that error at once. The caller sets a timeout."""
     if len(attempts) == 1:
         return 0, await attempts[0]()
     waiting, running = deque(enumerate(attempts)), dict[asyncio.Task[T], int]()

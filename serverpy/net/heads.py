@@ -1,6 +1,6 @@
 """Heads of HTTP/1 messages in a forward proxy. This module parses request heads strictly and response heads leniently
-(`response_head.py`), and rewrites them for the next hop (RFC 9112 §3.2, RFC 9110 §7.6.1). It does no I/O and does not
-handle bodies."""
+(`response_head.py`), and rewrites them for the next hop (RFC 9112 §3.2, RFC 9110 §7.6.1). The module does no I/O and
+does not handle bodies."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from serverpy.net.response_head import END, BadResponse, ResponseHead, parse_res
 MAX_HEAD_BYTES = 65536
 REFUSED_HEADER = "X-ServerPY-Refused"
 FORBIDDEN_REASON = "Forbidden Target"
-"""The reason phrase of the proxy's 403 for a forbidden address. Where a program reports only the phrase, the phrase
-distinguishes this 403 from a 403 of a site."""
+"""The reason phrase of the proxy's 403 for a forbidden address. By this phrase, a program that reports only the phrase
+of a response still distinguishes this 403 from a 403 of a site."""
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(%s) ([\x21-\x7e]+) (HTTP/1\.[01])" % _TOKEN)
@@ -23,7 +23,7 @@ _AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.%]+\]|[^\[\]:/?#@\\]+)(?::([0-9]{1,5})
 _BARE_LITERAL = re.compile(rb"([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*):([0-9]{1,5})")
 
 # Hop-by-hop fields (RFC 9110 §7.6.1). Transfer-Encoding is not among them, because the proxy forwards bodies in the
-# coding in which they arrived.
+# transfer coding in which they arrived.
 _HOP_BY_HOP = frozenset(
     {b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization"}
     | {b"proxy-connection", b"te", b"upgrade"}
@@ -37,17 +37,18 @@ Field = tuple[bytes, bytes]
 
 
 class BadHead(Exception):
-    """Error: a head that the proxy does not forward. The message is a sentence that quotes no part of the head."""
+    """Error: the proxy does not forward a head, because it is malformed or not allowed. The message is a sentence that
+    quotes no part of the head."""
 
 
 class ForbiddenScheme(BadHead):
-    """Error: a well-formed request in absolute form for a URL whose scheme is not http."""
+    """Error: a well-formed request in absolute form requests a URL whose scheme is not http."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyRequest:
-    """A request to the proxy. `authority` is the host and port as the absolute URL in the request writes them.
-    `forward` is the head to send to the origin server. For CONNECT, `authority` is empty and `forward` is None."""
+    """A request to the proxy. `authority` is the host and port as written in the absolute URL of the request. `forward`
+    is the head to send to the origin server. For CONNECT, `authority` is empty and `forward` is None."""
 
     host: str
     port: int
@@ -65,8 +66,8 @@ class ProxyRequest:
 
 
 def find_end(data: bytearray, searched: int) -> int | None:
-    """Return the length of the head in `data`. The first `searched` bytes are known not to contain its end. Returns
-    None if the head is incomplete."""
+    """Return the length, in bytes, of the head with which `data` begins. The caller has already searched the first
+    `searched` bytes for the end of the head. Returns None if the head is incomplete."""
     match = END.search(data, max(0, searched - 3))
     return match.end() if match else None
 
@@ -137,10 +138,11 @@ def _end_to_end(fields: Iterable[Field]) -> Iterator[Field]:
 
 
 def rewrite_response(head: bytes) -> tuple[int, bytes]:
-    """Return the status of an origin server's response, and the response head for the proxy's client. That head is
-    repaired, states the length of the body in one way, and has no hop-by-hop fields. Unless it is an interim response,
-    it has `Connection: close`, because the proxy never reads a second request on a connection. A redirect has no body.
-    Raises BadHead if the head is malformed."""
+    """Return the status of an origin server's response, and the response head for the proxy's client. That head has
+    none of the errors that strict parsers reject, states the length of the body in one way, and has no hop-by-hop
+    fields. Unless the response is interim, the head has `Connection: close`, because the proxy never reads a second
+    request on a connection. The head of a redirect states that there is no body. Raises BadHead if the head is
+    malformed."""
     parsed = _parsed(head)
     fields = (field for field in _end_to_end(_encoded(parsed)) if field[0].lower() not in _OURS)
     return parsed.status, _join(parsed.line.encode("latin-1"), fields, closing=parsed.status >= 200)
@@ -148,14 +150,16 @@ def rewrite_response(head: bytes) -> tuple[int, bytes]:
 
 def repair_response(head: bytes) -> tuple[int, bytes]:
     """Return the status and the head of a response. The returned head states the length of the body in one way, and has
-    none of the errors that strict parsers reject. A redirect has no body. Raises BadHead if the head is malformed."""
+    none of the errors that strict parsers reject. The head of a redirect states that there is no body. Raises BadHead
+    if the head is malformed."""
     parsed = _parsed(head)
     return parsed.status, _join(parsed.line.encode("latin-1"), _encoded(parsed), closing=False)
 
 
 def _encoded(head: ResponseHead) -> list[Field]:
-    """Return the fields of a head. A redirect is described as if it had no body, and as the last response of its
-    connection: HTTP clients read the body of a redirect to its end before they follow it, and it may have no end."""
+    """Return the fields of a head as bytes. The fields of a redirect state that it has no body and is the last response
+    on its connection: HTTP clients read the body of a redirect to its end before they follow the redirect, and the body
+    of a hostile redirect may be endless."""
     fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in head.fields]
     if head.status not in _REDIRECTS or not any(name.lower() == b"location" for name, _ in fields):
         return fields
@@ -169,7 +173,7 @@ def _parsed(head: bytes) -> ResponseHead:
     except BadResponse as error:
         raise BadHead(str(error)) from error
     if parsed.status == 101:  # a 101 is invalid, because the client requested no upgrade
-        raise BadHead("Malformed HTTP response.")
+        raise BadHead("The media server sent a malformed HTTP response.")
     return parsed
 
 
@@ -179,7 +183,7 @@ def _join(line: bytes, fields: Iterable[Field], *, closing: bool = True) -> byte
 
 
 def answer(status: int, reason: str, code: str, message: str, *extra: str) -> bytes:
-    """Return a complete response of the proxy itself, which ends the connection. `code` is the error code in
+    """Return a complete response of the proxy itself, with `Connection: close`. `code` is the error code in the header
     `X-ServerPY-Refused`."""
     body = f"{message}\n".encode()
     head = (

@@ -1,4 +1,5 @@
-"""The client side of HTTP/1.1 (RFC 9112): encodes a request, and parses the response as it arrives.
+"""The part of HTTP/1.1 (RFC 9112) that a client needs. The module encodes a request, and parses the response as the
+response arrives.
 
 `response_head.py` parses heads, and `httptools` parses the chunked coding. This module bounds the memory: it buffers
 one step of the connection (the bytes of one read from the socket), and asks for no more until the reader has taken that
@@ -22,14 +23,14 @@ from serverpy.net.response_head import END, MAX_INTERIM, BadResponse, ResponseHe
 from serverpy.net.urls import Origin, split
 
 HEAD_BYTES = 64 * 1024
-"""Maximum number of bytes of a head, with those of interim responses before it."""
+"""Maximum number of bytes of a response head, including the heads of interim responses before it."""
 MAX_VALUE = 256
-"""Maximum length of a header value that is kept, in characters. A longer value is cut."""
+"""Maximum length of a header value that is kept, in characters. A longer value is truncated."""
 MAX_VALIDATOR = 1024
-"""Maximum length of a validator that is kept, in characters. A longer one is dropped, because a part of a validator may
-be the same for two files."""
+"""Maximum length of a validator that is kept, in characters. A longer validator is dropped, not truncated, because the
+truncated validators of two files may be equal."""
 MAX_VALUES = 2
-"""Maximum number of different values of one field that are kept."""
+"""Maximum number of different values that are kept of one header field."""
 _VALIDATORS = frozenset({"etag", "last-modified"})
 _PASSING = frozenset({"location", "set-cookie"})
 """Header fields that are only needed to follow redirects and to store cookies. They are kept in full until
@@ -47,8 +48,8 @@ _LASTING = _VALIDATORS | {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A GET request or, if `body` is not None, a POST request. Headers may come from web pages, so invalid headers
-    (with control characters) are left out."""
+    """A GET request or, if `body` is not None, a POST request. Headers may come from web pages, so `encode` leaves out
+    invalid headers, such as those with line breaks."""
 
     url: str
     headers: tuple[tuple[str, str], ...] = ()
@@ -56,7 +57,8 @@ class Request:
 
     @property
     def origin(self) -> Origin:
-        """The origin of `url`. Raises `UpstreamFailed` if the URL is invalid, or its scheme is not http or https."""
+        """The origin of `url`. Raises `UpstreamFailed` if the URL is invalid, or if its scheme is neither http nor
+        https."""
         return split(self.url)[0]
 
     def encode(self, to_proxy: Iterable[tuple[str, str]] | None = None) -> bytes:
@@ -74,8 +76,8 @@ class Request:
 
 
 def _is_sendable(name: str, value: str) -> bool:
-    """Return whether the header is valid (RFC 9110 §5.5) and may be set by the caller. Framing headers and Host may
-    not, because this module writes them itself."""
+    """Return whether the header is valid (RFC 9110 §5.5) and one that the caller may set. The caller may not set
+    framing headers and Host, because this module writes these itself."""
     return (
         name.isascii()
         and name.replace("-", "").replace("_", "").isalnum()
@@ -89,8 +91,8 @@ _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", 
 
 
 class Headers:
-    """The fields of a response, by lower-case name. `get` returns the first value of a field, `all` returns all its
-    values."""
+    """The fields of a response, by lower-case name. `get` returns the first value of a field, `all` returns all values
+    of a field."""
 
     __slots__ = ("_fields", "_first")
 
@@ -113,8 +115,8 @@ class Headers:
 
 
 def needed(fields: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Yield the fields of a response that this server reads, with values of limited length, because the fields are kept
-    as long as the stream runs, and the media server determines how long they are."""
+    """Yield the fields of a response that ServerPY uses. Limits the length of their values, because the media server
+    decides how long the values are, and they take memory until the stream ends."""
     kept: dict[str, set[str]] = {}
     for name, value in fields:
         field = name.lower()
@@ -131,26 +133,27 @@ def needed(fields: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 class Exchange:
     """The response to one request, parsed as the connection delivers it. An exchange has only one reader.
 
-    It buffers at most one step of the connection (the bytes of one read from the socket). It asks the connection for
-    more bytes only when its reader waits and nothing is buffered.
+    An exchange buffers at most one step of the connection (the bytes of one read from the socket). It asks the
+    connection for more bytes only when the reader waits and nothing is buffered.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._head = b""
         self._left: int | None = None
-        """The number of body bytes that are still to come. None if the length of the body is unknown."""
+        """The number of bytes of the body that have not arrived yet. None if the length of the body is unknown."""
         self._chunked: httptools.HttpResponseParser | None = None
         self._chunks: deque[bytes] = deque()
         self._error: SourceError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._bare_bytes = 0
-        """The bytes of the head so far; then the number of bytes of framing beyond what the payload allows."""
+        """The number of bytes of the head that have arrived; in a chunked body, by how many bytes the framing exceeds
+        what the payload allows (`bounds.excess`)."""
         self._interim = 0
         self.status = 0
         self.headers = Headers(())
         self.touched = False
-        """Whether the server has sent any byte of its response."""
+        """Whether the media server has sent any byte of the response."""
         self.complete = False
         self.reusable = False
 
@@ -159,9 +162,10 @@ class Exchange:
         return self._chunked is not None
 
     async def head(self, timeout: float, patience: float | None = None) -> None:
-        """Wait at most `timeout` seconds until the status and the headers have arrived, and at most `patience` seconds
-        for the first byte. Raises `UpstreamFailed` if the head is malformed or the connection ends, `UpstreamTimeout`
-        if the server does not respond in time."""
+        """Wait at most `timeout` seconds until the status and the headers have arrived. If `patience` is not None, wait
+        at most `patience` seconds for the first byte of the response, and then at most `timeout` seconds for the rest
+        of the head. Raises `UpstreamFailed` if the head is malformed or the connection ends, `UpstreamTimeout` if the
+        media server does not respond in time."""
         while not self.status:
             if self._error is not None:
                 raise self._error
@@ -174,7 +178,7 @@ class Exchange:
 
     async def chunk(self, timeout: float) -> bytes:
         """Return the next bytes of the body, or `b""` at its end. Raises `UpstreamFailed` if the body was cut,
-        `UpstreamTimeout` if the server sends nothing for `timeout` seconds."""
+        `UpstreamTimeout` if the media server sends nothing for `timeout` seconds."""
         while not self._chunks:
             if self._error is not None:
                 raise self._error
@@ -184,10 +188,11 @@ class Exchange:
         return self._chunks.popleft()
 
     def close(self) -> None:
-        """Drop the buffered bytes, and an earlier error, whose traceback would keep this exchange until the next run of
-        the garbage collector. A read in progress, and every later read, raises `UpstreamFailed`."""
+        """Drop the buffered bytes. Also drop an earlier error, because its traceback would keep this exchange in memory
+        until the next run of the garbage collector. A read in progress, and every later read, raises
+        `UpstreamFailed`."""
         self._chunks.clear()
-        self._chunked = None  # the parser refers to this exchange
+        self._chunked = None  # the parser refers to this exchange, which would make a reference cycle
         self._head = b""
         self._error = UpstreamFailed("The stream was closed while it was being read.")
         self._wake()
@@ -225,12 +230,12 @@ class Exchange:
             self._fail(BoundExceeded(str(error), error.bound) if error.bound else UpstreamFailed(str(error)))
         except httptools.HttpParserError:
             self.reusable = False
-            if not self.complete:  # if the response is complete, only bytes after its body are malformed
+            if not self.complete:  # if the response is complete, only bytes after the body are malformed
                 self._fail(UpstreamFailed("The media server sent a malformed HTTP response."))
-        if len(self._chunks) > 1:  # in a queue, many small chunks take far more memory than their bytes
+        if len(self._chunks) > 1:  # in a queue, each small chunk takes far more memory than its bytes
             self._chunks = deque((b"".join(self._chunks),))
         self._count(len(data))
-        if self._chunks or self.complete or self._error is not None:  # chunk framing alone must not restart the timer
+        if self._chunks or self.complete or self._error is not None:  # chunk framing alone must not restart the timeout
             self._wake()
         if not self._chunks and not self.complete and self._error is None:
             # Only a part of the head, or only chunk framing, has arrived, so the reader still waits for data.
@@ -288,8 +293,8 @@ class Exchange:
         self._chunks.append(bytes(data))
 
     def _count(self, nbytes: int) -> None:
-        """Limit the number of bytes that are not part of the body: the head, and anything that a hostile server may
-        send between or after chunks."""
+        """Limit the number of bytes that are not part of the body: the head, and whatever a hostile media server sends
+        between or after chunks."""
         payload = len(self._chunks[0]) if self._chunks else 0
         self._bare_bytes = excess(self._bare_bytes, nbytes - payload, payload)
         if self.complete or self._error is not None:
@@ -316,7 +321,7 @@ class Exchange:
 
     def _fail(self, error: SourceError) -> None:
         self._error = self._error or error
-        self._head = b""  # whoever keeps the error keeps this exchange by its traceback
+        self._head = b""  # if the caller keeps the error, its traceback keeps this exchange in memory
         self._connection.abort()
 
     # Callbacks that httptools' parser of the chunked coding calls

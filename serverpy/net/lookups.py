@@ -1,4 +1,5 @@
-"""The threads in which host names are looked up, limited in such a way that slow look-ups do not delay all others.
+"""The threads in which host names are looked up, limited in such a way that slow look-ups do not delay all other
+look-ups.
 
 The system's resolver (`getaddrinfo`) knows the hosts file, the search domains and the mDNS of this machine, but it
 blocks its thread, for 10 s and more if no name server answers. The default executor of an event loop has only a few
@@ -26,19 +27,19 @@ THREADS = 32
 UNKNOWN_THREADS = 24
 CLIENT_THREADS = 4
 MAX_WAITING = 1024
-"""Maximum number of look-ups that wait for a thread. Further look-ups fail."""
+"""Maximum number of look-ups that wait for a thread. If more look-ups wait, a new look-up fails."""
 MAX_KNOWN = 1024
-"""Maximum number of names that are remembered as resolved."""
+"""Maximum number of host names that the pool remembers as resolved before."""
 
 asking_client: ContextVar[Hashable | None] = ContextVar("asking_client", default=None)
 """The client for whose request the current task looks up names. None for a client on this machine, and for work that no
-client has requested. These look-ups are limited only by the number of threads."""
+client has requested: for these, the limit CLIENT_THREADS does not apply."""
 
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A look-up in the pool. `begun` is the time, in seconds of the monotonic clock, at which a thread took the
-    look-up, or None while it waits for a thread."""
+    """A look-up in the pool. `begun` is the time, in seconds of the monotonic clock, at which a thread began the
+    look-up, or None while the look-up waits for a thread."""
 
     host: str
     client: Hashable | None
@@ -50,8 +51,9 @@ class Job:
 
 @dataclass(slots=True)
 class Pool:
-    """The look-up threads of this process, and the look-ups that wait for a thread, in the order of their arrival. A
-    thread is started when it is needed, and then waits for further look-ups. Any thread may call the methods."""
+    """The look-up threads of this process, and the look-ups that wait for a thread, in the order of their arrival. The
+    pool starts a thread when a look-up needs one. After the look-up, the thread waits for further look-ups. The methods
+    are thread-safe."""
 
     find: Callable[[str], list[str]]
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -83,7 +85,7 @@ class Pool:
         return job
 
     def _start(self) -> None:
-        """Assign waiting look-ups to threads, as far as the limits allow. The caller must hold the lock."""
+        """Assign waiting look-ups to threads, as many as the limits allow. The caller must hold the lock."""
         while self._running < THREADS and (job := self._next()) is not None:
             self._running += 1
             self._unknown += not job.is_known
@@ -137,7 +139,7 @@ def _deliver(answer: asyncio.Future[list[str]], found: list[str], error: Excepti
         answer.set_result(found)
     else:
         answer.set_exception(error)
-        answer.exception()  # marks the exception as retrieved, because every caller may have been cancelled
+        answer.exception()  # marks the exception as retrieved: asyncio would log it if every caller was cancelled
 
 
 def _system(host: str) -> list[str]:
@@ -146,7 +148,7 @@ def _system(host: str) -> list[str]:
 
 
 pool = Pool(_system)
-"""The look-up threads of this process, which all its event loops share."""
+"""The look-up threads of this process. All event loops of the process share them."""
 
 
 async def look_up(host: str, port: int) -> list[str]:
@@ -155,6 +157,6 @@ async def look_up(host: str, port: int) -> list[str]:
 
 
 def _address_of(sockaddr: tuple[object, ...]) -> str:
-    """Return the resolved address with its scope id, so that the guard also checks the scope id."""
+    """Return the resolved address including its scope id, so that the guard sees the scope id, too."""
     scoped = len(sockaddr) == 4 and sockaddr[3] != 0
     return f"{sockaddr[0]}%{sockaddr[3]}" if scoped and "%" not in str(sockaddr[0]) else str(sockaddr[0])

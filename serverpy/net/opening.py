@@ -1,8 +1,8 @@
 """The first response of a ranged read: which bytes the response contains, and whether these are the requested bytes.
 
-If a server does not support a suffix range, or does not state which range it has sent, `Opening` requests the same
-bytes by the offset of their first byte. For that it needs the length of the file, which it learns from a response, or
-from a request for one byte.
+If a media server does not support a suffix range, or does not state which range it has sent, `Opening` requests the
+same bytes by the offset of the first byte. For that, `Opening` needs the length of the file. It takes the length from a
+previous response or, if none stated the length, from the response to a request for one byte.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Extent:
 @dataclass(frozen=True, slots=True)
 class Opened:
     """A response that begins with the first byte of `extent`, and contains the bytes up to, but not including, offset
-    `end` (None: up to the end of the response). `partial` tells whether the server honours ranges, `honoured` whether
-    `extent` is the requested range."""
+    `end` (None: up to the end of the response). `partial` states whether the media server honours ranges. `honoured`
+    states whether `extent` is the requested range."""
 
     response: Response
     extent: Extent
@@ -44,9 +44,10 @@ class Opened:
 
 
 class Opening:
-    """Opener of a ranged read of the bytes `asked` (None: the whole file). If the file no longer matches `if_range`, it
-    opens the whole file instead. `total` is the length of the file in bytes, if the caller knows it; a length in a
-    response takes precedence. The opener keeps what it has learned from attempts that failed."""
+    """Opener of a ranged read of the bytes `asked` (None: the whole file). If the file no longer matches `if_range`,
+    the opener opens the whole file instead. `total` is the length of the file in bytes, or None if the caller does not
+    know it; a length in a response takes precedence. If an attempt fails, the opener keeps the facts about the file
+    that the responses stated."""
 
     def __init__(
         self, requests: RangeRequests, asked: ByteRange | None, if_range: str | None, total: int | None, *, ranges: bool
@@ -58,7 +59,7 @@ class Opening:
         self._ranges = ranges
 
     async def once(self) -> Opened:
-        """Try once to open the bytes. Raises `RangeNotSatisfiable` if the range contains no byte of the file,
+        """Try once to open the requested bytes. Raises `RangeNotSatisfiable` if the range contains no byte of the file,
         `Unusable` if the response does not contain the requested bytes, and the errors of `RangeRequests.send`."""
         asked = self._asked
         if not _is_suffix(asked) or not self._ranges or self._requests.without_range:
@@ -110,8 +111,8 @@ class Opening:
         return response.status == 206 and is_same
 
     def _opened(self, response: Response, part: Part, asked: ByteRange | None) -> Opened:
-        """Return the opened read for `part`, the bytes that `response` contains after a request for `asked`. Raises
-        `Unusable` if the part does not begin with the requested bytes."""
+        """Return `response` as an `Opened`. `part` states which bytes the response contains, and `asked` which bytes
+        were requested. Raises `Unusable` if the part does not begin with the requested bytes."""
         requests, is_ranged = self._requests, part.is_range and self._requests.sent_range
         if is_ranged and (requests.window_bytes is not None or not _ignores_range(part, asked)):
             if _is_suffix(self._asked) and self._total not in (None, part.total):
@@ -131,8 +132,8 @@ _BEYOND = "The range lies beyond the end."
 
 
 def _beyond(response: Response, asked: ByteRange | None) -> RangeNotSatisfiable | Unusable:
-    """Return the error for a response with status 416. It is a `RangeNotSatisfiable` only if the response states the
-    length of the file and `asked` begins beyond that length. Otherwise it is an `Unusable`."""
+    """Return the error for a response with status 416: a `RangeNotSatisfiable` if the response states the length of the
+    file and `asked` contains no byte of the file, and an `Unusable` otherwise."""
     total = total_of(response.headers.get("content-range"))
     if _is_beyond(asked, total):
         return RangeNotSatisfiable(_BEYOND, total)
@@ -152,16 +153,16 @@ def _is_beyond(asked: ByteRange | None, total: int | None) -> bool:
 
 
 def _may_be_translated(asked: ByteRange | None, part: Part, response: Response) -> bool:
-    """Return whether a server that responds to the suffix range `asked` with the whole file may still honour ranges
-    that state a first byte."""
+    """Return whether a media server that has responded to the suffix range `asked` with the whole file may still honour
+    a range that states the first byte."""
     if not _is_suffix(asked) or part.total is None:
         return False
     return (asked.last or 0) < part.total and response.headers.get("accept-ranges") != "none"
 
 
 def _ignores_range(part: Part, asked: ByteRange | None) -> bool:
-    """Return whether a 206 contains the whole file although only a part was requested. Such a server ignores ranges,
-    but responds with 206."""
+    """Return whether a 206 contains the whole file although only a part was requested. A media server that sends such a
+    206 ignores ranges."""
     if asked is None or part.total is None or not part.is_whole:
         return False
     if asked.first is None:
@@ -170,8 +171,8 @@ def _ignores_range(part: Part, asked: ByteRange | None) -> bool:
 
 
 def _requested(part: Part, asked: ByteRange | None) -> Extent:
-    """Return the extent of the request `asked` in the file. Raises `Unusable` if the response does not begin with the
-    first byte of that extent."""
+    """Return the part of the file that the request `asked` covers. Raises `Unusable` if the response does not begin
+    with the first byte of that part."""
     assert part.total is not None
     try:
         first, end = resolve_range(asked or WHOLE, part.total)

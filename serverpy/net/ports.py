@@ -1,5 +1,5 @@
-"""The ports that browsers refuse to fetch from. This is a module of its own, because the guard in the worker process
-needs the ports without importing the settings."""
+"""The ports to which browsers refuse to send requests. They are in a module of their own, because the guard in the
+worker process needs them but must not import the settings."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """Connections through the operator's PROXY (http, socks4, socks5) to addresses that the guard has checked or, if
-PROXY_DNS is `remote`, to names that the proxy resolves. The schemes `socks4a` and `socks5h`, with which a client asks
-the proxy to resolve names, are treated like `socks4` and `socks5`: PROXY_DNS decides.
+PROXY_DNS is `remote`, to names that the proxy resolves. The schemes `socks4a` and `socks5h`, which usually mean that
+the proxy resolves names, are treated like `socks4` and `socks5`: only PROXY_DNS decides.
 
-The guard does not check the proxy itself, because the operator has set it. Unless PROXY_DNS is `remote`, the proxy
-receives the address, not the host name, so that it does not resolve the name again. An exception is an http proxy that
-allows no CONNECT to the port of an `http://` URL (Squid allows CONNECT to port 443 only): such a proxy gets the request
-itself, in absolute form (RFC 9112 §3.2.2), which must contain the name of the host. Even then, the guard has checked
-the addresses to which this machine resolves the name.
+The guard does not check the address of the proxy itself, because the operator has set it. Unless PROXY_DNS is `remote`,
+the proxy receives the checked address, not the host name, so that the proxy does not resolve the name again. The only
+exception is an http proxy that refuses CONNECT to the port of an `http://` URL (Squid allows CONNECT to port 443 only).
+Such a proxy gets the request itself in absolute form (RFC 9112 §3.2.2), which must contain the host name. Even then,
+the guard has checked the addresses to which this machine resolves the name.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class _ConnectRefused(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class AbsoluteForm:
-    """How to send requests for URLs with a given port through an http proxy that refuses tunnels to that port with
-    status `refused`: in absolute form, with `headers` for the proxy. `answered` is the set of ports for which the proxy
-    has passed on such requests."""
+    """How to send requests in absolute form, with `headers` for the proxy, through an http proxy that refuses CONNECT
+    to `port`. `refused` is the status with which the proxy has refused the CONNECT, or 0 if no CONNECT was tried.
+    `answered` contains the ports for which the proxy has already forwarded such a request."""
 
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     refused: int
@@ -52,8 +52,8 @@ class AbsoluteForm:
     answered: set[int]
 
     def is_refusal(self, status: int) -> bool:
-        """Return whether a response with `status` comes from the proxy, which then refuses the request itself and not
-        only the tunnel. Otherwise the response comes from the site."""
+        """Return whether a response with `status` to a request in absolute form is a refusal by the proxy. Otherwise
+        the response comes from the site."""
         if status == 407 or (status == self.refused and self.port not in self.answered):
             return True
         self.answered.add(self.port)
@@ -62,9 +62,9 @@ class AbsoluteForm:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamProxy:
-    """The upstream proxy that the setting PROXY names, and the local address from which to connect to it. Raises
-    ConfigurationError if the setting is invalid; the message does not contain the password. Remembers the ports for
-    which the proxy takes requests in absolute form."""
+    """The upstream proxy that the setting PROXY names, and the local address from which to connect to that proxy. The
+    constructor raises ConfigurationError if the setting is invalid; the message does not contain the password. The
+    object remembers the ports for which the proxy takes requests in absolute form."""
 
     url: str = field(repr=False)
     source_address: str | None = None
@@ -81,14 +81,14 @@ class UpstreamProxy:
         object.__setattr__(self, "kind", kind)
 
     def takes(self, address: str) -> bool:
-        """Return whether the proxy can connect to `address`, which may be a name. SOCKS4 supports only IPv4 addresses
-        and, by its extension 4a, names."""
+        """Return whether the proxy can connect to `address`, which may also be a host name. SOCKS4 supports only IPv4
+        addresses and, with its extension 4a, host names."""
         return self.kind is not ProxyType.SOCKS4 or not _is_address(address) or ip_address(address).version == 4
 
     async def open_for(self, scheme: str, address: str, port: int) -> tuple[socket.socket, AbsoluteForm | None]:
-        """Return a connection to the address through the proxy (the result of `open`), and None. If the proxy allows no
-        CONNECT to the port of an http URL, return a connection to the proxy itself, and the form in which to send
-        requests over it."""
+        """Return a connection to the address through the proxy (the result of `open`), and None. If `scheme` is http
+        and the proxy refuses CONNECT to the port, return a connection to the proxy itself, and the `AbsoluteForm` in
+        which to send requests over that connection."""
         if scheme != "http" or self.kind is not ProxyType.HTTP:
             return await self.open(address, port), None
         refused = 0
@@ -104,8 +104,8 @@ class UpstreamProxy:
         return await self._dial(host, proxy_port), AbsoluteForm(headers, refused, port, self._untunnelled)
 
     async def open(self, address: str, port: int) -> socket.socket:
-        """Return a connected, non-blocking socket, which the caller closes. Raises OSError if the connection fails. The
-        caller sets a timeout."""
+        """Return a non-blocking socket that is connected to `address` through the proxy. The caller must close the
+        socket, and must set a timeout. Raises OSError if the connection fails."""
         if self.kind is ProxyType.HTTP:
             return await self._open_http(address, port)
         try:
@@ -121,7 +121,7 @@ class UpstreamProxy:
     async def _open_http(self, address: str, port: int) -> socket.socket:
         """Connect with a CONNECT request (RFC 9110 §9.3.6). This method does not use python-socks, which treats the
         first received bytes as the whole response: if a head arrived in two parts, python-socks would treat the second
-        part as the origin's bytes."""
+        part as bytes of the origin server."""
         _, host, proxy_port, user, password = parse_proxy_url(self.url)
         sock = await self._dial(host, proxy_port)
         try:
@@ -178,7 +178,8 @@ def _connect_request(address: str, port: int, user: str | None, password: str | 
 
 
 async def _read_consent(sock: socket.socket) -> None:
-    """Read response heads from the proxy until the final one. Raises ConnectionError if its status is not 2xx."""
+    """Read response heads from the proxy up to the final head. Raises ConnectionError if the status of the final head
+    is not 2xx."""
     while (status := await _read_status(sock)) < 200:
         if status == 101:
             break
@@ -187,8 +188,8 @@ async def _read_consent(sock: socket.socket) -> None:
 
 
 async def _read_status(sock: socket.socket) -> int:
-    """Read a response head byte by byte, and not beyond its end, because the bytes after the head come from the origin
-    server. Return the status. Raises ConnectionError if the head is incomplete or malformed."""
+    """Read a response head and return the status. Reads byte by byte, and not beyond the end of the head, because the
+    bytes after the head come from the origin server. Raises ConnectionError if the head is incomplete or malformed."""
     loop = asyncio.get_running_loop()
     head = bytearray()
     while not head.endswith((b"\r\n\r\n", b"\n\n")):

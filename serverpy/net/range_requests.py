@@ -1,9 +1,9 @@
 """The requests of one ranged read: their ranges, the responses that contain media, and the remedies for a failure.
 
 There are three remedies: repeat the request after a pause; repeat the request once without Range, if Range may have
-made the server fail; repeat the request at a fresh URL, if the current URL may have expired. If no remedy is left, the
-read fails. `RangeRequests` chooses a remedy by the kind of the failure and by the remedies that it has tried since the
-last new byte.
+made the media server fail; repeat the request at a fresh URL, if the current URL may have expired. If no remedy is
+left, the read fails. `RangeRequests` chooses a remedy by the kind of the failure and by the remedies that it has tried
+since the last new byte.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from serverpy.ranges import ByteRange
 BACK_OFF_SECONDS = (0.2, 0.5, 1.0)
 _CARRY_MEDIA = frozenset({200, 203, 206})
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses that a later request may not meet. Any other status without media may mean that the address is stale."""
+"""Statuses of temporary failures: the same request may succeed later. Any other status without media may mean that the
+URL has expired."""
 _NOT_BY_RANGE = frozenset({401, 402, 410, 451})
-"""Statuses that have a reason of their own. Servers refuse a Range that they do not support with nearly any other."""
+"""Statuses that do not mean that the media server refuses the Range header. Nearly any other status of 400 or more may
+mean that."""
 _FOR_EVERY_CLIENT = frozenset({404, 410, 429, 451})
 """Statuses that depend on the media or on the IP address of this machine: another HTTP client would get the same
 status."""
@@ -40,11 +42,11 @@ class RangeSource(Protocol):
 
 
 class Unhealable(UpstreamFailed):
-    """Error: a failure after which a retry would not help."""
+    """Error: the response cannot be used, and a retry would not help."""
 
 
 class Refused(UpstreamFailed):
-    """Error: a response whose status says that it contains no media."""
+    """Error: the status of a response shows that the response contains no media."""
 
     def __init__(self, status: int, retry_after: str | None) -> None:
         super().__init__(f"The media server refused the request (HTTP {status}).")
@@ -57,8 +59,8 @@ class Refused(UpstreamFailed):
 
 
 class RangeRequests:
-    """The requests of one read. `tries` is the number of requests that have failed since the read last made
-    progress. `renewals` is the maximum number of URL renewals without progress."""
+    """The requests of one read. `tries` is the number of requests that have failed since the last new byte arrived.
+    `renewals` is the maximum number of URL renewals without a new byte."""
 
     def __init__(
         self,
@@ -77,18 +79,18 @@ class RangeRequests:
         self.window_bytes = window_bytes
         self.tries = 0
         self.known = known or Representation()
-        """The facts about the file from the accepted responses, of this read and of earlier ones."""
+        """The facts about the file that the accepted responses of this read and of earlier reads stated."""
         self.sent_range = False
         """Whether the last request had a Range header."""
         self.without_range = False
-        """Whether requests omit the Range header, because the server fails if a request has this header."""
+        """Whether requests omit the Range header, because the media server cannot answer a request with this header."""
         self.range_works = False
-        """Whether the server at the current URL has responded with the requested range."""
+        """Whether the media server at the current URL has responded with a requested range."""
 
     async def send(self, asked: ByteRange | None, if_range: str | None = None) -> Response:
         """Request the range `asked`, or the whole file if `asked` is None. Returns a response with media, or a 416 if
-        the request had a Range header. Raises `Refused` for any other status, `Unhealable` for a content coding that
-        cannot be decoded."""
+        the request had a Range header. Raises `Refused` if the response has any other status, `Unhealable` if its
+        content coding cannot be decoded."""
         headers = {} if asked is None or self.without_range else {"Range": str(self._within_window(asked))}
         self.sent_range = bool(headers)
         if headers and if_range is not None:
@@ -100,7 +102,7 @@ class RangeRequests:
         if response.coding_problem is not None:
             response.close()
             raise Unhealable(response.coding_problem)
-        # The response contains only a part of the compressed bytes, so it cannot be decoded.
+        # The response contains only a part of the compressed bytes, and a part cannot be decoded.
         if response.is_decoded and response.status == 206:
             response.close()
             if asked is None:
@@ -130,8 +132,9 @@ class RangeRequests:
         self._tried_without = self.without_range
 
     async def before_retry(self, error: UpstreamFailed | UpstreamTimeout) -> None:
-        """Prepare the next attempt after `error`. Raises `error` if no remedy is left. If the media server refused the
-        URL and a new extraction fails, raises the error of that extraction."""
+        """Prepare the next attempt after `error`: wait, omit the Range header, or find a fresh URL. Raises `error` if
+        no remedy is left. If the media server refused the URL and a new extraction fails, raises the error of that
+        extraction."""
         is_exceeded = isinstance(error, BoundExceeded)
         error.of_transport = not (is_exceeded or (isinstance(error, Refused) and error.status in _FOR_EVERY_CLIENT))
         self.tries += 1
@@ -150,8 +153,9 @@ class RangeRequests:
         await asyncio.sleep(max(BACK_OFF_SECONDS[self.tries - 1], wait_seconds))
 
     def may_blame_range(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
-        """Return whether the same request without Range may succeed. A server error that may pass, a connection without
-        a response, and a response that cannot be read count against Range only if they occur twice."""
+        """Return whether the same request without Range may succeed. If the failure is a status 5xx that may be
+        temporary, a connection without a response, or a response that cannot be read, returns True only from the second
+        failure on."""
         if self.range_works or self._tried_without or not self.sent_range:
             return False
         if isinstance(error, UpstreamTimeout | Mismatch | RedirectFailed):
@@ -163,7 +167,8 @@ class RangeRequests:
         return error.status >= 400 and error.status not in _NOT_BY_RANGE
 
     def _may_be_stale(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
-        """Return whether a fresh URL may help. After a network failure, a fresh URL is the last remedy."""
+        """Return whether a fresh URL may help after `error`. If `error` is a failure of the network, a fresh URL is
+        tried only for the last attempt."""
         if isinstance(error, Mismatch) and error.by_etag:
             self._renewals_left = 0
         if not self._renewals_left:
@@ -178,7 +183,7 @@ class RangeRequests:
             is_fresh = await self._source.renew()
         except ServerPYError:
             if isinstance(error, Refused):
-                raise  # the error of the new extraction tells why the site refuses the URL
+                raise  # the error of the new extraction explains why the site refuses the URL
             return False
         if is_fresh:
             self.known.forget_etags()
@@ -186,8 +191,8 @@ class RangeRequests:
         return is_fresh
 
     def _is_final(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
-        """Return whether the same request would fail again. In the middle of a stream, the next response may come from
-        a different server that still has the file."""
+        """Return whether the same request would fail again. In the middle of a stream, an unusable response or a failed
+        redirect is not final, because the next response may come from another server that still has the file."""
         if isinstance(error, Refused):
             return not error.is_passing or error.retry_after > self._wait_seconds
         return isinstance(error, Unusable | RedirectFailed) and not self._has_begun

@@ -1,9 +1,10 @@
-"""The bytes that a response contains according to its head, and whether they belong to the file that is being read.
+"""The bytes that a response contains according to its head, and the check whether these bytes belong to the file that
+is being read.
 
-`resume.py` checks both for every response. Two responses are never joined if they differ in their total length or
-Last-Modified date. Nor are two responses from the same server and extraction if they differ in a strong ETag; the ETags
-of different servers may differ for the same file. The rules are those of RFC 9110 §8.8 (validators), §14.4
-(Content-Range) and §15.3.7 (206). The module does no I/O.
+`resume.py` examines every response by both rules. It never joins two responses that differ in their total length or
+Last-Modified date. It does not join two responses from the same server and extraction either if their strong ETags
+differ. Only the ETags of different servers may differ for the same file. The rules are those of RFC 9110 §8.8
+(validators), §14.4 (Content-Range) and §15.3.7 (206). The module does no I/O.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from serverpy.ranges import NO_FILE_BYTES, ContentRange, body_length, is_endless
 from serverpy.validators import dates_differ, etags_differ, is_strong, strong_validator
 
 MAX_SERVERS = 4
-"""Maximum number of servers of one file whose ETags a read keeps."""
+"""Maximum number of media servers of one file whose ETags a read keeps."""
 
 
 class Unusable(UpstreamFailed):
-    """Error: a response to a range request that does not state which bytes it contains, contradicts itself, or contains
+    """Error: a response to a range request does not state which bytes it contains, contradicts itself, or contains
     different bytes than requested. `total` is the length of the file in bytes, or None if the response does not state
     it."""
 
@@ -31,9 +32,9 @@ class Unusable(UpstreamFailed):
 
 
 class Mismatch(UpstreamFailed):
-    """Error: a response that contains bytes of a different file than the file that is being read. `by_etag` is True if
-    only the ETag differs. In this case a fresh URL does not help, because a response from there may have a different
-    ETag for the same file."""
+    """Error: a response contains bytes of a different file than the file that is being read. `by_etag` is True if only
+    the ETag differs. In this case a fresh URL does not help, because the ETag of a response from a fresh URL may differ
+    even for the same file."""
 
     def __init__(self, message: str = "The media changed while it was read.", *, by_etag: bool = False) -> None:
         super().__init__(message)
@@ -49,7 +50,7 @@ class Part:
     end: int | None
     total: int | None
     is_range: bool
-    """Whether the server has responded with a range. If not, the part is the whole file."""
+    """Whether the media server has responded with a range. If it has not, the part is the whole file."""
 
     @property
     def is_whole(self) -> bool:
@@ -58,7 +59,7 @@ class Part:
 
 def part_of(status: int, headers: Headers) -> Part:
     """Return the part of the file that a response with a status of 200, 203 or 206 contains. Raises `Unusable` if the
-    head does not state the part, or contradicts itself."""
+    head does not state which part that is, or contradicts itself."""
     text = _content_range(headers)
     length = None if headers.get("transfer-encoding") is not None else body_length(headers.get("content-length"))
     given = ContentRange.parse(text)
@@ -72,9 +73,10 @@ def part_of(status: int, headers: Headers) -> Part:
 
 
 def _ranged(status: int, given: ContentRange, total: int, length: int | None) -> Part:
-    """Return the part that the Content-Range `given` states, if it agrees with the body's length. A `last` beyond the
-    end of the file counts as the last byte of the file. With a status of 200, a body as long as the file is the whole
-    file; any other body must be exactly as long as the range."""
+    """Return the part of the file that the Content-Range `given` states. If the last byte of the range lies beyond the
+    end of the file, the part ends at the end of the file. If the status is not 206 and the body is as long as the file,
+    the part is the whole file. Raises `Unusable` if the body is longer than the range, or if the status is not 206 and
+    the length of the body is unknown or differs from that of the range."""
     end = min(given.last + 1, total)
     if status != 206 and (length == total or (length is None and (given.first, end) == (0, total))):
         return Part(0, total, total, is_range=False)
@@ -86,15 +88,15 @@ def _ranged(status: int, given: ContentRange, total: int, length: int | None) ->
 
 def _whole(length: int | None, total: int | None) -> Part:
     """Return the whole file as a part. Raises `Unusable` if the response has an invalid Content-Range whose total
-    differs from the length of the body, because such a server has sent a range with a status other than 206."""
+    differs from the length of the body, because such a response contains a range although its status is not 206."""
     if total is not None and total != length:
         raise Unusable("The media server sent a missing or invalid Content-Range.", total)
     return Part(0, length, length, is_range=False)
 
 
 def _content_range(headers: Headers) -> str | None:
-    """Return the value of Content-Range. Returns an invalid value if the response has several different ones, and None
-    if it has none."""
+    """Return the value of the Content-Range field. Returns an invalid value if the response has several Content-Range
+    fields with different values, and None if it has no such field."""
     values = set(headers.all("content-range"))
     return ", ".join(values) if values else None
 
@@ -104,7 +106,7 @@ def _is_multipart(headers: Headers) -> bool:
 
 
 class Representation:
-    """The facts about the file that is being read, as the responses so far stated them."""
+    """The facts about the file that is being read, as the responses that have been accepted state them."""
 
     def __init__(self) -> None:
         self.total: int | None = None
@@ -119,8 +121,8 @@ class Representation:
         return strong_validator(self._etag, self._modified)
 
     def learn(self, total: int | None, headers: Headers, origin: Origin) -> None:
-        """Add the facts that a response from the server `origin` states. Raises `Mismatch` if the response contradicts
-        the known facts."""
+        """Add the facts that a response from the media server `origin` states. Raises `Mismatch` if the response
+        contradicts the known facts."""
         modified, etag = _kept(headers.get("last-modified")), _kept(headers.get("etag"))
         known = self._etags.get(origin)
         if total is not None and self.total is not None and total != self.total:
@@ -136,8 +138,8 @@ class Representation:
             self._etags[origin] = etag
 
     def forget_etags(self) -> None:
-        """Forget the ETags, because the servers that a new extraction names may have different ETags for the same
-        bytes."""
+        """Forget the ETags, because the media servers to which the URLs of a new extraction lead may have different
+        ETags for the same bytes."""
         self._etag = None
         self._etags.clear()
 

@@ -3,8 +3,9 @@
     failed just now? ─▶ under way? join ─▶ look-up (`lookups.py`) ─▶ guard
 
 Callers that resolve the same name at the same time share one look-up. If a look-up fails, or takes longer than
-LOOK_UP_SECONDS, the name fails immediately for the next FAILED_SECONDS. The same holds for a name that resolves to a
-forbidden address, so that neither the error nor its timing reveals which names exist in the networks of this machine.
+LOOK_UP_SECONDS, the name fails immediately for the next FAILED_SECONDS. A name that resolves to a forbidden address
+fails in the same way, so that neither the error nor its timing reveals which names exist in the networks of this
+machine.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from serverpy.net.lookups import Job, asking_client, pool
 LOOK_UP_SECONDS = 5.0
 FAILED_SECONDS = 5.0
 MAX_FAILED = 1024
-"""Maximum number of names that are remembered as failed."""
+"""Maximum number of names that the resolver remembers as failed."""
 
 
 class Resolver:
-    """The resolver of one event loop. If `asking_client` is None, look-ups count against `client`. `lookup` replaces
-    the system's resolver. `is_remote` is whether the operator's proxy resolves names."""
+    """The resolver of one event loop. If `asking_client` is None, look-ups count as look-ups of `client`. `lookup`
+    replaces the system's resolver. `is_remote` states whether the operator's proxy resolves names."""
 
     def __init__(
         self, client: Hashable | None = None, lookup: Lookup | None = None, *, is_remote: bool = False
@@ -38,8 +39,8 @@ class Resolver:
 
     async def resolve(self, guard: Guard, host: str, port: int) -> tuple[str, ...]:
         """Resolve `host` to the numeric addresses to connect to (`guard.py::resolve_host`). The caller must set a
-        timeout. Raises `TargetForbidden` if `host` is a forbidden address, `UpstreamFailed` if it is a name that does
-        not resolve, or that resolves to a forbidden address."""
+        timeout. Raises `TargetForbidden` if `host` is a forbidden address, `UpstreamFailed` if `host` is a name that
+        does not resolve, or that resolves to a forbidden address."""
         key = host, port
         until = self._failed.get(key)
         if until is not None and until > time.monotonic():
@@ -59,10 +60,11 @@ class Resolver:
             job = self._jobs[host] = pool.submit(host, asking_client.get() or self._client)
             job.answer.add_done_callback(lambda _: self._jobs.pop(host, None))
         while True:
-            # the time before a thread takes the look-up does not count, because it does not depend on the name
+            # the time limit begins when a thread begins the look-up, because the wait for a thread does not depend on
+            # the name
             waited = 0.0 if job.begun is None else time.monotonic() - job.begun
             done, _ = await asyncio.wait([job.answer], timeout=max(LOOK_UP_SECONDS - waited, 0))
             if done:
                 return job.answer.result()
             if job.begun is not None and time.monotonic() - job.begun >= LOOK_UP_SECONDS:
-                raise OSError("no name server answers in time")
+                raise OSError("no name server has answered in time")

@@ -1,9 +1,9 @@
-"""The parser of the head of an HTTP/1 response. It parses the fields as leniently as curl and browsers, but determines
-the length of the body strictly by RFC 9112 §6.3. The module does no I/O, and is never used for requests.
+"""The parser of the head of an HTTP/1 response. The parser accepts malformed fields like curl and browsers, but
+determines the length of the body strictly by RFC 9112 §6.3. The module does no I/O, and never parses requests.
 
 The parser accepts LF instead of CRLF, folded lines, blanks before a colon, control characters in a value, lines that
-are not fields (it drops them), and `ICY 200 OK`. A head that states the length of its body in several ways is read by
-the rules of RFC 9112, and its connection is not reused for another request.
+are not fields (which it drops), and `ICY 200 OK`. If a head states the length of its body in several ways, the rules of
+RFC 9112 decide, and the connection is not reused for another request.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ MAX_FIELDS = 100
 """Maximum number of header fields of a response, as in Python's http.client. Each field is an object, which takes far
 more memory than its bytes. Media servers send fewer than 40 fields."""
 MAX_INTERIM = 16
-"""Maximum number of interim responses (status 1xx) before a response. The client needs far more time to parse one than
-the server needs to send it."""
+"""Maximum number of interim responses (status 1xx) before a final response. This HTTP client needs far more time to
+parse an interim response than the media server needs to send it."""
 LONGEST_BODY = 10**15
-"""Maximum valid length of a body in bytes. Internet radio servers claim 2^63-1 or 2^64-1 bytes to mean that the length
-is unknown."""
+"""Maximum valid length of a body in bytes. Internet radio servers state a length of 2^63-1 or 2^64-1 bytes if they do
+not know the length."""
 END = re.compile(rb"\r?\n\r?\n")
 REAL_CODINGS = frozenset(
     {"aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"}
 )
-"""The content and transfer codings of IANA's registry that change the bytes. `x-gzip` and `x-compress` are listed
-without their prefix `x-`."""
+"""The content and transfer codings of IANA's registry that change the bytes. `x-gzip` and `x-compress` occur in this
+set without the prefix `x-`."""
 
 _STATUS_LINE = re.compile(r"[\t ]*(?:HTTP/(1)(?:\.([0-9]))?|ICY)[\t ]+([1-9][0-9]{2})(?![0-9])(.*)", re.IGNORECASE)
 _FIELD = re.compile(r"^[\t ]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[\t ]*:(.*)$", re.MULTILINE)
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _BLANKED = bytes(byte if byte in b"\t\n" or (byte >= 32 and byte != 127) else 32 for byte in range(256))
-"""Table that translates control characters to blanks, because the proxy's clients treat some control characters as the
-end of a line."""
-_ENDLESS = re.compile(r"\s*bytes\s+0-[0-9]{16,}/[0-9*]+\s*", re.IGNORECASE)  # from byte 0 to LONGEST_BODY or more
+"""Table that translates control characters to blanks, because some clients of the filtering proxy treat control
+characters as the end of a line."""
+_ENDLESS = re.compile(r"\s*bytes\s+0-[0-9]{16,}/[0-9*]+\s*", re.IGNORECASE)  # from byte 0 to LONGEST_BODY or beyond
 _AROUND = " \t\"'"
 _LENGTH, _CODING, _CONNECTION = "content-length", "transfer-encoding", "connection"
 
@@ -45,8 +45,8 @@ Field = tuple[str, str]
 
 
 class BadResponse(Exception):
-    """Error: a response whose head cannot be parsed. The message is a sentence that quotes no part of the response.
-    `bound` is the bound that the response exceeds, or None if it is malformed."""
+    """Error: the head of a response cannot be parsed. The message is a sentence that quotes no part of the response.
+    `bound` is the bound that the response exceeds, or None if the response is malformed."""
 
     def __init__(self, message: str, bound: Bound | None = None) -> None:
         super().__init__(message)
@@ -55,10 +55,10 @@ class BadResponse(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseHead:
-    """The head of a response, decoded as Latin-1. Of the fields that state the length of the body, `fields` has only
-    the one that determines it. `length` is the length of the body in bytes; None if the head does not state it. A body
-    that is neither chunked nor has a length ends with its connection. `reusable` tells whether another request may
-    follow on the connection."""
+    """The head of a response, decoded as Latin-1. Of the fields that state the length of the body, `fields` contains
+    only the field that decides. `length` is the length of the body in bytes, or None if the head does not state it. If
+    the body is not chunked and `length` is None, the body ends when the connection ends. `reusable` states whether
+    another request may follow on the connection."""
 
     status: int
     line: str
@@ -100,23 +100,23 @@ def parse_response(head: bytes) -> ResponseHead:
 
 
 def tokens(values: Iterable[str]) -> list[str]:
-    """Return the members of a list-valued field, in lower case and without parameters (RFC 9110 §5.6.1). Quotes around
-    a member are dropped, because a body whose coding is stated as `"gzip"` is compressed, too."""
+    """Return the members of a list-valued field, in lower case and without parameters (RFC 9110 §5.6.1). Drops quotes
+    around a member, because a body with the coding `"gzip"`, in quotes, is compressed, too."""
     members = (member.partition(";")[0].strip(_AROUND).lower() for value in values for member in value.split(","))
     return [member for member in members if member]
 
 
 def is_endless(content_range: str | None, content_length: str | None) -> bool:
     """Return whether a 206 without a Content-Length claims more bytes than any body has (`bytes
-    0-18446744073709551614/*`), which means that its body is a whole internet radio stream."""
+    0-18446744073709551614/*`). The body of such a response is a whole internet radio stream."""
     return content_length is None and _ENDLESS.fullmatch(content_range or "") is not None
 
 
 def _framing(codings: list[str], lengths: list[str]) -> tuple[bool, int | None]:
-    """Return whether the body is chunked, and its length in bytes if it is not (RFC 9112 §6.3). Ignores `identity` and
-    words that are not codings. The length is None if it is not a number, or too large for any body. Raises BadResponse
-    if the body has a transfer coding that was not requested, or if the head states different lengths, because each of
-    them might cut the body short."""
+    """Return whether the body is chunked, and the length of the body in bytes (RFC 9112 §6.3). The length is None if
+    the body is chunked, or if the head states no length, no number, or more than LONGEST_BODY. Ignores `identity` and
+    words that are not codings. Raises BadResponse if the body has a transfer coding that was not requested, or if the
+    head states different lengths, because either length might truncate the body."""
     found = [token.removeprefix("x-") for token in tokens(codings)]
     if any(coding in REAL_CODINGS for coding in found):
         raise BadResponse("The media server sent a transfer coding that was not requested.")
@@ -130,16 +130,16 @@ def _framing(codings: list[str], lengths: list[str]) -> tuple[bool, int | None]:
 
 def _is_plain(codings: list[str], lengths: list[str], length: int | None) -> bool:
     """Return whether the head states the length of the body once, and in the usual way. Otherwise another parser on the
-    path might see a different end of the body, and treat the following bytes as the next response (RFC 9112 §11.1,
-    §11.2)."""
+    path might find a different end of the body, and treat the bytes after that end as the next response (RFC 9112
+    §11.1, §11.2)."""
     if codings:
         return not lengths and len(codings) == 1 and codings[0].lower() == "chunked"
     return not lengths or lengths == [str(length)]
 
 
 def _with_one_framing(fields: Iterable[Field], chunked: bool, length: int | None) -> list[Field]:
-    """Return the fields. Of the fields that state the length of the body, only the first that determines the length is
-    kept."""
+    """Return `fields` without all but one of the fields that state the length of the body: only the first field that
+    decides remains, with the value that was parsed."""
     counts, value = (_CODING, "chunked") if chunked else (_LENGTH, str(length))
     missing = chunked or length is not None
     kept: list[Field] = []
@@ -154,6 +154,6 @@ def _with_one_framing(fields: Iterable[Field], chunked: bool, length: int | None
 
 
 def _stays_open(version: str, connection: list[str]) -> bool:
-    """Return whether the server keeps the connection open after this response (RFC 9112 §9.3)."""
+    """Return whether the media server keeps the connection open after this response (RFC 9112 §9.3)."""
     options = tokens(connection)
     return "close" not in options and (version > "1.0" or "keep-alive" in options)

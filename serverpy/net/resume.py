@@ -1,11 +1,11 @@
 """A ranged read that recovers from failures: it returns the bytes of one resource in order, even if connections are
 cut, servers stall or URLs expire.
 
-Each further request begins a little before the current position, whether the previous response failed or only covered
-less than requested. The read compares the repeated bytes with the bytes that it has already returned, so that it never
-returns wrong bytes. It also compares each response with all known facts about the file (`representation.py`). After
-three retries without a new byte, the read fails. The rules are those of RFC 9110 §13.1.5 (If-Range), §14 (ranges),
-§15.3.7 (206) and §15.5.17 (416).
+Each further request begins at most OVERLAP_BYTES before the current position, whether the previous response failed or
+only contained less than requested. The read compares the repeated bytes with the bytes that it has already returned, so
+that it never returns wrong bytes. It also compares the head of each response with all known facts about the file
+(`representation.py`). After three retries without a new byte, the read fails. The rules are those of RFC 9110 §13.1.5
+(If-Range), §14 (ranges), §15.3.7 (206) and §15.5.17 (416).
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from serverpy.tasks import Unlosable
 __all__ = ["OVERLAP_BYTES", "Extent", "ResumingRead", "open_resuming"]
 
 OVERLAP_BYTES = 4096
-"""Maximum number of bytes that a read has already returned and requests again, to compare them."""
+"""Maximum number of bytes before the current position that a read requests again after a failure, to compare them with
+the bytes that it has returned."""
 START_BYTES = 64
 """Maximum number of bytes at the beginning of a file that the read compares if a server sends the file again from its
-beginning. An internet radio stream does not repeat itself. This comparison detects such a stream before the read drops
-as many bytes as it has returned."""
+beginning. An internet radio stream never sends the same bytes again, so this comparison detects such a stream at once.
+Otherwise the read would first drop as many bytes as it has returned."""
 _SHORTER = "The media became shorter while it was read."
 
 
@@ -43,15 +44,15 @@ async def open_resuming(
     known: Representation | None = None,
 ) -> ResumingRead:
     """Open a read of the bytes `asked` (None: the whole file). The read returns the whole file if `ranges` is False, if
-    the server does not support ranges, or if the file no longer matches `if_range`. No request asks for more than
-    `window_bytes`; no retry waits longer than `wait_seconds`, even if the server's Retry-After is longer. `source` is
-    renewed at most `renewals` times without a new byte. `total` is the length of the file in bytes, if the caller knows
-    it; a suffix range is then requested by the offset of its first byte. `total` may be wrong, because a length in a
-    response takes precedence. `known` is what earlier reads of the same file have learned: the responses must not
-    contradict it.
+    the media server does not support ranges, or if the file no longer matches `if_range`. No request asks for more than
+    `window_bytes`. If the media server's Retry-After is longer than `wait_seconds`, the read fails instead of waiting.
+    The read renews the URL of `source` at most `renewals` times without a new byte. `total` is the length of the file
+    in bytes, or None if the caller does not know it. If `total` is known, a suffix range is requested by the offset of
+    its first byte. `total` may be wrong, because a length in a response takes precedence. `known` contains the facts
+    about the file that earlier reads have found; the responses must not contradict these facts.
 
     Raises `RangeNotSatisfiable` if the range contains no byte of the file, `SourceError` if the media server fails, and
-    the errors of `source`. Leaves nothing open when it raises or is cancelled.
+    the errors of `source`. If the call raises an error or is cancelled, it leaves no response open.
     """
     requests = RangeRequests(source, window_bytes, wait_seconds, renewals, known)
     opening = Opening(requests, asked, if_range, total, ranges=ranges)
@@ -63,8 +64,8 @@ async def open_resuming(
 
 
 class ResumingRead(Unlosable):
-    """An open read of `extent`. It holds OVERLAP_BYTES bytes in addition to the memory of its response. The owner must
-    close the read, and cancel any `read` in progress before."""
+    """An open read of `extent`. Besides the memory of its response, it holds up to OVERLAP_BYTES bytes that it has
+    returned. The owner must close the read, and must cancel a `read` in progress before that."""
 
     is_live = False
     takes_large_steps = True
@@ -95,8 +96,8 @@ class ResumingRead(Unlosable):
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Return the next bytes, or `b""` when the extent is complete. `most` is the maximum number of bytes to request
-        from the socket at once. Raises `UpstreamFailed` or `UpstreamTimeout` if all retries failed, and the error of a
-        new extraction if the URL has expired and the extraction fails."""
+        from the socket at once. Raises `UpstreamFailed` or `UpstreamTimeout` if no retry helps, and the error of a new
+        extraction if the URL has expired and the extraction fails."""
         while True:
             try:
                 chunk = await self._read_once(most)
@@ -131,13 +132,14 @@ class ResumingRead(Unlosable):
         return self._accept(chunk) if chunk else self._end_response()
 
     def _end_response(self) -> bytes | None:
-        """Handle the clean end of a response, which may contain less than requested (RFC 9110 §15.3.7). Returns `b""`
-        if the read is complete, None if a new request must follow."""
+        """Handle the clean end of a response. The response may have contained less than requested (RFC 9110 §15.3.7).
+        Returns `b""` if the read is complete, and None if a new request must follow."""
         if self._compares:
             raise Mismatch(_SHORTER)
         if self.extent.end is None or self._position == self.extent.end:
-            # Close the response before the caller asks again: a server that sends more than the extent fills no buffer
-            # while a slow client takes the last bytes, and an ended response frees its connection for other reads.
+            # Close the response at once, not at the next call: while a slow client takes the last bytes, a media server
+            # that sends more than the extent then fills no buffer, and other reads can use the connection of a complete
+            # response.
             self.close()
             self._promised = self._position
             return b""
@@ -149,8 +151,8 @@ class ResumingRead(Unlosable):
         return None
 
     def _accept(self, chunk: bytes) -> bytes | None:
-        """Return the new bytes of `chunk`, or None if it has none. Drops bytes before the overlap, and compares the
-        bytes in the overlap."""
+        """Return the bytes of `chunk` that the read has not returned yet, or None if there are none. Compares the
+        repeated bytes with the bytes that the read has returned."""
         if self._compares:
             chunk = self._compare(chunk)
         reached = self._position + len(chunk)
@@ -171,15 +173,15 @@ class ResumingRead(Unlosable):
         return chunk
 
     def _note_progress(self, chunk: bytes) -> None:
-        """Record that the current response has delivered a new byte."""
+        """Record that the current response has delivered its first new byte."""
         self._gained = True
         self._start = self._start or chunk[:START_BYTES]
         self._requests.progress()
 
     def _compare(self, chunk: bytes) -> bytes:
-        """Return the new bytes of `chunk`. Raises `Mismatch` if the repeated bytes differ from the bytes that the read
-        has already returned."""
-        if self._discard == self._begun and not self.extent.first:  # `chunk` is the beginning of the whole file
+        """Return `chunk` without the repeated bytes at its beginning. Raises `Mismatch` if the repeated bytes differ
+        from the bytes that the read has already returned."""
+        if self._discard == self._begun and not self.extent.first:  # `chunk` begins with the first byte of the file
             _check_same(chunk, self._start)
         dropped = min(self._discard, len(chunk))
         self._discard -= dropped
@@ -191,8 +193,8 @@ class ResumingRead(Unlosable):
         return chunk[known:]
 
     async def _reopen(self) -> Response:
-        """Send a new request from a little before the current position, and prepare the comparison of
-        the repeated bytes."""
+        """Send a new request that begins up to `_overlap_bytes` before the current position, and prepare the comparison
+        of the repeated bytes."""
         overlap = min(len(self._tail), self._overlap_bytes)
         begin, end = self._position - overlap, self.extent.end
         response, part = await self._ask_again(ByteRange(begin, None if end is None else end - 1), begin)
@@ -206,8 +208,8 @@ class ResumingRead(Unlosable):
         return response
 
     async def _ask_again(self, asked: ByteRange, begin: int) -> tuple[Response, Part]:
-        """Send a request that continues the read. A redirect may lead to a different server of the file, whose ETag
-        differs from the ETag in If-Range. In this case, send the request again with the ETag of that server."""
+        """Send a request that continues the read. A redirect may lead to another server of the same file, whose ETag
+        differs from the ETag in If-Range. In this case, send the request again with the ETag of that other server."""
         known = self._requests.known
         for is_last in (False, True):
             validator = known.if_range
@@ -223,8 +225,8 @@ class ResumingRead(Unlosable):
         raise AssertionError("unreachable: the second attempt returns or raises")
 
     def _continued(self, response: Response, begin: int) -> Part:
-        """Return the part of the file that `response` contains. Raises `Unusable` or `Mismatch` if it does not continue
-        the read at offset `begin`."""
+        """Return the part of the file that `response` contains. Raises `Unusable`, `Mismatch` or `UpstreamFailed` if
+        the response does not continue the read at offset `begin`."""
         if response.status == 416:
             total = total_of(response.headers.get("content-range"))
             if total is not None and total < self._position:
@@ -249,8 +251,8 @@ def _check_same(chunk: bytes, expected: bytes) -> None:
 
 
 def _overlap_within(window_bytes: int | None) -> int:
-    """Return how many bytes to repeat and compare if a response has at most `window_bytes` bytes, so that at least half
-    of them are new."""
+    """Return how many bytes to request again and compare. If `window_bytes` is the maximum length of a response, at
+    least half of the bytes of a response are new."""
     return OVERLAP_BYTES if window_bytes is None else max(1, min(OVERLAP_BYTES, window_bytes // 2))
 
 

@@ -1,8 +1,8 @@
-"""The session of an extraction with media servers. It sends the extraction's headers with every request and its cookies
-to their domains, and follows redirects itself.
+"""The session of an extraction with media servers. The session sends the headers of the extraction with every request,
+sends each cookie of the extraction only to the cookie's domain, and follows redirects itself.
 
 For each redirect, the session selects the cookies again by domain and path (RFC 6265 §5.4), because it would otherwise
-leak them to other sites, as yt-dlp once did (GHSA-v8mc-9377-rwjj). The session also keeps the cookies that media
+leak cookies to other sites, as yt-dlp once did (GHSA-v8mc-9377-rwjj). The session also keeps the cookies that media
 servers set. The guard checks the address of each redirect, because each redirect is a new request of the `Client`.
 """
 
@@ -26,8 +26,8 @@ _BOUND_TO_ORIGIN = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 
 class Session:
-    """A session that opens URLs with the headers and cookies of one extraction. It holds no connection, so its owner
-    need not close it."""
+    """A session that opens URLs with the headers and cookies of one extraction. A session holds no connection, so the
+    owner need not close it."""
 
     def __init__(self, client: Client, headers: Mapping[str, str], cookies: Iterable[Cookie] = ()) -> None:
         self._client = client
@@ -36,17 +36,19 @@ class Session:
         }
         self._jar = CookieJar(cookies)
         self._credentials: dict[Origin, str] = {}
-        """The values of the Authorization header, for origins whose URLs contained a user name."""
+        """Maps an origin to the value of the Authorization header, if a URL with that origin contained a user name or
+        password."""
 
     async def open(self, url: str, extra: Mapping[str, str], body: bytes | None = None) -> Response:
-        """Open `url`, follow redirects, and return the final response, whatever its status. A user name and password in
-        a URL become Basic authorization for all requests to that origin; the URL of the response has neither.
+        """Open `url`, follow redirects, and return the final response, whatever its status is. A user name and password
+        in a URL become Basic authorization for all requests to that origin; the URL of the response contains neither a
+        user name nor a password.
 
-        Raises the errors of `Client.open`; `RedirectFailed` if there are too many redirects, or if a redirect leads
-        back to the same request or to an invalid URL; `UpstreamFailed` if a redirect leads to a URL that is not http or
+        Raises the errors of `Client.open`; `RedirectFailed` if there are too many redirects, or if a redirect leads to
+        an earlier request or to an invalid URL; `UpstreamFailed` if a redirect leads to a URL that is not http or
         https."""
         url, origin = self._locate(url)
-        # `seen` has hashes of requests, because the media servers determine how large a request is
+        # `seen` contains hashes of the requests, because the media servers decide how long the URLs are
         begun_at, seen = origin, set[int]()
         for _ in range(MAX_REDIRECTS + 1):
             request = self._request(url, origin, extra, body, trusted=_is_same(begun_at, origin))
@@ -70,8 +72,8 @@ class Session:
         raise RedirectFailed("The media server redirects too many times.")
 
     def _locate(self, url: str) -> tuple[str, Origin]:
-        """Return the URL without user name and password, and its origin. Keeps the credentials in `url` for that
-        origin."""
+        """Return `url` without user name and password, and the origin of `url`. Keeps the user name and password in
+        `url` as credentials for that origin."""
         url, credentials = without_user_info(url)
         origin = split(url)[0]
         if credentials is not None and (origin in self._credentials or len(self._credentials) < MAX_CREDENTIALS):
@@ -102,7 +104,7 @@ def has_cookie_for(url: str, cookies: Iterable[Cookie]) -> bool:
 
 
 def _is_same(first: Origin, then: Origin) -> bool:
-    """Return whether a request to the origin `then` may have the credentials for the origin `first`: both are equal, or
-    `then` is the https version of `first` on the same host and the default ports."""
+    """Return whether a request to the origin `then` may carry the credentials for the origin `first`. This is so if the
+    two origins are equal, or if `first` is http and `then` is https on the same host, both on the default port."""
     upgraded = (first.scheme, first.port, then.scheme, then.port) == ("http", 80, "https", 443)
     return first == then or (upgraded and first.host == then.host)

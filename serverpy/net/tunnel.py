@@ -3,18 +3,19 @@ that the other end receives.
 
     client ──▶ ClientEnd ═ UpstreamEnd ◀── media server
 
-No task runs while bytes flow. An end reads into one buffer that all ends of a loop share (it is used only between
-`get_buffer` and `buffer_updated`, which nothing interrupts), and passes a copy of the bytes to the other end's
-transport. Until the kernel has taken all the bytes, that transport pauses reading at the first end, so a tunnel holds
-at most `CHUNK_BYTES` in each direction.
+No task runs while bytes flow. An end reads into one buffer that all ends of a loop share (an end uses the buffer only
+between `get_buffer` and `buffer_updated`, and no other callback runs between these two), and passes a copy of the bytes
+to the other end's transport. Until the kernel has taken all of these bytes, the first end does not read, so a tunnel
+holds at most `CHUNK_BYTES` in each direction.
 
 A tunnel ends in one of three ways:
 
-- The client disconnects (its FIN arrives even while it is not reading): the proxy closes the upstream connection at
-  once.
-- The media server ends the connection cleanly: the client gets the remaining bytes, and then a clean end, too.
-- The upstream connection is cut: the proxy resets the client's connection (RST), so that a body which ends with its
-  connection does not look complete.
+- The client disconnects (the client's FIN arrives even if the client is not reading): the proxy closes the upstream
+  connection at once.
+- The media server ends the connection cleanly: the client gets the remaining bytes, and then a clean end of the
+  connection.
+- The upstream connection is cut: the proxy resets the client's connection (RST), so that a body without a stated length
+  does not look complete.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class End(asyncio.BufferedProtocol):
         return self._buffer
 
     def take(self, nbytes: int) -> bytes:
-        """Return a copy of the received bytes, because a transport may keep its argument until the socket takes it."""
+        """Return a copy of the received bytes, because a transport may keep its argument until the kernel has taken all
+        bytes."""
         return bytes(self._buffer[:nbytes])
 
     def send(self, data: bytes) -> None:
@@ -77,8 +79,8 @@ class ClientEnd(End):
     """The end of a tunnel towards the proxy's client.
 
     `ClientEnd` collects the head of the connection's only request, and waits while the callback `opened` connects to
-    the site. Then it joins an `UpstreamEnd`, or sends a response of the proxy itself. Before `join`, it holds at most
-    MAX_HEAD_BYTES bytes (the head and the beginning of the body).
+    the site. Then the `ClientEnd` joins an `UpstreamEnd`, or sends a response of the proxy itself. Before `join`, the
+    `ClientEnd` holds at most MAX_HEAD_BYTES bytes (the head and the beginning of the body).
     """
 
     def __init__(
@@ -130,8 +132,8 @@ class ClientEnd(End):
             self._head.set_exception(BadHead("The request head is too large."))
 
     def join(self, upstream: UpstreamEnd, request: bytes | None) -> None:
-        """Join this end and `upstream` into one tunnel. `request` is the head to send to the origin server; if it is
-        None (CONNECT), the tunnel forwards all bytes unread."""
+        """Join this end and `upstream` into one tunnel. `request` is the head to send to the origin server. If
+        `request` is None (CONNECT), the tunnel forwards all bytes in both directions without parsing them."""
         if upstream.transport.is_closing():
             self.respond(answer(502, "Bad Gateway", "upstream_failed", "The server closed the connection at once."))
             return
@@ -146,9 +148,9 @@ class ClientEnd(End):
             self.transport.resume_reading()
 
     def respond(self, data: bytes) -> None:
-        """Send a response of the proxy itself, and close the connection. For LINGER_SECONDS, read and drop the client's
-        remaining bytes, because closing a socket with unread bytes would reset the connection, and the client would
-        lose the response."""
+        """Send a response of the proxy itself, and close the connection. Before the close, read and drop the client's
+        remaining bytes for LINGER_SECONDS: to close a socket with unread bytes would reset the connection, and the
+        client would lose the response."""
         self._answered, self._early = True, bytearray()
         self._detach()
         if self.transport.is_closing():
@@ -157,20 +159,20 @@ class ClientEnd(End):
         self.transport.write(data)
         try:
             self.transport.write_eof()
-        except OSError:  # the client reset the connection after it had read the response
+        except OSError:  # the client has already reset the connection
             self.transport.abort()
             return
         self._linger = asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.abort)
 
     def finish(self) -> None:
-        """Send the remaining bytes to the client, then close, because the media server has ended the connection
-        cleanly."""
+        """Send the remaining bytes to the client, then close the connection. Called if the media server has ended its
+        connection cleanly."""
         self._detach()
         self.transport.close()
 
     def tick(self) -> None:
-        """End the tunnel if no byte has passed since the call before the last one. The proxy calls this method at equal
-        intervals. A client that reads slowly is not idle: a paused player may stay paused."""
+        """End the tunnel if no byte has passed in the last two intervals. The proxy calls this method at the end of
+        each interval. A client that reads slowly is not idle: a paused player may stay paused."""
         self._quiet_ticks = 0 if self._moved or self.congested else self._quiet_ticks + 1
         self._moved = False
         if self._quiet_ticks < _QUIET_TICKS or self.upstream is None:
@@ -212,15 +214,15 @@ class ClientEnd(End):
 
 
 class UpstreamEnd(End):
-    """The end of a tunnel towards the media server. `client` is None before `join`, and after the client has
-    disconnected."""
+    """The end of a tunnel towards the media server. `client` is the joined end; it is None before `join`, and after the
+    client has disconnected."""
 
     def __init__(self, buffer: memoryview) -> None:
         super().__init__(buffer)
         self.client: ClientEnd | None = None
         self.absolute_form: AbsoluteForm | None = None
-        """How to write the request if the connection ends at another proxy that takes requests in absolute form. None
-        otherwise."""
+        """How to write the request if the connection leads to an upstream proxy that takes requests in absolute form.
+        None otherwise."""
         self._head: bytearray | None = None
         self._head_bytes = self._interim = 0
         self._early = b""
@@ -254,8 +256,8 @@ class UpstreamEnd(End):
             self.client.send(data)
 
     def _collect(self, collected: bytearray, data: bytes) -> None:
-        """Forward interim responses one by one. The bytes after the final head are the body, which is forwarded
-        unread."""
+        """Collect the head of the response, and forward it when it is complete. Interim heads before it are forwarded
+        one by one. The bytes after the final head are the body, which is forwarded without parsing."""
         searched = len(collected)
         collected += data if collected else data.lstrip(b"\r\n")
         try:
@@ -282,7 +284,7 @@ class UpstreamEnd(End):
         if status >= 200:
             self._head = None
         elif self._interim > MAX_INTERIM:
-            raise BadHead("The server sent too many interim responses.")
+            raise BadHead("The media server sent too many interim responses.")
 
     def _fail(self, message: str) -> None:
         if self.client:

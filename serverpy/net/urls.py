@@ -1,5 +1,5 @@
-"""Functions for the URLs of media, which bring a URL into the form that the HTTP client sends to media servers: split,
-normalised and percent-encoded as by yt-dlp and browsers. The module does no I/O."""
+"""Functions that convert the URL of a media file to the form that the HTTP client sends to media servers: they split,
+normalise and percent-encode the URL like yt-dlp and browsers. The module does no I/O."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The origin of a URL (RFC 6454 §4): scheme, host (IDNA, lower case, no brackets) and port of a server."""
+    """The origin of a URL (RFC 6454 §4): the scheme, the host (in IDNA form, in lower case, without brackets) and the
+    port of a server."""
 
     scheme: str
     host: str
@@ -91,8 +92,9 @@ def _dots(segment: str) -> int:
 
 
 def without_user_info(url: str) -> tuple[str, str | None]:
-    """Return the URL without its user name and password. Also return the value of the Authorization header that these
-    stand for (RFC 7617 §2), or None if the URL has neither. Raises `UpstreamFailed` if the URL is invalid."""
+    """Return the URL without its user name and password. Also return the value of the Authorization header for that
+    user name and password (RFC 7617 §2), or None if the URL has neither. Raises `UpstreamFailed` if the URL is
+    invalid."""
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -106,7 +108,8 @@ def without_user_info(url: str) -> tuple[str, str | None]:
 
 
 class RedirectFailed(UpstreamFailed):
-    """Error: redirects that lead to no response."""
+    """Error: the redirects of a media server lead to no response, because they are too many, form a loop, or contain an
+    invalid URL."""
 
 
 def redirected(url: str, location: str) -> str:

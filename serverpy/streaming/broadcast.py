@@ -1,37 +1,38 @@
-"""The broadcast of one live stream, which the server reads once from the media server (the upstream) for all clients
-that watch it (the readers).
+"""The broadcast of one live stream. ServerPY reads the stream only once from the media server (the upstream), for all
+clients that watch it (the readers).
 
     media server ──▶ upstream ──▶ ring ──▶ reader ──▶ client
                         ▲          ├─────▶ reader ──▶ client
                         └─ asked ──┴─────▶ reader ──▶ client
 
-The readers exert back-pressure: the broadcast reads a chunk only when a reader has taken all chunks and wants another,
-so the fastest reader sets the pace.
+The readers exert back-pressure: the broadcast reads a chunk from the upstream only when a reader has taken all chunks
+of the ring and asks for another chunk, so the fastest reader sets the pace.
 
 A broadcast is in one of four states:
 
     resting ◀──▶ reading ──▶ over ──▶ closed
 
-- *Resting*: no reader wants more than the ring has.
-- *Reading*: a reader waits, and the broadcast reads one chunk from the upstream. If that chunk would push a reader that
-  is not stalled (`READS_SECONDS`) out of the ring, the broadcast waits for that reader to read. The broadcast waits
-  because segments arrive in bursts, faster than a client's bandwidth. All waits during one segment last at most half
-  the segment's duration in total, which keeps the broadcast at the live edge.
+- *Resting*: no reader waits for a chunk that is not in the ring yet.
+- *Reading*: a reader waits, and the broadcast reads one chunk from the upstream. That chunk may push a chunk out of the
+  ring that another reader still needs. If the other reader is not stalled (`READS_SECONDS`), the broadcast waits until
+  it has read. This wait is necessary because segments arrive in bursts, faster than a client's bandwidth. All waits
+  during one segment last at most half the segment's duration in total, which keeps the broadcast at the live edge.
 - *Over*: the upstream has ended or failed. No further reader can join. Readers get the chunks of the ring, then the end
   or the error.
-- *Closed*: the last reader has left, in any state. The upstream is closed, and all bytes are given back.
+- *Closed*: the last reader has left, which may happen in any state. The upstream is closed, and its memory is given
+  back to the budget.
 
 A reader is in one of four states, too:
 
     beginning ──▶ following ──▶ ended
         └─────────────┴───────▶ lost
 
-- *Beginning*: the reader first gets the latest initialization section, if there is one, then begins with the latest
-  segment whose beginning the ring has, or else with the next one.
-- *Following*: the reader takes chunk after chunk, and waits when the ring has no further one.
+- *Beginning*: the reader first gets the latest initialization section, if the stream has one. It then begins with the
+  latest segment whose first chunk is in the ring or, if the ring has no such segment, with the next segment.
+- *Following*: the reader takes chunk after chunk, and waits if the ring has no further chunk.
 - *Ended*: the broadcast is over, and the reader has taken its last chunk.
-- *Lost*: the ring has dropped the chunk that the reader needs next. Every read raises `TooSlow`; no other reader
-  notices.
+- *Lost*: the ring has dropped the chunk that the reader needs next. Every read raises `TooSlow`; the other readers
+  continue.
 
 A reader's own reservation covers the bytes that the reader and the upstream hold, because each client reserves as if it
 were alone. The ring, the initialization section and a long playlist are charged to the budget once, as far as the
@@ -56,14 +57,14 @@ from serverpy.tasks import Closing, cancel, spawn
 
 JOIN_BYTES = 1024 * 1024
 """Number of bytes that the ring buffer must be able to hold before a second reader may join. With a smaller ring, a
-reader would be cut at its first pause, so it gets an upstream of its own instead."""
+reader would fall behind at its first pause, so a further client gets an upstream of its own instead."""
 READS_SECONDS = 1.0
 """Number of seconds without a read after which a reader counts as stalled."""
 
 
 class TooSlow(Busy):
-    """Error of a client that fell behind a live stream that it shares with other clients. It is raised only in
-    mid-body, so only the log shows its code."""
+    """Error: a client fell behind a live stream that it shares with other clients. The error occurs only after the
+    response has begun, so only the log shows its code."""
 
     code = "too_slow"
 
@@ -85,8 +86,8 @@ class SharedRead(Protocol):
 
 class Broadcast:
     """One live stream from a media server, and the readers that share it. The broadcast has at least one reader until
-    it is closed. Closing it closes `upstream` and releases `room`. The broadcast calls `on_over` when no further reader
-    can join, and `on_cut` for each reader that is lost."""
+    it is closed. When the broadcast is closed, it closes `upstream` and releases `room`. The broadcast calls `on_over`
+    when no further reader can join, and `on_cut` once for each reader that is lost."""
 
     def __init__(
         self, upstream: SharedRead, room: Room, *, on_over: Callable[[], None], on_cut: Callable[[], None]
@@ -94,8 +95,8 @@ class Broadcast:
         self.upstream = upstream
         self.ring = Ring(room)
         self.initial: list[bytes] = []
-        """The chunks of the latest initialization section. A new section gets a new list, so that the list of a reader
-        does not change."""
+        """The chunks of the latest initialization section. Each initialization section gets a list of its own, so that
+        the list that a reader holds does not change."""
         self._initial_of: Segment | None = None
         self._on_cut = on_cut
         self._room = room
@@ -114,8 +115,8 @@ class Broadcast:
         self._closing = Closing(self._close, name="close a live upstream")
 
     def has_room(self) -> bool:
-        """Return whether a further reader can join: whether the ring can hold enough bytes, and the initialization
-        section is complete."""
+        """Return whether a further reader can join: the ring must be able to hold JOIN_BYTES, and the broadcast must
+        have kept the whole initialization section."""
         return self._has_initial and self.ring.hold(JOIN_BYTES)
 
     def join(self) -> Reader:
@@ -131,8 +132,8 @@ class Broadcast:
             await self._closing()
 
     async def wait(self) -> bool:
-        """Wait until the ring has a new chunk. Returns False if the live stream has ended. Raises the error of the
-        upstream if a read of it failed."""
+        """Wait until the ring has a new chunk, and return True. Returns False if the live stream has ended. Raises the
+        error of the upstream if a read from it failed."""
         if not self._is_over:
             news = self._news
             self._wanted.set()
@@ -143,8 +144,8 @@ class Broadcast:
         return False
 
     async def _pump(self) -> None:
-        """Read a chunk from the upstream whenever a reader wants one. At the end or failure of the upstream, wake the
-        readers, which then return or raise the error."""
+        """Read a chunk from the upstream whenever a reader wants one. When the upstream ends or fails, wake the
+        readers: their reads then return `b""` or raise the error."""
         try:
             await self._wanted.wait()
             while chunk := await self.upstream.read():
@@ -176,10 +177,10 @@ class Broadcast:
         self._trim()
 
     def _take_initial(self) -> bool:
-        """Prepare for the chunks of the current initialization section: if it is a new section, drop the chunks of the
-        previous one. Returns whether it is the first section of the stream, which readers get before all other bytes. A
-        later section goes into the ring, and readers that join from now on begin with that section and the segment
-        after it."""
+        """Prepare for the chunks of the current initialization section. If it is a new section, drop the chunks of the
+        previous section. Returns whether it is the first section of the stream, which readers get before all other
+        bytes. A later section also goes into the ring for the present readers, and readers that join from now on begin
+        with that section and the segment after it."""
         is_first = self.ring.end == 0
         if not is_first and self._initial_of != self._segment:
             self._room.shrink(sum(len(chunk) + CHUNK_BYTES for chunk in self.initial))
@@ -201,8 +202,9 @@ class Broadcast:
         self.ring.drop_below(needed)
 
     async def _wait_for_slow_readers(self, nbytes: int) -> None:
-        """Wait for readers that are not stalled to take a chunk, as long as a new chunk of `nbytes` bytes would push
-        the next chunk of such a reader out of the ring, and the time for waiting is not used up."""
+        """Wait while a new chunk of `nbytes` bytes would push a chunk out of the ring that a reader still needs,
+        provided that the reader is not stalled. The wait ends when the waiting time of the current segment is used
+        up."""
         loop = asyncio.get_running_loop()
         while self._patience > 0 and self._would_lose_a_reader(nbytes, loop.time()):
             begun = loop.time()
@@ -218,8 +220,8 @@ class Broadcast:
         return any(reader.next < first and now - reader.took_at < READS_SECONDS for reader in self._readers)
 
     def _keep_initial(self, chunk: bytes) -> bool:
-        """Keep `chunk`, a part of the initialization section, for readers that join later. Returns False if the budget
-        has no memory for it; from then on no reader can join."""
+        """Keep `chunk`, a part of the initialization section, for readers that join later. Returns False if too little
+        of the memory budget is free; from then on no reader can join."""
         self._has_initial = self._has_initial and self._room.try_grow(len(chunk) + CHUNK_BYTES)
         if self._has_initial:
             self.initial.append(chunk)
@@ -259,7 +261,8 @@ class Reader:
         self.took_at = asyncio.get_running_loop().time()
         """Time, in seconds of the event loop's clock, at which the reader last took a chunk."""
         self.loss: TooSlow | None = None
-        """The error that every read raises because the reader has fallen behind; None if it has not."""
+        """The error that every read raises if the reader has fallen behind. None if the reader has not fallen
+        behind."""
         self._tell: Callable[[], None] | None = None
 
     @property
@@ -268,11 +271,12 @@ class Reader:
         return self._broadcast.ring.end if self._next is None else self._next
 
     def when_lost(self, tell: Callable[[], None]) -> None:
-        """Register `tell`, which is called when the reader is lost. That may happen between two reads."""
+        """Register `tell`, which is called when the reader is lost, even if no read is in progress then."""
         self._tell = tell
 
     def lose(self) -> bool:
-        """Mark the reader as lost: it has fallen behind the live stream. Returns False if it was already marked."""
+        """Mark the reader as lost: it has fallen behind the live stream. Returns False if the reader was already
+        marked."""
         if self.loss is not None:
             return False
         self.loss = TooSlow("The client fell behind the live stream.")
@@ -281,15 +285,15 @@ class Reader:
         return True
 
     def follow(self) -> None:
-        """Let a reader that waits for the beginning of a segment begin with the next chunk, because that chunk begins
-        an initialization section."""
+        """If the reader waits for the beginning of a segment, let it begin with the next chunk, which is the first of a
+        new initialization section."""
         if self._next is None:
             self._next = self._broadcast.ring.end
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
-        """Return the next bytes, or `b""` at the end. `most` has no effect, because the broadcast reads the upstream
-        for all readers. Raises the error of the upstream if a read of it failed, and `TooSlow` if this reader has
-        fallen behind."""
+        """Return the next bytes, or `b""` at the end. `most` has no effect, because the broadcast reads from the
+        upstream for all readers. Raises the error of the upstream if a read from it failed, and `TooSlow` if this
+        reader has fallen behind."""
         while True:
             chunk = self._take()
             if chunk is not None:

@@ -12,8 +12,8 @@ from serverpy.errors import UpstreamTimeout
 
 @asynccontextmanager
 async def first_byte_within(seconds: float) -> AsyncIterator[None]:
-    """Limit the time of the block to `seconds`. If the block takes longer, it is cancelled, and the context manager
-    raises `UpstreamTimeout`."""
+    """Limit the time of the `async with` block to `seconds`. If the block takes longer, the context manager cancels it
+    and raises `UpstreamTimeout`."""
     try:
         async with asyncio.timeout(seconds):
             yield

@@ -14,8 +14,9 @@ from serverpy.streaming.broadcast import Broadcast, Reader, SharedRead
 
 @dataclass(slots=True)
 class Turn:
-    """The callers that wait for their turn to open the same upstream. `is_unshared` is true if the upstream that a
-    caller opened failed or cannot be shared, so that no caller needs to wait for another caller."""
+    """The callers that wait for their turn to open the same upstream. `is_unshared` becomes true if a caller has failed
+    to open the upstream, or if the upstream cannot be shared: from then on, no caller needs to wait for another
+    caller."""
 
     is_unshared: bool = False
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -39,11 +40,12 @@ class Fanout:
 
     @asynccontextmanager
     async def turn(self, key: Hashable) -> AsyncIterator[Turn]:
-        """Let only one caller for `key` at a time run the block, so that the first caller opens an upstream and later
-        callers can join it. If a caller is cancelled before its upstream is open, the next caller opens one."""
+        """Let only one caller for `key` at a time run the block, so that the first caller opens an upstream and the
+        later callers can join it. If a caller is cancelled before its upstream is open, the next caller opens an
+        upstream."""
         # This uses a lock instead of `single_flight.py`, because the callers do not always share the result: an error,
-        # or an upstream that cannot be shared, belongs only to the caller that opened it. The other callers wait only
-        # to learn whether they can join.
+        # or an upstream that cannot be shared, concerns only the caller that opened the upstream. The other callers
+        # wait only until it is known whether they can join.
         turn = self._turns.setdefault(key, Turn())
         turn.callers += 1
         try:
@@ -62,7 +64,7 @@ class Fanout:
 
     def share(self, key: Hashable, upstream: SharedRead) -> Reader | None:
         """Make `upstream` the shared upstream of `key`, and return its first reader. Returns None, and leaves
-        `upstream` to the caller, if `key` already has an upstream or if the budget cannot lend the memory."""
+        `upstream` to the caller, if `key` already has a shared upstream or if the budget cannot lend the memory."""
         room = Room(self._budget)
         if key in self._broadcasts or not upstream.move_to(room):
             return None

@@ -1,5 +1,5 @@
-"""Functions that read the first bytes of a file, which identify its container. These bytes are read once for each URL,
-even if the client requests a range without them."""
+"""Functions that read the first bytes of a file, because these bytes identify the container. They are read once for
+each URL, even if the client requests a range that does not contain them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serverpy.ranges import ByteRange
 
 
 class NoMedia(UpstreamFailed):
-    """Error of a media server whose complete response has no bytes. The URL of the media may have expired."""
+    """Error: the complete response of a media server has no bytes. The URL of the media may have expired."""
 
 
 class OpenRange(Protocol):
@@ -24,9 +24,9 @@ class OpenRange(Protocol):
 
 
 async def first_chunks(read: Callable[[], Awaitable[bytes]]) -> list[bytes]:
-    """Call `read` until the chunks are long enough to identify the container of the file, or until the end, and return
-    the chunks. The chunks before the last chunk have at most 32 KiB together. Raises `NoMedia` if there are no bytes,
-    and the error of `read` if it fails."""
+    """Call `read` until the chunks are long enough to identify the container of the file, or until the end of the file,
+    and return the chunks. All chunks but the last have at most 32 KiB in total. Raises `NoMedia` if the file has no
+    bytes, and the error of `read` if a read fails."""
     chunks: list[bytes] = []
     size, enough = 0, SNIFF_BYTES
     while size < enough and (chunk := await read()):
@@ -46,9 +46,10 @@ def brings_beginning(asked: ByteRange | None) -> bool:
 
 
 async def read_beginning(open_range: OpenRange) -> tuple[ResumingRead, bytes]:
-    """Read enough of the first bytes of a file to identify its container, and no more bytes if the media server
-    supports ranges. Returns two values: the read, which is closed but still has the headers and the extent, and the
-    bytes. Raises `RangeNotSatisfiable` if the file is empty, and the original error if opening or reading fails."""
+    """Read as many of the first bytes of a file as the identification of its container needs. If the media server
+    supports ranges, requests no more than these bytes. Returns two values: the read, which is closed but still has the
+    headers and the extent, and the bytes. Raises `RangeNotSatisfiable` if the file is empty, and the original error if
+    opening or reading fails."""
     wanted = SNIFF_BYTES
     while True:
         read = await _open(open_range, wanted)
@@ -68,4 +69,4 @@ async def _open(open_range: OpenRange, nbytes: int) -> ResumingRead:
     except RangeNotSatisfiable as error:
         if error.size == 0:
             raise
-        return await open_range(None)  # the media server refuses ranges, or short ranges
+        return await open_range(None)  # the media server refuses ranges, or only short ranges

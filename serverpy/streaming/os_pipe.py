@@ -1,6 +1,6 @@
-"""The reading end of a pipe of the operating system, into which another process writes the media, for the methods
-`embedded` and `subprocess`. The pipe exerts back-pressure: a process that writes into a full pipe waits until the
-server has read from it."""
+"""The reading end of a pipe of the operating system. In the methods `embedded` and `subprocess`, another process writes
+the media into such a pipe. The pipe exerts back-pressure: a process that writes into a full pipe waits until the server
+process has read from the pipe."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class HandOver:
 
 def hand_over(limits: Limits, largest: int = _DEFAULT_MAX_BYTES) -> HandOver:
     """Choose the capacity of the pipe and the size of a chunk. The capacity is a power of two, because the kernel
-    supports no other sizes, and at least one page. It is at most `largest`, at most QUEUE_CHUNKS × CHUNK_BYTES, and at
-    most half the memory budget divided by `max_workers`."""
+    supports no other sizes, and at least one memory page. The capacity is at most `largest`, at most QUEUE_CHUNKS ×
+    CHUNK_BYTES, and at most half the memory budget divided by MAX_WORKERS."""
     bound = min(limits.queue_chunks * limits.chunk_bytes, limits.memory_budget // 2 // limits.max_workers, largest)
     return HandOver(max(SMALLEST_BYTES, 1 << max(bound, 1).bit_length() - 1), limits.chunk_bytes)
 
@@ -52,8 +52,8 @@ def hand_over(limits: Limits, largest: int = _DEFAULT_MAX_BYTES) -> HandOver:
 def open_pipe(size: int) -> tuple[int, int]:
     """Open a pipe of `size` bytes, and return its reading end and its writing end, which the caller must close.
 
-    The pipe is smaller than `size` if the pipes of this user exceed the kernel's limit (pipe-user-pages-soft), because
-    the kernel then does not enlarge a pipe.
+    If all pipes of this user together exceed the kernel's limit (pipe-user-pages-soft), the pipe is smaller than
+    `size`, because the kernel then does not enlarge a pipe.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
@@ -76,7 +76,7 @@ def buffered_bytes() -> int:
 
 class PipeReader:
     """The reader of a pipe. It closes `fd`, the reading end of the pipe. Only one task may read at a time. EOF shows
-    only that all writers have closed the pipe, not that they have written all bytes, so the caller must check in
+    only that all writers have closed the pipe, not that they have written all bytes. Therefore the caller must check in
     another way that no bytes are missing.
     """
 
@@ -100,14 +100,14 @@ class PipeReader:
         return int.from_bytes(fcntl.ioctl(self._fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        """Wait for bytes in the pipe, and return at most `most` bytes and at most one chunk. Returns `b""` when all
-        writers have closed the pipe and it is empty.
+        """Wait for bytes in the pipe, and return at most `most` bytes and at most `chunk_bytes` bytes. Returns `b""`
+        when all writers have closed the pipe and it is empty.
 
         Raises `UpstreamFailed` if the reader is closed before or during the call, and `UpstreamTimeout` if no byte
         arrives within `stall_seconds`. Each call lets the event loop run other tasks.
         """
-        # A read of a pipe that has bytes does not wait, so without this call a fast writer would keep the event loop
-        # from running other tasks.
+        # A read of a pipe that has bytes does not wait, so a fast writer would keep the event loop from running other
+        # tasks without this call of `sleep`.
         await asyncio.sleep(0)
         while True:
             if self._fd < 0:

@@ -14,8 +14,9 @@ EXTRA_BYTES = LARGE_STEP - SMALL_STEP
 class Pace:
     """The size of the reads for one client: LARGE_STEP or SMALL_STEP bytes at once. Large reads take less CPU time and
     more memory than small reads. A client gets large reads if it has taken FAST_BYTES without a pause of more than
-    FAST_GAP_SECONDS (a smaller number may only have filled the kernel's buffers), and if `lender` can spare the memory.
-    After a longer pause, and at `release`, the memory is given back. All times are in seconds of the same clock."""
+    FAST_GAP_SECONDS (fewer bytes may only have filled the kernel's buffers), and if `lender` can spare the memory.
+    After a longer pause, and at `release`, this object gives the memory back. All times are in seconds of the same
+    clock."""
 
     def __init__(self, lender: Lender) -> None:
         self._room = Room(lender)
@@ -24,8 +25,8 @@ class Pace:
         self._is_large = False
 
     def step(self, now: float) -> int:
-        """Return the number of bytes to read at once for a read that begins at `now`. The caller must have passed on
-        the bytes of the earlier read."""
+        """Return the number of bytes to read at once for a read that begins at `now`. Before the call, the caller must
+        have sent the bytes of the previous read to the client."""
         if now - self._handed_at > FAST_GAP_SECONDS:
             self._swift_bytes = 0
         if self._swift_bytes > FAST_BYTES:

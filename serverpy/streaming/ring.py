@@ -1,9 +1,9 @@
-"""The ring buffer: the latest bytes of a live stream that several clients (readers) read, bounded in size.
+"""The ring buffer: a limited number of the latest bytes of a live stream that several clients (readers) read.
 `broadcast.py` adds the bytes. The module does no I/O.
 
 Chunks are numbered from the beginning of the stream. Chunks that every reader has taken are dropped, except those of
-the latest segment, with which a new reader would begin. If the ring is full, the oldest chunks are dropped, too: a
-reader that still needs them has fallen behind.
+the latest segment, with which a new reader would begin. If the ring is full, the oldest chunks are dropped even if a
+reader still needs them: that reader has fallen behind.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ RING_BYTES = 8 * 1024 * 1024
 STEP_BYTES = 256 * 1024
 """Number of bytes by which the memory of a ring buffer grows or shrinks at once."""
 CHUNK_BYTES = 128
-"""Memory, in bytes, that a chunk takes besides its data. The ring counts it, so that a source that sends single bytes
-cannot exceed the memory limit by its overhead."""
+"""Memory, in bytes, that a chunk takes in addition to its data. The ring counts this memory, so that a media server
+that sends single bytes cannot make the ring exceed its limit."""
 
 
 class Ring:
-    """A queue of the latest chunks of a stream. It always holds the newest chunk, for which the stream has already
-    reserved memory. It holds older chunks, up to `most_bytes` in total, if `lender` can spare the memory. The owner of
-    the ring must close it."""
+    """A queue of the latest chunks of a stream. The ring always holds the newest chunk, because the stream has already
+    reserved memory for it. The ring holds older chunks, up to `most_bytes` in total, only if `lender` can spare the
+    memory. The owner of the ring must close it."""
 
     def __init__(self, lender: Lender, most_bytes: int = RING_BYTES) -> None:
         self._room = Room(lender)
@@ -40,12 +40,12 @@ class Ring:
 
     @property
     def end(self) -> int:
-        """Number that the next added chunk will get."""
+        """Number that the next chunk to be added will get."""
         return self.first + len(self._chunks)
 
     def hold(self, nbytes: int) -> bool:
-        """Borrow enough memory for `nbytes` bytes, and keep at least that much until `close`. Returns False if the
-        lender cannot spare it."""
+        """Borrow memory until the ring can hold `nbytes` bytes, and keep at least that much until `close`. Returns
+        False if the lender cannot spare the memory."""
         while self._room.nbytes < nbytes:
             if not self._grow():
                 return False
@@ -65,7 +65,7 @@ class Ring:
 
     def first_beside(self, nbytes: int) -> int:
         """Return the number of the oldest chunk that could stay in the ring if a chunk of `nbytes` bytes were added.
-        Grows the ring for that chunk if necessary and possible."""
+        Borrows memory for that chunk if necessary and possible."""
         while self._bytes + _cost(nbytes) > self._room.nbytes and self._grow():
             pass
         excess, first = self._bytes + _cost(nbytes) - self._room.nbytes, self.first

@@ -34,7 +34,7 @@ class Slots:
             async with asyncio.timeout(self._wait_seconds):
                 await self._free.acquire()
         except TimeoutError:
-            raise Busy(f"All {self._what} are in use.") from None
+            raise Busy(f"All {self._what} are in use. Try again later.") from None
         finally:
             self._waiting -= 1
         self._taken += 1
@@ -46,7 +46,7 @@ class Slots:
 
 
 class Slot:
-    """A slot that a stream has taken. The stream must call `release`, which is idempotent."""
+    """A slot that a stream has taken. The stream must call `release` at its end. `release` is idempotent."""
 
     def __init__(self, slots: Slots) -> None:
         self._slots: Slots | None = slots

@@ -1,5 +1,5 @@
-"""The current URLs of a track. The server requests them with the cookies and headers of the extraction, and can renew
-them by a new extraction."""
+"""The current URLs of a track. ServerPY requests these URLs with the cookies and headers of the extraction, and can
+renew them by a new extraction of the page."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _HASHED_FRAGMENTS = 256
 
 
 class TrackSource:
-    """The current URLs of one track, from the latest extraction of its page. The object holds no connection. It keeps
-    only those fields of the extraction that requests need, because a page may list twenty formats of a thousand
-    fragments each."""
+    """The current URLs of one track, from the latest extraction of its page. The object holds no connection. Of the
+    extraction, the object keeps only the fields that requests need, because a page may list twenty formats with a
+    thousand fragments each."""
 
     def __init__(self, client: Client, extractor: Extractor, source: Source, media: Media, track: Track) -> None:
         self._client = client
@@ -41,8 +41,8 @@ class TrackSource:
         """The track without its fragments and manifest data."""
 
     def take_listed(self) -> Track:
-        """Return the track with its fragments and manifest data, and drop these from memory. Later calls return the
-        track without them, until the next extraction."""
+        """Return the track with its fragments and manifest data, and drop these from memory. Until the next extraction,
+        later calls return the track without these."""
         listed, self._listed = self._listed or self.track, None
         return listed
 
@@ -58,7 +58,7 @@ class TrackSource:
     async def renew(self) -> bool:
         """Extract the page again, and use the URLs of the same format of the same item from now on. Returns False if
         the requests for that format have not changed. Raises `ExtractionFailed` if the page no longer offers the
-        format, and the error of the extraction if it fails."""
+        format, and the error of the extraction if that fails."""
         media, track = await extract_anew(self._extractor, self._page, self._item, self.track, self._grant)
         if _fingerprint(track, media.cookies) == self._fingerprint:
             return False
@@ -69,9 +69,10 @@ class TrackSource:
 async def extract_anew(
     extractor: Extractor, page: str, item: int | None, track: Track, grant: Grant
 ) -> tuple[Media, Track]:
-    """Extract `page` again, which counts against `grant`. Return the media of the page or, if `item` is not None, of
-    that item, and its track with the format of `track`. Raises `ExtractionFailed` if the page no longer offers that
-    format, `RateLimited` if `grant` allows no further extraction now, and the error of the extraction if it fails."""
+    """Extract `page` again, as an extraction that counts against `grant`. Return two values: the media of the page (of
+    its item number `item`, if `item` is not None), and the track of that media that has the same format as `track`.
+    Raises `ExtractionFailed` if the page no longer offers that format, `RateLimited` if `grant` allows no further
+    extraction now, and the error of the extraction if that fails."""
     media = item_of(await extractor.extract(page, fresh=True, grant=grant), item)
     found = by_id(media.tracks, track.id)
     if found is None or found.ext != track.ext:
@@ -80,13 +81,13 @@ async def extract_anew(
 
 
 def is_same_address(media: Media, track: Track, other_media: Media, other: Track) -> bool:
-    """Return whether the requests for `track` of `media` are the same as those for `other` of `other_media`."""
+    """Return whether the requests for `track` of `media` are the same as the requests for `other` of `other_media`."""
     return _fingerprint(track, media.cookies) == _fingerprint(other, other_media.cookies)
 
 
 def _fingerprint(track: Track, cookies: Iterable[Cookie]) -> int:
     """Return a hash of those fields of `track` and of the cookies that determine the requests for the track. If the
-    list of fragments is long, the hash includes only every n-th fragment."""
+    list of fragments is long, the hash includes only about _HASHED_FRAGMENTS of the fragments."""
     step = 1 + len(track.fragments) // _HASHED_FRAGMENTS
     lists = (
         len(track.fragments),

@@ -1,4 +1,5 @@
-"""The worker process's end of its socket to the server, over which it receives requests and sends replies."""
+"""The worker process's end of the socket between the worker process and the server process. The worker receives
+requests and sends replies over this socket."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ _MAX_DESCRIPTORS = 16
 
 
 class Inbox(Iterator[Request]):
-    """Iterator over the server's requests, up to EOF. It also holds the file descriptors that the server sent with
-    them."""
+    """Iterator over the requests of the server process, up to EOF. The iterator also holds the file descriptors that
+    the server sent with the requests."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -43,8 +44,8 @@ class Inbox(Iterator[Request]):
         return self._requests.popleft()
 
     def descriptor(self) -> int:
-        """Return the next file descriptor that the server sent with the latest request. The caller must call this
-        method once for each descriptor of a request, right after `next` has returned the request, and close the
+        """Return the next file descriptor that the server process sent with the latest request. The caller must call
+        this method once for each descriptor of a request, right after `next` has returned the request, and close the
         descriptor."""
         descriptor = self._descriptors.popleft()
         os.set_inheritable(descriptor, False)
@@ -52,8 +53,8 @@ class Inbox(Iterator[Request]):
 
 
 class Outbox:
-    """Thread-safe sender of replies to the server. It ignores a closed connection: the worker then ends when `Inbox`
-    ends."""
+    """Thread-safe sender of replies to the server process. The sender ignores a closed connection, because the worker
+    then ends as soon as `Inbox` reaches EOF."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock

@@ -1,9 +1,10 @@
-"""The child processes that yt-dlp starts: JavaScript runtimes, which take 35–45 MB each and count towards no memory
-budget.
+"""The child processes that yt-dlp starts: JavaScript runtimes. Each runtime takes 35–45 MB, which MEMORY_BUDGET does
+not include.
 
-All modules of yt-dlp start child processes through its own `Popen` class. `install` patches that class once per
-process, so that a `Gate` admits each child. The gate allows at most `limit` children at once. It records the ticket of
-the thread that started the child, so that a deadline kills only the children of its own extraction.
+All modules of yt-dlp start child processes through yt-dlp's own `Popen` class. `install` patches that class once per
+process, so that each child process must wait for a `Gate`. The gate allows at most `limit` child processes at once. It
+records the ticket of the thread that started a child process, so that the deadline of an extraction kills only the
+child processes of that extraction.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from serverpy.parent import signal_at_death_of_parent
 
 
 class Stopped(BaseException):
-    """The exception in an extraction or download that was cancelled. It is a `BaseException`, because extractors catch
+    """Exception: the extraction or download was cancelled. This class is a `BaseException`, because extractors catch
     every `Exception` and continue."""
 
 
 class Ticket(threading.Event):
-    """The flag that tells one extraction or download to stop. `set` also runs the ticket's hooks, which end any wait of
-    the thread that does the work. Only that thread adds hooks; any other thread may call `set`."""
+    """The flag that tells one extraction or download to stop. `set` also calls the hooks of the ticket. These end any
+    wait of the thread that does the work. Only that thread adds hooks; any other thread may call `set`."""
 
     def __init__(self, event: threading.Event | None = None) -> None:
         super().__init__()
@@ -56,8 +57,8 @@ class Ticket(threading.Event):
 
     @contextmanager
     def hook(self, stop: Callable[[], None]) -> Iterator[None]:
-        """While the block runs, let `set` call `stop` once, in the thread that calls `set`. Raises Stopped if the
-        ticket is already set."""
+        """Make `set` call `stop`, once and in the thread that calls `set`, if `set` is called while the block runs.
+        Raises Stopped if the ticket is already set."""
         with self._lock:
             self.check()
             self._hooks.append(stop)
@@ -70,8 +71,8 @@ class Ticket(threading.Event):
 
 
 class Gate:
-    """Thread-safe limit on the number of yt-dlp's child processes that run at once. The gate does not wait for the end
-    of a child: yt-dlp's code that started it does."""
+    """Thread-safe limit on the number of yt-dlp's child processes that run at once. The gate does not wait for a child
+    process to end, because the code of yt-dlp that started the process does that."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -92,8 +93,8 @@ class Gate:
 
     @contextmanager
     def on_behalf_of(self, ticket: Ticket) -> Iterator[None]:
-        """Record `ticket` for the child processes that the calling thread starts in the block, and kill them at the end
-        of the block."""
+        """Record `ticket` for the child processes that the calling thread starts in the block. At the end of the block,
+        kill these child processes."""
         self._local.ticket = ticket
         try:
             yield
@@ -107,8 +108,8 @@ class Gate:
         self.kill()
 
     def kill(self, ticket: Ticket | None = None) -> None:
-        """Kill the child processes of `ticket`, or all if `ticket` is None. The pipes of the killed processes close,
-        which wakes the threads that read from these pipes."""
+        """Kill the child processes of `ticket`. If `ticket` is None, kill all child processes. The pipes of the killed
+        processes close, which wakes the threads that read from these pipes."""
         with self._free:
             doomed = [child for child, owner in self._running.items() if ticket is None or owner is ticket]
         for child in doomed:
@@ -149,13 +150,14 @@ class Gate:
 
 
 def end_children_with_us(popen: type[subprocess.Popen[Any]]) -> None:
-    """Patch `popen` (yt-dlp's `Popen` class) so that each child process ends with the thread that has started it, and
-    so with this process. The patch is never undone."""
+    """Patch `popen` (yt-dlp's `Popen` class) so that the kernel kills each child process when the thread that started
+    it ends, and therefore also when this process ends. The patch is never undone."""
     launch = popen.__init__
 
     @functools.wraps(launch)
     def bound(self: Any, *args: Any, **kwargs: Any) -> None:
-        # The function runs in a copy of this process that has only the current thread: it must not wait for a lock.
+        # `signal_at_death_of_parent` runs in a forked copy of this process in which only the current thread exists, so
+        # it must not wait for a lock.
         launch(self, *args, **{**kwargs, "preexec_fn": signal_at_death_of_parent})
 
     # patch the class itself, because yt-dlp's modules have already imported it
@@ -163,8 +165,9 @@ def end_children_with_us(popen: type[subprocess.Popen[Any]]) -> None:
 
 
 def install(popen: type[subprocess.Popen[Any]], gate: Gate, outside: Callable[..., Any]) -> None:
-    """Patch `popen` (yt-dlp's `Popen` class) so that `gate` admits each child process, which ends with this process.
-    `outside` (`places.py`) makes all waits for a child. The patch is never undone."""
+    """Patch `popen` (yt-dlp's `Popen` class) so that each child process waits for `gate` before it starts, and is
+    killed when this process ends. All waits for a child process go through `outside` (`places.py`), so that a waiting
+    thread holds no place. The patch is never undone."""
     end_children_with_us(popen)
     launch, wait, communicate = popen.__init__, popen.wait, popen.communicate
 

@@ -1,13 +1,14 @@
 """The command line of yt-dlp, as ServerPY runs it in child processes for the `subprocess` method: `python -m
-serverpy.ytdlp.commandline PARENT SITES …`, where PARENT is the process ID of the server, with which this process ends,
-SITES is `all` or an `extraction.sites.Sites` as JSON, and the arguments after it are yt-dlp's.
+serverpy.ytdlp.commandline PARENT SITES …`, where PARENT is the process ID of the server process, SITES is `all` or an
+`extraction.sites.Sites` as JSON, and the other arguments are those of yt-dlp. This process ends when the server process
+ends.
 
-This module runs yt-dlp's own command line with three changes. First, its HTTP client is tolerant, and treats a cut TLS
-connection as an error once the download has begun (`http_client.py`). Second, extractors that ALLOW_SITES, DENY_SITES
-or GENERIC_EXTRACTOR exclude refuse their pages. yt-dlp's own option `--use-extractors` does not suffice: without the
-extractor of a denied site, yt-dlp would pass the pages of the site to the next extractor that accepts them, and finally
-to the generic extractor. Third, the filters of a format selector are limited as in the extraction process
-(`page/selector_filters.py`).
+This module runs yt-dlp's own command line with three changes. First, the HTTP client accepts malformed response heads,
+and treats a truncated TLS connection as an error once the download has begun (`http_client.py`). Second, extractors
+that the settings ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR exclude refuse all pages. yt-dlp's own option
+`--use-extractors` does not suffice: without the extractor of a denied site, yt-dlp would pass the pages of the site to
+the next extractor that accepts them, and finally to the generic extractor. Third, the filters of a format selector have
+the same limits as in the extraction process (`page/selector_filters.py`).
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ EVERY_SITE = "all"
 
 
 class Downloading(LimitedFilters):
-    """A YoutubeDL that raises an error if a TLS connection is cut during a download, or if a format selector takes too
-    long."""
+    """A YoutubeDL that raises an error if a TLS connection ends without close_notify during a download, or if a format
+    selector takes too long."""
 
     def dl(self, *args: Any, **kwargs: Any) -> Any:
         http_client.TolerantResponse.cut_is_an_error = True
@@ -35,8 +36,9 @@ class Downloading(LimitedFilters):
 
 
 def main(arguments: list[str]) -> None:
-    """Run yt-dlp's command line. Raises SystemExit with yt-dlp's exit code. If a site is forbidden, or the format
-    selector takes too long, the last line of the traceback on stderr is SiteForbidden or InvalidParameter."""
+    """Run yt-dlp's command line. Raises SystemExit with the exit code of yt-dlp. If the site is forbidden, the last
+    line of the traceback on stderr names SiteForbidden. If the format selector takes too long, that line names
+    InvalidParameter."""
     parent, sites, *rest = arguments
     end_with_parent(int(parent))
     http_client.install()
@@ -46,7 +48,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _limited(allowed: str) -> type[Downloading]:
-    import msgspec  # msgspec and its dependencies take 2 MB, and few servers need them
+    import msgspec  # msgspec and its dependencies take 2 MB, and most operators limit no sites
 
     from serverpy.extraction.sites import Sites
     from serverpy.ytdlp.session.extractors import refusing
@@ -63,8 +65,8 @@ def _limited(allowed: str) -> type[Downloading]:
                 super().add_info_extractor(refusing(type(ie))())
 
         def get_info_extractor(self, ie_key: str) -> Any:
-            """Return an extractor as yt-dlp does, but only one that `add_info_extractor` has added. Otherwise an
-            allowed extractor could call a denied extractor."""
+            """Return the extractor for `ie_key` as yt-dlp does, but only if `add_info_extractor` has added it.
+            Otherwise an allowed extractor could call a denied extractor."""
             if ie_key not in self._ies_instances and isinstance(self._ies.get(ie_key), type):
                 self._ies_instances[ie_key] = ie = self._ies[ie_key]()
                 ie.set_downloader(self)

@@ -1,9 +1,9 @@
-"""The requests of the server to a yt-dlp process, and the threads that handle them: extractions (`Extractions`) in the
-extraction process, downloads (`Downloads`) in the download process.
+"""The requests of the server process to a yt-dlp process, and the threads that handle these requests: extractions
+(`Extractions`) in the extraction process, downloads (`Downloads`) in the download process.
 
-Each extraction and each download runs in a thread of its own, and has a ticket from the arrival of its request until
-its reply; a `Cancel` message and the end of the process set the ticket. This module imports yt-dlp, so `main` imports
-it only after hiding the modules that yt-dlp must not find.
+Each extraction and each download runs in a thread of its own, and has a ticket from the arrival of the request until
+the reply. A `Cancel` message and the end of the process set the ticket. This module imports yt-dlp, so `main` imports
+this module only after it has hidden the modules that yt-dlp must not find.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Dispatcher:
         def make_egress() -> Egress:
             return Egress(guard, options.network, EgressLimits.of(options.timeouts), routes=routes)
 
-        make_egress()  # made only to raise ConfigurationError if PROXY or SOURCE_ADDRESS is invalid
+        make_egress()  # called here only to raise ConfigurationError if PROXY or SOURCE_ADDRESS is invalid
         self._proxies = SessionProxies(make_egress)
         self._proxies.start()
         self._gate = prepare(role, options, self._proxies, directory).gate
@@ -81,7 +81,7 @@ class Dispatcher:
         return describe(self._tag)
 
     def take(self, request: Request, inbox: Inbox) -> None:
-        """Pass `request` to a thread, and return without waiting for the reply."""
+        """Start to handle `request`, and return without waiting for the reply."""
         match request:
             case Cancel():
                 self._threads.cancel(request.id)
@@ -93,7 +93,8 @@ class Dispatcher:
                 self._work.take(request, inbox)
 
     def close(self) -> None:
-        """Tell every request to stop, and kill yt-dlp's child processes. Does not wait for the process's threads."""
+        """Tell every request to stop, and kill yt-dlp's child processes. Does not wait for the threads of this
+        process."""
         self._threads.close()
         self._gate.close()
         self._proxies.close(seconds=0.5)
@@ -104,8 +105,9 @@ class _Work(Protocol):
 
 
 class Extractions:
-    """The requests to the extraction process. Each extraction runs in a thread of its own. One further thread handles
-    the short requests, which apply a format selector or write the dictionary of a track, one after another."""
+    """The requests to the extraction process. Each extraction runs in a thread of its own. The requests to apply a
+    format selector or to write the dictionary of a track are short, so one further thread handles them one after
+    another."""
 
     def __init__(self, options: WorkerOptions, outbox: Outbox, threads: Threads, tag: str) -> None:
         self._options = options
@@ -125,12 +127,12 @@ class Extractions:
             case WriteRaw():
                 self._questions.put((request, inbox.descriptor()))
             case _:
-                raise ValueError(f"an extraction process got {type(request).__name__}")
+                raise ValueError(f"an extraction process received a request of the type {type(request).__name__}")
 
     def _start(self, request: Extract) -> None:
         try:
             self._threads.run(request.id, lambda ticket: self._extract(request, ticket), full=_FULL)
-        except Busy:  # there is no memory for the stack of a thread
+        except Busy:  # the system has no memory for the stack of a thread
             self._outbox.send(error_reply(request.id, _FULL))
 
     def _extract(self, request: Extract, ticket: Ticket) -> Extracted:
@@ -147,7 +149,9 @@ class Extractions:
     def _answer(self, request: Select | WriteRaw, descriptor: int) -> Reply:
         if isinstance(request, WriteRaw):
             return self._write_raw(request, descriptor)
-        from serverpy.ytdlp.page.selection import select  # imported when the first format selector is applied
+        from serverpy.ytdlp.page.selection import (
+            select,
+        )  # many servers never apply a selector
 
         return Selected(id=request.id, choices=select(request.selector, request.formats))
 
@@ -177,7 +181,7 @@ class Downloads:
 
     def take(self, request: Request, inbox: Inbox) -> None:
         if not isinstance(request, StartDownload):
-            raise ValueError(f"a download process got {type(request).__name__}")
+            raise ValueError(f"a download process received a request of the type {type(request).__name__}")
         pipe, raw = inbox.descriptor(), inbox.descriptor()
         try:
             if len(self._threads) >= self._options.limits.max_workers:
@@ -189,7 +193,8 @@ class Downloads:
             self._outbox.send(error_reply(request.id, error))
 
     def _download(self, request: StartDownload, pipe: int, raw: int, ticket: Ticket) -> DownloadEnd:
-        """Run a download. `track.run` closes the pipe. If an error occurs before that call, this method closes it."""
+        """Run a download. `track.run` closes the pipe. If an error occurs before the call of `track.run`, this method
+        closes the pipe."""
         try:
             with open(raw, "rb") as file:
                 self._outbox.send(DownloadStarted(id=request.id))
@@ -202,5 +207,5 @@ class Downloads:
     def _track(self, request: StartDownload, file: BinaryIO, ticket: Ticket) -> crossing.RawTrack:
         if request.page is not None:
             return extract_again(request.page, self._options, ticket).track(request.track_id)
-        file.seek(0)  # the process that wrote the file has moved the shared position to its end
+        file.seek(0)  # both processes share the file position, which the writing process has moved to the end
         return crossing.load(file.read())

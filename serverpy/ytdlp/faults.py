@@ -1,9 +1,9 @@
 """Translation of yt-dlp's failures to ServerPY's errors, each with one sentence for the client.
 
 yt-dlp wraps an exception several times (in DownloadError, ExtractorError, RequestError, and the errors of the HTTP
-library), so `translate` searches the whole chain: first for a refusal by the filtering proxy, then for known types,
-then for known messages. The client sees the message of the site or the extractor, without escape codes, advice about
-yt-dlp's options, query strings, or addresses of internal networks.
+library), so `translate` searches the whole chain: first for a refusal by the filtering proxy, then for known exception
+types, then for known messages. The client sees the message of the site or the extractor, without escape codes, advice
+about yt-dlp's options, query strings, or addresses of internal networks.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _GENERAL = "This page could not be read."
 
 
 def translate(error: BaseException) -> ServerPYError:
-    """Return the ServerPYError for any exception that an extraction or a download by yt-dlp raised."""
+    """Return the ServerPYError for an exception of any type that an extraction by yt-dlp raised."""
     chain = list(_chain(error))
     for link in chain:
         if isinstance(link, ServerPYError):
@@ -72,7 +72,7 @@ def close_responses(error: BaseException) -> None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield the error and all its causes, outermost first."""
+    """Yield the error and all its causes. The outermost error comes first."""
     waiting = [error]
     seen: set[int] = set()
     while waiting:
@@ -87,8 +87,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _refused(chain: list[BaseException]) -> ServerPYError | None:
-    """Return the error for a response that came from the filtering proxy instead of the site. Returns None if there is
-    no such response."""
+    """Return the error for a response that came from the filtering proxy instead of the site. Returns None if no error
+    in `chain` has such a response."""
     for link in chain:
         found = None
         if isinstance(link, HTTPError):
@@ -101,8 +101,9 @@ def _refused(chain: list[BaseException]) -> ServerPYError | None:
 
 
 def _not_installed(chain: list[BaseException]) -> ServerPYError | None:
-    """Return the error for a page that needs curl-cffi if curl-cffi is not installed: an extractor requires it, or the
-    site refuses requests without impersonation. Returns None for other pages."""
+    """Return the error for a page that needs curl-cffi, if curl-cffi is not installed. A page needs curl-cffi if its
+    extractor requires impersonation, or if the site refuses requests without impersonation. Returns None for other
+    pages."""
     for link in chain:
         if isinstance(link, HTTPError) and link.status == 403 and getattr(link, "lacks_impersonation", False):
             return IMPERSONATE.absence(IMPERSONATING)
@@ -165,8 +166,8 @@ _PATH = re.compile(r"(?<![\w/:.])/(?:home|root|tmp|usr|var|opt|srv|etc|app|proc)
 
 
 def clean(text: str) -> str:
-    """Return `text` as one line of at most MAX_CHARACTERS, without what a client must not see: internal addresses,
-    paths and query strings."""
+    """Return `text` as one line of at most MAX_CHARACTERS, without internal addresses, file paths and query strings,
+    which a client must not see."""
     text = _ESCAPES.sub(" ", text)
     text = _BUG_REPORT.sub("", text)
     text = text.partition(" (caused by ")[0]
@@ -196,7 +197,7 @@ def _outside_address(match: re.Match[str]) -> str:
 
 
 def _is_outside(host: str) -> bool:
-    """Return whether `host` is not an IP address of a private network: it is a public address or a name."""
+    """Return whether `host` is a public IP address or a host name, and not an IP address of a private network."""
     try:
         return is_public(ip_address(host))
     except ValueError:

@@ -1,8 +1,9 @@
-"""A patch that makes Python's `http.client`, on which yt-dlp's requests are based, as tolerant as the server's own HTTP
-client.
+"""A patch that makes Python's `http.client`, on which yt-dlp's requests are based, as tolerant of malformed responses
+as ServerPY's own HTTP client.
 
-Over http, the filtering proxy repairs the heads of responses. Over https the proxy cannot see them, so this module
-repairs them with the same code. The worker process and the yt-dlp processes of the `subprocess` method use it.
+Over http, the filtering proxy repairs the heads of responses. Over https the proxy cannot read the heads, so this
+module repairs them with the same code. The worker process and the yt-dlp processes of the `subprocess` method install
+this patch.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class TolerantResponse(http.client.HTTPResponse):
         stream: Any = self.fp
         try:
             if not self._has_begun and (head := self._final_head()):
-                self.fp: Any = io.BytesIO(head)  # `http.client` only calls `fp.readline` here
+                self.fp: Any = io.BytesIO(head)  # `http.client` calls only `fp.readline` here
             super().begin()
         finally:
             self.fp = stream
@@ -44,8 +45,8 @@ class TolerantResponse(http.client.HTTPResponse):
             refuse_cut(self)
 
     def _final_head(self) -> bytes:
-        """Read up to the beginning of the body, and return the head of the final response. Returns `b""` if the server
-        has sent no head."""
+        """Read up to the beginning of the body, and return the head of the final response. Returns `b""` if the
+        connection ended before a head."""
         try:
             head, left = _read_head(self.fp, MAX_HEAD_BYTES)
             for _ in range(MAX_INTERIM + 1):
@@ -55,15 +56,15 @@ class TolerantResponse(http.client.HTTPResponse):
                 if status >= 200:
                     return repaired
                 head, left = _read_head(self.fp, left)
-            raise BadHead("The server sent too many interim responses.")
+            raise BadHead("The media server sent too many interim responses.")
         except BadHead as error:
             raise http.client.BadStatusLine(str(error)) from None
 
 
 class _Chunks:
-    """The stream of a chunked body. Raises `http.client.HTTPException` if its framing (the lines that `http.client` and
-    urllib3 read: sizes of chunks, their extensions, trailers) exceeds what its payload allows. Attributes that this
-    class does not define are those of `stream`."""
+    """The stream of a chunked body. Its methods raise `http.client.HTTPException` if the framing of the body exceeds
+    what the payload allows. The framing is what `http.client` and urllib3 read line by line: sizes of chunks, chunk
+    extensions and trailers. Attributes that this class does not define are those of `stream`."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
         self._stream = stream
@@ -95,12 +96,12 @@ class _Chunks:
     def _count(self, framing: int, payload: int) -> None:
         self._excess = excess(self._excess, framing, payload)
         if self._excess > FRAMING_GRACE_BYTES:
-            raise http.client.HTTPException("The server sent too many bytes of chunk framing.")
+            raise http.client.HTTPException("The media server sent too many bytes of chunk framing.")
 
 
 def _read_head(stream: io.BufferedIOBase, left: int) -> tuple[bytes, int]:
-    """Read one head of at most `left` bytes, after any empty lines. Returns the head, and `left` minus the number of
-    bytes read. Raises BadHead if the head is longer."""
+    """Skip empty lines, and read one head. The empty lines and the head together may have at most `left` bytes. Returns
+    the head, and `left` minus the number of bytes read. Raises BadHead if they have more."""
     head = b""
     while line := stream.readline(left + 1):
         left -= len(line)
@@ -119,9 +120,9 @@ def install() -> None:
 
 
 def refuse_cut(response: object) -> None:
-    """Make reading from `response` raise `ssl.SSLEOFError` if its TLS connection ends without close_notify (RFC 8446
-    §6.1). Otherwise Python treats such an end as the end of the body, so that a cut body of unknown length would look
-    complete. Has no effect on a response without a TLS socket."""
+    """Make `read` of `response` raise `ssl.SSLEOFError` if the TLS connection ends without close_notify (RFC 8446
+    §6.1). By default, Python treats such an end as the end of the body, so that a truncated body of unknown length
+    would look complete. Has no effect on a response without a TLS socket."""
     sock = getattr(response, "sock", None)
     if isinstance(sock, ssl.SSLSocket):
         sock.suppress_ragged_eofs = False  # type: ignore[attr-defined]  # typeshed lacks the attribute `suppress_ragged_eofs`

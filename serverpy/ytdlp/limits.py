@@ -9,15 +9,16 @@ from serverpy.options import Limits
 
 MIB = 1024 * 1024
 DATA_BYTES = 1024 * MIB
-"""Memory in bytes that the limit allows for extractions: a page of 8 MiB needs up to 750 MB."""
+"""Memory, in bytes, that the limit allows for everything except the stacks of threads. The extraction of a page of 8
+MiB needs up to 750 MB."""
 STACK_BYTES = 8 * MIB
-"""Bytes of a thread's stack that count towards the limit, whether they are used or not."""
+"""Bytes that the kernel counts towards the limit for the stack of one thread, even if the thread does not use them."""
 
 
 def set_data_limit(role: Role, limits: Limits) -> None:
-    """Limit the data segment of this process, so that a runaway extraction ends in a MemoryError or kills this process,
-    but does not exhaust the machine's memory. Each child process inherits the limit. A lower hard limit stays in
-    force."""
+    """Limit the data segment of this process, so that an extraction that takes too much memory ends in a MemoryError or
+    kills this process, but does not exhaust the memory of the machine. Each child process inherits the limit. If the
+    hard limit is lower, the limit is the hard limit."""
     threads = limits.max_extractions if role == "extract" else limits.max_workers
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     ours = DATA_BYTES + threads * STACK_BYTES

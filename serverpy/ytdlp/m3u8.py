@@ -1,8 +1,8 @@
 """Repair of HLS playlists before yt-dlp parses them, for every extractor of the process and without another request.
 
-yt-dlp is stricter than players. It treats a playlist without a target duration as a master playlist, ignores an audio
-rendition without a NAME (and so takes a video-only variant for one with audio), leaves variables in URLs, and fails on
-a duration that is not a number. The functions that repair a text do no I/O.
+yt-dlp is stricter than players. It treats a playlist without EXT-X-TARGETDURATION as a master playlist, and ignores an
+audio rendition without a NAME (so that it treats a video-only variant as one with audio). It does not replace variables
+in URLs, and fails if an EXTINF duration is not a number. The functions that repair a text do no I/O.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from yt_dlp.extractor.common import InfoExtractor
 from yt_dlp.utils import parse_m3u8_attributes
 
 AUDIO_APART = "_serverpy_audio_apart"
-"""The name of the field that marks a format as a variant without CODECS whose audio is in separate playlists."""
+"""The name of the field that this module adds to a format if its variant has no CODECS attribute and its audio is in
+separate playlists."""
 _HEADER = b"#EXTM3U"
 _BEFORE_HEADER = b"\xef\xbb\xbf \t\r\n"
 _SEGMENT = re.compile(r"^#EXT(?:INF:(?![ \t]*-)|-X-(?:ENDLIST|MEDIA-SEQUENCE|BYTERANGE|KEY|MAP)\b)", re.MULTILINE)
-"""Pattern of a tag that only media playlists have. A list of TV channels (IPTV), whose durations are negative, does not
-match."""
+"""Pattern of a tag that only media playlists have. A list of TV channels (IPTV) does not match, because its EXTINF
+durations are negative."""
 _VARIABLE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
 _MAX_DOCUMENT = 8 * 1024 * 1024
 _NAMELESS = re.compile(r'(?<=[:,])NAME=""')
@@ -43,7 +44,7 @@ def install() -> None:
 
 def begin_with_header(data: bytes) -> bytes:
     """Return `data`, the first bytes of a response, without a byte order mark and blank lines before EXTM3U. Returns
-    the data of a response that is not a playlist unchanged."""
+    `data` unchanged if the response is not a playlist."""
     if data[:1] not in (b"\xef", b" ", b"\t", b"\r", b"\n"):
         return data
     stripped = data.lstrip(_BEFORE_HEADER)
@@ -63,8 +64,8 @@ def mended(text: str, url: str) -> str:
 
 
 def addresses_without_audio(text: str) -> Iterable[str]:
-    """Yield the URLs, as written in the playlist, of the variants whose CODECS are unknown and whose audio is only in
-    separate playlists. (RFC 8216 §4.3.4.2 requires CODECS for every variant that names a group.)"""
+    """Yield the URLs, as written in the playlist, of the variants that have no CODECS attribute and whose audio is only
+    in separate playlists. (RFC 8216 §4.3.4.2 requires CODECS for every variant that names a rendition group.)"""
     groups: dict[str, bool] = {}
     pending: dict[str, str] = {}
     lines = text.splitlines() if "#EXT-X-MEDIA:" in text else []
@@ -82,8 +83,8 @@ def addresses_without_audio(text: str) -> Iterable[str]:
 
 
 def duration_of(text: str) -> int | None:
-    """Return the duration of a finished media playlist in seconds. Returns None for any other playlist. EXTINF values
-    that are not numbers count as 0."""
+    """Return the duration of a finished media playlist in seconds. Returns None for any other playlist, and if the
+    duration is 0 or implausible. EXTINF values that are not numbers count as 0."""
     if "#EXT-X-ENDLIST" not in text:
         return None
     total = sum(_seconds(line[len("#EXTINF:") :]) for line in text.splitlines() if line.startswith("#EXTINF:"))
@@ -99,8 +100,8 @@ def _seconds(text: str) -> float:
 
 
 def _with_values(lines: Iterable[str], url: str) -> Iterable[str]:
-    """Replace variables in the playlist with their values (RFC 8216bis §4.3). Leaves variables that have no value,
-    because players may not need them."""
+    """Replace variables in the playlist with their values (RFC 8216bis §4.3). Does not replace a variable without a
+    value, because players may not need the line that contains it."""
     values: dict[str, str] = {}
     query = parse_qs(urlsplit(url).query)
     left = _MAX_DOCUMENT
@@ -116,7 +117,8 @@ def _with_values(lines: Iterable[str], url: str) -> Iterable[str]:
 
 
 def _with_name(line: str) -> str:
-    """Add a NAME to a rendition that has none: its language or its group id."""
+    """Return `line` with a NAME if it is a rendition without one. The NAME is the language of the rendition or, if it
+    states no language, its group ID."""
     if not line.startswith("#EXT-X-MEDIA:"):
         return line
     media = parse_m3u8_attributes(line)
@@ -127,8 +129,9 @@ def _with_name(line: str) -> str:
 
 
 def _with_defaults(lines: Sequence[str]) -> Iterable[str]:
-    """Add DEFAULT=NO to the renditions that state no DEFAULT, if another one of their group is the default. They mean
-    the same (RFC 8216 §4.3.4.1), but yt-dlp takes renditions without the attribute for defaults, too."""
+    """Add DEFAULT=NO to each rendition without a DEFAULT attribute if another rendition of the group has DEFAULT=YES. A
+    missing DEFAULT means NO (RFC 8216 §4.3.4.1), but yt-dlp treats renditions without the attribute as defaults,
+    too."""
     tagged = ((at, line) for at, line in enumerate(lines) if line.startswith("#EXT-X-MEDIA:"))
     renditions = {at: parse_m3u8_attributes(line) for at, line in tagged}
     decided = {_group(each) for each in renditions.values() if each.get("DEFAULT") == "YES"}

@@ -1,10 +1,10 @@
 """A yt-dlp process: `python -m serverpy.ytdlp.main <role> <fd> <parent>`, started only by `extraction/process.py`.
 
-The process extracts pages or downloads tracks, as `role` says. `parent` is the process ID of the server, with which
-this process ends. `fd` is the worker's end of a socketpair. The main thread reads requests from it and passes them to
-other threads (`dispatch.py`). Every request gets a reply. The server's end closes when the server has ended or when the
-server stops this worker. Then the process kills its child processes and exits at once. It joins no thread, because a
-thread may hang in a regular expression.
+The process extracts pages or downloads tracks, depending on `role`. `parent` is the process ID of the server process;
+this process ends when the server process ends. `fd` is this process's end of a socketpair. The main thread reads
+requests from `fd` and passes them to other threads (`dispatch.py`). Every request gets a reply. If the server process
+ends or stops this process, the other end of the socketpair is closed. This process then kills its child processes and
+exits at once. It joins no thread, because a thread may hang in a regular expression.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from serverpy.ytdlp import limits
 from serverpy.ytdlp.channel import Inbox, Outbox
 from serverpy.ytdlp.session import impersonation, strip_tests
 
-# Modules that yt-dlp finds "not installed": those for tags, browsers' cookie stores, file attributes, web sockets
-# (which cannot go through the egress), and the charset detection of requests, which yt-dlp detects itself. This saves 7
-# MB and 100 modules. cffi with its C parser is another 1.3 MB; without it, Cryptodome calls its library through ctypes,
-# which is as fast, and curl_cffi does not need cffi.
+# Modules that are hidden, so that yt-dlp treats them as not installed: those for media tags, cookie stores of browsers,
+# file attributes, web sockets (which cannot go through the filtering proxy), and the charset detection of `requests`,
+# because yt-dlp detects charsets itself. This saves 7 MB and 100 modules. cffi with its C parser takes another 1.3 MB.
+# Without cffi, Cryptodome calls its library through ctypes, which is as fast. curl_cffi does not need cffi.
 UNUSED = ("mutagen", "sqlite3", "secretstorage", "xattr", "websockets", "charset_normalizer", "chardet", "cffi")
 
 
@@ -53,21 +53,21 @@ def main() -> None:
         code = serve(role, sock)
     finally:
         logging.shutdown()
-        os._exit(code)  # exit without joining threads, which may hang; this process has nothing to clean up
+        os._exit(code)  # exit without joining the threads, which may hang; nothing must be cleaned up
 
 
 def _close_inherited(kept: int) -> None:
-    """Close every descriptor except the standard ones and `kept`. The server's event loop does not close its
-    descriptors when it starts the worker, and if there are several serving processes, each has an inheritable listening
-    socket."""
+    """Close every file descriptor except `kept` and those of standard input, output and error. The event loop of the
+    server process does not close its descriptors when it starts the worker process, and if several processes serve
+    clients, each has an inheritable listening socket."""
     soft_limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     os.closerange(3, kept)
     os.closerange(kept + 1, soft_limit)
 
 
 def serve(role: Role, sock: socket.socket) -> int:
-    """Pass requests to threads until the server closes its end; return the exit code. Raises `MessageTooLarge` or
-    `msgspec.DecodeError` if a message is invalid."""
+    """Pass requests to threads until the server process closes its end of the socket. Return the exit code. Raises
+    `MessageTooLarge` or `msgspec.DecodeError` if a message is invalid."""
     inbox = Inbox(sock)
     first = next(inbox, None)
     if not isinstance(first, Configure):

@@ -1,6 +1,6 @@
-"""The places for extractions that parse (EXTRACT_WORKERS). Parsing takes CPU time and holds the interpreter lock, so a
-thread that parses holds a place; a thread that waits for bytes, for a child process or for time to pass gives its place
-to another thread."""
+"""The places for extractions that parse (EXTRACT_WORKERS). A place is the right of one thread to parse. The number of
+places is limited, because parsing takes CPU time and holds the interpreter lock. While a thread waits for bytes, for a
+child process or in `time.sleep`, it gives its place to another thread."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 5.0
-"""Seconds after which a waiting thread parses without a place, so that a page which takes minutes to parse does not
-block all other extractions. The threads then share the CPU."""
+"""Seconds after which a thread that waits for a place continues without a place. Otherwise a page that takes minutes to
+parse could block all other extractions. With this limit, the threads share the CPU."""
 
 
 class _Turn(threading.Event):
@@ -38,7 +38,7 @@ class Places:
 
     @contextmanager
     def held(self, ticket: Ticket) -> Iterator[None]:
-        """Let the calling thread hold a place during the block, except while it is in `outside`. Raises Stopped if the
+        """Let the calling thread hold a place during the block, except during calls of `outside`. Raises Stopped if the
         ticket is set while the thread waits for a place."""
         self._local.ticket = ticket
         self._local.has_place = False
@@ -50,13 +50,14 @@ class Places:
             self._local.ticket = None
 
     def outside(self, wait: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return `wait(*args, **kwargs)`, and give the place of the calling thread to another thread in the meantime.
-        Raises Stopped if the thread's ticket is set before it has a place again."""
+        """Call `wait(*args, **kwargs)` and return the result. During the call, the place of the calling thread is free
+        for another thread. Raises Stopped if the ticket of the calling thread is set before the thread has a place
+        again."""
         ticket = getattr(self._local, "ticket", None)
         if ticket is None:
             return wait(*args, **kwargs)
         self._leave()
-        self._local.ticket = None  # so that a nested call of `outside` in `wait` does not give up a place again
+        self._local.ticket = None  # so that a nested call of `outside` in `wait` does nothing more than wait
         try:
             return wait(*args, **kwargs)
         finally:
@@ -82,7 +83,7 @@ class Places:
                     self._waiting.remove(turn)
 
     def _leave(self) -> None:
-        """Give the place of the calling thread, if it has one, to the thread that has waited longest."""
+        """If the calling thread has a place, give that place to the thread that has waited for the longest time."""
         with self._lock:
             if not self._local.has_place:
                 return

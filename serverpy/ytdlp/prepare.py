@@ -1,9 +1,9 @@
-"""Preparation of the worker process before the first session: it removes the features of yt-dlp that the worker must
-not use.
+"""Preparation of the worker process before the first session: the removal of the features of yt-dlp that the worker
+must not use.
 
-yt-dlp gets no proxy from the environment, no programs from PATH (no ffmpeg), no configuration files, no plugins except
-the server's, and no disk except a private directory. `prepare` also tries every setting that can be invalid, so that
-the server does not start with an invalid setting.
+After the preparation, yt-dlp uses no proxy from the environment, no programs from PATH (no ffmpeg), no configuration
+files, no plugins except those that the operator has set, and no folder except a private directory. `prepare` also
+checks every setting that may be invalid, so that the server does not start with an invalid setting.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def prepare(role: Role, options: WorkerOptions, proxies: SessionProxies, directo
 
 
 def describe(tag: str) -> Ready:
-    """Return the message that describes this process, whose extractions have ids that begin with `tag`, to the
-    server."""
+    """Return the message that describes this process to the server process. The ids of the extractions of this process
+    begin with `tag`."""
     runtimes = shared().js_runtimes.items()
     return Ready(
         tag=tag,
@@ -73,8 +73,8 @@ def describe(tag: str) -> Ready:
 
 
 def _find_js_runtimes() -> dict[str, Any]:
-    """Return the JavaScript runtimes that yt-dlp can use. yt-dlp itself searches beside the Python interpreter. A
-    runtime elsewhere on PATH must be named before PATH is emptied."""
+    """Return the JavaScript runtimes that yt-dlp can use. yt-dlp itself finds a runtime in the folder of the Python
+    interpreter. A runtime elsewhere on PATH must be found before this module empties PATH."""
     path = shutil.which("deno")
     params = {"deno": {"path": path} if path and not _beside_interpreter("deno") else {}}
     runtimes = {
@@ -89,8 +89,8 @@ def _beside_interpreter(name: str) -> bool:
 
 
 def _close_environment(directory: Path) -> None:
-    """Remove the proxy variables, because NO_PROXY would bypass the filtering proxy, and empty PATH, because yt-dlp
-    would fetch media with ffmpeg and other programs."""
+    """Remove the proxy variables from the environment, because NO_PROXY would bypass the filtering proxy. Set PATH to
+    an empty folder, because yt-dlp would otherwise fetch media with ffmpeg and other programs."""
     for name in list(os.environ):
         if _PROXY_VARIABLES.fullmatch(name):
             del os.environ[name]
@@ -103,14 +103,15 @@ def _close_environment(directory: Path) -> None:
 
 
 def _restrict_plugins(directory: Path) -> None:
-    """Make yt-dlp load plugins only from `sys.path`, and not from the configuration folders of the server's user."""
+    """Make yt-dlp load plugins only from `sys.path`, and not from the configuration folders of the user that runs the
+    server."""
     yt_dlp.plugins.default_plugin_paths = lambda: (Path(path) for path in yt_dlp.plugins.sys.path)
     yt_dlp.plugins.get_executable_path = lambda: str(directory / "empty")
 
 
 def _write_bundle(ca_file: str | None, directory: Path) -> Path | None:
     """Write the public certificate authorities and CA_FILE into one file for curl, which reads only one file. Returns
-    its path, or None if CA_FILE is not set. (Python's SSL context can load CA_FILE in addition to its own
+    the path of that file, or None if CA_FILE is not set. (Python's SSL context can load CA_FILE in addition to its own
     authorities.)"""
     if ca_file is None:
         return None

@@ -1,5 +1,5 @@
-"""The values that all sessions of the worker process share. `prepare.py` makes them once, and other modules read
-them."""
+"""The values that all sessions of the worker process share. `prepare.py` makes these values once, and other modules
+read them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serverpy.ytdlp.session.proxies import SessionProxies
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The values that all sessions share; one object per process. `directory` is private to the process, and the server
+    """The values that all sessions of the process share. `directory` is private to the process; the server process
     removes it."""
 
     options: WorkerOptions
@@ -27,7 +27,7 @@ class Shared:
     places: Places
     js_runtimes: Mapping[str, Any] = field(default_factory=dict)
     bundle: Path | None = None
-    """PEM file with the public certificate authorities and those of CA_FILE. None if CA_FILE is not set."""
+    """PEM file that contains the public certificate authorities and those of CA_FILE. None if CA_FILE is not set."""
 
 
 _shared: Shared | None = None

@@ -1,9 +1,9 @@
 """Stop signals, which end a running download during any wait of its thread.
 
-The thread can wait for a socket, pause before a retry, or wait for room in its pipe. Setting the session's ticket ends
-the wait for a socket, because it cuts the connection. `Stop` ends the other two kinds of wait, and also sets the ticket
-when the pipe's reader has closed its end. One thread per process watches the tickets and pipes of all downloads, and
-ends when no download is left.
+The thread can wait for a socket, pause before a retry, or wait for room in its pipe. When the ticket of the session is
+set, the wait for a socket ends, because the connections of the session are cut. `Stop` ends the other two kinds of
+wait, and also sets the ticket when the reader of the pipe has closed the reading end. One thread per process watches
+the tickets and pipes of all downloads, and ends when no download is left.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from types import TracebackType
 from serverpy.errors import UpstreamFailed
 
 POLL_MS = 50
-"""Maximum time in milliseconds until the writer of a full pipe notices that its ticket is set."""
+"""Maximum time, in milliseconds, until a thread that waits for room in its pipe notices that its ticket is set."""
 
 
 def stopped() -> UpstreamFailed:
-    """Return the error of a stopped download. It must be an error, because a truncated file must never look
-    complete."""
+    """Return the error for a download that was stopped. Such a download must end with an error, because a truncated
+    file must never look complete."""
     return UpstreamFailed("The download was stopped before its end.")
 
 
 class Stop:
-    """Stop signal of one download, and a context manager around the work of the download's thread. It sets `cancelled`
-    when the reader of `pipe` closes its end. The caller still owns the pipe's descriptor, and must not close it inside
-    the block."""
+    """Stop signal of one download, and a context manager around the work of the download's thread. The signal sets
+    `cancelled` when the reader of `pipe` closes the reading end. The caller still owns the descriptor `pipe`, and must
+    not close it inside the block."""
 
     def __init__(self, cancelled: threading.Event, pipe: int) -> None:
         self._cancelled = cancelled
@@ -61,7 +61,7 @@ class Stop:
             raise stopped()
 
     def pause(self, seconds: float) -> None:
-        """Wait for `seconds`. Raises `UpstreamFailed` as soon as the download is stopped."""
+        """Wait for `seconds` seconds. Raises `UpstreamFailed` as soon as the download is stopped."""
         self._cancelled.wait(seconds)
         self.check()
 
@@ -95,7 +95,8 @@ class _Watch:
     def remove(self, stop: Stop) -> None:
         with self._lock:
             self._running.discard(stop)
-        # Without this wake-up, a running `poll` keeps the pipe open, and the pipe's reader waits.
+        # Wake the watching thread: while its `poll` runs, the kernel keeps the pipe open, so the reader of the pipe
+        # would not see EOF.
         os.eventfd_write(self._changed, 1)
 
     def _watch(self) -> None:
@@ -107,15 +108,15 @@ class _Watch:
                 waiting = {stop.pipe: stop for stop in self._running if not stop.is_signalled}
             poller = select.poll()
             for fd in waiting:
-                # `poll` reports POLLERR when the pipe's reading end is closed, even if no events are requested.
+                # `poll` reports POLLERR when the reading end of the pipe is closed, even if no events are requested.
                 poller.register(fd, 0)
             poller.register(self._changed, select.POLLIN)
             gone = {fd for fd, what in poller.poll(POLL_MS) if what & select.POLLERR}
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._changed)
             with self._lock:
-                # A pipe's descriptor may have been closed and its number reused, so signal only downloads that still
-                # run.
+                # The descriptor of a pipe may have been closed and its number reused, so signal only downloads that are
+                # still running.
                 due = [stop for fd, stop in waiting.items() if stop in self._running and (fd in gone or stop.is_set)]
             for stop in due:
                 stop.signal()

@@ -1,5 +1,5 @@
-"""The threads of a yt-dlp process: one for each request in progress, which sends a reply to the server even if the
-request fails."""
+"""The threads of a yt-dlp process: one for each request in progress. The thread sends a reply to the server process
+even if the request fails."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Threads:
 
     def run(self, id_: int, work: Callable[[Ticket], Reply], full: ServerPYError = TOO_LARGE) -> None:
         """Call `work` in a new thread, and send the reply that it returns, or the error that it raises. If the process
-        runs out of memory, send `full`. Raises `Busy` if the system has no memory for the thread's stack."""
+        runs out of memory, send the error `full`. Raises `Busy` if the system has no memory for the thread's stack."""
         ticket = Ticket()
         with self._lock:
             self._tickets[id_] = ticket
@@ -43,7 +43,7 @@ class Threads:
             last = self._forget(id_)
             self._outbox.send(reply)
             if last:
-                give_memory_back()  # sessions are reference cycles: after 100 downloads they hold 20 MB
+                give_memory_back()  # reference cycles keep ended sessions: 20 MB after 100 downloads
 
         try:
             start_thread(f"request-{id_}", run)
@@ -73,12 +73,12 @@ class Threads:
 
 def reply_of(id_: int, work: Callable[[], Reply], full: ServerPYError = TOO_LARGE) -> Reply:
     """Return the reply that `work` returns, or an `ErrorReply` if `work` raises an exception. If the process ran out of
-    memory, the reply contains `full`."""
+    memory, the reply contains the error `full`."""
     try:
         return _outcome(id_, work)
     except MemoryError:
-        # The end of this block frees the traceback, and with it the objects that filled the memory; reply only after
-        # that.
+        # Reply only after this block, because its end frees the traceback, and with it the objects that filled the
+        # memory.
         pass
     give_memory_back()
     log.error("Request %d was stopped because this process reached its memory limit", id_)
@@ -87,7 +87,7 @@ def reply_of(id_: int, work: Callable[[], Reply], full: ServerPYError = TOO_LARG
 
 def _outcome(id_: int, work: Callable[[], Reply]) -> Reply:
     """Return the reply that `work` returns, or an `ErrorReply` if `work` raises an exception. Raises MemoryError if the
-    memory was full, even if `work` translated that error into another one."""
+    process ran out of memory, even if `work` translated that error into another error."""
     try:
         return work()
     except Exception as error:  # noqa: BLE001  # `_reply_to` translates or logs the exception
@@ -107,8 +107,8 @@ def _reply_to(id_: int, error: Exception) -> ErrorReply:
 
 def start_thread(name: str, target: Callable[[], None]) -> None:
     """Start a daemon thread, so that the process does not wait for it at exit. If `target` raises an exception, the
-    process exits, and the server then fails the requests to this process at once. Otherwise the requests that wait for
-    the thread would wait forever. Raises `RuntimeError` if the system has no memory for the thread's stack."""
+    process exits, so that all requests to this process fail at once. Otherwise the requests that wait for the thread
+    would wait forever. Raises `RuntimeError` if the system has no memory for the thread's stack."""
 
     def run() -> None:
         try:
@@ -116,7 +116,7 @@ def start_thread(name: str, target: Callable[[], None]) -> None:
         except BaseException:  # noqa: BLE001  # the exception is logged
             try:
                 log.critical("Thread %s has failed, so the worker process exits", name, exc_info=True)
-            finally:  # there may be no memory left for logging
+            finally:  # logging may fail, because no memory may be left
                 os._exit(1)
 
     threading.Thread(target=run, name=name, daemon=True).start()

@@ -1,8 +1,8 @@
 """Pure functions for the layout of an MP4 that is merged from two segmented tracks with known segment lengths: one
-moov, followed by the segments of both tracks as blocks, in the order of their times.
+moov, followed by the segments of both tracks in the order of the segments' times.
 
-The file has no index, because playlists round the times of segments, and libav would take the times in an index for
-those of the samples."""
+The merged file has no index (sidx), because playlists round the times of segments, and libav would take the times in an
+index for the times of the samples."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from serverpy.media.mp4.layout import Layout
 
 MOST_MOOFS = 4096
-"""Maximum number of fragments in a segment: as many as a long segment has if each sample is a fragment."""
+"""Maximum number of fragments in a segment. It suffices for a long segment in which each sample is a fragment of its
+own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """The segments of one track, from the first fragment on: their times in seconds, their sizes in bytes, and their
-    offsets in the concatenation of all segments, which has `total` bytes."""
+    """The media segments of one track: their times in seconds, their sizes in bytes, and their offsets in the
+    concatenation of all segments of the track. That concatenation includes the initialization section, and has `total`
+    bytes."""
 
     total: int
     times: array[float] = field(default_factory=lambda: array("d"))
@@ -32,8 +34,8 @@ class Blocks:
 
 
 def lay_out_blocks(head: bytes, tracks: tuple[Blocks, Blocks], numbers: tuple[int, int], seconds: float) -> Layout:
-    """Return the layout of the file that consists of `head` and the blocks of `tracks`, in which the tracks have the
-    track numbers `numbers`. Of two blocks with the same time, the one of the first track comes first."""
+    """Return the layout of the file that consists of `head` and the segments of `tracks`. `numbers` are the track
+    numbers in the sources. If a segment of each track has the same time, the segment of the first track comes first."""
     order = sorted(
         (time, source, index) for source, blocks in enumerate(tracks) for index, time in enumerate(blocks.times)
     )

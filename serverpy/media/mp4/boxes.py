@@ -18,7 +18,7 @@ from serverpy.errors import NotMedia
 MAX_CHILDREN = 4096
 """Maximum number of child boxes of one box. A moov usually has fewer than ten."""
 HEADER_BYTES = 16
-"""Maximum size of a box's header, in bytes: 32-bit size, type and 64-bit size."""
+"""Maximum size of a box's header, in bytes: a 32-bit size, the type and a 64-bit size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ def damaged(what: str) -> NotMedia:
 
 
 def box_at(data: memoryview, at: int, limit: int, *, may_be_open: bool = False) -> Box | None:
-    """Return the box that begins at offset `at`. Returns None if `data` ends within the header of the box. Raises
-    `NotMedia` if the box extends beyond `limit`, which may lie beyond `data`. A size of 0, "up to the end of the file",
-    is valid only if `may_be_open` is true, which means a top-level box."""
+    """Return the box that begins at offset `at` of `data`. Returns None if `data` ends within the header of the box.
+    Raises `NotMedia` if the box ends after the offset `limit`, which may be larger than the length of `data`. A size
+    field of 0 ("up to the end of the file") is valid only if `may_be_open` is true, as for a top-level box."""
     if at + 8 > len(data):
         return None
     size, kind = struct.unpack_from(">I4s", data, at)
@@ -64,7 +64,7 @@ def box_at(data: memoryview, at: int, limit: int, *, may_be_open: bool = False) 
 
 def boxes(data: memoryview, start: int, end: int) -> Iterator[Box]:
     """Yield the boxes between the offsets `start` and `end`. Ignores up to 7 bytes after the last box, because
-    QuickTime writes such a terminator."""
+    QuickTime ends a list of boxes with four zero bytes."""
     for _ in range(MAX_CHILDREN):
         if end - start < 8:
             return
@@ -77,7 +77,7 @@ def boxes(data: memoryview, start: int, end: int) -> Iterator[Box]:
 
 
 def children(data: memoryview, box: Box, skip: int = 0) -> Iterator[Box]:
-    """Yield the child boxes of `box`, which follow `skip` bytes of fields."""
+    """Yield the child boxes of `box`. Skips the `skip` bytes of fields that precede the first child."""
     return boxes(data, box.body + skip, box.end)
 
 
@@ -117,7 +117,7 @@ def table(code: str, data: memoryview, box: Box, at: int, count: int) -> array[i
 
 
 def swapped(values: array[int]) -> array[int]:
-    """Convert `values` from or to big-endian in place, and return them."""
+    """Convert `values` between the byte order of this machine and big-endian, in place, and return `values`."""
     if sys.byteorder == "little":
         values.byteswap()
     return values

@@ -1,13 +1,13 @@
 """The layout of an MP4 that is merged from two fragmented tracks: one moov, an index for each track, and the fragments
 of both tracks in the order of their times.
 
-Merging changes numbers in a fragment, but not its length, so the index of each source file gives all sizes in advance.
-The server patches a fragment while it sends it (`patch_moof`): the sequence number, the track number, and the offsets
-that count from the beginning of the file.
+Merging changes numbers in a fragment, but not the length of the fragment, so the index of each source file gives all
+sizes in advance. While ServerPY sends a fragment, it patches the sequence number, the track number, and the offsets
+that count from the beginning of the file (`patch_moof`).
 
 Each track has its own sidx, because a single sidx for both tracks makes Chromium's seeks slow and libav lose audio. The
-last sidx is that of the track whose fragment comes first: according to measurements, Chromium then opens a film of five
-minutes with 7 requests instead of 96.
+last sidx belongs to the track whose fragment comes first in the file: according to measurements, Chromium then opens a
+film of five minutes with 7 requests instead of 96.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def lay_out_fragments(video: Located, audio: Located) -> Layout:
     tracks = _only_track(video, VIDEO_HANDLER), _only_track(audio, AUDIO_HANDLER)
     indices = _index_of(video, tracks[VIDEO]), _index_of(audio, tracks[AUDIO])
     for located, track in zip((video, audio), tracks, strict=True):
-        # if the fragments cannot be merged, `patch_moof` raises an error here, before the server sends the first byte
+        # if the fragments cannot be merged, `patch_moof` raises an error here, before ServerPY sends the first byte
         patch_moof(located.moof, track.number, 1, 1, 0)
     order = sorted(
         (reference.time / index.scale, source, reference.offset, reference.size)
@@ -93,7 +93,7 @@ def _index_of(source: Located, track: Track) -> Index:
 
 
 def _write_moov(tracks: tuple[Track, Track], seconds: float | None) -> bytes:
-    """Return the moov of the merged file, which lasts `seconds`, or has an unknown duration if `seconds` is None.
+    """Return the moov of the merged file, which lasts `seconds`, or whose duration is unknown if `seconds` is None.
     Firefox takes the duration from the mehd box or, without this box, from the fragments that it has loaded."""
     mehd = [] if seconds is None else [write_mehd(seconds, movie_scale(tracks))]
     trex = [write_trex(number, track) for number, track in enumerate(tracks, 1)]
@@ -101,22 +101,23 @@ def _write_moov(tracks: tuple[Track, Track], seconds: float | None) -> bytes:
 
 
 def write_empty_table(track: Track) -> bytes:
-    """Return an stbl box that has the sample descriptions of `track`, but lists no samples."""
+    """Return an stbl box with the sample descriptions of `track`, but without samples."""
     copied = track.tables(b"stsd", b"sgpd")
     return write(b"stbl", *copied, *_NO_SAMPLES.values(), write_full(b"stsz", 0, 0, bytes(8)))
 
 
 def write_trex(number: int, track: Track) -> bytes:
-    """Return a trex box, which has the defaults for fields that fragments leave out (§8.8.3)."""
+    """Return a trex box for the track with this number: the defaults for fields that the fragments leave out
+    (§8.8.3)."""
     defaults = (1, 0, 0, 0) if track.trex is None else fields("IIII", track.data, track.trex, 8)
     return write_full(b"trex", 0, 0, struct.pack(">IIIII", number, *defaults))
 
 
 def patch_moof(moof: bytes, old_number: int, new_number: int, sequence: int, shift: int) -> bytes:
     """Return a copy of `moof` for another file, with three changes: the sequence number becomes `sequence`, the track
-    number `old_number` becomes `new_number`, and `shift` is added to the offsets that count from the beginning of the
-    file. Raises `NotMedia` if the moof is damaged or belongs to another track, `DrmProtected` if the fragment is
-    encrypted, and `UnsupportedConversion` if the offsets of a track fragment depend on an earlier track fragment."""
+    number `old_number` becomes `new_number`, and the offsets that count from the beginning of the file increase by
+    `shift` bytes. Raises `NotMedia` if the moof is damaged or belongs to another track, `DrmProtected` if the fragment
+    is encrypted, and `UnsupportedConversion` if the offsets of a track fragment depend on an earlier track fragment."""
     data, patched = memoryview(moof), bytearray(moof)
     box = box_at(data, 0, len(data))
     if box is None:
@@ -137,7 +138,7 @@ def _patch_traf(
 ) -> None:
     for box in children(data, traf):
         if box.kind in _ENCRYPTED:
-            raise DrmProtected("This format is encrypted.")
+            raise DrmProtected("This format is encrypted, so it cannot be merged.")
         if box.kind != b"tfhd":
             continue
         flags, number = fields("II", data, box)

@@ -1,6 +1,6 @@
-"""The writer of the header of a merged MP4: ftyp, and a moov with the video track and the audio track. It copies the
-boxes that describe the samples; it writes anew only the samples' positions, the track numbers, and values in the
-movie's time scale."""
+"""The writer of the header of a merged MP4: ftyp, and a moov with the video track and the audio track. The writer
+copies the boxes that describe the samples. It computes only the positions of the samples, the track numbers, and the
+values in the movie's time scale."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COPIED = (
     b"stsd", b"stts", b"ctts", b"cslg", b"stss", b"stps", b"stsz", b"stz2", b"sdtp", b"stdp", b"padb", b"sbgp",
     b"csgp", b"sgpd", b"subs",
 )  # fmt: skip
-"""Types of the boxes in a sample table that do not depend on the positions of the samples, and so are copied."""
+"""Types of the boxes in a sample table that do not depend on the positions of the samples, and therefore are copied."""
 _UNKNOWN_32, _UNKNOWN_64 = 2**32 - 1, 2**64 - 1
 _IN_USE = 0x3
 """Flags of a tkhd box (§8.3.2): the track is enabled, and is part of the presentation. The source file of a track may
@@ -31,8 +31,8 @@ def write_ftyp(*, fragmented: bool = False) -> bytes:
 
 
 def write_moov(tracks: Iterable[Track], tables: Iterable[bytes], *rest: bytes) -> bytes:
-    """Return a moov box with `tracks`, numbered from 1, each with its sample table from `tables`, followed by the boxes
-    `rest`. The movie has the time scale `movie_scale`."""
+    """Return a moov box with `tracks`, which get the numbers 1, 2 and so on. `tables` are the sample tables of the
+    tracks, and `rest` are boxes that follow the tracks. The time scale of the movie is `movie_scale(tracks)`."""
     tracks = list(tracks)
     scale = movie_scale(tracks)
     traks = [
@@ -43,27 +43,29 @@ def write_moov(tracks: Iterable[Track], tables: Iterable[bytes], *rest: bytes) -
 
 
 def movie_scale(tracks: Sequence[Track]) -> int:
-    """Return the time scale of a movie of `tracks`: the least common multiple of those of their movies, in which their
-    edit lists keep exact durations. Returns that of the first if the multiple is too large for its field."""
+    """Return the time scale for a movie of `tracks`: the least common multiple of the time scales of the movies from
+    which the tracks come. In this time scale the durations in the edit lists stay exact. If the multiple is too large
+    for its field, returns the time scale of the first track's movie."""
     scale = math.lcm(*(track.movie_scale for track in tracks))
     return scale if scale <= _UNKNOWN_32 else tracks[0].movie_scale
 
 
 def movie_seconds(tracks: Sequence[Track]) -> float | None:
-    """Return the duration of a movie of `tracks`. Returns None if a track does not state its duration."""
+    """Return the duration, in seconds, of a movie of `tracks`. Returns None if a track does not state its duration."""
     duration = _movie_duration(tracks)
     return None if duration == _UNKNOWN_64 else duration / movie_scale(tracks)
 
 
 def _movie_duration(tracks: Sequence[Track]) -> int:
-    """Return the duration of the longest track in the time scale of the movie, or all ones if one is unknown."""
+    """Return the duration of the longest track in the time scale of the movie, or 2^64-1 if the duration of a track is
+    unknown."""
     scale = movie_scale(tracks)
     return max(_duration(track, scale) for track in tracks)
 
 
 def write_table(track: Track, cuts: Cuts, places: array[int], *, wide: bool) -> bytes:
-    """Return the stbl box of a track that is not fragmented, and whose chunk k is at the offset `places[k]`. Uses
-    64-bit offsets if `wide` is true."""
+    """Return the stbl box of a track that is not fragmented. Chunk k of the track is at the offset `places[k]` of the
+    merged file. If `wide` is true, the box has 64-bit offsets."""
     copied = track.tables(*COPIED)
     offsets = swapped(array("Q" if wide else "I", places)).tobytes()
     stco = write_full(b"co64" if wide else b"stco", 0, 0, struct.pack(">I", len(places)), offsets)
@@ -126,8 +128,8 @@ def _duration(track: Track, scale: int) -> int:
 
 
 def _write_edits(track: Track, scale: int) -> bytes:
-    """Return an edts box whose elst has version 1. Its durations are in units of `scale`, the time scale of the merged
-    file."""
+    """Return an edts box with an elst box of version 1. The durations in the elst are in units of `scale`, the time
+    scale of the merged file."""
     entries = [_write_edit(edit, track.movie_scale, scale) for edit in track.edits]
     return write(b"edts", write_full(b"elst", 1, 0, struct.pack(">I", len(entries)), *entries))
 

@@ -1,5 +1,5 @@
-"""The layout of a virtual file, the merged MP4, which maps each byte to a byte of the layout's own header or of a
-source.
+"""The layout of a virtual file, the merged MP4, which maps each byte of that file to a byte of the layout's own header
+or of a source file.
 
 All requests for the same pair of source files share one layout: a header, and a list of runs (contiguous bytes of one
 source) as arrays. A binary search finds the first run of a range.
@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 VIDEO, AUDIO, HEADER = 0, 1, 2
-"""Numbers that name where bytes of the merged file come from: the video file, the audio file, or the header in the
+"""Numbers that name the sources of the bytes of the merged file: the video file, the audio file, and the header in the
 layout."""
 MAX_MOOFS = 256
-"""Maximum number of fragments in one block, the part of a source file that one entry of its index describes. Each block
-is assigned this many sequence numbers."""
+"""Maximum number of fragments in one block, which is the part of a source file that one entry of the file's index
+describes. Each block is assigned this many sequence numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,12 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A virtual file of `total` bytes. Run r consists of the bytes `starts[r]` to `starts[r + 1] - 1`, and is read from
-    offset `offsets[r]` of the source `sources[r]`. `sizes` are the lengths, in bytes, of the sources that the layout
-    was made for. If `numbers` is None, runs are sent unchanged. Otherwise `numbers` are the track numbers in the
-    sources, and each run is a block of at most `most_moofs` fragments, whose moofs are patched while they are sent
-    (`fragments.py`). `seconds` is the duration of the merged file in seconds, or None if it is unknown."""
+    """A virtual file of `total` bytes. Run r consists of the bytes `starts[r]` to `starts[r + 1] - 1` of the file, and
+    is read from offset `offsets[r]` of the source `sources[r]`. `sizes` are the lengths, in bytes, of the sources for
+    which the layout was made. If `numbers` is None, runs are sent unchanged. Otherwise `numbers` are the track numbers
+    in the sources, each run is a block of at most `most_moofs` fragments, and the moofs are patched while they are sent
+    to the client (`fragments.py`). `seconds` is the duration of the merged file in seconds, or None if it is
+    unknown."""
 
     header: bytes
     starts: array[int]
@@ -59,7 +60,7 @@ class Layout:
         return len(self.header) + 8 * (len(self.starts) + len(self.offsets)) + len(self.sources)
 
     def read(self, first: int, end: int) -> Iterator[Piece]:
-        """Yield the parts that make up the bytes `first` to `end - 1` of the merged file, in order."""
+        """Yield, in order, the parts that make up the bytes `first` to `end - 1` of the merged file."""
         if first < min(end, len(self.header)):
             yield Piece(HEADER, first, min(end, len(self.header)) - first)
             first = len(self.header)

@@ -1,9 +1,9 @@
-"""The search for the parts that describe an MP4 (its moov, and the index of its fragments), with few range requests.
+"""The search for the boxes that describe an MP4 (the moov, and the index of the fragments), with few range requests.
 The functions are pure: `locate` is a generator that yields each range that it needs, and its caller reads the bytes of
 the range and passes them to `send`.
 
-The first 64 KiB of most files contain the moov, or at least the sizes of the boxes before the moov; in the second case,
-one more read gets the moov.
+The first 64 KiB of most files contain the moov, or at least the headers of the boxes before the moov. In the second
+case, one more read gets the moov.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from serverpy.media.mp4.sidx import indexed_end
 
 PROBE_BYTES = 64 * 1024
 MAX_INDEX_BYTES = 32 << 20
-"""Maximum size, in bytes, of the moov of a file, and of the index of its fragments."""
+"""Maximum size, in bytes, of the moov of a file. The same limit applies to the index of the file's fragments."""
 MAX_MOOF_BYTES = 64 * 1024
-"""Maximum size of a moof, in bytes. The moof of a fragment with one minute of video at 60 frames per second has 58
+"""Maximum size of a moof, in bytes. The moof of a fragment with one minute of video at 60 frames per second takes 58
 KB."""
 _MAX_READS = 16
 _MAX_BOXES = 1024
 _MAX_TOTAL = 1 << 62
-"""Maximum size of a file, in bytes. Offsets have 64 bits, and sums of offsets must fit into 64 bits, too."""
+"""Maximum size of a file, in bytes. The limit keeps each sum of two offsets within 64 bits."""
 _FRAGMENT = frozenset({b"styp", b"prft", b"emsg", b"sidx", b"moof", b"mdat"})
 
 
@@ -55,7 +55,7 @@ class Located:
 
 
 class _Window:
-    """A window on the file: the bytes that the last read returned."""
+    """The bytes of the file that the last read returned, from the offset `first` on."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -85,7 +85,7 @@ class _Window:
     def fetch(self, first: int, length: int) -> Generator[Span, bytes, None]:
         self._reads += 1
         if self._reads > _MAX_READS:
-            raise damaged("finding the index takes too many reads")
+            raise damaged("the index lies behind too many boxes")
         end = min(first + length, self._total)
         self.data = memoryview((yield Span(first, end)))
         self.first = first
@@ -102,10 +102,11 @@ class _Window:
 
 
 def locate(total: int) -> Generator[Span, bytes, Located]:
-    """Find the boxes that describe the MP4 of `total` bytes. Raises `UnsupportedConversion` if the file is not an MP4,
-    `NotMedia` if it is damaged, and `TooLarge` if its index exceeds MAX_INDEX_BYTES."""
+    """Find the boxes that describe an MP4 of `total` bytes. Raises `UnsupportedConversion` if the file is not an MP4,
+    `NotMedia` if it is damaged, and `TooLarge` if the moov or the index exceeds MAX_INDEX_BYTES or the first moof
+    exceeds MAX_MOOF_BYTES."""
     if total > _MAX_TOTAL:
-        raise damaged("the length of the file is out of range")
+        raise damaged("the file is too long")
     window = _Window(total)
     yield from window.fetch(0, PROBE_BYTES)
     _check_first(window.data)
@@ -132,8 +133,8 @@ def locate(total: int) -> Generator[Span, bytes, Located]:
 
 
 def _has_fragments_from(window: _Window, at: int) -> Generator[Span, bytes, bool]:
-    """Return whether the file has fragments after `at`, the end of the bytes that the first sidx describes. Some files
-    have a sidx before each fragment, for that fragment only."""
+    """Return whether the file has fragments after the offset `at`, the end of the bytes that the first sidx describes.
+    This is so if a sidx that describes only one fragment precedes each fragment."""
     for _ in range(_MAX_BOXES):
         box = yield from window.reach(at)
         if box is None:
@@ -151,8 +152,8 @@ def _whole_moof(window: _Window, box: Box) -> Generator[Span, bytes, bytes]:
 
 
 def _mfra(window: _Window, total: int) -> Generator[Span, bytes, bytes]:
-    """Return the mfra box at the end of the file. The last 16 bytes of the file, an mfro box, give the length of the
-    mfra. Returns b"" if the file has no mfra."""
+    """Return the bytes of the mfra box at the end of the file. The last 16 bytes of such a file are an mfro box, which
+    states the length of the mfra. Returns b"" if the file has no mfra."""
     yield from window.fetch(max(0, total - MFRO_BYTES), MFRO_BYTES)
     length = mfra_bytes(bytes(window.data))
     if not 8 <= length <= total:
@@ -164,15 +165,18 @@ def _mfra(window: _Window, total: int) -> Generator[Span, bytes, bytes]:
 
 
 def is_fragmented(moov: bytes) -> bool:
-    """Return whether the file of `moov` has its samples in fragments, which an mvex box announces (§8.8.1)."""
+    """Return whether the file with this moov has its samples in fragments: an mvex box in the moov announces fragments
+    (§8.8.1)."""
     data = memoryview(moov)
     box = box_at(data, 0, len(data))
     return box is not None and any(child.kind == b"mvex" for child in children(data, box))
 
 
 def _check_first(data: memoryview) -> None:
-    """Check that the first bytes of the file look like a box, because the search trusts the sizes of boxes. Raises
-    `UnsupportedConversion` if they do not."""
+    """Raise `UnsupportedConversion` if the file does not begin with a box, that is, if bytes 4 to 7 are not printable
+    ASCII. The search trusts the sizes that the boxes state."""
     kind = bytes(data[4:8])
     if len(kind) < 4 or not all(32 <= byte < 127 for byte in kind):
-        raise UnsupportedConversion("One of the two formats is not an MP4: they cannot be merged without a muxer.")
+        raise UnsupportedConversion(
+            "One of the two formats is not an MP4, so the formats cannot be merged without a muxer."
+        )

@@ -1,6 +1,6 @@
 """The parser for the index of a fragmented track in a file without sidx: the list of random access points at the end of
-the file (ISO/IEC 14496-12 §8.8.9 to §8.8.11, mfra). The list gives the times and positions of moofs; a block of
-fragments extends from one listed moof to the next.
+the file (ISO/IEC 14496-12 §8.8.9 to §8.8.11, mfra). Each entry of the list has the time of a moof and the offset of
+that moof in the file. A block of fragments extends from one listed moof to the next.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from serverpy.media.mp4.sidx import MAX_DURATION, MAX_REFERENCES, Index, Referen
 
 MFRO_BYTES = 16
 _SYNC = 0x90000000
-"""Value in a sidx for a block of fragments at whose first sample decoding may begin (§8.16.3.3)."""
+"""Value of the SAP fields of a sidx reference (§8.16.3.3) for a block of fragments in which decoding may begin at the
+first sample."""
 
 
 def mfra_bytes(mfro: bytes) -> int:
@@ -24,9 +25,9 @@ def mfra_bytes(mfro: bytes) -> int:
 
 
 def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -> Index:
-    """Parse the index of the track `number`, with times in units of `scale`, from an mfra box that begins at offset
-    `end` of the file. Raises `NotMedia` if the box is damaged, and `UnsupportedConversion` if the box does not list the
-    first fragment."""
+    """Parse the index of the track `number` from an mfra box that begins at offset `end` of the file. The times are in
+    units of 1 / `scale` seconds. Raises `NotMedia` if the box is damaged, and `UnsupportedConversion` if the box does
+    not list the first fragment."""
     data = memoryview(mfra)
     box = box_at(data, 0, len(data))
     if box is None:
@@ -45,9 +46,9 @@ def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -
     if any(end <= place for place, end in zip(places, ends, strict=True)) or later != sorted(later):
         raise damaged("the entries of the mfra box are out of order")
     durations = [max(0, after - before) for before, after in zip(times, later, strict=False)]
-    durations.append(durations[-1] if durations else scale)  # an mfra does not state the duration of the last block
+    durations.append(durations[-1] if durations else scale)  # an mfra does not state when the last block ends
     if max(durations) > MAX_DURATION:
-        raise damaged("the entries of the mfra box are out of order")
+        raise damaged("a time in the mfra box is out of range")
     return Index(
         scale,
         tuple(

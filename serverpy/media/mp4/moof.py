@@ -1,6 +1,6 @@
-"""Pure functions that adapt the moof of a track's fragment to another file (ISO/IEC 14496-12 §8.8). They read what the
-server must know before it sends the moof, and change the numbers in the moof that depend on the file. The length of a
-moof never changes."""
+"""Pure functions that adapt the moof of a track's fragment to another file (ISO/IEC 14496-12 §8.8). Before ServerPY
+sends a moof, these functions read its times and offsets, and change the numbers that depend on the file that contains
+the moof. The length of a moof never changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from serverpy.media.mp4.boxes import Box, box_at, children, damaged, fields, tab
 _BASE_DATA_OFFSET, _DESCRIPTION, _DURATION, _BASE_IS_MOOF = 0x000001, 0x000002, 0x000008, 0x020000
 """Flags of a tfhd box (§8.8.7)."""
 _RUN_DATA_OFFSET, _RUN_FIRST_FLAGS, _RUN_DURATIONS, _RUN_ENTRY = 0x000001, 0x000004, 0x000100, 0x000F00
-"""Flags of a trun box (§8.8.8). The bits of `_RUN_ENTRY` are the fields of an entry, of 4 bytes each."""
+"""Flags of a trun box (§8.8.8). Each bit of `_RUN_ENTRY` stands for a field of 4 bytes in each entry of the box."""
 _ENCRYPTED = frozenset({b"senc", b"saio", b"saiz"})
 _PIFF_ENCRYPTED = bytes.fromhex("a2394f525a9b4f14a2446c427c648df4")
 """The type of the `uuid` box that older packagers write instead of senc."""
@@ -24,8 +24,8 @@ _MDAT_HEAD_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A base data offset (§8.8.7): the offset `at` of its field in the moof, and its value, which is an offset in a
-    file."""
+    """A base data offset (§8.8.7). `at` is the offset of the field in the moof; `value` is the content of the field, an
+    offset in a file."""
 
     at: int
     value: int
@@ -33,8 +33,8 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """A decode time (tfdt, §8.8.12): the offset `at` of its field in the moof, the version of the tfdt box, and the
-    value."""
+    """A decode time (tfdt, §8.8.12): the offset `at` of the field in the moof, the version of the tfdt box, and the
+    value of the field."""
 
     at: int
     version: int
@@ -46,8 +46,8 @@ class Moof:
     """The moof `data` of one fragment, and the offsets in the moof of the fields that depend on the file. `time` is the
     decode time of the track's first sample, or None if the moof does not state it; `duration` is the sum of the
     durations of the track's samples. Both are in units of the track's time scale. `sequence_at` is the offset of the
-    sequence number, `numbers` are the offsets of the track numbers, and `foreign` those of the track fragments of other
-    tracks."""
+    sequence number, `numbers` are the offsets of the track numbers, and `foreign` are the offsets of the traf boxes of
+    other tracks."""
 
     data: bytes
     time: int | None
@@ -64,11 +64,11 @@ class Moof:
         return bool(self.numbers)
 
     def patched(self, *, number: int, sequence: int, ticks: int, old_places: Iterable[int], place: int) -> bytes:
-        """Return the moof for another file, in which it is at the offset `place`: with the track number `number` and
-        the sequence number `sequence`, its decode times later by `ticks`, and the fragments of other tracks marked as
-        free space. `old_places` are the offsets that the moof may have in its source, from which its base data offsets
-        count. Raises `NotMedia` if a base data offset points neither to the moof nor to the data behind it, or if a
-        time becomes too large for its field."""
+        """Return a copy of the moof for another file, in which the moof is at the offset `place`. The copy has the
+        track number `number` and the sequence number `sequence`, its decode times are `ticks` later, and the traf boxes
+        of other tracks become `free` boxes. `old_places` are the offsets that the moof may have in its source: the base
+        data offsets count from one of these. Raises `NotMedia` if a base data offset points neither to the moof nor to
+        the data behind it, or if a decode time becomes negative or too large for its field."""
         patched, old_places = bytearray(self.data), tuple(old_places)
         if self.sequence_at is not None:
             struct.pack_into(">I", patched, self.sequence_at, sequence & 0xFFFFFFFF)
@@ -83,11 +83,11 @@ class Moof:
         return bytes(patched)
 
     def _distance(self, base: int, places: tuple[int, ...]) -> int:
-        """Return the distance in bytes from the beginning of the moof to the position `base`. Depending on the
-        packager, `base` counts from the beginning of the segment, of the file that contains the segment, or of all
-        segments together; `places` are the offsets of the moof for each of these cases. This method chooses the case in
-        which `base` is the beginning of the moof. If there is none, it chooses the first case in which `base` lies in
-        the moof or in the head of the data behind it."""
+        """Return the distance in bytes from the beginning of the moof to the position of the base data offset `base`.
+        Depending on the packager, `base` counts from the beginning of the segment, of the file that contains the
+        segment, or of all segments together. `places` has the offset of the moof for each of these cases. If `base` is
+        the beginning of the moof in one of the cases, this method chooses that case. Otherwise it chooses the first
+        case in which `base` lies in the moof or in the header of the mdat behind the moof."""
         if base in places:
             return 0
         furthest = len(self.data) + _MDAT_HEAD_BYTES
@@ -100,14 +100,15 @@ class Moof:
 def _write_time(patched: bytearray, time: Time, ticks: int) -> None:
     moved = time.value + ticks
     if not 0 <= moved <= _MAX_TIME[time.version]:
-        raise damaged("the time of a fragment is out of range")
+        raise damaged("a decode time (tfdt) is out of range")
     struct.pack_into(">Q" if time.version else ">I", patched, time.at, moved)
 
 
 def read_moof(moof: bytes, number: int, default_duration: int) -> Moof:
-    """Read the moof of a source in which the track has the number `number`, and samples whose duration is not stated
-    have `default_duration`. Raises `NotMedia` if the moof is damaged, `DrmProtected` if the samples are encrypted, and
-    `UnsupportedConversion` if the position of the samples depends on a fragment of another track."""
+    """Read a moof for the track with the number `number` in the source. If neither the tfhd nor the trun box states the
+    durations of samples, each sample lasts `default_duration`. Raises `NotMedia` if the moof is damaged, `DrmProtected`
+    if the samples are encrypted, and `UnsupportedConversion` if the positions of the samples depend on an earlier traf
+    box."""
     data = memoryview(moof)
     box = box_at(data, 0, len(data))
     if box is None or box.kind != b"moof":
@@ -144,7 +145,7 @@ def read_moof(moof: bytes, number: int, default_duration: int) -> Moof:
 @dataclass(frozen=True, slots=True)
 class _Traf:
     """The fields of a track fragment (§8.8.6). `number_at` is the offset of the track number in the moof.
-    `counts_from_moof` is whether the offsets of the samples count from the beginning of the moof."""
+    `counts_from_moof` states whether the offsets of the samples count from the beginning of the moof."""
 
     number_at: int
     base: Base | None
@@ -154,7 +155,7 @@ class _Traf:
 
 
 def _read_traf(data: memoryview, traf: Box, number: int, default_duration: int) -> _Traf | None:
-    """Read a track fragment. Returns None if it belongs to a track other than `number`."""
+    """Read a track fragment, a traf box. Returns None if the box belongs to another track than `number`."""
     inside = list(children(data, traf))
     header = next((box for box in inside if box.kind == b"tfhd"), None)
     if header is None:
@@ -163,7 +164,7 @@ def _read_traf(data: memoryview, traf: Box, number: int, default_duration: int) 
     if own_number != number:
         return None
     if any(box.kind in _ENCRYPTED or _is_piff_encrypted(data, box) for box in inside):
-        raise DrmProtected("This format is encrypted.")
+        raise DrmProtected("This format is encrypted, so it cannot be merged.")
     at, base = 8, None
     if flags & _BASE_DATA_OFFSET:
         base, at = Base(header.body + at, fields("Q", data, header, at)[0]), at + 8
@@ -182,7 +183,7 @@ def _is_piff_encrypted(data: memoryview, box: Box) -> bool:
 def _read_time(data: memoryview, tfdt: Box) -> Time:
     (version,) = fields("B", data, tfdt)
     if version > 1:
-        raise damaged("its tfdt box has an unknown version")
+        raise damaged("the tfdt box has an unknown version")
     return Time(tfdt.body + 4, version, fields("Q" if version else "I", data, tfdt, 4)[0])
 
 

@@ -15,8 +15,8 @@ from serverpy.media.mp4.samples import Cuts, cut, read_samples
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, Track, find_track
 
 _WIDE_FROM = 0xF0000000
-"""Size of the mdat content, in bytes, above which chunk offsets have 64 bits. Below this size, the header before the
-mdat still fits into the range of 32-bit offsets."""
+"""Size of the content of the mdat, in bytes, above which chunk offsets have 64 bits. Up to this size, offsets of 32
+bits suffice for the header and the mdat together."""
 
 
 def lay_out_plain(video: Located, audio: Located) -> Layout:
@@ -43,14 +43,14 @@ def lay_out_plain(video: Located, audio: Located) -> Layout:
 
 
 def _cut(track: Track, total: int) -> Cuts:
-    """Read the sample positions of `track`, and cut the track into chunks. The sample positions take most of the
-    memory, so this function frees them before the caller reads the other track."""
+    """Read the sample positions of `track`, and cut the track into chunks. Keeps only the chunks: the sample positions
+    take most of the memory, and are freed before the caller reads the other track."""
     return cut(track, read_samples(track, total))
 
 
 def _in_order(video: Cuts, audio: Cuts) -> Iterator[tuple[int, int]]:
     """Yield the source (video or audio) and the number of each chunk, in the order of the chunks' times. The chunks of
-    each track keep their order."""
+    one track keep their order."""
     number = 0
     for mine, time in enumerate(video.times):
         while number < len(audio) and audio.times[number] < time:
@@ -66,8 +66,8 @@ def _write_header(
     tracks: tuple[Track, Track], cuts: tuple[Cuts, Cuts], places: tuple[array[int], array[int]], media_bytes: int
 ) -> bytes:
     """Return the header of the merged file: ftyp, moov and the header of mdat. The length of a moov does not depend on
-    the offsets in it, so the function writes the moov twice: the first time to learn the length, and the second time
-    with the offsets that result from the length."""
+    the offsets in it, so the function writes the moov twice: first to measure the length, and then with the offsets
+    that result from that length."""
     wide = media_bytes > _WIDE_FROM
     mdat = struct.pack(">I4sQ", 1, b"mdat", media_bytes + 16) if wide else struct.pack(">I4s", media_bytes + 8, b"mdat")
     ftyp = write_ftyp()

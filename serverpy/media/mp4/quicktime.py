@@ -1,6 +1,7 @@
-"""QuickTime's sound descriptions of version 1 as sample entries of MP4 (ISO/IEC 14496-12 §12.2.3).
+"""The conversion of QuickTime's sound descriptions of version 1 to sample entries of MP4 (ISO/IEC 14496-12 §12.2.3).
 
-QuickTime puts 16 bytes of fields behind those of MP4, and the decoder's configuration (esds) into a box `wave`.
+A sound description has 16 bytes of fields more than a sample entry of MP4, and contains the configuration of the
+decoder (esds) in a `wave` box.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ _FIELDS, _MORE_FIELDS = 28, 16
 
 
 def is_quicktime(data: memoryview, stsd: Box) -> bool:
-    """Return whether an stsd box of audio has an entry of QuickTime's version 1 or 2. MP4 has another version 1, which
-    the version of the stsd box announces."""
+    """Return whether an stsd box of audio has an entry of QuickTime's version 1 or 2. The entries of version 1 that MP4
+    itself defines differ: these occur only in an stsd box of version 1."""
     if fields("B", data, stsd)[0]:
         return False
     return any(fields("H", data, entry, 8)[0] for entry in children(data, stsd, skip=8))
 
 
 def as_mp4(data: memoryview, stsd: Box) -> bytes:
-    """Return the stsd box with entries of MP4. Raises `UnsupportedConversion` if an entry has no esds, or has version
-    2."""
+    """Return the stsd box with its entries converted to those of MP4. Raises `UnsupportedConversion` if an entry has no
+    esds, or has version 2."""
     entries = [_entry(data, entry) for entry in children(data, stsd, skip=8)]
     return write_full(b"stsd", 0, 0, struct.pack(">I", len(entries)), *entries)
 
@@ -35,13 +36,15 @@ def _entry(data: memoryview, entry: Box) -> bytes:
     (rate,) = fields("I", data, entry, 24)
     esds = _esds(data, entry.body + _FIELDS + _MORE_FIELDS, entry.end) if version == 1 else None
     if esds is None:
-        raise UnsupportedConversion("The audio has a QuickTime sample description: video and audio cannot be merged.")
+        raise UnsupportedConversion(
+            "The audio has a QuickTime sample description, so video and audio cannot be merged."
+        )
     reference = bytes(data[entry.body : entry.body + 8])
     return write(entry.kind, reference, struct.pack(">8xHH4xI", channels, bits, rate), bytes(esds))
 
 
 def _esds(data: memoryview, first: int, end: int) -> memoryview | None:
-    """Return the esds box between `first` and `end`, there or inside a `wave` box."""
+    """Return the esds box that lies between the offsets `first` and `end`, directly or inside a `wave` box."""
     outside = list(boxes(data, min(first, end), end))
     inside = [child for box in outside if box.kind == b"wave" for child in children(data, box)]
     return next((data[box.start : box.end] for box in (*outside, *inside) if box.kind == b"esds"), None)

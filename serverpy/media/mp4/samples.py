@@ -1,8 +1,9 @@
 """The parser of the sample positions of a track (ISO/IEC 14496-12 §8.6, §8.7), and the division of the track into new
 chunks of one second.
 
-The new chunks replace those of the source file, which may have one sample or the whole track: two tracks that are cut
-by time can be interleaved without look-ahead. The functions check the tables against the size of the file.
+The new chunks replace the chunks of the source file. A chunk of the source file may have only one sample, or the whole
+track, but two tracks that are cut by time can be interleaved without look-ahead. The functions check that all samples
+lie within the file.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ MAX_CUT_BYTES = 1 << 20
 MAX_MICROSECONDS = 1 << 62
 _SAMPLE_BYTES, _CUT_BYTES = 16, 80
 MAX_EXTENTS = 1 << 20
-"""Maximum number of extents (contiguous bytes in the source file) of one track. This number takes 20 MB of the layout,
-and suffices for a film of 12 hours of which no two frames are adjacent."""
+"""Maximum number of extents (contiguous bytes in the source file) of one track. This many extents take 20 MB of memory,
+and suffice for a film of 12 hours of which no two frames are adjacent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
     """The samples of a track, as arrays. `ends[i]` is the sum of the sizes of the samples before sample i, in bytes.
     `first[c]` is the number of the first sample of chunk c; the last item of `first` is the number of samples. Chunk c
-    begins at offset `chunks[c]` of the file. `described` lists each sample from which on another sample description
-    applies, with the number of that description."""
+    begins at offset `chunks[c]` of the file. `described` lists each sample at which the sample description changes: the
+    number of the sample, and the number of its description."""
 
     ends: array[int]
     first: array[int]
@@ -46,9 +47,10 @@ class Samples:
 
 @dataclass(slots=True)
 class Cuts:
-    """The division of a track into new chunks, as arrays. Chunk k has `counts[k]` samples of the sample description
-    `descriptions[k]`, and begins at the time `times[k]`, in microseconds. Its bytes are the extents `extents[k]` to
-    `extents[k+1] - 1`. Extent e is `lengths[e]` contiguous bytes at offset `offsets[e]` of the source file."""
+    """The division of a track into new chunks, as arrays. Chunk k has `counts[k]` samples with the sample description
+    `descriptions[k]`, and begins at the time `times[k]`, in microseconds. The bytes of chunk k are the extents
+    `extents[k]` to `extents[k+1] - 1`. Extent e is `lengths[e]` contiguous bytes at offset `offsets[e]` of the source
+    file."""
 
     times: array[int] = field(default_factory=lambda: array("q"))
     counts: array[int] = field(default_factory=lambda: array("I"))
@@ -68,7 +70,7 @@ def read_samples(track: Track, total: int) -> Samples:
     chunks = _read_chunk_offsets(track)
     first, described = _read_chunk_runs(track, len(chunks))
     if len(ends) < 2 or first[-1] != len(ends) - 1:
-        raise damaged("the chunk table and the sample size table disagree on the number of samples")
+        raise damaged("the stsc box and the sample size table disagree on the number of samples")
     for chunk, offset in enumerate(chunks):
         if offset + ends[first[chunk + 1]] - ends[first[chunk]] > total:
             raise damaged("a sample lies beyond the end of the file")
@@ -76,8 +78,8 @@ def read_samples(track: Track, total: int) -> Samples:
 
 
 def unlisted_bytes(track: Track, total: int) -> int:
-    """Estimate the memory, in bytes, that `Samples` and `Cuts` of `track` take and that does not follow from the size
-    of the track's tables. A short table may describe many samples, because a single number may give the size or the
+    """Estimate how many bytes of memory the `Samples` and `Cuts` of `track` take in addition to what the size of the
+    track's tables suggests. A short table may describe many samples, because a single number may state the size or the
     duration of all samples."""
     size, count = _uniform(track)
     seconds = sum(samples * delta for samples, delta in _time_runs(track)) // track.scale
@@ -86,7 +88,8 @@ def unlisted_bytes(track: Track, total: int) -> int:
 
 
 def _uniform(track: Track) -> tuple[int, int]:
-    """Return the common size of all samples in bytes, or 0 if the sizes differ, and the number of samples."""
+    """Return two numbers: the size in bytes of each sample (0 if the samples have different sizes), and the number of
+    samples."""
     box = track.samples.get(b"stsz") or need(track.samples, b"stz2")
     size, count = fields("II", track.data, box, 4)
     _check_count(count)
@@ -142,21 +145,22 @@ def _read_chunk_runs(track: Track, chunks: int) -> tuple[array[int], tuple[tuple
         begin, samples, description = runs[at : at + 3]
         end = runs[at + 3] if at + 3 < len(runs) else chunks + 1
         if begin != len(first) or not begin <= end <= chunks + 1:
-            raise damaged("the chunk table is out of order")
+            raise damaged("the entries of the stsc box are out of order")
         if sample + samples * (end - begin) > MAX_SAMPLES:
-            raise damaged("the chunk table and the sample size table disagree on the number of samples")
+            raise damaged("the stsc box and the sample size table disagree on the number of samples")
         if not described or described[-1][1] != description:
             described.append((sample, description))
         first.extend(islice(accumulate(repeat(samples, end - begin), initial=sample), 1, None))
         sample += samples * (end - begin)
     if len(first) != chunks + 1:
-        raise damaged("the number of chunks is inconsistent")
+        raise damaged("the stsc box and the chunk offset table disagree on the number of chunks")
     return first, tuple(described)
 
 
 def cut(track: Track, samples: Samples) -> Cuts:
-    """Divide `samples` into new chunks. A chunk ends with each second of decoding time, where the sample description
-    changes, and at MAX_CUT_BYTES, but has at least one sample. Joins adjacent extents."""
+    """Divide `samples` into new chunks. A chunk ends at each full second of decoding time, before a sample with another
+    sample description, and before a sample with which the chunk would exceed MAX_CUT_BYTES. Each chunk has at least one
+    sample. Joins adjacent extents."""
     cuts, chunk, delay = Cuts(), 0, track.delay
     for begin, end, time, description in _windows(track, samples):
         while begin < end:
@@ -174,21 +178,22 @@ def cut(track: Track, samples: Samples) -> Cuts:
 
 def _bounded(microseconds: int) -> int:
     if not -MAX_MICROSECONDS < microseconds < MAX_MICROSECONDS:
-        raise damaged("the timestamps are out of range")
+        raise damaged("a timestamp of a sample is out of range")
     return microseconds
 
 
 def _fitting(ends: array[int], begin: int, end: int) -> int:
-    """Return the number after the last sample of a chunk that begins with sample `begin`: the chunk ends before sample
-    `end`, has at least one sample, and otherwise at most MAX_CUT_BYTES."""
+    """Return the number of the first sample after the chunk that begins with sample `begin`. The chunk ends before
+    sample `end` at the latest. It has at most MAX_CUT_BYTES, unless its first sample alone has more."""
     if ends[end] - ends[begin] <= MAX_CUT_BYTES:
         return end
     return max(begin + 1, bisect_right(ends, ends[begin] + MAX_CUT_BYTES, begin, end) - 1)
 
 
 def _add_extents(cuts: Cuts, samples: Samples, chunk: int, begin: int, stop: int) -> int:
-    """Add the extents of the samples `begin` to `stop - 1` to `cuts`. `chunk` is the number of the source file's chunk
-    that has sample `begin`, or of an earlier chunk. Returns the number of the chunk that has the last sample."""
+    """Add the extents of the samples `begin` to `stop - 1` to `cuts`. `chunk` is the number of the chunk of the source
+    file that contains sample `begin`, or of an earlier chunk. Returns the number of the chunk that contains the last of
+    the samples."""
     ends, first, offsets, lengths = samples.ends, samples.first, cuts.offsets, cuts.lengths
     before = len(offsets)
     while begin < stop:
@@ -207,8 +212,9 @@ def _add_extents(cuts: Cuts, samples: Samples, chunk: int, begin: int, stop: int
 
 
 def _windows(track: Track, samples: Samples) -> Iterator[tuple[int, int, int, int]]:
-    """Yield, for the samples of each second, the number of the first sample, the number after the last, the decoding
-    time and the sample description. Samples of one second with different descriptions are yielded separately."""
+    """Yield a tuple for the samples of each second: the number of the first sample, the number after that of the last
+    sample, the decoding time of the second's first sample, and the number of the sample description. If the samples of
+    one second have different descriptions, each description gets its own tuple."""
     changes = [at for at, _ in samples.described[1:]]
     current, upcoming = 0, [*changes, samples.count]
     for begin, end, time in _seconds(track, samples.count):
@@ -221,8 +227,9 @@ def _windows(track: Track, samples: Samples) -> Iterator[tuple[int, int, int, in
 
 
 def _seconds(track: Track, count: int) -> Iterator[tuple[int, int, int]]:
-    """Yield, for the samples of each second, the number of the first sample, the number after the last, and the
-    decoding time, by the stts box (§8.6.1.2). Samples that stts does not list belong to the last second."""
+    """Yield a tuple for the samples of each second: the number of the first sample, the number after that of the last
+    sample, and the decoding time of the first sample. The times come from the stts box (§8.6.1.2). Samples that the
+    stts box does not list belong to the last second."""
     begin = sample = time = began_at = 0
     border = track.scale
     for samples, delta in _time_runs(track):

@@ -1,9 +1,10 @@
 """Pure functions that make the head of one fragmented MP4 from the initialization sections of two segmented tracks,
 video and audio.
 
-The head states the durations of the tracks, because the merged file has neither a manifest nor an index that does.
-Players read the duration from different boxes: according to measurements, libav and Chromium from mdhd, Firefox only
-from mehd, and VLC from any of these boxes (`durations.py`). So the head has all of them.
+The head states the durations of the tracks, because the merged file has neither a manifest nor an index that could
+state them. Players read the duration from different boxes: according to measurements, libav and Chromium from mdhd,
+Firefox only from mehd, and VLC from any of these boxes (`durations.py`). Therefore the head states the durations in all
+of these boxes.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _UNKNOWN_32 = 2**32 - 1
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """An initialization section, as far as it describes `track`. `default_duration` is the duration of samples that do
-    not state one, in units of the track's time scale."""
+    """The content of an initialization section that describes `track`. `default_duration`, in units of the track's time
+    scale, is the duration of samples for which the fragment states no duration."""
 
     track: Track
     default_duration: int
@@ -46,8 +47,8 @@ class Section:
         return self.track.scale
 
     def fits(self, other: Section) -> bool:
-        """Return whether fragments that this section describes can follow those of `other` under the head of `other`.
-        The time scale, the defaults and the sample descriptions must be equal, but the bit rates in the descriptions
+        """Return whether a file that begins with the moov of `other` can contain fragments of this section. The time
+        scales, the defaults (trex) and the sample descriptions must be equal; only the bit rates in the descriptions
         may differ."""
         return self._signature() == other._signature()
 
@@ -58,7 +59,7 @@ class Section:
 
 
 def _description(track: Track, entry: Box) -> bytes:
-    """Return a sample entry (§8.5.2) without its bit rates, which no decoder needs."""
+    """Return a sample entry (§8.5.2) without the bit rates, because no decoder needs them."""
     inside = min(entry.body + track.entry_fields, entry.end)
     parts = [bytes(track.data[entry.start + 4 : inside])]
     for box in boxes(track.data, inside, entry.end):
@@ -71,14 +72,14 @@ def _description(track: Track, entry: Box) -> bytes:
 
 
 _BIT_RATES = re.compile(rb"(\x04(?:[\x80-\xff]{3})?.\x40\x15).{11}", re.DOTALL)
-"""Pattern for the beginning of AAC's DecoderConfigDescriptor, up to the stream type, and the buffer size and bit rates
-behind it (ISO/IEC 14496-1 §7.2.6.6)."""
+"""Pattern of the DecoderConfigDescriptor of AAC (ISO/IEC 14496-1 §7.2.6.6). The group is the beginning up to the stream
+type; the buffer size and the bit rates follow the group."""
 
 
 def read_section(moov: bytes, handler: bytes) -> Section:
-    """Read `moov`, the moov of an initialization section, for its track of the type `handler` (video or audio). Raises
-    `UnsupportedConversion` if `moov` has no such track, or if it is not the moov of a fragmented MP4, `DrmProtected` if
-    the track is encrypted, and `NotMedia` if `moov` is damaged."""
+    """Read the first track of the type `handler` (video or audio) from `moov`, the moov of an initialization section.
+    Raises `UnsupportedConversion` if `moov` has no such track, or if `moov` does not belong to a fragmented MP4,
+    `DrmProtected` if the track is encrypted, and `NotMedia` if `moov` is damaged."""
     track = find_track(moov, handler)
     if track.trex is None:
         raise UnsupportedConversion("One of the two formats is not a fragmented MP4, so the formats cannot be merged.")
@@ -95,9 +96,9 @@ def read_section(moov: bytes, handler: bytes) -> Section:
 
 
 def write_head(sections: Sequence[Section], seconds: Sequence[float | None]) -> bytes:
-    """Return ftyp and moov of the file that is merged from the tracks of `sections`, which get the numbers 1, 2 and so
-    on. `seconds` are the durations of the tracks; for a track whose duration is None, the head states the duration in
-    the section of the track."""
+    """Return the ftyp and the moov of the file that is merged from the tracks of `sections`. The tracks get the numbers
+    1, 2 and so on. `seconds` are the durations of the tracks. If the duration of a track is None, the moov keeps the
+    duration that the section of the track states."""
     tracks = [section.track for section in sections]
     scale = movie_scale(tracks)
     longest = None if None in seconds else max(each for each in seconds if each is not None)
@@ -109,8 +110,8 @@ def write_head(sections: Sequence[Section], seconds: Sequence[float | None]) -> 
 
 
 def _state_durations(moov: bytearray, scale: int, longest: float | None, seconds: Sequence[float | None]) -> None:
-    """Write the duration `longest` into mvhd, and the durations `seconds` into tkhd and mdhd of each track. Leaves the
-    fields of a duration that is None unchanged."""
+    """Write the duration `longest` into the mvhd box, and the durations `seconds` into the tkhd and mdhd boxes of the
+    tracks. If a duration is None, leaves its fields unchanged."""
     data = memoryview(bytes(moov))
     movie = box_at(data, 0, len(data))
     assert movie is not None
@@ -127,12 +128,12 @@ def _state_durations(moov: bytearray, scale: int, longest: float | None, seconds
 
 
 def _state(moov: bytearray, data: memoryview, box: Box, scale: int, seconds: float, between: int = 0) -> None:
-    """Write the duration `seconds` into `box`, an mvhd, tkhd or mdhd box. These boxes have the same fields before the
-    duration, except that tkhd has `between` reserved bytes there. A duration too large for its field is written as
-    unknown."""
+    """Write the duration `seconds` into `box`, an mvhd, tkhd or mdhd box. The three boxes have the same fields before
+    the duration, except that tkhd has `between` reserved bytes there. If the duration is too large for its field, the
+    value for "unknown" is written."""
     (version,) = fields("B", data, box)
     if version > 1:
-        raise damaged(f"its {box.name} box has an unknown version")
+        raise damaged(f"the {box.name} box has an unknown version")
     duration = round(seconds * scale)
     at = box.body + (20 if version else 12) + 4 + between
     if version:

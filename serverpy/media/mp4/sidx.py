@@ -22,7 +22,8 @@ MAX_REFERENCES = (1 << 16) - 1
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A block of fragments: its offset and size in the file, in bytes, and its presentation time and duration, in units
-    of `Index.scale`. `access` is the field of the sidx that states where in the block decoding may begin."""
+    of 1 / `Index.scale` seconds. `access` contains the SAP fields of the reference, which state where in the block
+    decoding may begin."""
 
     offset: int
     size: int
@@ -33,7 +34,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The blocks of a track, with times in units of 1 / `scale` seconds. `knows_end` is whether the duration of the
+    """The blocks of a track, with times in units of 1 / `scale` seconds. `knows_end` states whether the duration of the
     last block is known, at least approximately."""
 
     scale: int
@@ -42,14 +43,15 @@ class Index:
 
     @property
     def end_seconds(self) -> float | None:
-        """The time at which the track ends; None if it is not known."""
+        """The time at which the track ends, in seconds, or None if that time is unknown."""
         last = self.references[-1]
         return (last.time + last.duration) / self.scale if self.knows_end else None
 
 
 def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
-    """Parse a sidx box whose offsets count from `anchor`. Raises `NotMedia` if a block of fragments lies beyond
-    `total`, the size of the file, and `UnsupportedConversion` if the box refers to other sidx boxes."""
+    """Parse a sidx box whose offsets count from the offset `anchor` of the file. Raises `NotMedia` if a block of
+    fragments lies beyond `total`, the size of the file, and `UnsupportedConversion` if the box refers to other sidx
+    boxes."""
     data = memoryview(sidx)
     box = _whole(data)
     at, scale, time, ahead, count = _head(data, box)
@@ -59,11 +61,13 @@ def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
     for number in range(count):
         size, duration, access = fields("III", data, box, at + 12 * number)
         if size & _OTHER_INDEX:
-            raise UnsupportedConversion("One of the two formats has an index of indices (sidx): they cannot be merged.")
+            raise UnsupportedConversion(
+                "One of the two formats has an index (sidx) of indexes, so the formats cannot be merged."
+            )
         if offset + size > total:
             raise damaged("the fragment index (sidx) points beyond the end of the file")
         if time > MAX_TIME:
-            raise damaged("the timestamps are out of range")
+            raise damaged("a timestamp in the fragment index (sidx) is out of range")
         if size:
             references.append(Reference(offset, size, time, duration, access))
         offset += size
@@ -75,7 +79,7 @@ def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
 
 def indexed_end(sidx: bytes, anchor: int) -> int:
     """Return the offset in the file at which the bytes that a sidx box describes end. The offsets in the box count from
-    `anchor`. Raises `NotMedia` if the box is invalid."""
+    the offset `anchor` of the file. Raises `NotMedia` if the box is invalid."""
     data = memoryview(sidx)
     box = _whole(data)
     at, _, _, ahead, count = _head(data, box)
@@ -107,9 +111,10 @@ def sidx_bytes(count: int) -> int:
 
 
 def write_sidx(number: int, index: Index, places: Sequence[int], end: int, ahead: int) -> bytes:
-    """Return the sidx box of the track `number`, whose blocks of fragments are at the offsets `places` of the merged
-    file. A reference extends to the next block of the track, and the last reference to `end`, so references also cover
-    bytes of the other track. `ahead` is the number of bytes from the end of this sidx box to the first block."""
+    """Return the sidx box of the track `number`. The blocks of fragments of that track are at the offsets `places` of
+    the merged file. A reference extends to the next block of the track, and the last reference extends to the offset
+    `end`, so references cover bytes of the other track, too. `ahead` is the number of bytes between the end of this
+    sidx box and the first block."""
     sizes = [after - before for before, after in zip(places, [*places[1:], end], strict=True)]
     if max(sizes) > MAX_REFERENCE_BYTES or len(sizes) > MAX_REFERENCES:
         raise too_many_blocks()

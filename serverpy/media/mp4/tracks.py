@@ -1,8 +1,8 @@
-"""The reader of one track of a moov: the boxes that describe the track, and the few fields that have to change in the
-moov of a merged file.
+"""The reader of one track of a moov: the boxes that describe the track, and the fields that differ in the moov of a
+merged file.
 
-The module refuses a track that cannot be copied into another file: an encrypted track (`DrmProtected`), or one whose
-media is in another file (`UnsupportedConversion`).
+The module refuses a track that cannot be copied into another file: an encrypted track (`DrmProtected`), or a track
+whose media is in another file (`UnsupportedConversion`).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _ENCRYPTED = frozenset({b"encv", b"enca", b"encs", b"enct", b"drms", b"drmi", b"
 _ENTRY_FIELDS = {VIDEO_HANDLER: 78, AUDIO_HANDLER: 28}
 """Number of bytes of fields in a sample entry, before its child boxes (§12.1.3, §12.2.3)."""
 _REPEATED = frozenset({b"sbgp", b"csgp", b"sgpd", b"subs"})
-"""Types of which a sample table may have several boxes: one for each kind of group (§8.9) or of sub-samples
-(§8.7.7)."""
+"""Types of boxes of which a sample table may have more than one: one box for each kind of sample group (§8.9) or
+sub-sample information (§8.7.7)."""
 _MAX_EDITS = 1024
 _SELF_CONTAINED = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One entry of an edit list (§8.6.6). `duration` is in the movie's time scale; a `media_time` of -1 means an empty
-    edit, a pause."""
+    """One entry of an edit list (§8.6.6). `duration` is in the movie's time scale; a `media_time` of -1 marks an empty
+    edit, during which nothing is presented."""
 
     duration: int
     media_time: int
@@ -37,9 +37,9 @@ class Edit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Track:
-    """A track, as the boxes of its moov (`data`). `samples` are the boxes of the sample table, by type, and `repeated`
-    those of which there may be several of a type. `media` and `information` are the boxes of mdia and minf that a
-    merged file copies."""
+    """A track, as the positions of its boxes in `data`, the moov. `samples` are the boxes of the sample table, by type.
+    `repeated` are all boxes of the types of which a sample table may have more than one. `media` and `information` are
+    the boxes in mdia and minf that are copied into a merged file."""
 
     data: memoryview
     number: int
@@ -58,8 +58,8 @@ class Track:
     trex: Box | None
 
     def tables(self, *kinds: bytes) -> list[bytes | memoryview]:
-        """Return the boxes of the sample table that have the types `kinds`, in the order of `kinds`. The sample
-        descriptions are those of MP4, also if the source is QuickTime."""
+        """Return the boxes of the sample table that have the types `kinds`, in the order of `kinds`. Converts sample
+        descriptions of QuickTime to those of MP4."""
         found: list[Box] = []
         for kind in kinds:
             if kind in _REPEATED:
@@ -70,7 +70,7 @@ class Track:
 
     @property
     def is_quicktime(self) -> bool:
-        """Whether the sample descriptions are ones of audio that only QuickTime has."""
+        """Whether the track is audio with sample descriptions that only QuickTime defines."""
         return self.handler == AUDIO_HANDLER and is_quicktime(self.data, self.samples[b"stsd"])
 
     def _as_mp4(self, box: Box) -> bytes | memoryview:
@@ -92,8 +92,8 @@ class Track:
 
     @property
     def delay(self) -> int:
-        """Presentation time of the media time 0, in microseconds. An empty edit at the start makes it later; an edit
-        that skips media makes it earlier."""
+        """Presentation time, in microseconds, of the media time 0. An empty edit at the start increases the
+        presentation time; an edit that skips media decreases it."""
         delay = 0
         for edit in self.edits:
             if edit.media_time >= 0:
@@ -117,7 +117,7 @@ def find_track(moov: bytes, handler: bytes) -> Track:
             if bytes(data[need(media, b"hdlr").body + 8 :][:4]) == handler:
                 return _read_track(data, inside, parts, media, handler)
     raise UnsupportedConversion(
-        "One of the two formats has no video or no audio track, so the formats cannot be merged."
+        "One of the two formats lacks its video or audio track, so the formats cannot be merged."
     )
 
 
@@ -135,7 +135,7 @@ def _read_track(
     samples = by_kind(data, need(information, b"stbl"))
     _refuse_encrypted(data, need(samples, b"stsd"), samples, handler)
     if handler == AUDIO_HANDLER and is_quicktime(data, samples[b"stsd"]):
-        as_mp4(data, samples[b"stsd"])  # raises an error if there is no such entry of MP4
+        as_mp4(data, samples[b"stsd"])  # raises an error if the entry cannot be converted to MP4
     _refuse_elsewhere(data, information)
     (number,) = fields("I", data, tkhd, 20 if _version(data, tkhd) else 12)
     return Track(
@@ -160,7 +160,7 @@ def _version(data: memoryview, box: Box) -> int:
 
 
 def _scale(data: memoryview, box: Box) -> int:
-    """Return the time scale of an mvhd or mdhd box; their first fields are the same (§8.2.2, §8.4.2)."""
+    """Return the time scale of an mvhd or mdhd box. Both kinds of box begin with the same fields (§8.2.2, §8.4.2)."""
     (scale,) = fields("I", data, box, 20 if _version(data, box) else 12)
     if scale == 0:
         raise damaged("a track or the movie has a time scale of 0")
@@ -174,7 +174,7 @@ def _read_edits(data: memoryview, edts: Box | None) -> tuple[Edit, ...]:
     version, count = fields("B3xI", data, elst)
     layout, size = ("QqI", 20) if version else ("IiI", 12)
     if count > _MAX_EDITS:
-        raise damaged("an edit list is too long")
+        raise damaged("an edit list (elst) has too many entries")
     return tuple(Edit(*fields(layout, data, elst, 8 + number * size)) for number in range(count))
 
 
@@ -190,14 +190,14 @@ def _refuse_encrypted(data: memoryview, stsd: Box, samples: dict[bytes, Box], ha
     (count,) = fields("I", data, stsd, 4)
     entries = list(children(data, stsd, skip=8))
     if count == 0 or count != len(entries):
-        raise damaged("the number of sample descriptions is inconsistent")
+        raise damaged("the stsd box does not have as many entries as it declares")
     kinds = {entry.kind for entry in entries} | set(samples)
     for entry in entries:
         inside = min(entry.body + _ENTRY_FIELDS[handler], entry.end)
         if (
             handler == VIDEO_HANDLER
-            # only for video: QuickTime's audio entries have other fields, and the entry type already shows that an
-            # audio entry is encrypted
+            # only for video: an audio entry of QuickTime has more fields before its child boxes, and an encrypted audio
+            # entry is recognised by its own type
         ):
             kinds |= {box.kind for box in boxes(data, inside, entry.end)}
     if kinds & _ENCRYPTED:
@@ -205,8 +205,8 @@ def _refuse_encrypted(data: memoryview, stsd: Box, samples: dict[bytes, Box], ha
 
 
 def _refuse_elsewhere(data: memoryview, information: dict[bytes, Box]) -> None:
-    """Raise `UnsupportedConversion` if a data reference names another file (§8.7.2), because the server does not open
-    such a file."""
+    """Raise `UnsupportedConversion` if a data reference names another file (§8.7.2), because ServerPY does not open
+    other files that a media file names."""
     dinf = information.get(b"dinf")
     dref = None if dinf is None else by_kind(data, dinf).get(b"dref")
     if dref is None:

@@ -1,4 +1,5 @@
-"""The layout of the MP4 that the weaver merges from two located files, both fragmented or both not."""
+"""The layout of the MP4 that the weaver merges from two located files. The files must be both fragmented or both not
+fragmented."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ def lay_out(video: Located, audio: Located) -> Layout:
     `UnsupportedConversion` if the tracks cannot be merged, `DrmProtected` if a track is encrypted, and `TooLarge` if
     the layout exceeds MAX_INDEX_BYTES."""
     if video.fragmented != audio.fragmented:
-        raise UnsupportedConversion("One of the two formats is fragmented, the other is not: they cannot be merged.")
+        raise UnsupportedConversion("Only one of the two formats is fragmented, so the formats cannot be merged.")
     layout = lay_out_fragments(video, audio) if video.fragmented else lay_out_plain(video, audio)
     if layout.nbytes > MAX_INDEX_BYTES:
         raise TooLarge("The index of these two formats is larger than this server allows.")
@@ -25,7 +26,7 @@ def lay_out(video: Located, audio: Located) -> Layout:
 
 def peak_bytes(video: Located, audio: Located) -> int:
     """Return the maximum number of bytes of memory that `lay_out` takes in addition to `video` and `audio`. The factors
-    were measured, and a margin added. Raises the errors of `lay_out`."""
+    in this function are measured values plus a margin. Raises the errors of `lay_out`."""
     tables = len(video.moov) + len(audio.moov)
     video_track, audio_track = find_track(video.moov, VIDEO_HANDLER), find_track(audio.moov, AUDIO_HANDLER)
     unlisted = unlisted_bytes(video_track, video.total) + unlisted_bytes(audio_track, audio.total)

@@ -3,10 +3,10 @@ is charged to the budget.
 
     making ─▶ in use ◀─▶ idle ─▶ gone
 
-- *Making*: the first stream that needs the layout makes it, and grows its reservation for that; other streams that need
-  the layout wait.
-- *In use*: at least one stream has a lease. The bytes are charged once, regardless of the number of streams.
-- *Idle*: no stream has a lease. The bytes are spare: they are freed when a stream needs them (`Budget.add_reclaimer`)
+- *Making*: the first stream that needs the layout makes it, and increases its own reservation by the memory for that.
+  Other streams that need the layout wait.
+- *In use*: at least one stream has a lease. The layout is charged once, whatever the number of streams is.
+- *Idle*: no stream has a lease. The memory may be freed: this happens when a stream needs it (`Budget.add_reclaimer`)
   or when idle layouts exceed `max_idle_bytes`, the least recently used first.
 - *Gone*: a discarded layout is not leased again, and its memory is freed when the last lease is released.
 """
@@ -29,13 +29,13 @@ Key = tuple[str, ...]
 IDLE_SHARE = 8
 """Divisor of MEMORY_BUDGET: idle layouts may hold at most the budget divided by this number."""
 FIXED_BYTES = 4096
-"""Memory, in bytes, of the objects that belong to a layout in the cache, besides its header and arrays."""
+"""Bytes of memory that a layout in the cache takes in addition to its header and arrays."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceVersion:
-    """The length and validators of a source, and the server that stated them. If they change, a layout made for the
-    source no longer fits."""
+    """The length and validators of a source file, and the media server that stated them. If the length or a validator
+    changes, a layout that was made for the source file is no longer valid."""
 
     total: int
     etag: str | None
@@ -44,13 +44,13 @@ class SourceVersion:
 
     @property
     def validator(self) -> str | None:
-        """The strong validator for If-Range, or None if the media server sent none."""
+        """The validator for If-Range, which must be strong. None if the media server sent no strong validator."""
         return strong_validator(self.etag, self.last_modified)
 
 
 @dataclass(frozen=True, slots=True)
 class Woven:
-    """A layout, the versions of the two source files that it was made for, and the ETag of the merged file."""
+    """A layout, the versions of the two source files for which it was made, and the ETag of the merged file."""
 
     layout: Layout
     versions: tuple[SourceVersion, SourceVersion]
@@ -69,7 +69,7 @@ class _Entry:
 
 
 class Lease:
-    """The use of a cached layout by one stream. The stream must release the lease."""
+    """The use of a cached layout by one stream, which must release the lease at its end."""
 
     def __init__(self, layouts: Layouts, entry: _Entry) -> None:
         self._layouts = layouts
@@ -96,10 +96,10 @@ class Layouts:
         budget.add_reclaimer(self._reclaim)
 
     async def lease(self, key: Key, reservation: Reservation, make: Callable[[Room], Awaitable[Woven]]) -> Lease:
-        """Lease the layout of `key`. If the cache does not have it, the call awaits `make`. This function makes the
-        layout, and charges the memory that it needs for that to its argument, a `Room` of `reservation`. Other callers
-        for `key` wait meanwhile, and get the same layout or raise the same error. If the caller that makes the layout
-        is cancelled, a waiting caller makes it."""
+        """Lease the layout of `key`. If the cache does not have the layout, awaits `make`, which makes the layout. The
+        argument of `make` is a `Room` of `reservation`, to which `make` charges the memory that it needs. Other callers
+        with the same `key` wait until the layout is made, and get the same layout or raise the same error. If the
+        caller that makes the layout is cancelled, a waiting caller makes it."""
         while (entry := self._entries.get(key)) is None:
             await self._making.run(key, partial(self._make, key, reservation, make))
         return self._lend(entry)
@@ -110,8 +110,8 @@ class Layouts:
         return None if entry is None else self._lend(entry)
 
     def discard(self, key: Key, woven: Woven) -> None:
-        """Remove `woven` from the cache, so that no further stream leases it. Does nothing if `woven` is no longer
-        cached."""
+        """Remove `woven` from the cache, so that no further stream leases it. Does nothing if `woven` is not in the
+        cache."""
         entry = self._entries.get(key)
         if entry is None or entry.woven is not woven:
             return

@@ -1,5 +1,5 @@
-"""The reader of a block of fragments from a source file. It reads each moof as a whole and patches it for the merged
-file, and passes all other bytes on."""
+"""The reader of a block of fragments from a source file. The reader reads each moof as a whole, patches it for the
+merged file, and returns all other bytes unchanged."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def read_block(layout: Layout, piece: Piece, reader: Forward) -> AsyncGene
 async def _read_moof(
     layout: Layout, piece: Piece, reader: Forward, offset: int, box: Box, head: bytes, moofs: int
 ) -> bytes:
-    """Read the whole moof at `offset`, of which `head` has the first bytes, and return it patched for the merged
+    """Read the whole moof at `offset`, whose first bytes are `head`, and return the moof as patched for the merged
     file."""
     if box.end > MAX_MOOF_BYTES or moofs >= layout.most_moofs:
         raise TooLarge("The fragments of this MP4 are larger than this server allows.")

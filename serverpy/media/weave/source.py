@@ -1,5 +1,5 @@
-"""The reader of one source file of a merged MP4. It uses one connection as long as each read begins at or after the end
-of the previous read, as is usual."""
+"""The reader of one source file of a merged MP4. The reader uses one connection as long as each read begins at or
+shortly after the end of the previous read, as is usual."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from serverpy.ranges import ByteRange
 from serverpy.validators import dates_differ
 
 GAP_BYTES = 256 * 1024
-"""Size, in bytes, of the largest gap between two reads that the reader reads and discards. A new request for the bytes
-after the gap would cost about as much."""
+"""Maximum size, in bytes, of a gap between two reads whose bytes the reader receives and discards. A new request for
+the bytes after the gap would cost about as much."""
 _LEAST_BYTES = 4096
-"""Minimum number of bytes that the reader requests at once, even if it needs fewer."""
+"""Minimum number of bytes for which the reader sends a range request, even if it needs fewer."""
 
 
 class Changed(UpstreamFailed):
-    """Error: a source file that has changed since the layout of the merged file was made."""
+    """Error: a source file has changed since the layout of the merged file was made."""
 
     def __init__(self) -> None:
         super().__init__("The media changed while it was read.")
@@ -40,15 +40,16 @@ class Ranged:
         self._source = source
 
     async def open(self, first: int, end: int, version: SourceVersion | None) -> Body:
-        """Open the bytes from `first` up to, but not including, `end` (or the end of the source, if that comes first).
-        If `version` is not None, the source must still have this version. Raises `UnsupportedConversion` if the media
-        server does not support ranges, `Changed` if the source has another version, and the errors of the method."""
+        """Open the bytes from `first` up to, but not including, `end` (or up to the end of the source file, if that
+        comes first). If `version` is not None, the source file must still have this version. Raises
+        `UnsupportedConversion` if the media server does not support ranges, `Changed` if the source file has another
+        version, and the errors of the method."""
         try:
             body = await self._open(first, end, version, None if version is None else version.validator)
             if version is not None and _has_moved(body, version):
                 await body.aclose()
                 body = await self._open(first, end, version, version.last_modified)
-        except RangeNotSatisfiable as beyond:  # the range was chosen by this server, not by the client
+        except RangeNotSatisfiable as beyond:  # this server chose the range, so a 416 must not reach the client
             raise (UpstreamFailed("The media is empty.") if version is None else Changed()) from beyond
         error = _mismatch(body, first, version)
         if error is not None:
@@ -57,7 +58,8 @@ class Ranged:
         return body
 
     async def _open(self, first: int, end: int, version: SourceVersion | None, validator: str | None) -> Body:
-        # The first read has identified the container as MP4 by its first bytes. Later ranges need no identification.
+        # The first read has identified the container by the first bytes of the file as MP4. Later ranges need no
+        # identification.
         plan = self._first_plan if version is None else self._plan
         source = replace(self._source, range=ByteRange(first, end - 1), if_range=validator, head_only=False)
         return await self._method.open(plan, source, self._reservation)
@@ -68,9 +70,10 @@ def server_of(head: Head) -> Origin | None:
 
 
 def _has_moved(body: Body, version: SourceVersion) -> bool:
-    """Return whether the ETag of `version` did not match, and the response came from another media server than
-    `version`. Each server of a file may state an ETag of its own. In that case the Last-Modified date is the validator:
-    the date and the length of the file must be the same at all servers."""
+    """Return whether the ETag of the response differs from that of `version`, and another media server than that of
+    `version` sent the response. Each of several media servers of one file may state an ETag of its own. In that case
+    the Last-Modified date is the validator: the date and the length of the file must be the same at all media
+    servers."""
     head = body.head
     return not head.partial and version.last_modified is not None and server_of(head) != version.server
 
@@ -78,7 +81,7 @@ def _has_moved(body: Body, version: SourceVersion) -> bool:
 def _mismatch(body: Body, first: int, version: SourceVersion | None) -> UpstreamFailed | UnsupportedConversion | None:
     head = body.head
     if version is None and (not head.partial or head.total is None):
-        return UnsupportedConversion("The media server does not support ranges: these formats cannot be merged.")
+        return UnsupportedConversion("The media server does not support ranges, so the formats cannot be merged.")
     if not head.partial or head.start != first:
         return Changed()
     if version is not None and (head.total != version.total or dates_differ(version.last_modified, head.last_modified)):
@@ -88,8 +91,8 @@ def _mismatch(body: Body, first: int, version: SourceVersion | None) -> Upstream
 
 class Forward:
     """A reader of one source file at rising offsets, which should stay below `end`. The reader opens a range at the
-    first read, and a new range for an offset that lies before the current offset or far after it. It holds an open body
-    and one chunk of it. The owner must close the reader."""
+    first read, and a new range for an offset that lies before the current offset or far after it. The reader holds an
+    open body and one chunk of that body. The owner must close the reader."""
 
     def __init__(self, ranged: Ranged, version: SourceVersion, end: int) -> None:
         self._ranged = ranged
@@ -101,7 +104,7 @@ class Forward:
         self._at = 0
 
     async def go_to(self, offset: int) -> None:
-        """Open the source file at `offset`, unless the open body can be read up to `offset`."""
+        """Open the source file at `offset`, unless the open body can skip to `offset`."""
         ahead = offset - self._at
         if self._body is None or not 0 <= ahead <= len(self._chunk) - self._used + GAP_BYTES:
             await self._open(offset)

@@ -1,12 +1,12 @@
 """The weaver, which merges two MP4s, one with video and one with audio, into one seekable MP4 while it reads them from
-their media servers. It needs neither a muxer nor a disk.
+their media servers. The weaver needs neither a muxer nor a disk.
 
     headers of both files (range requests) → layout (`mp4/`, in a thread, cached) → ranges, in the layout's order
 
 The weaver reads each source file over one connection that only moves forward; while it reads one file, the connection
-of the other waits. The method `relay` opens the files, and so provides cookies, range windows and resumption. The
-weaver compares the validators of the files with those that the layout was made for. If a file has changed, the stream
-fails or, if nothing was sent yet, gets a new layout.
+of the other file is idle. The method `relay` opens the files, and therefore provides cookies, range windows and
+resumption. The weaver compares the validators of the files with the validators for which the layout was made. If a file
+has changed, the stream fails or, if nothing was sent yet, gets a new layout.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from serverpy.validators import same_validator
 T = TypeVar("T")
 
 ENOUGH_BYTES = 16 * 1024
-"""Size, in bytes, below which the weaver joins chunks before it returns them, because a write to the client costs more
-than the copy."""
+"""Minimum number of bytes to which the weaver joins small chunks before it returns them, because a write to the client
+costs more than the copy."""
 CHUNK_BYTES = 32 * 1024
 EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
 
@@ -54,14 +54,14 @@ class Weaver:
     stream_bytes = (
         2 * (SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP + CHUNK_BYTES) + ENOUGH_BYTES + 2 * MAX_MOOF_BYTES
     )
-    """Maximum memory of one stream, in bytes: for each of the two source files, a read, a chunk, and a moof that is
-    patched; and the joined chunks. The layout is charged separately: while it is made, and afterwards once for all
-    streams that share it."""
+    """Maximum memory of one stream, in bytes: a read, a chunk, and a moof that is patched, for each of the two source
+    files; and the joined chunks, once. The memory of the layout is charged separately: to the stream that makes the
+    layout while that stream makes it, and afterwards once for all streams that share the layout."""
 
     def __init__(self, method: Opener, layouts: Layouts) -> None:
         self._method = method
         self._layouts = layouts
-        # only one layout at a time is made, because making it holds the interpreter lock and takes memory
+        # only one layout is made at a time, because the computation holds the interpreter lock and takes memory
         self._one_at_a_time = asyncio.Semaphore(1)
         self.capability = Capability(
             opener="weave",
@@ -74,7 +74,7 @@ class Weaver:
         )
 
     def weaves(self, track: Track) -> bool:
-        """Return whether `track` can be one of the two merged files, as far as the extraction shows: whether it is an
+        """Return whether `track` can be one of the two merged files, that is, whether the extraction describes it as an
         MP4 that can be read by range requests."""
         return (
             track.ext in EXTENSIONS
@@ -110,7 +110,7 @@ class Weaver:
         raise AssertionError("unreachable: the loop returns or raises")
 
     async def _make(self, ranged: tuple[Ranged, Ranged], room: Room) -> Woven:
-        """Read the describing boxes of both source files, and make the layout of the merged file."""
+        """Read the boxes that describe both source files, and make the layout of the merged file."""
         await room.grow(4 * PROBE_BYTES)
         (video, video_version), (audio, audio_version) = await _together(
             _find(ranged[VIDEO], room), _find(ranged[AUDIO], room)
@@ -151,7 +151,7 @@ class WovenBody(Unlosable):
 
 
 class _Parts:
-    """The bytes of a range of the merged file. The generator `parts` yields them, and gets them from `readers`.
+    """The bytes of a range of the merged file. The generator `parts` reads the bytes from `readers` and yields them.
     `aclose` closes `parts` and all `readers`."""
 
     def __init__(self, parts: AsyncGenerator[bytes], readers: dict[int, Forward]) -> None:
@@ -160,8 +160,8 @@ class _Parts:
         self._later = b""
 
     async def gather(self) -> bytes:
-        """Return the next part, or several small parts joined to at least ENOUGH_BYTES. A large part that follows small
-        parts is returned by the next call, because joining it would copy it. Returns `b""` at the end."""
+        """Return the next part, or several small parts joined to at least ENOUGH_BYTES. If a large part follows small
+        parts, leaves the large part for the next call, because joining would copy it. Returns `b""` at the end."""
         parts, size = [self._later] if self._later else [], len(self._later)
         self._later = b""
         if size < ENOUGH_BYTES:
@@ -239,7 +239,7 @@ async def _read(layout: Layout, pieces: Iterator[Piece], readers: dict[int, Forw
 
 
 async def _find(ranged: Ranged, room: Room) -> tuple[Located, SourceVersion]:
-    """Return the boxes that describe a source file, and the version of the file from which they were read."""
+    """Return the boxes that describe a source file, and the version of the file from which the boxes were read."""
     version, data = await _probe(ranged)
     search = locate(version.total)
     try:
@@ -277,7 +277,7 @@ async def _fetch(ranged: Ranged, span: Span, version: SourceVersion, room: Room)
 
 
 async def _drain(body: Body, length: int) -> bytes:
-    """Return all bytes of `body`. Raises `UpstreamFailed` if they are not `length` bytes."""
+    """Return all bytes of `body`. Raises `UpstreamFailed` if `body` does not have exactly `length` bytes."""
     data = bytearray()
     while chunk := await body.read():
         data += chunk

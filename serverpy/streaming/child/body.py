@@ -54,9 +54,10 @@ class SubprocessBody(Unlosable):
 
 
 async def open_body(child: Child, source: Source, options: ChildOptions, began: float) -> SubprocessBody:
-    """Wait for the first bytes of the child's output, and return the body. Raises the child's error if the child
-    failed, and `ExtractionTimeout` if the first bytes do not arrive in time. If the call raises or is cancelled, it
-    closes the child. `began` is the time, in seconds of the monotonic clock, at which the child started."""
+    """Wait for the first bytes of the child's output, and return the body. If the child fails, raises the error that
+    its messages state (`errors.py`). Raises `ExtractionTimeout` if the first bytes do not arrive in time. If the call
+    raises or is cancelled, it closes the child. `began` is the time, in seconds of the monotonic clock, at which the
+    child started."""
     try:
         async with asyncio.timeout(options.timeouts.extract):
             found = await _found(child, source)
@@ -101,8 +102,9 @@ def _refuse(found: Found, source: Source, max_duration: float | None) -> None:
 
 
 async def _read(child: Child, most: int = UNBOUNDED) -> bytes:
-    """Return the next bytes of the child's output, or `b""` at the end, but only if the child has exited successfully.
-    Raises the child's error if it failed, and `UpstreamFailed` if it does not exit."""
+    """Return the next bytes of the child's output, or `b""` if the output has ended and the child has exited
+    successfully. If the child has failed, raises the error that its messages state (`errors.py`). Raises
+    `UpstreamFailed` if the child does not exit."""
     data = await child.out.read(most)
     if not data:
         try:

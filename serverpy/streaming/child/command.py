@@ -1,9 +1,10 @@
 """Pure functions that return the argument vector and the environment of a yt-dlp child process.
 
-No text from a client can become an option, because the URL is the only argument after `--`, and the selector is part of
-the argument `--format=`. The environment has the variables that a Python interpreter needs (`environment.py`), but no
-configuration and no cache, and no program is on the PATH. The URL of the filtering proxy contains a token, so it is in
-the environment: other users of the machine can read the arguments of a process.
+No text from a client can become an option, because the URL is the only argument after `--`, and the format selector is
+part of the argument `--format=`. The environment contains the variables that a Python interpreter needs
+(`environment.py`), names no configuration and no cache, and has a PATH without programs. The URL of the filtering proxy
+contains a token, so it is passed in the environment, because other users of the machine can read the arguments of a
+process.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from serverpy.streaming.child.files import ChildFiles
 from serverpy.streaming.child.options import ChildOptions
 
 DEFAULT_FORMAT = "b/bv*+ba/bv*/ba/all"
-"""The default format selector. If video and audio are separate formats, it selects both, and the method then refuses
-the merge instead of sending the video without audio. `all` selects images, which have neither a video nor an audio
-codec."""
+"""The default format selector. If video and audio are separate formats, the selector selects both, and the method then
+refuses to merge them instead of sending the video without audio. `all` selects images, because these have neither a
+video codec nor an audio codec."""
 PROGRAM = "serverpy.ytdlp.commandline"
-"""Name of the module that the child process runs: yt-dlp's command line, with two additions. The module detects a cut
-TLS connection, and refuses sites that the settings do not allow."""
+"""Name of the module that the child process runs: yt-dlp's command line with two additions. The module detects a
+truncated TLS connection, and refuses sites that the settings do not allow."""
 
 FOUND = (
     '{"title":%(title.:300)j,"ext":%(ext.:20)j,"duration":%(duration)j,"is_live":%(is_live)j,'
@@ -35,8 +36,8 @@ FOUND = (
     '"vcodec":%(vcodec.:20)j,"acodec":%(acodec.:20)j,'
     '"requested_formats":%(requested_formats.0.format_id.:20)j}'
 )
-"""The line that the child prints before it downloads (`messages.py::Found`). The template truncates texts, because the
-texts of a page may have any length, and the line must fit into MAX_FOUND_BYTES."""
+"""The yt-dlp template of the line that the child prints before it downloads (`messages.py::Found`). The template
+truncates texts, because a page may contain texts of any length, and the line must not exceed MAX_FOUND_BYTES."""
 
 
 def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFiles) -> list[str]:
@@ -57,12 +58,13 @@ def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFi
         "--color=never",
         *(["--no-playlist"] if source.item is None else []),
         f"--playlist-items={source.item or 1}",
-        # only the first file, because a selector may select several files (`b,w`), and one stream can contain only one
-        # file
+        # download only the first file: a format selector may select several files (`b,w`), but one stream can contain
+        # only one file
         "--max-downloads=1",
         "--abort-on-error",
         "--abort-on-unavailable-fragments",
-        # no retries, because yt-dlp would write the beginning a second time if the media server does not support ranges
+        # no retries: if the media server does not support ranges, yt-dlp would write the beginning of the file a second
+        # time
         "--retries=0",
         "--fragment-retries=0",
         f"--socket-timeout={min(20.0, options.timeouts.stall)}",

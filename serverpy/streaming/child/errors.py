@@ -25,8 +25,8 @@ from serverpy.errors import (
 from serverpy.extraction.error_text import NO_ANSWER, NO_MEDIA, kind_of, no_impersonation, refused_tunnel
 from serverpy.net.heads import FORBIDDEN_REASON
 
-# The first pattern that matches decides the error. The order is `_FIRST`, the patterns for messages of extractors and
-# sites (`_by_words`), `_LAST`.
+# The first pattern that matches decides the error. The patterns are tried in this order: `_FIRST`, the patterns for
+# messages of extractors and sites (`_by_words`), `_LAST`.
 _FIRST: tuple[tuple[str, type[ServerPYError], str], ...] = (
     (f"HTTP Error 403: {FORBIDDEN_REASON}", TargetForbidden, "The page leads to an address that may not be reached."),
     (r"timed? ?out", UpstreamTimeout, NO_ANSWER),
@@ -64,7 +64,7 @@ def page_error(messages: str) -> ServerPYError:
 
 def media_error(messages: str) -> ServerPYError:
     """Return the error for the `messages` of a child that ended while it downloaded. The child has already read the
-    page, so an error such as 404 or 403 concerns the media."""
+    page, so an HTTP status such as 403 or 404 comes from the media server."""
     error = translate(messages, UpstreamFailed("Yt-dlp could not download the media."))
     if isinstance(error, MediaNotFound | LoginRequired | GeoRestricted):
         return UpstreamFailed("The media server refused the request.")

@@ -1,8 +1,8 @@
 """The files in the private directory of a yt-dlp child process.
 
-The server removes the directory when it closes the child. The directory is in memory, below IN_MEMORY, if this user may
-write there, which is usual on Linux. In the directory, yt-dlp writes a file for cookies, and a file for the current
-fragment.
+ServerPY removes the directory when it closes the child. If the user of the server may write to IN_MEMORY, as is usual
+on Linux, the directory is there, in memory. In the directory, yt-dlp writes a file for cookies, and a file for the
+current fragment.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ class ChildFiles:
         self.authorities = root / "authorities.pem"
 
     def write(self, options: ChildOptions) -> None:
-        """Make the directories, and write the CA certificates and a copy of the cookies file; yt-dlp overwrites that
-        copy when it exits. Raises `OSError` if a file or directory cannot be written."""
+        """Make the directories, and write the CA certificates and a copy of the cookies file into them. The child needs
+        a copy, because yt-dlp overwrites its cookies file when it exits. Raises `OSError` if a file or directory cannot
+        be written."""
         for directory in (self.work, self.empty, self.tmp):
             directory.mkdir()
         if options.identity.cookies_file:
@@ -53,6 +54,6 @@ def sweep_directories() -> None:
 
 
 def _parent() -> str | None:
-    """Return the folder in memory in which the directories are made. Returns None, which means the default folder for
-    temporary files, if this user may not write there."""
+    """Return the folder in which the directories are made: IN_MEMORY. Returns None (the default folder for temporary
+    files) if the user of the server may not write to IN_MEMORY."""
     return IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None

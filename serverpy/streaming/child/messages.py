@@ -1,5 +1,5 @@
-"""The parser of a yt-dlp child's standard error. It keeps the last lines, and parses the line that names the format
-that the child will stream."""
+"""The parser of a yt-dlp child's standard error. The parser keeps the last lines, and parses the line that describes
+the format that the child will stream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 MESSAGE_BYTES = 8 * 1024
-"""Number of bytes of the latest messages that are kept. A longer line is truncated."""
+"""Maximum number of bytes of the latest messages that are kept. Of a longer line, only the end is kept."""
 MAX_FOUND_BYTES = 64 * 1024
 
 
@@ -36,7 +36,8 @@ class Found:
 
 class ChildMessages:
     """The messages of one yt-dlp child, which the caller passes to `feed` as they arrive. The line that begins with
-    `marker` describes the chosen format: it becomes `value`, and sets `found`."""
+    `marker` describes the chosen format. After this line, `value` contains that description, and the event `found` is
+    set."""
 
     def __init__(self, marker: str) -> None:
         self._marker = marker.encode()
@@ -87,8 +88,9 @@ def _found(value: Mapping[str, Any]) -> Found:
 
 
 def _is_audio(vcodec: str | None, acodec: str | None) -> bool | None:
-    """Return whether a format with these codecs has only audio. Returns None if the codecs do not show it. yt-dlp
-    writes the codec "none" for a type of stream that the format lacks, and no codec if it does not know the codec."""
+    """Return whether a format with these codecs has only audio. Returns None if the codecs do not show whether it has.
+    yt-dlp writes the codec "none" if the format has no video or no audio, and writes no codec if it does not know the
+    codec."""
     if vcodec == "none":
         return None if acodec == "none" else True
     return None if vcodec is None else False

@@ -3,8 +3,8 @@ output.
 
 This method isolates a stream from the server process. Benchmarks compare the memory use of the other methods with it: a
 child takes about 55 MB of memory and 2 to 4 seconds of CPU time. The child extracts the page itself, and downloads only
-media that is one file. It does not resume a download: yt-dlp would write the whole file to its standard output again.
-So if the media server cuts the connection, the stream ends with an error.
+media that is one file. It does not resume a download, because yt-dlp would write the whole file to its standard output
+again. Therefore the stream ends with an error if the media server cuts the connection.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FULL = frozenset((errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno
 
 class Subprocess:
     """The opener of the method `subprocess`, with at most `max_children` child processes at once. `open` waits up to
-    `timeouts.wait` seconds for a free slot, then raises `Busy`."""
+    `timeouts.wait` seconds for a free slot, and raises `Busy` if none becomes free."""
 
     def __init__(self, options: ChildOptions, hand_over: HandOver, *, max_children: int) -> None:
         self._options = options

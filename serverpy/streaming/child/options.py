@@ -1,4 +1,4 @@
-"""The server settings that apply to the child processes of the method `subprocess`."""
+"""The settings of ServerPY that apply to the child processes of the method `subprocess`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from serverpy.options import Identity, Network, Timeouts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildOptions:
-    """The options of the child processes. The method calls `proxy_url` each time it starts a child, to get the URL of
-    the filtering proxy, which contains the proxy's token. A child uses only the CA file of `network`. `max_duration` is
-    in seconds."""
+    """The options of the child processes. Each time the method starts a child, it calls `proxy_url` to get the URL of
+    the filtering proxy; that URL contains the proxy's token. Of `network`, a child uses only the CA file.
+    `max_duration` is in seconds."""
 
     proxy_url: Callable[[], str]
     timeouts: Timeouts = Timeouts()

@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 FILE_BYTES = 256 * 1024 * 1024
 """Maximum size, in bytes, of a file (a fragment) that a child may write into its directory."""
 DATA_BYTES = 1024 * 1024 * 1024
-"""Maximum size, in bytes, of a child's data segment (RLIMIT_DATA). The server's worker processes have this limit, too,
-plus the stacks of their threads."""
+"""Maximum size, in bytes, of a child's data segment (RLIMIT_DATA). A worker process (`ytdlp/limits.py`) has the same
+limit, increased by the size of the stacks of its threads."""
 CPU_SECONDS = 4 * 3600
-"""Maximum CPU time, in seconds, of a child that sends media. It suffices for a terabyte. Until a child has found the
-media, its limit is twice EXTRACT_TIMEOUT."""
+"""Maximum CPU time, in seconds, of a child that sends media. This time suffices for a terabyte of media. Before a child
+has found the media, the limit of its CPU time is twice EXTRACT_TIMEOUT."""
 LIFE_SECONDS = 24 * 3600.0
-"""Seconds after which the server kills a child, even if the child still sends media."""
+"""Seconds after which ServerPY kills a child, even if the child is still sending media."""
 TERMINATE_SECONDS = 1.0
 EXIT_SECONDS = 10.0
 """Maximum number of seconds that a child may run after it has closed its standard output."""
@@ -44,13 +44,13 @@ class Child:
     """A running child process. Its owner reads `out`, and must call `aclose`, which ends the child and then releases
     `slot`.
 
-    `aclose` closes the output pipe, sends SIGTERM to the child's process group, and SIGKILL a second later. It then
-    waits for the child to exit, stops reading its messages, and removes its directory.
+    `aclose` closes the output pipe, sends SIGTERM to the child's process group, and SIGKILL a second later. `aclose`
+    waits for the child to exit, stops reading the child's messages, and removes the child's directory.
     """
 
     def __init__(self, options: ChildOptions, source: Source, slot: Slot, hand_over: HandOver) -> None:
-        """Start the child process. Raises `OSError` if it cannot be started. The caller must then release `slot`; the
-        pipes are already closed, and the directory is removed."""
+        """Start the child process. Raises `OSError` if the child cannot be started. In this case, the pipes are closed
+        and the directory is removed, but the caller must release `slot`."""
         marker = secrets.token_hex(8)
         with ExitStack() as failed, ExitStack() as theirs:
             reading_end, out = open_pipe(SMALLEST_BYTES if source.head_only else hand_over.pipe_bytes)
@@ -87,7 +87,7 @@ class Child:
         return self.messages.value
 
     async def exit_code(self) -> int:
-        """Wait for the child to exit, and return its exit code. Raises `TimeoutError` if it does not exit within
+        """Wait for the child to exit, and return its exit code. Raises `TimeoutError` if the child does not exit within
         EXIT_SECONDS."""
         code = await self._process.wait(EXIT_SECONDS)
         if code is None:
@@ -141,9 +141,9 @@ def _start(
 
 
 def _limit(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """Set the resource limits of a child that has not found the media yet. `seconds` is the maximum time that this may
-    take."""
-    cpu = 2 * math.ceil(seconds)  # for yt-dlp and a JavaScript runtime
+    """Set the resource limits of a child that has not found the media yet. `seconds` is the maximum time for the search
+    for the media."""
+    cpu = 2 * math.ceil(seconds)  # twice `seconds`, for yt-dlp and a JavaScript runtime
     for limit, soft, hard in (
         (resource.RLIMIT_FSIZE, FILE_BYTES, FILE_BYTES),
         (resource.RLIMIT_CORE, 0, 0),

@@ -1,9 +1,9 @@
 """The method `embedded`: yt-dlp's own downloader runs in a thread of the download process, and writes into a pipe of
-the operating system, which the server reads. The server itself detects if no byte arrives in time, even if the download
-process is frozen.
+the operating system, from which the server process reads. The server process itself notices if no byte arrives in time,
+even if the download process is frozen.
 
-The method serves the protocols that only yt-dlp supports, and requests with `method=embedded`. It does not support
-ranges: the response is the whole file (RFC 9110 §14.2 lets a server ignore Range).
+The method serves the protocols that only yt-dlp supports, and requests with `method=embedded`. The method does not
+support ranges: the response is the whole file (RFC 9110 §14.2 lets a server ignore Range).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ log = logging.getLogger(__name__)
 
 WORKER_BLOCK_BYTES = 2 * 64 * 1024
 """Memory, in bytes, that a download takes in the worker: the block that the thread is writing, and the part of the next
-block that its HTTP library has already read."""
+block that the HTTP library of yt-dlp has already read."""
 RAW_BYTES = 32 * 1024
-"""Memory, in bytes, that yt-dlp's dictionary of a track takes in the download process. If a dictionary takes more, the
-server charges the stream for the excess before the stream begins."""
+"""Memory, in bytes, that yt-dlp's dictionary of a track takes in the download process. If a dictionary takes more
+memory, the excess is charged to the stream before the stream begins."""
 EGRESS_BYTES = 2 * 32 * 1024
 """Memory, in bytes, that the filtering proxy takes for one download, in both directions."""
 CLOSE_SECONDS = 1.0
@@ -44,7 +44,7 @@ CLOSE_SECONDS = 1.0
 PROTOCOLS = frozenset(
     ("http", "https", "m3u8", "m3u8_native", "http_dash_segments", "http_dash_segments_generator")
 ) | {"ism", "f4m", "bunnycdn", "soopvod"}
-"""The protocols of yt-dlp that it downloads without another program (`ytdlp/download/fragments.py::BY_PROTOCOL`),
+"""The protocols from which yt-dlp downloads without another program (`ytdlp/download/fragments.py::BY_PROTOCOL`),
 except `mhtml`, whose result is not media."""
 
 
@@ -52,8 +52,8 @@ class RunningDownload(Protocol):
     """A download by yt-dlp that runs in the worker process."""
 
     async def wait(self) -> int:
-        """Wait until the download has ended, and return the number of bytes that it has written. Raises the download's
-        error if it failed. The caller may call this method more than once."""
+        """Wait until the download has ended, and return the number of bytes that it has written. Raises the error of
+        the download if it failed. The caller may call this method more than once."""
         ...
 
     async def cancel(self) -> None:
@@ -64,13 +64,14 @@ class RunningDownload(Protocol):
 
 class Downloading(Protocol):
     async def start_downloads(self) -> None:
-        """Start the process in which downloads run, if it does not run. Raises `Busy` if that takes too long."""
+        """Start the process in which downloads run, unless it is already running. Raises `Busy` if the start takes too
+        long."""
         ...
 
     async def download(self, raw_id: str, track_id: str, write_fd: int, room: Room) -> RunningDownload:
-        """Start a download of the track into the pipe `write_fd`, and charge the memory of its dictionary to `room`.
-        Closes `write_fd` in this process, even if the call raises. Raises `RawGone` if no process can hand over the
-        dictionary of the extraction `raw_id`."""
+        """Start a download of the track into the pipe `write_fd`, and charge the memory of yt-dlp's dictionary of the
+        track to `room`. Closes `write_fd` in this process, even if the call raises an error. Raises `RawGone` if no
+        worker process has the dictionary of the extraction `raw_id` any more."""
         ...
 
 
@@ -80,7 +81,7 @@ class Extracting(Protocol):
 
 class Embedded:
     """The opener of the method `embedded`, with at most `max_workers` streams at once. `open` waits up to
-    `timeouts.wait` seconds for a free slot, then raises `Busy`."""
+    `timeouts.wait` seconds for a free slot, and raises `Busy` if none becomes free."""
 
     def __init__(
         self,
@@ -107,8 +108,8 @@ class Embedded:
 
     @property
     def stream_bytes(self) -> int:
-        # two chunks, because the server reads a chunk from the pipe while the previous chunk may still be in the
-        # transport of the client's connection
+        # two chunks, because the server process reads a chunk from the pipe while the previous chunk may still be in
+        # the transport of the client's connection
         in_server = SESSION_BYTES + 2 * self._chunk_bytes
         return self._pipe_bytes + in_server + WORKER_BLOCK_BYTES + RAW_BYTES + EGRESS_BYTES
 
@@ -153,7 +154,7 @@ class Embedded:
         reading_end, writing_end = open_pipe(SMALLEST_BYTES if source.head_only else self._pipe_bytes)
         reader = PipeReader(reading_end, self._chunk_bytes)
         try:
-            # if the media is an item of a playlist, it has a `raw_id` of its own
+            # an item of a playlist has a `raw_id` of its own, so `raw_id` suffices
             download = await self._workers.download(media.raw_id, track.id, writing_end, room)
         except BaseException:
             reader.close()
@@ -181,8 +182,8 @@ def _seconds_until(track: Track) -> float:
 
 
 class _Stream:
-    """A pipe and the download that fills it. The owner must call `aclose`. A second call of `aclose` waits for the
-    first."""
+    """A pipe and the download that fills it. The owner must call `aclose`. A second call of `aclose` waits until the
+    first call is complete."""
 
     def __init__(self, reader: PipeReader, download: RunningDownload, stall_timeout: float) -> None:
         self.reader = reader
@@ -191,9 +192,10 @@ class _Stream:
         self.aclose = Closing(self._close, "close embedded stream")
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        """Return the next bytes from the pipe, or `b""` at the end, but only if the worker reports that the download is
-        complete and wrote as many bytes as have arrived. Raises the download's error if it failed, `UpstreamFailed` if
-        the numbers of bytes differ, and `UpstreamTimeout` if the worker does not report in time."""
+        """Return the next bytes from the pipe, or `b""` at the end. At the end, the worker must report that the
+        download is complete and how many bytes it wrote. Raises the error of the download if it failed,
+        `UpstreamFailed` if another number of bytes has arrived, and `UpstreamTimeout` if the worker does not report in
+        time."""
         data = await self.reader.read(most)
         if not data and (written := await self._written()) != self.reader.received:
             raise UpstreamFailed(f"The yt-dlp worker wrote {written} bytes, but {self.reader.received} arrived.")
@@ -223,8 +225,7 @@ _Opened = tuple[Head, list[bytes], _Stream]
 
 
 class EmbeddedBody(Unlosable):
-    """An open stream of the method `embedded`, which holds a slot, one of `max_workers`, and `room` until it is
-    closed."""
+    """An open stream of the method `embedded`, which holds `slot` and `room` until it is closed."""
 
     def __init__(self, head: Head, first: list[bytes], stream: _Stream, room: Room, slot: Slot) -> None:
         self.head = head

@@ -1,11 +1,12 @@
 """The method `redirect`, which redirects the client to the URL of the media. No bytes of the media pass through this
 server.
 
-The client lacks what this server may use to fetch media: the headers and cookies of the extraction, and the network
-address of the server. So the opener redirects only to media that a client can fetch without them. yt-dlp adds a Referer
-to many formats whose media servers do not require one; the opener then finds out by one request without Referer. A URL
-that works only for the client that extracted it can be recognized if it contains that client's network address. Some
-sites hide the address in a token instead, and their media servers refuse the redirected client.
+This server fetches media with the headers and cookies of the extraction, and from its own network address. The client
+has none of these, so the opener redirects only to media that a client can fetch without them. yt-dlp adds a Referer to
+many formats whose media servers do not require a Referer. In this case the opener sends one request without Referer to
+see whether the media server accepts it. A URL that works only from the network address from which it was extracted is
+recognized if it contains that address. Some sites hide the address in a token instead: their media servers then refuse
+the redirected client.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from serverpy.options import Identity, Timeouts
 from serverpy.plan import NO_REDIRECT, Capability, Plan
 
 _USUAL_HEADERS = frozenset({"user-agent", "accept", "accept-encoding", "accept-language", "connection"})
-"""Headers that every client sends, with values of its own, besides `Sec-Fetch-*`. yt-dlp adds them to every format."""
+"""Headers that every client sends with values of its own, in addition to the `Sec-Fetch-*` headers. yt-dlp adds these
+headers to every format."""
 _OF_PAGE = frozenset({"referer", "origin"})
-"""Headers that name the page. yt-dlp adds them to many formats, even if the media server does not require them."""
+"""Headers that name the page that links to the media. yt-dlp adds these headers to many formats, even if the media
+server does not require them."""
 _BROWSER = "Mozilla/5.0 "
 _ADDRESS_NAMES = frozenset(
     {"ip", "ipaddr", "ipaddress", "ipbits", "cip", "clientip", "remoteip", "srcip", "userip", "viewerip"}
@@ -41,9 +44,9 @@ _IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.])")
 
 
 class Redirect:
-    """The opener for redirects. Its body has no bytes; `location` of the head is the URL of the media. The guard must
-    allow all addresses of the URL's host. If the client is on another machine, these addresses must also be public: the
-    client could not reach an internal address, and must not learn it."""
+    """The opener for redirects. The body that it opens has no bytes; the field `location` of the head is the URL of the
+    media. The guard must allow all addresses of the URL's host. If the client is on another machine, these addresses
+    must also be public, because the client could not reach an internal address, and must not learn of it."""
 
     def __init__(self, client: Client, timeouts: Timeouts = Timeouts(), identity: Identity = Identity()) -> None:
         self._client = client
@@ -60,8 +63,8 @@ class Redirect:
         )
 
     def carries(self, track: Track) -> bool:
-        """Return whether a client can fetch `track` without this server, according to the track itself. Cookies,
-        network addresses and a Referer are checked by `open`."""
+        """Return whether a client can fetch `track` without this server, as far as the fields of `track` show. `open`
+        checks cookies, network addresses and the Referer."""
         return (
             track.protocol in ("http", "https")
             and not (track.fragments or track.fragments_dynamic or track.needs_ytdlp)
@@ -98,7 +101,8 @@ class Redirect:
 
     async def _needs_no_page(self, track: Track) -> bool:
         """Return whether the media server sends the media without the headers that name the page (Referer, Origin).
-        Returns True, without a request, if the extraction added no such header. Raises the errors of `Session.open`."""
+        Returns True without a request if the extraction contains no such header. Raises the errors of
+        `Session.open`."""
         headers = {name: value for name, value in track.headers.items() if name.lower() not in _OF_PAGE}
         if len(headers) == len(track.headers):
             return True
@@ -108,8 +112,8 @@ class Redirect:
 
 
 def _is_public(address: str) -> bool:
-    """Return whether every client can reach `address`. A name, which a proxy resolves, is not one of a private network:
-    the guard has checked this."""
+    """Return whether every client can reach `address`. Returns True for a host name that the operator's proxy resolves:
+    the guard has already refused names of private networks."""
     try:
         return is_public(ip_address(address))
     except ValueError:
@@ -117,8 +121,9 @@ def _is_public(address: str) -> bool:
 
 
 def _is_special(name: str, value: str) -> bool:
-    """Return whether the media server may require the header, because an ordinary client does not send it with this
-    value. Returns False for the headers that name the page, which `open` tests by a request."""
+    """Return whether the header is one that an ordinary client does not send with this value, so that the media server
+    may require it. Returns False for the headers that name the page, because `open` tests by a request whether these
+    are required."""
     lower = name.lower()
     if lower == "user-agent":
         return not value.startswith(_BROWSER)
@@ -126,8 +131,9 @@ def _is_special(name: str, value: str) -> bool:
 
 
 def is_bound(url: str) -> bool:
-    """Return whether `url` must not be passed on to the client. A network address in the URL suggests that it works
-    only for that address; a user name is a secret. Also returns True if the URL cannot be parsed."""
+    """Return whether `url` must not be passed on to the client. If the URL contains a network address, it probably
+    works only for that address. If it contains a user name, the user name is a secret. Returns True also if the URL
+    cannot be parsed."""
     try:
         parts = urlsplit(url)
     except ValueError:

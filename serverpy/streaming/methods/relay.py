@@ -1,5 +1,5 @@
 """The method `relay`, which reads media from the media server with this server's own HTTP client, in the event loop,
-and passes the bytes to the client. Its requests have the cookies and headers of the extraction."""
+and passes the bytes to the client. The requests have the cookies and headers of the extraction."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class Read(Protocol):
     headers: Headers
     connect_seconds: float
     is_live: bool
-    """Whether the bytes that this object reads are a live stream, which still grows."""
+    """Whether this object reads a live stream that has not ended."""
     takes_large_steps: bool
-    """Whether `read` returns more bytes at once if its argument is larger."""
+    """Whether `read` can return more bytes at once if its argument `most` is larger."""
 
     @property
     def loss(self) -> ServerPYError | None: ...
@@ -68,8 +68,8 @@ class Read(Protocol):
 
 
 class Relay:
-    """The opener of media over http(s): plain files, HLS and DASH. It supports ranges if the media server supports
-    them, and resumes a read if the media server cuts the connection (`net/resume.py`)."""
+    """The opener of media over http(s): plain files, HLS and DASH. The opener supports ranges if the media server
+    supports them, and resumes a read if the media server cuts the connection (`net/resume.py`)."""
 
     stream_bytes = SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP
 
@@ -100,8 +100,8 @@ class Relay:
 
     def carries(self, track: Track) -> bool:
         """Return whether this method can open the track: a file over http(s), HLS, or DASH that is not live. Tracks
-        that need browser impersonation are left to yt-dlp (curl_cffi), and so are tracks for which the extractor itself
-        sets a Range header."""
+        that need browser impersonation are left to yt-dlp (curl_cffi), and so are tracks for which the extractor has
+        set a Range header of its own."""
         return (
             (_is_plain(track) or _is_segmented(track))
             and not (track.has_drm or track.refusal or track.needs_ytdlp or track.fragments_dynamic)
@@ -126,7 +126,7 @@ class Relay:
                 return await self._open_media(plan, source, track, reservation, begun)
 
     async def _open_media(self, plan: Plan, source: Source, track: Track, lender: Lender, begun: float) -> Body:
-        """Open a read of the bytes that `source` asks for, identify the container by the first bytes of the file, and
+        """Open a read of the bytes that `source` requests, identify the container by the first bytes of the file, and
         return the body. Raises `NotMedia` or `NoMedia` if the file is not media."""
         read, address = None, TrackSource(self._client, self._extractor, source, _media(source), track)
         if source.head_only and _is_plain(track):
@@ -150,10 +150,10 @@ class Relay:
         return RelayBody(read, head, first, Pace(lender if read.takes_large_steps else NO_ROOM))
 
     async def _extract_anew(self, source: Source, track: Track, error: ServerPYError) -> tuple[Source, Track]:
-        """Extract the page again, and return the source and the track with a fresh URL. `error` is the error of the
-        response from the old URL, which may have expired: an expired URL may lead to a web page or to an empty
-        response. Raises `error` if the URL is still the same, or if the extraction fails, and `RateLimited` if the
-        client must not extract more pages now."""
+        """Extract the page again, and return the source and the track with a fresh URL. The old URL may have expired:
+        `error` is the error of the response to the request for it, because a media server may answer such a request
+        with a web page or without a body. Raises `error` if the new URL is the same as the old URL, or if the
+        extraction fails, and `RateLimited` if the client may not extract more pages now."""
         try:
             media, fresh = await extract_anew(self._extractor, source.url, source.item, track, source.grant)
         except RateLimited:
@@ -166,8 +166,8 @@ class Relay:
         return replace(source, media=media), fresh
 
     async def _open_head(self, source: Source, address: TrackSource, begun: float) -> HeadOnly:
-        """Read the first bytes of a file to identify its container. Returns a body without content, whose head
-        describes the whole file."""
+        """Read the first bytes of a file to identify its container. Returns a body without bytes, whose head describes
+        the whole file."""
         try:
             read, first = await read_beginning(partial(self._open_file, address))
         except RangeNotSatisfiable:  # this server chose the range, so the client must not get status 416
@@ -177,8 +177,8 @@ class Relay:
         return HeadOnly(replace(_head(read, whole, container, source, address.track, begun), partial=False))
 
     async def _sniff(self, source: Source, address: TrackSource) -> tuple[Container, int | None]:
-        """Identify the container of a file by its first bytes, for which it sends a separate request. Returns the
-        container, and the length of the file in bytes, or None if the response does not state the length."""
+        """Identify the container of a file by its first bytes, which a separate request fetches. Returns the container
+        and the length of the file in bytes. The length is None if the response does not state it."""
         read, first = await read_beginning(partial(self._open_file, address))
         return self._identify(source, address.track, first, read.headers), read.extent.total
 
@@ -199,8 +199,8 @@ class Relay:
         return container
 
     def _identify(self, source: Source, track: Track, first: bytes, headers: Headers) -> Container:
-        """Identify the container of a file by its first bytes, and store it in the cache with the extraction. Raises
-        `NotMedia` if the file is not media."""
+        """Identify the container of a file by its first bytes, and store the container in the cache together with the
+        extraction. Raises `NotMedia` if the file is not media."""
         declared_type = headers.get("content-type")
         container = containers.identify(first, declared_type, track.file_ext, is_audio=track.is_audio)
         self._extractor.keep_container(source.url, _media(source), track, container)
@@ -209,8 +209,9 @@ class Relay:
     async def _open_read(
         self, source: Source, track: Track, address: TrackSource, lender: Lender, total: int | None
     ) -> Read:
-        """Open a live stream at its live edge as a read that all its clients share, and any other stream as a read for
-        this client alone. `total` is the length of a file, if it is known."""
+        """Open the media of `track`. All clients of a live stream that begin at its live edge share one read; any other
+        stream gets a read for this client alone. `total` is the length of the file in bytes, or None if it is
+        unknown."""
         if source.start is not None or track.protocol not in HLS_PROTOCOLS:
             return await self._open_own(source, track, address, lender, total)
         key = (source.url, source.item, _media(source).id, track.id, track.ext)
@@ -224,8 +225,8 @@ class Relay:
     async def _open_first(
         self, key: Hashable, turn: Turn, source: Source, track: Track, address: TrackSource, lender: Lender
     ) -> Read:
-        """Open the upstream as the first caller, and share it if it is a live stream. The other callers wait meanwhile,
-        because only the playlist shows whether the stream is live."""
+        """Open the upstream as the first caller, and share it if it is a live stream. Until the upstream is open, the
+        other callers wait, because only the playlist shows whether the stream is live."""
         try:
             own = await self._open_own(source, track, address, lender)
         except ServerPYError:
@@ -238,8 +239,9 @@ class Relay:
         return reader or own
 
     async def _join_after_all(self, key: Hashable, own: ResumingRead | SegmentedRead) -> Read:
-        """Make the live stream `own` the shared upstream, or close it and join an upstream that another caller has
-        shared meanwhile. Returns `own` unchanged if it is not a live stream, or cannot be shared."""
+        """Make the live stream `own` the shared upstream. If another caller has already shared an upstream of the same
+        stream, closes `own` and joins that upstream. Returns `own` unchanged if it is not a live stream, or cannot be
+        shared."""
         if not isinstance(own, SegmentedRead) or not own.follows_edge:
             return own
         reader = self._fanout.join(key)
@@ -255,7 +257,7 @@ class Relay:
     async def _open_own(
         self, source: Source, track: Track, address: TrackSource, lender: Lender, total: int | None = None
     ) -> ResumingRead | SegmentedRead:
-        """Open a read, for this client alone, of the bytes that `source` asks for."""
+        """Open a read of the bytes that `source` requests, for this client alone."""
         if _is_segmented(track):
             # The segments have no common validator that could match If-Range, so a request with If-Range gets the whole
             # file.
@@ -266,8 +268,8 @@ class Relay:
     async def open_segments(
         self, source: Source, track: Track, lender: Lender, asked: ByteRange | None = None
     ) -> SegmentedRead:
-        """Open a read, for one client alone, of the range `asked` of the segments of `track`, or of all of them. Raises
-        the errors of `open_segmented`."""
+        """Open a read of the range `asked` of the segments of `track`, for one client alone. If `asked` is None, the
+        read returns all segments. Raises the errors of `open_segmented`."""
         await self._until_available(track)
         address = TrackSource(self._client, self._extractor, source, _media(source), track)
         return await self._open_segments(source, address, lender, asked)
@@ -301,7 +303,7 @@ class Relay:
         )
 
     async def _until_available(self, track: Track) -> None:
-        """Wait until the media server accepts the URL of the track: the URLs of some sites work only some seconds after
+        """Wait until the media server accepts the URL of the track: on some sites, a URL works only some seconds after
         the extraction (YouTube: 5 seconds)."""
         seconds = (track.available_at or 0) - time.time()
         if seconds > self._wait_seconds:
@@ -355,8 +357,8 @@ def _has_ranges(track: Track) -> bool:
 
 
 def _needs_beginning(source: Source, track: Track) -> bool:
-    """Return whether the range that `source` asks for does not contain the first bytes of the file, and a range request
-    can get these bytes."""
+    """Return whether the first bytes of the file must be requested separately: the range that `source` requests does
+    not contain them, and a range request can get them."""
     return _is_plain(track) and _has_ranges(track) and not brings_beginning(source.range)
 
 
@@ -403,7 +405,7 @@ def _media(source: Source) -> Media:
 
 class FileSource:
     """The source of the range requests for a track that is one file (`net/range_requests.py::RangeSource`).
-    `until_available` waits until the media server accepts the URL of a track."""
+    `until_available` is a function that waits until the media server accepts the URL of a track."""
 
     def __init__(self, address: TrackSource, until_available: Callable[[Track], Awaitable[None]]) -> None:
         self._address = address

@@ -1,4 +1,4 @@
-"""Parsers of the attribute lists and numbers of playlist tags (RFC 8216 §4.2), which accept errors that players also
+"""Parsers of the attribute lists and numbers of playlist tags (RFC 8216 §4.2). The parsers accept errors that players
 accept."""
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from datetime import datetime
 from serverpy.errors import UpstreamFailed
 
 _ATTRIBUTE = re.compile(r'(?:^|,)\s*([A-Z0-9-]+)=("[^"]*"|[^",]*)')
-"""Matches one attribute. A name must follow a comma or begin the text, so that parsing a long malformed line takes
-linear time."""
+"""Pattern of one attribute. The name must be at the beginning of the text or after a comma, so that parsing a long
+malformed line takes linear time."""
 _MAX_DIGITS = 20
-"""Maximum number of digits of a decimal-integer, which is below 2^64."""
+"""Maximum number of digits of a decimal-integer. A decimal-integer is less than 2^64 (RFC 8216 §4.2)."""
 
 
 def attributes(text: str) -> dict[str, str]:
@@ -23,16 +23,16 @@ def attributes(text: str) -> dict[str, str]:
 
 
 def integer(text: str) -> int:
-    """Parse the decimal-integer `text`. Raises `UpstreamFailed` if it is invalid."""
+    """Parse the decimal-integer `text`. Raises `UpstreamFailed` if `text` is not a decimal-integer."""
     digits = text.strip()
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= _MAX_DIGITS):
-        raise UpstreamFailed("The media's playlist has an invalid number.")
+        raise UpstreamFailed("The media's playlist has an invalid integer in a tag.")
     return int(digits)
 
 
 def seconds(text: str) -> float | None:
     """Parse the duration, in seconds, at the beginning of `text`. A comma (in EXTINF), or a space and attributes, may
-    follow it. Returns None if the duration is invalid."""
+    follow the duration. Returns None if the duration is invalid."""
     try:
         found = float(text.partition(",")[0].strip().partition(" ")[0])
     except ValueError:
@@ -41,25 +41,25 @@ def seconds(text: str) -> float | None:
 
 
 def byte_range(text: str, default_first: int) -> tuple[int, int]:
-    """Parse the byte range `<n>[@<o>]` (§4.3.2.2) in `text`, and return the offset of its first byte and the offset
-    after its last byte. Without `<o>`, the range begins at `default_first`. Raises `UpstreamFailed` if the range is
-    invalid or empty."""
+    """Parse the byte range `<n>[@<o>]` (§4.3.2.2) in `text`, and return the offset of the first byte of the range and
+    the offset after the last byte. If `text` has no `<o>`, the range begins at the offset `default_first`. Raises
+    `UpstreamFailed` if the range is invalid or empty."""
     length, at, offset = text.partition("@")
     first = integer(offset) if at else default_first
     count = integer(length)
     if count == 0:
-        raise UpstreamFailed("The media's playlist has an empty byte range.")
+        raise UpstreamFailed("The media's playlist has an empty byte range (EXT-X-BYTERANGE or EXT-X-MAP).")
     return first, first + count
 
 
 def initialization_vector(text: str) -> bytes:
     """Parse an initialization vector, a hexadecimal-sequence of up to 128 bits, and pad it with zeros on the left.
-    Raises `UpstreamFailed` if it is invalid."""
+    Raises `UpstreamFailed` if `text` is invalid."""
     return _hexadecimal(text, 16, (16,))
 
 
 def key_bytes(text: str) -> bytes:
-    """Parse the hexadecimal decryption key `text` of an extraction. Raises `UpstreamFailed` if it is invalid."""
+    """Parse `text`, a hexadecimal decryption key from an extraction. Raises `UpstreamFailed` if `text` is invalid."""
     return _hexadecimal(text, 0, (16, 24, 32))
 
 

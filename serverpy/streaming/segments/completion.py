@@ -1,5 +1,6 @@
-"""Makes segments of fragmented MP4 state the duration of the file that they form. A player of the manifest knows the
-duration; a player of the file finds 0 in it, or the duration of one segment. Pure."""
+"""The insertion of the duration into segments of fragmented MP4. A player that reads the manifest knows the duration of
+the media. A player that gets the segments as one file would find in that file a duration of 0, or the duration of one
+segment. The functions are pure."""
 
 from __future__ import annotations
 
@@ -12,20 +13,20 @@ from serverpy.streaming.segments.segment import Segment
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The duration of a stream in seconds. `keeps_places` means that its length is promised, and ranges of it can be
-    requested: then only fields of initialization sections change, because the place of any byte must be known without
-    the bytes before it."""
+    """The duration of a stream in seconds. If `keeps_places` is true, clients can request ranges of the stream, so the
+    offset of each byte must be known without the bytes before it. In this case only the values of fields in
+    initialization sections change."""
 
     seconds: float
     keeps_places: bool
 
     def needs_all_of(self, segment: Segment) -> bool:
-        """Return whether `segment` must be read from its beginning, whichever bytes of it are asked for: it is an
-        initialization section, and not known to be too long to be held."""
+        """Return whether `segment` must be read from its beginning, whichever of its bytes the client has requested.
+        This is so if it is an initialization section, unless it is known to be longer than INITIAL_BYTES."""
         return segment.initial and (segment.length or 0) <= INITIAL_BYTES
 
     def apply(self, segment: Segment, first: bytes) -> bytes:
-        """Return the first bytes of `segment` as they are sent."""
+        """Return the bytes to send to the client in place of `first`, the first bytes of `segment`."""
         if self.needs_all_of(segment):
             return with_duration(first, self.seconds, may_grow=not self.keeps_places)
         return first if self.keeps_places or segment.initial else without_index(first)

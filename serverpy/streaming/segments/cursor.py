@@ -1,5 +1,5 @@
-"""The cursors, which find the next segment of a playlist. This module has the cursor for a finished playlist, and
-`live.py` the cursor for a live playlist, which still grows."""
+"""The cursors, which find the next segment of a playlist. This module contains the cursor for a finished playlist.
+`live.py` contains the cursor for a live playlist, to which the media server still adds segments."""
 
 from __future__ import annotations
 
@@ -20,31 +20,32 @@ class Load(Protocol):
 
 
 class PlaylistChanged(UpstreamFailed):
-    """Error: a manifest that no longer lists the segments that it listed when the stream began."""
+    """Error: a manifest no longer lists the segments that it listed when the stream began."""
 
 
 class Cursor(Protocol):
-    """A position in the segments of a manifest. It belongs to one stream, and holds one version of the manifest at a
-    time."""
+    """A position in the segments of a manifest. A cursor belongs to one stream, and holds one version of the manifest
+    at a time."""
 
     @property
     def retry_seconds(self) -> float | None:
-        """Number of seconds for which a failed request for a segment is repeated. None if the usual retries apply."""
+        """Number of seconds for which a failed request for a segment is repeated, or None if the retries of a finished
+        playlist apply (`retries.py`)."""
         ...
 
     async def next(self) -> Segment | None:
-        """Return the next segment, or None after the last segment. Raises the error of loading the manifest if that
-        fails."""
+        """Return the next segment, or None after the last segment. Raises the error of `Load` if the cursor must load
+        the manifest and that fails."""
         ...
 
     async def again(self, segment: Segment) -> Segment:
-        """Load the manifest again, and return its version of `segment`. `next` then continues after that segment.
-        Raises `PlaylistChanged` if the segment has changed."""
+        """Load the manifest again, and return `segment` as the new version of the manifest lists it. `next` then
+        continues after that segment. Raises `PlaylistChanged` if the segment has changed."""
         ...
 
     async def back(self, segment: Segment) -> Segment | None:
-        """Return the version of `segment` in the current manifest, so that `next` continues after that segment. Returns
-        None if no manifest is loaded, or if it does not list the segment."""
+        """Return `segment` as the current manifest lists it, and let `next` continue after that segment. Returns None
+        if no manifest is loaded, or if the manifest does not list the segment."""
         ...
 
 
@@ -77,7 +78,7 @@ class FinishedCursor:
             yield segment
 
     async def again(self, segment: Segment) -> Segment:
-        # drop the manifest before loading the new one, so that memory never holds two
+        # drop the manifest before the new version is loaded, so that memory never holds two manifests
         self._manifest, self._segments, self._after = None, iter(()), segment
         manifest = await self._load()
         self._manifest = manifest
@@ -96,8 +97,8 @@ class FinishedCursor:
 
 
 async def upcoming(segments: Iterator[Segment | None]) -> Segment | None:
-    """Return the next segment of `segments`, or None after the last segment. Lets the event loop run other streams for
-    each None that `segments` yields."""
+    """Return the next segment of `segments`, or None after the last segment. Lets the event loop run other streams each
+    time `segments` yields None."""
     for segment in segments:
         if segment is not None:
             return segment
@@ -106,8 +107,8 @@ async def upcoming(segments: Iterator[Segment | None]) -> Segment | None:
 
 
 async def find(segments: Iterator[Segment | None], segment: Segment) -> Segment | None:
-    """Advance `segments` past the segment with the number of `segment`, and return that segment. Returns None if
-    `segments` does not have it."""
+    """Advance `segments` to after the segment that has the same number as `segment`, and return the segment that was
+    found. Returns None if `segments` does not contain such a segment."""
     while (found := await upcoming(segments)) is not None:
         if (found.number, found.initial) == (segment.number, segment.initial):
             return found

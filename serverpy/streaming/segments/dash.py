@@ -1,8 +1,8 @@
 """The conversion of the DASH fragments of an extraction (`ytdlp/mpd/`) into segments. The functions are pure.
 
-The segments of all periods form one list. Each period begins with its initialization segment, which precedes its media
-segments in the file, as in the output of yt-dlp. The list is stored as compressed lines (`packed_lines.py`), which take
-far less memory than the extraction.
+The segments of all periods form one list. As in the output of yt-dlp, the initialization segment of each period
+precedes the media segments of that period. The list is stored as compressed lines (`packed_lines.py`), which take far
+less memory than the extraction.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ _MAY_BE_ABSENT = "a"
 
 
 def line_of(fragment: Fragment) -> bytes:
-    """Encode a fragment as a line: its duration in seconds, a mark if it is an initialization segment or may be absent,
-    its byte range, and its URL. Removes the line breaks in the URL, which have no meaning (WHATWG URL §4.4)."""
+    """Encode a fragment as a line: its duration in seconds, a mark if the fragment is an initialization segment or may
+    be absent, the byte range, and the URL. Removes line breaks from the URL, because they have no meaning there (WHATWG
+    URL §4.4)."""
     url = fragment.url.replace("\r", "").replace("\n", "")
     span = "" if fragment.end is None else f"{fragment.first}-{fragment.end}"
     seconds = "" if fragment.duration is None else fragment.duration
@@ -26,8 +27,8 @@ def line_of(fragment: Fragment) -> bytes:
 
 
 class Lines:
-    """The parser of lines that `line_of` made, in order. `query` has the query parameters to add to each URL (yt-dlp's
-    `extra_param_to_segment_url`)."""
+    """The parser of lines that `line_of` made. The caller must pass the lines in order. `query` contains the query
+    parameters to add to each URL (yt-dlp's `extra_param_to_segment_url`)."""
 
     def __init__(self, base: str, query: str | None) -> None:
         self._base = base
@@ -35,7 +36,7 @@ class Lines:
         self._number = 0
 
     def feed(self, line: str) -> Segment:
-        """Return the segment that `line` encodes. Raises `UpstreamFailed` if its URL is invalid."""
+        """Return the segment that `line` encodes. Raises `UpstreamFailed` if the URL of the segment is invalid."""
         number, self._number = self._number, self._number + 1
         duration, span, url = line.split(" ", 2)
         first, _, end = span.lstrip(_INITIAL + _MAY_BE_ABSENT).partition("-")

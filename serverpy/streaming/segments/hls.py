@@ -1,6 +1,6 @@
-"""The parser of HLS media playlists (RFC 8216, and its second edition). It does no I/O: its caller passes it one line
-at a time, and it returns the segments. It keeps only the state that the next line may need, so its memory does not
-depend on the length of the playlist.
+"""The parser of HLS media playlists (RFC 8216 and its second edition). The parser does no I/O: the caller passes one
+line at a time, and the parser returns the segments. It keeps only the state that the next line may need, so its memory
+does not depend on the length of the playlist.
 
 The parser resolves conflicting tags as yt-dlp does, with four exceptions, because the file that yt-dlp writes would not
 play:
@@ -11,7 +11,8 @@ play:
 - An EXT-X-MAP with a different initialization section adds that section where the tag stands.
 
 The parser accepts errors that players accept: a byte order mark, blank lines before EXTM3U and attributes after it, and
-missing or invalid durations. It rejects invalid values that would change the bytes: numbers, ranges and keys.
+missing or invalid durations. It rejects invalid values that would change the bytes of the media: numbers, byte ranges
+and keys.
 """
 
 from __future__ import annotations
@@ -43,13 +44,15 @@ _DRM = re.compile(
 )
 """Pattern of an EXT-X-KEY attribute list for FairPlay, PlayReady or Widevine."""
 MAX_TAG_LENGTH = MAX_URL_LENGTH + 1024
-"""Maximum length of the value of a tag that is parsed, in characters: a long list of attributes takes long to parse."""
+"""Maximum length of the value of a tag, in characters. A longer value is an error, because a long attribute list takes
+long to parse."""
 _METHOD = re.compile(r"[A-Z0-9-]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """The key of an EXT-X-KEY tag with the method AES-128. If `iv` is None, the media sequence number is the IV."""
+    """The key of an EXT-X-KEY tag with the method AES-128. If `iv` is None, the media sequence number of each segment
+    is the IV of that segment."""
 
     uri: str
     key: bytes | None
@@ -73,7 +76,8 @@ class MediaPlaylist:
         self.count = 0
         """Number of segments parsed so far, including initialization sections."""
         self.length: int | None = 0
-        """Sum of the lengths of the segments parsed so far, in bytes; None if the length of a segment is unknown."""
+        """Length, in bytes, of all segments parsed so far together, without those marked as missing; None if the length
+        of a segment is unknown."""
         self.seconds = 0.0
         self.longest_seconds = 0.0
         self._has_durations = True
@@ -89,25 +93,27 @@ class MediaPlaylist:
         """Whether the parser has read the EXTM3U tag."""
         self.is_master = False
         self.is_event = False
-        """Whether the playlist type is EVENT: the server only adds segments to the playlist, and removes none."""
+        """Whether the playlist type is EVENT: the media server only adds segments to such a playlist, and never removes
+        any."""
         self.is_vod = False
         self.has_end = False
-        """Whether the parser has read an EXT-X-ENDLIST tag. Without it, the text may have been cut."""
+        """Whether the parser has read an EXT-X-ENDLIST tag. A playlist without this tag may have been truncated."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether the playlist is finished: it has EXT-X-ENDLIST or the playlist type VOD, so that no segment will be
-        added."""
+        """Whether the playlist is finished: it has EXT-X-ENDLIST or the playlist type VOD, so the media server adds no
+        more segments."""
         return self.has_end or self.is_vod
 
     @property
     def duration(self) -> float | None:
-        """The end of the last segment that is not missing, in seconds; None if a segment has no duration."""
+        """The time, in seconds, at which the last segment that is not marked as missing ends; None if the playlist
+        states no duration for a segment."""
         return self._end_seconds if self._has_durations else None
 
     @property
     def end_number(self) -> int:
-        """Media sequence number that the next segment of the playlist would have."""
+        """The media sequence number after that of the last segment in the playlist."""
         return self._next_number
 
     def feed(self, line: str) -> Segment | None:
@@ -134,14 +140,14 @@ class MediaPlaylist:
         return None
 
     def _resolved(self, text: str) -> str:
-        """Return `text` with its variables (`{$name}`) replaced by their values. Returns `text` unchanged in a master
+        """Return `text` with each variable (`{$name}`) replaced by its value. Returns `text` unchanged in a master
         playlist, because `master.py` replaces only the variables in the URL of the variant that it chooses."""
         if self._variables is None or "{$" not in text or self.is_master:
             return text
         return self._variables.resolve(text)
 
     def _take_header(self, line: str) -> None:
-        """Parse a line up to and including the EXTM3U tag. IPTV lists add attributes to that tag (`#EXTM3U
+        """Parse a line before the EXTM3U tag, or the EXTM3U tag itself. IPTV lists add attributes to that tag (`#EXTM3U
         url-tvg="…"`)."""
         self.is_playlist = line.startswith("#EXTM3U")
         if line and not line.startswith("#"):
@@ -216,7 +222,7 @@ class MediaPlaylist:
             return None
         given = attributes.attributes(value)
         if not given.get("URI"):
-            raise UpstreamFailed("The media's playlist has an initialization section without a URI.")
+            raise UpstreamFailed("The media's playlist has an EXT-X-MAP tag without a URI.")
         first, end = attributes.byte_range(given["BYTERANGE"], 0) if given.get("BYTERANGE") else (0, None)
         found = (self._address(given["URI"]), first, end)
         if found == self._map:
@@ -246,8 +252,8 @@ class MediaPlaylist:
             _refuse_method(method)
 
     def _key_of(self, given: dict[str, str]) -> _Key:
-        """Return the key that EXT-X-KEY states. The values of yt-dlp's `hls_aes` in the extraction replace those of the
-        tag."""
+        """Return the key that an EXT-X-KEY tag with the attributes `given` states. Values in yt-dlp's `hls_aes`, which
+        the extraction contains, replace the values of the tag."""
         aes = self._rules.aes
         iv_text = aes.iv if aes is not None and aes.iv else given.get("IV")
         iv = attributes.initialization_vector(iv_text) if iv_text else None
@@ -259,7 +265,7 @@ class MediaPlaylist:
         if uri[:5].lower() == "data:" and len(uri) <= MAX_URL_LENGTH:
             return _Key(uri, None, iv)
         if not uri:
-            raise UpstreamFailed("The media's playlist has a key without a URI.")
+            raise UpstreamFailed("The media's playlist has an EXT-X-KEY tag without a URI.")
         return _Key(with_query(joined(self.url, uri), self._rules.key_query or self._rules.segment_query), None, iv)
 
     def _take_drm(self, value: str) -> None:
@@ -288,8 +294,8 @@ class MediaPlaylist:
         self._discontinuity += 1
 
     def _take_discontinuity_sequence(self, value: str) -> None:
-        # EXT-X-DISCONTINUITY-SEQUENCE adds 1, too, because yt-dlp counts it in `format_index`, both when it lists
-        # formats and when it downloads them
+        # EXT-X-DISCONTINUITY-SEQUENCE adds 1, like EXT-X-DISCONTINUITY, because yt-dlp counts both tags in
+        # `format_index`, when it lists formats as well as when it downloads them
         self._discontinuity += 1
         self.discontinuity_sequence = attributes.integer(value)
 
@@ -304,7 +310,7 @@ class MediaPlaylist:
         self.has_end = True
 
     def _take_marker(self, line: str) -> None:
-        """Parse a tag by which Anvato or Uplynk mark the following segments as adverts or as the end of adverts."""
+        """Parse a tag by which Anvato or Uplynk state whether the segments after the tag are adverts."""
         anvato = line.startswith("#ANVATO")
         if ("type=ad" in line) if anvato else line.endswith(",ad"):
             self._in_advert = True
@@ -320,7 +326,7 @@ def _refuse_drm(value: str) -> None:
 def _refuse_method(method: str) -> NoReturn:
     """Raise the error for an EXT-X-KEY whose METHOD is neither NONE nor AES-128 (RFC 8216bis §4.4.4.4)."""
     if not method:
-        raise UpstreamFailed("The media's playlist has a key without a METHOD.")
+        raise UpstreamFailed("The media's playlist has an EXT-X-KEY tag without a METHOD.")
     name = method if _METHOD.fullmatch(method) else "an unknown method"
     if method.startswith("SAMPLE-AES"):
         raise DrmProtected(f"The media is encrypted with {name}, as for DRM: only AES-128 can be decrypted.")
@@ -332,7 +338,7 @@ def _take_session_key(playlist: MediaPlaylist, value: str) -> None:
 
 
 _WITH_VARIABLES = ("#EXT-X-KEY", "#EXT-X-MAP")
-"""Those tags that this parser reads and that may contain variables (RFC 8216bis §4.3)."""
+"""The tags, among those that this parser reads, whose values may contain variables (RFC 8216bis §4.3)."""
 _Take = Callable[[MediaPlaylist, str], Segment | None]
 
 _TAGS: dict[str, _Take] = {
@@ -354,5 +360,5 @@ _TAGS: dict[str, _Take] = {
     "#EXT-X-STREAM-INF": MediaPlaylist._take_variant,
     "#EXT-X-TARGETDURATION": MediaPlaylist._take_target,
 }
-"""The methods that parse the tags, by the name of the tag. The parser ignores other tags, which matter only to
-players."""
+"""Maps the name of a tag to the method that parses the tag. The parser ignores all other tags, because they matter only
+to players."""

@@ -1,5 +1,5 @@
-"""The decryption keys of encrypted segments. A key is part of the extraction, is in the playlist (`data:`), or is
-requested from a URL."""
+"""The decryption keys of encrypted segments. A key is part of the extraction, is part of the playlist (as a `data:`
+URL), or must be requested from a URL."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ MAX_KEYS = 8
 """Maximum number of keys in the cache of a stream. Most playlists use one key after another, and some alternate between
 keys."""
 KEY_BYTES = (16, 24, 32)
-"""Lengths of AES keys, in bytes. HLS allows only 16; some sites use 24 or 32."""
+"""Lengths of AES keys, in bytes. HLS allows only 16 bytes; some sites use 24 or 32 bytes."""
 
 
 class Keys:
-    """The cache of the latest decryption keys of one stream, by a digest of their URL."""
+    """The cache of the latest decryption keys of one stream. It maps a digest of the URL of a key to the key."""
 
     def __init__(self) -> None:
         self._keys: OrderedDict[bytes, bytes] = OrderedDict()
 
     async def get(self, encryption: Encryption, fetch: Callable[[], Awaitable[bytes]]) -> bytes:
         """Return the decryption key for `encryption`. If the key is at a URL and not in the cache, awaits `fetch`,
-        which requests it. Raises `UpstreamFailed` if the key is invalid."""
+        which requests the key. Raises `UpstreamFailed` if the key is invalid."""
         if encryption.key is not None:
             return encryption.key
         if encryption.uri[:5].lower() == "data:":
@@ -43,19 +43,20 @@ class Keys:
         return key
 
     def forget(self, encryption: Encryption | None) -> None:
-        """Remove the key for `encryption` from the cache, so that the next use requests it again: a failing media
-        server may have sent a wrong key."""
+        """Remove the key for `encryption` from the cache, so that the key is requested again before its next use.
+        Called before a segment is requested again, because the media server may have sent a wrong key."""
         if encryption is not None:
             self._keys.pop(_digest(encryption.uri), None)
 
 
 def _digest(uri: str) -> bytes:
-    """Return a digest of `uri`. The cache holds digests and not URLs, because a URL in a playlist may be long."""
+    """Return a digest of `uri`. The cache holds digests instead of URLs, because a URL in a playlist may be long."""
     return hashlib.blake2b(uri.encode("utf-8", "replace"), digest_size=16).digest()
 
 
 def _inline(uri: str) -> bytes:
-    """Return the bytes in the `data:` URL `uri` (RFC 2397). Raises `UpstreamFailed` if they are not valid base64."""
+    """Return the bytes in the `data:` URL `uri` (RFC 2397). Raises `UpstreamFailed` if the URL declares base64 and its
+    data is not valid base64."""
     head, _, data = uri.partition(",")
     content = unquote_to_bytes(data)
     if not head.lower().endswith(";base64"):

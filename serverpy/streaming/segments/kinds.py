@@ -1,6 +1,6 @@
-"""The identification of a segment's format by its first bytes, and the check that the format is that of the earlier
-segments. The functions are pure. Media servers sometimes respond to a request for a segment with a web page or an image
-and status 200 (PlexIPTV#38). The bytes of such a response must not become part of the media.
+"""The identification of a segment's format by its first bytes, and the check whether all segments of a stream have the
+same format. The functions are pure. Media servers sometimes respond to a request for a segment with a web page or an
+image and status 200 (PlexIPTV#38). The bytes of such a response must not become part of the media.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ class Kind(Enum):
 
 
 class WrongKind(UpstreamFailed):
-    """Error of a segment whose format differs from that of the earlier segments. If the segment is requested again, the
+    """Error: the format of a segment differs from that of the earlier segments. If the segment is requested again, the
     media server may send the right segment."""
 
 
 class CodecChange(UpstreamFailed):
-    """Error of an initialization section that needs other decoders than the previous initialization section. A single
-    file cannot switch decoders."""
+    """Error: an initialization section needs other decoders than the previous initialization section. The decoders
+    cannot change within a single file."""
 
 
 class Judge:
-    """The check of the segments of one stream. It remembers the format and the codecs of the earlier segments. If
-    `strict` is true, it rejects a segment of unknown format after segments of a known format. For DASH, `strict` is
+    """The check of the segments of one stream. The check remembers the format and the codecs of the earlier segments.
+    If `strict` is true, a segment of unknown format after segments of a known format is an error. For DASH, `strict` is
     false, because some segment lists divide a file at arbitrary bytes."""
 
     def __init__(self, *, strict: bool) -> None:
@@ -58,7 +58,7 @@ class Judge:
         if found is Kind.OTHER and segment.encryption is not None:
             raise WrongKind("An encrypted segment of the media cannot be decrypted with its key.")
         if self._kind is not None and not self._fits(found, self._kind):
-            raise WrongKind(f"A segment of the media is not {self._kind.value}, as the segments before it are.")
+            raise WrongKind(f"A segment of the media is not {self._kind.value}, although the segments before it are.")
         if segment.initial:
             codecs = codecs_of(first)
             if self._codecs and codecs and codecs != self._codecs:
@@ -71,7 +71,8 @@ class Judge:
 
 
 _WEAK = (Kind.OTHER, Kind.AUDIO)
-"""Formats that may be found by chance in the middle of a file: the sync word of packed audio has only 11 bits."""
+"""Formats that arbitrary bytes from the middle of a file may seem to have. For example, the sync word of packed audio
+has only 11 bits, so it may occur by chance."""
 
 
 def kind_of(first: bytes) -> Kind:
@@ -102,7 +103,7 @@ def codecs_of(initial: bytes) -> frozenset[bytes]:
 
 _PATH = frozenset((b"moov", b"trak", b"mdia", b"minf", b"stbl"))
 _STSD_HEAD = 8
-"""Number of bytes before the first sample entry in an stsd box: version, flags and the number of entries."""
+"""Number of bytes before the first sample entry in an stsd box: the version, the flags and the number of entries."""
 
 
 def _sample_entries(data: bytes, begin: int, end: int) -> list[bytes]:
@@ -129,10 +130,10 @@ def _kinds_of_boxes(data: bytes, begin: int, end: int) -> list[bytes]:
 
 
 def _is_ts(first: bytes) -> bool:
-    """Recognise MPEG-TS by the sync byte at the beginning of at least three packets (ISO/IEC 13818-1 §2.4.3.2), each of
-    which may have a time stamp before it or parity after it. Some packagers put other bytes before the first packet;
-    players skip these bytes. A segment of one or two packets must begin with the sync byte. A GIF, whose first byte is
-    the sync byte, is not recognised."""
+    """Recognise MPEG-TS by the sync byte at the beginning of at least three packets (ISO/IEC 13818-1 §2.4.3.2), before
+    each of which a timestamp may stand, and after each of which parity bytes may stand. Some packagers put other bytes
+    before the first packet; players skip these bytes. A segment of one or two packets must begin with the sync byte. A
+    GIF image is excluded, because its first byte equals the sync byte."""
     if first.startswith(b"GIF8"):
         return False
     at = first.find(0x47)
@@ -148,8 +149,8 @@ def _is_synchronous(heads: bytes) -> bool:
 
 
 def _is_box(first: bytes) -> bool:
-    """Recognise an ISO BMFF box (ISO/IEC 14496-12 §4.2) by a known type, or by four characters as the type and a size
-    of less than 16 MiB."""
+    """Recognise an ISO BMFF box (ISO/IEC 14496-12 §4.2) by a known box type, or by an unknown type of four letters,
+    digits or spaces with a size below 16 MiB."""
     kind = first[4:8]
     return kind in _BOXES or (first[:1] == b"\0" and first[:4] != bytes(4) and _FOURCC.fullmatch(kind) is not None)
 
@@ -163,14 +164,14 @@ def _is_packed_audio(first: bytes) -> bool:
 
 
 def _is_adts(first: bytes) -> bool:
-    """Recognise ADTS, after the first byte of the sync word, by layer 0 and a sample rate that is not reserved (ISO/IEC
-    13818-7 §6.2)."""
+    """Recognise ADTS by the rest of the sync word, by layer 0 and by a sample rate that is not reserved (ISO/IEC
+    13818-7 §6.2). The caller has checked the first byte of the sync word."""
     return first[1] & 0xF6 == 0xF0 and first[2] >> 2 & 0xF < 13
 
 
 def _is_mpeg_audio(first: bytes) -> bool:
-    """Recognise MPEG audio, after the first byte of the sync word, by a version, layer, bit rate and sample rate that
-    are not reserved (ISO/IEC 11172-3 §2.4.2.3)."""
+    """Recognise MPEG audio by the rest of the sync word, and by a version, layer, bit rate and sample rate that are not
+    reserved (ISO/IEC 11172-3 §2.4.2.3). The caller has checked the first byte of the sync word."""
     version, layer = first[1] >> 3 & 3, first[1] >> 1 & 3
     return first[1] >= 0xE0 and version != 1 and layer != 0 and first[2] >> 4 != 15 and first[2] >> 2 & 3 != 3
 
@@ -180,8 +181,8 @@ def _starts(*prefixes: bytes) -> Callable[[bytes], bool]:
 
 
 _CERTAIN_BYTES = 64
-"""Minimum number of bytes that can be recognised as markup. A shorter encrypted segment may look like text by
-chance."""
+"""Minimum length, in bytes, of an encrypted segment that may be refused as markup. A shorter encrypted segment may look
+like text by chance."""
 _BOXES = frozenset(
     (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"emsg", b"prft", b"free", b"skip", b"uuid")
 )
@@ -193,5 +194,6 @@ _SIGNS: tuple[tuple[Callable[[bytes], bool], Kind], ...] = (
     (_is_box, Kind.ISO),
     (_is_packed_audio, Kind.AUDIO),
 )
-"""Tests of the first bytes of a segment, in the order in which they are tried, each with the format that it identifies.
-The prefixes of WebM are the IDs of the EBML header, a cluster, a segment and cues (RFC 8794, RFC 9559)."""
+"""Tests of the first bytes of a segment, in the order in which they are applied. Each test is paired with the format
+that it identifies. The prefixes of WebM are the IDs of the EBML header, a cluster, a segment and cues (RFC 8794, RFC
+9559)."""

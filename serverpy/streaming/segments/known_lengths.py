@@ -1,6 +1,6 @@
 """The merge of two segmented tracks whose playlists state the length of every segment. The length of the merged file is
-then known before it is read, and clients can request ranges of it (`media/weave/`). The server must make the bytes of a
-range without the bytes before it, so no segment may depend on an earlier segment."""
+then known before it is read, and clients can request ranges of it (`media/weave/`). ServerPY must be able to produce
+the bytes of a range without the bytes before that range, so no segment may depend on an earlier segment."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from serverpy.streaming.segments.side import Side
 from serverpy.tasks import in_thread
 
 _SEGMENT_BYTES = 256
-"""Memory, in bytes, that making a layout takes for each segment."""
+"""Bytes of memory per segment that the computation of a layout takes."""
 _TURN = 500
-"""Number of segments for whose memory the room grows at once."""
+"""Number of segments for which the room borrows memory at a time."""
 
 
 async def blocks_of(side: Side, room: Room) -> Blocks | None:
-    """Return the blocks of all segments of `side`, which must be at its first fragment. Returns None if the position or
-    the bytes of a segment in the merged file depend on earlier segments: if a length or the duration is unknown, if
-    there is a discontinuity, a second initialization section or another track, or if base data offsets count from the
-    beginning of a file. Also returns None if the segments are too many for a layout."""
+    """Return the blocks of all media segments of `side`. The caller must have read up to the first fragment of `side`,
+    and no further. Returns None if the position or the bytes of a segment in the merged file depend on earlier
+    segments. This is so if the length of a segment or the duration of the track is unknown, if the segments contain a
+    discontinuity, a second initialization section or another track, or if the first moof has a base data offset. Also
+    returns None if the segments are too many for a layout."""
     total, moof = side.total, side.moof
     if total is None or side.duration is None or side.has_foreign or moof is None or moof.bases or side.shift:
         return None

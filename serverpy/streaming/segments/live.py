@@ -1,5 +1,5 @@
-"""The cursor along a live playlist, which still grows. It begins near the live edge or at a requested position, and
-loads the playlist again until the playlist has ended.
+"""The cursor along a live playlist, to which the media server still adds segments. The cursor begins near the live
+edge or at a requested time, and loads the playlist again until the playlist has ended.
 
     loaded ──▶ segments after the last one given ──▶ none left: ended? ──▶ over
        ▲                                                    │ not yet
@@ -9,12 +9,12 @@ The cursor counts in *positions*, which only rise. The position of a segment is 
 the playlist's numbering is wrong:
 
 - If the numbers go back and the playlist lists none of the passed segments, the playlist has begun anew (an encoder was
-  restarted): all its segments follow the last one returned. If the playlist lists some of the passed segments, it is an
-  old copy, and adds no segments.
+  restarted). All segments of the new playlist then follow the segment that the cursor returned last. If the numbers go
+  back but the playlist lists some of the passed segments, the playlist is an old copy, and adds no segments.
 - If a playlist that removes old segments has no EXT-X-MEDIA-SEQUENCE, the cursor finds its position by the URLs of the
   segments.
 
-A segment that leaves the playlist before it was read is an error, because the stream must have no holes.
+A segment that leaves the playlist before it was read is an error, because no bytes may be missing in the stream.
 """
 
 from __future__ import annotations
@@ -34,15 +34,16 @@ from serverpy.streaming.segments.segment import Segment
 log = logging.getLogger(__name__)
 
 EDGE_TARGETS = 3
-"""Maximum distance between the end of a live playlist and the position at which a stream begins, in target durations
-(RFC 8216 §6.3.3)."""
+"""Maximum distance, in target durations, between the end of a live playlist and the time at which a stream begins if
+the client does not request a position (RFC 8216 §6.3.3)."""
 
 
 class LiveCursor:
-    """A cursor along a live playlist. `start` is the position to begin at: seconds from the oldest listed segment or,
-    if negative, back from the end of the playlist; None means the live edge. `next` waits for a new segment for
-    `patience` seconds, but at least for three target durations, even while the playlist cannot be loaded. Then it
-    raises `UpstreamTimeout`, or the error of the last load."""
+    """A cursor along a live playlist. `start` is the time, in seconds after the beginning of the oldest listed segment,
+    at which to begin. A negative `start` counts back from the end of the playlist; None means the live edge. `next`
+    waits for a new segment for `patience` seconds, but at least for three target durations, even while the playlist
+    cannot be loaded. After that time, `next` raises `UpstreamTimeout`, or the error of the last load if that load
+    failed."""
 
     def __init__(
         self,
@@ -60,15 +61,17 @@ class LiveCursor:
         self._passed = Passed()
         self._shift = 0
         self._last: int | None = None
-        """Position of the last segment that the cursor passed; None before the first segment."""
+        """Position of the last segment that the cursor has returned or skipped; None before the first segment."""
         self._has_sequence = False
         self._first = self._end = 0
-        """The position of the first segment of the current playlist, and the position after the last segment."""
+        """The position (media sequence number plus `_shift`) of the first segment of the current playlist, and the
+        position after that of the last segment."""
         self._initial: Segment | None = None
         """The initialization section that applies to the next segment in the playlist."""
         self._initial_given: tuple[str, int, int | None] | None = None
         self._held: Segment | None = None
-        """The segment that the next call returns, because the last call returned its initialization section."""
+        """The segment that the next call of `next` returns if the last call returned the initialization section of that
+        segment. Otherwise None."""
         self._segments: Iterator[Segment | None] = iter(())
         self._take(manifest)
         edge = max(0.0, manifest.seconds - EDGE_TARGETS * self._reloads.target_seconds)
@@ -79,7 +82,7 @@ class LiveCursor:
         return self._reloads.target_seconds
 
     async def next(self) -> Segment | None:
-        begun = self._clock()  # the waiting time begins now: the time that the reader spent elsewhere does not count
+        begun = self._clock()  # the waiting time begins now, so the time between two calls does not count
         silence: SourceError = UpstreamTimeout("The live stream's playlist lists no more segments.")
         failure = silence
         while True:
@@ -92,9 +95,9 @@ class LiveCursor:
             failure = await self._reload() or silence
 
     async def again(self, segment: Segment) -> Segment:
-        """Load the playlist again, and return its version of `segment`, which the cursor returned last. Returns
-        `segment` unchanged if the playlist no longer lists it, because a removed segment stays available for a while
-        (RFC 8216 §6.2.2)."""
+        """Load the playlist again, and return `segment` as the new version lists it. `segment` must be the segment that
+        the cursor returned last. If the playlist no longer lists that segment, returns `segment` unchanged, because a
+        removed segment stays available for a while (RFC 8216 §6.2.2)."""
         position = self._last
         manifest = await self._load_now(renews=True)
         listed = manifest.segments()
@@ -112,8 +115,8 @@ class LiveCursor:
     # Methods for the segments of the current playlist
 
     async def _next_listed(self) -> Segment | None:
-        """Return the next segment of the current playlist or, if that segment needs a new initialization section, first
-        the section. Returns None after the last segment."""
+        """Return the next segment of the current playlist or, if a new initialization section applies to that segment,
+        first that section. Returns None after the last segment."""
         if self._held is not None:
             held, self._held = self._held, None
             return held
@@ -125,8 +128,8 @@ class LiveCursor:
         return None
 
     def _pass(self, segment: Segment) -> bool:
-        """Return whether the cursor returns `segment`, because it is new and does not lie before the position at which
-        the stream begins."""
+        """Record that the cursor passes `segment`. Returns whether the cursor must return the segment: it must be new,
+        and must not lie before the time at which the stream begins."""
         position = segment.number + self._shift
         if self._last is not None and position <= self._last:
             return False
@@ -139,8 +142,8 @@ class LiveCursor:
 
     def _with_initial(self, segment: Segment) -> Segment:
         """Return `segment` if no initialization section applies to it, or if the cursor has already returned that
-        section. Otherwise return the section, and keep `segment` for the next call. URLs of sections are compared
-        without their queries, because each version of the playlist may list a section with a fresh token."""
+        section. Otherwise return the initialization section, and keep `segment` for the next call. URLs of sections are
+        compared without their queries, because each version of the playlist may list a section with a fresh token."""
         initial = self._initial
         if initial is None or _place(initial) == self._initial_given:
             return segment
@@ -151,8 +154,9 @@ class LiveCursor:
     # Methods that load the playlist again
 
     async def _reload(self) -> SourceError | None:
-        """Wait until the playlist must be loaded again, and load it. Returns the error if the load fails: the caller
-        then waits for the next load, because a packager may fail for a moment. Returns None if the load succeeds."""
+        """Wait until the playlist must be loaded again, and load it. Returns None if the load succeeds, and the error
+        if the load fails. After an error the caller calls this method again, because a packager may fail only for a
+        moment."""
         await asyncio.sleep(self._reloads.wait_seconds())
         try:
             await self._load_now(renews=self._reloads.may_renew)
@@ -160,13 +164,13 @@ class LiveCursor:
             raise
         except SourceError as error:
             self._reloads.failed()
-            log.info("A live playlist could not be loaded, and will be requested again: %s", error)
+            log.info("A live playlist could not be loaded, so the server requests it again: %s", error)
             return error
         return None
 
     async def _load_now(self, *, renews: bool) -> HlsManifest:
         self._hold_back()
-        # drop the manifest before loading the new one, so that memory never holds two
+        # drop the manifest before the new version is loaded, so that memory never holds two manifests
         self._segments, self._is_complete = iter(()), False
         manifest = await self._load(renews=renews)
         if not isinstance(manifest, HlsManifest):
@@ -201,8 +205,9 @@ class LiveCursor:
             raise FellBehind("The client fell behind the live window.")
 
     async def _shift_by_addresses(self, manifest: HlsManifest) -> int | None:
-        """Return the difference between position and media sequence number of the latest passed segment that `manifest`
-        lists. Returns None if the playlist lists none of the passed segments."""
+        """Return the position of a segment minus its media sequence number in `manifest`. The segment is the latest one
+        that the cursor has passed and that `manifest` lists. Returns None if the playlist lists none of the passed
+        segments."""
         latest, shift = -1, None
         listed = manifest.segments()
         while (segment := await upcoming(listed)) is not None:
@@ -233,11 +238,12 @@ class LiveCursor:
 
 
 class FellBehind(UpstreamFailed):
-    """Error of a cursor that fell behind: segments left the live playlist before they were read."""
+    """Error: a cursor fell behind the live playlist, because segments left the playlist before they were read."""
 
 
 def _begin(manifest: HlsManifest, edge: float, start: float | None) -> float:
-    """Return the position at which the stream begins, in seconds from the oldest segment of `manifest`."""
+    """Return the time at which the stream begins, in seconds after the beginning of the oldest segment of
+    `manifest`."""
     if start is None:
         return edge if manifest.begins_at_edge else 0.0
     return start if start >= 0 else max(0.0, manifest.seconds + start)

@@ -1,5 +1,5 @@
-"""The manifest of a track, an HLS playlist or the DASH fragments of an extraction. The module requests and parses it
-once, and keeps it in a form that can be read from the beginning several times."""
+"""The manifest of a track, an HLS playlist or the DASH fragments of an extraction. The module requests and parses the
+manifest once, and keeps it in a compressed form that can be read from the beginning several times."""
 
 from __future__ import annotations
 
@@ -30,13 +30,15 @@ PLAYLIST_BYTES = 48 * 1024
 """Memory, in bytes, that every stream reserves for a playlist: the compressed lines and one decompressed block. A
 longer playlist must borrow more memory."""
 _TEXT_STEP = SMALL_STEP // 4
-"""Maximum number of characters, or bytes, of a playlist that are split into lines at once."""
+"""Maximum number of bytes (or, if the extraction contains the playlist, of characters) that are split into lines at
+once."""
 _FRAGMENTS_STEP = 500
 """Number of DASH fragments that are packed before the event loop runs other streams."""
 
 
 class Manifest(Protocol):
-    """A sequence of `count` segments, with `length` bytes and `duration` seconds in total if those are known."""
+    """A sequence of `count` segments. All segments together have `length` bytes and last `duration` seconds; either
+    value is None if it is unknown."""
 
     @property
     def count(self) -> int: ...
@@ -48,8 +50,8 @@ class Manifest(Protocol):
     def duration(self) -> float | None: ...
 
     def segments(self) -> Iterator[Segment | None]:
-        """Yield all segments from the first one, and None after each turn (`turns.py`), so that the caller can let the
-        event loop run other streams."""
+        """Yield all segments, beginning with the first, and None after each turn (`turns.py`), so that the caller can
+        let the event loop run other streams."""
         ...
 
 
@@ -70,8 +72,8 @@ class DashManifest:
 
 @dataclass(frozen=True, slots=True)
 class HlsManifest:
-    """The manifest of an HLS track: a media playlist that has been parsed once, and so is valid. `is_complete` means
-    that no segment will be added to the playlist."""
+    """The manifest of an HLS track: a media playlist that has been parsed once, and therefore is valid. `is_complete`
+    states whether the media server adds no more segments to the playlist."""
 
     lines: PackedLines
     url: str
@@ -83,23 +85,24 @@ class HlsManifest:
     longest_seconds: float
     first_number: int
     end_number: int
-    """Media sequence number of the last segment, plus 1."""
+    """The media sequence number after that of the last segment."""
     has_sequence: bool
     """Whether the playlist has EXT-X-MEDIA-SEQUENCE."""
     target_seconds: float | None
     last: Segment | None
     is_complete: bool
     begins_at_edge: bool
-    """Whether a stream of this playlist begins at the live edge. It begins at the first segment if the playlist has the
-    type EVENT and the page does not say that the stream is live: such a playlist is a recording without an end mark."""
+    """Whether a stream of this playlist begins at the live edge. A stream of a playlist of the type EVENT begins at the
+    first segment if the page does not say that the stream is live: such a playlist is a recording that lacks
+    EXT-X-ENDLIST."""
 
     def segments(self) -> Iterator[Segment | None]:
         return parsed(self.lines.lines(), MediaPlaylist(self.url, self.rules).feed)
 
 
 def playlist_room(lender: Lender) -> Room:
-    """Return the `Room` that counts the memory of a stream's playlist. It is released together with `lender`, the
-    `Room` of the stream's read."""
+    """Return the `Room` that counts the memory of a stream's playlist. The `Room` is released together with `lender`,
+    the `Room` of the stream's read."""
     return Room(lender, covered_bytes=PLAYLIST_BYTES, step_bytes=PLAYLIST_BYTES)
 
 
@@ -111,8 +114,8 @@ def _hold(room: Room, nbytes: int) -> None:
 async def load(address: TrackSource, room: Room, *, wait_seconds: float, renews: bool = True) -> Manifest:
     """Load the current manifest of the track at `address`. `renews` states whether the call may extract the page again
     if the URL has expired. Raises `UpstreamFailed` if the playlist is invalid or cannot be loaded, `UpstreamTimeout` if
-    the media server is too slow, `TooLarge` if the playlist is too long, `Busy` if no memory is free for it,
-    `DrmProtected` if the media is encrypted with DRM, and the error of an extraction if it fails."""
+    the media server is too slow, `TooLarge` if the playlist is too long, `Busy` if too little memory is free for the
+    playlist, `DrmProtected` if the media is encrypted with DRM, and the error of a new extraction if that fails."""
     try:
         return await _load(address, room, wait_seconds, renews=renews)
     except TooLarge:
@@ -183,11 +186,12 @@ class _Fetching:
         self._renews = renews
         self.rules = Rules.of(address.track)
         self.is_whole = True
-        """Whether the playlist that was loaded last is known to be complete: its response stated where the body ends,
-        so that a cut body is an error."""
+        """Whether the playlist that was loaded last arrived completely: the response stated where its body ends, so
+        that a truncated body would have been an error."""
 
     async def first(self) -> tuple[MediaPlaylist, PackedLines]:
-        """Return the playlist at the URL of the track, from the extraction if yt-dlp has already loaded it."""
+        """Return the playlist at the URL of the track. If yt-dlp has already loaded the playlist, takes it from the
+        extraction."""
         track = self._address.take_listed()
         if track.manifest_data is None:
             return await self.fetch(None)
@@ -197,12 +201,12 @@ class _Fetching:
         return await reader.finish()
 
     async def fetch(self, url: str | None) -> tuple[MediaPlaylist, PackedLines]:
-        """Load the playlist at `url` or, if `url` is None, at the URL of the track. The URL of the track may be
+        """Load the playlist at `url` or, if `url` is None, at the URL of the track. Only the URL of the track may be
         renewed."""
         source = PlaylistSource(self._address, url, renews=self._renews)
         read = await open_resuming(source, ranges=False, wait_seconds=self._wait_seconds)
         try:
-            # set the rules again, because the page may have been extracted again
+            # set the rules again, because the request may have extracted the page again
             self.rules = Rules.of(self._address.track)
             self.is_whole = _is_framed(read.headers)
             reader = _Reader(read.url, self.rules, self._room)
@@ -229,14 +233,15 @@ class PlaylistSource:
 
 
 def _is_framed(headers: Headers) -> bool:
-    """Return whether the head of a response states where its body ends. Otherwise a body that was cut looks complete
+    """Return whether the head of a response states where the body ends. If it does not, a truncated body looks complete
     (RFC 9112 §6.3)."""
     coding = headers.get("transfer-encoding")
     return "chunked" in coding.lower() if coding is not None else headers.get("content-length") is not None
 
 
 class _Reader:
-    """The parser of a playlist that arrives from the media server. It also stores the lines in compressed form."""
+    """The parser of a playlist that arrives from the media server. The parser also stores the lines in compressed
+    form."""
 
     def __init__(self, url: str, rules: Rules, room: Room) -> None:
         self._playlist = MediaPlaylist(url, rules)
@@ -254,8 +259,8 @@ class _Reader:
         return self._playlist, self._lines
 
     async def _parse(self, lines: list[str]) -> None:
-        """Parse `lines`. Let the event loop run other streams after each turn (`turns.py`) and at the end, because text
-        that is decompressed arrives without a wait."""
+        """Parse `lines`. Let the event loop run other streams after each turn (`turns.py`) and at the end, because the
+        caller does not wait for the network if one chunk contains many lines."""
         for segment in parsed(lines, self._playlist.feed):
             if segment is None:
                 await asyncio.sleep(0)

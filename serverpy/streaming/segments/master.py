@@ -1,6 +1,6 @@
-"""The parser of HLS master playlists (RFC 8216 §4.3.4), which chooses a variant. Usually yt-dlp has parsed the master
-playlist, and each variant is a format of its own. This module is for extractors that return the master playlist itself
-as a format. The functions are pure.
+"""The parser of HLS master playlists (RFC 8216 §4.3.4), which chooses a variant. Usually yt-dlp has already parsed the
+master playlist, and each variant is a format of its own. This module is for extractors that return the master playlist
+itself as a format. The functions are pure.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from serverpy.streaming.segments.variables import Variables
 
 MAX_VARIANTS = 5000
 MAX_LENGTH = 2 << 20
-"""Maximum length of a master playlist, in characters, including LINE_LENGTH for each line."""
+"""Maximum length of a master playlist, in characters. Each line counts LINE_LENGTH characters in addition to its
+text."""
 
 
 def best_url(lines: Callable[[], Iterable[str]], url: str) -> str:
-    """Return the URL of the variant with the highest bandwidth in the master playlist at `url`. Variants that include
-    their audio precede other variants. Calls `lines` twice, because a variant may name a rendition group before the
-    group is defined. Raises `UpstreamFailed` if the playlist has no variant whose URL can be resolved, and `TooLarge`
-    if it has too many variants."""
+    """Return the URL of the variant with the highest bandwidth in the master playlist at `url`. Variants that contain
+    audio take precedence over variants whose audio has a playlist of its own. Calls `lines` twice, because a variant
+    may name a rendition group before the group is defined. Raises `UpstreamFailed` if the playlist has no variant whose
+    URL can be resolved, and `TooLarge` if it has too many variants or is too long."""
     apart, variables = _definitions(lines(), url)
     best: tuple[tuple[bool, int], str] | None = None
     for address, given in _variants(lines()):

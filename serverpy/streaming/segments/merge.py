@@ -1,11 +1,11 @@
-"""The merge of two segmented tracks, one with video and one with audio, into one fragmented MP4 while they are read. It
-needs neither a muxer nor a disk.
+"""The merge of two segmented tracks, one with video and one with audio, into one fragmented MP4 while they are read.
+The merge needs neither a muxer nor a disk.
 
     initialization sections of both ─▶ one moov (`media/mp4/sections.py`)
     fragments of both ─▶ in the order of their decode times, patched (`media/mp4/moof.py`) ─▶ client
 
-The merge reads the track whose next fragment has the earlier time, while the connection of the other track waits. So it
-never holds a whole segment, however long the segments are. The segments are read as by the method `relay`, which
+The merge reads the track whose next fragment has the earlier time, while the connection of the other track is idle.
+Therefore it never holds a whole segment, however long the segments are. The method `relay` reads the segments: it
 retries failed requests and renews expired URLs.
 """
 
@@ -48,23 +48,23 @@ from serverpy.tasks import Interruptible, Unlosable, cancel, spawn
 T = TypeVar("T")
 
 ENOUGH_BYTES = 16 * 1024
-"""Size, in bytes, below which the merge joins parts before it returns them, because a write to the client costs more
-than the copy."""
+"""Minimum number of bytes to which the merge joins small parts before it returns them, because a write to the client
+costs more than the copy."""
 ENOUGH_BYTES_FAST = 4 * ENOUGH_BYTES
-"""Size, in bytes, below which the merge joins parts for a fast client. For such a client, the merge reads in large
-steps, whose reserved memory covers the longer parts."""
+"""Minimum number of bytes to which the merge joins small parts for a fast client. For such a client, the merge reads
+many bytes at a time, and the memory that is reserved for that suffices for the longer parts."""
 EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
 """The extensions of tracks that may be in MP4. yt-dlp gives the extension `mp4` to all HLS, so only the first bytes
 show whether HLS is MP4."""
 NEAR_SECONDS = 0.5
-"""Maximum gap, in seconds, between two successive time lines of a track at which the merge leaves the times
-unchanged."""
+"""Maximum gap, in seconds, between the end of a time line of a track and the beginning of the next time line. If the
+gap is longer, the merge shifts the times."""
 OVERLAP_SECONDS = 0.01
-"""Maximum overlap, in seconds, of two successive time lines of a track at which the merge leaves the times unchanged.
-Rounded times cause such overlaps, which are shorter than a sample."""
+"""Maximum overlap, in seconds, of two successive time lines of a track. If the overlap is longer, the merge shifts the
+times. Shorter overlaps come from rounding, and are shorter than a sample."""
 WAIT_SECONDS = 1.0
-"""Maximum number of seconds by which one track may fall behind while it waits for the other track to reach the same
-discontinuity."""
+"""Maximum number of seconds by which a track at a discontinuity falls behind the other track, while it waits until the
+other track reaches the same discontinuity."""
 
 
 class Segments(Opener, Protocol):
@@ -84,8 +84,8 @@ class Merger:
     stream_bytes = (
         2 * (SESSION_BYTES + OVERLAP_BYTES + PLAYLIST_BYTES + 2 * SMALL_STEP) + ENOUGH_BYTES + 2 * MAX_MOOF_BYTES
     )
-    """Maximum memory of one stream, in bytes: for each of the two tracks, a read of segments, a playlist, two chunks
-    and a moof; and the joined parts."""
+    """Maximum memory of one stream, in bytes: a read of segments, a playlist, two chunks and a moof, for each of the
+    two tracks; and the joined parts, once."""
 
     def __init__(self, segments: Segments, extractor: Extractor, layouts: Layouts) -> None:
         self._segments = segments
@@ -102,8 +102,8 @@ class Merger:
         )
 
     def carries(self, track: Track) -> bool:
-        """Return whether `track` can be one of the two tracks, as far as the extraction shows: whether it is finished
-        HLS or DASH that may be in fragmented MP4."""
+        """Return whether `track` can be one of the two tracks, that is, whether the extraction describes it as HLS or
+        DASH that is not live and may be fragmented MP4."""
         return (
             track.ext in EXTENSIONS
             and (track.protocol in HLS_PROTOCOLS or track.protocol == DASH_PROTOCOL)
@@ -129,9 +129,10 @@ class Merger:
     async def _extract_anew(
         self, source: Source, tracks: tuple[Track, ...], error: NotMedia | NoMedia
     ) -> tuple[Source, tuple[Track, ...]]:
-        """Extract the page again, because an expired URL may lead to a web page or to an empty response. Returns the
-        source and the tracks with fresh URLs. Raises `error` if the page no longer has the tracks, if their URLs have
-        not changed, or if the extraction fails, and `RateLimited` if the client must not extract more pages now."""
+        """Extract the page again, because a media server may answer a request for an expired URL with a web page or
+        without a body. Returns the source and the tracks with fresh URLs. Raises `error` if the page no longer has the
+        tracks, if the tracks have not changed, or if the extraction fails, and `RateLimited` if the client may not
+        extract more pages now."""
         try:
             page = await self._extractor.extract(source.url, fresh=True, grant=source.grant)
             media = item_of(page, source.item)
@@ -172,8 +173,8 @@ class Merger:
         return video, audio
 
     async def _lease(self, key: Key, sides: list[Side], reservation: Reservation) -> Lease | None:
-        """Lease a layout of the merged file, and close `sides`. Returns None, and leaves `sides` open, if the file has
-        no layout, because the lengths of its segments are not known."""
+        """Lease a layout of the merged file, and close `sides`. If the file can have no layout (for example because the
+        length of a segment is unknown), leaves `sides` open and returns None."""
         room = Room(reservation)
         try:
             _align(sides)
@@ -244,7 +245,8 @@ async def _stream(sides: list[Side], tracks: tuple[Track, ...], source: Source, 
 
 
 class MergedBody(Unlosable):
-    """An open merged file: the bytes `first`, then the bytes of `merged`, which the body closes."""
+    """The body of a merged file: the bytes `first`, then the bytes of `merged`. The body closes `merged` when it is
+    closed."""
 
     def __init__(self, head: Head, first: bytes, merged: _Merged) -> None:
         self.head = head
@@ -276,9 +278,9 @@ class _Merged:
         self._parts = self._read(head)
 
     async def gather(self, most: int = UNBOUNDED) -> bytes:
-        """Return the next part, or several small parts joined to at least ENOUGH_BYTES, or ENOUGH_BYTES_FAST for a fast
-        client. A large part that follows small parts is returned by the next call, because joining it would copy it.
-        Returns `b""` at the end."""
+        """Return the next part, or several small parts joined to at least ENOUGH_BYTES (ENOUGH_BYTES_FAST for a fast
+        client). If a large part follows small parts, leaves the large part for the next call, because joining would
+        copy it. Returns `b""` at the end."""
         step = self._pace.step(time.monotonic())
         self._most = min(most, step)
         enough = ENOUGH_BYTES if step == SMALL_STEP else ENOUGH_BYTES_FAST
@@ -313,7 +315,7 @@ class _Merged:
             if side.moof is None:
                 if not await side.advance():
                     self._open.remove(side)
-                continue  # the next fragment of the other side may be earlier
+                continue  # the next fragment of the other track may have an earlier time, so compare again
             if side.is_at_break:
                 _align([each for each in self._open if each.moof is not None and each.is_at_break])
             yield self._count(self._patched(side))
@@ -321,8 +323,9 @@ class _Merged:
                 yield self._count(part)
 
     def _turn(self, side: Side) -> float:
-        """Return the time of the next fragment of `side`, in seconds. The side with the smallest time is read next. At
-        a discontinuity, a side waits for the other side, because the times of both must be moved by the same amount."""
+        """Return the time, in seconds, by which the merge orders `side`: that of the next fragment or, if the side
+        waits at a discontinuity, WAIT_SECONDS later. The side with the smallest time is read next. At a discontinuity,
+        a side waits for the other side, because the times of both sides must be shifted by the same amount."""
         is_waiting = side.moof is not None and side.is_at_break
         return side.turn + WAIT_SECONDS if is_waiting else side.turn
 
@@ -346,9 +349,9 @@ class _Merged:
 
 
 def _align(sides: list[Side]) -> None:
-    """Choose the shift of the time lines that begin at `sides`. All sides get the same shift, so that the offset
-    between video and audio stays the same, and no time line overlaps the fragments of its track that were already sent.
-    Keeps the present shifts if they cause no large gap or overlap."""
+    """Choose the shift for `sides`, each of which begins a new time line. All sides get the same shift, so that the
+    offset between video and audio does not change. The shift is so large that no time line overlaps the fragments of
+    its track that were already sent. If the present shifts cause no large gap or overlap, keeps them."""
     needed = max(side.end - side.begin_time for side in sides)
     are_near = all(needed - OVERLAP_SECONDS <= side.shift <= needed + NEAR_SECONDS for side in sides)
     for side in sides:

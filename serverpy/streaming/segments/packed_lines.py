@@ -1,6 +1,6 @@
-"""Storage for the lines of a playlist, which are compressed once and read several times. A playlist is long and
-repetitive, and is kept as long as its stream runs. Each block of lines is compressed separately, so that reading needs
-memory for only one decompressed block."""
+"""Storage for the lines of a playlist, which are compressed once and read several times. Compression saves memory,
+because a playlist is long and repetitive, and is kept until its stream ends. Each block of lines is compressed
+separately, so that a reader needs memory for only one decompressed block."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from serverpy.errors import TooLarge
 
 BLOCK_BYTES = 16 * 1024
-"""Number of bytes of text in one compressed block. The last line of a block may exceed this limit."""
+"""Number of bytes of text in one compressed block. The last line of a block may extend beyond this limit."""
 MAX_LINE_BYTES = 32 * 1024
 MAX_TEXT_BYTES = 16 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
 
 class PackedLines:
-    """A text that is written in chunks and read as lines. It belongs to one stream, which decompresses one block at a
-    time."""
+    """A text that is written in chunks and read as lines. The text belongs to one stream, which decompresses one block
+    at a time."""
 
     def __init__(self) -> None:
         self._blocks: list[bytes] = []
@@ -36,7 +36,8 @@ class PackedLines:
         return self.packed_bytes + self._largest_bytes + len(self._rest)
 
     def write(self, data: bytes) -> list[str]:
-        """Add `data`, and return the lines that it completes. Raises `TooLarge` if the text or a line is too long."""
+        """Add `data` to the text, and return the lines that `data` completes. Raises `TooLarge` if the text or a line
+        is too long."""
         if not self._text_bytes:
             data = data.removeprefix(_BOM)
         self._text_bytes += len(data)
@@ -46,8 +47,9 @@ class PackedLines:
         return [self._keep(line) for line in lines if line]
 
     def finish(self, *, is_whole: bool = True) -> list[str]:
-        """End the text. Returns the last line if it had no line break. If `is_whole` is false, drops that line unless
-        it is a tag, because the line may be only part of a URL."""
+        """End the text. Returns the last line if it has no line break. If `is_whole` is false, the text may have been
+        truncated. In this case, drops that line unless it begins with `#`, because the line may be only the beginning
+        of a URL."""
         rest, self._rest = self._rest, b""
         lines = [self._keep(rest)] if rest and (is_whole or rest.startswith(b"#")) else []
         self._pack()

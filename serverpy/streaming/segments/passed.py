@@ -1,4 +1,4 @@
-"""The memory of the latest segments of a live playlist that a cursor has passed, by URL. If the media sequence numbers
+"""The record of the latest segments of a live playlist that a cursor has passed, by URL. If the media sequence numbers
 in a later version of the playlist are wrong, the cursor finds its position by the URLs. The module does no I/O."""
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from collections.abc import Hashable
 from serverpy.streaming.segments.segment import Segment
 
 KEPT = 32
-"""Number of passed segments that are remembered. Most live playlists list fewer segments than this at a time."""
+"""Number of the latest segments that are remembered. Most live playlists list fewer segments at a time."""
 
 
 class Passed:
     """The URLs and positions of the latest segments that a cursor has passed. A query in a URL may be a token that
-    changes, or the name of the segment. So URLs are first compared with their queries, and then without them, but only
-    if no other remembered segment has the same URL without its query."""
+    changes, or the name of the segment. Therefore URLs are first compared with their queries. If that finds no segment,
+    URLs are compared without their queries, but only if no two remembered segments have the same URL without its
+    query."""
 
     def __init__(self) -> None:
         self._by_url: OrderedDict[int, int] = OrderedDict()

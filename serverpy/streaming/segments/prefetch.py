@@ -1,8 +1,8 @@
 """Prefetching, which opens the next segment while the reader still reads the current segment. Without prefetching, and
 with a long round trip to the media server, a fast reader would lose a third of its speed.
 
-A prefetch takes `AHEAD_BYTES` of memory for a further connection. So a stream prefetches only if the reader would
-otherwise wait, and if the budget can spare the memory.
+A prefetch takes `AHEAD_BYTES` of memory for another connection. Therefore a stream prefetches only if the reader would
+otherwise wait, and if so much of the memory budget is free.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from serverpy.streaming.segments.segment_read import SegmentRead
 from serverpy.tasks import cancel, spawn
 
 AHEAD_BYTES = SMALL_STEP + OVERLAP_BYTES + 12 * 1024
-"""Memory, in bytes, that one prefetch takes: the bytes of one read, the bytes kept for comparison when a read resumes,
-and the objects of a connection."""
+"""Memory, in bytes, that one prefetch takes: the bytes of one read from the socket, the bytes that a read keeps to
+compare them when it resumes, and the objects of a connection."""
 
 AFTER_BYTES = 8 * 1024 * 1024
-"""Number of bytes that a reader must have taken before a stream prefetches. A slow reader also takes the first bytes
-fast, because they only fill the kernel's buffers."""
+"""Number of bytes that a reader must have taken before a stream prefetches. Even a slow reader takes the first bytes
+fast, because they only fill the buffers of the kernel."""
 
 Open = Callable[[], Coroutine[Any, Any, SegmentRead | None]]
 
@@ -48,15 +48,16 @@ class Prefetch:
         return self._task is not None
 
     async def take(self) -> SegmentRead | None:
-        """Wait until the segment is open, and return its read, or None after the last segment. Raises the error of
-        opening if it failed. The caller must check `is_under_way` before."""
+        """Wait until the segment is open, and return its read, or None after the last segment. Raises the error if the
+        segment could not be opened. The caller must check `is_under_way` before the call."""
         assert self._task is not None
         read = await self._task
         self._task = None
         return read
 
     async def drop(self) -> None:
-        """Stop opening the segment, and close its read if it is open, even if the caller is cancelled meanwhile."""
+        """Stop opening the segment. If the segment is already open, close its read, even if the caller of this method
+        is cancelled."""
         task, self._task = self._task, None
         if task is None:
             return
@@ -83,7 +84,7 @@ class Waits:
         self._server_seconds = 0.0
 
     def asked(self) -> None:
-        """Record that the reader asks for more bytes. Until now, the server waited for the reader."""
+        """Record that the reader asks for more bytes. Until now, this server waited for the reader."""
         now = self._clock()
         self._reader_seconds += now - self._turned_at
         self._turned_at = now
@@ -95,8 +96,8 @@ class Waits:
         self._turned_at = now
 
     def reader_waited_more(self) -> bool:
-        """Return whether, since the last call, the reader has waited longer for the media server than the server for
-        the reader."""
+        """Return whether, since the last call, the reader has waited for the media server longer than this server has
+        waited for the reader."""
         waited = self._server_seconds > self._reader_seconds
         self._reader_seconds = self._server_seconds = 0.0
         return waited

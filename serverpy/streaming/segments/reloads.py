@@ -9,8 +9,8 @@ from serverpy.streaming.segments.manifest import HlsManifest
 MIN_SECONDS = 0.2
 MAX_SECONDS = 60.0
 USUAL_SECONDS = 6.0
-"""Minimum and maximum to which a target duration is clamped, in seconds, and the default for a playlist that states
-neither a target duration nor durations of segments."""
+"""Minimum and maximum of a target duration, in seconds. USUAL_SECONDS is the default for a playlist that states neither
+a target duration nor durations of segments."""
 RARE_SECONDS = 1.0
 """Maximum wait, in seconds, between two loads of a playlist whose target duration is below one second."""
 FAILED_SECONDS = 0.2
@@ -29,8 +29,8 @@ class Reloads:
 
     @property
     def may_renew(self) -> bool:
-        """Whether the next load may extract the page again: of several failed loads in a row, only the load after the
-        first may, and then every RENEWAL_EVERY-th load."""
+        """Whether the next load may extract the page again if the URL has expired. If several loads in a row fail, the
+        load after the first failure may, and then every RENEWAL_EVERY-th load."""
         return self._failures % RENEWAL_EVERY == 1
 
     def wait_seconds(self) -> float:
@@ -54,9 +54,9 @@ class Reloads:
         self._due = self._clock() + min(FAILED_SECONDS * 2 ** min(self._failures, 10), longest)
 
     def _short_wait(self, *, has_changed: bool) -> float:
-        """Return the wait before the next load, in seconds, if the target duration is too short to be true. The wait is
-        shortened if the playlist has changed, and lengthened if not, so that it approaches the time between two
-        changes."""
+        """Return the wait before the next load, in seconds, for a playlist whose target duration is below RARE_SECONDS
+        and therefore probably wrong. The wait becomes shorter if the playlist has changed, and longer if it has not, so
+        that the wait approaches the time between two changes."""
         if has_changed:
             return max(self._short_seconds / 2, self.target_seconds)
         return min(self._short_seconds * 2, RARE_SECONDS)

@@ -1,7 +1,7 @@
 """The rules that decide after which failures a segment is requested again, and when. A segment of a finished playlist
 is requested four times in two seconds, because a client should not wait longer. A segment of a live playlist is
-requested again for a target duration: a player that falls behind by that much can still play, and one failure of a
-packager must not cut all clients of a live stream.
+requested again until a target duration has passed: a player that falls behind by a target duration can still play, and
+one failure of a packager must not end the streams of all clients of a live stream.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _FINAL = (CodecChange, PlaylistChanged, TooLarge)
 
 
 class EmptySegment(UpstreamFailed):
-    """Error of a response without bytes to a request for a segment. If the response to the next request is empty, too,
-    the segment counts as empty."""
+    """Error: the response to a request for a segment has no bytes. If the response to the next request has no bytes
+    either, the segment counts as empty."""
 
 
 class ShortFile(UpstreamFailed):
-    """Error of a file at `url` that ends before the byte range of a segment. `total` is the length of the file in
+    """Error: the file at `url` ends before the byte range of a segment begins. `total` is the length of the file in
     bytes, or None if the media server does not state it."""
 
     def __init__(self, url: str, total: int | None) -> None:
@@ -37,21 +37,22 @@ class ShortFile(UpstreamFailed):
 
 
 class AbsentSegment(Unhealable):
-    """Error of a response that says that a segment does not exist which may be absent. If the next response says so,
-    too, the media ends before the segment. A fresh URL is not tried: the segment before has just been read from the
-    same place, and a page would be extracted once more at the end of each stream."""
+    """Error: according to the response, a segment that may be absent does not exist. If the next response says the
+    same, the media ends before this segment. A fresh URL is not tried, because the previous segment has just been read
+    at its current URL, and because the page would otherwise be extracted again at the end of each such stream."""
 
 
 class InvalidKey(UpstreamFailed):
-    """Error of a response to a request for a decryption key, if its length is not that of an AES key."""
+    """Error: the length of a response to a request for a decryption key is not that of an AES key."""
 
     def __init__(self) -> None:
         super().__init__("The media has an invalid decryption key.")
 
 
 class Retries:
-    """The count of the failed requests for one segment since the last byte of it arrived. `seconds` is the time for
-    which a segment of a live playlist is requested again; None for a segment of a finished playlist."""
+    """The count of the failed requests for one segment since the last byte of the segment arrived. `seconds` is the
+    time, in seconds, for which a segment of a live playlist is requested again, or None for a segment of a finished
+    playlist."""
 
     def __init__(self, seconds: float | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds = None if seconds is None else max(seconds, LIVE_SECONDS)
@@ -61,8 +62,8 @@ class Retries:
         """Number of failed requests so far."""
 
     async def wait(self, error: SourceError) -> None:
-        """Count the failure `error`, and wait until the segment may be requested again. Raises `error` if it must not
-        be requested again."""
+        """Count the failure `error`, and wait until the segment may be requested again. Raises `error` if the segment
+        must not be requested again."""
         now = self._clock()
         self._begun = now if self._begun is None else self._begun
         self.count += 1
@@ -81,9 +82,9 @@ class Retries:
 
 
 def _may_pass(error: SourceError) -> bool:
-    """Return whether a further request may succeed after `error`. This is so after errors that `net/range_requests.py`
-    considers final. After failures of the transport and 5xx responses, `net/range_requests.py` has already repeated the
-    request."""
+    """Return whether another request may succeed after `error`. This is so after errors after which
+    `net/range_requests.py` does not repeat a request. After failures of the transport and 5xx responses,
+    `net/range_requests.py` has already repeated the request."""
     if isinstance(error, Refused):
         return 400 <= error.status < 500 and error.status not in (408, 425, 429)
     return isinstance(error, NotMedia | WrongKind | ShortFile | InvalidKey | Unhealable)

@@ -1,5 +1,5 @@
-"""The immutable values that HLS and DASH share: segments, whose bytes in order form the file. `hls.py` and `dash.py`
-make the segments; `segmented.py` reads their bytes. The module does no I/O.
+"""The immutable values that HLS and DASH share, above all segments. The bytes of all segments, in order, form the file.
+`hls.py` and `dash.py` make the segments; `segmented.py` reads their bytes. The module does no I/O.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from serverpy.errors import TooLarge, UpstreamFailed
 from serverpy.extraction.values import AesKey, Track
 
 MAX_SEGMENTS = 100_000
-"""Maximum number of segments in one playlist. With segments of one second, this is more than a day."""
+"""Maximum number of segments in one playlist. So many segments of one second last more than a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class Encryption:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """One segment of the media. It consists of the bytes `first` to `end - 1` of the file at the absolute URL `url`, or
-    of the bytes from `first` on if `end` is None. `number` is the media sequence number, which an initialization
-    section shares with the segment that follows it. `duration` is in seconds. `discontinuity` is the number of
-    discontinuities before the segment. `gap` is true if EXT-X-GAP marks the segment as missing."""
+    """One segment of the media. It consists of the bytes `first` to `end - 1` of the file at the absolute URL `url`. If
+    `end` is None, the segment consists of all bytes from `first` on. `number` is the media sequence number, which an
+    initialization section shares with the segment that follows it. `duration` is in seconds. `discontinuity` is the
+    number of discontinuities before the segment. `gap` is true if EXT-X-GAP marks the segment as missing."""
 
     url: str
     number: int
@@ -46,16 +46,17 @@ class Segment:
     initial: bool = False
     """Whether the segment is an initialization section (EXT-X-MAP)."""
     may_be_absent: bool = False
-    """Whether the segment may not exist, because the media ends before it (`extraction/values.py::Fragment`)."""
+    """Whether the segment possibly does not exist, because the media may end before it
+    (`extraction/values.py::Fragment`)."""
 
     @property
     def length(self) -> int | None:
-        """The length of the segment in bytes. None if it is unknown before the segment is requested."""
+        """The length of the segment in bytes. None if the length is unknown before the segment is requested."""
         return None if self.end is None or self.encryption is not None else self.end - self.first
 
     def replaces(self, other: Segment) -> bool:
-        """Return whether this segment is a later version of `other`, with the same number, byte range and duration. The
-        URL and the key may differ."""
+        """Return whether this segment may replace `other` after the manifest was loaded again: the number, byte range,
+        duration and type must be the same, but the URL and the key may differ."""
         return (self.number, self.first, self.end, self.duration, self.initial) == (
             other.number,
             other.first,
@@ -85,13 +86,14 @@ class Rules:
 
 
 MAX_URL_LENGTH = 8192
-"""Maximum length of a URL in a playlist, in characters, because a stream holds several of them."""
+"""Maximum length of a URL in a playlist, in characters. The limit bounds the memory of a stream, which holds several
+such URLs."""
 _ABSOLUTE = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-5]?[0-9]{1,4})?/\S*")
 """Pattern of an absolute URL that needs no parsing. Most URLs in long playlists match it."""
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.~-]*(?:\?[^\s#]*)?")
-"""Pattern of a relative reference to a file in the folder of the playlist, which needs no parsing either."""
+"""Pattern of a relative reference to a file in the folder of the playlist, which needs no parsing."""
 _FOLDER = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-5]?[0-9]{1,4})?/(?:(?:[^\s/?#.]|(?<!/)\.)+/)*")
-"""Pattern of the beginning of an absolute URL, up to the last slash of its path, if the path has no dot segments."""
+"""Pattern of an absolute URL up to the last slash of its path. Matches only if the path has no dot segments."""
 
 
 def joined(base: str, reference: str) -> str:
@@ -111,8 +113,8 @@ def joined(base: str, reference: str) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _folder(base: str) -> str | None:
-    """Return the URL of the folder of the file at `base`. Returns None if a reference to a file in that folder must be
-    resolved by all rules of RFC 3986."""
+    """Return the URL of the folder of the file at `base`. Returns None if a reference to a file in that folder cannot
+    simply be appended to the URL of the folder."""
     path = re.split(r"[?#]", base, maxsplit=1)[0]
     folder = path[: path.rfind("/") + 1]
     return folder if len(base) <= MAX_URL_LENGTH and _FOLDER.fullmatch(folder) else None
@@ -131,8 +133,8 @@ def _resolved(base: str, reference: str) -> str:
 
 
 def with_query(url: str, query: str | None) -> str:
-    """Return `url` with the query parameters in `query` added. They replace parameters of `url` with the same names, as
-    in yt-dlp's `update_url_query`."""
+    """Return `url` with the query parameters in `query` added. A parameter in `query` replaces the parameter of `url`
+    with the same name, as in yt-dlp's `update_url_query`."""
     added = parse_qs(query) if query else {}
     if not added:
         return url

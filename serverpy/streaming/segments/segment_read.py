@@ -24,13 +24,13 @@ from serverpy.streaming.track_source import TrackSource
 
 Renew = Callable[[Segment, int], Awaitable[Segment | None]]
 """The type of a function that returns a segment with a fresh URL, or None if no other URL is known. The second argument
-counts the calls since the last new byte, from 1."""
+is the number of this call since the last new byte arrived, counted from 1."""
 
 
 class RangedFile:
-    """The facts that the responses have stated about the file of which the latest segments are byte ranges. With these
-    facts, the server detects ranges that come from different versions of the file. A file of a live stream may still
-    grow, so no facts are kept about it."""
+    """The facts that the responses have stated about one file, if the latest segments are byte ranges of that file. By
+    these facts, ServerPY detects ranges that come from different versions of the file. The file of a live stream may
+    still grow, so no facts about such a file are kept."""
 
     def __init__(self, *, grows: bool) -> None:
         self._grows = grows
@@ -38,15 +38,15 @@ class RangedFile:
         self._known = Representation()
 
     def at(self, url: str) -> Representation:
-        """Return the known facts about the file at `url`. There are none unless the latest segments were ranges of this
-        file."""
+        """Return the known facts about the file at `url`. No facts are known unless the previous segment was a range of
+        this file."""
         if self._grows or url != self._url:
             self._url, self._known = url, Representation()
         return self._known
 
     def move(self, url: str, fresh_url: str) -> None:
-        """Use the known facts about the file at `url` for the same file at `fresh_url`, except the ETags, which may
-        differ there."""
+        """Keep the known facts about the file at `url` for the same file at `fresh_url`. Forgets the ETags, because
+        they may differ at the fresh URL."""
         if url == self._url != fresh_url:
             self._url = fresh_url
             self._known.forget_etags()
@@ -55,7 +55,7 @@ class RangedFile:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
     """The objects with which all segments of a stream are opened. `retry_seconds` returns the argument `seconds` of
-    `retries.py::Retries`. `completion` is None if segments are passed on unchanged."""
+    `retries.py::Retries`. `completion` is None if the bytes of segments are sent unchanged."""
 
     source: TrackSource
     keys: Keys
@@ -76,7 +76,7 @@ class _Place:
         self.renewals = 0
         """Number of times that `renew` was called since the last new byte."""
         self.may_be_absent = segment.may_be_absent
-        """Whether the segment may not exist, as far as the responses have shown."""
+        """Whether the segment possibly does not exist: no response has shown yet that it exists."""
         self._renew = renew
 
     async def renew(self) -> bool:
@@ -123,11 +123,11 @@ class KeySource:
 async def open_segment(
     opening: Opening, segment: Segment, renew: Renew, *, skip: int = 0, most_bytes: int | None = None
 ) -> SegmentRead:
-    """Open a read of at most `most_bytes` of `segment`, from `skip` bytes on. When the call returns, the first bytes
-    have arrived, and their format fits the earlier segments. Raises the errors of `open_resuming` and `Judge`, and
-    `UpstreamFailed` if the server does not return the ranges that the playlist specifies or if the key is invalid.
-    Raises `AbsentSegment` if the segment may be absent and does not exist. Leaves nothing open if it raises or is
-    cancelled."""
+    """Open a read of at most `most_bytes` bytes of `segment`, without the first `skip` bytes. When the call returns,
+    the first bytes have arrived, and `Judge` has accepted their format. Raises the errors of `open_resuming` and
+    `Judge`, and `UpstreamFailed` if the media server does not return the byte ranges that the playlist specifies or if
+    the key is invalid. Raises `AbsentSegment` if the segment may be absent and does not exist. If the call raises an
+    error or is cancelled, it leaves no read open."""
     place = _Place(opening, segment, renew)
     left_out = 0
     if opening.completion is not None and opening.completion.needs_all_of(segment):
@@ -137,7 +137,7 @@ async def open_segment(
         read = None
         try:
             read = await _open_once(opening, segment, place, skip, most_bytes)
-            # only the beginning of a segment shows its format, and only if it is long enough
+            # a read shows the format of a segment only if it begins at the first byte and contains enough bytes
             is_judged = skip == 0 and (most_bytes is None or most_bytes >= JUDGED_BYTES)
             await read.begin(opening.judge, is_judged=is_judged)
             if opening.completion is not None and skip == 0:
@@ -158,15 +158,15 @@ async def open_segment(
 
 
 async def _is_empty(error: SourceError, retries: Retries, place: _Place) -> bool:
-    """Wait until the segment may be requested again after `error`. Returns True if the segment is empty, because a
-    further response had no bytes either. Raises `error` if the segment must not be requested again."""
+    """Wait until the segment may be requested again after `error`. Returns True if the segment is empty, because the
+    response to a second request had no bytes either. Raises `error` if the segment must not be requested again."""
     try:
         await retries.wait(error)
     except EmptySegment:
         return True
     if retries.count > 1 and place.renewals < retries.count - 1:
-        # renew the URL here, because a web page with status 200, which a media server may send for an expired URL, does
-        # not make `net/range_requests.py` renew it
+        # renew the URL here: `net/range_requests.py` does not do that if the media server sends a web page with status
+        # 200 in response to a request for an expired URL
         await place.renew()
     return False
 
@@ -188,8 +188,9 @@ async def _open_once(
 
 
 async def _open_range(opening: Opening, place: _Place, first: int, end: int) -> ResumingRead:
-    """Open the bytes `first` to `end - 1` of the file. If the file ends within this range, open the rest of the file,
-    as players do. Raises `ShortFile` if the file ends before the range begins."""
+    """Open the bytes `first` to `end - 1` of the file that contains the segment. If the file ends within this range,
+    open the bytes up to the end of the file, as players do. Raises `ShortFile` if the file ends before the range
+    begins."""
     asked, known = ByteRange(first, end - 1), opening.file.at(place.segment.url)
     try:
         read = await open_resuming(SegmentSource(place), asked, wait_seconds=opening.wait_seconds, known=known)
@@ -217,13 +218,13 @@ async def _fetch_key(place: _Place, wait_seconds: float) -> bytes:
 
 
 class SegmentRead:
-    """An open read of a segment. It takes as much memory as a `ResumingRead`. Its owner must close it."""
+    """An open read of a segment. A `SegmentRead` takes as much memory as a `ResumingRead`. The owner must close it."""
 
     def __init__(
         self, opening: Opening, segment: Segment, place: _Place, read: ResumingRead, decryption: Decryption | None
     ) -> None:
         self.segment = segment
-        """The segment, as the playlist listed it when this read was opened."""
+        """The segment as the playlist listed it when this read was opened."""
         self._opening = opening
         self._place = place
         self._read = read
@@ -250,8 +251,8 @@ class SegmentRead:
 
     async def begin(self, judge: Judge, *, is_judged: bool) -> None:
         """Read enough bytes to identify the format of the segment; `read` later returns these bytes first. Raises
-        `EmptySegment` if the segment has no bytes, the error of `read` if it fails, and, if `is_judged` is true, the
-        error of `judge` if the bytes do not fit."""
+        `EmptySegment` if the segment has no bytes, and the errors of `read`. If `is_judged` is true, raises the error
+        of `judge` if the bytes do not fit the earlier segments."""
         wanted = INITIAL_BYTES if self.segment.initial else JUDGED_BYTES
         first = await self._next(SMALL_STEP)
         if 0 < len(first) < wanted:
@@ -268,7 +269,7 @@ class SegmentRead:
         self._first = completion.apply(self.segment, self._first)[left_out:]
 
     async def _filled(self, first: bytes, wanted: int) -> bytes:
-        """Return `first` and the bytes that follow it in the segment, up to `wanted` bytes in total."""
+        """Return `first` and the bytes that follow it in the segment, together at most `wanted` bytes."""
         filled = bytearray(first)
         while len(filled) < wanted and (chunk := await self._next(wanted - len(filled))):
             filled += chunk
@@ -284,8 +285,8 @@ class SegmentRead:
         return await self._next(most)
 
     async def _next(self, most: int) -> bytes:
-        """Return the next bytes from the media server, decrypted, or `b""` at the end. If a read fails after the first
-        byte, the segment is requested again, as after a failure before the first byte."""
+        """Return the next bytes from the media server after decryption, or `b""` at the end. If a read fails, the rest
+        of the segment is requested again by the same rules (`retries.py`) as after a failure before the first byte."""
         retries = None
         while not self._is_over:
             try:

@@ -1,7 +1,7 @@
-"""The read of a track's segments as one file. It reads the segments in order, each over the connection of the previous
-segment. If its reader would otherwise have to wait, it opens the next segment in advance. If a segment cannot be read,
-the read fails: segments are left out only if the playlist itself marks them as missing (EXT-X-GAP), or if a DASH
-manifest does not list them but describes a duration that they would complete."""
+"""The read of the segments of a track as one file. The segments are read in order, each over the connection of the
+previous segment. If the reader would otherwise have to wait, the next segment is opened in advance. If a segment cannot
+be read, the whole read fails. Segments are left out only if the playlist itself marks them as missing (EXT-X-GAP), or
+if only the duration that a DASH manifest states suggests that they exist, and the media server does not have them."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ async def open_segmented(
     duration: float | None = None,
 ) -> SegmentedRead:
     """Open a read of the range `asked`, or of the whole file if `asked` is None or the length of a segment is unknown.
-    `start` is the position in a live stream, in seconds, at which to begin (`live.py`). `patience` is the number of
-    seconds for which a live playlist may list no new segment. `duration` is the duration of the media in seconds, which
-    applies if the playlist does not state it. Raises the errors of `SegmentedRead.read` and of `load`,
-    `RangeNotSatisfiable` if the range contains no byte of the file, and `InvalidParameter` if there is a `start` and
-    the track is not live. Leaves nothing open if it raises or is cancelled.
+    `start` is the time in a live stream, in seconds, at which to begin (`live.py::LiveCursor`). `patience` is the
+    number of seconds for which a live playlist may list no new segment. `duration` is the duration of the media in
+    seconds, for a playlist that does not state it. Raises the errors of `SegmentedRead.read` and of `load`,
+    `RangeNotSatisfiable` if the range contains no byte of the file, and `InvalidParameter` if `start` is not None and
+    the track is not live. If the call raises an error or is cancelled, it leaves no read open.
     """
     room = Room(lender)
     try:
@@ -112,15 +112,16 @@ async def _open(
 
 def _excess(last: Segment | None, url: str | None, total: int | None) -> int:
     """Return the number of bytes by which the byte range of the last segment extends beyond the file at `url`, which
-    has `total` bytes. The Content-Length of the response does not include these bytes."""
+    has `total` bytes. The caller subtracts this number from the length of the track according to the playlist, because
+    the file does not contain these bytes."""
     if last is None or last.end is None or total is None or last.url != url or last.first >= total:
         return 0
     return max(0, last.end - total)
 
 
 class SegmentedRead(Unlosable):
-    """An open read of the range `extent` of a segmented track. It has the interface of a `ResumingRead`. Before its
-    owner closes it, the owner must cancel a call of `read` in progress."""
+    """An open read of the range `extent` of a segmented track. A `SegmentedRead` has the interface of a `ResumingRead`.
+    Before the owner closes it, the owner must cancel a call of `read` in progress."""
 
     takes_large_steps = True
 
@@ -148,11 +149,11 @@ class SegmentedRead(Unlosable):
         self.honoured = honoured
         """Whether the client requested a range, and `extent` is that range."""
         self.headers = _type_of(first)
-        """The Content-Type header of the first response. The validators of the response are left out, because they
-        apply only to a segment and not to the whole file."""
+        """The Content-Type header of the first response. The other headers, such as the validators, are left out,
+        because they apply only to one segment and not to the whole file."""
         self.connect_seconds = 0.0 if first is None else first.connect_seconds
         self.is_live = is_live
-        """Whether the playlist was a live playlist, which still grew, when the read was opened."""
+        """Whether the playlist was a live playlist, to which segments were still added, when the read was opened."""
         self.follows_edge = follows_edge
         """Whether the stream is live, and is read from its live edge."""
         self.duration = duration
@@ -160,18 +161,18 @@ class SegmentedRead(Unlosable):
         self.segment: Segment | None = None
         """The segment that contains the bytes that `read` returned last; None before the first bytes."""
         self.states_length = False
-        """Whether the media server stated the length of the file that contains `segment`, so that a cut segment is
-        detected."""
+        """Whether the media server stated the length of the file that contains `segment`, so that a truncated segment
+        is detected."""
 
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Return the next bytes, or `b""` at the end. `most` is the maximum number of bytes to read from the socket at
         once. Raises `UpstreamFailed` if the read fails, `UpstreamTimeout` if the media server sends nothing in time,
-        and the error of an extraction if it fails."""
+        and the error of a new extraction if that fails."""
         self._waits.asked()
         while not self._is_over and self._left != 0:
             current = self._segments.current
             if current is None:
-                # an earlier call has failed, and the bytes of its segment would be missing
+                # an earlier call has failed, so the rest of its segment would be missing
                 raise UpstreamFailed("The media cannot be read further, because an earlier read failed.")
             chunk = await current.read(most)
             if chunk:
@@ -184,9 +185,9 @@ class SegmentedRead(Unlosable):
         return b""
 
     async def beginning(self) -> bytes:
-        """Return the first bytes of the whole file, at most SNIFF_BYTES of its first segment, even if this read is of a
-        range that begins later. Sends a separate request. Raises the error of opening or reading the segment if it
-        fails."""
+        """Return the first bytes of the whole file (at most SNIFF_BYTES of the first segment), even if this read is of
+        a range that begins later. Sends a separate request for these bytes. Raises the error if the segment cannot be
+        opened or read."""
         return await self._segments.beginning()
 
     async def listed(self) -> AsyncIterator[Segment]:
@@ -213,8 +214,9 @@ class SegmentedRead(Unlosable):
         return chunk
 
     async def _advance(self) -> None:
-        """Open the next segment. If the reader would otherwise wait for the segment after that, start to open that
-        segment in advance. A range is never read in advance, because it needs only parts of its segments."""
+        """Open the next segment. If the reader would otherwise have to wait for the segment after that one, start to
+        open it in advance. A read of a range opens no segment in advance, because it may need only a part of that
+        segment."""
         self._is_over = not await self._segments.advance(self._left)
         if self._is_over or not self._waits.reader_waited_more():
             return
@@ -223,10 +225,10 @@ class SegmentedRead(Unlosable):
 
 
 class _Segments:
-    """The opener of the segments of a track, one after the other. `current` is the open segment. It is None before the
-    first segment, after the last segment, and after a segment that could not be opened. If a segment's URL has expired,
-    the opener loads the playlist again and, if that does not help, extracts the page again. The new playlist must list
-    the same segments."""
+    """The opener of the segments of a track, one after the other. `current` is the open segment. `current` is None
+    before the first segment, after the last segment, and after a segment that could not be opened. If a segment's URL
+    has expired, the opener loads the playlist again and, if that does not help, extracts the page again. The new
+    playlist must list the same segments."""
 
     def __init__(
         self,
@@ -257,20 +259,20 @@ class _Segments:
     @property
     def file(self) -> tuple[str | None, int | None]:
         """The URL and the length, in bytes, of the file that contains the current segment. Both are None if no segment
-        is open; the length is None if the media server does not state it."""
+        is open. The length is also None if the media server does not state it."""
         return (None, None) if self.current is None else (self.current.segment.url, self.current.total)
 
     async def advance(self, most_bytes: int | None) -> bool:
-        """Close the current segment, and open at most `most_bytes` bytes of the next segment. Returns False after the
-        last segment."""
+        """Close the current segment, and open the next segment, of which at most `most_bytes` bytes are needed. Returns
+        False after the last segment."""
         self._close()
         is_ahead = self._prefetch.is_under_way
         self.current = await (self._prefetch.take() if is_ahead else self._open_next(most_bytes))
         return self.current is not None
 
     def look_ahead(self) -> None:
-        """Start to open the next segment in advance. Does nothing for a live stream, because its next segment may not
-        exist yet."""
+        """Start to open the next segment in advance. Does nothing for a live stream, because the next segment of a live
+        stream may not exist yet."""
         if isinstance(self._cursor, FinishedCursor):
             self._prefetch.begin(lambda: self._open_next(None))
 
@@ -283,7 +285,7 @@ class _Segments:
         segment = await self._cursor.first() if isinstance(self._cursor, FinishedCursor) else None
         if segment is None:
             return b""
-        # The current segment was opened with the URLs of the same playlist, so they need not be renewed.
+        # The current segment was just opened with a URL from the same playlist, so the URLs in it have not expired.
         opening = replace(self._opening, judge=Judge(strict=False), completion=None)
         read = await open_segment(opening, segment, _never, most_bytes=SNIFF_BYTES)
         try:
@@ -301,18 +303,20 @@ class _Segments:
             current.close()
 
     async def _open_next(self, most_bytes: int | None) -> SegmentRead | None:
-        """Open the next segment that has bytes of the extent, and that exists. Returns None after the last segment."""
+        """Open the next segment that exists and contains bytes of the extent. Returns None after the last segment."""
         while (segment := await self._next_segment()) is not None:
             skip, self._skip = self._skip, 0
             try:
                 return await open_segment(self._opening, segment, self._renew, skip=skip, most_bytes=most_bytes)
             except AbsentSegment:
-                log.info("The media ends before the last segment that its manifest describes, as players accept it.")
+                log.info(
+                    "The media ends before the last segment that the manifest describes, so the stream ends there."
+                )
         return None
 
     async def _next_segment(self) -> Segment | None:
-        """Return the next segment that has bytes of the extent, or None after the last segment. Skips segments that the
-        playlist marks as missing."""
+        """Return the next segment that contains bytes of the extent, or None after the last segment. Skips segments
+        that the playlist marks as missing."""
         while (segment := await self._cursor.next()) is not None:
             if segment.gap:
                 self._log_gap()
@@ -330,12 +334,13 @@ class _Segments:
             )
 
     async def _renew(self, segment: Segment, nth: int) -> Segment | None:
-        """Return `segment` with a fresh URL. `nth` counts the calls since the last new byte: the first call loads the
-        playlist again, and the second call extracts the page again. Returns None if this fails, and at further calls:
-        the segment is then requested at its present URL."""
+        """Return `segment` with a fresh URL. `nth` is the number of this call since the last new byte, counted from 1:
+        the first call loads the playlist again, and the second call extracts the page again. Later calls, and calls
+        that fail, return None. The caller then requests the segment at its present URL."""
         if self.current is not None and self.current.is_of(segment):
             await self._prefetch.drop()
-            # let the cursor continue after this segment; its URL in the current playlist may already be fresh
+            # let the cursor continue after this segment; the URL of the segment in the current playlist may already be
+            # fresh
             fresh = await self._cursor.back(segment)
             if fresh is not None and _asked(fresh) != _asked(segment):
                 return fresh

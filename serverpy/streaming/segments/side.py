@@ -1,7 +1,7 @@
 """One side of a merge: the segments of one track, read as a sequence of fragments (a moof and the data behind it).
 
-A side holds one chunk of bytes and one moof in memory. The boxes between two fragments (segment types, indexes and
-events) are left out, because they describe the source and not the merged file.
+A side holds one chunk of bytes and one moof in memory. It leaves out the boxes between two fragments (styp, sidx and
+emsg), because they describe the source and not the merged file.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.segments.segmented import SegmentedRead
 
 HOLE_SECONDS = 0.5
-"""Length, in seconds, from which a gap in the decode times of a track may mean missing bytes. The gap counts as missing
-bytes if the segments before it are shorter than the playlist states, by more than half of the gap."""
+"""Minimum length, in seconds, of a gap in the decode times of a track that may mean missing bytes. The bytes count as
+missing only if the segments before the gap are shorter than the playlist states, by more than half of the gap."""
 SHORT_SECONDS = 1.0
-"""Number of seconds by which the last segment must be shorter than the playlist states to count as cut."""
+"""Minimum number of seconds by which the last segment must be shorter than the playlist states to count as
+truncated."""
 BACK_SECONDS = 0.25
-"""Number of seconds by which the decode times of a track may go back, because of rounding, without counting as a new
-time line."""
+"""Maximum number of seconds by which the decode times of a track may go back, because of rounding, without beginning a
+new time line."""
 _LARGEST_BOX = 1 << 62
 _BESIDE_BYTES = 4096
-"""Number of bytes after a small part that are read together with it, because they probably contain the next moof."""
+"""Number of bytes that are read in addition to a small part, because they probably contain the next moof."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The position of a box, in bytes: its offset in all segments together, in its segment, and in the file that
-    contains the segment."""
+    """The position of a box, in bytes: its offset in the concatenation of all segments, in the segment that contains
+    the box, and in the file that contains the segment."""
 
     in_all: int
     in_segment: int
@@ -44,9 +45,9 @@ class Position:
 
 class Side:
     """The fragments of the track of the type `handler`, in the order in which `read` returns them. The caller must
-    first call `begin`. For each fragment, it must then call `sent`, `payload` until this returns no more bytes, and
-    `advance`, which goes to the next fragment. `states_durations` is whether the manifest states the duration of each
-    single segment, as in HLS. A DASH manifest may state the same duration for all segments."""
+    first call `begin`. For each fragment, the caller must then call `sent` once, `payload` until it returns `b""`, and
+    `advance`, which goes to the next fragment. `states_durations` states whether the manifest has a duration for each
+    single segment, as in HLS. A DASH manifest may state only one duration for all segments."""
 
     def __init__(self, read: SegmentedRead, handler: bytes, *, states_durations: bool) -> None:
         self._read = read
@@ -57,11 +58,12 @@ class Side:
         self._at = 0
         self._segment: Segment | None = None
         self._segment_at = 0
-        """Offset of the first byte of the current segment in all segments together."""
+        """Offset of the first byte of the current segment in the concatenation of all segments."""
         self._segment_ticks = 0
-        """Duration of the samples of the current segment that have been read, in units of the track's time scale."""
+        """Duration, in units of the track's time scale, of the samples that have been read from the current segment."""
         self._short_seconds = 0.0
-        """Number of seconds by which the segments since the last fragment are shorter than the playlist states."""
+        """Number of seconds by which the segments that have ended since the last fragment are shorter than the playlist
+        states."""
         self._in_box = False
         self._left = 0
         self._is_over = False
@@ -71,8 +73,8 @@ class Side:
         self.position = Position(0, 0, 0)
         """The position of `moof` in its source."""
         self.is_at_break = False
-        """Whether the time line of the track may begin anew with `moof`: at the beginning of the track, at a
-        discontinuity, and after a new initialization section."""
+        """Whether a new time line of the track may begin with `moof`. This is so at the beginning of the track, at a
+        discontinuity, after an initialization section, and if the decode times go back by more than BACK_SECONDS."""
         self.shift = 0.0
         """Number of seconds by which the times of the track are later in the merged file than in the source."""
         self.end = 0.0
@@ -104,7 +106,7 @@ class Side:
 
     @property
     def begin_time(self) -> float:
-        """The time at which the fragment of `moof` begins, in seconds of its source's time line."""
+        """The time, in seconds on the time line of the source, at which the fragment of `moof` begins."""
         assert self.moof is not None
         if self.moof.time is None:
             return self.end - self.shift
@@ -112,8 +114,8 @@ class Side:
 
     @property
     def turn(self) -> float:
-        """The time in the merged file, in seconds, at which the next fragment begins. If it is not known yet, the time
-        at which the last fragment ends."""
+        """The time in the merged file, in seconds, at which the next fragment begins. If that time is not known yet,
+        the time at which the last fragment ends."""
         return self.end if self.moof is None or self.is_at_break else self.begin_time + self.shift
 
     async def begin(self) -> None:
@@ -124,11 +126,11 @@ class Side:
         if kind is not Kind.ISO:
             raise UnsupportedConversion(f"The segments of one of the two formats are not MP4 but {kind.value}.")
         if not await self.advance() or self._section is None:
-            raise damaged("its segments contain no fragments")
+            raise damaged("the segments contain no fragments")
 
     async def advance(self) -> bool:
-        """Read up to the next fragment that has samples of the track, whose moof is then `moof`. Returns False at the
-        end. Raises `UpstreamFailed` if bytes are missing, `CodecChange` if a new initialization section changes the
+        """Read up to the next fragment that has samples of the track, and store its moof in `moof`. Returns False at
+        the end. Raises `UpstreamFailed` if bytes are missing, `CodecChange` if a new initialization section changes the
         codec parameters, and the errors of `read_moof` and `SegmentedRead.read`."""
         assert not self._left
         self.moof = None
@@ -140,7 +142,7 @@ class Side:
                     return True
                 await self._skip_data()
             elif box.kind == b"mdat":
-                raise damaged("the data of a fragment does not follow a moof")
+                raise damaged("a segment has an mdat box without a moof box before it")
             else:
                 await self._skip(box)
         self._check_last()
@@ -148,9 +150,9 @@ class Side:
         return False
 
     async def payload(self, most: int) -> bytes:
-        """Return the next bytes of the fragment, behind its moof, or `b""` at its end. At most `most` bytes are read
-        from the media server at once. Boxes between the moof and the data are marked as free space but not removed,
-        because the data offsets count from the moof."""
+        """Return the next bytes of the fragment after its moof, or `b""` at the end of the fragment. Reads at most
+        `most` bytes from the media server at once. Boxes between the moof and the mdat become `free` boxes. They are
+        not removed, because the data offsets count from the moof."""
         if self.moof is not None:
             return await self._begin_data()
         if not self._left:
@@ -178,9 +180,9 @@ class Side:
         self.is_at_break = True
 
     def _take_moof(self, data: bytes) -> bool:
-        """Make the moof box `data` the next moof. Returns False if it has no samples of the track."""
+        """Store the moof box `data` as the next moof. Returns False if the box has no samples of the track."""
         if self._section is None:
-            raise damaged("a fragment comes before its moov box")
+            raise damaged("a moof box comes before the moov box")
         moof = read_moof(data, self._section.number, self._section.default_duration)
         if not moof.has_track:
             return False
@@ -204,7 +206,8 @@ class Side:
 
     def _check_last(self) -> None:
         """Raise `UpstreamFailed` if the last segment is much shorter than the playlist states, and the media server did
-        not state its length. A small difference is no error, because some packagers round the durations."""
+        not state the length of the segment. A small difference is no error, because some packagers round the
+        durations."""
         segment = self._segment
         if self._states_durations and not self._read.states_length and segment is not None and segment.duration:
             short = segment.duration - self._seconds(self._segment_ticks)
@@ -215,7 +218,7 @@ class Side:
         return 0.0 if self._section is None else ticks / self._section.scale
 
     async def _begin_data(self) -> bytes:
-        """Return the header of the mdat box, preceded by the boxes between moof and mdat as free space."""
+        """Return the boxes between moof and mdat, changed to `free` boxes, and the header of the mdat box."""
         self.moof = None
         head = bytearray()
         while (box := await self._next_box()) is not None:
@@ -233,7 +236,7 @@ class Side:
         raise _cut()
 
     async def _skip_data(self) -> None:
-        """Skip the data of a fragment that has no samples of the track."""
+        """Skip the rest of a fragment that has no samples of the track, up to the end of its mdat."""
         while (box := await self._next_box()) is not None:
             await self._skip(box)
             if box.kind == b"mdat":
@@ -253,8 +256,9 @@ class Side:
         return box
 
     async def _peek(self, count: int) -> bytes:
-        """Return the next `count` bytes without consuming them, or fewer before the end of the last segment. The bytes
-        come from several segments only if the box at their beginning continues in the next segment."""
+        """Return the next `count` bytes without consuming them. Returns fewer bytes if these already contain a whole
+        box header, and `b""` at the end of the last segment. The bytes come from two segments only if the first segment
+        ends within a box header."""
         if self._used == len(self._chunk) and not await self._fill(SMALL_STEP):
             return b""
         while len(self._chunk) - self._used < count:
@@ -287,7 +291,7 @@ class Side:
 
     async def _some(self, length: int, most: int) -> bytes:
         """Consume between 1 and `length` bytes. Raises `UpstreamFailed` if the segments have no further byte."""
-        # a large part is read exactly, because taking it out of a larger chunk would copy it
+        # read a large part with exactly its own length: cutting it out of a longer chunk would copy it
         wanted = length if length > SMALL_STEP else length + _BESIDE_BYTES
         if self._used == len(self._chunk) and not await self._fill(min(most, wanted)):
             raise _cut()
@@ -300,8 +304,8 @@ class Side:
         return part
 
     async def _fill(self, most: int, held: int = 0) -> bool:
-        """Read the next chunk, in place of the present one, of which the caller holds the last `held` bytes. Returns
-        False at the end of the last segment."""
+        """Read the next chunk, which replaces the present chunk. `held` is the number of bytes at the end of the
+        present chunk that the caller keeps. Returns False at the end of the last segment."""
         self._chunk, self._used = b"", 0
         if not self._is_over:
             self._chunk = await self._read.read(most)

@@ -25,8 +25,9 @@ class Variables:
         self._length = 0
 
     def define(self, text: str) -> None:
-        """Add the variable that the EXT-X-DEFINE attribute list `text` defines. Ignores a variable without a value:
-        only its use is an error. Raises `TooLarge` if the variables are too long together."""
+        """Add the variable that the EXT-X-DEFINE attribute list `text` defines. Ignores a variable without a value,
+        because only the use of such a variable is an error. Raises `TooLarge` if the names and values of all variables
+        together are too long."""
         given = attributes(text)
         if "NAME" in given and "VALUE" in given:
             name, value = given["NAME"], given["VALUE"]
@@ -48,7 +49,7 @@ class Variables:
         and `TooLarge` if the line becomes too long."""
         names = _REFERENCE.findall(line)
         if len(line) + sum(len(self._values.get(name, "")) for name in names) > MAX_LINE_LENGTH:
-            raise TooLarge("The media's playlist is too large.")
+            raise TooLarge("The media's playlist has a line that is too long after its variables are replaced.")
         if not self.has_all_of(line):
-            raise UpstreamFailed("The media's playlist has a variable without a value.")
+            raise UpstreamFailed("The media's playlist uses a variable that no EXT-X-DEFINE tag defines.")
         return _REFERENCE.sub(lambda match: self._values[match[1]], line)

@@ -1,5 +1,5 @@
-"""Where the bytes of a fragment go: through a check of its first bytes, and through decryption if it is encrypted, into
-the stream, or into memory if yt-dlp's code needs all of it at once."""
+"""The destinations of the bytes of a fragment. The bytes go into the stream or, if yt-dlp's code needs the whole
+fragment at once, into memory. Bytes for the stream are decrypted if necessary, and the first bytes are checked."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from serverpy.errors import TooLarge
 
 FRAGMENT_BYTES = 32 * 1024 * 1024
 _TELLING_BYTES = 64
-"""Minimum number of bytes in which `Plain` looks for a web page, if more follow: fewer may look like text by chance."""
+"""Minimum number of first bytes by which `Plain` recognises a web page. Fewer bytes may look like text by chance, so
+they are checked only if the fragment has no more."""
 
 
 class Whole:
@@ -27,13 +28,13 @@ class Whole:
 
 
 class Plain:
-    """A fragment whose bytes are passed to `give` as they arrive. `add` and `finish` raise NotMedia, before any byte is
-    passed on, if the fragment begins like a web page or consists of a short text."""
+    """A fragment whose bytes are passed to `give` as they arrive. If the fragment begins like a web page, or is a short
+    text, `add` or `finish` raises NotMedia before any byte is passed to `give`."""
 
     def __init__(self, give: Callable[[bytes], None]) -> None:
         self._give = give
         self._held: bytes | None = b""
-        """The first bytes, as long as they are too few. None after they were judged."""
+        """The first bytes of the fragment, while they are too few for the check. None after the check."""
 
     def add(self, data: bytes) -> None:
         if self._held is not None:

@@ -1,8 +1,9 @@
-"""yt-dlp's own downloaders, changed to write into a stream. They use no file, no child process and no standard output,
-hold a bounded number of bytes in memory, and raise an error if bytes are missing.
+"""yt-dlp's own downloaders, changed to write into a stream. The downloaders use no file, no child process and no
+standard output, hold a limited number of bytes in memory, and raise an error if bytes are missing.
 
-Each class here is a subclass of one of yt-dlp's downloaders, with its input and output replaced; yt-dlp's code still
-handles the protocols. The classes raise a `ServerPYError`, or an exception of yt-dlp's, which `track.py` translates.
+Each downloader here is a subclass of one of yt-dlp's downloaders, with its input and output replaced. yt-dlp's code
+still handles the protocols. The downloaders raise a `ServerPYError`, or an exception of yt-dlp that `track.py`
+translates.
 """
 
 from __future__ import annotations
@@ -36,19 +37,19 @@ def params(ydl: Any) -> dict[str, Any]:
         "concurrent_fragment_downloads": 1,
         "continuedl": False,
         "external_downloader": None,
-        "fragment_retries": 0,  # the fragment's own `FileDownloader` already retries
+        "fragment_retries": 0,  # the `FileDownloader` of the fragment already retries
         "keep_fragments": False,
         "max_filesize": None,
         "min_filesize": None,
         "nopart": True,
         "noprogress": True,
-        "noresizebuffer": True,  # with resizing, HttpFD reads blocks of up to 4 MiB: 6.2 MB per stream, measured
+        "noresizebuffer": True,  # HttpFD would read blocks of up to 4 MiB, which take 6.2 MB per stream (measured)
         "quiet": True,
         "ratelimit": None,
         "retries": float("inf"),  # `report_retry` limits the retries
         "skip_unavailable_fragments": False,
         "test": False,
-        "throttledratelimit": None,  # otherwise yt-dlp would take a slow client for throttling by the site
+        "throttledratelimit": None,  # otherwise yt-dlp would mistake a slow client for throttling by the site
         "updatetime": False,
         "write_pages": False,
         "_no_ytdl_file": True,
@@ -77,13 +78,14 @@ class Quiet:
     def _hook_progress(self, status: Any, info_dict: Any) -> None: ...
 
     def report_error(self, message: str, *args: Any, **kwargs: Any) -> None:
-        # yt-dlp's message may contain URLs. It need not be shown, because every such message only means that the bytes
-        # cannot be fetched.
+        # yt-dlp's message may contain URLs. The client does not need the message, because every such message means only
+        # that yt-dlp cannot fetch the bytes.
         raise UpstreamFailed("Yt-dlp's downloader could not fetch the media.")
 
 
 class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
-    """Downloader of one file over HTTP into `file`. It resumes where a connection broke off."""
+    """Downloader of one file over HTTP into `file`. After a broken connection, the downloader resumes at the next
+    byte."""
 
     def __init__(self, requests: MediaRequests, options: dict[str, Any], file: OneFile, info: dict[str, Any]) -> None:
         self._file = file
@@ -100,7 +102,7 @@ class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
 
     def run(self) -> None:
         """Download the file. Returns when the last byte has been written. Raises `UpstreamFailed` if yt-dlp gives up,
-        or if the number of bytes differs from the length that the server stated."""
+        or if the number of bytes differs from the length that the media server stated."""
         try:
             if self.real_download(STDOUT, self._info) is False:
                 raise UpstreamFailed("Yt-dlp's downloader could not fetch the media.")

@@ -1,9 +1,9 @@
 """yt-dlp's downloaders of fragmented media (HLS, DASH and rarer protocols), changed to write into a stream.
 
-They fetch a fragment as `FileDownloader` fetches a file, with the same retries, and write its bytes to the stream as
-they arrive, decrypted if necessary. They hold a whole fragment in memory, up to FRAGMENT_BYTES, only if yt-dlp's code
-needs all of it at once (subtitles, Smooth Streaming, F4M, MHTML), or if the HTTP client cannot be slowed down
-(impersonation).
+The downloaders fetch a fragment as `FileDownloader` fetches a file, with the same retries. They decrypt its bytes if
+necessary, and write them to the stream as they arrive. The downloaders hold a whole fragment, up to FRAGMENT_BYTES, in
+memory only if yt-dlp's code needs the whole fragment at once (subtitles, Smooth Streaming, F4M, MHTML), or if the HTTP
+client cannot wait for a slow reader (impersonation).
 """
 
 from __future__ import annotations
@@ -36,14 +36,15 @@ from serverpy.ytdlp.mpd.formats import Fragments
 
 MAX_SEGMENTS = 100_000
 MAX_LINES = 4 * MAX_SEGMENTS
-"""Maximum number of segments, and of lines, of a playlist."""
+"""Maximum number of lines of a playlist. The maximum number of segments is MAX_SEGMENTS."""
 _GIVEN = b"given"
-"""Placeholder for the content of a fragment whose bytes are already in the pipe. The code compares it with `is`."""
+"""Placeholder for the content of a fragment whose bytes are already in the pipe. The code recognises the placeholder by
+`is`."""
 
 
 class Fragmented(Quiet):
-    """Mixin with the methods that all downloaders of fragmented media override. It must precede yt-dlp's class in the
-    list of bases."""
+    """Mixin with the methods that all downloaders of fragmented media override. The mixin must precede yt-dlp's class
+    in the list of base classes."""
 
     def __init__(self, requests: MediaRequests, options: dict[str, Any], out: PipeWriter) -> None:
         self._requests = requests
@@ -52,8 +53,8 @@ class Fragmented(Quiet):
         super().__init__(requests, options)  # type: ignore[call-arg]  # `super` is yt-dlp's class
 
     def run(self, info: dict[str, Any]) -> None:
-        """Download all fragments. Returns when the last fragment has been written. Raises `UpstreamFailed` if yt-dlp
-        gives up."""
+        """Download all fragments. Returns when the last byte of the last fragment has been written. Raises
+        `UpstreamFailed` if yt-dlp gives up."""
         if self.real_download(STDOUT, info) is False:  # type: ignore[attr-defined]
             raise UpstreamFailed("Yt-dlp's downloader could not fetch the media.")
 
@@ -76,7 +77,8 @@ class Fragmented(Quiet):
     def download_and_append_fragments(
         self, ctx: dict[str, Any], fragments: Iterable[dict[str, Any]], info_dict: dict[str, Any], **how: Any
     ) -> Any:
-        """Store each fragment's destination in `ctx`, because `_download_fragment` does not get it as an argument."""
+        """Download the fragments by yt-dlp's method of the same name. Before each fragment, store its destination in
+        `ctx`, because `_download_fragment` does not get the destination as an argument."""
         packed = how.get("pack_func") is not None
 
         def noted() -> Iterator[dict[str, Any]]:
@@ -89,7 +91,7 @@ class Fragmented(Quiet):
         return parent.download_and_append_fragments(ctx, noted(), info_dict, **how)
 
     def _accept(self, fragment: dict[str, Any]) -> bool:
-        """Correct yt-dlp's values for `fragment`. Returns whether to download the fragment."""
+        """Correct the values of yt-dlp in `fragment`. Returns whether to download the fragment."""
         return True
 
     def _destination(self, fragment: dict[str, Any], info: dict[str, Any]) -> Plain | Decrypted:
@@ -131,7 +133,8 @@ class Fragmented(Quiet):
         return True
 
     def _held(self, info: dict[str, Any], stream_into: Plain | Decrypted | None) -> bytes:
-        """Fetch a whole fragment, and pass it to `stream_into`. Returns the fragment if yt-dlp's code needs it."""
+        """Fetch a whole fragment. If `stream_into` is None, return the fragment for yt-dlp's code. Otherwise pass the
+        fragment to `stream_into`, and return _GIVEN."""
         whole = Whole()
         if not self._fetch(info, whole.add):
             return _GIVEN
@@ -143,7 +146,8 @@ class Fragmented(Quiet):
         return _GIVEN
 
     def _fetch(self, info: dict[str, Any], add: Callable[[bytes], None]) -> bool:
-        """Pass the bytes of a fragment to `add`. Returns False if there is no such fragment, and none is missing."""
+        """Pass the bytes of a fragment to `add`. Returns False if the fragment does not exist and its absence is
+        allowed."""
         FileDownloader(self._requests, self._options, OneFile(add), info).run()
         return True
 
@@ -156,7 +160,7 @@ class Fragmented(Quiet):
 
 
 class _Destination:
-    """The file to which yt-dlp's code writes headers. Closing it has no effect."""
+    """The file to which yt-dlp's code writes headers. A call of `close` has no effect."""
 
     def __init__(self, out: PipeWriter) -> None:
         self.write = out.write
@@ -167,7 +171,8 @@ class _Destination:
 
 
 class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
-    """Downloader of a finished HLS playlist. It raises an error for a playlist that yt-dlp would pass to ffmpeg."""
+    """Downloader of a finished HLS playlist. The downloader raises an error for a playlist that yt-dlp would pass to
+    ffmpeg."""
 
     _numbered: list[Numbered]
 
@@ -176,7 +181,8 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
         playlist."""
         if self._has_drm(manifest):
             raise DrmProtected("The media is encrypted with DRM.")
-        # yt-dlp makes a dictionary for each segment, and all downloads share the memory of this process
+        # a limit is necessary, because yt-dlp makes a dictionary for each segment, and all downloads share the memory
+        # of this process
         if manifest.count("\n") + manifest.count("\r") > MAX_LINES:
             raise TooLarge("The media's playlist has too many segments.")
         for line in re.findall(r"(?m)^#EXT-X-KEY:.*", manifest):
@@ -194,8 +200,8 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
         return True
 
     def _is_whole_vod(self, manifest: str, info: dict[str, Any]) -> bool:
-        """Return whether the playlist states that no segment will be added (EXT-X-PLAYLIST-TYPE:VOD), and is known to
-        have arrived completely."""
+        """Return whether the playlist states that no segment will be added (EXT-X-PLAYLIST-TYPE:VOD) and has certainly
+        arrived completely."""
         given = bool(info.get("hls_media_playlist_data"))
         return "#EXT-X-PLAYLIST-TYPE:VOD" in manifest and (given or self._requests.small_was_framed)
 
@@ -213,8 +219,8 @@ def _refuse_method(method: str) -> None:
 
 
 class Dash(Fragmented, DashSegmentsFD):  # type: ignore[misc]
-    """Downloader of DASH that requests the byte ranges of segments, and accepts that a segment does not exist which may
-    be absent. yt-dlp's own class ignores these ranges."""
+    """Downloader of DASH that requests the byte ranges of segments, and accepts that a segment marked as
+    `may_be_absent` does not exist. yt-dlp's own class ignores both."""
 
     _may_be_absent = False
 
@@ -234,11 +240,11 @@ class Dash(Fragmented, DashSegmentsFD):  # type: ignore[misc]
     def _fetch(self, info: dict[str, Any], add: Callable[[bytes], None]) -> bool:
         if not self._may_be_absent:
             return super()._fetch(info, add)
-        # twice, because a media server may lose a segment for a moment
+        # request the segment twice, because a media server may fail to find a segment for a moment
         return self._fetch_if_present(info, add) or self._fetch_if_present(info, add, after=BACK_OFF[0])
 
     def _fetch_if_present(self, info: dict[str, Any], add: Callable[[bytes], None], after: float = 0) -> bool:
-        """Pass the bytes of a fragment to `add`, after a pause of `after` seconds. Returns False if a response says
+        """Pause for `after` seconds, and then pass the bytes of a fragment to `add`. Returns False if the response says
         that the fragment does not exist."""
         self._requests.stop.pause(after)
         count = 0
@@ -271,8 +277,8 @@ class AdobeHds(Fragmented, F4mFD):  # type: ignore[misc]
 class _Accompanied(Quiet):
     """Downloader of HLS for sites that require additional requests during the download.
 
-    In `real_download`, yt-dlp's classes make a plain HlsFD, which would write to the process's standard output. So
-    `run` replaces `real_download`, and yt-dlp's code makes only the additional requests."""
+    In `real_download`, yt-dlp's own classes make a plain HlsFD, which would write to the standard output of this
+    process. Therefore `run` replaces `real_download`, and yt-dlp's code makes only the additional requests."""
 
     def __init__(self, requests: MediaRequests, options: dict[str, Any], out: PipeWriter) -> None:
         self._requests = requests
@@ -293,8 +299,8 @@ class _Accompanied(Quiet):
         try:
             self.accompany(done, info)
         except (ServerPYError, Stopped):
-            # Either the download was stopped, or the site refused the additional request. Such a site also refuses the
-            # requests for the media, so the download itself raises the error.
+            # Either the download was stopped, or the site refused the additional request. In the second case the site
+            # also refuses the requests for the media, so the download itself raises the error.
             return
 
     def accompany(self, done: threading.Event, info: dict[str, Any]) -> None:
@@ -322,5 +328,5 @@ BY_PROTOCOL: dict[str, Callable[[MediaRequests, dict[str, Any], PipeWriter], Fra
     "bunnycdn": BunnyCdn,
     "soopvod": SoopVod,
 }
-"""Downloaders of all protocols, except http, that yt-dlp downloads without another program. Not included are rtmp
-(needs rtmpdump), web sockets, niconico_live and fc2_live (need ffmpeg), and live chats (not media)."""
+"""Maps each protocol that yt-dlp downloads without another program, except http, to its downloader. The dictionary
+lacks rtmp (needs rtmpdump), web sockets, niconico_live and fc2_live (need ffmpeg), and live chats (not media)."""

@@ -1,8 +1,8 @@
 """The media sequence numbers of the fragments into which yt-dlp divides an HLS playlist. The module does no I/O.
 
-If the playlist states no IV, a segment's media sequence number is its IV (RFC 8216 §5.2). yt-dlp counts initialization
-sections, which have no number, and does not count the segments that it leaves out. Each of these errors would give a
-wrong IV to all later segments.
+If the playlist states no IV, the media sequence number of a segment is its IV (RFC 8216 §5.2). yt-dlp also counts
+initialization sections, which have no media sequence number, and does not count the segments that it leaves out. By
+either error, all later segments would get a wrong IV.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Numbered:
 
 def numbered(manifest: str, discontinuity: int | None) -> list[Numbered]:
     """Return the fragments of the playlist `manifest` in yt-dlp's order. If `discontinuity` (yt-dlp's `format_index`)
-    is a number, only the fragments that exactly so many EXT-X-DISCONTINUITY tags precede are returned. Raises
+    is not None, returns only the fragments before which exactly this number of EXT-X-DISCONTINUITY tags occurs. Raises
     ValueError if a number in the playlist is invalid."""
     found: list[Numbered] = []
     number = discontinuities = 0
@@ -31,7 +31,7 @@ def numbered(manifest: str, discontinuity: int | None) -> list[Numbered]:
         is_wanted = discontinuity in (None, discontinuities)
         if line and not line.startswith("#"):
             if is_wanted and not in_advert:
-                is_padding = not line.strip("\0")  # of a fixed-size buffer: yt-dlp takes it for the URL of a fragment
+                is_padding = not line.strip("\0")  # NUL bytes of a fixed-size buffer, which yt-dlp treats as a URL
                 found.append(Numbered(number, is_gap or is_padding))
             number, is_gap = number + 1, False
         elif line.startswith("#EXT-X-MAP") and is_wanted:

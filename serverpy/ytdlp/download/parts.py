@@ -1,5 +1,5 @@
-"""Functions for the responses to yt-dlp's downloaders. They determine which bytes of a file a response contains
-according to its head, and end the response after these bytes, even if the server sends more."""
+"""Functions for the responses to yt-dlp's downloaders. The functions determine which bytes of a file a response
+contains according to its head, and end the response after these bytes, even if the media server sends more."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from serverpy.ranges import ContentRange, parse_length
 
 
 def prompt(response: Response) -> Response:
-    """Make `read` return the bytes that have arrived so far, as `read1` does. Otherwise `read` waits for a whole block,
-    which delays the bytes of a slow connection. If a connection breaks, the bytes of the unfinished block are also
-    lost, so that a download from a server that cuts its connections early would never make progress.
+    """Make `response.read` return the bytes that have arrived so far, as `read1` does. By default, `read` waits for a
+    whole block, which delays the bytes of a slow connection. If a connection breaks, the bytes of the unfinished block
+    would also be lost, so that a download from a media server that cuts its connections early would never make
+    progress.
     """
     fp = response.fp
     if hasattr(response, "_real_read") and hasattr(fp, "read1"):
@@ -39,9 +40,9 @@ def last_of(value: str | None) -> int | None:
 
 def end_with(response: Response, part: Part, last: int | None) -> int | None:
     """Make the response end after the requested byte `last` or after the last byte that its own head states, whichever
-    comes first. Otherwise yt-dlp would write any further bytes of the server into the file. Returns the offset after
-    the last byte, or None if it is unknown. Has no effect on a compressed body, because its head states the length of
-    the compressed bytes."""
+    comes first. Otherwise yt-dlp would write further bytes of the media server into the file. Returns the offset in the
+    file after the last byte, or None if that offset is unknown. Has no effect on a compressed body, because the head of
+    its response states the length of the compressed bytes."""
     end = part.end
     if part.is_range and last is not None and (end is None or end > last + 1):
         end = last + 1
@@ -78,7 +79,8 @@ def hide(response: Response, count: int) -> None:
 
 
 def _set_range(response: Response, **changes: int) -> None:
-    """Change the range that a partial response states, and its length."""
+    """Change the range in the Content-Range of a partial response by `changes`, and change the Content-Length
+    accordingly."""
     before = ContentRange.parse(response.headers.get("Content-Range"))
     assert before is not None
     given = replace(before, **changes)
@@ -92,7 +94,7 @@ def part_in(response: Response) -> Part:
     (`*`), because yt-dlp may have to download a range of a larger file. Raises `Unusable` if the head contradicts
     itself."""
     status, fields = response.status, Headers(response.headers.items())
-    if codings_of(fields.all("content-encoding")):  # the length is then that of the encoded bytes
+    if codings_of(fields.all("content-encoding")):  # Content-Length is then the length of the compressed bytes
         fields = Headers(field for field in fields if field[0] != "content-length")
     content_range, length = fields.get("content-range"), fields.get("content-length")
     if status == 206 and is_endless(content_range, length):
@@ -104,7 +106,7 @@ def part_in(response: Response) -> Part:
 
 
 def is_just_the_window(request: Request, total: int | None) -> bool:
-    """Return whether the requested range is the whole file (`bytes=0-99` of 100 bytes), so that the server was allowed
-    to ignore Range."""
+    """Return whether the requested range is the whole file (`bytes=0-99` of 100 bytes), so that a response that ignores
+    Range is correct."""
     found = re.fullmatch(r"bytes=0-(\d+)", request.headers.get("Range") or "")
     return bool(found) and total == int(found[1]) + 1 if found else False

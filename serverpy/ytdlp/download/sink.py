@@ -1,5 +1,6 @@
-"""The outputs of yt-dlp's downloaders. `PipeWriter` blocks while the pipe is full, which slows the download from the
-media server down. `OneFile` drops the bytes that yt-dlp's retries download again, because a stream cannot be rewound.
+"""The outputs of yt-dlp's downloaders. `PipeWriter` blocks while the pipe is full, so that a slow reader slows down the
+download from the media server. `OneFile` drops the bytes that yt-dlp's retries download again, because a stream cannot
+be rewound.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from serverpy.errors import UpstreamFailed
 from serverpy.ytdlp.stop import Stop, stopped
 
 TAIL_BYTES = 4096
-"""Number of bytes at the end of the output that are kept, to compare them if a retry downloads them again."""
+"""Number of bytes at the end of the output that are kept, to compare them with the bytes that a retry downloads
+again."""
 
 
 class PipeWriter:
-    """Writer to the pipe `stop.pipe`. It makes the pipe non-blocking, and does not close it. `given` is the number of
-    written bytes."""
+    """Writer to the pipe `stop.pipe`. The writer makes the pipe non-blocking, and does not close it. `given` is the
+    number of bytes that were written."""
 
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
@@ -28,7 +30,7 @@ class PipeWriter:
 
     def write(self, data: bytes) -> None:
         """Write `data`, and block while the pipe is full. Raises `UpstreamFailed` if the download is stopped or the
-        pipe's reader has closed its end."""
+        reader of the pipe has closed the reading end."""
         view = memoryview(data)
         while view:
             self._stop.check()
@@ -53,8 +55,8 @@ class OneFile:
     """The output file of yt-dlp's HttpFD.
 
     HttpFD opens the file with a mode: `wb` starts at byte 0, `ab` continues. A second `wb` means that the media server
-    did not resume and sends everything again. `OneFile` then drops the repeated bytes, after comparing them with the
-    last bytes that it has written.
+    did not resume but sends the whole file again. In this case `OneFile` drops the repeated bytes, but compares them
+    with those of the last TAIL_BYTES bytes that it has written.
     """
 
     def __init__(self, give: Callable[[bytes], None]) -> None:
@@ -81,7 +83,7 @@ class OneFile:
 
     @property
     def tail(self) -> bytes:
-        """The last written bytes, if the next write adds to them. `b""` while the downloader repeats earlier bytes."""
+        """The last bytes that were written, or `b""` while the downloader downloads earlier bytes again."""
         return self._tail if self.position == self.given else b""
 
     def flush(self) -> None: ...

@@ -1,4 +1,5 @@
-"""The embedded method inside the download process: yt-dlp's own downloader writes one format into a pipe."""
+"""The part of the method `embedded` that runs in the download process: yt-dlp's own downloader writes one format into a
+pipe."""
 
 from __future__ import annotations
 
@@ -26,27 +27,27 @@ from serverpy.ytdlp.stop import Stop, stopped
 log = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 60
-"""Maximum number of seconds before the first byte for which a site may demand to wait (yt-dlp's `available_at`; YouTube
-demands 5 s)."""
+"""Maximum number of seconds that a site may require a client to wait before the first request for the media (yt-dlp's
+field `available_at`; YouTube requires 5 s)."""
 
 HTTP = frozenset({"http", "https"})
 OpenSession = Callable[[], AbstractContextManager[Any]]
 
 
 def run(track: RawTrack, fd: int, cancelled: threading.Event, options: WorkerOptions) -> int:
-    """Write the bytes of `track` to the pipe `fd`, and always close `fd`. See `transfer` for the result and the
+    """Write the bytes of `track` to the pipe `fd`. Closes `fd` in any case. See `transfer` for the result and the
     errors."""
     return transfer(lambda: instance.open(options, track.cookies, cancelled, extracts=False), track.info, fd, cancelled)
 
 
 def transfer(open_session: OpenSession, info: dict[str, Any], fd: int, cancelled: threading.Event) -> int:
-    """Write the media of `info` to the pipe `fd` in the calling thread, and always close `fd`. `info` has the fields of
-    a format, and those of its page that the format does not have. Returns the number of bytes once the last byte is in
-    the pipe.
+    """Write the media that `info` describes to the pipe `fd`, in the calling thread. Closes `fd` in any case. `info`
+    contains the fields of a format, and the fields of the page that the format lacks. Returns the number of bytes as
+    soon as the last byte is in the pipe.
 
-    Raises a `ServerPYError` if the download fails, if `cancelled` is set, or if the pipe's reader has closed its end
-    (which sets `cancelled`). If `cancelled` is the session's ticket, setting it ends any wait of the thread within
-    about 0.1 s.
+    Raises a `ServerPYError` if the download fails, if `cancelled` is set, or if the reader of the pipe has closed the
+    reading end (which sets `cancelled`). If `cancelled` is the ticket of the session, a call of `cancelled.set` ends
+    any wait of the thread within about 0.1 s.
     """
     try:
         with Stop(cancelled, fd) as stop:
@@ -67,7 +68,7 @@ def _transfer(open_session: OpenSession, info: dict[str, Any], stop: Stop) -> in
     except ServerPYError:
         stop.check()
         raise
-    except Exception as error:  # with a hostile server, yt-dlp may raise any exception
+    except Exception as error:  # if a media server is hostile, yt-dlp may raise any exception
         stop.check()
         log.info("yt-dlp's downloader failed: %s", type(error).__name__)
         # The traceback contains URLs, so it is logged only for debugging.
@@ -77,7 +78,8 @@ def _transfer(open_session: OpenSession, info: dict[str, Any], stop: Stop) -> in
 
 
 def _for_downloaders(info: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of `info` that downloaders may change, without the fields that would make yt-dlp choose ffmpeg."""
+    """Return a copy of `info` that downloaders may change, without the fields that would make yt-dlp download with
+    ffmpeg."""
     kept = {name: value for name, value in info.items() if name not in _NOT_FOR_DOWNLOADERS}
     return {**kept, "protocol": determine_protocol(kept)}
 

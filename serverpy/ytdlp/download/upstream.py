@@ -1,9 +1,10 @@
-"""A replacement for the YoutubeDL that yt-dlp's downloaders use. It makes the same requests, but limits and checks
-their responses, and can be stopped.
+"""Replacements for the YoutubeDL object that yt-dlp's downloaders use. The replacements make the same requests, but
+limit and check the responses, and can be stopped.
 
-A `MediaRequests` belongs to one download: `urlopen` returns a small body that is already read (a playlist, a key),
-`stream` returns an open response. A `FileRequests` belongs to one file or fragment of the download, and checks that all
-responses contain the same file. Both classes raise yt-dlp's own errors only where yt-dlp's retries must see them.
+A `MediaRequests` belongs to one download: its `urlopen` returns a response whose small body (a playlist or key) has
+already been read, and its `stream` returns an open response. A `FileRequests` belongs to one file or fragment of the
+download, and checks that all responses contain the same file. Both classes raise yt-dlp's own errors only if yt-dlp's
+code must retry the request.
 """
 
 from __future__ import annotations
@@ -36,20 +37,21 @@ from serverpy.ytdlp.stop import Stop
 log = logging.getLogger(__name__)
 
 SMALL_BYTES = 8 * 1024 * 1024
-"""Maximum size of a playlist or key in bytes. The playlist of a stream of 24 hours has about 2 MiB, so a larger
-playlist than the maximum is an attack or an error."""
+"""Maximum size, in bytes, of a playlist or key. The playlist of a stream of 24 hours has about 2 MiB, so a playlist
+above the maximum is an attack or an error."""
 IMPERSONATED_BYTES = 1024 * 1024
-"""Size in bytes of the ranges that curl_cffi requests. They are small because curl_cffi buffers a whole body, even if
-the reader is slow."""
+"""Size, in bytes, of the ranges that curl_cffi requests. The ranges are small, because curl_cffi buffers a whole body
+if the reader is slow."""
 IMPERSONATED_WHOLE_BYTES = 4 * IMPERSONATED_BYTES
-"""Maximum size in bytes of a file that curl_cffi fetches if the server ignores Range."""
+"""Maximum size, in bytes, of a file that curl_cffi fetches if the media server ignores Range."""
 PIECE_BYTES = 65536
 BACK_OFF = (0.2, 0.5, 1.0)
 MAX_STANDSTILLS = 8
 
 
 def translate(error: BaseException) -> ServerPYError:
-    """Return the ServerPYError for a network error of yt-dlp. Its message contains no URL and no IP address."""
+    """Return the ServerPYError for a network error of yt-dlp. The message of the result contains no URL and no IP
+    address."""
     if isinstance(error, ServerPYError):
         return error
     if isinstance(error, OddResponse):
@@ -71,8 +73,9 @@ def translate(error: BaseException) -> ServerPYError:
 
 
 class OddResponse(TransportError):  # type: ignore[misc]  # yt-dlp is untyped
-    """A response that does not continue the file. yt-dlp's retries treat it like a cut connection, because the next
-    response may come from another server. `meaning` is the error to report if no retry succeeds."""
+    """Error: a response does not continue the file. yt-dlp's code retries after this error as after a broken
+    connection, because the next response may come from another server. `meaning` is the error to report if no retry
+    succeeds."""
 
     def __init__(self, meaning: UpstreamFailed) -> None:
         super().__init__(str(meaning))
@@ -80,8 +83,8 @@ class OddResponse(TransportError):  # type: ignore[misc]  # yt-dlp is untyped
 
 
 def _timed_out(error: BaseException) -> bool:
-    """Return whether the error or one of its causes is a timeout. urllib3 and curl_cffi report a timeout by type name
-    and text, and yt-dlp stores their error as `cause`."""
+    """Return whether the error or one of its causes is a timeout. The timeouts of urllib3 and curl_cffi are recognised
+    by the name of the type or by the text, and yt-dlp stores the error of these libraries as `cause`."""
     seen: BaseException | None = error
     for _ in range(8):
         if seen is None:
@@ -94,8 +97,8 @@ def _timed_out(error: BaseException) -> bool:
 
 
 class MediaRequests:
-    """The requests of one download. Attributes that this class does not define are those of the download's
-    YoutubeDL."""
+    """The requests of one download. Attributes that this class does not define are those of the YoutubeDL of the
+    download."""
 
     def __init__(self, ydl: Any, stop: Stop) -> None:
         self._ydl = ydl
@@ -103,8 +106,8 @@ class MediaRequests:
         self.always_impersonates = bool(ydl.params.get("impersonate"))
         self._file = "", Representation()
         self.small_was_framed = False
-        """Whether the latest response to `urlopen` stated where its body ends (by its length or by chunks). If not, the
-        body may have been cut."""
+        """Whether the latest response to `urlopen` stated where its body ends (by its length or by chunks). If it did
+        not, the body may have been truncated."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ydl, name)
@@ -120,9 +123,9 @@ class MediaRequests:
         return self._file[1]
 
     def stream(self, request: Request) -> Response:
-        """Return an open response, which the caller must close. Raises `TargetForbidden` if the filtering proxy refuses
-        the address, because no retry can change that, and yt-dlp's own error if the request fails for another
-        reason."""
+        """Send `request`, and return the open response, which the caller must close. Raises `TargetForbidden` if the
+        filtering proxy refuses the address, because no retry can change that, and yt-dlp's own error if the request
+        fails for another reason."""
         self.stop.check()
         try:
             response = self._ydl.urlopen(request)
@@ -141,7 +144,7 @@ class MediaRequests:
 
     def urlopen(self, request: Request | str) -> Response:
         """Return a response whose small body is already read. yt-dlp's downloaders fetch playlists and keys by this
-        method. It tries a request at most three times."""
+        method. The method sends a request at most three times."""
         request = Request(request) if isinstance(request, str) else request
         for delay in (*BACK_OFF[:2], None):
             try:
@@ -170,14 +173,14 @@ class MediaRequests:
 
 
 class FileRequests:
-    """The requests for one file, which yt-dlp's HttpFD fetches by one or more requests into `file`. Closes the
-    responses that it returned, because HttpFD does not.
+    """The requests for one file, which yt-dlp's HttpFD fetches by one or more requests into `file`. This class closes
+    the responses that `urlopen` has returned, because HttpFD does not.
 
-    `window` is True if the file is itself a range of a larger file; the server must then honour Range. After `resume`,
-    the next request begins shortly before the position where the last one broke off, and the bytes that arrive twice
-    are compared. Each response must belong to the file that is read, by the rules of `net/representation.py`. Raises
-    `OddResponse` if it does not, because HttpFD would join it with the others, and `UpstreamFailed` if no other
-    response would help.
+    If `window` is True, the file is itself a range of a larger file, and the media server must honour Range. After
+    `resume`, the next request begins up to TAIL_BYTES before the position where the last response broke off, and the
+    bytes that arrive twice are compared. Each response must belong to the file that is read, by the rules of
+    `net/representation.py`. If a response does not, `urlopen` raises `OddResponse`, because HttpFD would join the
+    response with the others. It raises `UpstreamFailed` if no other response would help.
     """
 
     def __init__(self, requests: MediaRequests, file: OneFile, *, window: bool) -> None:
@@ -197,7 +200,7 @@ class FileRequests:
 
     @property
     def total(self) -> int | None:
-        """The length, in bytes, of the file or, if `window` is True, of the range. None if no server has stated it
+        """The length, in bytes, of the file or, if `window` is True, of the range. None if no response has stated it
         yet."""
         if self._window:
             return self._window_bytes
@@ -259,7 +262,7 @@ class FileRequests:
 
     def _check_whole(self, request: Request, total: int | None) -> None:
         if self._window and not is_just_the_window(request, total):
-            raise UpstreamFailed("The media is a byte range of a file, and its server ignores Range requests.")
+            raise UpstreamFailed("The media is a byte range of a file, but the media server ignores Range requests.")
         self._limit_impersonated(request, total)
 
     def _learn(self, request: Request, response: Response, part: Part) -> None:
@@ -269,4 +272,4 @@ class FileRequests:
 
     def _limit_impersonated(self, request: Request, total: int | None) -> None:
         if self._requests.impersonates(request) and (total is None or total > IMPERSONATED_WHOLE_BYTES):
-            raise UpstreamFailed("The media needs impersonation, and its server ignores Range requests.")
+            raise UpstreamFailed("The media needs browser impersonation, but the media server ignores Range requests.")

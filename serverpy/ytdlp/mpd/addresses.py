@@ -1,4 +1,4 @@
-"""The URLs in a DASH manifest: base URLs, byte ranges, and templates of the segments' URLs. The module does no I/O."""
+"""The URLs in a DASH manifest: base URLs, byte ranges, and URL templates of segments. The module does no I/O."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _IDENTIFIER = re.compile(r"\$(?:(RepresentationID|Number|Bandwidth|Time|SubNumbe
 
 def base_url(document: str, levels: Iterable[Element]) -> str:
     """Return the base URL of the lowest of `levels`, which are the elements from the MPD to the representation (ISO/IEC
-    23009-1 §5.6.4). Each level's BaseURL is resolved against the base URL of the level above. If a level has several
-    BaseURL elements, the first one is used."""
+    23009-1 §5.6.4). The BaseURL of each level is resolved against the base URL of the level above. If a level has
+    several BaseURL elements, the first element counts."""
     base = document
     for level in levels:
         texts = (each.text.strip() for each in children(level, "BaseURL") if each.text)
@@ -48,7 +48,7 @@ def _joined(base: str, reference: str) -> str:
 def _checked(url: str) -> str:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # `port` raises ValueError if the URL's port is invalid
+        _ = parts.port  # `port` raises ValueError if the port in the URL is invalid
     except ValueError as error:
         raise Unreadable("The DASH manifest contains an invalid URL.") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -59,8 +59,8 @@ def _checked(url: str) -> str:
 
 
 def ranged(url: str, text: str | None, *, initial: bool = False, seconds: float | None = None) -> Fragment:
-    """Return the segment at `url`, limited to the byte range `text` (`first-last`, RFC 9110 §14.1.2) if `text` is not
-    missing or blank. Raises `Unreadable` if `text` is invalid."""
+    """Return the segment at `url`, limited to the byte range `text` (`first-last`, RFC 9110 §14.1.2). If `text` is None
+    or blank, the segment is the whole file. Raises `Unreadable` if `text` is invalid."""
     if text is None or not text.strip() or _FROM_START.fullmatch(text):
         return Fragment(url=url, duration=seconds, initial=initial)
     found = _RANGE.fullmatch(text)
@@ -71,7 +71,8 @@ def ranged(url: str, text: str | None, *, initial: bool = False, seconds: float 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """The URLs of a SegmentTemplate: a format string, and the names of the values (number or time) that fill it."""
+    """The URLs of a SegmentTemplate: a format string, and the names of the identifiers that it contains, in order
+    (`Number` or `Time`)."""
 
     text: str
     names: tuple[str, ...]
@@ -99,7 +100,7 @@ def pattern(template: str, base: str, representation: Element) -> Pattern:
     made = Pattern(_joined(base.replace("%", "%%"), text.strip()), tuple(names))
     try:
         _checked(made.fill(0, 0))
-    except TypeError as error:  # a dot segment (`..`) has removed a path segment with a number
+    except TypeError as error:  # a dot segment (`..`) has removed a path segment with a placeholder
         raise Unreadable("The DASH manifest contains an invalid URL.") from error
     return made
 

@@ -1,9 +1,9 @@
 """A replacement for yt-dlp's parser of DASH manifests, for every extractor of the process, without another request.
 
 yt-dlp's own parser still makes the formats, with all the fields that extractors expect, but from a copy of the manifest
-that has no segments. The reason is that yt-dlp ignores byte ranges and open-ended timelines, splits a presentation
-whose periods differ, and builds lists of any length. The segments come from `listing.py`. A format whose segments
-cannot be listed is kept, with the reason why it cannot be streamed.
+that has no segments. The copy has no segments, because yt-dlp ignores byte ranges and open-ended timelines, splits a
+presentation whose periods differ, and builds lists of any length. Instead, `listing.py` lists the segments. If the
+segments of a format cannot be listed, the format remains, with the reason why it cannot be streamed.
 """
 
 from __future__ import annotations
@@ -24,22 +24,24 @@ from serverpy.ytdlp.mpd.representations import Period, Representation, read
 from serverpy.ytdlp.mpd.windows import is_live
 
 REFUSAL = "_serverpy_refusal"
-"""The name of the field with the reason why a format cannot be streamed."""
+"""The name of the field of a format that states why the format cannot be streamed."""
 ALTERNATE_PREFERENCE = -2
 """Value of yt-dlp's `source_preference` for audio that is not the main audio, such as a commentary, an audio
-description, or audio without a role if another one has the role `main`. yt-dlp itself sets it for the alternate audio
-of HLS."""
+description, or audio without a role if another audio has the role `main`. yt-dlp itself sets this value for the
+alternate audio of HLS."""
 _PERIOD = "_serverpy_period"
 _LAST = -100
-"""Value of yt-dlp's field `preference` of formats that are never the default, because all others come before them."""
+"""Value of yt-dlp's field `preference` for formats that must never be the default: all other formats take precedence
+over them."""
 _PROTOCOL = "http_dash_segments"
 
 Parse = Callable[..., Any]
 
 
 class Fragments(Sequence[dict[str, Any]]):
-    """The segments of a listing in the form of yt-dlp's `fragments`, made while they are iterated. yt-dlp's downloader
-    of DASH ignores the fields `byte_range` and `may_be_absent`, so `download/fragments.py` obeys them."""
+    """The segments of a listing in the form of yt-dlp's field `fragments`. Each fragment is made only when it is
+    iterated. yt-dlp's downloader of DASH ignores the fields `byte_range` and `may_be_absent`, so
+    `download/fragments.py` implements them."""
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing
@@ -94,8 +96,8 @@ def install() -> None:
 
 
 def _with_utf_16_be(guess: Callable[[str, bytes], str]) -> Callable[[str, bytes], str]:
-    """Return a function like `guess` that also knows the byte order mark of UTF-16 in big-endian order, which XML
-    parsers have to accept (XML §4.3.3). yt-dlp's function knows only that of the little-endian order."""
+    """Return a function like `guess` that also recognises the byte order mark of big-endian UTF-16, which XML parsers
+    have to accept (XML §4.3.3). yt-dlp's function recognises only that of little-endian UTF-16."""
 
     def guessed(content_type: str, content: bytes) -> str:
         return "utf-16" if content.startswith(b"\xfe\xff") else guess(content_type, content)
@@ -116,8 +118,8 @@ def _tolerant_without_entities(parse: Parse) -> Parse:
 
 
 def document_url(base: str | None, url: str | None) -> str:
-    """Return the base of the relative URLs in a manifest. yt-dlp passes the folder of the manifest after redirects
-    (`base`), and the manifest's URL, which may be the URL before the redirects, or None."""
+    """Return the base of the relative URLs in a manifest. yt-dlp passes two values: `base` is the folder of the
+    manifest after redirects; `url` is the URL of the manifest, maybe before the redirects, or None."""
     if not base:
         return url or ""
     folder = base.rstrip("/") + "/"
@@ -125,8 +127,8 @@ def document_url(base: str | None, url: str | None) -> str:
 
 
 def entries(mpd: Element, document: str, mpd_url: str | None, parse: Parse) -> list[dict[str, Any]]:
-    """Return the periods of the manifest in yt-dlp's form. `parse` is yt-dlp's parser, which returns the only period of
-    the manifest that it is given."""
+    """Return the periods of the manifest in yt-dlp's form. `parse` is yt-dlp's parser; it returns the only period of a
+    manifest with one period."""
     now = time.time()
     found = [_entry(mpd, period, mpd_url, parse) for period in read(mpd, document, now)]
     if mpd.get("type") == "dynamic" and not is_live(mpd, now):
@@ -158,7 +160,7 @@ def _entry(mpd: Element, period: Period, mpd_url: str | None, parse: Parse) -> d
 
 
 def _copy(mpd: Element, representation: Representation) -> Element:
-    """Return a copy of the manifest that has only `representation`, without its segments."""
+    """Return a copy of the manifest that contains only `representation`, and no segments."""
     copy = Element("MPD", {"type": mpd.get("type", "static")})
     group = SubElement(SubElement(copy, "Period"), "AdaptationSet")
     element = SubElement(group, "Representation", dict(representation.attributes))
@@ -188,7 +190,7 @@ def merged(periods: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dic
 def _format(fmt: dict[str, Any], joined: Joined, mpd_url: str | None, *, several: bool) -> dict[str, Any]:
     fmt["is_dash_periods"] = True
     if several and (joined.listing is None or len(joined.listing.parts) > 1):
-        fmt["filesize"] = None  # yt-dlp's value is the size in only one period
+        fmt["filesize"] = None  # the value of yt-dlp is the size in one period only
     if joined.has_drm:
         fmt["has_drm"] = True
     if joined.seed.is_special:
@@ -200,8 +202,8 @@ def _format(fmt: dict[str, Any], joined: Joined, mpd_url: str | None, *, several
 
 
 def _describe(fmt: dict[str, Any], seed: Representation, listing: Listing | Part | None, mpd_url: str | None) -> None:
-    """Set the fields of a format that tell where its bytes are. As in yt-dlp, a format that consists of segments has
-    the URL of the manifest."""
+    """Set the fields of a format that state from which URLs its bytes are requested. As in yt-dlp, the URL of a format
+    that consists of segments is that of the manifest."""
     if isinstance(listing, Listing) and (url := listing.file) is not None:
         fmt["url"] = url
         return

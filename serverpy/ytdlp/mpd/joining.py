@@ -3,8 +3,8 @@ The module does no I/O.
 
 Periods are separate presentations in one manifest: a film and the advertisements in it, or the parts of a film. The
 manifest does not state which representation of the next period continues a representation, so this module takes the
-most similar one, as players do. The two must have the same media type, container and codecs, because one decoder plays
-the result, and the same language and role.
+most similar representation, as players do. The two representations must have the same media type, container and codecs,
+because one decoder plays the result, and usually the same language and role.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from serverpy.ytdlp.mpd.representations import Period, Representation
 @dataclass(frozen=True, slots=True)
 class Joined:
     """A format of the whole presentation: the representation `seed` in the period with the index `period`, and the
-    representations that continue `seed` in the other periods. `listing` has all segments. If the segments cannot be
-    listed, `listing` is None, and `refusal` is the reason."""
+    representations that continue `seed` in the other periods. `listing` contains the segments of all periods. If the
+    segments cannot be listed, `listing` is None, and `refusal` is the reason."""
 
     period: int
     seed: Representation
@@ -33,9 +33,9 @@ class Joined:
 def join(periods: Sequence[Period]) -> list[Joined]:
     """Return the formats of the presentation, in document order.
 
-    The formats are the representations of the longest period (usually the film), continued in the other periods. A
-    representation of another period that has no counterpart in the longest period is a format that cannot be streamed.
-    It is left out if it differs from another format only in quality."""
+    Each format is a representation of the longest period (usually the film), continued in the other periods. A
+    representation of another period that has no counterpart in the longest period becomes a format that cannot be
+    streamed, unless it differs from another format only in quality. In that case it is left out."""
     if not periods:
         return []
     main = max(range(len(periods)), key=lambda index: periods[index].seconds)
@@ -54,14 +54,15 @@ def _media(period: Period) -> list[Representation]:
 
 
 def _is_variant(one: Representation, other: Representation) -> bool:
-    """Return whether two representations differ only in quality: they have the same type, codecs, role and language."""
+    """Return whether two representations differ only in quality: whether their type, container, codecs and role are the
+    same, and their languages are not known to differ."""
     return is_compatible(one, other) and one.role == other.role and _language_distance(one, other) < _OTHER
 
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """The representations that continue `seed`, one for each period, up to the first period that has none
-    (`interrupted`). `home` is the index of the period to which `seed` belongs."""
+    """The representations that continue `seed`, one for each period, up to the first period that has no such
+    representation (`interrupted`). `home` is the index of the period to which `seed` belongs."""
 
     home: int
     seed: Representation
@@ -115,10 +116,10 @@ def _language_distance(one: Representation, other: Representation) -> int:
 
 def continuation(seed: Representation, home: Period, period: Period) -> Representation | None:
     """Return the representation of `period` that continues `seed`, which belongs to the period `home`. Returns None if
-    there is none.
+    `period` has no such representation.
 
     A representation with a different language or role continues `seed` only if neither period offers a choice of
-    language and role, as with an advertisement in a film."""
+    language and role. This is usual for an advertisement in a film."""
     candidates = [each for each in period.representations if is_compatible(seed, each)]
     alike = [each for each in candidates if each.role == seed.role and _language_distance(seed, each) < _OTHER]
     if not alike and not _has_choice(home, seed) and not _has_choice(period, seed):
@@ -131,7 +132,8 @@ def _has_choice(period: Period, seed: Representation) -> bool:
 
 
 def _distance(seed: Representation, other: Representation) -> tuple[float, ...]:
-    """Return how much `other` differs from `seed`, as a tuple that begins with the most important difference."""
+    """Return how much `other` differs from `seed`, as a tuple for comparisons that begins with the most important
+    difference."""
     same_asset = seed.asset == other.asset
     return (
         _language_distance(seed, other),
@@ -147,9 +149,9 @@ def _distance(seed: Representation, other: Representation) -> tuple[float, ...]:
 
 
 def _without_repeated_files(parts: tuple[Part, ...], periods: Sequence[Period]) -> tuple[tuple[Part, ...], str | None]:
-    """Return the parts to stream, and the reason why they cannot be streamed, or None if they can. If all periods play
-    one file in order, return that file only once, because only its index (`sidx`) delimits the parts. Several periods
-    may play the same part of a file, but not different parts of one file."""
+    """Return the parts to stream, and the reason why these cannot be streamed (None if they can). If all periods play
+    one file in order, return that file only once, because only the index of the file (`sidx`) shows where each part
+    begins. Otherwise, several periods may play the same part of a file, but not different parts of one file."""
     files = [part.file for part in parts]
     if len(set(files)) == 1 and files[0] is not None and _is_continuous(parts, periods):
         return parts[:1], None

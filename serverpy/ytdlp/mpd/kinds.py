@@ -20,8 +20,8 @@ _UNDEFINED = frozenset({"", "und", "mul", "zxx", "mis"})
 _CODECS = re.compile(r"""\bcodecs\s*=\s*["']?([^"';]+)""", re.IGNORECASE)
 _TRICK_MODE = "http://dashif.org/guidelines/trickmode"
 _UNDERSTOOD = re.compile(r"urn:mpeg:mpegB:cicp:.*|http://dashif\.org/(guidelines/)?thumbnail_tile", re.IGNORECASE)
-"""Pattern of the schemes of essential properties that a player may ignore: colour information, which the media itself
-states, too, and thumbnail tiles, from which yt-dlp makes storyboards."""
+"""Pattern of the schemes of essential properties that a player may ignore: colour information, because the media itself
+states it, too, and thumbnail tiles, because yt-dlp makes storyboards from them."""
 _BY_EXTENSION = {"webm": "webm", "weba": "webm", "ts": "mp2t"}
 _FAMILIES = {
     **dict.fromkeys(("avc1", "avc2", "avc3", "avc4", "h264"), "avc"),
@@ -38,8 +38,8 @@ _FAMILIES = {
     **dict.fromkeys(("mp4a", "aac"), "aac"),
     **dict.fromkeys(("dtsc", "dtse", "dtsh", "dtsl"), "dts"),
 }
-"""The families of codecs, by the prefix of a codec string (RFC 6381). One decoder handles all codecs of a family. The
-longest matching prefix determines the family."""
+"""Maps a prefix of a codec string (RFC 6381) to the family of the codec. One decoder handles all codecs of a family.
+The longest matching prefix determines the family."""
 _VIDEO = frozenset({"avc", "hevc", "dolby-hevc", "dolby-avc", "vvc", "vp8", "vp9", "av1", "mp4v", "theora", "h263"})
 _AUDIO = frozenset({"ec-3", "ac-3", "ac-4", "mp3", "aac", "dts", "opus", "vorbis", "flac", "mha1", "mhm1", "alac"})
 _TEXT = frozenset({"stpp", "wvtt"})
@@ -53,8 +53,8 @@ class Typed(NamedTuple):
 
 def typed(attributes: Mapping[str, str], levels: Sequence[Element]) -> Typed | None:
     """Return the media type and container of a representation. The attribute `mimeType` is mandatory (ISO/IEC 23009-1
-    §5.3.7.2), but often missing. In that case, `contentType`, the codecs or other attributes determine the type.
-    Returns None if no attribute does."""
+    §5.3.7.2), but often missing. If it is missing, `contentType`, the codecs or other attributes determine the media
+    type. Returns None if no attribute determines it."""
     mime_type = attributes.get("mimeType", "").strip().lower()
     content_type = attributes.get("contentType", "").strip().lower() or _component(levels)
     top, _, container = mime_type.partition("/")
@@ -73,8 +73,8 @@ def typed(attributes: Mapping[str, str], levels: Sequence[Element]) -> Typed | N
 
 
 def with_parameters(attributes: dict[str, str]) -> dict[str, str]:
-    """Return `attributes` with the parameters of `mimeType` removed, and with the parameter `codecs` (RFC 6381) as the
-    attribute `codecs` if there is none."""
+    """Return `attributes` with the parameters of `mimeType` removed, and with the value of the parameter `codecs` (RFC
+    6381) as the attribute `codecs`, if `attributes` has no such attribute."""
     mime_type, _, parameters = attributes.get("mimeType", "").partition(";")
     if not parameters:
         return attributes
@@ -84,8 +84,8 @@ def with_parameters(attributes: dict[str, str]) -> dict[str, str]:
 
 
 def _component(levels: Sequence[Element]) -> str:
-    """Return the content type of the adaptation set's ContentComponent elements if all have the same, else ""
-    (unknown)."""
+    """Return the content type that all ContentComponent elements of the adaptation set state. Returns "" (unknown) if
+    they state different content types or none."""
     found = {each.get("contentType", "") for each in children(levels[1], "ContentComponent")}
     return next(iter(found)) if len(found) == 1 else ""
 
@@ -102,8 +102,8 @@ def _by_attributes(attributes: Mapping[str, str], levels: Sequence[Element]) -> 
 
 
 def _container(codecs: str, levels: Sequence[Element]) -> str:
-    """Return the container that the extension of the segments' URLs, or the codecs, indicate. The default is MP4, which
-    most DASH presentations use."""
+    """Return the container that the file extension in the URLs of the segments or, if it shows none, the codecs
+    indicate. The default is MP4, which most DASH presentations use."""
     described = segment_description(levels)
     listed = described.children("SegmentURL")[:1]
     named = [described.get("media"), *(each.get("media") for each in listed)]
@@ -122,7 +122,7 @@ def _path(url: str) -> str:
 
 
 def families(codecs: str) -> str:
-    """Return the families of the codecs in `codecs`, sorted and joined by `+`. Returns "" if there are no codecs."""
+    """Return the families of the codecs in `codecs`, sorted and joined by `+`. Returns "" if `codecs` is empty."""
     names = [each.strip().lower() for each in codecs.split(",")[:10]]
     return "+".join(sorted({_family(name) for name in names if name}))
 
@@ -154,7 +154,8 @@ def is_main(group: Element) -> bool:
 
 def is_special(levels: Sequence[Element]) -> bool:
     """Return whether the representation has an essential property that tells players not to play it as the main
-    content: trick mode, a tile of a larger picture, or a scheme that is not understood (ISO/IEC 23009-1 §5.8.4.8)."""
+    content: any scheme that `_UNDERSTOOD` does not match, such as trick mode or a tile of a larger picture (ISO/IEC
+    23009-1 §5.8.4.8)."""
     properties = (each for level in levels for each in children(level, "EssentialProperty"))
     return any(not _UNDERSTOOD.fullmatch(each.get("schemeIdUri", "").strip()) for each in properties)
 

@@ -1,5 +1,5 @@
 """The segments of a DASH representation in one period, and of a joined representation in all periods. The module does
-no I/O. The segments are made while they are iterated, so that a page with many long representations needs little
+no I/O. Each segment is made only when it is iterated, so that a page with many long representations needs little
 memory.
 """
 
@@ -28,7 +28,7 @@ NOTHING = "The DASH manifest lists no segments."
 
 @dataclass(frozen=True, slots=True)
 class Templated:
-    """Segments whose URLs a template forms from their number or time."""
+    """Segments whose URLs a template makes from the number or time of each segment."""
 
     pattern: addresses.Pattern
     start_number: int
@@ -55,9 +55,10 @@ Body = Templated | tuple[Fragment, ...]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The segments of a representation in one period, after the initialization segment if there is one. `is_file` means
-    that the representation is one file, which usually also contains the initialization segment, and an index
-    (`SegmentBase`); `begin_seconds` is the time in that file at which the period begins."""
+    """The segments of a representation in one period: the initialization segment `initial` (None if there is none), and
+    the media segments `body`. If `is_file` is true, the representation is one file (`SegmentBase`), which usually also
+    contains the initialization segment and an index. `begin_seconds` is the time in that file, in seconds, at which the
+    period begins."""
 
     initial: Fragment | None
     body: Body
@@ -98,15 +99,15 @@ class Listing:
 
     @property
     def file(self) -> str | None:
-        """The URL of the one file that has all segments. None if there is no such file."""
+        """The URL of the file that contains all segments, or None if no single file contains all of them."""
         (first, *others) = self.parts
         return first.file if first.initial is None and not others else None
 
 
 def part_of(levels: Sequence[Element], base: str, window: Window, timelines: Timelines) -> Part:
-    """Return the segments of a representation in one period. `levels` are the representation's element and the elements
-    that enclose it, `base` is its base URL. Raises `Unreadable` if the segments cannot be listed, `TooLarge` if the
-    manifest has too many S elements."""
+    """Return the segments of a representation in one period. `levels` are the Representation element and the elements
+    that enclose it. `base` is the base URL of the representation. Raises `Unreadable` if the segments cannot be listed,
+    `TooLarge` if the manifest has too many S elements."""
     if levels[0].get("dependencyId"):
         raise Unreadable("This format only complements another format of the DASH manifest and cannot be played alone.")
     described = segment_description(levels)
@@ -131,12 +132,14 @@ def part_of(levels: Sequence[Element], base: str, window: Window, timelines: Tim
 
 
 def _initial(described: Inherited, base: str, representation: Element) -> Fragment | None:
-    """Return the initialization segment, or None if there is none. If it has no URL of its own, it is a byte range of
-    the file at the base URL (ISO/IEC 23009-1 §5.3.9.2.2)."""
+    """Return the initialization segment, or None if the manifest states none. An initialization segment without a URL
+    of its own is a byte range of the file at the base URL (ISO/IEC 23009-1 §5.3.9.2.2)."""
     if (template := described.get("initialization")) and described.kind == "SegmentTemplate":
         made = addresses.pattern(template, base, representation)
         if made.names:
-            raise Unreadable("The DASH manifest has a number or time in the URL of an initialization segment.")
+            raise Unreadable(
+                "The DASH manifest uses $Number$ or $Time$ in the URL template of an initialization segment."
+            )
         return Fragment(url=made.fill(0, 0), initial=True)
     element = described.child("Initialization")
     if element is None:
@@ -147,7 +150,7 @@ def _initial(described: Inherited, base: str, representation: Element) -> Fragme
 
 
 def _listed(described: Inherited, base: str, clock: Clock, timelines: Timelines) -> tuple[Fragment, ...]:
-    """Return the segments of a SegmentList (ISO/IEC 23009-1 §5.3.9.3). The durations in the list may be missing; the
+    """Return the segments of a SegmentList (ISO/IEC 23009-1 §5.3.9.3). The list may state no durations, because the
     number of segments does not depend on them."""
     urls = described.children("SegmentURL")
     if len(urls) > MAX_SEGMENTS:
@@ -180,7 +183,8 @@ def _templated(
     if timeline is not None and (last := described.get("endNumber")) is not None:
         runs = _first_of(runs, integer(last, 0) - start + 1)
     if timeline is None and described.get("duration") is None:
-        # Without a timeline and a duration, there is exactly one segment (ISO/IEC 23009-1 §5.3.9.2.1).
+        # A template without a SegmentTimeline and without a duration describes exactly one segment (ISO/IEC 23009-1
+        # §5.3.9.2.1).
         runs = (Run(0, clock.begin, (clock.window.seconds or 0) * clock.timescale, 1),)
     if "Time" in made.names and goes_back(runs):
         raise Unreadable("The DASH manifest lists segments twice or out of order.")
@@ -190,7 +194,7 @@ def _templated(
 
 
 def _first_of(runs: Sequence[Run], count: int) -> tuple[Run, ...]:
-    """Return the runs of the segments whose index is less than `count`."""
+    """Return `runs` reduced to the segments whose index is less than `count`."""
     return tuple(
         Run(run.first, run.time, run.length, min(run.count, count - run.first)) for run in runs if run.first < count
     )

@@ -1,7 +1,7 @@
 """Parsers for the values in the elements of a DASH manifest (MPD, ISO/IEC 23009-1). The module does no I/O.
 
 A manifest may be hostile: any attribute may be missing or malformed, and a number may be as long as the document. Times
-are exact (`Fraction`), because rounding would add or lose a segment.
+are exact (`Fraction`), because rounding could add or lose a segment.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from xml.etree.ElementTree import Element
 
 HREF = "{http://www.w3.org/1999/xlink}href"
 TO_ZERO = re.compile(r"urn:mpeg:dash:resolve-to-zero:\d{4}")
-"""Pattern of an xlink reference that stands for no element (ISO/IEC 23009-1 §5.5.3)."""
+"""Pattern of an xlink reference by which an element stands for nothing, so that it must be ignored (ISO/IEC 23009-1
+§5.5.3)."""
 
 _DECIMAL = r"(\d{1,18}(?:\.\d{0,40})?|\.\d{1,40})"
 _NUMBER = re.compile(_DECIMAL, re.ASCII)
 _INTEGER = re.compile(r"([+-]?\d{1,20})(?:\.0{0,40})?", re.ASCII)
-"""Pattern of an integer of at most 64 bits (xs:unsignedLong), which some packagers write with a fraction of zero."""
+"""Pattern of an integer of at most 64 bits (xs:unsignedLong), which some packagers write with a fraction of zeros
+(`10.0`)."""
 _DURATION = re.compile(
     rf"P(?:{_DECIMAL}Y)?(?:{_DECIMAL}M)?(?:{_DECIMAL}D)?(?:T(?:{_DECIMAL}H)?(?:{_DECIMAL}M)?(?:{_DECIMAL}S)?)?",
     re.ASCII,
@@ -46,9 +48,9 @@ def _tag(element: Element, name: str) -> str:
 
 
 def without(element: Element, name: str) -> Element:
-    """Return a copy of `element` without its children called `name`. Each representation searches the elements that
-    enclose it. If these elements kept all their representations, the time would be quadratic in the number of
-    representations."""
+    """Return a copy of `element` without its children called `name`. For each representation, this package searches the
+    elements that enclose it. If these elements still contained all representations, the time would be quadratic in the
+    number of representations."""
     copy = Element(element.tag, element.attrib)
     copy.extend(child for child in element if child.tag != _tag(element, name))
     return copy
@@ -56,7 +58,7 @@ def without(element: Element, name: str) -> Element:
 
 def duration(element: Element, name: str) -> Fraction | None:
     """Return the xs:duration in the attribute `name`, in seconds. Returns None if the attribute is missing or
-    malformed. A year counts as 365 days, a month as 30."""
+    malformed. A year counts as 365 days, a month as 30 days."""
     found = _DURATION.fullmatch(element.get(name, "").strip())
     if found is None or not any(found.groups()):
         return None
@@ -76,7 +78,7 @@ def integer(value: str | None, default: int) -> int:
 
 def decimal(value: str | None) -> Fraction | None:
     """Return `value` as a decimal number, with at most 18 digits before the point. Returns None if `value` is missing
-    or blank. Raises `Unreadable` if it is malformed."""
+    or blank. Raises `Unreadable` if `value` is malformed."""
     if value is None or not value.strip():
         return None
     if not _NUMBER.fullmatch(value.strip()):
@@ -95,9 +97,9 @@ def is_nothing(element: Element) -> bool:
 
 
 class Inherited:
-    """A segment description (SegmentTemplate, SegmentList or SegmentBase), with the descriptions of the same kind in
-    the enclosing elements, whose attributes and children it inherits (ISO/IEC 23009-1 §5.3.9.1). `chain` has all these
-    descriptions and begins with the innermost."""
+    """A segment description (SegmentTemplate, SegmentList or SegmentBase), together with the descriptions of the same
+    kind in the enclosing elements. The innermost description inherits the attributes and children of the others
+    (ISO/IEC 23009-1 §5.3.9.1). `chain` contains all these descriptions, the innermost first."""
 
     def __init__(self, kind: str, chain: Sequence[Element]) -> None:
         self.kind = kind
@@ -114,9 +116,9 @@ class Inherited:
 
 
 def segment_description(levels: Sequence[Element]) -> Inherited:
-    """Return the segment description that applies to a representation; `levels` are the representation and the elements
-    that enclose it. A representation without a description is one file, as with a SegmentBase (ISO/IEC 23009-1
-    §5.3.9.1)."""
+    """Return the segment description that applies to a representation. `levels` are the Representation element and the
+    elements that enclose it. A representation without a description is one file, as if it had a SegmentBase (ISO/IEC
+    23009-1 §5.3.9.1)."""
     for level in levels:
         for kind in ("SegmentTemplate", "SegmentList", "SegmentBase"):
             if child(level, kind) is not None:

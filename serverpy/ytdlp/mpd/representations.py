@@ -14,20 +14,21 @@ from serverpy.ytdlp.mpd.timelines import Timelines
 from serverpy.ytdlp.mpd.windows import Window, is_live, windows
 
 MAX_REPRESENTATIONS = 1000
-"""Maximum number of representations of one period, because yt-dlp needs a millisecond for each."""
+"""Maximum number of representations of one period, because yt-dlp needs a millisecond for each representation."""
 MAX_IN_ALL = 3000
 MAX_PAIRS = 200_000
-"""Maximum number of comparisons for joining: the number of representations of the largest period, times the number in
-all periods."""
+"""Maximum number of comparisons when representations are joined: the number of representations of the largest period,
+times the number of representations of all periods."""
 LIVE = "The DASH manifest is that of a live stream, which is not supported."
 REMOTE = "The DASH manifest has a part in another document (xlink), which is not supported."
 
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """One representation in one period. Its segments are `part`; if they cannot be listed, `refusal` is the reason.
-    `attributes` are the attributes of the adaptation set, overridden by those of the representation, as in yt-dlp.
-    `base` is the base URL, and `base_attributes` are the attributes of the representation's own BaseURL element."""
+    """One representation in one period. `part` contains its segments; if these cannot be listed, `part` is None, and
+    `refusal` is the reason. `attributes` are the attributes of the adaptation set, overridden by those of the
+    representation, as in yt-dlp. `base` is the base URL, and `base_attributes` are the attributes of the BaseURL
+    element in the Representation element."""
 
     kind: str
     """The media type: `video`, `audio`, `text`, or the MIME type of images."""
@@ -48,7 +49,7 @@ class Representation:
     bandwidth: int = 0
     has_drm: bool = False
     is_special: bool = False
-    """Whether players do not choose the representation by themselves (an essential property)."""
+    """Whether the representation has an EssentialProperty because of which players do not choose it by themselves."""
     part: Part | None = None
     refusal: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -69,7 +70,7 @@ class Period:
 
 def read(mpd: Element, document: str, now: float) -> tuple[Period, ...]:
     """Return the periods of the manifest `mpd` that have representations. `document` is the URL from which the manifest
-    was fetched, and `now` is the time in seconds since the epoch. Raises `TooLarge` if there are too many
+    was fetched, and `now` is the time in seconds since the epoch. Raises `TooLarge` if the manifest has too many
     representations."""
     listed = [each for each in children(mpd, "Period") if not (is_nothing(each) or _is_empty(each))]
     _check_count(listed)
@@ -102,8 +103,8 @@ def _check_count(periods: Sequence[Element]) -> None:
 
 
 class _Reader:
-    """Reader of the representations in one period. `reason` says why the segments of this manifest cannot be listed,
-    or is None if they can be listed."""
+    """Reader of the representations in one period. `reason` states why the segments of this manifest cannot be listed;
+    it is None if they can be listed."""
 
     def __init__(
         self, mpd: Element, document: str, period: Element, window: Window, timelines: Timelines, reason: str | None
@@ -157,8 +158,8 @@ class _Reader:
         )
 
     def _listed(self, levels: Sequence[Element], remote: bool) -> tuple[str, Part | None, str | None]:
-        """Return the base URL of a representation, its segments, and the reason why they cannot be listed. Either the
-        segments or the reason is None."""
+        """Return the base URL of a representation, its segments, and the reason why the segments cannot be listed.
+        Either the segments or the reason is None."""
         try:
             base = addresses.base_url(self._document, reversed(levels))
         except Unreadable as error:
@@ -177,6 +178,6 @@ class _Reader:
 
 def _asset(period: Element) -> str | None:
     """Return the identifier of the asset to which the period belongs (ISO/IEC 23009-1 §5.8.4.10). Returns None if the
-    period states none."""
+    period has no AssetIdentifier."""
     found = child(period, "AssetIdentifier")
     return None if found is None else f"{found.get('schemeIdUri', '')} {found.get('value', '')}"

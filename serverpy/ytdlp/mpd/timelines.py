@@ -1,6 +1,6 @@
 """The times of the segments of a DASH representation, as runs of segments of equal duration. The module does no I/O. A
-run takes the same memory for any number of segments: `S@r` and `@duration` can describe millions of segments in one
-line of XML.
+run takes the same memory for any number of segments: the attributes `S@r` and `@duration` can describe millions of
+segments in one line of XML.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ counts once."""
 MAX_SEGMENTS = 100_000
 """Maximum number of segments of one representation: enough for more than a day with segments of one second."""
 ROUNDING = Fraction(1, 1000)
-"""Tolerance in seconds. Durations are rounded to milliseconds, so if a period is longer than a whole number of segments
-by less than this tolerance, it has no further segment."""
+"""Tolerance in seconds. Manifests round durations to milliseconds. If a period is longer than a whole number of
+segments by less than this tolerance, the difference comes from rounding and does not mean another segment."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of `count` segments, each `length` long. `first` is the index of the first of these segments among all
-    segments that the manifest lists; `time` is the start of that segment. Times are in units of the timescale, on the
-    media's own timeline. `may_be_absent` is true for a run of one segment that exists only if the media is as long as
-    the manifest states: players tolerate that such a segment is missing."""
+    """A run of `count` segments of the duration `length`. `first` is the index of the first of these segments among all
+    segments that the manifest lists; `time` is the start of that segment. Times and durations are in units of the
+    timescale, on the media's own timeline. `may_be_absent` is true for a run of one segment that exists only if the
+    media is as long as the manifest states. Players tolerate that such a segment does not exist."""
 
     first: int
     time: int
@@ -43,7 +43,7 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class Clock:
     """The timescale of a representation, and its period on the media's own timeline: from `begin` up to, but not
-    including, `end`. `end` is None if unknown."""
+    including, `end`. `end` is None if the manifest does not state the end of the period."""
 
     timescale: int
     begin: int
@@ -53,7 +53,8 @@ class Clock:
 
     @classmethod
     def of(cls, described: Inherited, window: Window) -> Clock:
-        """Return the clock of a representation. Raises `Unreadable` if an attribute is invalid."""
+        """Return the `Clock` of a representation with the segment description `described`. Raises `Unreadable` if an
+        attribute is invalid."""
         timescale = integer(described.get("timescale"), 1)
         if timescale <= 0:
             raise Unreadable("The DASH manifest has an invalid timescale.")
@@ -63,12 +64,12 @@ class Clock:
 
     @property
     def stop(self) -> Fraction | None:
-        """The exact end of the period."""
+        """The end of the period without the tolerance ROUNDING, in units of the timescale."""
         return None if self.window.seconds is None else self.begin + self.window.seconds * self.timescale
 
     def until(self, time: int, length: int | Fraction) -> int | None:
-        """Return how many segments, of which the first starts at `time`, start before the end of the period. Returns
-        None if the end is unknown."""
+        """Return how many segments of the duration `length` start before the end of the period, if the first of them
+        starts at `time`. Returns None if the end of the period is unknown."""
         return None if self.end is None else max(0, ceil_divided(self.end - time, length))
 
 
@@ -77,7 +78,8 @@ def ceil_divided(dividend: int, divisor: int | Fraction) -> int:
 
 
 class Timelines:
-    """Parser of the SegmentTimelines of one manifest. It caches the timelines that several representations share."""
+    """Parser of the SegmentTimelines of one manifest. The parser caches the timelines that several representations
+    share."""
 
     def __init__(self, most_entries: int = MAX_ENTRIES) -> None:
         self._most_entries = most_entries
@@ -87,7 +89,7 @@ class Timelines:
     def read(self, timeline: Element, clock: Clock) -> tuple[Run, ...]:
         """Return the runs of a SegmentTimeline. Raises `Unreadable` if the timeline is invalid, `TooLarge` if the
         manifest has too many S elements."""
-        key = id(timeline), clock  # the XML document outlives this object, so the ids of its elements stay unique
+        key = id(timeline), clock  # the elements exist longer than this object, so their ids stay unique
         if key not in self._known:
             entries = children(timeline, "S")
             self._entries += len(entries)
@@ -102,7 +104,7 @@ def _runs(entries: Sequence[Element], clock: Clock) -> Iterator[Run]:
     first, time = 0, 0
     for entry, after in zip(entries, [*entries[1:], None], strict=False):
         if "n" in entry.attrib or integer(entry.get("k"), 1) != 1:
-            raise Unreadable("The DASH manifest lists sequences of segments, which are not supported.")
+            raise Unreadable("The DASH manifest uses Segment Sequences (S@n or S@k), which are not supported.")
         time, length = integer(entry.get("t"), time), integer(entry.get("d"), 0)
         if length <= 0:
             raise Unreadable("The DASH manifest lists a segment without a duration.")
@@ -116,13 +118,13 @@ def _runs(entries: Sequence[Element], clock: Clock) -> Iterator[Run]:
 
 
 def goes_back(runs: Sequence[Run]) -> bool:
-    """Return whether a run begins at or before the start of the segment that precedes it."""
+    """Return whether a run begins at or before the start of the last segment of the previous run."""
     return any(after.time <= run.time + (run.count - 1) * run.length for run, after in pairwise(runs))
 
 
 def _repeated(time: int, length: int, after: Element | None, clock: Clock) -> int:
-    """Return the number of segments for a negative `S@r`: the segments up to the next S element, or up to the end of
-    the period."""
+    """Return the number of segments that an S element with a negative `S@r` describes. These segments extend up to the
+    next S element or, if it is the last S element, up to the end of the period."""
     if after is None:
         count = clock.until(time, length)
     else:
@@ -136,8 +138,9 @@ def _within(runs: Iterable[Run], clock: Clock) -> Iterator[Run]:
     """Yield the parts of `runs` that belong to the period.
 
     A timeline may cover several periods, so segments that lie wholly outside this period belong to another period. In
-    the last or only period no segment at the end is left out, because the media may be longer than stated. The
-    exception is a run with an absurd number of segments, which stands for "up to the end"."""
+    the last or only period, no segment at the end is left out, because the media may be longer than the manifest
+    states. The exception is a run with more than MAX_SEGMENTS segments: such a number stands for "up to the end of the
+    period"."""
     for run in runs:
         skipped, kept = 0, run.count
         if not clock.window.is_only:
@@ -150,9 +153,10 @@ def _within(runs: Iterable[Run], clock: Clock) -> Iterator[Run]:
 
 
 def by_duration(described: Inherited, clock: Clock, *, count: int | None = None) -> tuple[Run, ...]:
-    """Return the runs of the segments, which have the length `@duration`; the last segment may be shorter. `count` is
-    their number if it is known; otherwise it follows from the duration of the period. Returns no run if the attribute
-    `@duration` is missing. Raises `Unreadable` if the length is not positive or the number is unknown."""
+    """Return the runs of segments whose duration is the attribute `@duration`; only the last segment may be shorter.
+    `count` is the number of segments, or None if it follows from `@endNumber` or the duration of the period. Returns no
+    run if `@duration` is missing. Raises `Unreadable` if `@duration` is not positive or the number of segments is
+    unknown."""
     length = decimal(described.get("duration"))
     if length is None:
         return ()
@@ -168,13 +172,14 @@ def by_duration(described: Inherited, clock: Clock, *, count: int | None = None)
     if count is None:
         raise Unreadable("The DASH manifest does not state how many segments there are.")
     runs = tuple(_to_end(Run(0, clock.begin, length, count), clock)) if count else ()
-    if computed is not None and len(runs) > 1:  # the number of segments was rounded up
+    if computed is not None and len(runs) > 1:  # the number of segments was rounded up, so the last one may not exist
         return (*runs[:-1], replace(runs[-1], may_be_absent=True))
     return runs
 
 
 def _to_end(run: Run, clock: Clock) -> Iterator[Run]:
-    """Yield the segments of `run`, of which the last one ends with the period if the period ends within it."""
+    """Yield the runs that make up `run`. If the period ends within the last segment, that segment becomes a shorter run
+    that ends with the period."""
     last = run.time + int((run.count - 1) * run.length)
     rest = clock.stop - last if clock.stop is not None else run.length
     if not 0 < rest < run.length:

@@ -14,9 +14,9 @@ from serverpy.ytdlp.mpd.reading import children, duration
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The part of the presentation that a period covers: its start and its duration (`seconds`), both in seconds. Each
-    is None if the manifest does not state it. `is_only` is True if there is no other period, `is_last` if no other
-    period follows."""
+    """The part of the presentation that a period covers. `start` is the start of the period, and `seconds` is its
+    duration, both in seconds; each is None if the manifest does not state it. `is_only` is True if the manifest has no
+    other period, `is_last` if no other period follows."""
 
     start: Fraction | None
     seconds: Fraction | None
@@ -26,15 +26,15 @@ class Window:
 
 def windows(mpd: Element, periods: Sequence[Element]) -> list[Window]:
     """Return the window of each period (ISO/IEC 23009-1 §5.3.2.1). If a period's duration contradicts the start of the
-    next period, the earlier end is used, because the next period begins there. A start that is not after the previous
-    period's start is ignored."""
+    next period, the earlier end is used, because the next period begins there. A start that is not later than the start
+    of the previous period is ignored."""
     found: list[Window] = []
     total = duration(mpd, "mediaPresentationDuration") or None
     for period, after in zip(periods, [*periods[1:], None], strict=False):
         start = _start(period, found[-1] if found else None)
         stated = duration(period, "duration")
         if stated == 0 and len(periods) == 1:
-            stated = None  # a duration of 0 is wrong for the only period
+            stated = None  # the only period cannot have a duration of 0
         next_start = (total if stated is None else None) if after is None else duration(after, "start")
         until = None
         if start is not None and next_start is not None and next_start > start:
@@ -56,8 +56,8 @@ def _start(period: Element, previous: Window | None) -> Fraction | None:
 
 
 def is_live(mpd: Element, now: float) -> bool:
-    """Return whether segments may still be added or removed. A dynamic manifest has ended if it is no longer updated
-    and its stated end has passed (ISO/IEC 23009-1 §5.3.1.2)."""
+    """Return whether the media server may still add or remove segments. A manifest of the type `dynamic` is no longer
+    live if it has no `@minimumUpdatePeriod` and the end that it states has passed (ISO/IEC 23009-1 §5.3.1.2)."""
     if mpd.get("type") != "dynamic":
         return False
     if mpd.get("minimumUpdatePeriod") is not None:

@@ -1,9 +1,10 @@
-"""What a format selector chooses if its first choice cannot be streamed: the next choices, in yt-dlp's order.
+"""The candidates of a format selector: its first choice, and the next choices in yt-dlp's order, because ServerPY may
+be unable to stream the first choice.
 
-yt-dlp merges whatever its selector picks, into a Matroska file if need be. This server merges only some pairs, so
-`bv+ba` means the best pair that it can merge, and `bv*+ba/b` means `b` if there is none. Only the server knows what it
-can merge: it gives each format a kind, and gets one candidate of each kind, because two candidates of the same kind can
-be streamed alike.
+yt-dlp can merge every pair of formats, if necessary into a Matroska file. ServerPY can merge only some pairs, so
+`bv+ba` means the best pair that ServerPY can merge, and `bv*+ba/b` means `b` if ServerPY can merge no pair. Only the
+server process knows which pairs it can merge. It gives each format a kind, and gets one candidate of each kind, because
+either all candidates of a kind can be streamed or none.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ Format = dict[str, Any]
 Select = Callable[[dict[str, Any]], Iterable[Format]]
 
 _SECONDS = 0.5
-"""CPU time in seconds after which no further candidates are looked for."""
+"""CPU time, in seconds, after which the search for candidates ends."""
 _RANKED = re.compile(r"(?P<way>best|worst|b|w)(?:video|audio|v|a)?\*?(?P<number>\.[1-9]\d*)?")
 
 
 class Candidates:
-    """The candidates of one selector. `ydl` builds and evaluates its parts; `formats` are all formats in yt-dlp's
-    order, worst first."""
+    """The candidates of one selector. `ydl` builds and evaluates the parts of the selector. `formats` are all formats
+    in yt-dlp's order, the worst first."""
 
     def __init__(self, ydl: YoutubeDL, formats: Sequence[Format]) -> None:
         self._ydl = ydl
@@ -37,12 +38,13 @@ class Candidates:
         self._until = time.thread_time() + _SECONDS
 
     def _keep_flags(self, context: dict[str, Any]) -> list[Format]:
-        """Keep what yt-dlp tells each selector about the page as a whole, besides the formats."""
+        """Keep the values in `context` that describe the whole page, without the formats. yt-dlp passes these values to
+        each selector."""
         self._flags = {key: value for key, value in context.items() if key != "formats"}
         return []
 
     def of(self, node: Node, formats: Sequence[Format]) -> Iterator[Format]:
-        """Yield the candidates of `node` among `formats`, best first, one of each kind."""
+        """Yield the candidates of `node` among `formats`, one of each kind, the best first."""
         seen = set()
         for picked in self._all(node, formats):
             if (kind := _kind(picked)) not in seen:
@@ -65,8 +67,8 @@ class Candidates:
                     yield from (self._merged(one, other) for other in second)
 
     def _atom(self, atom: Atom, formats: Sequence[Format]) -> Iterator[Format]:
-        """Yield what yt-dlp picks by `atom` from `formats`; then what it would pick if there was no format of this
-        kind, nor a better one; and so on."""
+        """Yield the format that yt-dlp picks by `atom` from `formats`. Then yield the format that yt-dlp would pick if
+        `formats` contained neither a format of that kind nor a better format; and so on."""
         ranked = _RANKED.fullmatch(atom.name)
         is_worst_first = ranked is not None and ranked["way"].startswith("w")
         left, select = self._filtered(atom.filters, formats), self._selector(atom.name)
@@ -74,7 +76,7 @@ class Candidates:
         while (picked := next(iter(self._pick(select, left)), None)) is not None:
             yield picked
             at = next((number for number, each in enumerate(left) if each is picked), None)
-            if at is None:  # a merge of all formats
+            if at is None:  # the choice is a merge of all formats
                 return
             seen.add(_kind(picked))
             rest = left[at + 1 :] if is_worst_first else left[:at]
@@ -87,7 +89,8 @@ class Candidates:
         return list(self._pick(self._selector(f"all{filters}"), formats))[::-1] if filters else list(formats)
 
     def _merged(self, first: Format, second: Format) -> Format:
-        """Return what yt-dlp makes of `first`+`second`: `mergeall` merges all formats, the last with the one before."""
+        """Return the format that yt-dlp makes of `first`+`second`. The selector `mergeall` merges all formats, from the
+        last to the first."""
         return next(iter(self._pick(self._selector("mergeall"), [second, first])), first)
 
     def _pick(self, select: Select, formats: Sequence[Format]) -> Iterable[Format]:
@@ -100,7 +103,7 @@ class Candidates:
 
 
 def parts_of(picked: Format) -> Sequence[Format]:
-    """Return the formats that are merged to `picked`, or `picked` alone."""
+    """Return the formats of which `picked` is the merge. If `picked` is not a merge, return only `picked`."""
     return picked.get("requested_formats") or (picked,)
 
 

@@ -16,9 +16,9 @@ MAX_COOKIES = 200
 
 
 def cookies_for(jar: http.cookiejar.CookieJar, urls: Iterable[str]) -> Iterator[Cookie]:
-    """Yield the cookies whose domain matches one of `urls`, at most MAX_COOKIES. COOKIES_FILE may contain cookies of
-    many other sites, which stay in the worker process. Each later request for media checks a cookie's `path` and
-    `secure`."""
+    """Yield at most MAX_COOKIES cookies whose domain matches one of `urls`. COOKIES_FILE may contain cookies of many
+    other sites, which stay in the worker process. Whether the `path` and the `secure` attribute of a cookie match is
+    checked later, for each request for media."""
     return islice(_all_cookies(jar, urls), MAX_COOKIES)
 
 
@@ -42,7 +42,7 @@ def _all_cookies(jar: http.cookiejar.CookieJar, urls: Iterable[str]) -> Iterator
 
 
 def _parents(host: str) -> Iterator[str]:
-    """Yield the domains whose cookies are also sent to `host`, with a dot in front: the domain of the host, and its
-    parent domains."""
+    """Yield the domains whose cookies are also sent to `host`: the domain `host` itself, and its parent domains, each
+    with a dot in front."""
     labels = host.split(".")
     return (f".{'.'.join(labels[number:])}" for number in range(len(labels)))

@@ -2,8 +2,8 @@
 the download process.
 
 The serialized form is a pickle, because a dictionary may contain bytes and objects of yt-dlp. Both processes allow only
-the classes in `_CLASSES`, none of which has side effects when it is unpickled. A dictionary with other objects, such as
-a generator of fragments, cannot be serialized.
+the classes in `_CLASSES`. No instance of these classes has side effects when it is unpickled. A dictionary with other
+objects, such as a generator of fragments, cannot be serialized.
 """
 
 from __future__ import annotations
@@ -43,32 +43,33 @@ _PLAIN = (dict, list, tuple, str, int, float, set, frozenset)
 _NOT_FOR_DOWNLOADS = frozenset(
     ("subtitles", "automatic_captions", "requested_subtitles", "thumbnails", "chapters", "heatmap", "comments")
 ) | {"description", "tags", "categories", "requested_downloads", "formats", "requested_formats", "entries"}
-"""Fields of a page that may be long, and that no downloader reads."""
+"""Fields of a page that no downloader reads. They are left out, because they may be long."""
 
 
 class CannotCross(Exception):
-    """Error: a dictionary with values that exist only in one process, so that it cannot be serialized."""
+    """Error: a dictionary cannot be serialized, because it contains values that are usable only in the extraction
+    process."""
 
 
 def part(initial: bytes, body: bytes | Templated, is_file: bool, begin_seconds: float) -> Part:
     """Return a part of a listing. The unpickler calls this function for each part. The fragments are JSON within the
-    pickle, because a part may have 100,000 of them, and to pickle so many objects takes seconds."""
+    pickle, because a part may have 100,000 fragments, and pickling so many objects takes seconds."""
     fragments = _fragments.decode(body) if isinstance(body, bytes) else body
     return Part(next(iter(_fragments.decode(initial)), None), fragments, is_file, begin_seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class RawTrack:
-    """A track as yt-dlp returned it: the fields of its page, overridden by those of its format, and the cookies at the
-    end of the extraction."""
+    """A track as yt-dlp returned it: the fields of the page, overridden by the fields of the format, and the cookies at
+    the end of the extraction."""
 
     info: InfoDict = field(repr=False)
     cookies: CookieJar = field(repr=False)
 
 
 def dump(track: RawTrack) -> bytes:
-    """Return `track` as bytes. Raises `CannotCross` if it has objects of other classes than `_CLASSES`, and `TooLarge`
-    if the result has more than MAX_RAW_BYTES."""
+    """Return `track` as bytes. Raises `CannotCross` if `track` contains objects of other classes than those in
+    `_CLASSES`, and `TooLarge` if the result has more than MAX_RAW_BYTES."""
     info = {name: value for name, value in track.info.items() if name not in _NOT_FOR_DOWNLOADS}
     out = _Limited()
     try:
@@ -81,8 +82,8 @@ def dump(track: RawTrack) -> bytes:
 
 
 def load(data: bytes) -> RawTrack:
-    """Return the track from which `dump` made `data`. Raises `pickle.UnpicklingError` if `data` contains an object of a
-    class that is not in `_CLASSES`."""
+    """Return the track that `dump` has converted to `data`. Raises `pickle.UnpicklingError` if `data` contains an
+    object of a class that is not in `_CLASSES`."""
     info, cookies = _Unpickler(io.BytesIO(data)).load()
     jar = CookieJar()
     for cookie in cookies:

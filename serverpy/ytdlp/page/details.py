@@ -1,7 +1,7 @@
 """The fields of yt-dlp's formats that only format selectors need, such as `abr`, `dynamic_range` or `quality`.
 
-The server keeps them as text beside each track, because a selector may arrive when the process that extracted the page
-no longer runs. `selection.py` reads them.
+The server process keeps these fields as text together with each track, because a selector may arrive when the process
+that extracted the page no longer runs. `selection.py` reads these fields.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from serverpy.extraction.values import Track
 from serverpy.ytdlp.page.info_dict import InfoDict
 
 MAX_DETAILS = 1000
-"""Maximum length of the fields of one format as text, in characters."""
+"""Maximum length, in characters, of the text that contains the fields of one format."""
 _MAX_VALUE = 200
 _DOCUMENTED = (
     "tbr", "abr", "vbr", "asr", "fps", "width", "height", "audio_channels", "dynamic_range", "resolution",
     "aspect_ratio", "stretched_ratio", "filesize", "filesize_approx", "language", "language_preference", "quality",
     "preference", "source_preference", "format_note", "format", "audio_ext", "video_ext", "has_drm",
 )  # fmt: skip
-"""The fields that yt-dlp's documentation names for format selectors. They have precedence over others."""
+"""The fields that yt-dlp's documentation names for format selectors. If the text would be too long, these fields take
+precedence over all others."""
 _OURS = frozenset({"format_id", "url", "ext", "protocol", "container", "vcodec", "acodec", "kind", "details"})
-"""The fields whose values are always those of the track."""
+"""Fields that the text never contains, because their values are always those of the track."""
 _LEFT_OUT = frozenset(
     {
         "cookies", "manifest_url", "fragment_base_url", "player_url", "hls_media_playlist_data", "request_data",
@@ -34,12 +35,13 @@ _LEFT_OUT = frozenset(
         "format_index", "available_at",
     }
 )  # fmt: skip
-"""Fields that are long, contain secrets, or only tell how to fetch the media."""
+"""Fields that the text never contains, because they are long, contain secrets, or matter only for the requests for the
+media."""
 
 
 def details_of(fmt: InfoDict, track: Track) -> str | None:
     """Return the fields of `fmt` that a selector can test, but whose values do not follow from `track`, as a JSON
-    object. Returns None if there are none."""
+    object. Returns None if `fmt` has no such fields."""
     known = msgspec.structs.asdict(format_of(track))
     found = dict(_differences(fmt, known))
     text = _json(found)
@@ -50,7 +52,8 @@ def details_of(fmt: InfoDict, track: Track) -> str | None:
 
 
 def fields_of(item: Format) -> dict[str, Any]:
-    """Return the format that a selector tests, with the names of yt-dlp. Unknown fields are absent."""
+    """Return the fields of a format that a selector tests, by yt-dlp's names. Leaves out fields whose value is
+    unknown."""
     fields = msgspec.structs.asdict(item)
     details = fields.pop("details")
     if details is not None:

@@ -1,4 +1,4 @@
-"""The time at which the URL of a media file expires, if the URL itself states that time."""
+"""The search for the time at which the URL of a media file expires. The URL itself may state that time."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _IN_TOKEN = re.compile(r"(?:^|[~*])exp=(\d{10,13})")
 
 def expires_at(url: str, now: float) -> float | None:
     """Return the earliest expiry that `url` states, in seconds since the epoch. Returns None if `url` states no expiry.
-    Only a time between a day before `now` and a year after `now` is used, because a query parameter called `e` may mean
-    anything."""
+    Ignores times that are more than a day before `now` or more than a year after `now`, because a query parameter
+    called `e` may have any meaning."""
     try:
         parts = urlsplit(url)
         query = parse_qsl(parts.query, max_num_fields=100)
@@ -54,8 +54,8 @@ def _iso_time(text: str) -> float | None:
 
 
 def _signed(query: dict[str, str], prefix: str) -> float | None:
-    """Return the expiry of a version 4 signature of AWS or Google: the time of signing plus the stated number of
-    seconds. Returns None if `query` has no such signature."""
+    """Return the expiry of a version 4 signature of AWS or Google: the time of the signature plus the validity in
+    seconds that the URL states. Returns None if `query` has no such signature."""
     date, seconds = query.get(f"{prefix}date", ""), query.get(f"{prefix}expires", "")
     if not re.fullmatch(r"\d{8}T\d{6}Z", date) or not re.fullmatch(r"\d{1,7}", seconds):
         return None

@@ -27,8 +27,8 @@ _encoder = msgspec.json.Encoder()
 
 
 def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tuple[Media, RawMedia]:
-    """Extract the page `url` in the calling thread. Raises Stopped (a BaseException) if `ticket` is set. Translates
-    every `Exception`, except MemoryError, to a ServerPYError."""
+    """Extract the page `url` in the calling thread. Raises Stopped (a BaseException) if `ticket` is set. Any other
+    exception except MemoryError is raised as a ServerPYError."""
     with _translated(ticket), shared().places.held(ticket), instance.open(options, cancelled=ticket) as ydl:
         info = _info(ydl, url)
         _cut(info)
@@ -38,18 +38,18 @@ def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tu
 
 
 def extract_again(page: Page, options: WorkerOptions, ticket: Ticket) -> RawMedia:
-    """Extract a page in the download process, because the dictionary of the page in the extraction process cannot be
-    serialized. Raises the errors of `extract`."""
+    """Extract a page in the download process. This is necessary if the dictionary that the extraction process made of
+    the page cannot be serialized. Raises the errors of `extract`."""
     with _translated(ticket), instance.open(options, cancelled=ticket) as ydl:
         info = _info(ydl, page.url, ie_key=page.extractor)
         return RawMedia(info, copy_cookies(ydl.cookiejar))
 
 
 def raw_bytes(raw: RawMedia, track_id: str) -> bytes | Page:
-    """Return a track of `raw` as bytes, or the page that the download process must extract itself. Raises
-    FormatNotFound if there is no such track, TooLarge if it has too many bytes, and UnsupportedConversion if only the
-    generic extractor could extract the page: the download process must not parse pages of unknown sites, because such a
-    page could delay other downloads."""
+    """Return the track `track_id` of `raw` as bytes. If the track cannot be serialized, return the page, which the
+    download process must then extract itself. Raises FormatNotFound if `raw` has no such track, and TooLarge if the
+    track has too many bytes. Raises UnsupportedConversion if the download process would need the generic extractor for
+    the page: it must not parse pages of unknown sites, because such a page could delay other downloads."""
     try:
         return crossing.dump(raw.track(track_id))
     except crossing.CannotCross as error:
@@ -77,7 +77,7 @@ def _translated(ticket: Ticket) -> Iterator[None]:
     try:
         yield
     except MemoryError:
-        raise  # the caller sends an error reply after the memory has been freed
+        raise  # the caller sends an error reply after it has freed the memory
     except Exception as error:  # yt-dlp and its extractors may raise any exception, not only their own
         close_responses(error)
         ticket.check()
@@ -85,7 +85,7 @@ def _translated(ticket: Ticket) -> Iterator[None]:
 
 
 def _cut(info: InfoDict) -> None:
-    """Drop the playlist entries beyond MAX_ENTRIES, and record in `info` whether there were more."""
+    """Drop the playlist entries beyond MAX_ENTRIES, and record in `info` whether entries were dropped."""
     if is_playlist(info):
         entries = list(info.get("entries") or ())
         info["_serverpy_cut"] = len(entries) > instance.MAX_ENTRIES
@@ -101,9 +101,9 @@ def _check_found(media: Media, ydl: instance.Instance) -> None:
 
 
 def within_bounds(media: Media) -> Media:
-    """Return `media` with an encoded size of at most MAX_MEDIA_BYTES. If it is larger, drop the lists of fragments,
-    beginning with the worst track, because yt-dlp's own downloader can still download these tracks. Raises TooLarge if
-    `media` without these lists is still too large."""
+    """Return `media`, reduced if its encoded form has more than MAX_MEDIA_BYTES. In that case, drops the lists of
+    fragments, beginning with the worst track, until `media` is small enough: yt-dlp's own downloader can still download
+    tracks without such a list. Raises TooLarge if `media` without these lists is still too large."""
     excess = len(_encoder.encode(media)) - MAX_MEDIA_BYTES
     tracks = list(media.tracks)
     for index, track in enumerate(tracks):

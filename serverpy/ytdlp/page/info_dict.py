@@ -1,7 +1,7 @@
 """yt-dlp's dictionaries: their shapes, and functions that read fields of any type.
 
-There are many extractors, and pages may be hostile, so any field may have a wrong type. A function returns None for a
-value that it cannot use.
+yt-dlp has many extractors, and pages may be hostile, so any field may have a wrong type. The functions return None for
+a value that they cannot use.
 """
 
 from __future__ import annotations
@@ -25,19 +25,22 @@ def is_playlist(info: InfoDict) -> bool:
 
 
 def is_complete(entry: InfoDict) -> bool:
-    """Return whether an entry of a playlist is a full result, and not only a URL that must still be extracted."""
+    """Return whether an entry of a playlist is a full result of an extraction, and not only the URL of a page that has
+    not been extracted."""
     return entry.get("_type", "video") not in ("url", "url_transparent")
 
 
 def formats_of(info: InfoDict) -> list[InfoDict]:
-    """Return the formats of a result. If a result has no list of formats, it is itself the only format."""
+    """Return the formats in yt-dlp's dictionary `info`. If the dictionary has no list of formats, the dictionary itself
+    is the only format."""
     formats = info.get("formats")
     return formats if isinstance(formats, list) else [info]
 
 
 def text(value: Any, limit: int) -> str | None:
-    """Return `value` as a string that JSON can represent, cut to `limit` characters. Returns None if the string is
-    empty, or if it is a URL (`limit` is MAX_URL) that is too long."""
+    """Return `value` as a string that JSON can represent, truncated to `limit` characters. Returns None if the string
+    is empty. Returns None, too, if the string is too long and `limit` is MAX_URL, because a URL must not be
+    truncated."""
     if value is None or isinstance(value, dict | list | tuple | set):
         return None
     clean = str(value).encode("utf-8", "replace").decode()
@@ -47,8 +50,8 @@ def text(value: Any, limit: int) -> str | None:
 
 
 def address(value: Any) -> str | None:
-    """Return `value` as a URL that `urlsplit` accepts. Returns None for any other value, because a later parse of it
-    would make the whole page fail."""
+    """Return `value` as a URL that `urlsplit` accepts. Returns None for any other value, because the whole page would
+    fail if `urlsplit` raised an error later."""
     url = text(value, MAX_URL)
     try:
         parts = urlsplit(url or "")

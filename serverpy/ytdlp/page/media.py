@@ -1,8 +1,8 @@
 """Conversion of yt-dlp's dictionary of a page to a `Media`, the frozen values of `extraction/values.py`.
 
-The conversion leaves out generators and objects of yt-dlp, which cannot be sent to the server, and sets
-`fragments_dynamic` or `needs_ytdlp` instead. A field that cannot be used becomes None; a format without a URL is left
-out.
+The conversion leaves out generators and objects of yt-dlp, because they cannot be sent to the server process, and sets
+`fragments_dynamic` or `needs_ytdlp` instead. A field with an unusable value becomes None. A format without a URL is
+left out.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from serverpy.ytdlp.session.extractors import GenericIE
 
 
 def media_of(info: InfoDict, raw_id: str, jar: http.cookiejar.CookieJar, impersonation: Impersonation) -> Media:
-    """Convert `info`, a processed result of yt-dlp, to a `Media`. The result is a video, or a playlist of videos and
-    URLs."""
+    """Convert `info`, yt-dlp's processed dictionary of a page, to a `Media`. `info` describes a video, or a playlist of
+    videos and URLs."""
     entries = tuple(_entries(info, raw_id, jar, impersonation))
     tracks = () if is_playlist(info) else tuple(tracks_of(info, impersonation))
     subtitles = tuple(subtitles_of(info))
@@ -58,8 +58,8 @@ def _title(info: InfoDict) -> str:
 
 def _is_alone_on_its_page(info: InfoDict) -> bool:
     """Return whether this is the only media item that yt-dlp found in the HTML of a page. yt-dlp numbers the media
-    items of a page in their ids and titles even if there is only one item. In that case the item also has an older id
-    without the number (`HTML5MediaEmbedIE`)."""
+    items of a page in their ids and titles even if there is only one item. If there is only one, the item also has an
+    older id without the number (`HTML5MediaEmbedIE`)."""
     numbered = info.get("id")
     if not isinstance(numbered, str) or not numbered.endswith("-1"):
         return False
@@ -78,7 +78,7 @@ def _kind(info: InfoDict, tracks: tuple[Track, ...], entries: tuple[Entry, ...])
 
 
 def _is_post(entries: tuple[Entry, ...]) -> bool:
-    """Return whether the entries of a page form an image post: images, perhaps with music."""
+    """Return whether the entries of a page form an image post, that is, consist of images, perhaps with music."""
     kinds = {item.media.kind if item.media else "playlist" for item in entries}
     return "images" in kinds and kinds <= {"images", "audio"}
 
@@ -112,8 +112,9 @@ def _entries(
 
 
 def _entry_url(entry: InfoDict) -> str | None:
-    """Return the URL of an entry: a full URL if any field has one, because some extractors put a bare id into the field
-    `url`. Otherwise return yt-dlp's own address of the entry, if the extractor that reads it is known."""
+    """Return the URL of an entry. Some extractors put only an id into the field `url`, so a full URL in any other field
+    takes precedence. If no field contains a full URL, returns yt-dlp's own address of the entry, or None if the
+    extractor for that address is unknown."""
     urls = [address(entry.get(key)) for key in ("url", "webpage_url", "original_url")]
     known = [url for url in urls if url]
     full = next((url for url in known if is_public(url)), None)

@@ -1,4 +1,5 @@
-"""The raw dictionaries of the latest extractions, which the extraction process keeps for downloads by yt-dlp itself."""
+"""The raw dictionaries of the latest extractions, which the extraction process keeps for downloads by yt-dlp's own
+downloaders."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from serverpy.ytdlp.page.crossing import RawTrack
 from serverpy.ytdlp.page.info_dict import InfoDict, formats_of, is_complete
 
 _OF_FORMATS = frozenset({"formats", "requested_formats", "fragments", REFUSAL})
-"""Fields that yt-dlp copies to the page from the format that it selected. The other formats of the page must not
-inherit these fields."""
+"""Fields that yt-dlp copies from the format that it has selected to the dictionary of the page. The other formats of
+the page must not inherit these fields."""
 MAX_RAWS = 256
 MAX_RAW_BYTES = 64 * 1024 * 1024
 
@@ -29,8 +30,8 @@ class RawMedia:
     cookies: CookieJar = field(repr=False)
 
     def item(self, number: int) -> RawMedia:
-        """Return the item `number` (1-based) of a playlist or post. Raises ItemNotFound if there is no such item, or if
-        only its URL is known."""
+        """Return the item `number` (1-based) of a playlist or post. Raises ItemNotFound if the page has no such item,
+        or if yt-dlp has extracted only the URL of the item."""
         entries = self.info.get("entries") or []
         found = entries[number - 1] if 0 < number <= len(entries) else None
         if not isinstance(found, dict) or not is_complete(found):
@@ -53,7 +54,7 @@ class RawMedia:
 
 
 class RawStore:
-    """LRU store of extractions by `raw_id`, with a limit on their number and on their (estimated) bytes.
+    """LRU store of extractions by `raw_id`, with limits on their number and on their estimated size in bytes.
     Thread-safe."""
 
     def __init__(self, *, count: int = MAX_RAWS, limit: int = MAX_RAW_BYTES) -> None:
@@ -64,8 +65,8 @@ class RawStore:
         self._bytes = 0
 
     def put(self, raw_id: str, raw: RawMedia) -> None:
-        """Store `raw`, and drop the least recently used extractions that exceed a limit. Does not store a `raw` that
-        alone exceeds the limit in bytes."""
+        """Store `raw`, and drop the least recently used extractions until the store keeps its limits. Does not store
+        `raw` if it alone exceeds the limit in bytes."""
         size = estimate(raw.info)
         if size > self._limit:
             return
@@ -78,8 +79,9 @@ class RawStore:
                 self._bytes -= gone
 
     def get(self, raw_id: str) -> RawMedia | None:
-        """Return the extraction `raw_id`, or one of its items: `abc.3` is the third item of `abc`. Returns None if the
-        store does not contain the extraction. Raises ItemNotFound if the extraction has no such item."""
+        """Return the extraction `raw_id`, or an item of an extraction: `abc.3` is the third item of the extraction
+        `abc`. Returns None if the store does not contain the extraction. Raises ItemNotFound if the extraction has no
+        such item."""
         base, *items = raw_id.split(".")
         with self._lock:
             found = self._raws.get(base)
@@ -95,7 +97,7 @@ class RawStore:
 
 
 def estimate(value: Any) -> int:
-    """Estimate the memory in bytes of a structure of plain values. Objects of yt-dlp count as 1 KiB each."""
+    """Estimate the memory, in bytes, of a structure of plain values. An object of yt-dlp counts as 1 KiB."""
     total, waiting, seen = 0, [value], set()
     while waiting:
         item = waiting.pop()

@@ -1,9 +1,9 @@
 """An upper bound for the work of a client's regular expression, computed before the expression runs.
 
-`re` backtracks if a pattern can match in several ways, and holds the interpreter lock in the meantime, so that nothing
-else in the process runs. The parser of `re` returns the parts of a pattern. From these, this module counts in how many
-ways the pattern can be tried at one position of a text. The module accepts a pattern only if it can count the ways of
-all parts.
+`re` backtracks if a pattern can match in several ways, and holds the interpreter lock until it is done, so that no
+other thread of the process runs. The parser of `re` returns the parts of a pattern. From these parts, this module
+counts in how many ways `re` can try the pattern at one position of a text. The module refuses a pattern with a part
+that it cannot count.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ _NEVER = 1 << 64
 _ONE_CHARACTER = frozenset({"LITERAL", "NOT_LITERAL", "ANY", "IN"})
 _EDGES = frozenset({"AT_BEGINNING", "AT_BEGINNING_STRING", "AT_END", "AT_END_STRING"})
 _FLAGS = re.IGNORECASE | re.UNICODE
-"""The allowed flags of a regular expression. Other flags are refused: MULTILINE would let `^` and `$` match inside a
-text, VERBOSE hides the structure of a pattern, and LOCALE is only for bytes."""
+"""The allowed flags of a regular expression. Other flags are refused: MULTILINE would let `^` and `$` match at many
+positions of a text, VERBOSE hides the structure of a pattern, and LOCALE applies only to bytes."""
 
 
 class TooMuch(ValueError):
-    """Error: a pattern has parts that can make it slow."""
+    """Error: a pattern is too long, or has parts that can make it slow."""
 
 
 def ways(pattern: str, longest: int) -> int:
-    """Return the number of ways in which `pattern` can be tried at one position of a text of at most `longest`
+    """Return the number of ways in which `re` can try `pattern` at one position of a text of at most `longest`
     characters.
 
-    Raises `re.error` if the pattern is invalid, RecursionError if it is nested too deeply, and TooMuch if it contains a
-    part that cannot be counted: back references, lookaround, repeated groups, flags other than `i`.
+    Raises `re.error` if the pattern is invalid, and RecursionError if it is nested too deeply. Raises TooMuch if it is
+    too long, or contains a part whose ways this function cannot count: a back reference, lookaround, a repeated group,
+    or a flag other than `i`.
     """
     if len(pattern) > MAX_CHARACTERS:
         raise TooMuch(f"The regular expression is longer than {MAX_CHARACTERS} characters.")
@@ -77,8 +78,8 @@ def _of_group(value: Any, longest: int) -> int:
 
 
 def _of_repeat(value: Any, longest: int) -> int:
-    """Return the number of ways in which a repetition can be tried. Only two kinds are allowed: one character any
-    number of times, or a group at most once."""
+    """Return the number of ways in which `re` can try a repetition. Only two kinds are allowed: any number of
+    repetitions of a single character, and a group that occurs at most once."""
     fewest, most, inner = value
     if len(inner) == 1 and str(inner[0][0]) in _ONE_CHARACTER:
         return max(1, min(int(most), longest) - min(int(fewest), longest) + 1)

@@ -1,8 +1,9 @@
-"""The application of a format selector. yt-dlp itself applies the selector to the server's data about the formats.
+"""The application of a format selector. yt-dlp's own code applies the selector to the data about the formats that the
+server process sends.
 
-The selector comes from the client. yt-dlp's selector language has two ways to keep a CPU busy forever, and both are
-refused: products of whole lists (`all+all`, `extraction/selectors.py`), and regular expressions that can match in too
-many ways (`selector_filters.py`).
+The selector comes from the client. Two kinds of selectors in yt-dlp's language could keep a CPU busy forever, and both
+are refused: products of whole lists (`all+all`, `extraction/selectors.py`), and regular expressions that can match in
+too many ways (`selector_filters.py`).
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ MAX_CHOICES = 100
 
 
 def select(selector: str, formats: Sequence[Format]) -> tuple[tuple[str, ...], ...]:
-    """Return the format ids of what yt-dlp chooses by `selector`, followed by those of what it would choose next, one
-    of each kind (`candidates.py`). A merge has more than one id. `formats` are in yt-dlp's order, worst first. Raises
-    InvalidParameter if the selector is invalid or could take too long, FormatNotFound if no format matches."""
+    """Return the format ids of yt-dlp's choice by `selector`, followed by the format ids of the next choices, one of
+    each kind (`candidates.py`). A choice that is a merge has more than one id. `formats` are in yt-dlp's order, the
+    worst first. Raises InvalidParameter if the selector is invalid or could take too long, FormatNotFound if no format
+    matches."""
     check_selector(selector)
     with LimitedFilters({"logger": Log(), "check_formats": False, "cachedir": False}, auto_init=False) as ydl:
         try:
@@ -43,8 +45,9 @@ def select(selector: str, formats: Sequence[Format]) -> tuple[tuple[str, ...], .
 
 
 def _with_others(first: tuple[str, ...], selector: str, formats: list[dict[str, Any]]) -> tuple[tuple[str, ...], ...]:
-    """Return `first`, the ids of yt-dlp's choice, followed by those of the other candidates. There are none if the
-    candidates do not begin with yt-dlp's choice, because then yt-dlp reads the selector in another way."""
+    """Return `first`, the ids of yt-dlp's choice, followed by the ids of the other candidates. If the candidates do not
+    begin with yt-dlp's choice, yt-dlp and `candidates.py` disagree on the meaning of the selector. In this case,
+    returns only `first`."""
     node = parse(selector)
     if node is None:
         return (first,)

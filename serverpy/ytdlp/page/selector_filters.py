@@ -15,19 +15,20 @@ from serverpy.ytdlp.page import regex_cost
 
 MAX_VALUE_CHARACTERS = 64
 _MAX_ID_CHARACTERS = 200
-"""Maximum number of characters of a format's id (set in `tracks.py`). Ids are not shortened, unlike other values."""
+"""Maximum number of characters of a format's id (set in `tracks.py`). A filter compares whole ids, but only the first
+MAX_VALUE_CHARACTERS characters of other values."""
 _MAX_WAYS = 5000
-"""Maximum number of ways in which all regular expressions of a selector together can be tried. So many ways take at
-most 3 ms for a value of 64 characters. Two `.*` have 4225 ways."""
+"""Maximum number of ways in which `re` can try all regular expressions of a selector together (`regex_cost.py`). So
+many ways take at most 3 ms for a value of 64 characters. A pattern with two `.*` has 4225 ways."""
 _SECONDS = 0.5
-"""Maximum CPU time in seconds for all filters of a selector."""
+"""Maximum CPU time, in seconds, for all filters of a selector."""
 _REFUSED = "The format selector has a regular expression that could take too long. "
 _HELP = "Use literals, classes, `.*`, `^`, `$`, `|`, or `*=`, `^=`, `$=`."
 
 
 class LimitedFilters(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
     """A YoutubeDL that limits the filters of one selector. yt-dlp calls `_build_format_filter` for each filter, with
-    the text that yt-dlp itself parses, so that no filter escapes the limits."""
+    the text that yt-dlp itself parses, so that the limits apply to every filter."""
 
     _ways = 0
     _deadline: float | None = None
@@ -39,8 +40,8 @@ class LimitedFilters(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         return self._in_time(build(filter_spec))
 
     def _by_regex(self, found: re.Match[str]) -> Callable[[dict[str, Any]], Any]:
-        """Return a filter that works like yt-dlp's, but searches each value only once, even if several formats have
-        it."""
+        """Return a filter that works like yt-dlp's, but applies the regular expression only once to each value, even if
+        several formats have that value."""
         key, negated, or_unknown = found["key"], bool(found["negation"]), bool(found["none"])
         longest = _MAX_ID_CHARACTERS if key == "format_id" else MAX_VALUE_CHARACTERS
         pattern = re.compile(self._affordable(found["quoted"] or found["bare"], longest))
@@ -75,7 +76,8 @@ class LimitedFilters(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         return asked
 
 
-# yt-dlp's syntax of a filter with a regular expression, as yt-dlp's tokenizer returns it.
+# Pattern of the text of a filter with a regular expression, in yt-dlp's syntax and in the form in which yt-dlp's
+# tokenizer returns it.
 _REGEX_FILTER = re.compile(
     r"""\s*(?P<key>[a-zA-Z0-9._-]+)\s*(?P<negation>!\s*)?~=\s*(?P<none>\?\s*)?
     (?:(?P<quote>["'])(?P<quoted>(?:(?!(?P=quote))[^\\]|\\.)+)(?P=quote)|(?P<bare>[\w.-]+))\s*""",

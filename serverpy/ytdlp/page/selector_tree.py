@@ -1,7 +1,7 @@
 """The structure of a format selector: which of its parts are alternatives (`/`), merges (`+`), lists (`,`) and groups.
 
-yt-dlp evaluates the parts themselves, which are the atoms (`bv*.2[height<=720]`) and the filters. Its own parser keeps
-its result to itself, and returns only the one choice that it would download.
+This module needs a parser of its own, because yt-dlp's parser does not return the structure, but only a function that
+chooses the format to download. yt-dlp still evaluates the parts: the atoms (`bv*.2[height<=720]`) and the filters.
 
     list  = choice ("," choice)*        merge = item ("+" merge)?
     choice = merge ("/" choice)?        item  = (name | "(" list ")") filter*
@@ -23,7 +23,8 @@ class Atom:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Selectors of which the first that can be streamed is wanted, among the formats that pass `filters`."""
+    """Alternative selectors, which apply to the formats that pass `filters`. The first selector whose choice can be
+    streamed is wanted."""
 
     parts: tuple[Node, ...]
     filters: str = ""
@@ -64,7 +65,7 @@ def parse(selector: str) -> Node | None:
 
 
 class _Unreadable(Exception):
-    """A selector that does not follow the grammar."""
+    """Exception: a selector does not follow the grammar of this module."""
 
 
 class _Parser:

@@ -44,8 +44,8 @@ def _subtitle(language: str, file: InfoDict, automatic: bool) -> Subtitle | None
 
 
 def _inline(data: Any) -> str | None:
-    """Return a `data:` URL (RFC 2397) with the subtitles that the page itself contains. Returns None if it contains
-    none, or if they are longer than _MAX_INLINE characters."""
+    """Return a `data:` URL (RFC 2397) with the subtitles that the page itself contains. Returns None if the page
+    contains no subtitles, or if the subtitles have more than _MAX_INLINE characters."""
     if not isinstance(data, str) or len(data) > _MAX_INLINE:
         return None
     return "data:text/plain;charset=utf-8;base64," + base64.b64encode(data.encode("utf-8", "replace")).decode()

@@ -20,13 +20,13 @@ Impersonation = Callable[[Any], str | None]
 _AUDIO_EXTENSIONS = frozenset({"aac", "m4a", "mp3", "oga", "ogg", "opus", "flac", "wav", "wma", "aiff", "ac3", "weba"})
 _OWN_PROTOCOLS = frozenset({"http", "https", "m3u8", "m3u8_native", "http_dash_segments"})
 _MAX_LISTED = 200_000
-"""Maximum number of segments of a page that are sent to the server as values. The limit on the size of a message
-usually allows even fewer. Segments of the best formats have precedence."""
+"""Maximum number of segments of all formats of a page that are sent to the server process. The limit on the size of a
+message usually allows even fewer. The segments of the best formats take precedence."""
 MAX_FORMATS = 2000
-"""Maximum number of formats of a page. The best formats have precedence."""
+"""Maximum number of formats of a page. The best formats take precedence."""
 MAX_TRACK_URL = 8192
-"""Maximum length, in characters, of a track's URL that the server itself requests. A stream keeps its track in memory,
-so a track with a longer URL is left to yt-dlp."""
+"""Maximum length, in characters, of the URL of a track that ServerPY's own HTTP client requests. A stream keeps its
+track in memory, so a track with a longer URL is left to yt-dlp."""
 MAX_HEADERS_LENGTH = 8192
 """Maximum length, in characters, of all headers of a track together. A stream keeps its track in memory, so a track
 with longer headers is left to yt-dlp."""
@@ -46,8 +46,8 @@ def tracks_of(info: InfoDict, impersonation: Impersonation) -> Iterator[Track]:
 
 
 def _unlisted(formats: Sequence[InfoDict]) -> set[int]:
-    """Return the `id()` of each format whose segments exceed the limit, counted together with the segments of better
-    formats."""
+    """Return the `id()` of each format whose segments must not be sent to the server process, because they exceed
+    _MAX_LISTED together with the segments of all better formats."""
     found, count = set(), 0
     for fmt in reversed(formats):
         if isinstance(fragments := fmt.get("fragments"), Fragments):
@@ -120,9 +120,9 @@ def _bitrate(fmt: InfoDict) -> float | None:
 
 
 def _headers(fmt: InfoDict, *, browser: bool) -> dict[str, str]:
-    """Return the headers of a format without cookies, because cookies apply only to a domain and path. Unless
-    `browser`, also leave out the headers that yt-dlp adds to every request, because an impersonated browser has its
-    own."""
+    """Return the headers of a format without cookies, because cookies apply only to a domain and path. If `browser` is
+    false, also leaves out the headers that yt-dlp adds to every request, because an impersonated browser sends headers
+    of its own."""
     headers = fmt.get("http_headers")
     if not isinstance(headers, Mapping):
         return {}
@@ -163,8 +163,8 @@ def _needs_ytdlp(fmt: InfoDict, info: InfoDict, protocol: str, options: Mapping[
 
 
 def _fragments(fmt: InfoDict, *, listed: bool) -> tuple[tuple[Fragment, ...], bool]:
-    """Return the fragments with absolute URLs, and whether they are left to yt-dlp. They are left to yt-dlp if only
-    yt-dlp can list them, or if `listed` is False."""
+    """Return the fragments with absolute URLs, and False. If only yt-dlp can list the fragments, or if `listed` is
+    False, returns no fragments, and True."""
     fragments = fmt.get("fragments")
     if fragments is None:
         return (), "_generator" in str(fmt.get("protocol"))

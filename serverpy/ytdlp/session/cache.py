@@ -9,7 +9,8 @@ from typing import Any
 from yt_dlp.cache import Cache
 
 _SECTIONS = re.compile(r"youtube-[\w-]+|challenge-solver|soundcloud|brightcove|douyu|iq")
-"""Pattern of the allowed cache sections. They contain players and public client ids, but no data about a visitor."""
+"""Pattern of the allowed cache sections. These sections contain players and public client ids, but no data about a
+visitor."""
 _MAX_FILES = 24
 
 

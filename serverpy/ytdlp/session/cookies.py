@@ -1,4 +1,4 @@
-"""Cookie jars: each session has a jar of its own, which starts with copies of other cookies."""
+"""Cookie jars: each session has a jar of its own, which at first contains copies of the cookies of another jar."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def copy_cookies(*jars: http.cookiejar.CookieJar | None) -> YoutubeDLCookieJar:
 
 
 def cookies_of_file(path: str | None) -> YoutubeDLCookieJar | None:
-    """Return the cookies that COOKIES_FILE contains now. Returns None if no file is set. The caller copies the jar and
-    does not change it. Raises ConfigurationError if the file is invalid or cannot be read."""
+    """Return the cookies that COOKIES_FILE contains now. Returns None if COOKIES_FILE is not set. The caller must copy
+    the jar, and must not change it. Raises ConfigurationError if the file is invalid or cannot be read."""
     if not path:
         return None
     try:
@@ -39,7 +39,8 @@ def cookies_of_file(path: str | None) -> YoutubeDLCookieJar | None:
 
 @functools.lru_cache(maxsize=1)
 def _read_cookies(path: str, changed: int) -> YoutubeDLCookieJar:
-    """Read the cookie file at `path`. `changed` is its modification time, and is only a part of the cache's key."""
+    """Read the cookie file at `path`. `changed` is the modification time of the file; the function does not use it, but
+    it is part of the key of the cache."""
     jar = YoutubeDLCookieJar(path)
     jar.load()
     return jar

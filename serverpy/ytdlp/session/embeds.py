@@ -1,10 +1,11 @@
-"""The names of the extractors that can find their players inside a page of another site.
+"""The search for the names of the extractors that can find their own player in a page of another site.
 
-yt-dlp's generic extractor asks every extractor that it knows whether a page contains its player. Asking an extractor
-imports its module: about 960 modules take a second of CPU and 28 MB, which are never freed. Only a tenth of the
-extractors can find a player. This module finds their names in the source files without importing them (0.2 s): the
-classes that set `_EMBED_REGEX` or override a method that finds players, and their subclasses. A superfluous name costs
-one import; `tests/ytdlp/test_embeds.py` shows that none is missing.
+yt-dlp's generic extractor asks every extractor that it knows whether a page contains its player. To ask an extractor,
+yt-dlp imports the module of the extractor. The import of about 960 modules takes a second of CPU time and 28 MB, which
+are never freed. Only a tenth of the extractors can find a player. This module finds the names of these in the source
+files without an import (0.2 s): they are the classes that set `_EMBED_REGEX` or override a method that finds players,
+and the subclasses of these classes. A superfluous name costs one import. `tests/ytdlp/test_embeds.py` shows that no
+name is missing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""yt-dlp's extractors, loaded once per process. Extractors that the settings exclude are replaced.
+"""yt-dlp's extractors, loaded once per process. Extractors that the settings exclude are replaced by extractors that
+raise an error.
 
-Each stock instance of yt-dlp lists the extractors again, which takes 50–150 ms, and imports all 960 of them (28 MB) at
-its first page of an unknown site. This module makes the dictionary of the extractor classes once and copies it for each
-instance. Its generic extractor asks only the extractors that can find embedded players (`embeds.py`).
+Each YoutubeDL object lists the extractors again, which takes 50–150 ms, and imports the modules of all 960 extractors
+(28 MB) for its first page of an unknown site. This module makes the dictionary of the extractor classes once, and each
+instance gets a copy. The generic extractor of this module asks only the extractors that can find embedded players
+(`embeds.py`).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from serverpy.ytdlp.session.log import Log
 
 @dataclass(frozen=True, slots=True)
 class Extractors:
-    """yt-dlp's extractors by key, in yt-dlp's order. `embeds` has only the extractors that can find embedded
+    """yt-dlp's extractors by key, in yt-dlp's order. `embeds` contains only the extractors that can find embedded
     players."""
 
     classes: Mapping[str, Any]
@@ -52,8 +54,8 @@ def _is_stock(ie: Any) -> bool:
 
 @functools.cache
 def permitted(sites: Sites) -> Extractors:
-    """Return all extractors, but with each extractor that `sites` excludes replaced by one that refuses its pages.
-    Excluded extractors are also left out of `embeds`."""
+    """Return all extractors, but replace each extractor that `sites` excludes by one that accepts the same URLs and
+    raises SiteForbidden. `embeds` contains no excluded extractor."""
     everything = known()
     classes = {key: ie if sites.may_run(ie.IE_NAME) else refusing(ie) for key, ie in everything.classes.items()}
     embeds = {key: ie for key, ie in everything.embeds.items() if key != "Generic" and sites.may_run(ie.IE_NAME)}
@@ -61,7 +63,7 @@ def permitted(sites: Sites) -> Extractors:
 
 
 def refusing(ie: Any) -> Any:
-    """Return an extractor that accepts the same URLs as `ie`, and refuses to extract them."""
+    """Return an extractor that accepts the same URLs as `ie`, and raises SiteForbidden instead of extracting them."""
 
     class Forbidden(yt_dlp.extractor.common.InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         IE_NAME = ie.IE_NAME
@@ -70,13 +72,14 @@ def refusing(ie: Any) -> Any:
         ie_key = staticmethod(ie.ie_key)
 
         def extract(self, url: str) -> Any:
-            raise SiteForbidden(f"This server does not serve {ie.IE_NAME}.")
+            raise SiteForbidden(f"This server does not allow the site {ie.IE_NAME}.")
 
     return Forbidden
 
 
 class GenericIE(StockGenericIE):  # type: ignore[misc]  # yt-dlp is untyped
-    """The generic extractor, which asks only the extractors that can find a player in a page of another site."""
+    """The generic extractor, changed to ask only the extractors that can find their own player in a page of another
+    site."""
 
     def _extract_embeds(self, *args: Any, **kwargs: Any) -> Any:
         everything = self._downloader._ies
@@ -88,7 +91,7 @@ class GenericIE(StockGenericIE):  # type: ignore[misc]  # yt-dlp is untyped
 
 
 def warm_up() -> None:
-    """Match a URL against all extractors. The first match in a process compiles 1,750 regular expressions (0.5–1 s),
-    and no client should wait for that."""
+    """Match a URL against all extractors. The first match in a process compiles 1,750 regular expressions (0.5–1 s).
+    After this call, no client has to wait for that."""
     for ie in known().classes.values():
         ie.suitable("https://host.invalid/")

@@ -1,6 +1,6 @@
 """The request handlers of a yt-dlp session: `requests` for http and https, with one TLS context for the process, and a
-handler for `data:` URLs. Impersonated requests have yt-dlp's own handler. The other schemes that yt-dlp supports (ftp,
-files, web sockets) have no handler."""
+handler for `data:` URLs. yt-dlp's own handler sends impersonated requests. The other schemes that yt-dlp supports (ftp,
+files, web sockets) have no handler, so requests for them fail."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _contexts_lock = threading.Lock()
 
 
 class SharedRequestsRH(RequestsRH):  # type: ignore[misc]  # yt-dlp is untyped
-    """Handler for http and https. It uses one TLS context for the process, because each context costs 40 ms and 0.7
-    MB."""
+    """Handler for http and https. All handlers in the process share one TLS context, because each context costs 40 ms
+    and 0.7 MB."""
 
     def _make_sslcontext(self, legacy_ssl_support: bool | None = None) -> ssl.SSLContext:
         with _contexts_lock:
@@ -32,8 +32,8 @@ class SharedRequestsRH(RequestsRH):  # type: ignore[misc]  # yt-dlp is untyped
 
 
 class DataRH(UrllibRH):  # type: ignore[misc]  # yt-dlp is untyped
-    """Handler for `data:` URLs, which extractors use. It does not handle the other schemes of urllib, because ftp would
-    bypass the proxy."""
+    """Handler for `data:` URLs, which extractors request. The handler does not support the other schemes of urllib,
+    because ftp would bypass the filtering proxy."""
 
     _SUPPORTED_URL_SCHEMES = ("data",)
 

@@ -1,6 +1,6 @@
-"""Requests that look like a browser's, sent with curl_cffi, which is loaded when the first request needs it. curl_cffi
-takes 3 MB, and most pages do not need it. `hide` keeps yt-dlp from loading curl_cffi when yt-dlp is imported; `handler`
-loads curl_cffi later, once per process.
+"""Requests that look like those of a browser. curl_cffi sends them, and is loaded when the first request needs it.
+curl_cffi takes 3 MB, and most pages do not need it. `hide` keeps yt-dlp from loading curl_cffi when yt-dlp is imported;
+`handler` loads curl_cffi later, once per process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import threading
 from typing import Any
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
-"""Maximum size in bytes of a response, because curl_cffi reads as fast as the server sends, even if nobody reads."""
+"""Maximum size, in bytes, of a response. The limit is necessary because curl_cffi buffers everything that the site
+sends, even if yt-dlp does not read it."""
 _NAME = "curl_cffi"
 _lock = threading.Lock()
 
@@ -40,7 +41,7 @@ def handler() -> Any | None:
 
 @functools.cache
 def _bounded(handler: Any) -> Any:
-    """Return a subclass of `handler` whose responses end with an error after MAX_BODY_BYTES."""
+    """Return a subclass of `handler` that raises an error if a response has more than MAX_BODY_BYTES."""
 
     class CurlCFFIRH(handler):  # type: ignore[misc]  # yt-dlp is untyped, and derives the handler's key from this name
         def _get_instance(self, **kwargs: Any) -> Any:

@@ -1,8 +1,8 @@
-"""Slim yt-dlp instances: one for each extraction or download, which is cheap to make and always closed.
+"""Slim YoutubeDL instances: one for each extraction or download, which is cheap to make and is always closed.
 
-A stock instance costs 50–150 ms. Therefore all instances of the process share the classes of extractors
-(`extractors.py`), the TLS context (`handlers.py`) and the other values that `prepare.py` made. Each instance has its
-own parameters, cookie jar and request handlers.
+An ordinary YoutubeDL instance takes 50–150 ms to make. Therefore all instances of the process share the classes of
+extractors (`extractors.py`), the TLS context (`handlers.py`) and the other values that `prepare.py` made. Each instance
+has its own parameters, cookie jar and request handlers.
 
 Every connection goes through the filtering proxy, regardless of the page, the extractor and the environment. `prepare`
 must run before this module is used.
@@ -47,20 +47,21 @@ from serverpy.ytdlp.shared import shared
 
 MAX_ENTRIES = 1000
 MAX_PAGE_BYTES = 8 * 1024 * 1024
-"""Maximum decompressed size in bytes of a response that an extractor reads into memory. A page that consists only of
-links takes ninety times its length in memory, and yt-dlp holds the interpreter lock while it searches the page.
-JavaScript players have 3 MB, manifests 2 MB."""
+"""Maximum decompressed size, in bytes, of a response that an extractor reads into memory. A page that consists only of
+links takes ninety times its size in memory, and yt-dlp holds the interpreter lock while it searches the page.
+JavaScript players have about 3 MB, manifests about 2 MB."""
 MAX_FAILED_ENTRIES = 25
 _READ_BYTES = 64 * 1024
 
-# The last choice is `all`, so that a post with only images also has a result. Without a format selector, yt-dlp would
-# start ffmpeg to query its features.
+# The last choice is `all`, so that yt-dlp also finds a format in a post with only images. Without a format selector,
+# yt-dlp would start ffmpeg to query its features.
 FORMAT = "bestvideo*+bestaudio/best/all"
 
 
 class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
-    """A YoutubeDL for one thread. Setting `ticket` stops it at the next request, or while it reads a response. If
-    `extracts` is False, it loads no extractors, which saves memory in a process that only downloads."""
+    """A YoutubeDL for one thread. If `ticket` is set, the instance stops at the next request, or while it reads a
+    response. If `extracts` is False, the instance loads no extractors, which saves memory in a process that only
+    downloads."""
 
     def __init__(
         self, params: dict[str, Any], proxy: str, ticket: Ticket, cookies: YoutubeDLCookieJar, *, extracts: bool
@@ -86,11 +87,11 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         self._classes = extractors.classes
         self._ies = dict(extractors.classes)
         if sites.may_run(GenericIE.IE_NAME):
-            self.add_info_extractor(GenericIE())  # replaces yt-dlp's own generic extractor
+            self.add_info_extractor(GenericIE())  # replace yt-dlp's own generic extractor
 
     def get_info_extractor(self, ie_key: str) -> Any:
-        """Return an extractor as yt-dlp does, but only of a permitted class. Does not change `_ies`, because yt-dlp may
-        be iterating over it."""
+        """Return the extractor for `ie_key` as yt-dlp does, but of the class that `permitted` returns. Does not change
+        `_ies`, because yt-dlp may be iterating over it."""
         if ie_key not in self._ies_instances:
             kind = self._classes.get(ie_key) or yt_dlp.extractor.get_info_extractor(ie_key)
             self._ies_instances[ie_key] = ie = kind()
@@ -120,15 +121,16 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         return super()._impersonate_target_available(target)
 
     def _parse_impersonate_targets(self, impersonate: Any) -> Any:
-        """Return the available and the requested impersonation targets. An extractor calls this before each of its
-        requests. If curl-cffi is not installed, the extractor sends the request without impersonation."""
+        """Return the available and the requested impersonation targets. An extractor calls this method before each
+        request. If curl-cffi is not installed, the extractor then sends the request without impersonation, so this
+        method records whether impersonation was requested in vain."""
         available, requested = super()._parse_impersonate_targets(impersonate)
         self._lacks_impersonation = bool(requested) and available is None and bool(IMPERSONATE.missing)
         return available, requested
 
     def impersonation_name(self, wish: Any) -> str | None:
-        """Return curl_cffi's name for the impersonation target `wish` of a format, or else for the target in the
-        setting IMPERSONATE. Returns None if there is no target, or if curl_cffi does not support the target."""
+        """Return curl_cffi's name for the impersonation target `wish` of a format. If `wish` is None, the target in the
+        setting IMPERSONATE applies. Returns None if neither is set, or if curl_cffi does not support the target."""
         target = self._parse_impersonate_targets(wish)[0] if wish is not None else self.params.get("impersonate")
         if target is None:
             return None
@@ -138,8 +140,8 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         return None
 
     def urlopen(self, req: Any) -> Any:
-        """Send a request through the filtering proxy. All requests of extractors and of yt-dlp's own downloaders pass
-        through this method."""
+        """Send a request through the filtering proxy. Extractors and yt-dlp's own downloaders send all their requests
+        by this method."""
         self.ticket.check()
         if isinstance(req, urllib.request.Request):
             req = urllib_req_to_req(req)
@@ -162,8 +164,8 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         return self._watched(response)
 
     def _watched(self, response: Any) -> Any:
-        """Make `read` of the response stop when the ticket is set, limit the size of a body that is read at once, and
-        remove what precedes EXTM3U in a playlist."""
+        """Change the method `read` of the response in three ways: it raises Stopped if the ticket is set, it limits the
+        size of a body that is read as a whole, and it removes blank lines and a byte order mark before EXTM3U."""
         read, is_first = response.read, True
 
         def read_part(amt: int) -> bytes:
@@ -179,7 +181,7 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
                 total += len(part)
                 if total > MAX_PAGE_BYTES:
                     raise TooLarge(
-                        f"The page has more than {MAX_PAGE_BYTES >> 20} MiB, which is too large to search for media."
+                        f"The page is larger than {MAX_PAGE_BYTES >> 20} MiB, which is too large to search for media."
                     )
                 parts.append(part)
             return b"".join(parts)
@@ -192,8 +194,8 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         return response
 
     def trouble(self, message: str | None = None, tb: Any = None, is_error: bool = True) -> None:
-        """Handle a failure. An item that fails does not fail its playlist until more than MAX_FAILED_ENTRIES items have
-        failed; any other failure is raised."""
+        """Handle a failure. The failure of an item of a playlist is ignored until more than MAX_FAILED_ENTRIES items
+        have failed. Any other failure is raised."""
         in_playlist = bool(self._playlist_level)
         if is_error and in_playlist:
             self.failures += 1
@@ -205,7 +207,7 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
             self.params["ignoreerrors"] = "only_download"
 
     def _forceprint(self, key: str, info_dict: Any) -> None:
-        """Print nothing, and set only the field `epoch`, as yt-dlp does here. yt-dlp would first make the tables of
+        """Set the field `epoch`, as yt-dlp does, but print nothing. Before it prints, yt-dlp would make the tables of
         formats and subtitles, which takes half of the time for a page with many formats."""
         if info_dict is not None:
             info_dict.setdefault("epoch", int(time.time()))
@@ -224,9 +226,10 @@ def open(
     extracts: bool = True,
 ) -> Iterator[Instance]:
     """Open a session: an instance with its own parameters, proxy and cookie jar, until the end of the context. The jar
-    is a copy of `cookies`, or of COOKIES_FILE (which is never written) if `cookies` is None. If `cancelled` is a
-    `Ticket`, setting it also cuts the session's connections; a plain event is only checked between operations.
-    `extracts` is whether the session extracts pages. Raises `Stopped` (a BaseException) if `cancelled` is set."""
+    contains copies of `cookies` or, if `cookies` is None, of the cookies in COOKIES_FILE, which is never written. If
+    `cancelled` is a `Ticket`, a call of `cancelled.set` also cuts the connections of the session. A plain event is only
+    checked between operations. `extracts` states whether the session extracts pages. Raises `Stopped` (a BaseException)
+    if `cancelled` is set."""
     ticket = Ticket.of(cancelled)
     jar = copy_cookies(cookies_of_file(options.identity.cookies_file), cookies)
     gate = shared().gate
@@ -241,7 +244,7 @@ def open(
 
 
 def _params(options: WorkerOptions) -> dict[str, Any]:
-    """Return a new dictionary of parameters for an instance, because yt-dlp changes it."""
+    """Return a new dictionary of parameters for an instance, because yt-dlp changes that dictionary."""
     return {
         "quiet": True,
         "no_warnings": True,

@@ -1,8 +1,8 @@
 """The filtering proxies of yt-dlp's sessions: one for each session, all on one event loop in a thread of its own.
 
-A session has its own proxy so that the session can be cut off: closing the proxy ends all of the session's connections,
-and wakes a thread that waits for a silent server. A proxy consists of a listening socket and a token. Starting a proxy
-takes about 1 ms, and a proxy holds about 40 KB of memory.
+Each session has its own proxy, so that all connections of the session can be cut: when the proxy is closed, they end,
+and a thread that waits for a silent media server wakes up. A proxy consists of a listening socket and a token. Starting
+a proxy takes about 1 ms, and a proxy holds about 40 KB of memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from serverpy.tasks import spawn
 
 @dataclass(frozen=True, slots=True)
 class SessionProxy:
-    """The filtering proxy of one session. `url` contains the proxy's token. Any thread may call `cut`, more than
+    """The filtering proxy of one session. `url` contains the proxy's token. Any thread may call `cut`, even more than
     once."""
 
     url: str
@@ -44,7 +44,7 @@ class SessionProxies:
         self._running.result()
 
     def close(self, seconds: float = 2.0) -> None:
-        """Cut all connections of the proxies, and wait at most `seconds` for the thread to end."""
+        """Cut all connections of the proxies, and wait at most `seconds` seconds for the thread to end."""
         if self._thread.is_alive():
             with suppress(RuntimeError):  # the thread has ended and closed its event loop just before this call
                 self._running.result().call_soon_threadsafe(self._stop.set)
@@ -52,7 +52,8 @@ class SessionProxies:
 
     @contextmanager
     def open(self) -> Iterator[SessionProxy]:
-        """Run a filtering proxy until the end of the context. Any thread except the proxies' own may call this."""
+        """Run a filtering proxy until the end of the context. Any thread may call this method, except the thread of the
+        proxies."""
         loop = self._running.result()
         egress = self._make()
         asyncio.run_coroutine_threadsafe(egress.start(), loop).result()
@@ -72,8 +73,8 @@ class SessionProxies:
 
 
 class _Cut:
-    """Callable that closes a filtering proxy on its event loop without waiting: the connections end in the loop's next
-    iterations."""
+    """Callable that closes a filtering proxy on its event loop without waiting: the connections end in the next
+    iterations of the event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, egress: Egress) -> None:
         self._loop = loop
@@ -81,7 +82,7 @@ class _Cut:
         self._closing: asyncio.Task[None] | None = None
 
     def __call__(self) -> None:
-        with suppress(RuntimeError):  # the event loop has closed, and with it all connections
+        with suppress(RuntimeError):  # the event loop is closed, and all connections with it
             self._loop.call_soon_threadsafe(self._begin)
 
     def _begin(self) -> None:

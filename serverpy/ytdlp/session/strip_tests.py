@@ -1,6 +1,6 @@
 """Removal of the test cases from yt-dlp's extractors, because only yt-dlp's own tests read them. An import hook deletes
-the test cases of a module as soon as the module is loaded, so that the next module can reuse their memory. This saves
-1.5 MB after the first page of a site that has no extractor.
+the test cases of a module as soon as the module is loaded, so that the next module can reuse the memory. This saves 1.5
+MB if a process has extracted a page of a site without an extractor of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def install() -> None:
 
 
 class _Finder:
-    """Import hook for yt-dlp's own extractors. Plugins are imported without it."""
+    """Import hook for yt-dlp's own extractors. The hook has no effect on plugins."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -42,7 +42,7 @@ class _Loader(SourceFileLoader):
 
 
 def _remove_tests(kind: type) -> None:
-    getattr(kind, "_RETURN_TYPE", None)  # on access, yt-dlp derives it from the test cases and caches it
+    getattr(kind, "_RETURN_TYPE", None)  # yt-dlp computes it from the test cases and caches it
     for name in _TEST_CASES:
         if name in vars(kind):
             delattr(kind, name)

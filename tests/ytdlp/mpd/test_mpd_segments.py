@@ -95,7 +95,7 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
         (template('media="$Number$.m4s" duration="2" startNumber="0.5"'), INVALID),
         (template('media="$Number$.m4s" duration="2" startNumber="123456789012345678901"'), INVALID),
         (timeline('<S d="' + "9" * 5000 + '"/>'), INVALID),
-        (timeline('<S d="2" k="4"/>'), "refused: The DASH manifest lists sequences of segments, which are not supported."),
+        (timeline('<S d="2" k="4"/>'), "refused: The DASH manifest uses Segment Sequences (S@n or S@k), which are not supported."),
         (timeline(""), "refused: The DASH manifest lists no segments."),
         # lists of segments (SegmentList)
         ('<SegmentList><Initialization sourceURL="i.mp4"/><SegmentURL media="a.m4s"/></SegmentList>', "!i.mp4 a.m4s"),
