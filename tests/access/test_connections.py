@@ -69,7 +69,7 @@ async def test_loopback_trusted_proxies_and_unix_sockets_may_open_any_number_of_
     assert [connections.open(Wire(), exempt) for _ in range(9)] == [None] * 9
 
 
-async def test_requests_through_a_trusted_proxy_count_against_the_limit_of_the_client_that_it_names() -> None:
+async def test_requests_through_a_trusted_proxy_count_against_the_limit_of_the_client_that_the_proxy_names() -> None:
     connections = Connections(each=1, trusted=parse_networks(["10.0.0.1"]))
     fields = [(b"x-forwarded-for", b"198.51.100.1, 192.0.2.7")]
     assert (connections.is_proxy("10.0.0.1"), connections.is_proxy(OTHER)) == (True, False)
@@ -88,7 +88,7 @@ async def test_at_the_connection_limit_a_new_connection_replaces_the_one_that_ha
     for each in (oldest, newer):
         connections.open(each, OTHER)
         connections.wait(each)
-    connections.wait(oldest)  # a second call does not restart the idle time
+    connections.wait(oldest)  # a second call must not restart the idle time
     assert connections.open(busy, OTHER) is None
     assert (oldest.drops, newer.drops, len(connections)) == (1, 0, 2)
     connections.answer(newer)

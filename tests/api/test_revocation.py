@@ -37,7 +37,7 @@ def keyed(site: SampleSite, path: Path) -> Iterator[Server]:
         yield server
 
 
-def test_the_streams_of_a_revoked_key_are_cut_and_those_of_other_keys_are_not(keyed: Server, path: Path) -> None:
+def test_the_streams_of_a_revoked_key_are_cut_but_the_streams_of_other_keys_continue(keyed: Server, path: Path) -> None:
     bob, al = give(path, "bob"), give(path, "al")
     wait_for(lambda: keyed.ask("/stream", headers=al).status == 400)
     with (

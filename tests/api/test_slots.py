@@ -26,7 +26,7 @@ POST = b"POST /links HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/js
 
 @pytest.fixture(scope="module")
 def small(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Run a server with a low limit on file descriptors, and with places for eight streams."""
+    """Run a server with a low limit on file descriptors, which allows eight streams at once."""
     python = tmp_path_factory.mktemp("limited") / "python"
     python.write_text(f'#!/bin/sh\nulimit -n {DESCRIPTORS}\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
@@ -113,7 +113,7 @@ def test_200_slow_or_idle_clients_do_not_prevent_another_client_from_getting_a_s
     small.settled()
 
 
-def test_the_test_process_may_open_file_descriptors_for_all_attackers() -> None:
+def test_the_test_process_may_open_enough_file_descriptors_for_all_attackers() -> None:
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > DESCRIPTORS + ATTACKERS, (
         "the tests need more file descriptors: raise the limit with `ulimit -n`"
     )
