@@ -58,15 +58,13 @@ def test_the_range_requests_of_a_player_that_plays_a_file_once_count_as_one_use_
             play(uses, shared, again)
 
 
-def test_a_request_for_a_range_that_does_not_begin_with_the_first_byte_is_allowed_after_the_last_use_of_a_link() -> (
-    None
-):
+def test_a_range_request_that_skips_the_first_byte_is_allowed_after_the_last_use_of_a_link() -> None:
     uses, shared = LinkUses(), link(uses=2)
     for header in (None, "bytes=0-", "bytes=5-", "bytes=-7"):
         play(uses, shared, header)
 
 
-def test_a_request_for_a_range_that_does_not_begin_with_the_first_byte_counts_as_a_use_if_the_link_is_unused() -> None:
+def test_a_range_request_that_skips_the_first_byte_counts_as_a_use_if_the_link_is_unused() -> None:
     """If only requests for the first byte counted as uses, a client could use a link with `uses=1` any number of times
     by never requesting that byte."""
     uses, shared = LinkUses(), link(uses=1)
@@ -76,9 +74,7 @@ def test_a_request_for_a_range_that_does_not_begin_with_the_first_byte_counts_as
         play(uses, shared, None)
 
 
-def test_a_response_that_begins_with_the_first_byte_counts_as_a_use_even_if_the_client_requested_a_later_range() -> (
-    None
-):
+def test_a_response_from_the_first_byte_counts_as_a_use_even_if_the_client_requested_a_later_range() -> None:
     """If the media server ignores Range, the response begins with the first byte."""
     uses, shared = LinkUses(), link(uses=1)
     play(uses, shared, None)

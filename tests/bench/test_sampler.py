@@ -78,7 +78,7 @@ def send(process: subprocess.Popen[str], line: str) -> None:
     assert process.stdout.readline() == "done\n"
 
 
-def test_a_reading_is_the_sum_over_all_processes_of_a_tree() -> None:
+def test_a_reading_of_the_sampler_is_the_sum_over_all_processes_of_a_tree() -> None:
     with program(PARENT) as (process, said):
         both, child = read(process.pid), read(int(said))
         alone = read(process.pid, alone=True)
@@ -175,17 +175,17 @@ def test_check_peak_and_stop_of_a_sampler_raise_if_the_target_has_died() -> None
     assert isinstance(sampler.readings[0], Reading)
 
 
-def test_a_block_in_which_the_target_dies_raises_target_died() -> None:
+def test_a_sampler_block_in_which_the_target_dies_raises_target_died() -> None:
     with program(HOLDER.format(mib=1)) as (process, _), pytest.raises(TargetDied):
         killed_in_a_block(process)
 
 
-def test_an_exception_in_the_block_is_raised_even_if_the_target_has_died() -> None:
+def test_an_exception_in_a_sampler_block_is_raised_even_if_the_target_has_died() -> None:
     with program(HOLDER.format(mib=1)) as (process, _), pytest.raises(ZeroDivisionError):
         killed_in_a_block(process, ZeroDivisionError())
 
 
-def test_a_sampler_cannot_start_for_a_target_that_has_ended() -> None:
+def test_a_sampler_cannot_start_for_a_target_process_that_has_ended() -> None:
     threads = threading.active_count()
     with program("print('ready')") as (process, _):
         process.wait(PATIENCE_SECONDS)

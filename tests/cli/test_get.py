@@ -85,7 +85,7 @@ def kib(site: SampleSite, name: str) -> str:
     return f"{site.path(name).stat().st_size / 1024:.1f} KiB"
 
 
-def test_get_writes_the_media_of_each_page_to_a_file_of_its_own(site: SampleSite, tmp_path: Path) -> None:
+def test_get_writes_the_media_of_each_page_to_a_separate_file(site: SampleSite, tmp_path: Path) -> None:
     """`get` creates the directory of the option `-o`, and continues after a page that fails."""
     pages = [f"{site.http}/page/{name}" for name in ("prog", "none", "webm", "mp3")]
     done = run(site, "get", "--jobs", "3", "-o", "new/folder", *pages, cwd=tmp_path)
@@ -103,7 +103,7 @@ def test_get_writes_the_media_of_each_page_to_a_file_of_its_own(site: SampleSite
     assert (folder / "VP9 and Opus.webm").read_bytes() == site.path("vp9.webm").read_bytes()
 
 
-def test_get_reads_urls_from_a_file_and_stdin_and_does_not_fetch_existing_files_again(
+def test_get_reads_urls_from_a_file_and_from_stdin_and_does_not_fetch_existing_files_again(
     site: SampleSite, tmp_path: Path
 ) -> None:
     listed = tmp_path / "list.txt"
@@ -120,8 +120,11 @@ def test_get_reads_urls_from_a_file_and_stdin_and_does_not_fetch_existing_files_
     assert there.stat().st_ino == inode
 
 
-def test_get_resumes_the_file_if_the_same_command_runs_again_after_ctrl_c(site: SampleSite, tmp_path: Path) -> None:
-    """If the source is unchanged, `get` resumes the partial file by requesting a range from a little before its end."""
+def test_get_resumes_a_partial_file_if_the_same_command_runs_again_after_ctrl_c(
+    site: SampleSite, tmp_path: Path
+) -> None:
+    """If the source is unchanged, `get` resumes the partial file with a request for a range that begins a little before
+    the end of the file."""
     media = "/fault/throttle=4000000,times=1,id=resume/media/large-32.mp4"
     page = f"{site.http}/page/fault/throttle=4000000,times=1,id=resume/large-32.mp4"
     folder = tmp_path / "folder"
@@ -140,7 +143,7 @@ def test_get_resumes_the_file_if_the_same_command_runs_again_after_ctrl_c(site: 
 
 
 @pytest.mark.parametrize("isolate", [(), ("--isolate",)], ids=["here", "isolated"])
-def test_get_with_output_dash_writes_the_media_of_all_pages_to_stdout_in_order(
+def test_get_with_the_output_dash_writes_the_media_of_all_pages_to_stdout_in_order(
     site: SampleSite, tmp_path: Path, isolate: tuple[str, ...]
 ) -> None:
     urls = [f"{site.http}/media/audio.mp3", f"{site.http}/page/none", f"{site.http}/media/vp9.webm"]
@@ -176,7 +179,7 @@ def test_get_can_be_stopped_while_the_process_that_reads_its_stdout_stalls(
 
 
 @pytest.mark.parametrize("isolate", [(), ("--isolate",)], ids=["here", "isolated"])
-def test_get_reports_an_earlier_failed_page_although_stdout_is_closed(
+def test_get_reports_that_an_earlier_page_failed_even_if_stdout_is_closed(
     site: SampleSite, tmp_path: Path, isolate: tuple[str, ...]
 ) -> None:
     urls = [f"{site.http}/page/none", f"{site.http}/media/large-32.mp4", f"{site.http}/media/audio.mp3"]
@@ -191,7 +194,7 @@ def test_get_reports_an_earlier_failed_page_although_stdout_is_closed(
         ]
 
 
-def test_get_isolate_fetches_each_page_in_a_child_process(site: SampleSite, tmp_path: Path) -> None:
+def test_get_with_the_option_isolate_fetches_each_page_in_a_child_process(site: SampleSite, tmp_path: Path) -> None:
     """`get --isolate` reports the files, failures and playlist items of its child processes. No item is fetched
     twice."""
     urls = [f"{site.http}/tube/playlist/list-2", f"{site.http}/page/none"]
@@ -206,7 +209,7 @@ def test_get_isolate_fetches_each_page_in_a_child_process(site: SampleSite, tmp_
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_isolated_download_ends_with_its_parent_and_can_be_resumed(
+def test_an_isolated_download_ends_with_its_parent_process_and_can_be_resumed(
     site: SampleSite, tmp_path: Path, number: signal.Signals
 ) -> None:
     folder = tmp_path / "folder"
@@ -260,7 +263,7 @@ def test_invalid_arguments_of_get_exit_with_status_2(arguments: list[str]) -> No
     assert "Usage:" in done.stderr
 
 
-def test_an_invalid_url_in_a_list_fails_while_the_other_urls_are_fetched(site: SampleSite, tmp_path: Path) -> None:
+def test_get_fails_for_an_invalid_url_in_a_list_but_fetches_the_other_urls(site: SampleSite, tmp_path: Path) -> None:
     done = run(site, "get", "-", cwd=tmp_path, stdin=f"ftp://example.org/film.mp4\n{site.http}/media/audio.mp3\n")
     assert done.returncode == 1
     assert lines(done.stderr) == [
@@ -270,7 +273,7 @@ def test_an_invalid_url_in_a_list_fails_while_the_other_urls_are_fetched(site: S
 
 
 @pytest.mark.parametrize("name", ["get", "info"])
-def test_the_help_lists_the_settings_by_section(name: str) -> None:
+def test_the_help_of_get_lists_the_settings_by_section(name: str) -> None:
     shown = CliRunner().invoke(cli, [name, "--help"]).stdout
     own, *sections = (shown.index(f"\n{title}:\n") for title in ("Options", *ENGINE_SETTINGS))
     assert own < shown.index("--help") < sections[0]

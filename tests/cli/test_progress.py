@@ -66,7 +66,7 @@ def test_a_progress_bar_shows_file_name_and_bytes_and_disappears_at_the_end() ->
 
 
 @pytest.mark.parametrize("event", [Listed(), Present("film.mp4"), Failed("busy", "No."), OutputClosed()])
-def test_the_progress_bar_of_a_page_is_shown_only_while_the_page_is_read(event: Event) -> None:
+def test_the_progress_bar_of_a_page_is_shown_only_while_the_page_is_extracted(event: Event) -> None:
     screen = io.StringIO()
     progress = make_progress(Console(file=screen, force_terminal=True, width=120, color_system=None))
     with progress:

@@ -1,5 +1,4 @@
-"""Tests that the process returns the free memory of its heap to the system after the last stream has ended, and only
-once."""
+"""Tests that, after the last stream has ended, the process returns the free memory of its heap to the system once."""
 
 from __future__ import annotations
 
