@@ -380,7 +380,7 @@ ELSEWHERE = {
     "net.guard.MAX_URL_CHARACTERS": "test_the_error_for_a_refused_url_states_the_reason",
     "net.guard._MAX_UNQUOTINGS": "applies to the URL of a client, whose length is limited",
     "net.happy_eyeballs.MAX_ADDRESSES": "the client tries no further addresses of a host",
-    "net.happy_eyeballs.MAX_HOSTS": "test_the_number_of_hosts_with_a_remembered_address_is_bounded",
+    "net.happy_eyeballs.MAX_HOSTS": "test_the_number_of_hosts_whose_last_working_address_is_remembered_is_bounded",
     "net.heads.MAX_HEAD_BYTES": "test_the_egress_answers_a_malformed_or_oversized_head_with_400",
     "net.lookups.MAX_KNOWN": "1,024 names that have resolved, of at most 254 characters each",
     "net.lookups.MAX_WAITING": "test_the_number_of_waiting_look_ups_is_bounded",

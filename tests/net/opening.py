@@ -1,5 +1,5 @@
-"""Helpers that run the HTTP client `Client` without a server around it, and make handlers for `Origin` that respond
-with given bytes."""
+"""Helpers that run the HTTP client `Client` without a server around it, and that make handlers for `Origin` which
+respond with given bytes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The distribution as a user gets it: sdist and wheel built from this checkout, and the wheel installed by pip into an
-empty environment."""
+"""The distribution as a user gets it: the sdist and the wheel are built from this checkout, and pip installs the wheel
+into an empty environment."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def build(output: Path) -> tuple[Path, Path]:
 
 
 def install(wheel: Path, folder: Path) -> Installation:
-    """Install `wheel` without extras, in the versions of requirements.lock. If pip reaches no package index, the test
-    is skipped, or fails if the environment variable CI is true."""
+    """Install `wheel` without extras, with the dependencies in the versions of requirements.lock. If pip cannot reach a
+    package index, the test is skipped, or fails if the environment variable CI is true."""
     venv.create(folder, with_pip=True)
     before = set(_files(folder))
     constraints = folder / "constraints.txt"

@@ -182,8 +182,8 @@ class Asker:
         return others | {name: MISSING for name in common if name not in stable}
 
     def _info(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Return a summary of an `/info` document and a hash of the whole document. The summary makes a difference
-        readable."""
+        """Return a summary of an `/info` document, and a hash of the whole document. The summary lets a reader
+        understand a difference."""
         text = json.dumps(info, sort_keys=True, ensure_ascii=False)
         formats = [f"{each['id']} {''.join(sorted(name[0] for name in each['methods']))}" for each in info["formats"]]
         return {
@@ -284,7 +284,7 @@ BASE = "relay"
 
 
 def _changes(base: Answer, answer: Answer) -> Answer:
-    """Return the entries that differ between `answer` and `base`, from which `_changed` can restore `answer`."""
+    """Return the differences between `answer` and `base`, from which `_changed` can restore `answer`."""
     changes = _replaced(base, answer)
     if "headers" in changes:
         changes["headers"] = _replaced(base["headers"], answer["headers"])
@@ -305,8 +305,8 @@ def _without_nulls(entries: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _place(name: str) -> tuple[bool, bool, str]:
-    """Return the sort key of a request: `relay` comes before other methods, and a request without a range before
-    requests with a range."""
+    """Return the sort key of a request: the method `relay` comes before other methods, and a request without a range
+    before requests with a range."""
     kind = name.partition(" ")[2]
     return not kind.startswith("relay"), "=" in kind, name
 
@@ -339,9 +339,9 @@ def _without_lengths(name: str, value: str) -> str:
 
 
 def differences(recorded: Record, found: Record, asked: Iterable[str]) -> list[str]:
-    """Return the answers that differ, for the requests in `asked`: lines that begin with - for the recorded answer and
-    + for the new answer. If the sample media differ from those of the record, only the parts that do not depend on them
-    are compared."""
+    """Return the answers that differ, for the requests in `asked`. A line that begins with - contains the recorded
+    answer, and a line that begins with + the new answer. If the sample media differ from those of the record, compares
+    only the parts of answers that do not depend on the media."""
     view: Callable[[Answer], Answer] = dict if recorded.media == found.media else relaxed
     lines = []
     for name in sorted(asked):

@@ -1,5 +1,5 @@
-"""Tests that unmodified yt-dlp downloads each form of HLS playlist that the sample site has: the bytes are those of the
-files that `parts_of` lists."""
+"""Tests that unmodified yt-dlp downloads each form of HLS playlist that the sample site has. The downloaded bytes are
+those of the files that `parts_of` lists."""
 
 from __future__ import annotations
 

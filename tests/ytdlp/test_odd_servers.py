@@ -90,7 +90,7 @@ async def test_a_200_with_the_range_of_the_request_continues_the_file() -> None:
     ("elsewhere", "is_same"),
     [({**V1, "ETag": '"2"'}, True), ({**V1, "Last-Modified": "Tue, 03 Nov 2026 10:00:00 GMT"}, False)],
 )
-async def test_a_response_of_a_different_server_is_joined_if_all_but_the_etag_agrees(
+async def test_a_response_of_a_different_server_is_joined_if_only_its_etag_differs(
     elsewhere: Headers, *, is_same: bool
 ) -> None:
     async with serving(lambda ask: part(ask, more=elsewhere)) as (other, _):
