@@ -1,5 +1,4 @@
-"""Tests that the lock files of requirements pin every package by version and hash, and contain no package index, URL or
-path."""
+"""Tests that the lock files pin every package by version and hash, and contain no package index, URL or path."""
 
 from __future__ import annotations
 
@@ -76,6 +75,6 @@ def test_the_development_lock_has_the_package_versions_of_the_runtime_lock() -> 
         assert development.get(name) == pinned, f"{name} differs: run make lock"
 
 
-def test_the_rivals_lock_has_the_same_version_of_yt_dlp_as_the_runtime_lock() -> None:
+def test_the_lock_file_of_the_rival_programs_has_the_same_version_of_yt_dlp_as_the_runtime_lock_file() -> None:
     """If the lock files had different versions of yt-dlp, the benchmark would compare two versions of it."""
     assert versions(LOCKS[2])["yt-dlp"] == versions(LOCKS[0])["yt-dlp"]

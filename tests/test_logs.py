@@ -1,4 +1,4 @@
-"""Tests of log lines: they are text for people or JSON for machines, and no caller waits if stderr is slow."""
+"""Tests of log lines. They are text for people or JSON for machines, and no caller waits if stderr is slow."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_a_json_log_line_has_the_message_the_extra_fields_and_the_exception() ->
 
 @pytest.mark.parametrize("formatter", [TextFormatter("%(levelname)s %(message)s"), JsonFormatter()])
 def test_untrusted_text_in_a_log_line_is_escaped_and_truncated(formatter: logging.Formatter) -> None:
-    """A client, a page or a media server must be able neither to forge a log line nor to send control codes to a
-    terminal that shows the log."""
+    """A client, a page or a media server must not be able to forge a log line, nor to send control codes to a terminal
+    that shows the log."""
     hostile = "x\r\nINFO forged\x1b[2J\u2028\u202e" + "y" * 100_000
     try:
         raise ValueError(hostile)
@@ -107,7 +107,7 @@ class Stderr:
         os.write(self.writing_end, b"x" * (WRITE_BYTES - 1) + b"\n")
 
     def read(self) -> str:
-        """Read the bytes that are in the pipe now. Returns "" if there are none."""
+        """Read the bytes that are in the pipe at the moment. Returns "" if the pipe is empty."""
         try:
             return os.read(self.reading_end, 1 << 20).decode()
         except BlockingIOError:
@@ -171,7 +171,7 @@ def test_the_number_of_dropped_lines_is_logged_before_the_next_line(stderr: Stde
         stderr.logger.warning("early" * 20)
     dropped = stderr.handler.dropped
     assert stderr.read()
-    wait_for(stderr.read)  # the handler has ended a write, so its queue has room for a line
+    wait_for(stderr.read)  # the handler has ended a write, so its queue has space for a line
     stderr.logger.warning("late")
     assert stderr.handler.dropped == dropped
     assert [line for line in stderr.read_until("late\n") if "early" not in line] == [
@@ -191,7 +191,7 @@ def test_a_log_line_that_exceeds_the_size_limit_is_dropped(stderr: Stderr) -> No
     assert stderr.read_until("short") == ["1 log lines were dropped: stderr did not accept them in time", "short"]
 
 
-def test_a_log_message_whose_arguments_do_not_match_is_reported_in_a_log_line(stderr: Stderr) -> None:
+def test_a_log_call_whose_arguments_do_not_match_its_message_is_reported_in_a_log_line(stderr: Stderr) -> None:
     stderr.logger.warning("%d", "one")
     assert stderr.read_until("cannot") == ["a log line cannot be formatted: '%d'"]
 
@@ -204,7 +204,7 @@ def test_a_non_blocking_stderr_gets_every_log_line(stderr: Stderr) -> None:
     assert len(lines) == 200
 
 
-def test_closing_the_handler_writes_the_waiting_lines_but_does_not_wait_forever(stderr: Stderr) -> None:
+def test_closing_the_log_handler_writes_the_waiting_lines_but_does_not_wait_forever(stderr: Stderr) -> None:
     stderr.logger.warning("last words")
     stderr.handler.close()
     assert stderr.read() == "last words\n"
@@ -238,7 +238,7 @@ def test_log_lines_that_cannot_be_written_to_a_full_disk_are_dropped_and_counted
         assert handler.dropped >= 100  # the lines that report dropped lines are dropped, too
 
 
-def test_a_log_line_after_the_handler_was_closed_is_dropped_and_starts_no_thread(stderr: Stderr) -> None:
+def test_a_line_that_is_logged_after_the_handler_was_closed_is_dropped_and_starts_no_thread(stderr: Stderr) -> None:
     """A thread that is started while the interpreter shuts down never runs, so `Thread.start` would wait forever."""
     stderr.handler.close()
     stderr.logger.warning("too late")

@@ -1,5 +1,5 @@
-"""Tests of the memory that the server uses for streams and does not release after them, as the kernel counts it. The
-limits are wide, because the benchmark measures precisely."""
+"""Tests of the memory, as the kernel counts it, that the server uses for streams and does not release after them. The
+limits are wide, because precise measurements are left to the benchmark."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MB = 1024 * 1024
 BIG = "/media/large-64.mp4"
 SMALL_BUFFER = 4096
 IDLE_SECONDS = 60.0
-"""Seconds to wait without requests. After this time, idle connections to media servers have been closed."""
+"""Seconds to wait without requests. In this time, idle connections to media servers are closed."""
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def largest_pss_while_reading(server: Server, clients: list[Exchange]) -> int:
     return max(seen)
 
 
-def test_each_slow_client_of_a_merged_stream_adds_less_memory_than_is_reserved_for_it(site: SampleSite) -> None:
+def test_each_slow_client_of_a_merged_stream_adds_less_memory_than_the_server_reserves_for_it(site: SampleSite) -> None:
     page, count = "/page/hls-apart", 20
     with serving(site, wait_seconds=60, profile="medium") as server:
         warm_up(server)
@@ -82,7 +82,7 @@ def test_each_slow_client_of_a_merged_stream_adds_less_memory_than_is_reserved_f
 
 
 @pytest.mark.parametrize(("method", "count", "limit"), [("relay", 40, 0.5 * MB), ("embedded", 12, 3 * MB)])
-def test_each_slow_client_adds_less_memory_to_the_server_than_the_limit(
+def test_each_slow_client_adds_less_memory_to_the_server_than_the_limit_for_one_client(
     fresh: Server, method: str, count: int, limit: float
 ) -> None:
     before = pss(fresh)

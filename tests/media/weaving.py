@@ -107,7 +107,5 @@ async def loom(shelf: Shelf, *, budget_bytes: int = BUDGET_BYTES) -> AsyncIterat
         assert (budget.used_bytes, budget.streams) == (0, 0)
     finally:
         client.close()
-        for _ in range(
-            3
-        ):  # an aborted transport closes in a later iteration of the event loop; until then, the media server waits
+        for _ in range(3):  # an aborted transport closes in a later iteration; until then, the media server waits
             await asyncio.sleep(0)

@@ -78,7 +78,7 @@ async def client_for(shelf: Shelf, *, stall_timeout: float = 60.0) -> AsyncItera
         assert client.open_connections == 0
     finally:
         client.close()
-        # an aborted transport closes in a later iteration of the event loop; until then, the media server blocks
+        # an aborted transport closes in a later iteration of the event loop; until then, the media server waits
         for _ in range(3):
             await asyncio.sleep(0)
 
@@ -107,7 +107,7 @@ async def drained(body: Body) -> bytes:
 
 
 async def drain_into(given: bytearray, body: Body) -> None:
-    """Read `body` up to its end or an error, add its bytes to `given`, and close the body."""
+    """Read `body` up to its end or until it raises an error, add its bytes to `given`, and close the body."""
     try:
         while chunk := await body.read():
             given += chunk
