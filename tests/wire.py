@@ -44,8 +44,8 @@ class Exchange:
     """A request on a new connection, and the part of the response that has been read so far. Leaving the block closes
     the connection.
 
-    `receive_bytes` limits the kernel's receive buffer, and so the number of bytes that the server can send to a client that
-    does not read."""
+    `receive_bytes` limits the kernel's receive buffer, and so the number of bytes that the server can send to a client
+    that does not read."""
 
     def __init__(self, address: tuple[str, int], request: bytes, *, receive_bytes: int | None = None) -> None:
         self._begun = time.monotonic()
