@@ -15,7 +15,7 @@ import uvloop
 T = TypeVar("T")
 
 TEST_SECONDS = 240.0
-"""Timeout of a test in seconds. It is shorter than the timeout of pytest, so that a test that hangs is cancelled and
+"""Timeout of a test in seconds. This timeout is shorter than that of pytest, so that a test that hangs is cancelled and
 closes its connections and files."""
 PATIENCE_SECONDS = 30.0
 """Default number of seconds to wait for a condition: enough for a slow, busy machine."""

@@ -185,7 +185,7 @@ def test_the_server_remembers_for_ten_minutes_that_relay_failed_for_a_media_serv
         ("https://a.example:x/", False),
     ],
 )
-def test_a_remembered_media_server_is_identified_by_host_and_port(url: str, expected: bool) -> None:
+def test_the_server_remembers_media_servers_by_host_and_port(url: str, expected: bool) -> None:
     hosts = Hosts()
     hosts.add(plan_of("https://a.example/film"))
     assert hosts.has(plan_of(url)) is expected

@@ -33,7 +33,7 @@ from tests.aio import wait_for
 from tests.wire import Exchange, request
 
 
-def test_a_json_log_line_has_the_message_the_extra_fields_and_the_exception() -> None:
+def test_a_json_log_line_has_the_message_and_the_extra_fields_and_the_exception() -> None:
     try:
         raise ValueError("broken")
     except ValueError:
@@ -95,7 +95,7 @@ def test_uvicorn_logs_a_malformed_request_with_the_text_that_the_filter_looks_fo
 
 @dataclass
 class Stderr:
-    """A logger and its handler, which writes to a pipe of 4 KiB in place of stderr."""
+    """A logger, and its handler, which writes to a pipe of 4 KiB in place of stderr."""
 
     handler: StderrHandler
     logger: logging.Logger

@@ -56,8 +56,8 @@ def slow_clients(server: Server, count: int, method: str) -> Iterator[list[Excha
 
 
 def largest_pss_while_reading(server: Server, clients: list[Exchange]) -> int:
-    """Return the largest PSS of the server and its worker in bytes, measured each time all clients have read another
-    100 kB, up to 400 kB."""
+    """Return the largest PSS of the server and its worker in bytes. The PSS is measured each time all clients have read
+    another 100 kB, up to 400 kB."""
     seen = []
     for length in range(100_000, 500_000, 100_000):
         for client in clients:
@@ -96,7 +96,7 @@ def test_each_slow_client_adds_less_memory_to_the_server_than_the_limit_for_one_
     fresh.settled()
 
 
-def test_after_300_requests_the_server_uses_no_more_memory_threads_or_descriptors_than_before(fresh: Server) -> None:
+def test_after_300_requests_the_server_uses_no_more_memory_or_threads_or_descriptors_than_before(fresh: Server) -> None:
     ask_for_everything(fresh, 60)
     fill_the_pool(fresh)
     fresh.settled()
@@ -113,7 +113,7 @@ def test_after_300_requests_the_server_uses_no_more_memory_threads_or_descriptor
 
 
 def fill_the_pool(server: Server) -> None:
-    """Make the server start all threads of its thread pool, which grows with the number of concurrent requests."""
+    """Make the server start all threads of its thread pool. The pool grows with the number of concurrent requests."""
     with ThreadPoolExecutor(16) as clients:
         for _ in range(5):
             assert all(answer.status == 200 for answer in clients.map(lambda _: server.ask("/health"), range(16)))

@@ -166,7 +166,7 @@ def test_the_setting_allow_sites_accepts_the_words_all_and_none() -> None:
         ({"require_key": True, "api_keys_file": "keys.toml", "allowed_hosts": "media.example"}, None),
     ],
 )
-def test_the_accepted_hosts_come_from_the_settings_allowed_hosts_public_url_and_host(
+def test_the_accepted_hosts_come_from_the_settings_allowed_hosts_and_public_url_and_host(
     values: dict[str, Any], hosts: set[str] | None
 ) -> None:
     assert load_settings(**values).served_hosts == hosts

@@ -88,7 +88,7 @@ MAY_IMPORT: dict[str, str] = {
 own package. For a module, only the longest matching key applies."""
 
 YTDLP_IMPORTERS = ("ytdlp", "sample.plugins", "bench.measure.seed_shape")
-"""The only modules that import yt-dlp. The last one is a program that the benchmark measures, and runs in its own
+"""The only modules that import yt-dlp. The last of them is a program that the benchmark measures in a separate
 process."""
 
 
@@ -111,7 +111,8 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 
 def _module(parent: str, name: str) -> str:
-    """Return the module that `from parent import name` imports: `parent.name` if the project has it, else `parent`."""
+    """Return the module that `from parent import name` imports: `parent.name` if the project has a module of this name,
+    and otherwise `parent`."""
     path = ROOT.joinpath(*parent.split("."), name)
     return f"{parent}.{name}" if path.is_dir() or path.with_suffix(".py").exists() else parent
 
@@ -170,7 +171,8 @@ def test_the_check_of_imports_finds_a_forbidden_import() -> None:
 
 
 def test_the_measuring_and_the_reporting_modules_of_the_benchmark_do_not_import_each_other() -> None:
-    """A report needs only the results file, so that it can be written on another machine and at a later time."""
+    """A report needs only the results file, so that the report can be written on another machine and at a later
+    time."""
     for one, other in (("report", "measure"), ("measure", "report")):
         for name, tree in MODULES:
             if inside(name, f"bench.{one}"):

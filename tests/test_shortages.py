@@ -1,5 +1,5 @@
-"""Tests of a server that runs out of file descriptors, threads, memory or disk space: it answers requests with 503
-(`busy`)."""
+"""Tests of a server that runs out of file descriptors, threads, memory or disk space. The server answers requests with
+503 (`busy`)."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from serverpy.sample.site import SampleSite
 
 
 def write_all(site: SampleSite, pages: Iterable[str], folder: Path) -> Path:
-    """Download all formats of the named pages by one run of yt-dlp, as `folder/<page>/<format>`. Returns `folder`."""
+    """Download all formats of the named pages by one run of yt-dlp, to `folder/<page>/<format>`. Returns `folder`."""
     subprocess.run(
         [
             *(sys.executable, "-m", "yt_dlp", "--ignore-config", "--no-cache-dir", "--quiet", "--no-warnings"),

@@ -1,4 +1,4 @@
-"""Tests of the credentials in header fields: which forms the server accepts, and which it refuses."""
+"""Tests of the credentials in header fields: which forms of credentials the server accepts, and which it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Tests of the keys file: when it is read again, what happens if it is invalid, and that writing it is atomic."""
+"""Tests of the keys file: when the server reads it again, what happens if it is invalid, and that each write is
+atomic."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("often")
-async def test_a_changed_keys_file_is_read_again(path: Path) -> None:
+async def test_the_server_reads_a_changed_keys_file_again(path: Path) -> None:
     path.write_text(format_key(key("a")))
     file = KeyFile(path)
     assert names(await file.current()) == ["a"]

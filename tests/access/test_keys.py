@@ -193,7 +193,7 @@ def test_new_secrets_are_unique_and_have_43_characters_that_are_safe_in_urls() -
     )
 
 
-def test_a_key_with_networks_allows_only_client_addresses_in_these_networks() -> None:
+def test_a_key_that_lists_networks_allows_only_client_addresses_in_these_networks() -> None:
     key = Key(name="a", digest=DIGEST, networks=parse_networks(["10.0.0.0/8", "2001:db8::/32"]))
     assert all(map(key.allows_address, ("10.1.2.3", "::ffff:10.1.2.3", "2001:db8::1")))
     assert not any(map(key.allows_address, ("11.0.0.1", "::1", "", "nonsense")))

@@ -19,8 +19,8 @@ def link(id: str = "a", *, expires: int = 1000, uses: int | None = None, max_byt
 
 
 def play(uses: LinkUses, shared: Link, header: str | None, account: str = "key bob") -> None:
-    """Count a request for the range in `header` as `api/links.py` does. If `header` is None, the request is for the
-    whole file of `SIZE` bytes."""
+    """Count a request for the range in `header` in the same way as `api/links.py`. If `header` is None, the request is
+    for the whole file of `SIZE` bytes."""
     asked = None if header is None else parse_range(header)
     uses.check(shared, from_start=asks_from_start(asked))
     if asked is None:
@@ -92,7 +92,7 @@ def test_the_second_of_two_concurrent_requests_for_the_last_use_of_a_link_is_ref
         uses.begin(shared, "key bob", 0, None)
 
 
-def test_the_bytes_of_all_streams_of_a_link_count_against_its_limit() -> None:
+def test_the_bytes_of_all_streams_of_a_link_count_against_the_byte_limit_of_the_link() -> None:
     uses, shared = LinkUses(), link(max_bytes=100)
     grant = LinkGrant(UNLIMITED, spend=lambda nbytes: uses.spend(shared, "key bob", nbytes))
     play(uses, shared, None)

@@ -133,7 +133,7 @@ def test_a_text_that_is_not_a_token_raises_link_invalid(text: str) -> None:
     assert not opens(text)
 
 
-def test_a_token_does_not_contain_the_page_url_the_api_key_name_or_the_secret_keys() -> None:
+def test_a_token_contains_neither_the_page_url_nor_the_name_of_the_api_key_nor_the_secret_keys() -> None:
     token = sign(LINK, KEY)
     data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     assert not any(word in data for word in (b"youtube", b"watch", b"family", b"abcdefgh"))

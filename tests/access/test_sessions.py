@@ -56,11 +56,11 @@ def test_a_session_cookie_contains_the_name_and_the_digest_prefix_of_its_key_but
     assert sign(SECRET, key, NOW).startswith(f"{name}.{key.digest[:DIGEST_PREFIX].hex()}.{NOW}.")
 
 
-def test_a_session_expires_after_30_days_or_with_its_key() -> None:
+def test_a_session_expires_after_30_days_or_when_its_key_expires() -> None:
     assert expiry_of(KEY, NOW) == NOW + SESSION_SECONDS
     soon = Key(name="bob", digest=KEY.digest, expires=datetime.fromtimestamp(NOW + 5, UTC))
     assert expiry_of(soon, NOW) == NOW + 5
 
 
-def test_the_secret_of_sessions_differs_from_the_secret_of_links() -> None:
+def test_the_secret_that_signs_sessions_differs_from_the_secret_that_signs_links() -> None:
     assert session_secret("a" * 16) not in (b"a" * 16, session_secret("b" * 16))

@@ -272,7 +272,7 @@ async def test_a_post_by_a_page_of_another_origin_is_refused_if_the_browser_adds
 
 
 async def test_a_page_of_another_origin_cannot_list_streams_even_if_its_browser_is_in_admin_networks() -> None:
-    """A browser on this machine has an address in ADMIN_NETWORKS, and sends the requests of every page that it
+    """A browser on this machine has an address in ADMIN_NETWORKS, and sends the requests of every page that the browser
     shows."""
     async with calling(application(None, cors_origins="*"), "127.0.0.1") as client:
         for origin, status in (({}, 200), ({"Origin": "http://evil.example"}, 403)):
@@ -329,7 +329,7 @@ async def test_invalid_keys_from_all_addresses_of_an_ipv6_network_count_together
 
 
 def guesses(secret: str) -> Iterator[bytes]:
-    """Yield 10,000 keys that are random, or mutations of `secret`. None of them is `secret`."""
+    """Yield 10,000 keys that are random, or mutations of `secret`. None of these keys is `secret` itself."""
     randomness = random.Random(11)
     bits = [(place, 1 << bit) for place in range(len(secret)) for bit in range(8)]
     for place, bit in bits:

@@ -182,7 +182,7 @@ def ask(site: SampleSite, page: str) -> dict[str, str]:
     return {"url": f"{site.http}{page}"}
 
 
-async def test_an_httpx_client_that_calls_the_application_gets_files_ranges_and_problem_documents(
+async def test_an_httpx_client_that_calls_the_application_gets_whole_files_and_ranges_and_problem_documents(
     site: SampleSite, settings: Settings
 ) -> None:
     whole = site.path("prog.mp4").read_bytes()

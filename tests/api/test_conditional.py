@@ -65,7 +65,7 @@ def test_a_failed_precondition_is_answered_with_412(server: Server, page: str, v
 
 
 def test_a_cache_that_revalidates_gets_the_new_body_if_the_film_has_changed(server: Server, site: SampleSite) -> None:
-    """The media changes after a client has stored a copy, and before it revalidates the copy."""
+    """The media changes after a client has stored a copy, and before the client revalidates its copy."""
     page = "/page/fault/changes=told,id=revalidate/prog-180.mp4"
     first = ask(server, page)
     second = ask(server, page, If_None_Match=first.headers["etag"], If_Modified_Since=first.headers["last-modified"])

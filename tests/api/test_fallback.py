@@ -124,8 +124,8 @@ def test_auto_reports_the_error_of_embedded_if_both_relay_and_embedded_fail(serv
 def test_auto_uses_embedded_at_once_for_whole_files_of_a_media_server_that_has_refused_relay(
     server: Server, site: SampleSite
 ) -> None:
-    """The media's address has the host `localhost`, which no other test uses, because the server remembers media
-    servers by host and port."""
+    """The URL of the media has the host `localhost`, which no other test uses: the server remembers media servers by
+    host and port."""
     before = fallbacks(server)
     head = server.get(page_of(site, "noalpn,status=403,id=memory", "localhost"), verb="HEAD")
     assert (head.status, head.headers["x-serverpy-method"]) == (200, "embedded")

@@ -96,7 +96,7 @@ def test_the_content_security_policy_of_media_forbids_scripts_but_has_no_sandbox
     assert headers["x-content-type-options"] == "nosniff"
 
 
-def test_the_log_line_of_a_stream_names_client_host_site_and_status(site: SampleSite) -> None:
+def test_the_log_line_of_a_stream_names_its_client_and_host_and_site_and_status(site: SampleSite) -> None:
     host = re.escape(site.http.removeprefix("http://"))
     with serving(site, log_level="info") as server:
         server.get("/page/prog?key=secret", headers={"Range": "bytes=0-9"})

@@ -45,7 +45,7 @@ def test_the_host_header_parser_returns_the_host_of_a_valid_header_and_none_for_
         *((host, False) for host in ("sub.media.example", "127.1", "0x7f.1", "2130706433", "127.0.0.01", "256.0.0.1")),
     ],
 )
-def test_the_host_check_accepts_ip_addresses_localhost_and_allowed_hosts(host: str, served: bool) -> None:
+def test_the_host_check_accepts_ip_addresses_and_localhost_and_allowed_hosts(host: str, served: bool) -> None:
     assert is_served(host, {"media.example"}) is served
 
 

@@ -391,7 +391,7 @@ def test_request_headers_of_a_megabyte_are_refused(server: Server, path: str) ->
         ("GET", "/stream?url=http://127.0.0.1:1/", 403, "target_forbidden"),
     ],
 )
-def test_the_server_checks_the_method_then_the_url_then_the_parameters_of_a_request(
+def test_the_server_checks_the_method_first_and_then_the_url_and_then_the_parameters_of_a_request(
     server: Server, verb: str, target: str, status: int, code: str
 ) -> None:
     """The server evaluates Range and If-Match only if the method, the URL and the parameters are valid."""
@@ -594,7 +594,7 @@ OF_ALL = {
     (421, "host_unknown"), (429, "rate_limited"), (431, "headers_too_large"), (500, "internal"), (503, "busy"),
     (503, "draining"),
 }  # fmt: skip
-"""The errors with which the server may refuse a request for any route."""
+"""The errors with which the server may refuse a request for any of its routes."""
 
 
 def test_the_openapi_document_lists_the_errors_of_every_operation_and_their_header_fields() -> None:

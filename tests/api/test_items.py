@@ -45,7 +45,7 @@ def test_without_the_parameter_item_the_first_playlist_item_that_has_media_is_st
     assert server.get("/tube/playlist/first-gone").body == server.get("/tube/watch/item-2").body
 
 
-def test_an_item_without_media_is_an_error_if_the_client_asked_for_this_item(server: Server) -> None:
+def test_an_item_without_media_is_an_error_if_the_client_has_requested_this_item(server: Server) -> None:
     answers = [server.get("/tube/playlist/first-gone", item=item) for item in ("1", "2", "4")]
     assert [answer.status for answer in answers[1:]] == [403, 422]
     assert answers[0].status == server.get("/tube/watch/gone").status

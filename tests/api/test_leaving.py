@@ -1,5 +1,5 @@
-"""Tests that no request leaves a stream, connection or process behind: if its client leaves or stops reading, if the
-server stops, or if a process dies."""
+"""Tests that no request leaves a stream, a connection or a process behind if its client disconnects or stops reading,
+if the server stops, or if a process dies."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def narrow(site: SampleSite) -> Iterator[Server]:
 
 
 def until_asked(site: SampleSite, path: str, before: int) -> None:
-    """Wait until the sample site is sending a response, and has got a request for `path` after its first `before`
-    requests."""
+    """Wait until the sample site is sending a response, and until it has got a request for `path` after its first
+    `before` requests."""
     wait_for(
         lambda: any(path in asked.path for asked in site.requests[before:]) and answers_under_way(site) > 0,
         lambda: f"no request for {path}",
@@ -204,7 +204,7 @@ def test_a_client_that_never_completes_its_request_holds_no_stream(server: Serve
 
 @contextlib.contextmanager
 def full(server: Server, streams: int) -> Iterator[list[Exchange]]:
-    """Open `streams` streams that last longer than the test. Closes them at the end of the block."""
+    """Open `streams` streams that last longer than the test. Closes these streams at the end of the block."""
     with contextlib.ExitStack() as stack:
         exchanges = [stack.enter_context(server.open("/page/fault/throttle=50000/prog.mp4")) for _ in range(streams)]
         for exchange in exchanges:

@@ -325,7 +325,7 @@ async def test_a_server_without_a_state_directory_warns_that_its_links_become_in
     assert "signed links and sessions become invalid when the server stops" in caplog.text
 
 
-async def test_a_link_begins_with_the_public_url(settings: Settings) -> None:
+async def test_a_link_begins_with_public_url_if_that_is_set(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"public_url": "https://media.example:8443/films/"}))
     assert (await issued_by(app)).startswith("https://media.example:8443/films/s/")
 
@@ -421,7 +421,7 @@ async def test_a_link_for_an_ipv6_address_admits_only_clients_in_the_same_64_bit
 
 
 def random_paths(count: int) -> Iterator[str]:
-    """Yield at most `count` paths of links: half of the tokens are random, the others are mutations of a valid
+    """Yield at most `count` paths of links. Half of their tokens are random, and the others are mutations of a valid
     token."""
     chance = random.Random(11)
     valid = sign(Link(url="http://127.0.0.1/", expires=2**31, id=b"1"), derive(SECRET))
@@ -471,8 +471,8 @@ class OneSite(Grant):
 
 
 def with_keys(app: Application, settings: Settings, keys: dict[str, Key], grant: Grant) -> None:
-    """Make `app` use the API keys in `keys`, each with the rights of `grant`. A request names its key in the header
-    field `X-Key`."""
+    """Make `app` use the API keys in `keys`, each of which has the rights of `grant`. A request names its key in the
+    header field `X-Key`."""
 
     async def find(name: str, digest: bytes) -> Key | None:
         key = keys.get(name)

@@ -29,7 +29,8 @@ def pipelined(server: Server, *targets: str) -> bytes:
 def test_the_server_notices_that_a_client_disconnects_during_the_response_to_its_second_pipelined_request(
     verbose: Server, site: SampleSite
 ) -> None:
-    """The server is still closing the stream of the first pipelined request when it begins the stream of the second."""
+    """The server is still closing the stream of the first pipelined request when it begins the stream of the second
+    request."""
     before = len(site.requests)
     first = verbose.target("/page/webm", method="embedded")
     second = verbose.target("/page/fault/throttle=50000/prog.mp4", method="relay")

@@ -35,7 +35,7 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def stream(scope: Scope, receive: Receive, send: Send) -> None:
-    """ASGI application that sends one byte, then waits until the client leaves."""
+    """ASGI application that sends one byte, and then waits until the client disconnects."""
     left = asyncio.Event()
     scope["extensions"][LEFT](left.set)
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -48,8 +48,8 @@ async def stream(scope: Scope, receive: Receive, send: Send) -> None:
 async def connected(
     application: Application,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, list[StreamProtocol]]]:
-    """Connect a client to ServerPY's HTTP protocol class, which runs in the same event loop. Yields the client's reader
-    and writer, and the list of protocol instances."""
+    """Connect a client to ServerPY's HTTP protocol class, which runs in the same event loop as the test. Yields the
+    client's reader and writer, and the list of protocol instances."""
     config = Config(application, http=StreamProtocol, ws="none", lifespan="off", log_config=None)
     config.load()
     loop = asyncio.get_running_loop()

@@ -19,7 +19,8 @@ FILM = "/media/large-64.mp4"
 
 
 def give(path: Path, name: str) -> dict[str, str]:
-    """Add a key, whose secret is its name, to the keys file. Returns the header field that sends the key."""
+    """Add a key to the keys file. The secret of the key is the same as its name. Returns the header field that sends
+    the key."""
     add(path, lambda _keys: Key(name=name, digest=digest_of(name.encode())))
     return {"Authorization": f"Bearer {name}"}
 

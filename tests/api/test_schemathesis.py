@@ -1,5 +1,5 @@
-"""Tests with requests that schemathesis generates from the OpenAPI schema and sends to a server over a socket: each
-response has a status and an error code that the schema documents for its operation, and no request gets 500."""
+"""Tests with requests that schemathesis generates from the OpenAPI schema and sends to a server over a socket. Each
+response has a status and an error code that the schema documents for the operation, and no request gets 500."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ from tests.server import Server, serving
 
 ATTACKERS = 200
 DESCRIPTORS = 256
-"""Limit on the file descriptors of the server. It is too low for the connections and streams of all attackers."""
+"""Limit on the number of file descriptors of the server. This limit is too low for the connections and streams of all
+attackers."""
 HEAD = b"GET /ready HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 POST = b"POST /links HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
 

@@ -68,7 +68,7 @@ def test_the_outcome_of_a_body_shorter_than_its_reference_is_wrong_even_if_its_f
     assert get(longer).end == "wrong"
 
 
-def test_the_outcome_of_an_http_error_is_refused_with_its_status_text(site: SampleSite) -> None:
+def test_the_outcome_of_an_http_error_response_is_refused_and_contains_the_status(site: SampleSite) -> None:
     outcome = get(ask(site, SMALL, "status=503"))
     assert (outcome.end, outcome.status, outcome.received, outcome.first_byte) == ("refused", 503, 0, None)
     assert outcome.reason.startswith("503 ")

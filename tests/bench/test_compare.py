@@ -33,7 +33,7 @@ def test_a_row_that_failed_in_either_run_or_is_missing_from_it_is_not_compared()
     ]
 
 
-def test_rows_match_although_their_measured_values_differ() -> None:
+def test_rows_of_two_runs_match_even_if_their_measured_values_differ() -> None:
     def row(requests: int, rate: float) -> dict[str, Any]:
         return {"target": "nginx", "state": "cached", "requests": requests, "requests_per_cpu_second": rate}
 

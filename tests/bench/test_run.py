@@ -33,8 +33,8 @@ SECONDS = 100.0
 def bench(
     out: Path, *arguments: str, signals: Callable[[], None] = as_from_a_terminal
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run `serverpy bench` in a new process group, as a shell does. Kills the command at the end of the block if it
-    still runs."""
+    """Run `serverpy bench` in a new process group, as a shell does. Kills the command at the end of the block if it is
+    still running."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVERPY_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "serverpy", "bench", "--quick", "--out", str(out), *arguments],
@@ -64,8 +64,8 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def find(process: subprocess.Popen[str], word: str) -> psutil.Process | None:
-    """Return the descendant of the benchmark process whose command line has the argument `word`, or None if there is
-    none."""
+    """Return the descendant of the benchmark process that has the argument `word` in its command line, or None if no
+    descendant has it."""
     for child in family(process):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             if word in child.cmdline():

@@ -1,5 +1,5 @@
-"""Tests of the sampler, which measures the memory and CPU of a process tree. A target process that dies is an error,
-not a figure of zero."""
+"""Tests of the sampler, which measures the memory and CPU time of a process tree. If the target process dies, the
+sampler raises an error instead of reporting a figure of zero."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_pss_is_between_uss_and_rss() -> None:
     assert reading.uss <= reading.pss <= reading.rss
 
 
-def test_threads_and_file_descriptors_are_counted() -> None:
+def test_the_threads_and_file_descriptors_of_a_process_tree_are_counted() -> None:
     with program("print('ready', flush=True); input()") as (plain, _), program(THREADED) as (threaded, _):
         before, after = read(plain.pid), read(threaded.pid)
     assert after.threads - before.threads == 3

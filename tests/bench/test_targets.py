@@ -1,5 +1,5 @@
-"""Tests of the benchmark's targets, the programs that it measures: each installed target streams the origin's bytes,
-and no process of a target outlives its block."""
+"""Tests of the benchmark's targets, which are the programs that it measures: each installed target streams the origin's
+bytes, and no process of a target outlives the target's block."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ _ids = itertools.count()
 
 @dataclass
 class Recorder:
-    """Watcher that records how jobs end. `moved` contains the byte counts that the jobs report while they run."""
+    """Watcher that records how jobs end. `moved` contains the numbers of bytes that the jobs report while they run."""
 
     ends: list[Event] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -92,7 +92,7 @@ class Faulty:
 
 @pytest.fixture
 def faulty(site: SampleSite, request: pytest.FixtureRequest) -> Faulty:
-    """Return a sample film with the faults in the parameter of the test, at an address that no other test uses."""
+    """Return a sample film with the faults in the parameter of the test, at a URL that no other test uses."""
     spec = getattr(request, "param", "")
     return Faulty(site, f"{spec}{',' if spec else ''}id=fetch-{next(_ids)}")
 
@@ -201,7 +201,8 @@ async def test_get_leaves_a_partial_file_of_another_format_unchanged(
 async def test_a_second_file_of_the_same_name_gets_a_number_in_this_run_and_in_later_runs(
     site: SampleSite, tmp_path: Path
 ) -> None:
-    """The command fetches two media with the same name at the same time. When it runs again, it finds both files."""
+    """The command fetches two media with the same name at the same time. When the command runs again, it finds both
+    files."""
     name = f"id=fetch-{next(_ids)}"
     pages = [f"{site.http}/page/fault/{name}/{file}" for file in ("prog.mp4", "prog-180.mp4")]
     ends = await fetch(site, tmp_path, *pages, jobs=2)

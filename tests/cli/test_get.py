@@ -26,7 +26,7 @@ from tests.processes import gone
 
 MIB = 1 << 20
 OVERLAP_BYTES = 64 * 1024
-"""Number of bytes at the end of a partial file that `get` requests again, to compare them."""
+"""Number of bytes at the end of a partial file that `get` requests again in order to compare them."""
 
 
 def sha256(path: Path) -> str:
@@ -34,7 +34,8 @@ def sha256(path: Path) -> str:
 
 
 def ranges(site: SampleSite, path: str) -> list[tuple[int, str | None]]:
-    """Return the first byte and the If-Range header of each request for `path`, except requests for `bytes=0-511`."""
+    """Return the position of the first byte and the If-Range header of each request for `path`, except requests for
+    `bytes=0-511`."""
     asked = [request.headers for request in site.requests if request.path == path]
     asked = [each for each in asked if each["range"] != "bytes=0-511"]
     return [(int(each["range"].removeprefix("bytes=").rstrip("-")), each.get("if-range")) for each in asked]
@@ -42,8 +43,8 @@ def ranges(site: SampleSite, path: str) -> list[tuple[int, str | None]]:
 
 @contextlib.contextmanager
 def in_mid_download(site: SampleSite, folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `serverpy get` with the output directory `folder`. Yields the process once it has written more than 1 MiB,
-    while it still runs."""
+    """Run `serverpy get` with the output directory `folder`. Yields the process once it has written more than 1 MiB.
+    The process is still running then."""
     with start(site, "get", "-o", str(folder), *arguments, cwd=folder.parent) as process:
         try:
             wait_for(lambda: any(_size(part) > MIB for part in folder.glob("*.part")))
@@ -64,7 +65,8 @@ def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def interrupted(site: SampleSite, folder: Path, *arguments: str) -> Path:
-    """Interrupt `serverpy get` as Ctrl+C does, in the middle of a download. Returns the partial file that it leaves."""
+    """Interrupt `serverpy get` in the middle of a download, as Ctrl+C does. Returns the partial file that the command
+    leaves."""
     with in_mid_download(site, folder, *arguments) as process:
         children = family(process)
         process.send_signal(signal.SIGINT)
@@ -162,7 +164,7 @@ def test_get_with_the_output_dash_writes_the_media_of_all_pages_to_stdout_in_ord
 def test_get_can_be_stopped_while_the_process_that_reads_its_stdout_stalls(
     site: SampleSite, tmp_path: Path, number: signal.Signals | None
 ) -> None:
-    """Ctrl+C stops the command, and so does closing the reading end of its stdout. In the second case, the command
+    """Ctrl+C stops the command, and so does closing the reading end of its stdout. If its stdout is closed, the command
     prints no message, and exits with the same status as `cat`."""
     url = f"{site.http}/media/large-32.mp4"
     with start(site, "get", "-o", "-", url, cwd=tmp_path) as process:

@@ -1,4 +1,4 @@
-"""Tests that `serverpy info` prints the content of `/info`, as a table or as the same JSON."""
+"""Tests that `serverpy info` prints the content of `/info`, either as a table or as the same JSON."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_info_lists_the_formats_of_a_page_and_the_best_format_comes_last(site: S
     assert printed[-1] == "subtitles: en (vtt), de (vtt), en (vtt, automatic)"
 
 
-def test_info_reports_a_page_without_media_in_one_line(site: SampleSite, tmp_path: Path) -> None:
+def test_info_reports_a_page_without_media_on_one_line(site: SampleSite, tmp_path: Path) -> None:
     done = run(site, "info", f"{site.http}/page/none", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, b"")
     assert lines(done.stderr) == ["serverpy: No media was found on this page."]

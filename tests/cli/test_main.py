@@ -1,5 +1,5 @@
-"""Tests of the command `serverpy`: it prints its help without importing the server, and reports each failure in one
-line."""
+"""Tests of the command `serverpy`. The command prints its help without importing the server, and reports each failure
+on one line."""
 
 from __future__ import annotations
 

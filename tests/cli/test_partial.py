@@ -69,7 +69,7 @@ def test_another_process_can_neither_resume_a_partial_file_that_is_in_use_nor_ta
 
 
 def test_get_does_not_overwrite_a_partial_file_of_another_program(tmp_path: Path) -> None:
-    """yt-dlp also gives partial files the suffix `.part`."""
+    """Not only `get` but also yt-dlp gives partial files the suffix `.part`."""
     (tmp_path / "film.mp4.part").write_bytes(b"yt-dlp's")
     with claimed(tmp_path) as partial:
         partial.append(b"ours")
@@ -78,7 +78,7 @@ def test_get_does_not_overwrite_a_partial_file_of_another_program(tmp_path: Path
 
 
 def test_a_state_file_without_a_partial_file_is_removed(tmp_path: Path) -> None:
-    """A process may be killed after it has removed the partial file, and before it removes the state file."""
+    """A process may be killed between the removal of the partial file and that of the state file."""
     with claimed(tmp_path) as partial:
         partial.append(b"data")
     (tmp_path / "film.mp4.part").unlink()

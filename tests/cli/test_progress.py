@@ -99,7 +99,7 @@ def test_a_job_that_starts_again_keeps_its_one_progress_bar() -> None:
 
 
 def test_a_page_that_is_fetched_twice_at_the_same_time_has_two_progress_bars() -> None:
-    """A playlist page may list the same page twice."""
+    """The page of a playlist may list the same media page twice."""
     progress = Progress(console=Console(file=io.StringIO()), auto_refresh=False)
     bars = Bars(progress)
     first, second = Job((0, 1), JOB.url), Job((0, 2), JOB.url)

@@ -1,5 +1,5 @@
-"""Tests of `serverpy serve` as a process: it answers requests, finishes running streams after SIGTERM, and leaves no
-process behind, however it ends."""
+"""Tests of `serverpy serve` as a process. The server answers requests, finishes running streams after SIGTERM, and
+leaves no process behind, however it ends."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Running:
     process: subprocess.Popen[str]
     address: str
     lines: list[str]
-    """The lines that the server has printed. The first line contains its address."""
+    """The lines that the server has printed. The first line contains the address of the server."""
 
     @contextlib.contextmanager
     def get(self, path: str, **headers: str) -> Iterator[http.client.HTTPResponse]:
@@ -52,8 +52,8 @@ class Running:
 
 @contextlib.contextmanager
 def serving(directory: Path, *arguments: str, lines: int = 1) -> Iterator[Running]:
-    """Start a server on a free port. Yields the server once it has printed `lines` lines, and kills it at the end of
-    the block."""
+    """Start a server on a free port. Yields the server once it has printed `lines` lines. Kills the server at the end
+    of the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--workers", "1", *arguments],
         cwd=directory,

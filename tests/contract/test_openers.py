@@ -29,7 +29,7 @@ class Sample:
     """Pages of the sample site for one opener: a page that works, and pages whose media server answers late, refuses
     the request, or stalls.
 
-    A path that begins with `/fault/` has the fault only in its playlist, which the extraction does not read.
+    If a path begins with `/fault/`, only the playlist has the fault, and the extraction does not read the playlist.
     """
 
     opener: str
@@ -46,7 +46,7 @@ class Sample:
 LATE, REFUSED = "/page/fault/delay=30/prog.mp4", "/page/fault/status=404/prog.mp4"
 SILENT = "/page/fault/stall=200000/prog.mp4"
 WAITS_SECONDS = 0.5
-"""Seconds after which the tests assume that a read is waiting for the media server."""
+"""Seconds without an end of a read after which the tests assume that the read is waiting for the media server."""
 PROMPT_SECONDS = 5.0
 TUBE = "/tube/watch/fault"
 SAMPLES = (
@@ -68,7 +68,7 @@ SAMPLES = (
 
 @dataclass(frozen=True)
 class Bench:
-    """A running engine. The tests use its openers in the same way as the engine itself does."""
+    """A running engine. The tests use the openers of this engine in the same way as the engine itself does."""
 
     engine: Engine
     site: SampleSite

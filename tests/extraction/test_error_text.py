@@ -59,7 +59,7 @@ def test_http_reason_phrases_and_ip_addresses_in_a_message_do_not_determine_the_
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, LoginRequired), (404, MediaNotFound), (410, MediaNotFound)])
-def test_http_status_401_404_or_410_in_a_message_determines_the_error_class(
+def test_the_http_statuses_401_and_404_and_410_in_a_message_determine_the_error_class(
     status: int, kind: type[ServerPYError]
 ) -> None:
     assert kind_of(f"Unable to download JSON metadata: HTTP Error {status}: Phrase") is kind

@@ -78,7 +78,7 @@ def test_an_extraction_is_cached_until_its_ttl_or_its_media_urls_expire() -> Non
     assert (len(cache), cache.bytes) == (0, 0)
 
 
-def test_the_extraction_cache_is_bounded_in_entries_and_bytes() -> None:
+def test_the_number_of_entries_and_the_bytes_of_the_extraction_cache_are_limited() -> None:
     cache = Cache(ttl=60, size=3, max_bytes=10_000, clock=Clock())
     for number in range(5):
         cache.put(str(number), MEDIA, 300)

@@ -57,7 +57,9 @@ async def test_extractions_of_sample_pages_return_the_expected_media(site: Sampl
         assert (direct.kind, direct.tracks[0].vcodec) == ("audio", None)
 
 
-async def test_an_extraction_returns_the_headers_cookies_and_chunk_sizes_that_a_site_requires(site: SampleSite) -> None:
+async def test_an_extraction_returns_the_headers_and_cookies_and_chunk_sizes_that_a_site_requires(
+    site: SampleSite,
+) -> None:
     async with running() as workers:
         film = await workers.extract(f"{site.http}/tube/watch/full")
         assert (film.extractor, film.uploader, film.duration) == ("SampleTube", "The Sample Channel", 10.0)

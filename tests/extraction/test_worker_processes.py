@@ -1,5 +1,5 @@
-"""Tests that the child processes of an extraction end with it, and that extractions leave no files, descriptors or
-threads behind."""
+"""Tests that the child processes of an extraction end together with the extraction, and that extractions leave no
+files, descriptors or threads behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real workers for tests. They load the plugins of the sample site and of the probes, and allow connections to
+"""Real workers for tests. These workers load the plugins of the sample site and of the probes, and allow connections to
 loopback."""
 
 from __future__ import annotations

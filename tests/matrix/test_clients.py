@@ -78,8 +78,8 @@ def stops_reading(server: Server, cell: Cell, expected: Expected) -> str | None:
 
 
 def half_closes(server: Server, cell: Cell, expected: Expected) -> str | None:
-    """Send FIN after the request, and read the response. The server may send the whole stream or cut it (RFC 9112
-    §9.6)."""
+    """Send FIN after the request, and read the response. The server may send the whole stream or cut the stream (RFC
+    9112 §9.6)."""
     with opened(server, cell, receive_bytes=None) as exchange:
         exchange.shutdown_writing()
         try:

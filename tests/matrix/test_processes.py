@@ -112,8 +112,8 @@ def attack(server: Server, expected: Expected, number: signal.Signals, attacked:
 
 
 def kind_of(process: psutil.Process) -> str:
-    """Return the kind of a child process: the module that it runs and its role, which are the first two arguments that
-    have only lower-case letters, dots and underscores."""
+    """Return the kind of a child process, which consists of the module that it runs and its role. These are the first
+    two arguments that have only lower-case letters, dots and underscores."""
     words = [word for word in process.cmdline() if re.fullmatch(r"[a-z_.]+", word)]
     return " ".join(words[:2])
 

@@ -22,7 +22,7 @@ SECONDS = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A page of the sample site. `title` is its name in docs/media.md."""
+    """A page of the sample site. `title` is the name of the page in docs/media.md."""
 
     title: str
     page: str
@@ -56,7 +56,7 @@ REFUSED = {"hls-discontinuity-fmp4": "discontinuity-fmp4"}
 """The HLS samples that yt-dlp refuses to download, with the name that each has on the sample site."""
 
 Written = dict[str, dict[str, bytes]]
-"""Mapping from a page to its formats, and from each format to its bytes."""
+"""Maps each page to its formats, and each format to its bytes."""
 
 
 def written(site: SampleSite, folder: Path, samples: tuple[Sample, ...]) -> Written:

@@ -333,7 +333,7 @@ def test_a_file_whose_id3_tag_is_too_long_is_identified_by_its_declared_type(
         (b"#EXTM3U\n#EXTINF:2,\n0.ts\n", "video/mp2t"),
     ],
 )
-def test_web_pages_documents_and_text_are_refused_as_not_media(first: bytes, content_type: str | None) -> None:
+def test_web_pages_and_documents_and_text_are_refused_as_not_media(first: bytes, content_type: str | None) -> None:
     with pytest.raises(NotMedia):
         identify(first, content_type, "mp4")
 

@@ -110,7 +110,7 @@ def test_a_muxed_format_is_streamed_in_place_of_a_pair_of_tracks_that_cannot_be_
 
 @pytest.mark.parametrize("page", ["pair", "pair-sidx"])
 @pytest.mark.parametrize("faults", ["expire=1500000", "rst=2000000", "status=503,times=1"])
-def test_a_woven_stream_recovers_from_expired_urls_resets_and_temporary_errors(
+def test_a_woven_stream_recovers_from_expired_urls_and_resets_and_temporary_errors(
     server: Server, faults: str, page: str
 ) -> None:
     answer = server.get(f"/tube/watch/fault/{faults}/{page}")

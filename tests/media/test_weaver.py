@@ -310,7 +310,7 @@ async def test_every_range_of_a_woven_fragmented_film_is_a_slice_of_the_whole_fi
 
 def regrouped(film: bytes, fragments: int) -> bytes:
     """Return the fragmented film with additional boxes between its fragments, and with a sidx that has one reference
-    for every `fragments` fragments."""
+    for every group of `fragments` fragments."""
     data = memoryview(film)
     head = own_boxes(film)
     first = next(box.start for box in head if box.kind == b"moof")

@@ -333,7 +333,7 @@ async def test_stopping_the_budget_refuses_waiting_requests_but_lets_running_str
     assert_empty(tested)
 
 
-async def test_the_repr_of_a_budget_shows_its_bytes_streams_and_waiting_requests() -> None:
+async def test_the_repr_of_a_budget_shows_its_bytes_and_streams_and_waiting_requests() -> None:
     tested = budget()
     async with admitted(tested, 60) as reservation:
         assert repr(tested) == "<Budget 60/100 bytes, 1/10 streams, 0 waiting, 0 growing>"

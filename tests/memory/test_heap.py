@@ -10,7 +10,7 @@ from tests.aio import eventually
 from tests.memory.budgets import admitted
 
 
-async def test_the_free_memory_of_the_heap_is_returned_once_after_the_last_stream_has_ended() -> None:
+async def test_the_free_memory_of_the_heap_is_returned_to_the_system_once_after_the_last_stream_has_ended() -> None:
     budget = Budget(1000, 10, 1.0)
     given: list[int] = []
     looks = 0

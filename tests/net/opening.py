@@ -32,8 +32,8 @@ async def fetched(made: Client, url: str) -> tuple[int, bytes]:
 
 
 def saying(*answers: bytes) -> Callable[[socket.socket, bytes], None]:
-    """Return a handler that responds to the requests of one connection with `answers`, one per request, and then closes
-    the connection."""
+    """Return a handler that sends one of `answers` for each request of a connection, in order, and then closes the
+    connection."""
 
     def handle(connection: socket.socket, head: bytes) -> None:
         for number, answer in enumerate(answers):

@@ -1,4 +1,4 @@
-"""Tests that compressed response bodies are decoded while they are streamed, in bounded steps."""
+"""Tests that compressed response bodies are decoded in bounded steps while they are streamed."""
 
 from __future__ import annotations
 

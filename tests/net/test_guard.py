@@ -295,7 +295,7 @@ async def no_answer(host: str, port: int) -> Sequence[str]:
 
 
 def test_a_name_that_resolves_to_a_private_address_gets_the_same_error_as_a_name_that_does_not_exist() -> None:
-    """If the errors were different, a client could find out which names exist in the private networks of this
+    """If the two errors were different, a client could find out which names exist in the private networks of this
     machine."""
     errors = []
     for lookup in (answering("10.20.30.40"), answering(), no_answer):

@@ -45,7 +45,7 @@ async def pooled() -> AsyncIterator[tuple[Pool, NameServers]]:
         await eventually(lambda: not pool.running and not pool.waiting)
 
 
-async def test_a_name_that_has_resolved_before_is_looked_up_while_new_names_occupy_all_threads_for_new_names() -> None:
+async def test_a_name_that_has_resolved_before_is_looked_up_even_while_new_names_occupy_all_their_threads() -> None:
     async with pooled() as (pool, servers):
         assert await pool.submit("cdn.example", None).answer == ["8.8.8.8"]
         for number in range(3 * THREADS):

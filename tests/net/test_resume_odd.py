@@ -284,8 +284,8 @@ async def test_a_response_of_a_different_server_is_joined_if_only_its_etag_diffe
         return elsewhere(partial(cut_part, more=A), lambda ask: part(ask, file, more=after))
 
     def careful(ask: Ask) -> Reply:
-        """Send the requested range only if If-Range is missing or this server's own ETag, and the whole file
-        otherwise."""
+        """Send the requested range if If-Range is missing or is this server's own ETag. Otherwise, send the whole
+        file."""
         return part(ask, more=B) if ask.if_range in (None, B["ETag"]) else whole(more=B)
 
     changed = "The media changed while it was read."
@@ -328,7 +328,7 @@ async def test_a_response_from_a_renewed_url_is_joined_if_only_its_etag_differs(
 
 
 async def test_a_change_of_the_etag_is_noticed_even_if_the_url_is_renewed_afterwards() -> None:
-    """The file at the renewed URL has a different ETag, but the same bytes where the reader compares them."""
+    """The file at the renewed URL has a different ETag. Its bytes are the same where the reader compares them."""
     async with serving(lambda ask: part(ask, HALF, more=B)) as (url, asked):
         answer = by_turns(partial(cut_part, more=A), lambda ask: part(ask, HALF, more=B))
         assert "changed" in await outcome(answer, renewed=(url,))
@@ -449,8 +449,8 @@ async def test_a_read_from_a_server_without_faults_sends_only_one_request() -> N
 
 
 async def test_cancelling_a_read_during_a_repeated_request_leaves_no_connection_open() -> None:
-    """The test cancels the read at many points: while a request is repeated without Range, while a suffix range is
-    repeated with its absolute first byte, and between responses."""
+    """The test cancels the read at many different times: while a request is repeated without Range, while a suffix
+    range is repeated with its absolute first byte, and between responses."""
 
     async def read_all(source: At, asked: ByteRange | None) -> None:
         await all_of(source, asked)

@@ -49,7 +49,7 @@ class Installation:
 
 
 def build(output: Path) -> tuple[Path, Path]:
-    """Build the sdist and the wheel as `make dist` does. Returns the path of the sdist, then that of the wheel."""
+    """Build the sdist and the wheel in the same way as `make dist`. Returns the paths of the sdist and of the wheel."""
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(output), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -85,7 +85,8 @@ def install(wheel: Path, folder: Path) -> Installation:
 
 
 def largest(folder: Path, count: int = 8) -> str:
-    """Return the largest packages of the environment and their sizes, as text for the message of a failed assertion."""
+    """Return the names and sizes of the largest packages of the environment, as text for the message of a failed
+    assertion."""
     (packages,) = folder.glob("lib/python*/site-packages")
     sizes = {each.name: sum(path.lstat().st_size for path in (each, *_files(each))) for each in packages.iterdir()}
     ordered = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:count]

@@ -1,4 +1,4 @@
-"""The woven films of the sample site, and the files that they are woven from."""
+"""The woven films of the sample site, and the source files of each film."""
 
 from __future__ import annotations
 

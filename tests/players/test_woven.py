@@ -21,7 +21,7 @@ sources."""
 
 @dataclass(frozen=True)
 class Film:
-    """The duration and size of a film, read from its sources."""
+    """The duration and the size of a film, as read from its source files."""
 
     seconds: float
     width: int

@@ -20,7 +20,7 @@ SECONDS = 600
 """Timeout in seconds of a group of samples, long enough for a busy machine."""
 JOBS = 4
 MORE = frozenset({"pages", "tube", "parameters", "elsewhere"})
-"""Groups of samples that are also requested by `embedded`, and whose `/info` is requested."""
+"""Groups of samples that the tests also request by `embedded`, and whose `/info` they request."""
 CHILDREN = frozenset({"/page/prog", "/page/hls-ts"})
 """Pages that are requested by `subprocess`."""
 

@@ -139,7 +139,7 @@ def tube(site: SampleSite, path: str) -> str:
     return f"{site.http}/tube/{path}"
 
 
-def test_yt_dlp_extracts_formats_subtitles_and_details_of_a_sampletube_film(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_extracts_formats_and_subtitles_and_details_of_a_sampletube_film(site: SampleSite, ytdlp: YtDlp) -> None:
     info = ytdlp.info(tube(site, "watch/full"))
     assert (info["extractor"], info["title"], info["uploader"]) == (
         "SampleTube",

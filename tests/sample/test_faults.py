@@ -66,7 +66,7 @@ def test_the_norange_fault_makes_the_site_send_the_whole_file_without_accept_ran
     assert "accept-ranges" not in answer.headers
 
 
-def test_the_norange206_fault_answers_any_range_with_a_206_of_the_whole_file(site: SampleSite) -> None:
+def test_the_norange206_fault_answers_any_range_request_with_a_206_of_the_whole_file(site: SampleSite) -> None:
     whole = site.path("audio.mp3").read_bytes()
     answer = fault(site, "norange206", "Range: bytes=100-")
     assert (answer.status, answer.body) == (206, whole)

@@ -32,7 +32,7 @@ def test_a_range_beyond_the_end_of_the_file_is_parsed_to_an_empty_interval(heade
 @pytest.mark.parametrize(
     "header", [None, "", "bytes=", "bytes=-", "bytes=5-4", "bytes=a-b", "items=0-1", "bytes=0-1,3-4"]
 )
-def test_a_missing_malformed_or_multiple_range_is_ignored(header: str | None) -> None:
+def test_a_range_header_that_is_missing_or_malformed_or_has_several_ranges_is_ignored(header: str | None) -> None:
     assert asked_span(header, 100) is None
 
 

@@ -226,7 +226,7 @@ def test_each_page_of_the_sample_site_has_the_content_that_its_name_states(site:
     assert ask(f"{site.http}/media/not-media.mp4").headers["content-type"].startswith("text/html")
 
 
-def test_the_front_page_of_the_sample_site_links_to_pages_films_and_a_broadcast(site: SampleSite) -> None:
+def test_the_front_page_of_the_sample_site_links_to_pages_and_films_and_a_broadcast(site: SampleSite) -> None:
     links = set(re.findall(r'href="([^"]+)"', ask(f"{site.http}/").body.decode()))
     assert links == {f"/page/{name}" for name in PAGES} | {f"/tube/watch/{name}" for name in WATCH} | {
         "/tube/live/on-air"

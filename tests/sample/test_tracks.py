@@ -1,4 +1,4 @@
-"""Tests of the separate video and audio files of the sample media: each file has the layout that its name states, and
+"""Tests of the separate video and audio files of the sample media. Each file has the layout that its name states, and
 the expected samples."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Tests that the first bytes of a file determine its Content-Type, once for each extraction, whichever range the client
-requests."""
+"""Tests that the first bytes of a file determine its Content-Type. The relay reads them once for each extraction,
+whichever range the client requests."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ async def test_head_requests_only_the_first_bytes_of_the_media(shelf: Shelf, exp
         assert it.ranges == ["bytes=0-", "bytes=5-9"]
 
 
-async def test_the_body_of_a_response_to_head_cannot_be_read(shelf: Shelf) -> None:
+async def test_reading_the_body_of_a_response_to_head_raises_an_error(shelf: Shelf) -> None:
     async with rig(shelf, plain(shelf, written("flac", "flac"))) as it:
         body = await it.open(head_only=True)
         with pytest.raises(UpstreamFailed, match="only the head"):

@@ -93,7 +93,8 @@ def _before() -> None:
 
 
 def descriptors_and_threads() -> tuple[int, int]:
-    """Count the descriptors and the threads of this process, without the thread that starts all child processes."""
+    """Return the number of descriptors and the number of threads of this process, without the thread that starts all
+    child processes."""
     threads = [each for each in threading.enumerate() if each.name != "start-process"]
     return len(os.listdir("/proc/self/fd")), len(threads)
 
@@ -303,7 +304,7 @@ async def test_a_child_that_sends_no_byte_within_the_extraction_timeout_is_kille
 
 
 @pytest.mark.parametrize("path", ["/media/large-64.mp4", "/fault/stall=100000/media/prog.mp4"])
-async def test_closing_a_body_early_leaves_no_child_directory_or_descriptor(
+async def test_closing_a_body_early_leaves_no_child_or_directory_or_descriptor(
     site: SampleSite, private_tmp: Path, path: str
 ) -> None:
     async with running() as method:
@@ -319,7 +320,7 @@ async def test_closing_a_body_early_leaves_no_child_directory_or_descriptor(
         await eventually(lambda: descriptors_and_threads() <= before)
 
 
-async def test_cancelling_open_leaves_no_child_directory_or_descriptor(site: SampleSite, private_tmp: Path) -> None:
+async def test_cancelling_open_leaves_no_child_or_directory_or_descriptor(site: SampleSite, private_tmp: Path) -> None:
     async with running() as method:
         opening = spawn(opened(method, Source(url=f"{site.http}/fault/delay=600/media/prog.mp4")), name="open")
         await eventually(lambda: children())
@@ -450,7 +451,7 @@ async def test_a_request_for_a_playlist_without_an_item_number_streams_the_first
 
 @pytest.mark.parametrize("step", ["os.pidfd_open", "resource.prlimit", "subprocess.Popen"])
 @pytest.mark.parametrize(("number", "kind"), [(errno.EMFILE, Busy), (errno.EPERM, UpstreamFailed)])
-async def test_a_child_that_fails_to_start_leaves_no_process_directory_or_descriptor(
+async def test_a_child_that_fails_to_start_leaves_no_process_or_directory_or_descriptor(
     site: SampleSite,
     private_tmp: Path,
     monkeypatch: pytest.MonkeyPatch,

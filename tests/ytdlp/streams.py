@@ -34,8 +34,8 @@ def session(ticket: Ticket, **options: Any) -> Iterator[YoutubeDL]:
 
 @functools.cache
 def proxies() -> SessionProxies:
-    """Return the egress proxies of the downloads. As in the worker, they share one event loop, which runs until the
-    process ends."""
+    """Return the egress proxies of the downloads. As in the worker, all downloads share one event loop, which runs
+    until the process ends."""
     guard = Guard(parse_networks(["127.0.0.0/8"]))
     made = SessionProxies(lambda: Egress(guard))
     made.start()

@@ -130,7 +130,7 @@ def test_the_http_client_of_yt_dlp_reads_many_small_chunks(extension: bytes) -> 
 
 
 class Reading:
-    """Stand-in for a socket. It has only the method `makefile`."""
+    """Stand-in for a socket that has only the method `makefile`."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

@@ -67,8 +67,8 @@ async def test_an_extraction_that_allocates_too_much_memory_fails_as_too_large(s
 async def test_an_extraction_that_fills_the_memory_with_small_objects_fails_at_once_as_too_large(
     site: SampleSite, how: str
 ) -> None:
-    """Small objects fill the memory of the worker up to its limit, and live until the traceback is freed. The timeout
-    of extractions is too long to end this extraction."""
+    """Small objects fill the memory of the worker up to its limit, and stay in memory until the traceback is freed. The
+    timeout of extractions is too long to end this extraction."""
     async with running(extract_timeout=3600) as workers:
         assert type(await fails(workers, f"{site.http}/probe/fill?to={how}")) is TooLarge
         assert (await workers.extract(f"{site.http}/page/prog")).tracks

@@ -1,4 +1,5 @@
-"""Helpers for tests of woven films: they locate the boxes of a film in memory, and read its packets with a demuxer."""
+"""Helpers for tests of woven films. They locate the boxes of a film in memory, and read the packets of a film with a
+demuxer."""
 
 from __future__ import annotations
 

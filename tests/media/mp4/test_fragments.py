@@ -212,7 +212,7 @@ def mfra(*entries: tuple[int, int], number: int = 1) -> bytes:
 
 def test_an_mfra_box_can_replace_a_missing_sidx() -> None:
     """An mfra box lists moof boxes and their times. The segment of a moof extends to the next moof in the list. For the
-    last segment, the list implies no duration, so that of the segment before it is used."""
+    last segment, no duration follows from the list, so the duration of the previous segment is used."""
     index = read_mfra(mfra((0, 100), (50, 300), (50, 300), (90, 700)), 1, 1000, 100, 1000)
     found = [(each.offset, each.size, each.time, each.duration) for each in index.references]
     assert found == [(100, 200, 0, 50), (300, 400, 50, 40), (700, 300, 90, 40)]

@@ -38,8 +38,8 @@ def laid_out(video: bytes, audio: bytes) -> Layout:
 
 
 def read(layout: Layout, video: bytes, audio: bytes, first: int = 0, end: int | None = None) -> bytes:
-    """Return the bytes of the woven file from `first` up to but not including `end`, or up to its end if `end` is
-    None."""
+    """Return the bytes of the woven file from the offset `first` up to but not including the offset `end`, or up to the
+    end of the file if `end` is None."""
     sources = video, audio, layout.header
     return b"".join(
         sources[piece.source][piece.offset : piece.offset + piece.length]
@@ -164,7 +164,7 @@ def test_the_chunk_offsets_of_a_woven_film_have_64_bits_if_the_film_is_larger_th
     assert (last.source, last.offset + last.length) == (VIDEO, video.total)
 
 
-def test_the_movie_time_scale_of_a_woven_film_is_the_least_common_multiple_so_that_edits_are_exact() -> None:
+def test_the_movie_time_scale_of_a_woven_film_is_a_multiple_of_both_sources_so_that_edits_are_exact() -> None:
     video = bytes(Film(movie_scale=600))
     audio = bytes(Film(handler=AUDIO_HANDLER, movie_scale=90, edits=[(90, -1), (7, 0)]))
     film = read(laid_out(video, audio), video, audio)
@@ -174,7 +174,7 @@ def test_the_movie_time_scale_of_a_woven_film_is_the_least_common_multiple_so_th
     assert (find_track(located(film).moov, VIDEO_HANDLER).number, track.number) == (1, 2)
 
 
-def test_if_the_movie_time_scale_would_be_too_large_it_is_the_time_scale_of_the_video_track() -> None:
+def test_a_movie_time_scale_that_would_be_too_large_is_replaced_by_that_of_the_video_file() -> None:
     video, audio = bytes(Film(movie_scale=2**31 - 1)), bytes(Film(handler=AUDIO_HANDLER, movie_scale=2**31 - 3))
     assert find_track(located(read(laid_out(video, audio), video, audio)).moov, AUDIO_HANDLER).movie_scale == 2**31 - 1
 

@@ -1,5 +1,5 @@
-"""Functions that send a request through the egress proxy: one for each HTTP client that yt-dlp uses, all with the same
-signature, and others that use a socket."""
+"""Functions that send a request through the egress proxy. There is one function for each HTTP client that yt-dlp uses,
+all with the same signature. Other functions use a socket."""
 
 from __future__ import annotations
 

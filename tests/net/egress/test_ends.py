@@ -190,7 +190,7 @@ def test_the_egress_resets_an_idle_tunnel(loop_factory: LoopFactory) -> None:
             connection.recv(1)
 
 
-def test_a_connection_whose_client_does_not_read_is_not_idle(loop_factory: LoopFactory) -> None:
+def test_a_connection_does_not_count_as_idle_while_its_client_does_not_read(loop_factory: LoopFactory) -> None:
     with (
         limited(loop_factory, idle_seconds=1.0) as egress,
         Origin(send_until_close) as origin,

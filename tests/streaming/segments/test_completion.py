@@ -32,7 +32,7 @@ MAP = '#EXT-X-MAP:URI="init.mp4"'
 
 
 def filled(seconds: float, *, grown: bool = True) -> bytes:
-    """Return SECTION with `seconds` as its durations. The section has an mehd box if `grown` is true."""
+    """Return SECTION with the duration `seconds`. The section has an mehd box if `grown` is true."""
     movie, media = round(seconds * MOVIE_SCALE), round(seconds * SCALE)
     section = Section(mvhd=movie, mdhd=(media, media), mehd=movie if grown else None, mehd_version=1)
     return bytes(section)

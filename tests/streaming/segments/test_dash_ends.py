@@ -236,7 +236,7 @@ def test_a_merge_ends_completely_if_the_last_segment_of_one_or_both_tracks_is_mi
 
 
 @pytest.mark.parametrize("missing", [(), ("audio-5.m4s",)])
-def test_a_merge_of_several_periods_continues_after_a_last_segment_that_is_missing(
+def test_a_merge_of_several_periods_continues_after_a_missing_last_segment_of_a_period(
     stage: Stage, missing: tuple[str, ...]
 ) -> None:
     stage.statuses.update({name: [404] for name in missing})

@@ -43,7 +43,7 @@ def test_segment_uris_are_relative_to_the_url_of_the_playlist() -> None:
     assert [segment.number for segment in found] == [0, 1, 2, 3]
 
 
-def test_target_duration_media_sequence_and_discontinuity_sequence_are_parsed() -> None:
+def test_the_target_duration_and_the_media_sequence_and_the_discontinuity_sequence_are_parsed() -> None:
     playlist = MediaPlaylist(BASE, Rules())
     head = "#EXT-X-TARGETDURATION:6\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-DISCONTINUITY-SEQUENCE:3\n"
     found = read_with(playlist, f"{head}#EXTINF:6,\n7.ts\n#EXTINF:5.5,\n8.ts")

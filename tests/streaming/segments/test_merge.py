@@ -83,8 +83,8 @@ def test_a_missing_segment_ends_the_merge_with_upstream_failed_after_a_correct_b
 def test_a_segment_that_is_truncated_between_two_fragments_cuts_the_merged_stream(
     media: Path, track: str, number: int
 ) -> None:
-    """A segment that is truncated between two fragments is well-formed. Only its longer duration in the playlist and a
-    gap in the timestamps show that a fragment is missing."""
+    """A segment that is truncated between two fragments is well-formed. Only two facts show that a fragment is missing:
+    the longer duration that the playlist states, and a gap in the timestamps."""
     with Shelf() as shelf:
         for name, source in (("v", "high"), ("a", "en")):
             head, *parts = segments(media, source)
@@ -206,8 +206,7 @@ def test_a_box_between_a_moof_and_its_mdat_becomes_a_free_box_in_the_merged_file
 
 
 def with_box_before_data(segment: bytes) -> bytes:
-    """Return the segment with a box of 24 bytes before its mdat, and with the data offsets in its truns increased by
-    24."""
+    """Return the segment with a box of 24 bytes before its mdat, and with 24 added to the data offsets in its truns."""
     inside = own_boxes(segment)
     moof = next(box for box in inside if box.kind == b"moof")
     out = bytearray(segment)

@@ -385,7 +385,7 @@ PAGE_ADDRESS = "https://page.example/watch"
         '#EXT-X-KEY:METHOD=AES-128,URI="http://[::1]/key"\n0.ts',
     ],
 )
-def test_the_guard_checks_the_urls_of_segments_keys_and_initialization_sections(shelf: Shelf, text: str) -> None:
+def test_the_guard_checks_the_urls_of_segments_and_keys_and_initialization_sections(shelf: Shelf, text: str) -> None:
     with pytest.raises(TargetForbidden):
         stream(shelf, hls(shelf, text))
 

@@ -86,7 +86,7 @@ def test_a_second_initialization_section_is_streamed_before_its_segments(server:
 
 @pytest.mark.parametrize("name", sorted({*PLAYLISTS, *OTHER_HOSTILE} - HARMLESS))
 def test_a_hostile_playlist_is_answered_with_an_error_or_its_stream_is_cut(server: Server, name: str) -> None:
-    """Some hostile playlists make the extraction fail, others the stream."""
+    """Some of these playlists make the extraction fail, and others make the stream fail."""
     answer = server.get(f"/page/hostile/{name}.m3u8", method="relay")
     assert has_failed(answer), (answer.status, answer.headers, len(answer.body))
     server.settled()

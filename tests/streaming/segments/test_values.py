@@ -59,7 +59,7 @@ def test_a_line_that_is_too_long_is_refused(data: bytes) -> None:
         PackedLines().write(data)
 
 
-def test_a_text_that_is_too_long_is_refused_with_little_memory() -> None:
+def test_a_text_that_is_too_long_is_refused_and_takes_little_memory() -> None:
     packed = PackedLines()
     for _ in range(MAX_TEXT_BYTES // 32768):
         packed.write(b"#\n" * 16384)
