@@ -1,11 +1,13 @@
-"""Measurement of a server's memory without streams: after its start, after the first extraction, and once idle.
+"""Measurement of a server's memory without streams: after its start, after the first extraction, and after an idle
+time.
 
     python scripts/base_memory.py [--idle 5]
 
 The script starts `serverpy serve --demo`, whose worker ends after `--idle` idle seconds, and prints three figures for
-each process (except the sample site), in MB of 10^6 bytes. PSS: shared pages are divided among the processes that share
-them, also outside of this tree. Anonymous: memory of this process alone. RSS: what PSS would be if no other process on
-the machine used the same libraries. Run it twice after a change, because the first run compiles bytecode.
+each process (except the sample site), in MB of 10^6 bytes. PSS: each shared page counts in equal parts for all
+processes that share it, including processes outside of this tree. Anonymous: memory of this process alone. RSS: what
+PSS would be if no other process on the machine used the same libraries. Run the script twice after a change of the
+code, because the first run compiles bytecode.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ import psutil
 
 FIGURES = ("Pss", "Anonymous", "Rss")
 SETTLE_SECONDS = 1.0
+END_SECONDS = 60.0
+"""Seconds after `--idle` within which the idle worker must end."""
 
 
 def figures(process: psutil.Process) -> dict[str, float]:
@@ -82,7 +86,10 @@ def main() -> None:
             answer.read()
         time.sleep(SETTLE_SECONDS)
         show("first extraction", server)
+        deadline = time.monotonic() + idle + END_SECONDS
         while "worker" in processes(server):
+            if time.monotonic() > deadline:
+                sys.exit(f"The idle worker process has not ended within {END_SECONDS:g} s of its idle time.")
             time.sleep(SETTLE_SECONDS)
         show("idle", server)
 

@@ -1,11 +1,12 @@
-"""Comparison of HTTP clients: the same ASGI relay runs with each of them, from the sample site, over http and https.
+"""Comparison of HTTP clients: the same ASGI relay uses each of them to fetch media from the sample site, over http and
+https.
 
     python scripts/compare_clients.py [--clients 100] [--mib 180]
 
 The script prints, for each client that is installed (`aiohttp` and `httpx` are not dependencies of the project: install
 them yourself), the memory held by each slow stream and the CPU seconds per GB for one fast reader. The relay and the
-sample site each run in a process of their own, and the script itself reads. The measurements behind the choice of a
-client are in docs/decisions/0002-http-client.md.
+sample site each run in a process of their own, and the script itself reads the streams of the relay. The measurements
+behind the choice of a client are in docs/decisions/0002-http-client.md.
 """
 
 from __future__ import annotations

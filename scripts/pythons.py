@@ -38,7 +38,7 @@ SEGMENT_PAGES = ("/page/hls-ts", "/page/hls-fmp4", "/page/hls-aes")
 
 
 class Failure(Exception):
-    """The error that the wheel does not work in an environment."""
+    """Error that is raised if the wheel does not work in an environment."""
 
 
 def main() -> int:
@@ -78,8 +78,8 @@ def versions() -> list[str]:
 
 
 def find(program: str) -> str | None:
-    """Return the path of an interpreter that runs and can create environments, or None if there is none. Both are
-    tried, because a shim of pyenv may exist for a version that is not installed."""
+    """Return the path of an interpreter that runs and can create environments, or None if there is no such interpreter.
+    Each candidate is run, because a shim of pyenv may exist for a version that is not installed."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     version = Path(program).name.removeprefix("python")
     found = [shutil.which(program), *sorted(map(str, pyenv.glob(f"{version}.*/bin/python")), reverse=True)]
@@ -98,8 +98,7 @@ def build(scratch: Path) -> Path:
 
 
 def check(python: str, wheel: Path, folder: Path, tests: list[str]) -> str:
-    """Test the wheel in a new environment of one interpreter. Returns a summary. Raises Failure if anything does not
-    work."""
+    """Test the wheel in a new environment of one interpreter. Returns a summary. Raises Failure if a test fails."""
     run([python, "-m", "venv", str(folder)])
     lock = [line for line in (ROOT / "requirements-dev.lock").read_text().splitlines() if "--hash" not in line]
     constraints = folder / "constraints.txt"
@@ -173,8 +172,9 @@ def segments(server: str, site: str) -> int:
 
 
 def fragments(film: bytes) -> bytes:
-    """Return a film from its first MP4 segment on, without the indexes of segments; `relay` states the duration in the
-    bytes that this leaves out."""
+    """Return the bytes of a film that are the same by relay and by embedded: those from the first `styp` box on, with
+    each `sidx` box turned into a `free` box. The boxes before the first `styp` differ, because only relay states the
+    duration in them."""
     return film[max(0, film.find(b"styp")) :].replace(b"sidx", b"free")
 
 

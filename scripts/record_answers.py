@@ -4,11 +4,11 @@
     python scripts/record_answers.py --check tests/record/answers.json [--only PATTERN] [--jobs N]
 
 The script starts the sample site and a server on loopback. It requests each sample by `auto`, `relay` and `embedded`,
-with three ranges each (none, `bytes=1000-4999`, `bytes=-1000`), its `/info`, and the HEAD of its stream. A child of
-`subprocess` takes two to four seconds of CPU, so this method is used only for the pages of the sample site and a few
-media addresses without a range, and for three samples with ranges. Samples whose answers have no end or depend on the
-machine are left out; tests/record/samples.py lists them. Run it before and after a change that must not change any
-behaviour.
+with three ranges each (none, `bytes=1000-4999`, `bytes=-1000`), its `/info`, and the headers of its stream by HEAD. A
+child process of the method `subprocess` takes two to four seconds of CPU, so this method is used only for the pages of
+the sample site and a few media addresses without a range, and for three samples with ranges. Samples whose answers have
+no end or depend on the machine are left out; tests/record/samples.py lists them. Run the script before and after a
+change that must not change any behaviour.
 
 A record holds the status, the headers, the code of an error, and the body: the name of the sample's file, or length and
 SHA-256. If the sample media of this machine differ from those of the record, --check compares only the parts of the
@@ -72,7 +72,7 @@ def main() -> int:
         help="send only requests whose name, such as '/page/prog relay bytes=-1000', matches this regular expression",
     )
     parser.add_argument(
-        "--jobs", type=int, default=2, metavar="N", help="number of samples to request at once (default: 2)"
+        "--jobs", type=int, default=2, metavar="N", help="number of samples to request at the same time (default: 2)"
     )
     options = parser.parse_args()
     recorded = None if options.check is None else Record.read(options.check)

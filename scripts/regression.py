@@ -4,14 +4,16 @@
 
 The script starts `serverpy serve` of both checkouts (each with its own `.venv`, made by `make install`), nginx with
 large buffers, and one sample site. It puts the same loads on the two servers and nginx, one after another. In the first
-five rounds, the A/A rounds, both sides are BASE, which shows the noise of the machine. Five rounds of BASE and CHANGED
-follow. A figure is worse if the median over the rounds of changed ÷ base exceeds 1 by more than max(5 %, A/A spread);
-for the time to the first byte, this limit is at least 25 %. The harness of one checkout works for both, because it uses
-only the command line, the settings, the HTTP endpoints and the addresses of the sample site.
+five rounds, the A/A rounds, both servers run BASE, so their differences show the noise of the machine. Five rounds of
+BASE and CHANGED follow. A figure is worse if the median, over these five rounds, of the ratio CHANGED ÷ BASE exceeds 1
+by more than max(5 %, A/A spread); for the time to the first byte, this limit is at least 25 %. The harness of one
+checkout works for both, because it uses only the command line, the settings, the HTTP endpoints and the addresses of
+the sample site.
 
-Exit status: 0 if no figure is worse, 1 if a figure is worse or missing, 2 if the run failed. Run nothing else
-meanwhile: other work widens the A/A spread, and the run fails if it exceeds the deadline (15 minutes, `--deadline`).
-The file of `--output` then contains the rounds done before that.
+Exit status: 0 if no figure is worse, 1 if a figure is worse or missing, 2 if the run failed. Run nothing else on the
+machine while the script runs, because other work widens the A/A spread. The run fails if it takes longer than the
+deadline (15 minutes, `--deadline`); the file of `--output` then contains the rounds that were complete before the
+deadline.
 """
 
 from __future__ import annotations
@@ -63,7 +65,7 @@ MAX_FDS = 16384
 
 
 class RunError(Exception):
-    """Error that is raised if a run cannot start or a load fails. Such a run has no verdict."""
+    """Error that is raised if a run cannot start, or if a load fails. A run with this error has no verdict."""
 
 
 # --- The verdict: pure functions -----------------------------------------------------------------------------------
@@ -143,7 +145,7 @@ def spread_of(ratios: Sequence[float]) -> float:
     """Return the 80th percentile (nearest rank) of |ratio - 1| over the A/A rounds.
 
     For five rounds that is the second largest deviation: a single pause of a shared machine does not widen the limit,
-    and the median of five ratios of equal checkouts stays within it in about 49 of 50 runs.
+    and the median of five ratios of equal checkouts stays within the limit in about 49 of 50 runs.
     """
     deviations = sorted(abs(ratio - 1) for ratio in ratios)
     return deviations[math.ceil(0.8 * len(deviations)) - 1]
@@ -184,8 +186,8 @@ def judge(figure: Figure, same: Sequence[Round], changed: Sequence[Round]) -> Ju
 def _median_shown(
     figure: Figure, rounds: Sequence[Round], side: Callable[[Round], Mapping[str, float]]
 ) -> float | None:
-    """Return the median of the values in the figure's unit, or as a multiple of nginx's yardstick in the same round.
-    Returns None if nginx has no value."""
+    """Return the median of the values, in the figure's unit or, if the figure has a yardstick, as a multiple of nginx's
+    value of the yardstick in the same round. Returns None if nginx has no value."""
     if figure.yardstick is None:
         return statistics.median(side(each)[figure.name] for each in rounds) * figure.scale
     yardsticks = [each.nginx.get(figure.yardstick, 0.0) for each in rounds]
@@ -372,8 +374,8 @@ def ended_by_signals(deadline_seconds: float) -> Iterator[None]:
 
 
 def _sweep() -> None:
-    """Kill all remaining descendants of this process. If a signal arrives while a child is being started, no `running`
-    block ends that child."""
+    """Kill all remaining descendants of this process. This call is necessary because, if a signal arrives while a child
+    is being started, no `running` block ends that child."""
     family = psutil.Process().children(recursive=True)
     for each in family:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -420,8 +422,9 @@ class Site:
 
 @dataclass(frozen=True)
 class Target:
-    """A server or nginx under load. `address` returns the request path for a media name and a scheme. `alone` is True
-    if the first process serves all streams, so that CPU time of its children is not part of a stream's cost."""
+    """A ServerPY server or nginx, under load. `address` returns the request path for a media name and a scheme. `alone`
+    is True if the first process serves all streams, so that the CPU time of its children is not part of a stream's
+    cost."""
 
     child: Child
     port: int
@@ -508,8 +511,8 @@ def nginx_command() -> str:
 
 @contextlib.contextmanager
 def serving(sides: Sequence[Path], *, threads: int = 4, site: Site | None = None) -> Iterator[list[Target]]:
-    """Run a server of each checkout in `sides` during the block. Yields the servers once all of them are ready. Their
-    settings are the defaults, except those that the loads need."""
+    """Run one server for each checkout in `sides` during the block. Yields the servers once all of them are ready. All
+    settings of the servers have their default values, except the settings that the loads need."""
     with contextlib.ExitStack() as stack:
         servers = [stack.enter_context(_server(side, threads, site)) for side in sides]
         for server in servers:
@@ -563,8 +566,8 @@ def python_of(checkout: Path) -> Path:
 
 
 def check_checkout(checkout: Path) -> None:
-    """Check that the checkout has a .venv whose `serverpy` is the checkout's own. Raises RunError if the .venv is
-    missing or imports `serverpy` from elsewhere."""
+    """Check that the checkout has a .venv that imports `serverpy` from this checkout. Raises RunError if the .venv is
+    missing, or imports `serverpy` from elsewhere."""
     if not python_of(checkout).exists():
         raise RunError(f"{checkout} has no .venv: run `make install` there.")
     command = [str(python_of(checkout)), "-c", "import serverpy; print(serverpy.__file__)"]
@@ -750,8 +753,8 @@ def loads_for(site: Site, media: Media, sizes: Sizes, numbers: Iterator[int]) ->
 
 
 def measure_in_turn(load: Load, targets: Sequence[Target], turns: int) -> list[float]:
-    """Return one figure for each target: the median time to the first byte if the load is timed, else the CPU cost of
-    the target's best turn, because other work on the machine only adds CPU.
+    """Return one figure for each target: the median time to the first byte if the load is timed, otherwise the CPU cost
+    of the turn in which the target used the least CPU, because other work on the machine can only add to it.
 
     Each turn reverses the order of the targets, so that a drift of the machine's speed affects all targets alike.
     """
@@ -771,7 +774,7 @@ def slow_streams(targets: Mapping[Target, str], site: Site, sizes: Sizes) -> lis
     """Return the bytes that each slow stream adds to the PSS of the server and to the PSS of its process tree, for each
     target. `targets` maps a target to the method that its clients request.
 
-    All targets serve their clients at the same time, which changes the cost in CPU, but not in memory."""
+    All targets serve their clients at the same time. That changes the CPU cost of a stream, but not its memory."""
     time.sleep(REST_SECONDS)
     bases = [settled_pss(target.child, 0.3, 3) for target in targets]
     with contextlib.ExitStack() as stack:
@@ -779,7 +782,9 @@ def slow_streams(targets: Mapping[Target, str], site: Site, sizes: Sizes) -> lis
         for crowd, (target, method) in zip(crowds, targets.items(), strict=True):
             if crowd.stdout is None or crowd.stdout.readline().strip() != "reading":
                 outcome_of(crowd, target, f"{method}, slow")
-                raise RunError(f"{target.child.title}: the slow clients ended before each had a first byte.")
+                raise RunError(
+                    f"{target.child.title}: the slow clients ended before each of them had received a first byte."
+                )
         time.sleep(sizes.slow_settle_seconds)
         peaks = [settled_pss(target.child, sizes.slow_watch_seconds / len(targets)) for target in targets]
         for crowd, (target, method) in zip(crowds, targets.items(), strict=True):
@@ -817,7 +822,8 @@ def _check_pace(target: Target, method: str, outcome: Mapping[str, Any], rate: i
 
 
 def idle_pss(servers: Sequence[Target], site_of: Path) -> list[float]:
-    """Return the PSS in bytes of each new server with its worker, after the first extraction.
+    """Return, for each of the newly started `servers`, the PSS in bytes of the server with its worker, after the first
+    extraction.
 
     The sample site has ended before the PSS is read: PSS divides the pages of libraries among all processes of the same
     .venv, so it would be lower for the checkout from which the site runs.
@@ -862,9 +868,9 @@ class Harness:
             for server in servers:
                 _warm_up(server, site, media, SCHEMES)
             if self.wanted & SLOW_NAMES:
-                # The clients of `relay` use `servers`, which get the other loads afterwards. Those of `embedded` use
-                # `resting`: free memory that the first clients leave in the heap of a server would hide the
-                # cost of the next clients.
+                # The slow clients of `relay` use `servers`, which get the other loads later. The slow clients of
+                # `embedded` use `resting`, other processes of the same checkouts: if one server served both groups,
+                # free memory that the first group leaves in its heap would hide the cost of the second group.
                 for server in resting:
                     _warm_up(server, site, media, SCHEMES[:1])
                 targets = dict.fromkeys(servers, "relay") | dict.fromkeys(resting, "embedded")
@@ -900,8 +906,8 @@ class Harness:
 
 
 def _warm_up(server: Target, site: Site, media: Media, schemes: Sequence[str]) -> None:
-    """Make the server load all modules that it imports on first use. They count as base memory of the server, and not
-    for any figure."""
+    """Make the server load all modules that it imports on first use, so that they count as base memory of the server,
+    and not as memory of a stream."""
     pages = [page_of(site.base(scheme), "clip.mp4") for scheme in schemes]
     asks = [(stream(page, method), media.clip_bytes) for page in pages for method in METHODS]
     asks.append((stream(page_of(site.base("http"), "hls-ts")), media.hls_bytes))
@@ -992,7 +998,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> bool:
-    """Measure and print all figures. Returns True if no figure is worse or missing. Raises RunError if a load fails."""
+    """Measure and print all figures. Returns True if no figure is missing, or worse on the changed checkout than on the
+    base. Raises RunError if a load fails."""
     base, changed, site_of = (path.resolve() for path in (options.base, options.changed, options.site))
     nginx_command()
     for checkout in {base, changed, site_of}:

@@ -1,4 +1,5 @@
-"""The clients of `scripts/regression.py`: one process, raw sockets, whose input and output are one JSON object each.
+"""The clients of `scripts/regression.py`: one process that uses raw sockets, and whose input and output are one JSON
+object each.
 
 The process reads what to request as a line from stdin. It writes the outcome to stdout and exits with 0, or writes the
 reason of a failure to stderr and exits with 1. The clients count every byte and follow the framing of every response,
@@ -23,20 +24,21 @@ BUFFER_BYTES = 256 * 1024
 HEAD_BYTES = 32 * 1024
 CHUNK_LINE_BYTES = 256
 SILENT_SECONDS = 30.0
-"""Seconds without a byte from any connection after which the load has failed."""
+"""Number of seconds after which the load has failed if no connection has received a byte."""
 
 RECEIVE_BYTES = 64 * 1024
-"""Size of the kernel's receive buffer of a slow client. With the default size, the kernel accepts megabytes before the
-server notices that the client is slow."""
+"""Size of the kernel's receive buffer of a slow client. With the default size, the client's kernel accepts megabytes of
+the response before the server notices that the client is slow."""
 SEGMENT_BYTES = 1448
-"""TCP segment size of a slow client, as over Ethernet. With loopback's 64 KB, the kernel buffers 2.6 MB per client."""
+"""TCP segment size of a slow client, as over Ethernet. With the segment size of loopback, 64 KB, the kernel buffers 2.6
+MB per client."""
 TICK_SECONDS = 0.025
 SLOTS = 10
 """Number of groups of slow clients. On each tick, the clients of one group read."""
 
 
 class ReadError(Exception):
-    """The error that a response differs from the expected one."""
+    """Error that is raised if a response differs from the expected response."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,7 @@ def read_whole(port: int, requests: list[Request], connections: int, *, keep: bo
 
 def read_slowly(port: int, request: Request, clients: int, rate: int) -> dict[str, object]:
     """Read with `clients` clients at `rate` bytes per second each until stdin ends. Print a line once every client has
-    its first byte.
+    received its first byte.
 
     Raises ReadError if a response ends before stdin does, or differs from the expected one.
     """
@@ -244,10 +246,10 @@ def read_slowly(port: int, request: Request, clients: int, rate: int) -> dict[st
     crowd = [Connection(port, keep=True, slow=True) for _ in range(clients)]
     for connection in crowd:
         connection.send(request)
-    for connection in crowd:  # the kernel buffers the responses of the connections that are not read yet
+    for connection in crowd:  # until a connection is read, the kernel buffers its response
         while not connection.framing.received:
             if connection.take(buffer[:4096]):
-                raise ReadError("the response ended before its client had the first byte")
+                raise ReadError("the response ended before its client had received the first byte")
         connection.socket.setblocking(False)
     print("reading", flush=True)
     begun, received = time.perf_counter(), [connection.framing.received for connection in crowd]
@@ -273,7 +275,7 @@ def _take_due(connection: Connection, buffer: memoryview, due: int) -> None:
         return
     try:
         if connection.take(buffer[:due]):
-            raise ReadError("a response ended before its client left")
+            raise ReadError("a response ended before its client disconnected")
     except BlockingIOError:
         return
 

@@ -74,7 +74,8 @@ def texts_of(path: str, source: str, errors: Collection[str]) -> set[Text]:
 
 def comments(source: str) -> Iterator[Found]:
     """Yield each comment without its directives. Consecutive lines that hold only a comment are one comment."""
-    found: list[tuple[int, int, str]] = []  # line of the comment, its last line (0 if code precedes the comment), text
+    # for each comment: its first line, its last line (0 if code precedes the comment), and its text
+    found: list[tuple[int, int, str]] = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type != tokenize.COMMENT:
             continue
@@ -131,7 +132,7 @@ def main() -> None:
     commit = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
     seed = options.seed or subprocess.run(commit, check=True, capture_output=True, text=True).stdout.strip()
     for number, each in enumerate(draw(collect(), seed, options.count), 1):
-        # a text in the tests contains half of a surrogate pair, which cannot be printed
+        # a text in the tests contains half of a surrogate pair, and Python cannot print that
         text = each.text.encode(errors="backslashreplace").decode()
         print(f"{number}. {each.path}:{each.line} [{each.kind}] {text}")
 

@@ -31,7 +31,9 @@ class Decryption:
         """Decrypt the last block of the segment, and return its plaintext without the padding. Raises `UpstreamFailed`
         if the segment was cut, or was encrypted with another key."""
         if len(self._held) != BLOCK:
-            raise UpstreamFailed("An encrypted segment of the media is empty, or not a whole number of AES blocks.")
+            raise UpstreamFailed(
+                "An encrypted segment of the media is empty, or its length is not a multiple of the AES block size."
+            )
         last = bytes(self._cipher.decrypt(self._held))
         padding = last[-1]
         if not 1 <= padding <= BLOCK or last[-padding:] != bytes([padding]) * padding:

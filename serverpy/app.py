@@ -94,7 +94,7 @@ def create_app(
     app.state.gate = gate
     add_routes(app)
     add_link_routes(app)
-    app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]  # as FastAPI's documentation shows
+    app.openapi = functools.partial(openapi, app)  # type: ignore[method-assign]  # FastAPI's documentation shows this way to replace the schema
     add_error_handlers(app)
     app.add_middleware(Access, gate=gate)
     app.add_middleware(Checks, hosts=settings.served_hosts if checks_host or settings.allowed_hosts else None)

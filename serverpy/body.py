@@ -95,7 +95,7 @@ class Body(Protocol):
     async def read(self, most: int = UNBOUNDED) -> bytes:
         """Return the next bytes, or `b""` at the end. `most` (1 or more) and the chunk size of the method limit the
         bytes that a call requests from the source. Bytes that have already arrived (the first bytes of the body, the
-        rest of a TLS record or AES block, the bytes of a shared live stream) are returned at once, up to one chunk,
+        rest of a TLS record or AES block, the bytes of a shared live stream) are returned immediately, up to one chunk,
         even if they exceed `most`. A merge requests a chunk from each of its sources, and returns at most `most`
         bytes."""
         ...

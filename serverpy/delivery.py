@@ -55,7 +55,7 @@ _WITHOUT_MEDIA = (
     ExtractionFailed,
     UnsupportedConversion,
 )
-"""Errors that say that this item of a playlist has no media for this server, while the next one may have."""
+"""Errors that mean that one item of a playlist gives this server no media, although the next item may give some."""
 
 
 class Stream:
@@ -268,14 +268,15 @@ class Delivery:
         raise failures[0]
 
     async def _item(self, request: StreamRequest, entry: Entry, number: int, grant: Grant) -> Source:
-        """Find the media of `entry`, which is the item `number` of its page."""
+        """Return the media of `entry`, which is the item `number` of its page, as a `Source`."""
         if entry.media is not None:
             if not entry.media.tracks:
                 raise MediaNotFound("This item has no media.")
             return _source(request, entry.media, number, grant)
         if entry.url is None:
             raise MediaNotFound("This item has no address.")
-        # an address that comes from an extraction may have data that yt-dlp smuggled into it, or be yt-dlp's own
+        # an address that comes from an extraction may contain data that yt-dlp smuggled into it, or be an address that
+        # only yt-dlp knows
         media = await self._extractor.extract(entry.url, grant=grant)
         grant.check_site(media.extractor)
         if media.entries:
@@ -296,7 +297,8 @@ class Delivery:
         except FormatNotFound:
             if able is media:
                 raise
-            selections = await self._selector.select(media, request.format)  # the plan states why it is withheld
+            # select among all tracks: the plan then states why the selected track cannot be streamed
+            selections = await self._selector.select(media, request.format)
         return replace(request, selections=selections)
 
     async def _open_first(
@@ -328,8 +330,8 @@ class Delivery:
         self, failed: Plan, left: tuple[Plan, ...], source: Source, reservation: Reservation, record: Record
     ) -> Body:
         """Open the media of the plan `failed` by the plans `left`, which use yt-dlp's HTTP client. Uses the latest
-        extraction, because the failed plan may have renewed it. If a plan opens, remembers the media server, so that
-        later requests begin with such a plan."""
+        extraction, because the failed plan may have renewed the extraction. If one of the plans `left` opens the media,
+        remembers the media server, so that later requests begin with such a plan."""
         self.fallbacks += 1
         latest = item_of(await self._extractor.extract(source.url, grant=source.grant), source.item)
         body = await self._open_first(left, replace(source, media=latest), reservation, record)
@@ -357,7 +359,7 @@ def _source(request: StreamRequest, media: Media | None, item: int | None, grant
 
 
 async def _hold(reservation: Reservation, nbytes: int) -> None:
-    """Adjust `reservation` to exactly `nbytes`, the number of bytes that the next body may hold."""
+    """Grow or shrink `reservation` to exactly `nbytes`, the number of bytes that the next body may hold."""
     if reservation.nbytes > nbytes:
         reservation.shrink(reservation.nbytes - nbytes)
     await reservation.grow(nbytes - reservation.nbytes)

@@ -170,7 +170,7 @@ class Engine:
 
     async def aclose(self) -> None:
         """Refuse the waiting requests, stop the worker and all extractions, and close all connections. Every caller of
-        `Delivery.open` must have closed its stream before."""
+        `Delivery.open` must have closed its stream before this call."""
         self._is_closed = True
         self.budget.stop()
         self.client.close()

@@ -306,6 +306,6 @@ def _missing(error: BaseException) -> str | None:
         return "memory"
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         return "processes or threads"
-    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # raised by `tempfile`
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):  # `tempfile` raises this error
         return "directory that can be written to"
     return _SHORTAGES.get(error.errno or 0) if isinstance(error, OSError) else None

@@ -228,7 +228,7 @@ def _default(media: Media, capabilities: Capabilities) -> DefaultInfo | None:
     request = StreamRequest(url=media.webpage_url)
     try:
         plan = plans(media, request, capabilities.allowed_for(request))[0]
-    except ServerPYError:  # `formats` still lists what the client can request
+    except ServerPYError:  # there is no default format, but `formats` still lists what the client can request
         return None
     if not plan.tracks:
         return None

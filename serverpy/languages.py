@@ -19,8 +19,8 @@ sqi alb, sr srp, ss ssw, st sot, su sun, sv swe, sw swa, ta tam, te tel, tg tgk,
 tsn, to ton, tr tur, ts tso, tt tat, tw twi, ty tah, ug uig, uk ukr, ur urd, uz uzb, ve ven, vi vie, vo vol, wa
 wln, wo wol, xh xho, yi yid, yo yor, za zha, zh zho chi, zu zul
 """
-"""The languages that have a code of two letters (ISO 639-1), each followed by its codes of three letters: that of
-ISO 639-2/T, and that of ISO 639-2/B if it is another one."""
+"""The languages that have a code of two letters (ISO 639-1), each followed by its codes of three letters: that of ISO
+639-2/T, and that of ISO 639-2/B if the two differ."""
 _RETIRED = {"in": "id", "iw": "he", "ji": "yi", "jw": "jv", "mo": "ro", "mol": "ro"}
 """Codes that are no longer valid, and the codes that have replaced them."""
 _SHORTEST = {code: codes[0] for codes in map(str.split, _CODES.split(",")) for code in codes[1:]} | _RETIRED

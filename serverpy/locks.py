@@ -32,5 +32,5 @@ def try_lock(descriptor: int) -> Lock:
 def wait_for_lock(descriptor: int) -> None:
     """Lock the file until `descriptor` is closed; wait for other holders. Has no effect on a file system without
     locks."""
-    with contextlib.suppress(OSError):  # as in `try_lock`
+    with contextlib.suppress(OSError):  # the file system may not support locks (see `try_lock`)
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -48,7 +48,7 @@ def safe(text: str, most: int = MESSAGE_LENGTH) -> str:
 class TextFormatter(logging.Formatter):
     """A log formatter that writes one line of text per record, and a traceback below it if there is one."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # overrides a method of `logging.Formatter`
+    def formatMessage(self, record: logging.LogRecord) -> str:  # this name overrides a method of `logging.Formatter`
         record.message = safe(record.message)
         return super().formatMessage(record)
 
@@ -136,7 +136,7 @@ class StderrHandler(logging.Handler):
 
     def _put(self, line: bytes) -> None:
         size = len(line) + LINE_BYTES
-        # after `close`, the interpreter may be about to end: a thread that starts then never runs
+        # after `close`, the interpreter may be about to end, and a thread that starts at that time never runs
         if self._closed or self._held_bytes + size > self._queue_bytes:
             self._drop(1)
             return
@@ -144,7 +144,8 @@ class StderrHandler(logging.Handler):
             self._tell()
         self._lines.append(line)
         self._held_bytes += size
-        if self._thread is None or not self._thread.is_alive():  # a forked process does not have the thread
+        # a process made by fork(2) does not have the thread of its parent
+        if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._write_all, name="log", daemon=True)
             self._thread.start()
         self._changed.notify_all()

@@ -52,10 +52,11 @@ class Sample:
     fallbacks: int
     refused: Mapping[str, int]
     bounds_exceeded: Mapping[str, int]
-    """Responses of media servers, cookies and playlists that exceeded a bound, by the bound (`net/bounds.py`)."""
+    """Number of responses of media servers, cookies and playlists that exceeded a bound, for each bound
+    (`net/bounds.py`)."""
     connections: int
     connections_closed: Mapping[str, int]
-    """Number of client connections that the server refused or closed, by the reason (`access/connections.py`)."""
+    """Number of client connections that the server refused or closed, for each `Reason` (`access/connections.py`)."""
     log_lines_dropped: int
     threads: int
     fds: int
@@ -66,7 +67,7 @@ class Sample:
     loop_lag_p50: float
     loop_lag_p99: float
     ends: Mapping[str, int]
-    """Number of streams that have ended, by the way they ended (`Record.end`)."""
+    """Number of streams that have ended, for each way in which a stream can end (`Record.end`)."""
 
 
 def memory_of(pid: int | None) -> Memory:

@@ -310,8 +310,8 @@ def plans(media: Media | None, request: StreamRequest, allowed: Capabilities) ->
     if request.start is not None and len(choices[0]) > 1:
         raise InvalidParameter(UNCUT)
     planned = tuple(_plan(tracks, choices[0], allowed) for tracks in choices)
-    # No fallback for a range request: the fallback does not support ranges, and the whole file would be useless to a
-    # client that asks for a part.
+    # A range request has no fallback plan, because the fallback does not support ranges, and the whole file would be
+    # useless to a client that asks for a part.
     is_part = request.range not in (None, _WHOLE) or planned[-1].after is After.UNMERGEABLE
     return planned if is_part else planned + allowed.fallbacks(choices[-1])
 
@@ -327,7 +327,8 @@ def _check_media(media: Media, request: StreamRequest, max_duration: float | Non
     if max_duration is not None and (media.duration or 0) > max_duration:
         raise TooLarge(f"The media is longer than the {max_duration:g} seconds that this server allows.")
     if request.start is not None and not any(track.protocol in HLS_PROTOCOLS for track in media.tracks):
-        raise InvalidParameter(UNCUT)  # for HLS, only the playlist shows whether the media is live
+        # HLS tracks are not refused here, because only the playlist shows whether the media is live
+        raise InvalidParameter(UNCUT)
 
 
 def _choices(media: Media, request: StreamRequest, allowed: Capabilities) -> list[tuple[Track, ...]]:
@@ -358,7 +359,7 @@ def _default(media: Media, request: StreamRequest, allowed: Capabilities) -> lis
         raise allowed.refusal("None of the formats of this page can be streamed by the requested method.")
     wish = allowed.wish_of(request)
     candidates = _candidates(media.tracks, usable, wish, allowed)
-    if not candidates:  # with `redirect`, which must not lead the client to only video or only audio
+    if not candidates:  # the method is `redirect`, which must not lead the client to only video or only audio
         raise UnsupportedConversion(NO_REDIRECT)
     found = ranked(candidates, wish, media.duration)
     if not found:
@@ -433,16 +434,16 @@ _PARTS: tuple[tuple[str, Callable[[Track], bool]], ...] = (
 
 
 def streamable(media: Media) -> Media:
-    """Return `media` with only the tracks that can be streamed, among which yt-dlp applies a format selector. Returns
-    `media` if there are none: then the error states why."""
+    """Return `media` with only the tracks that can be streamed, among which yt-dlp applies a format selector. If no
+    track can be streamed, returns `media` unchanged, so that the error for the selected track can state the reason."""
     tracks = tuple(track for track in media.tracks if not _withheld(track))
     return replace(media, tracks=tracks) if tracks and tracks != media.tracks else media
 
 
 def _selected(media: Media, selections: Sequence[Sequence[str]], allowed: Capabilities) -> list[tuple[Track, ...]]:
-    """Return the tracks of the best of `selections` that can be streamed, followed by those to open if these cannot be
-    opened: the best for each other opener, down to the first single track. Raises the error of the best selection if
-    none can be streamed."""
+    """Return the tracks of the best of `selections` that can be streamed, followed by the alternatives if these tracks
+    cannot be opened: for each other opener, the tracks of the best selection that it can open. Selections after the
+    first single track are ignored. If no selection can be streamed, raises the error of the first selection."""
     failure: ServerPYError = FormatNotFound(_NO_SUCH_FORMAT)
     firsts: dict[str, tuple[Track, ...]] = {}
     for number, selection in enumerate(selections):

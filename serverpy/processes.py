@@ -49,7 +49,7 @@ class _Starter:
             started.set_running_or_notify_cancel()  # from now on, the future cannot be cancelled
             try:
                 started.set_result(start())
-            except Exception as error:  # noqa: BLE001  # the caller gets the exception
+            except Exception as error:  # noqa: BLE001  # the caller gets the exception from the future
                 started.set_exception(error)
             del start, started
 

@@ -73,7 +73,7 @@ class Running:
     def __init__(self) -> None:
         self._records: dict[Record, None] = {}
         self.ends: Counter[str] = Counter()
-        """Number of streams that have ended, by `Record.end`."""
+        """Number of streams that have ended, for each value of `Record.end`."""
 
     def __iter__(self) -> Iterator[Record]:
         """Return an iterator over all records, oldest first."""

@@ -35,7 +35,7 @@ logger = logging.getLogger("serverpy")
 RETRY_SECONDS = 2.0
 """Number of seconds between attempts to start the worker process."""
 REVOKE_SECONDS = 2.0
-"""Number of seconds between two checks whether the keys of running streams are still valid."""
+"""Number of seconds between two checks of whether the keys of running streams are still valid."""
 CLOSE_SECONDS = 10.0
 """Maximum number of seconds that `aclose` waits until all streams are closed."""
 
@@ -212,7 +212,8 @@ class Server:
             connections_closed=dict(self.connections.closed),
             log_lines_dropped=dropped_lines(),
             threads=threading.active_count(),
-            fds=len(os.listdir("/proc/self/fd")) - 1,  # minus the descriptor with which `listdir` reads the folder
+            fds=len(os.listdir("/proc/self/fd"))
+            - 1,  # do not count the descriptor with which `listdir` reads the folder
             children=await asyncio.to_thread(children_of_this_process),
             buffered_bytes=buffered_bytes() + engine.egress.held_bytes,
             budget_used=engine.budget.used_bytes,

@@ -81,7 +81,7 @@ class SharedFlights(Generic[K, T]):
     def _land(self, key: K, flight: _Flight[T]) -> None:
         self._forget(key, flight)
         if not flight.task.cancelled():
-            # marks the exception as retrieved, because the last caller may have left just before
+            # mark the exception as retrieved, because the last caller may have left just before
             flight.task.exception()
 
     def _forget(self, key: K, flight: _Flight[T]) -> None:
@@ -115,7 +115,7 @@ class LedFlights(Generic[K, T]):
             return result
         except BaseException as error:
             flight.set_exception(error if isinstance(error, Exception) else _LeaderLeft())
-            flight.exception()  # marks the exception as retrieved, because perhaps no other caller waits for it
+            flight.exception()  # mark the exception as retrieved, because perhaps no other caller waits for it
             raise
         finally:
             del self._flights[key]

@@ -20,7 +20,7 @@ LOOKS = 8
 class Pace:
     """The download rate of a client, measured in windows of a fixed length while the server waits for the client to
     read. `since` is the start of the current window, and `taken_bytes` the number of bytes that the client had received
-    by then. `is_slow` is the result of the last full window."""
+    at the start of the window. `is_slow` is the result of the last full window."""
 
     since: float
     taken_bytes: int
@@ -44,7 +44,7 @@ class SlowClients:
         self._paces: dict[Record, Pace] = {}
 
     async def watch(self) -> None:
-        """Cut the streams of slow clients until the task is cancelled. Returns at once if `min_rate` is 0."""
+        """Cut the streams of slow clients until the task is cancelled. Returns immediately if `min_rate` is 0."""
         loop = asyncio.get_running_loop()
         while self._min_rate:
             await asyncio.sleep(min(LONGEST_PAUSE_SECONDS, self._seconds / LOOKS))

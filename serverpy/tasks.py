@@ -25,8 +25,8 @@ class Stall:
     step takes longer than `seconds`, the block is cancelled, and the context manager raises `TimeoutError`.
 
     With `progress`, a step may last any time if the number that `progress` returns keeps changing: the block is
-    cancelled if the number stays the same for `seconds`, or at most a quarter longer. All steps share one timer;
-    `asyncio.timeout` would need one for each step."""
+    cancelled if the number stays the same for `seconds`, with a delay of at most a quarter of `seconds`. All steps
+    share one timer; `asyncio.timeout` would need one for each step."""
 
     def __init__(self, seconds: float, progress: Callable[[], int] | None = None) -> None:
         self._seconds = seconds
@@ -65,8 +65,8 @@ class Stall:
             raise TimeoutError("a step of this block took too long") from error
 
     def _look(self) -> None:
-        """End the block if the current step has taken too long. Otherwise check again later: without `progress` at the
-        time at which the step would have taken too long."""
+        """End the block if the current step has taken too long. Otherwise schedule the next check: for the time at
+        which the step would have taken too long or, with `progress`, after at most a quarter of the time limit."""
         now, waited = self._loop.time(), 0.0
         if self._begun is not None:
             waited = now - max(self._begun, self._last_move(now))
@@ -129,7 +129,8 @@ class Interruptible:
         self._over = asyncio.Event()
 
     async def run(self, read: Coroutine[Any, Any, T]) -> T:
-        """Await `read`, and return its result. Raises `UpstreamFailed` if `interrupt` is called meanwhile."""
+        """Await `read`, and return its result. Raises `UpstreamFailed` if `interrupt` is called before the read
+        ends."""
         task = asyncio.current_task()
         assert task is not None
         cancelling, self._reader = task.cancelling(), task
@@ -158,8 +159,9 @@ class Interruptible:
 
 async def in_thread(work: Callable[[], T], *, name: str) -> T:
     """Run `work` in a thread, and return its result. Raises the error of `work` if `work` fails. If the caller is
-    cancelled, it waits until `work` has ended, because a thread cannot be cancelled, and the caller may then close
-    resources that `work` uses. If `work` fails in that case, its error is the cause of the `CancelledError`."""
+    cancelled, this call still waits until `work` has ended: a thread cannot be cancelled, and after the call the caller
+    may close resources that `work` uses. If `work` fails in that case, its error is the cause of the
+    `CancelledError`."""
     task = spawn(asyncio.to_thread(work), name=name)
     try:
         return await asyncio.shield(task)

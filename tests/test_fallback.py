@@ -41,7 +41,7 @@ PAIR_OR_FILM = audio(), film("360", 360), track("1080", 1080)
         Case("segments", (film("hls", 360, **HLS),), ["embedded:hls"]),
         Case("the film after a pair of tracks", PAIR_OR_FILM, ["embedded:360"]),
         Case("no fallback for a pair of tracks", (audio(), track("720", 720)), []),
-        Case("no fallback for selected tracks", FILMS, [], {"format": "bv+ba", "selection": ("720", "audio")}),
+        Case("no fallback for selected tracks", FILMS, [], {"format": "bv+ba", "selections": (("720", "audio"),)}),
         Case("a selected film", FILMS, ["embedded:720"], {"format": "720"}),
         Case("no fallback for method=relay", (film("360", 360),), [], {"method": "relay"}),
         Case("no fallback for method=embedded", (film("360", 360),), [], {"method": "embedded"}),

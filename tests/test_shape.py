@@ -4,7 +4,8 @@ allows."""
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -92,15 +93,24 @@ YTDLP_IMPORTERS = ("ytdlp", "sample.plugins", "bench.measure.seed_shape")
 process."""
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    """Yield every module of the package, with its name relative to `serverpy`, and its syntax tree."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-        yield name.removesuffix("__init__").rstrip("."), ast.parse(path.read_text(encoding="utf-8"))
+@functools.cache
+def modules() -> Sequence[tuple[str, ast.Module]]:
+    """Return every module of the package, with its name relative to `serverpy`, and its syntax tree."""
+    return [(_name_of(path), ast.parse(path.read_text(encoding="utf-8"))) for path in sorted(PACKAGE.rglob("*.py"))]
 
 
-def imports(tree: ast.AST) -> Iterator[str]:
-    """Yield the full names of all modules that `tree` imports, even inside functions and under TYPE_CHECKING."""
+def _name_of(path: Path) -> str:
+    name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    return name.removesuffix("__init__").rstrip(".")
+
+
+@functools.cache
+def imports(tree: ast.AST) -> frozenset[str]:
+    """Return the full names of all modules that `tree` imports, even inside functions and under TYPE_CHECKING."""
+    return frozenset(_imports(tree))
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -37,7 +37,7 @@ REASONS: tuple[Reason, ...] = ("client", "all", "replaced", "memory", "pipelined
 
 FEWEST = 256
 """Least value of the maximum number of connections, however small MAX_STREAMS is. The limit on file descriptors may
-lower it further."""
+lower that maximum further."""
 CONNECTIONS_PER_STREAM = 4
 """Number of connections that the server accepts for each stream of MAX_STREAMS: connections that stream, that wait for
 a stream, or that are idle."""
@@ -50,7 +50,7 @@ LOOKS = 4
 """Number of checks for unread responses in each STALL_TIMEOUT."""
 UNREAD_LOOKS = 2 * LOOKS
 """Number of checks in a row without progress after which a response counts as unread. A media stream itself detects a
-client that does not read, in half of this time."""
+client that does not read, and does so in half of this time."""
 
 
 class Connection(Protocol):
@@ -65,11 +65,11 @@ class Connection(Protocol):
         ...
 
     def drop(self) -> None:
-        """Close the connection at once."""
+        """Close the connection immediately."""
         ...
 
     def reset(self) -> None:
-        """Close the connection at once with RST."""
+        """Close the connection immediately with RST."""
         ...
 
 
@@ -122,7 +122,7 @@ class Connections:
         self._held_bytes = 0
         self._looking: asyncio.TimerHandle | None = None
         self.closed: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
-        """Number of connections that the server refused or closed, by `Reason`."""
+        """Number of connections that the server refused or closed, for each `Reason`."""
         self.refusals = refusals or Refusals()
         """Counters of the requests that the server refused before they reached the application."""
         self._crowded_at = -math.inf
@@ -162,7 +162,7 @@ class Connections:
         self.hold(connection, 0)
 
     def drop(self, connection: Connection, reason: Reason) -> None:
-        """Close a connection at once, and count it under `reason`."""
+        """Close a connection immediately, and count it under `reason`."""
         self.closed[reason] += 1
         self._replaceable.pop(connection, None)
         connection.drop()
@@ -180,7 +180,7 @@ class Connections:
             if not only_unsent or connection.unsent_bytes():
                 connection.reset()
 
-    # The clients
+    # Methods that limit the connections of each client
 
     def enter(self, client: str) -> bool:
         """Count a connection of `client`, or a request of `client` through a trusted proxy. Returns False, without
@@ -211,19 +211,21 @@ class Connections:
             return None
         return network_of(address)
 
-    # Connections that may be replaced
+    # Methods for connections that may be replaced
 
     def wait(self, connection: Connection) -> None:
-        """Make the connection replaceable until `answer` is called, because the server answers no request of it."""
+        """Make the connection replaceable until `answer` is called. The caller does this when the server answers no
+        request of the connection."""
         self._replaceable[connection] = None
 
     def answer(self, connection: Connection) -> None:
-        """Make the connection no longer replaceable, because the server now answers a request of it."""
+        """Make the connection no longer replaceable. The caller does this when the server begins to answer a request of
+        the connection."""
         self._replaceable.pop(connection, None)
 
     def _make_room(self) -> bool:
-        """If the maximum number of connections is reached, close those that have been replaceable for the longest time.
-        Returns whether a new connection can then be accepted."""
+        """If the maximum number of connections is reached, close the connections that have been replaceable for the
+        longest time. Returns whether a new connection can then be accepted."""
         while self._total is not None and len(self._all) >= self._total:
             oldest = next(iter(self._replaceable), None)
             if oldest is None:
@@ -232,12 +234,12 @@ class Connections:
             self.close(oldest)
         return True
 
-    # The bytes of requests
+    # Methods that charge the bytes of requests
 
     def hold(self, connection: Connection, nbytes: int) -> bool:
         """Charge the budget with `nbytes` for the unanswered requests of a connection, instead of the bytes charged for
-        them before. Closes replaceable connections that hold bytes if necessary. Returns False if the budget has no
-        room even then."""
+        them before. If the budget has no room, closes replaceable connections that hold bytes. Returns False if the
+        budget has no room even after that."""
         before = self._held.pop(connection, 0)
         more = nbytes - before
         if more < 0:
@@ -255,7 +257,7 @@ class Connections:
             self._held[connection] = nbytes
         return True
 
-    # Responses that clients do not read
+    # Methods for responses that clients do not read
 
     def _look_later(self) -> None:
         self._looking = asyncio.get_running_loop().call_later(self._look_seconds, self._look)

@@ -23,7 +23,7 @@ from serverpy.errors import HostUnknown, KeyForbids, KeyInvalid, KeyRequired
 _SAFE = ("GET", "HEAD")
 _AMBIENT = (Need.STREAMS, Need.ADMIN)
 _BY_ADDRESS = (Need.STATUS, Need.STREAMS, Need.ADMIN)
-"""The rights that a client without a key can have by its address."""
+"""The rights that a client without a key can have because of its address."""
 
 
 SessionSecrets = Callable[[], Awaitable[Sequence[bytes]]]
@@ -65,8 +65,9 @@ class Gate:
     async def admit(self, method: str, path: str, client: Client, fields: Fields) -> Caller:
         """Return the client of an allowed request, with its API key if the request has one. Raises `KeyRequired`,
         `KeyInvalid`, `KeyForbids` or `RateLimited` if the request is not allowed. In a request for a public route or a
-        signed link, credentials are ignored. Raises `HostUnknown` if the client has the right only by its address, but
-        the Host field names another server: a page can make a browser send such requests (DNS rebinding)."""
+        signed link, credentials are ignored. Raises `HostUnknown` if the client has the right only because of its
+        address, but the Host field names another server: a page can make a browser send such requests (DNS
+        rebinding)."""
         need = need_of(method, path)
         if need is Need.NOTHING or need is Need.SIGNATURE:
             return Caller(client)
@@ -76,8 +77,9 @@ class Gate:
             try:
                 key = await self._key_of(self.keys, method, client, fields)
             except SessionOver as error:
-                over = error  # browsers send the cookie even to routes that need no key
-        if key is None and need in _AMBIENT:  # otherwise pages of other sites could use the browser's address
+                over = error  # raise it only if the route needs a key, because browsers send the cookie to all routes
+        # without this check, a page of another site could use the rights of the browser's address
+        if key is None and need in _AMBIENT:
             self.check_origin(client, fields)
         caller = Caller(client, key)
         refused = refusal(need, caller, self.policy)

@@ -31,7 +31,8 @@ class Grant:
     sends bytes."""
     limits_sites = False
     """Whether only certain sites are allowed, so that `check_site` may raise an error. Then the streaming method
-    `subprocess` is refused, because the site is not known before its child process extracts the page."""
+    `subprocess` is refused, because the server does not know the site before the child process of that method extracts
+    the page."""
 
     @property
     def methods(self) -> Collection[str]:

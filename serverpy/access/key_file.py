@@ -150,8 +150,8 @@ def _without_table(text: str, header: str) -> str:
 
 
 def _replace(path: Path, text: str, keys: list[Key]) -> None:
-    """Write `text`, which preserves the comments of the old file, if `parse_keys` reads exactly `keys` from it. If it
-    does not, for example because the old file has inline tables, write `keys` without comments."""
+    """If `parse_keys` reads exactly `keys` from `text`, write `text`, which preserves the comments of the old file.
+    Otherwise, for example because the old file has inline tables, write `keys` without comments."""
     try:
         is_right = list(parse_keys(text)) == keys
     except ConfigurationError:
@@ -167,8 +167,10 @@ def _parsed(path: Path, content: bytes) -> Keys:
     except ConfigurationError as error:
         lines = (f"API_KEYS_FILE: {path}: {line}" for line in str(error).splitlines())
         raise ConfigurationError("\n".join(lines)) from None
-    except (ValueError, RecursionError):  # raised by the parsers of TOML and JSON
-        raise ConfigurationError(f"API_KEYS_FILE: {path}: nested too deeply, or a number has too many digits") from None
+    except (ValueError, RecursionError):  # the parsers of TOML and JSON raise these errors
+        raise ConfigurationError(
+            f"API_KEYS_FILE: {path}: a value is nested too deeply, or a number has too many digits"
+        ) from None
 
 
 def _refuse_cobalt(path: Path, text: str) -> None:

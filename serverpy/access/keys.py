@@ -90,7 +90,7 @@ def parse_keys(text: str) -> Keys:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"not valid TOML: {error}") from None
-    except ValueError:  # raised by `int`, which `tomllib` calls
+    except ValueError:  # `int`, which `tomllib` calls, raises this error
         raise ConfigurationError("not valid TOML: a number has too many digits") from None
     tables = content.pop("keys", {})
     if content:
@@ -309,9 +309,9 @@ def _with_own_names(keys: Sequence[Key]) -> list[Key]:
 
 
 def _made(parts: Iterable[tuple[str, Callable[[str, object], Key], str, object]]) -> list[Key]:
-    """Return the API keys made from `parts`: the title of each key in error messages, a function that makes the key,
-    and the two arguments of the function. Raises `ConfigurationError`, with one line for each fault, if a key is
-    invalid."""
+    """Return the API keys that `parts` describes. For each key, it contains the title of the key in error messages, a
+    function that makes the key, and the two arguments of that function. Raises `ConfigurationError`, with one line for
+    each fault, if a key is invalid."""
     keys: list[Key] = []
     faults: list[str] = []
     for title, make, name, content in parts:

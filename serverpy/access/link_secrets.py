@@ -3,7 +3,7 @@ it first needs one, and stores in STATE_DIR.
 
 The file `link-secret` has one secret in each line, like LINK_SECRET: the first one signs new links, and a link that any
 of them signed is valid. A process creates the file as a hard link to a complete temporary file. So if several processes
-start at once, exactly one of them creates the file, and no process ever reads an incomplete secret.
+start at the same time, exactly one of them creates the file, and no process ever reads an incomplete secret.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LinkSecrets:
     def secrets(self) -> tuple[str, ...]:
         """Return the secrets, of which the first one signs new links. Without LINK_SECRET, the first call reads or
         creates the file."""
-        with self._lock:  # otherwise two concurrent first calls could return different secrets
+        with self._lock:  # without the lock, two concurrent first calls could return different secrets
             if not self._secrets:
                 self._secrets = self._kept()
             return self._secrets

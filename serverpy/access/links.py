@@ -125,7 +125,7 @@ class LinkKey:
 def derive(secret: str) -> LinkKey:
     """Derive the keys for signed links from a secret of LINK_SECRET. The secret must be hard to guess, because HKDF
     does not slow down an attacker who tries many secrets."""
-    from Cryptodome.Hash import SHA256  # imported here for the reason given in `_crypt`
+    from Cryptodome.Hash import SHA256  # a late import, for the reason given in `_crypt`
     from Cryptodome.Protocol.KDF import HKDF
 
     derived = HKDF(secret.encode(), 2 * _KEY_BYTES + _ID_BYTES, b"", SHA256, context=_LABEL)
@@ -160,7 +160,7 @@ def open_link(token: str, keys: Sequence[LinkKey], now: float) -> Link:
         if key.id == signer and len(tag) == _TAG_BYTES:
             plain = _crypt(key, tag, ciphertext)
             if not hmac.compare_digest(_tag(key, plain), tag):
-                continue  # two secrets may have the same key id
+                continue  # try the next key, because two secrets may have the same key id
             link = _parse(plain)
             if link.expires + SKEW_SECONDS <= now:
                 raise LinkExpired("This link has expired: ask for a new link.")
@@ -241,6 +241,6 @@ def _tag(key: LinkKey, plain: bytes) -> bytes:
 
 def _crypt(key: LinkKey, tag: bytes, data: bytes) -> bytes:
     """Encrypt or decrypt `data` by AES-CTR with the initial counter `tag`."""
-    from Cryptodome.Cipher import AES  # imported here: it takes 5 MB of memory, and few servers issue links
+    from Cryptodome.Cipher import AES  # a late import, because it takes 5 MB of memory, and few servers issue links
 
     return bytes(AES.new(key.cipher, AES.MODE_CTR, nonce=b"", initial_value=tag).encrypt(data))

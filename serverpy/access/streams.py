@@ -7,7 +7,7 @@ import contextlib
 
 FREE_SECONDS = 2.0
 """Seconds that a new stream waits for an open stream of its account to end. A player that seeks closes its connection
-and opens a new one at once, and the server may notice the new connection before the end of the old one."""
+and immediately opens a new one, and the server may notice the new connection before the end of the old one."""
 
 
 class Streams:

@@ -1,8 +1,9 @@
 """A limit on the invalid API keys that each client network may send, so that no client can try keys, or fill the log,
 at full speed.
 
-The server accepts a valid key even if the network of the client has reached the limit. Keys are too long to be guessed,
-and otherwise one client behind a NAT or proxy could lock out all other clients behind it.
+The server accepts a valid key even if the network of the client has reached the limit: otherwise one client behind a
+NAT or proxy could lock out all other clients behind that NAT or proxy. This is safe, because keys are too long to be
+guessed.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ first; the account of the replaced counter starts again from zero."""
 class Counters(Storage):
     """A bounded storage for the `limits` library, with one counter for each account and window."""
 
-    STORAGE_SCHEME = ["async+serverpy"]  # noqa: RUF012  # the library declares and reads the attribute
+    STORAGE_SCHEME = ["async+serverpy"]  # noqa: RUF012  # the library `limits` declares and reads this attribute
 
     def __init__(self, clock: Callable[[], float] = time.time, most: int = MAX_COUNTERS) -> None:
         super().__init__()

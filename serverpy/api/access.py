@@ -1,5 +1,5 @@
-"""The ASGI middleware that asks the gate (`access/gate.py`) about each request. FastAPI dependencies could not do this
-for all routes, because `/stream` resolves none."""
+"""The ASGI middleware that asks the gate (`access/gate.py`) about each request. A FastAPI dependency could not do this
+for all routes, because the route `/stream` resolves no dependencies."""
 
 from __future__ import annotations
 

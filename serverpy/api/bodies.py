@@ -19,7 +19,7 @@ class BodyRoute(APIRoute):
         bytes."""
         body = await _read(receive)
         if body is None:
-            return  # the client has disconnected
+            return  # no response is needed, because the client has disconnected
 
         async def replay() -> Message:
             nonlocal body

@@ -1,9 +1,9 @@
 """Conditional and ranged requests for `/stream`, in the order of RFC 9110 §13.2.2: preconditions, If-Range, Range.
 
-The server knows the validators of a stream only after it has opened the stream. So it opens the stream for the range at
-once, and evaluates the preconditions against the validators of that stream. If the range cannot be satisfied, the
-server opens the stream again, because the media server's 416 response has no validators, and sometimes not the length
-of the file.
+ServerPY knows the validators of a stream only after it has opened the stream. So it first opens the stream for the
+range, and then evaluates the preconditions against the validators of that stream. If the range cannot be satisfied,
+ServerPY opens the stream again without the range, because the 416 response of a media server has no validators, and
+sometimes lacks the length of the file.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _EMPTY = ByteRange(None, 0)
 
 
 def validators(head: Head) -> tuple[str | None, str | None]:
-    """Return the ETag and Last-Modified of a response. Returns None for each if ranges of the response's bytes cannot
-    be requested: its bytes may then differ at each request."""
+    """Return the ETag and Last-Modified of a response. Returns None for both if no range of the response's bytes can be
+    requested, because the bytes may then differ at each request."""
     return (head.etag, head.last_modified) if head.seekable else (None, None)
 
 
@@ -57,13 +57,15 @@ class Conditional:
         """Open the stream of the range in `request`, or of the whole file if the range is ignored. Raises
         `RangeNotSatisfiable`, with the length, if the range is out of bounds, or another `ServerPYError` if the stream
         cannot be opened."""
-        if self.range == _EMPTY:  # few media servers support an empty range: the server requests the whole file
+        # few media servers support the empty suffix range `bytes=-0`, so ServerPY requests the whole file
+        if self.range == _EMPTY:
             return await self._open_whole(delivery, request, record, grant)
         try:
             return await delivery.open(request, record, grant)
         except RangeNotSatisfiable as error:
             if self.if_range is None and not self.preconditions.any and error.size is not None:
-                resolve_range(self.range, error.size)  # raises unless the media server has refused a valid range
+                # this call raises unless the media server has refused a valid range
+                resolve_range(self.range, error.size)
             return await self._open_whole(delivery, request, record, grant)
 
     async def _open_whole(self, delivery: Delivery, request: StreamRequest, record: Record, grant: Grant) -> Stream:

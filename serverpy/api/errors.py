@@ -36,6 +36,6 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
     headers = dict(error.headers or {})
-    if headers.get("Allow") == "GET":  # each path has a route for GET, and a second route for HEAD
+    if headers.get("Allow") == "GET":  # Starlette lists only the route for GET, but each path also has a route for HEAD
         headers["Allow"] = "GET, HEAD"
     return render(document(error.status_code, str(error.detail), code, f"{error.detail}."), headers)

@@ -24,8 +24,9 @@ def file_name(title: str | None, ext: str) -> str:
 
 
 def own_name(name: str, ext: str) -> str:
-    """Make the name that the client asked for safe. The safe name ends in the extension of the media, `ext`, or in
-    another extension of the same format: otherwise the name could choose the program that opens the file."""
+    """Return a safe form of the file name that the client asked for. The safe name ends in the extension of the media,
+    `ext`, or in another extension of the same format: otherwise the name could choose the program that opens the
+    file."""
     stem, dot, own = name.rpartition(".")
     if not dot:
         return file_name(name, ext)

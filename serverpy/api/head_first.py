@@ -45,7 +45,7 @@ def unsent_bytes(transport: asyncio.Transport) -> int:
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Close the connection at once with RST."""
+    """Close the connection immediately with RST."""
     _set_linger(transport, _LINGER_RESET)
     transport.abort()
 

@@ -140,8 +140,8 @@ def _network(text: str, client: str) -> bytes:
         return pack_network(str(ip_address(client)) if text == OWN_NETWORK else text)
     except ValueError:
         raise InvalidParameter(
-            "`network`: `client` stands for the sender of a request, whose address is not known here. Behind a reverse "
-            "proxy, it requires TRUSTED_PROXIES; on the command line, name an IP address or a network."
+            "`network`: `client` stands for the sender of a request, whose address is not known here. Behind a "
+            "reverse proxy, `client` requires TRUSTED_PROXIES; on the command line, name an IP address or a network."
             if text == OWN_NETWORK
             else "`network`: must be an IP address, a network such as 10.0.0.0/8, or `client`."
         ) from None

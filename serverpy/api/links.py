@@ -141,7 +141,8 @@ async def issue(request: Request, query: LinkQuery) -> IssuedLink:
     key = links.key_of(request)
     link = make_link(query, now=time.time(), ttl=links.ttl, client=_client(request), key=key)
     _check_rights(request_of(query), key, request.app.state.server.delivery.capabilities)
-    await grant_of(request).pay_extraction()  # requests that use the link extract its page, but are not counted
+    # count the link now, because the extractions for requests that use it are not counted
+    await grant_of(request).pay_extraction()
     path = link_path(link, await links.sign(link))
     base = base_of(request.scope, links.public_url, is_trusted=caller_of(request).client.is_trusted)
     return IssuedLink(url=base + path, expires=datetime.fromtimestamp(link.expires, UTC))
@@ -173,7 +174,7 @@ async def linked(request: Request, token: str, filename: str) -> Response:
     links = _links(request)
     link, grant = await links.admit(token, _client(request), grant_of(request))
     answer = ANSWERS.get(link.route)
-    if answer is None:  # another version of the server has issued the link
+    if answer is None:  # another version of ServerPY has issued the link
         raise LinkInvalid(
             "This server does not support the route of this link, which another version of ServerPY has issued: get a "
             "new link."

@@ -103,8 +103,8 @@ def _cookie(request: Request, value: str, seconds: int) -> Response:
 
 
 def _is_secure(request: Request) -> bool:
-    """Return whether the browser uses https. Behind a TLS proxy that is not trusted, only Origin shows this; without
-    Origin, the scheme of PUBLIC_URL decides."""
+    """Return whether the browser uses https. Behind a TLS proxy that is not trusted, only the field Origin shows this;
+    without that field, the scheme of PUBLIC_URL decides."""
     origin = request.headers.get("origin", "")
     public_url: str | None = request.app.state.links.public_url
     is_public = not origin.startswith("http:") and (public_url or "").startswith("https:")

@@ -111,9 +111,9 @@ class RootPath:
 
 
 class Checks:
-    """The innermost middleware. It refuses requests that are too long or too many, or name an unknown host. `hosts` are
-    the host names that the server answers for besides IP literals and `localhost`; None turns the check of the host
-    off."""
+    """The innermost middleware. It refuses a request that is too long, that names an unknown host, or whose client has
+    too many requests open. `hosts` are the host names that the server answers for besides IP literals and `localhost`;
+    None turns the check of the host off."""
 
     def __init__(self, app: ASGIApp, *, hosts: Collection[str] | None) -> None:
         self._app = app
@@ -153,8 +153,8 @@ class Checks:
         if host is not None and is_served(host, self._hosts):
             return None
         return HostUnknown(
-            "This server does not answer for the host name of the request. Its operator can add it to ALLOWED_HOSTS, "
-            "or set REQUIRE_KEY or OPEN."
+            "This server does not answer for the host name of the request. The operator of this server can add the "
+            "name to ALLOWED_HOSTS, or set REQUIRE_KEY or OPEN."
         )
 
 

@@ -96,7 +96,8 @@ def problem(error: ServerPYError) -> Response:
     """Make the response to a request that failed before the server sent the first byte of a response."""
     status, title = row(error)
     headers = {"Cache-Control": "no-store"}
-    if status == 401:  # RFC 9110 §11.6.1; `api/access.py` also offers Basic where a browser may ask for a password
+    # a 401 response must have WWW-Authenticate (RFC 9110 §11.6.1); `api/access.py` may also offer Basic
+    if status == 401:
         fault = ', error="invalid_token"' if isinstance(error, errors.KeyInvalid) else ""
         headers["WWW-Authenticate"] = f'Bearer realm="ServerPY"{fault}'
     if isinstance(error, CapacityError):

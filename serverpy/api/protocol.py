@@ -1,5 +1,5 @@
 """The HTTP protocol of a client connection. It extends ASGI: a response can cut its connection, and can register a
-callback that the protocol calls when the client leaves. `request_reader.py` limits what a client may send.
+callback that the protocol calls when the client disconnects. `request_reader.py` limits what a client may send.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ CUT = "serverpy.cut"
 send or await anything."""
 LEFT = "serverpy.left"
 """Key in `scope["extensions"]` of a function that sets its argument as the callback, or removes the callback if the
-argument is None. The protocol calls the callback once when the client leaves. A response that sets a callback cannot
-read the body of the request."""
+argument is None. The protocol calls the callback once, when the client disconnects. A response that sets a callback
+cannot read the body of the request."""
 UNFRAMED = "serverpy.unframed"
 """Key in `scope["extensions"]` of an HTTP/1.0 request for a function that the response calls before a body of unknown
 length. The function returns another function, which the response calls at the end of that body."""
@@ -56,7 +56,7 @@ class StreamProtocol(RequestReader):
         self._extensions[UNSENT] = self.unsent_bytes
         if self._on_left:
             # uvicorn pauses reading of the connection while a pipelined request waits, and would not notice that the
-            # client leaves
+            # client disconnects
             self.flow.resume_reading()
         if cycle.scope["http_version"] == "1.0":
             self._extensions[UNFRAMED] = partial(unframe, cycle, self.transport)
@@ -67,7 +67,7 @@ class StreamProtocol(RequestReader):
             return
         self._on_left[cycle] = left
         self._wants_body = False
-        # otherwise reading stays paused, and the protocol does not notice that the client leaves
+        # if reading stayed paused, the protocol would not notice that the client disconnects
         self.flow.resume_reading()
         if self._lost:
             self.loop.call_soon(self._call_on_left, cycle)
@@ -85,5 +85,5 @@ class StreamProtocol(RequestReader):
     def _cut(self, cycle: RequestResponseCycle) -> None:
         """Cut the connection so that the client notices the missing bytes: the connection ends before the body's
         Content-Length or its final chunk, or is reset (`head_first.py::unframe`)."""
-        cycle.disconnected = True  # otherwise uvicorn would report an incomplete response
+        cycle.disconnected = True  # without this flag, uvicorn would log that the response is incomplete
         self.transport.abort()

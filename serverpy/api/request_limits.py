@@ -13,8 +13,9 @@ HEADER_BYTES = 32 * 1024
 HEADER_FIELDS = 100
 """Maximum number of header fields of a request, trailer fields included."""
 EXCESS_BYTES = 64 * 1024
-"""Maximum number of bytes by which a request head may exceed its limit so that the application still refuses it, with
-the header fields that all responses have. The protocol itself refuses a longer head, without waiting for its end."""
+"""Maximum number of bytes by which a request head may exceed its limit before the protocol itself refuses the request,
+without waiting for the end of the head. If the excess is smaller, the application refuses the request, with the header
+fields that all responses have."""
 FRAMING_BYTES = 64 * 1024
 """Maximum number of bytes of a request that are neither target, header field nor body: an unfinished field, white
 space, and the sizes and extensions of chunks."""
@@ -45,7 +46,8 @@ _NAMES = (
 _KEPT = {name: name for name in _NAMES}
 _PREFIX = b"x-forwarded-"
 _OTHER_OF_PROXIES = b"x-forwarded-other"
-"""Name under which the server keeps other X-Forwarded-* fields, without their values: only their presence matters."""
+"""Name under which the server keeps every X-Forwarded-* field that is not in `_NAMES`, without its value: only the
+presence of such a field matters."""
 
 
 def encoded_line(line: bytes, *, is_too_long: bool) -> bytes:

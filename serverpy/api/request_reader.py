@@ -95,8 +95,8 @@ class RequestReader(HttpToolsProtocol):
         self._unanswered = Unanswered(self._limits, self)
         self._peer = self.client[0] if self.client else ""
         self._is_proxy = self._limits.is_proxy(self._peer)
-        # uvicorn waits before each write until the transport's buffer is at most `high`. With `high=0`, only one chunk
-        # waits in the transport.
+        # uvicorn waits before each write until the transport's buffer has at most `high` bytes. With `high=0`, only one
+        # chunk waits in the transport.
         transport.set_write_buffer_limits(high=0)
         match self._limits.open(self, self._peer):
             case "client":
@@ -187,7 +187,7 @@ class RequestReader(HttpToolsProtocol):
         """Log nothing: curl and Java offer an upgrade to HTTP/2 with each request, and the server may ignore the offer
         (RFC 9110 §7.8). uvicorn would log two warnings for each request."""
 
-    # Refusals
+    # Methods that refuse a request
 
     def send_400_response(self, msg: str) -> None:
         """Refuse a request that the parser rejects, with a problem document. uvicorn would send plain text."""
@@ -221,8 +221,8 @@ class RequestReader(HttpToolsProtocol):
         self._end()
 
     def _abandon(self) -> None:
-        """Tell the application that the client of the running request has left. The caller has accepted the head of
-        this request, but has found its body to be invalid."""
+        """Tell the application that the client of the running request has disconnected. The caller has accepted the
+        head of this request, but has found its body to be invalid."""
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
@@ -238,7 +238,7 @@ class RequestReader(HttpToolsProtocol):
         self._limits.wait(self)
         self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
-    # Callbacks of the parser
+    # Methods that the HTTP parser calls
 
     def on_message_begin(self) -> None:
         if self._is_last:
@@ -320,7 +320,7 @@ class RequestReader(HttpToolsProtocol):
         fails."""
         self._wants_body = self.parser.get_method() not in (b"GET", b"HEAD")
         if TOO_LONG in self._extensions:
-            return  # no check of Host: the Host field may be among the header fields that `on_header` dropped
+            return  # the Host field cannot be checked: it may be among the header fields that `on_header` dropped
         hosts = [number for number, (name, _) in enumerate(self.headers) if name == b"host"]
         absolute = None if self.url.startswith(b"/") else _ABSOLUTE.match(self.url)
         if hosts and absolute is not None:
@@ -374,11 +374,11 @@ class RequestReader(HttpToolsProtocol):
             if self.cycle.body:
                 self.cycle.body = bytearray()
 
-    # Time limits
+    # Methods for time limits
 
     @property
     def is_awaiting_request(self) -> bool:
-        """Whether the client is yet to send the rest of a request, within at most REQUEST_SECONDS."""
+        """Whether the connection waits for the rest of a request, which the client must send within REQUEST_SECONDS."""
         return self._request_timer is not None
 
     def _await_request(self) -> None:
@@ -404,9 +404,9 @@ class RequestReader(HttpToolsProtocol):
         return unsent_bytes(self.transport)
 
     def drop(self) -> None:
-        """Close the connection at once."""
+        """Close the connection immediately."""
         self.transport.abort()
 
     def reset(self) -> None:
-        """Close the connection at once with RST."""
+        """Close the connection immediately with RST."""
         reset(self.transport)

@@ -1,6 +1,6 @@
 """The streaming response of `/stream`. Unlike Starlette's streaming response, this response owns its body: it opens,
-sends and closes the body exactly once, even if the client leaves, stops reading or is gone before the start. If a body
-ends too early, the response cuts the connection to the client.
+sends and closes the body exactly once, even if the client disconnects, stops reading, or has disconnected before the
+response starts. If a body ends too early, the response cuts the connection to the client.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class StreamResponse(Response):
         """Whether the response is sending its last bytes or closing its stream; `stop` then must not interrupt it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response. Stops at once if the client leaves, or if the operator cancels the stream."""
+        """Send the response. Stops immediately if the client disconnects, or if the operator cancels the stream."""
         serving = asyncio.current_task()
         assert serving is not None
         stopped = False
@@ -98,7 +98,7 @@ class StreamResponse(Response):
             if self._started:
                 await _spoil(scope, send)
             else:
-                record.status = 500  # `middleware.py::Checks` responds to the exception
+                record.status = 500  # `middleware.py::Checks` responds to the exception with 500
             raise
         finally:
             unwatch()
@@ -114,7 +114,8 @@ class StreamResponse(Response):
                 status, headers = self._head(stream)
                 has_body = scope["method"] != "HEAD" and status not in (302, 304)
                 if not has_body:
-                    await self._close(stream)  # before the head is sent, which a slow client may delay
+                    # close the stream before the head is sent, because a slow client may delay the sending
+                    await self._close(stream)
                 await self._send(stream if has_body else None, status, headers, record, scope, send)
                 record.end = "complete"
             finally:
@@ -211,8 +212,8 @@ def _nothing() -> None:
 
 
 def _watch(scope: Scope, receive: Receive, left: Callable[[], None]) -> Callable[[], None]:
-    """Call `left` when the client leaves, until the caller calls the returned function. An ASGI server without
-    `StreamProtocol` reports an `http.disconnect` message instead of calling `left`."""
+    """Call `left` when the client disconnects. Stops doing so when the caller calls the returned function. An ASGI
+    server without `StreamProtocol` reports an `http.disconnect` message instead of calling `left`."""
     watch = scope.get("extensions", {}).get(LEFT)
     if watch is not None:
         watch(left)

@@ -38,13 +38,13 @@ def sample_site() -> Iterator[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # Ctrl+C must not reach the sample site, because it must run until the streams from it have ended
+        # Ctrl+C must not reach the sample site, because the site must run until all streams from it have ended
         start_new_session=True,
     )
     output = threading.Thread(target=_drop, args=(child.stdout,), name="sample-output")
     try:
         origin = _origin(child)
-        output.start()  # the thread reads the pipe, so that it does not fill up, and ends with the child
+        output.start()  # the thread reads the pipe so that the pipe does not fill up; the thread ends with the child
         path = os.environ.get("PYTHONPATH")
         os.environ["PYTHONPATH"] = f"{PLUGIN_PATH}{os.pathsep}{path}" if path else str(PLUGIN_PATH)
         yield origin

@@ -1,9 +1,9 @@
 """The effect of signals in a serving process: it refuses new streams, lets running streams finish, then stops.
 
-uvicorn alone would close its sockets at once. Therefore this module installs a signal handler that runs before
-uvicorn's: it tells the application, which from then on responds with 503 to `/ready` and to new streams. The handler
-passes the signal on to uvicorn when no stream runs, or after DRAIN_SECONDS. A second SIGTERM or SIGINT (Ctrl+C twice)
-resets all connections, and ends the process at once.
+uvicorn alone would close its sockets immediately. Therefore this module installs a signal handler that runs before
+uvicorn's. The handler tells the application to respond with 503 to `/ready` and to new streams. The handler passes the
+signal on to uvicorn when no stream runs, or after DRAIN_SECONDS. A second SIGTERM or SIGINT (Ctrl+C twice) resets all
+connections, and ends the process immediately.
 
 A process of `--workers` handles only SIGTERM, and ignores SIGINT and SIGHUP: the terminal also sends them to its
 supervisor (`supervisor.py`), which decides when to stop the process.
@@ -83,8 +83,8 @@ class Drain:
         self._stop()
 
     def _stop(self) -> None:
-        """End the streams that are left, and let uvicorn stop. Closes the server at the same time: the worker process
-        needs a moment to end. Idempotent."""
+        """Cut the streams that still run, and let uvicorn stop. Starts to close the engine at the same time, because
+        the worker process needs a moment to end. Idempotent."""
         if self._ended:
             return
         self._ended = True

@@ -75,8 +75,8 @@ class Fetcher:
         return ()
 
     async def _parts(self, job: Job) -> Sequence[Job]:
-        """Return one job for each item of a playlist or image post. Returns none if the page has no items, if the user
-        asked for a single item, or if playlists are nested too deeply."""
+        """Return one job for each item of a playlist or image post. Returns no jobs if the page has no items, if the
+        user asked for a single item, or if playlists are nested too deeply."""
         if job.item is not None or len(job.order) > MAX_NESTING:
             return ()
         media = await self._delivery.info(job.url)
@@ -111,7 +111,7 @@ class Fetcher:
                 return done
             stream = await self._delivery.open(self._wish.request(job))
             async with aclosing(stream):
-                if partial is not None:  # remove the old part only after the new stream has been opened
+                if partial is not None:  # remove the old partial file only after the new stream has been opened
                     partial.discard()
                 return await self._begin(job, folder, stream)
 
@@ -137,7 +137,7 @@ class Fetcher:
         )
         try:
             stream = await self._delivery.open(asked)
-        # If only the range failed, the caller's request for the whole file may still succeed.
+        # If only the range request fails, the caller's request for the whole file may still succeed.
         except (RangeNotSatisfiable, UpstreamFailed):
             return None
         async with aclosing(stream):

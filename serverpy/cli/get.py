@@ -102,7 +102,7 @@ def command(urls: tuple[str, ...], output: Path | None, **options: Any) -> None:
     own = {name: options.pop(name) for name in ("format", "to", "item", "jobs", "isolate", "force", "report", "since")}
     literal = own["report"] is not None  # the parent process has already expanded the URL lists
     own["since"] = time.time() if own["since"] is None else own["since"]
-    own["jobs"] = own["jobs"] if output is not None else 1  # stdout can take only one download at a time
+    own["jobs"] = own["jobs"] if output is not None else 1  # only one download at a time can be written to stdout
     order = Order(urls=urls if literal else tuple(dict.fromkeys(expand(urls))), folder=output, **own)
     settings = load_settings(**options)
     sys.exit(run(lambda: get(order, adapted(settings, order.jobs))))
@@ -169,7 +169,7 @@ async def _get_isolated(jobs: Sequence[Job], order: Order, settings: Settings, w
 
 async def _get_here(jobs: Sequence[Job], order: Order, settings: Settings, watcher: Watcher) -> None:
     from serverpy.cli.fetch import Fetcher, Wish
-    from serverpy.engine import Engine  # `--help` does not need the engine
+    from serverpy.engine import Engine  # a late import, because `--help` does not need the engine
 
     if order.report is not None:
         end_with_parent()

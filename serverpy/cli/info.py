@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from serverpy.info import FormatInfo, Info
 
 LISTED = 20
-"""Maximum number of playlist entries that the command shows. Of further entries it shows only the number."""
+"""Maximum number of playlist entries that the command lists. For any further entries, it shows only how many they
+are."""
 PIPE_COLUMNS = 1000
 """Width of the output in characters if stdout is not a terminal: so wide that nothing is cut off."""
 ALL_METHODS = set(get_args(Method)) - {"auto"}
@@ -56,7 +57,7 @@ def reading() -> AbstractContextManager[Any]:
 
 async def find(settings: Settings, url: str) -> Info:
     """Extract the page `url` with an engine that starts and ends with this call."""
-    from serverpy.engine import Engine  # `--help` does not need the engine
+    from serverpy.engine import Engine  # a late import, because `--help` does not need the engine
 
     async with Engine(settings) as engine:
         return await engine.info(url)

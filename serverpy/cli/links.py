@@ -89,8 +89,8 @@ def verify_command(link: str, as_json: bool, **options: Any) -> None:
 
 
 def _described(link: Link, now: float) -> dict[str, Any]:
-    """Return the content of a link, with the parameter names of `POST /links`. `now` is the current time, which
-    decides whether the link has expired."""
+    """Return the content of a link as a dictionary, whose keys are the parameter names of `POST /links`, `expires`,
+    `expired` and `key`. `now`, in seconds since the epoch, decides whether the link has expired."""
     return {
         "route": link.route,
         "url": link.url,

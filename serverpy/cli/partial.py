@@ -30,7 +30,7 @@ STATE = ".part.json"
 _NEW = ".new"
 _SUFFIX_BYTES = len(STATE + _NEW)
 NAME_BYTES = (255, 143, 100, 64)
-"""Maximum lengths in bytes of a file name with PART or STATE. `Folder` tries them in turn: the limit of most file
+"""Maximum lengths in bytes of a file name with PART or STATE. `Folder` tries them in this order: the limit of most file
 systems, that of eCryptfs, and two shorter ones."""
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 
@@ -70,8 +70,8 @@ class InUse(Exception):
 
 
 class Partial:
-    """An open, locked partial file. Its owner calls `finish`, `discard` or `close`; a call of `close` is allowed after
-    each of them."""
+    """An open, locked partial file. Its owner calls `finish`, `discard` or `close`, and may call `close` again after
+    that."""
 
     def __init__(self, folder: Folder, name: str, descriptor: int, state: State) -> None:
         self._folder = folder
@@ -157,8 +157,8 @@ class Folder:
         return self.path / f"{name}{STATE}"
 
     def find(self, asked: Asked) -> Partial | None:
-        """Open the partial file of this download that an earlier run has left. If `force` is set, discard the file
-        instead. Returns None if there is no partial file. Raises `InUse` if it is locked."""
+        """Open the partial file of this download that an earlier run has left. If `force` is set, discards the file,
+        and returns None. Returns None if there is no partial file. Raises `InUse` if the partial file is locked."""
         for path in sorted(self.path.glob(f"*{STATE}")):
             state = _read(path)
             if state is None or state.asked != asked:
@@ -212,7 +212,8 @@ class Folder:
         raise AssertionError("unreachable: the loop never runs out of names")
 
     def free_name(self, name: str) -> str:
-        """Return `name`, with a number added if another file of that name has appeared in the meantime."""
+        """Return the final name of a file: `name`, or `name` with a number if a different file of that name now
+        exists."""
         return next(
             each
             for each in self._numbered(name)

@@ -2,7 +2,7 @@
 makes its children children of process 1. Such a child stays a zombie after its end until process 1 waits for it.
 
 The reaper waits only for a zombie that it has seen in two checks in a row. The server's own child processes have an
-owner in the server, which waits for them at once.
+owner in the server, which waits for them immediately.
 """
 
 from __future__ import annotations

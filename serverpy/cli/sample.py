@@ -31,7 +31,7 @@ def command(port: int, https_port: int | None, with_parent: bool) -> None:
     if with_parent:
         threading.Thread(target=_end_with_parent, name="with-parent", daemon=True).start()
     SAMPLE.require("The sample site")
-    from serverpy.sample import site  # `--help` does not need this heavy module
+    from serverpy.sample import site  # a late import, because `--help` does not need this heavy module
 
     try:
         site.main(port, https_port)

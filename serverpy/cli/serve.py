@@ -62,10 +62,10 @@ def command(demo: bool, create_key: bool, **options: Any) -> None:
         SAMPLE.require("The sample site of --demo")
     with _exiting_on_signals(), contextlib.ExitStack() as stack:
         listener = stack.enter_context(listen(settings))
-        if create_key:  # only once it is certain that the server may listen
+        if create_key:  # create the key only after the server has opened its port
             _create_key(settings.api_keys_file)
         if settings.api_keys_file is not None:
-            load(settings.api_keys_file)  # finds a fault in the file before the processes of --workers start
+            load(settings.api_keys_file)  # report an invalid keys file before the processes of --workers start
         page = None
         if demo:
             from serverpy.cli.demo import allowed, sample_site
@@ -98,7 +98,7 @@ def listen(settings: Settings) -> socket.socket:
         infos = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = infos[0]
         _check_reach(settings, str(address[0]))
-        return socket.create_server(address[:2], family=family, backlog=2048)  # create_server sets SO_REUSEADDR
+        return socket.create_server(address[:2], family=family, backlog=2048)  # create_server also sets SO_REUSEADDR
     except OSError as error:
         raise ConfigurationError(
             f"cannot listen on {settings.host} port {settings.port}: {os.strerror(error.errno or 0)}"
@@ -175,7 +175,7 @@ def _import_fastapi() -> None:
 
 def _serve(settings: Settings, listener: socket.socket) -> None:
     """Run the server until a signal stops it. Raises ConfigurationError if the server cannot start."""
-    import uvicorn  # `--help` does not need uvicorn
+    import uvicorn  # a late import, because `--help` does not need uvicorn
 
     _raise_fd_limit(settings.max_streams)
     try:
@@ -188,7 +188,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
 
             try:
                 uvicorn.Server(_config(settings, lambda: _create_app(settings, refuse))).run(sockets=[listener])
-            finally:  # uvicorn raises its final signal again; the exit would then hide `refusals`
+            finally:  # uvicorn raises its final signal again; the exit that follows would hide `refusals`
                 if refusals:
                     raise refusals[0]
         else:
@@ -201,8 +201,9 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
 
 
 def _with_secret(settings: Settings) -> Settings:
-    """Return the settings with the secrets that sign links and sessions. Otherwise, if STATE_DIR cannot be used, each
-    process would make a secret of its own, and refuse the links and sessions of the other processes."""
+    """Return a copy of the settings that contains the secrets that sign links and sessions. Without these, if STATE_DIR
+    cannot be used, each process of `--workers` would make a secret of its own, and refuse the links and sessions of the
+    other processes."""
     secrets = LinkSecrets([each.get_secret_value() for each in settings.link_secret], settings.state_dir).secrets()
     return settings.model_copy(update={"link_secret": tuple(map(SecretStr, secrets))})
 
@@ -236,7 +237,7 @@ def _config(settings: Settings, app: Callable[[], FastAPI] | str) -> uvicorn.Con
         access_log=False,
         server_header=False,
         proxy_headers=False,  # `api/access.py` reads the fields of trusted proxies, and detects other proxies
-        timeout_graceful_shutdown=CUT_SECONDS,  # type: ignore[arg-type]  # uvicorn waits for fractions of a second, too
+        timeout_graceful_shutdown=CUT_SECONDS,  # type: ignore[arg-type]  # uvicorn declares an int, but also accepts fractions of a second
     )
 
 

@@ -40,7 +40,7 @@ def _fill_with_nothing(number: int) -> None:
 
 def _fill_with_broken_pipe(number: int) -> None:
     reading, writing = os.pipe()
-    _move(writing, number)  # `dup2` closes `reading` if that descriptor is `number`
+    _move(writing, number)  # if `reading` is the descriptor `number`, `dup2` closes it here
     if reading != number:
         os.close(reading)
 

@@ -49,7 +49,7 @@ def size(count: float) -> str:
 def run(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
     """Run the coroutine that `work` returns in an event loop of its own, and return its exit code. SIGINT and SIGTERM
     cancel the coroutine, which may still clean up; the exit code is then 128 plus the signal's number. A second signal
-    ends the process at once."""
+    ends the process immediately."""
     return uvloop.run(_until_signalled(work))
 
 

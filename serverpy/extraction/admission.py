@@ -65,7 +65,8 @@ class Admission:
             async with asyncio.timeout(seconds):
                 await place
         except BaseException as error:
-            if place.done() and not place.cancelled():  # the place was assigned in the same iteration of the event loop
+            # the place was assigned in the iteration of the event loop in which the wait ended
+            if place.done() and not place.cancelled():
                 self.leave(applicant)
             if isinstance(error, TimeoutError):
                 self.refused += 1

@@ -1,5 +1,5 @@
 """The decoding of long replies of the worker in parts, between which the event loop can run other tasks. The media of a
-page may have 8 MiB of JSON, and to decode them at once would block the event loop for 0.05 to 0.2 seconds.
+page may have 8 MiB of JSON, and to decode all of it without a pause would block the event loop for 0.05 to 0.2 seconds.
 
 An *outline* is a value whose lists contain undecoded items. The decoder makes an outline quickly, because it skips over
 these items.
@@ -18,7 +18,8 @@ from serverpy.extraction.messages import Extracted, Reply, decode_reply
 from serverpy.extraction.values import Entry, Fragment, Media, Subtitle, Track
 
 TURN_BYTES = 128 * 1024
-"""Maximum number of bytes of a long reply that are decoded at once, unless one item of a list is longer."""
+"""Maximum number of bytes of a long reply that are decoded before the event loop runs other tasks, unless one item of a
+list is longer."""
 _ITEM_BYTES = 64
 """Number of bytes that each decoded list item counts towards TURN_BYTES, in addition to its length."""
 T = TypeVar("T")

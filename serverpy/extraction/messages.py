@@ -41,8 +41,9 @@ Role = Literal["extract", "download"]
 
 
 class RawGone(ServerPYError):
-    """Error: no extraction process has yt-dlp's dictionary of the extraction, or can hand it over in time. The caller
-    must extract the page again. No client sees this error, because the caller of `Workers.download` catches it."""
+    """Error that is raised if no extraction process has yt-dlp's dictionary of the extraction, or can hand over the
+    dictionary in time. The caller must extract the page again. No client sees this error, because the caller of
+    `Workers.download` catches it."""
 
     code = "raw_gone"
 
@@ -55,8 +56,9 @@ class WorkerLost(ServerPYError):
 
 
 class WorkerFull(ServerPYError):
-    """Error that an extraction gets if the extraction process reaches its memory limit meanwhile. Any of the
-    extractions in that process may have filled the memory. No client sees this error, because `Workers` catches it."""
+    """Error that an extraction gets if the extraction process reaches its memory limit before the extraction ends. Any
+    of the extractions in that process may have filled the memory. No client sees this error, because `Workers` catches
+    it."""
 
     code = "worker_full"
 
@@ -188,14 +190,14 @@ class StartDownload(Message, frozen=True, kw_only=True):
 
 
 class Cancel(Message, frozen=True, kw_only=True):
-    """A request to stop the earlier request `id`, whether it waits or runs. The worker still replies to the stopped
+    """A request to stop the earlier request `id`, which may wait or run. The worker still replies to the stopped
     request once the request's thread is free, usually with `ErrorReply`."""
 
     id: int
 
 
 class Ping(Message, frozen=True, kw_only=True):
-    """A request to show that the process runs. The process replies with `Pong` at once, unless it is frozen."""
+    """A request to which the process immediately replies with `Pong`, unless the process is frozen."""
 
     id: int
 
@@ -207,8 +209,8 @@ Request = Configure | Extract | Select | WriteRaw | StartDownload | Cancel | Pin
 
 
 class Ready(Message, frozen=True, kw_only=True):
-    """Notice that the worker accepts requests. `js_runtimes` are the JavaScript runtimes that yt-dlp can use, such as
-    `deno-2.3.0`. The ids of the process's extractions begin with `tag`."""
+    """The worker's message that it accepts requests. `js_runtimes` are the JavaScript runtimes that yt-dlp can use,
+    such as `deno-2.3.0`. The ids of the process's extractions begin with `tag`."""
 
     yt_dlp: str
     tag: str = ""
@@ -223,38 +225,39 @@ class Extracted(Message, frozen=True, kw_only=True):
 
 
 class Selected(Message, frozen=True, kw_only=True):
-    """The reply to `Select`. `choices` has the ids of yt-dlp's choice, followed by those of what comes next in yt-dlp's
-    order, one of each kind. A tuple of several ids means that their tracks are merged."""
+    """The reply to `Select`. Each item of `choices` contains the ids of the tracks of one choice; several ids mean that
+    their tracks are merged. The first item is yt-dlp's choice. The next items are what yt-dlp would choose next, one
+    item of each kind (`Format.kind`)."""
 
     id: int
     choices: tuple[tuple[str, ...], ...]
 
 
 class RawWritten(Message, frozen=True, kw_only=True):
-    """Notice that the file of a `WriteRaw` is complete."""
+    """The reply to `WriteRaw` once the file is complete."""
 
     id: int
 
 
 class RawApart(Message, frozen=True, kw_only=True):
-    """Notice that yt-dlp's dictionary has values which only exist in the extraction process (generators and
-    functions), so that the download process must extract the page itself."""
+    """The reply to `WriteRaw` if yt-dlp's dictionary has values which only exist in the extraction process (generators
+    and functions), so that the download process must extract the page itself."""
 
     id: int
     page: Page
 
 
 class DownloadStarted(Message, frozen=True, kw_only=True):
-    """Notice that the download process has received the descriptors, and has a thread for the download. A `DownloadEnd`
-    or `ErrorReply` follows. If the download cannot start, the process replies with an `ErrorReply` instead, for example
-    `busy`."""
+    """The first reply to `StartDownload`: the download process has received the descriptors, and has a thread for the
+    download. A `DownloadEnd` or `ErrorReply` follows. If the download cannot start, the process replies with an
+    `ErrorReply` instead, for example `busy`."""
 
     id: int
 
 
 class DownloadEnd(Message, frozen=True, kw_only=True):
-    """Notice that the download is complete: the worker has written `bytes` bytes and closed the descriptor of the
-    pipe."""
+    """The last reply to `StartDownload`: the worker has written the whole track, `bytes` bytes, and closed the
+    descriptor of the pipe."""
 
     id: int
     bytes: int

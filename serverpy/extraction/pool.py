@@ -7,20 +7,18 @@ The states of a worker, and what changes them:
         └───────────┴───────────────────────▲
 
 - starting: the task `_renew` starts the worker for all requests that wait, and continues even if they are cancelled. If
-  the start fails, these requests get the error, the worker is closed, and the next request starts another worker, after
-  a pause that doubles with each worker that dies soon after its start.
-- current: every new request goes to this worker. `_watch` waits for two events that need no request: the process dies
-  (the worker is closed and, if the pool `is_kept`, replaced at once; `worker.py` has already ended its requests with an
-  error), or no request has needed the worker for `idle` seconds (the worker is closed; the next request starts
-  another).
-- retired (`retire`): a cancelled request did not release its thread in time. Only the end of the process interrupts a
-  regular expression, so one such request retires the worker but does not harm the other requests: they finish on the
-  retired worker, while a new worker starts for new requests. If the worker is frozen, it is killed, and its requests
-  fail with `WorkerLost`. `_finish` kills the retired worker when these requests
-  have ended, after `retirement` seconds, or to make room for another retired worker.
-  A worker that stops to answer while it extracts (`replace`) is killed at once.
-- closed: the process is reaped and its directory removed. `_all` holds every worker that is not closed yet, so that
-  `aclose` finds workers that are between two states, too.
+the start fails, these requests get the error, the worker is closed, and the next request starts another worker, after a
+pause that doubles with each worker that dies soon after its start. - current: every new request goes to this worker.
+`_watch` waits for two events that need no request: the process dies (the worker is closed and, if the pool `is_kept`,
+replaced immediately; `worker.py` has already ended its requests with an error), or no request has needed the worker for
+`idle` seconds (the worker is closed; the next request starts another). - retired (`retire`): a cancelled request did
+not release its thread in time. Only the end of the process interrupts a regular expression, so one such request retires
+the worker but does not harm the other requests: they finish on the retired worker, while a new worker starts for new
+requests. If the worker is frozen, it is killed, and its requests fail with `WorkerLost`. `_finish` kills the retired
+worker when these requests have ended, after `retirement` seconds, or to make room for another retired worker. A worker
+that stops answering while it extracts (`replace`) is killed immediately. - closed: the process is reaped and its
+directory removed. `_all` holds every worker that is not closed yet, so that `aclose` finds workers that are between two
+states, too.
 """
 
 from __future__ import annotations
@@ -199,7 +197,7 @@ class WorkerPool:
                 self._count_failure(worker)
             worker.kill()
             await self._close(worker)
-            if isinstance(error, OSError):  # the machine lacks processes, descriptors or disk space
+            if isinstance(error, OSError):  # the machine has no process, descriptor or disk space left
                 raise shortage(error) or ExtractionFailed("The extraction process cannot be started.") from error
             if isinstance(error, ConfigurationError) and self.ready is None:
                 self._refused = error.detail
@@ -248,7 +246,7 @@ class WorkerPool:
         return idle if self._needs or worker.calls else self._last_need + idle - time.monotonic()
 
     async def _close_idle(self, worker: Worker) -> None:
-        self._current = None  # so a request that arrives while this worker ends is sent to another worker
+        self._current = None  # while this worker ends, new requests are sent to another worker
         log.info("Worker process %s was idle and is stopped; the next request starts another", worker.pid)
         await self._close(worker)
 
@@ -280,7 +278,7 @@ class WorkerPool:
 
     def replace(self, worker: Worker) -> None:
         """Kill `worker`, because it is frozen. Its requests then fail with `WorkerLost`. If the pool `is_kept`, start
-        another worker at once. Idempotent."""
+        another worker immediately. Idempotent."""
         if worker is self._current and self._is_kept:
             self._keep(spawn(self._restart(), name=f"replace worker {worker.pid}"))
         self.retire(worker)

@@ -23,7 +23,8 @@ async def start_process(role: Role, descriptor: int) -> Process:
     try:
         popen = await asyncio.shield(asyncio.wrap_future(starting))
     except asyncio.CancelledError:
-        if starting.exception() is None:  # the call waits for the start, which takes some milliseconds
+        # `exception` waits until the process has started, which takes some milliseconds
+        if starting.exception() is None:
             kill_group(starting.result())
         raise
     try:
@@ -52,6 +53,6 @@ def _environment() -> dict[str, str]:
     environment = passed_on()
     paths = [str(Path(serverpy.__file__).parent.parent), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    # otherwise malloc has an arena for each thread, which keeps the memory that extractions have freed
+    # by default, malloc has an arena for each thread, and each arena keeps the memory that extractions have freed
     environment.setdefault("MALLOC_ARENA_MAX", "2")
     return environment

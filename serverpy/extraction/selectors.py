@@ -40,5 +40,5 @@ def _closes_too_much(selector: str) -> bool:
             if depth < 0:
                 return True
     except (tokenize.TokenError, SyntaxError):
-        return False  # yt-dlp's own parser reports the syntax error
+        return False  # the text is not valid, and yt-dlp's own parser reports the syntax error
     return False

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sites:
-    """The values of the settings ALLOW_SITES, DENY_SITES and GENERIC_EXTRACTOR. A site is named by an extractor
-    (`youtube:tab`) or its part before the colon (`youtube`); case does not matter. If `allow` names any site, the
-    generic extractor runs only if `allow` also names `generic`."""
+    """The values of the settings ALLOW_SITES, DENY_SITES and GENERIC_EXTRACTOR. A site is named by the name of an
+    extractor (`youtube:tab`), or by the part of that name before the colon (`youtube`); case does not matter. If
+    `allow` names any site, the generic extractor runs only if `allow` also names `generic`."""
 
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()

@@ -1,10 +1,10 @@
 """The server's side of a yt-dlp process: one process from its start to its end, and the calls to it. Any number of
-calls may be in progress at once, distinguished by their ids. Each call gets exactly one reply: a reply of the worker,
-or an error from `_lose` after the process has ended. A download has two futures: `started` is done when the worker has
-received the descriptor of the pipe, `reply` when the worker's thread has closed that descriptor.
+calls may be in progress at the same time, distinguished by their ids. Each call gets exactly one reply: a reply of the
+worker, or an error from `_lose` after the process has ended. A download has two futures: `started` is done when the
+worker has received the descriptor of the pipe, `reply` when the worker's thread has closed that descriptor.
 
-Two tasks share the socket: `_send` writes what `_post` has queued, `_receive` reads replies. If either side fails,
-`_receive` kills the process and ends all calls with an error. `pool.py` decides which worker gets a request, and
+Two tasks share the socket: `_send` writes what `_post` has queued, `_receive` reads replies. If reading or writing
+fails, `_receive` kills the process and ends all calls with an error. `pool.py` decides which worker gets a request, and
 replaces a worker that does not respond.
 """
 
@@ -156,7 +156,7 @@ class Worker:
                 self._directory.remove()
 
     def kill(self) -> None:
-        """Kill the process and its children at once. The owner must still call `aclose`."""
+        """Kill the process and its children immediately. The owner must still call `aclose`."""
         if self._process is not None:
             self._process.signal(signal.SIGKILL)
 
@@ -171,8 +171,9 @@ class Worker:
         return self._call(WriteRaw(id=next(self._ids), raw_id=raw_id, track_id=track_id), (file,))
 
     def download(self, track_id: str, write_fd: int, raw: int, page: Page | None) -> Call:
-        """Start a download into the pipe `write_fd`, of a track whose dictionary is in the file `raw`, or on `page`.
-        The worker takes ownership of both descriptors, as `write_raw` does."""
+        """Start the download of a track into the pipe `write_fd`. The file `raw` contains yt-dlp's dictionary of the
+        track; if `page` is given, the file is empty, and the process extracts `page` itself. The worker takes ownership
+        of both descriptors, as `write_raw` does."""
         request = StartDownload(id=next(self._ids), track_id=track_id, page=page)
         call = self._call(request, (write_fd, raw))
         self._track(call, self.downloads)
@@ -225,7 +226,7 @@ class Worker:
 
     async def _send(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        with suppress(ConnectionError):  # `_receive` handles the end of the connection
+        with suppress(ConnectionError):  # no handling here, because `_receive` handles the end of the connection
             while True:
                 frame, descriptors = await self._to_send.get()
                 if descriptors:
@@ -272,7 +273,7 @@ class Worker:
             call.take(_died(call.id))
         if not self._ready.done():
             self._ready.set_exception(ExtractionFailed("The extraction process did not start."))
-            self._ready.exception()  # marks the exception as retrieved, because `start` may no longer wait for it
+            self._ready.exception()  # mark the exception as retrieved, because `start` may no longer wait for it
 
     async def _end_process(self) -> None:
         if self._process is None:

@@ -63,11 +63,11 @@ START_WAIT_SECONDS = 20.0
 """Minimum number of seconds for which a request waits for the start of a process. WAIT_SECONDS may be less, because it
 bounds the time for which a request waits until other requests end."""
 ANSWER_SECONDS = 10.0
-"""Seconds within which a process must answer a request that takes some milliseconds. Otherwise it counts as frozen, and
-is replaced."""
+"""Seconds within which a process must answer a request that takes some milliseconds. A process that does not answer in
+time counts as frozen, and is replaced."""
 ALONE_IDLE_SECONDS = 10.0
 BEAT_SECONDS = 1.0
-"""Seconds between the questions to a process whether it still answers, while a page is extracted in it."""
+"""Seconds between two checks whether a process that extracts a page still answers."""
 RAW_FACTOR = 4
 """Memory that yt-dlp's dictionary of a track takes in the download process, as a multiple of its serialized size: the
 serialized bytes, and the objects that are made of them."""
@@ -152,7 +152,7 @@ class Workers:
         """Stop all processes and their child processes within a few seconds. Requests in progress fail."""
         await asyncio.gather(*(pool.aclose() for pool in (self._pages, self._alone, self._downloads)))
 
-    # Extractions
+    # Methods for extractions
 
     async def extract(self, url: str, client: str = "") -> Media:
         """Extract the page `url` for the account `client`. Raises `Busy` if no place for an extraction becomes free in
@@ -194,7 +194,8 @@ class Workers:
                 log.warning("Worker process %s has reached its memory limit and is replaced", worker.pid)
                 pool.retire(worker)
                 worker.kill()
-                # so that this page, which may have filled the memory, is the last to be repeated
+                # wait for the other extractions to fail, so that this page, which may have filled the memory, is
+                # repeated last
                 await worker.gone.wait()
                 raise
             finally:
@@ -202,7 +203,8 @@ class Workers:
                     pool.stop_soon(worker, call)
 
     async def _listen(self, worker: Worker, call: Call, on_frozen: Callable[[Worker], None]) -> None:
-        """Wait for the reply to `call`, or until `worker` does not answer: call `on_frozen` then, and return."""
+        """Wait for the reply to `call`. If `worker` does not answer a check in the meantime, call `on_frozen` and
+        return without the reply."""
         while not call.reply.done():
             await asyncio.wait([call.reply], timeout=BEAT_SECONDS)
             if not call.reply.done() and not await worker.answers(self._frozen_seconds):
@@ -210,23 +212,27 @@ class Workers:
                 return
 
     def _replace(self, worker: Worker) -> None:
-        """Replace the process of all pages, because one of its pages holds the interpreter lock, or it was stopped. To
-        find out which one, all are repeated alone."""
+        """Replace the process of `_pages`, because one of its pages holds the interpreter lock, or a signal has stopped
+        the process. Every extraction in that process is then repeated in a process in which no other extraction runs
+        (`_extract_alone`)."""
         log.warning("The worker process %s does not answer and is replaced; its pages are repeated", worker.pid)
         self._pages.replace(worker)
 
     async def _extract_alone(self, url: str) -> Media:
-        """Repeat the extraction of a page whose process was lost, in a process in which no other extraction runs. A
-        page that holds up this process, too, keeps it until EXTRACT_TIMEOUT, and the next page gets another process.
-        Raises `TimeoutError` if its turn does not come within EXTRACT_TIMEOUT, and `TooLarge` if that process reaches
-        its memory limit, too."""
+        """Repeat the extraction of a page whose process was lost, in a process in which no other extraction runs. If
+        this process does not answer, either, it keeps only this page until EXTRACT_TIMEOUT, and the next page gets
+        another process. Raises `TimeoutError` if the repetition cannot begin within EXTRACT_TIMEOUT, and `TooLarge` if
+        this process reaches its memory limit, too."""
         async with asyncio.timeout(self.options.timeouts.extract):
             await self._turn.acquire()
         has_turn = True
 
         def pass_turn(worker: Worker) -> None:
             nonlocal has_turn
-            log.info("A page holds up its worker process %s, and keeps it for itself", worker.pid)
+            log.info(
+                "The worker process %s does not answer while it extracts one page; further pages get another process",
+                worker.pid,
+            )
             self._alone.retire(worker)
             has_turn = False
             self._turn.release()
@@ -241,13 +247,13 @@ class Workers:
             if has_turn:
                 self._turn.release()
 
-    # Format selectors
+    # Methods for format selectors
 
     async def select(self, media: Media, selector: str, kinds: Sequence[int] = ()) -> tuple[tuple[str, ...], ...]:
-        """Return the ids of the tracks that yt-dlp's selector picks from `media`, followed by those of its next
-        choices: one of each kind, with more than one id for a merge. `kinds` are the kinds of the tracks; by default
-        all are of one kind. Raises `InvalidParameter` if the selector is invalid, and `FormatNotFound` if no
-        track matches the selector."""
+        """Return the choices of yt-dlp's `selector` among the tracks of `media`, each as a tuple of track ids, with
+        several ids for a merge. The first choice is that of yt-dlp; the next ones are what yt-dlp would choose next,
+        one choice of each kind. `kinds` are the kinds of the tracks; by default all tracks are of one kind. Raises
+        `InvalidParameter` if the selector is invalid, and `FormatNotFound` if no track matches the selector."""
         with_url = "url" in selector
         formats = tuple(
             format_of(track, kind, with_url=with_url)
@@ -268,7 +274,7 @@ class Workers:
             async with _answering(self._pages, worker):
                 return _expect(await worker.select(selector, formats), Selected).choices
 
-    # Downloads
+    # Methods for downloads
 
     async def start_downloads(self) -> None:
         """Start the download process if it does not run. A stream calls this method before it opens a track, so that

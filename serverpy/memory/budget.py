@@ -63,8 +63,8 @@ class Reservation:
     async def grow(self, nbytes: int) -> None:
         """Reserve `nbytes` more bytes for the stream. If they are not free, the stream waits for them, and gets them
         before any request that waits for admission. Raises `Busy` if the bytes do not become free within the budget's
-        time limit, or at once if all other streams wait to grow, too. Raises `TooLarge` if the whole reservation would
-        exceed the budget. After an error, the reservation keeps its earlier bytes. Only one call at a time is
+        time limit, or immediately if all other streams wait to grow, too. Raises `TooLarge` if the whole reservation
+        would exceed the budget. After an error, the reservation keeps its earlier bytes. Only one call at a time is
         allowed."""
         if self._released or self._growing is not None:
             raise RuntimeError("a reservation cannot grow while another call grows it, or after its release")
@@ -190,7 +190,7 @@ class Budget:
         return True
 
     def try_keep(self, nbytes: int) -> bool:
-        """Count `nbytes` more bytes as used, outside any reservation, if they are free, even if requests wait. Returns
+        """If `nbytes` bytes are free, count them as used, outside any reservation, even if requests wait. Returns
         whether the bytes were counted."""
         if not self._has_room(nbytes):
             return False
@@ -211,9 +211,9 @@ class Budget:
         return True
 
     def add_reclaimer(self, reclaim: Callable[[int], int]) -> None:
-        """Register `reclaim`, which the budget calls with a number of bytes that it needs. `reclaim` must free up to
-        that number of its spare bytes, and return the number of freed bytes. The budget calls the registered functions
-        in the order of registration, each with the number of bytes that are still missing."""
+        """Register `reclaim`, which the budget calls with a number of bytes that it needs. `reclaim` must free at most
+        that number of spare bytes, and return the number of freed bytes. The budget calls the registered functions in
+        the order of registration, each with the number of bytes that are still missing."""
         self._reclaimers.append(reclaim)
 
     def spare(self, nbytes: int) -> None:
@@ -256,8 +256,9 @@ class Budget:
                 raise _released()
             reservation._nbytes += nbytes
         except BaseException:
-            # The bytes may have been granted before the cancellation or the release, in the same iteration of the event
-            # loop. The reservation does not hold them yet, so they must be given back here.
+            # The budget may have granted the bytes in the iteration of the event loop in which this call was cancelled
+            # or the reservation released. The reservation does not hold these bytes yet, so they must be given back
+            # here.
             if _granted(waiter):
                 self._give_back(nbytes)
             raise
@@ -344,8 +345,8 @@ class Budget:
         return self._streams < self._max_streams and self._has_room(nbytes - freed)
 
     def _has_room(self, nbytes: int) -> bool:
-        """Return whether `nbytes` bytes are free. Reclaims spare memory if necessary: used and spare memory together
-        never exceed the total."""
+        """Return whether `nbytes` bytes are free. Reclaims spare memory if necessary, because used and spare memory
+        together must not exceed `total_bytes`."""
         missing = self.used_bytes + self._spare_bytes + nbytes - self._total_bytes
         for reclaim in self._reclaimers:
             if missing <= 0 or not self._spare_bytes:

@@ -16,7 +16,7 @@ GIVE_BACK_SECONDS = 5.0
 
 def settle() -> None:
     """Exempt all existing objects from garbage collection, because they exist until the process ends. A full collection
-    then takes a tenth of the time. Must be called when all modules are loaded."""
+    then takes a tenth of the time. Call this function when all modules are loaded."""
     gc.collect()
     gc.freeze()
 
@@ -27,7 +27,7 @@ def give_memory_back() -> None:
     Garbage collection is necessary because an exception and the frames that it has passed refer to each other, and may
     hold the extraction of a page, which the budget counts as used as long as it exists. Without `malloc_trim`, the C
     library would keep all free pages below its last used page. The call takes some milliseconds, and does not hold the
-    interpreter lock meanwhile."""
+    interpreter lock during that time."""
     gc.collect()
     if _trim is not None:
         _trim(0)

@@ -4,8 +4,8 @@
        ▲
        └─────── room (what several streams share)
 
-A room is an account of borrowed bytes. It has one owner, which reports how many bytes it holds: a read in large steps,
-a playlist, a ring buffer, a layout that is being made. Two invariants hold:
+A room is an account of borrowed bytes. It has one owner, which reports how many bytes it holds: a read that requests
+many bytes at a time, a playlist, a ring buffer, or a layout that is being made. Two invariants hold:
 
 - Bytes are charged to the lender before they are held. The exception is a playlist, whose packed size is known only
   after packing: it is charged in the same turn of the event loop. So the count of a lender is the sum of the bytes of
@@ -58,8 +58,8 @@ NO_ROOM: Lender = _Nothing()
 
 class Room:
     """An account of the bytes that one owner holds. They are charged to `lender`, except for the first `covered_bytes`,
-    which the stream has already reserved. `try_hold` borrows at least `step_bytes` at once. The owner must release the
-    room, or its lender if the owner also owns the lender."""
+    which the stream has already reserved. Each time that `try_hold` must borrow, it borrows at least `step_bytes`. The
+    owner must release the room, or its lender if the owner also owns the lender."""
 
     def __init__(self, lender: Lender, *, covered_bytes: int = 0, step_bytes: int = 1) -> None:
         self._lender = lender
@@ -90,7 +90,8 @@ class Room:
 
     async def grow(self, nbytes: int) -> None:
         """Borrow `nbytes` more bytes, and wait until the lender can lend them. Concurrent calls run one after another.
-        Raises the lender's error if it refuses, and `RuntimeError` if the room is released meanwhile."""
+        Raises the lender's error if it refuses, and `RuntimeError` if the room is released before the lender has lent
+        the bytes."""
         async with self._growing:
             await self._grow(nbytes)
 
@@ -150,8 +151,8 @@ class Room:
         self._take(nbytes)
 
     def _take(self, nbytes: int) -> None:
-        """Count `nbytes` bytes as borrowed. Gives them back to the lender and raises `RuntimeError` if the owner has
-        released the room meanwhile."""
+        """Count `nbytes` bytes, which the lender has lent, as borrowed. If the owner released the room while `_grow`
+        waited for the lender, gives the bytes back and raises `RuntimeError`."""
         if self._released:
             self._lender.shrink(nbytes)
             raise RuntimeError("the room was released while it grew")

@@ -25,7 +25,8 @@ PLACES = ("first", "middle", "last")
 IN_THE_BODY = ("reset", "stall", "short", "garbage", "tls", "drip")
 INSTEAD_OF_A_RESPONSE = ("refuse", "silent", "loop")
 """Failures of requests that continue a body. The site cuts the first body when it reaches the offset of the failure.
-With the place `first`, every request fails in this way. An error status (such as `503@middle`) acts alike."""
+With the place `first`, every request fails in this way. A failure whose name is an error status (such as `503@middle`)
+affects the same requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ async def pour_until(exchange: Exchange, pieces: Generator[bytes], span: Span, p
                     await _fail(exchange, failure)
                     return
                 await _drip(exchange, piece[len(good) :])
-                place = span.stop  # send the rest at full speed
+                place = span.stop  # nothing more fails: send the rest at full speed
     await exchange.finish()
 
 
@@ -109,7 +110,7 @@ async def _fail(exchange: Exchange, failure: Failure) -> None:
 
 
 async def _drip(exchange: Exchange, data: bytes) -> None:
-    """Send the first DRIP_BYTES of `data` slowly, and the rest at once."""
+    """Send the first DRIP_BYTES of `data` slowly, and the rest at full speed."""
     for start in range(0, min(DRIP_BYTES, len(data)), DRIP_STEP_BYTES):
         await exchange.write(data[start : min(start + DRIP_STEP_BYTES, DRIP_BYTES)])
         await exchange.connection.pause(DRIP_SECONDS)

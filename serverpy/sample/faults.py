@@ -75,7 +75,7 @@ def _setting(name: str, convert: Callable[[str], object]) -> Callable[[Faults, s
 
 
 def _flag(**changes: object) -> Callable[[Faults, str], Faults]:
-    return lambda faults, _value: replace(faults, **changes)  # type: ignore[arg-type]  # see the comment in `_setting`
+    return lambda faults, _value: replace(faults, **changes)  # type: ignore[arg-type]  # `_setting` says why
 
 
 def _status(text: str) -> int:
@@ -89,7 +89,7 @@ def _choice(name: str, **choices: object) -> Callable[[Faults, str], Faults]:
     def read(faults: Faults, value: str) -> Faults:
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}: {value!r}")
-        return replace(faults, **{name: choices[value]})  # type: ignore[arg-type]  # see the comment in `_setting`
+        return replace(faults, **{name: choices[value]})  # type: ignore[arg-type]  # `_setting` says why
 
     return read
 
@@ -163,7 +163,8 @@ async def pour(exchange: Exchange, pieces: Generator[bytes], faults: Faults, pur
         for piece in _sliced(pieces, faults.throttle):
             part = piece[: _room(faults, purse, sent)]
             sent += len(part)
-            if purse:  # spend first: during the write, other responses may spend the same token
+            # count the bytes before the write, because other responses may spend the same token during the write
+            if purse:
                 purse[0].spend(purse[1], len(part))
             if part:
                 await exchange.write(part)

@@ -1,5 +1,5 @@
-"""Broadcasts: live HLS with a sliding window, whose clock runs by itself or is advanced by a client. The URL of a
-broadcast states its properties (`Show`), so a client gets a broadcast of its own if it adds a unique id.
+"""Broadcasts: live HLS with a sliding window. New segments appear as time passes, or when a client asks for them. The
+URL of a broadcast states its properties (`Show`), so a client gets a broadcast of its own if it adds a unique id.
 
 The broadcast repeats one film. When the film restarts, the timestamps jump (EXT-X-DISCONTINUITY).
 """
@@ -33,25 +33,27 @@ class Show:
     """The properties of a broadcast. Numbers count segments unless stated otherwise."""
 
     clock: Literal["real", "step", "request"] = "real"
-    """What adds segments: `real` is the time since the first request, `step` is only a call of `Broadcast.step`, and
-    `request` adds one segment after each request for the playlist."""
+    """What adds segments. `real`: one after each segment duration since the first request. `step`: only calls of
+    `Broadcast.step`. `request`: one after each request for the playlist."""
     speed: float = 1.0
-    """Speed factor of the real clock. The playlist states correspondingly shorter segments."""
+    """With the clock `real`, how many times faster than real time segments are added. The playlist states segment
+    durations that are shorter by the same factor."""
     window: int = 3
     begin: int | None = None
-    """Number of segments that exist at the first request. The default is the number in the window."""
+    """Number of segments that exist at the first request. The default is the number of segments in the window."""
     keep: int | None = None
-    """Number of segments that stay available after they have left the window. The default is the number in the window
-    (RFC 8216 §6.2.2)."""
+    """Number of segments that stay available after they have left the window. The default is the number of segments in
+    the window (RFC 8216 §6.2.2)."""
     ends: int | None = None
     """Number of segments after which the broadcast ends. None if it never ends."""
     target: int | None = None
     """Value of EXT-X-TARGETDURATION in seconds. The default is the duration of a segment, rounded up."""
     expire: int | None = None
-    """Number of further segments for which a URL is valid. The URL contains a token, and each request for the page
-    issues a new token."""
+    """Number of segments that are added before a URL becomes invalid. The URL contains a token, and each request for
+    the page issues a new token."""
     signed: Literal["lists", "all"] = "lists"
-    """The URLs that require a valid token: only playlists, or all. All URLs contain the token."""
+    """The URLs that require a valid token: only those of playlists, or all. Every URL contains the token in either
+    case."""
     kind: Literal["ts", "fmp4", "aes"] = "ts"
     quality: Literal["high", "low"] = "high"
     id: str = ""
@@ -110,13 +112,13 @@ def parse_show(spec: str) -> Show:
     for part in spec.split(","):
         match = re.fullmatch(r"([a-z]+)[=-](.+)", part)
         name, value = (match[1], match[2]) if match and match[1] in _READERS else ("id", part)
-        show = replace(show, **{name: _READERS[name](value)})  # type: ignore[arg-type]  # each reader returns its field's type
+        show = replace(show, **{name: _READERS[name](value)})  # type: ignore[arg-type]  # each function in `_READERS` returns the right type
     return show
 
 
 class Broadcast:
-    """One broadcast, from its first request until the site stops. Any thread may call `step`. `now` returns the seconds
-    of the real clock, from any starting point."""
+    """One broadcast, from its first request until the site stops. Any thread may call `step`. `now` returns the time in
+    seconds, counted from any starting point."""
 
     def __init__(self, show: Show, now: Callable[[], float] = time.monotonic) -> None:
         self.show = show
@@ -135,7 +137,7 @@ class Broadcast:
         return made if self._ended_at is None else min(made, self._ended_at)
 
     def step(self, count: int = 1) -> None:
-        """Add `count` segments at once."""
+        """Add `count` segments immediately."""
         self._steps += count
 
     def end(self) -> None:

@@ -268,7 +268,9 @@ class SampleSite:
 
     def _bind(self, port: int) -> socket.socket:
         listener = self._cleanup.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-        if port:  # with port 0, the system might then choose a port that another socket has bound with the same option
+        # set SO_REUSEADDR only for a given port: with port 0, the system might choose a port that another socket has
+        # bound
+        if port:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((self._host, port))
         return listener

@@ -45,7 +45,8 @@ ODD_PLAYLISTS: dict[str, tuple[Json, ...]] = {
     ),
     "all-gone": tuple({**_FILM, "path": f"/tube/watch/{name}"} for name in ("login", "gone")),
 }
-"""Playlists whose items are unlike the others': at yt-dlp's own addresses, with data of their own, or without media."""
+"""Playlists with special items: items at addresses that only yt-dlp knows (`own`), an item whose title replaces that of
+its page (`transparent`), and items without media."""
 
 
 class Tube:

@@ -25,7 +25,8 @@ SEND_QUEUE_POLL_SECONDS = 0.002
 
 
 class Connection(HttpToolsProtocol):
-    """A client's connection to the sample site. `closed` is set once either side has closed the connection."""
+    """A client's connection to the sample site. `closed` is set once the client or the site has closed the
+    connection."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn defines the signature
         self.closed = asyncio.Event()

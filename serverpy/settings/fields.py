@@ -87,7 +87,7 @@ class Settings(SourcedSettings):
         default="auto",
     )
     extract_workers: Count = setting(
-        "Maximum number of extractions that parse a page at once. Extractions hold Python's interpreter lock, "
+        "Maximum number of extractions that parse a page at the same time. Extractions hold Python's interpreter lock, "
         "so a larger number only delays each of them. An extraction that waits for a site does not count.",
         default=2,
         unit="threads",
@@ -107,14 +107,14 @@ class Settings(SourcedSettings):
         unit="seconds",
     )
     max_workers: Count = setting(
-        "Maximum number of streams of the embedded method that run at once, each in a thread of its "
+        "Maximum number of streams of the embedded method that run at the same time, each in a thread of its "
         "own. Requests for this method that exceed the limit wait.",
         default_factory=_by_profile("max_workers"),
         unit="threads",
         shown="by profile",
     )
     max_children: Count = setting(
-        "Maximum number of streams of the subprocess method that run at once, each in a child "
+        "Maximum number of streams of the subprocess method that run at the same time, each in a child "
         "process of its own. A child process takes about 55 MB of memory, which MEMORY_BUDGET does not include.",
         default=2,
         unit="processes",
@@ -127,14 +127,14 @@ class Settings(SourcedSettings):
         shown="by profile",
     )
     chunk_bytes: Annotated[Size, Field(ge=1024, le=16 * 1024 * 1024)] = setting(
-        "Maximum number of bytes that a stream of the embedded or subprocess method reads from its pipe at once. Such "
-        "a stream holds two chunks of this size in memory. The relay method does not use this setting.",
+        "Maximum number of bytes that a stream of the embedded or subprocess method reads from its pipe in one read. "
+        "Such a stream holds two chunks of this size in memory. The relay method does not use this setting.",
         default=65536,
         unit="bytes",
     )
     max_streams: Count = setting(
-        "Maximum number of streams that run at once. Requests that exceed the limit wait up to WAIT_SECONDS, and "
-        "then get a 503 response with `Retry-After`.",
+        "Maximum number of streams that run at the same time. Requests that exceed the limit wait up to WAIT_SECONDS, "
+        "and then get a 503 response with `Retry-After`.",
         default_factory=_by_profile("max_streams"),
         unit="streams",
         shown="by profile",

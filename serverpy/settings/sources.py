@@ -39,7 +39,7 @@ class SourcedSettings(BaseSettings):
         env_prefix=PREFIX,
         frozen=True,
         extra="forbid",
-        enable_decoding=False,  # in variables, lists are words with commas or spaces, not JSON
+        enable_decoding=False,  # a list in an environment variable has commas or spaces, and is not JSON
         hide_input_in_errors=True,  # an error message must not show the invalid value, which may be a secret
         str_strip_whitespace=True,
         validate_default=True,
@@ -109,7 +109,7 @@ def _read_file(known: Collection[str]) -> dict[str, Any]:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
-    except ValueError:  # raised by `int` if a number has too many digits
+    except ValueError:  # `int` raises this error if a number has too many digits
         raise ConfigurationError(f"{path} is not valid TOML: a number has too many digits") from None
     return _known_keys(content, known, path)
 

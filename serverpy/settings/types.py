@@ -77,7 +77,7 @@ def host_name(text: str) -> str:
     """Return the host name `text` in the form in which browsers send it: in lower case, in ASCII (IDNA), without the
     final dot. Raises `ValueError` if `text` is not a host name."""
     if not text.isascii():
-        import idna  # imported here, because `idna` is rarely needed and its tables are large
+        import idna  # a late import, because `idna` is rarely needed and its tables are large
 
         text = idna.encode(text, uts46=True).decode()
     name = text.lower().removesuffix(".")
@@ -216,7 +216,7 @@ def check_rate(value: str) -> str:
 
 
 def _path(value: Path) -> Path:
-    """Return an absolute path, so that a child started in another directory finds the same file."""
+    """Return the absolute path of `value`, so that a child process in another directory finds the same file."""
     return value.expanduser().absolute()
 
 
@@ -228,7 +228,7 @@ def _readable_file(value: Path) -> Path:
 
 
 def _root_path(value: str) -> str:
-    """Return the path without a slash at its end: `/media`, or an empty text for the root."""
+    """Return the path `value` without a slash at its end, such as `/media`; for the root, return an empty text."""
     path = value.removesuffix("/")
     if not re.fullmatch(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~!$&'()*+,;=:@-]+)*", path):
         raise ValueError("must be a path such as /media, without the segments . and ..")
@@ -236,7 +236,7 @@ def _root_path(value: str) -> str:
 
 
 def _absolute(value: Path) -> Path:
-    """Return an absolute path, so that a child started in another directory finds the same directory."""
+    """Return the absolute path of `value`, so that a child process in another directory finds the same directory."""
     return value.expanduser().absolute()
 
 

@@ -318,6 +318,6 @@ def test_the_server_starts_a_worker_again_if_its_first_start_failed(site: Sample
     (tmp_path / "first").touch()
     with serving(site, complaints=True, python_path=tmp_path) as server:
         assert not (tmp_path / "first").exists()
-        assert "the worker does not start" in server.log
+        assert "the worker process does not start" in server.log
         assert server.ask("/ready").status == 200
         assert server.get("/page/mp3").complete

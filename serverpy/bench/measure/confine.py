@@ -20,8 +20,8 @@ PROC = Path("/proc")
 @contextlib.contextmanager
 def confined(pid: int, more_bytes: int, used_bytes: int) -> Iterator[How]:
     """Let the process take at most `more_bytes` beyond the memory that it has now, for the duration of the block.
-    `used_bytes` is the memory that it has now, by the kernel's count of pages. Raises OSError if the process belongs to
-    another user.
+    `used_bytes` is the memory that the process has now, by the kernel's count of pages. Raises OSError if the process
+    belongs to another user.
 
     A cgroup (version 2) counts only pages that the process takes after it has joined the cgroup; earlier pages stay
     with the old cgroup. The limit includes `used_bytes` nevertheless, because the process may free these pages and take

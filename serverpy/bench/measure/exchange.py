@@ -21,14 +21,15 @@ bytes, or a short body that looked complete. `refused`: an HTTP error. `failed`:
 GOOD: frozenset[End] = frozenset(("complete", "left"))
 
 PATIENCE_SECONDS = 60.0
-"""Seconds that a client waits for the first byte and, if it reads at full speed, between two chunks."""
+"""Maximum number of seconds that a client waits for the first byte and, if it reads at full speed, between two
+chunks."""
 REASON_BYTES = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One request and its expected body: the whole `reference`, or its bytes in `span` (offset of the first byte,
-    offset after the last byte). If `reference` is None, any body is right."""
+    offset after the last byte). If `reference` is None, every body counts as correct."""
 
     host: str
     port: int
@@ -48,9 +49,9 @@ class Ask:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How one request ended. `received` is the number of body bytes. `first_byte` and `seconds` are the times of the
-    first body byte and of the end, in seconds since just before the connect. `stall` is the longest time in seconds
-    during which a slow client found nothing to read (None for other clients). `retry_after` is the value of the
-    Retry-After header."""
+    first body byte and of the end of the request, in seconds since just before the connect. `stall` is the longest time
+    in seconds during which a slow client found nothing to read (None for other clients). `retry_after` is the value of
+    the Retry-After header."""
 
     end: End
     status: int | None
@@ -108,7 +109,7 @@ class Answer:
             return "refused", f"{self.status} {self._error.decode('utf-8', 'replace')}".strip()
         size = self._size()
         if self.received == size or (size is None and self.framed_end):
-            return "complete", ""  # the end of the connection may also delimit a body
+            return "complete", ""  # a server may also mark the end of a body by closing the connection
         if self.framed_end:
             return "wrong", f"{self.received} bytes of {size} that looked complete"
         if left:

@@ -32,7 +32,7 @@ class Lines:
         self.say(f"{scenario.name}: {cell.title}")
 
     def cell_ended(self, cell: Cell) -> None:
-        pass  # the line of the next measurement shows the progress
+        pass  # no line is needed, because the line of the next measurement shows the progress
 
     def say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)

@@ -20,7 +20,7 @@ Field = Literal["pss", "uss", "rss", "cpu", "threads", "fds", "processes", "zomb
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The sums over a process and all its descendants, in bytes and seconds. `t` is the time of the reading by
+    """One reading: sums over a process and all its descendants, in bytes and seconds. `t` is the time of the reading by
     `time.monotonic()`. `pss` counts a page that n processes share as 1/n in each, so that the sum is correct; `rss`
     counts such a page n times. `cpu` is user and system time since the start, including children that have ended and
     been reaped. Only `zombies` includes zombies."""
@@ -37,8 +37,8 @@ class Reading:
 
 
 def read(pid: int, *, alone: bool = False) -> Reading:
-    """Take one reading of `pid` and all its descendants, or of `pid` only if `alone`. A descendant that ends in the
-    meantime is left out. Raises TargetDied if the process `pid` is gone or a zombie, and psutil.AccessDenied if a
+    """Take one reading of `pid` and all its descendants, or of `pid` only if `alone`. A descendant that ends during the
+    reading is left out. Raises TargetDied if the process `pid` is gone or a zombie, and psutil.AccessDenied if a
     process belongs to another user."""
     begun = time.monotonic()
     try:

@@ -129,7 +129,7 @@ def shared_client() -> httpx.AsyncClient:
 
     import httpx
 
-    context = ssl.create_default_context()  # unlike httpx's own context, it obeys SSL_CERT_FILE
+    context = ssl.create_default_context()  # unlike httpx's own SSL context, this context obeys SSL_CERT_FILE
     return httpx.AsyncClient(
         verify=context, timeout=REQUEST_SECONDS, follow_redirects=True, limits=httpx.Limits(max_connections=None)
     )

@@ -1,9 +1,11 @@
-"""The founding document's claims, read from `claims.toml`, each judged by one rule.
+"""The claims of the project's founding document, which are stored in `claims.toml`, and the rule that judges each of
+them.
 
-A claim is a range. If the figure that the bench measured is inside the range (widened by a tenth on both sides, because
-two runs differ by that much), the claim *held*. If the figure is below the range, the claim was *too high*; if above,
-*too low*. A claim that states no figure ("X needs less than Y") is stored as the ratio that it implies; its verdict is
-*held* or *wrong*. If the bench measured no figure, the verdict is only *not measured*, with the reason.
+A claim is a range. The lower end of the range is first reduced by a tenth of its value, and the upper end increased by
+a tenth of its value, because two runs can differ by that much. If the figure that the bench measured is then inside the
+range, the claim *held*. If the figure is below the range, the claim was *too high*; if above, *too low*. A claim that
+states no figure ("X needs less than Y") is stored as the ratio that it implies; its verdict is *held* or *wrong*. If
+the bench measured no figure, the verdict is only *not measured*, with the reason.
 """
 
 from __future__ import annotations

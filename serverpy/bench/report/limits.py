@@ -1,5 +1,5 @@
-"""The project's limits, from `limits.toml`: each measured figure with a bound that is good enough, a bound that is the
-goal, and the command that measures the figure."""
+"""The project's limits, from `limits.toml`: each has a measured figure, a bound that is good enough, a bound that is
+the goal, and the command that measures the figure."""
 
 from __future__ import annotations
 

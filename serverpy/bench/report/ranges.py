@@ -1,7 +1,6 @@
 """Ranges of claims and limits, as text: `80 to 110 MB`, `about 10 MB`, `about 60 ± 5 %`, `at most 2 ×`, `3`.
 
-`about` without `±` allows a quarter to both sides. If the units of the two ends differ, each end has its own unit: `8
-KB to 1 MB`.
+`about` without `±` means ± 25 %. If the units of the two ends differ, each end has its own unit: `8 KB to 1 MB`.
 """
 
 from __future__ import annotations

@@ -111,8 +111,9 @@ class Results:
         return [each for each in found.series if len(each["pss"]) > 1] if found else []
 
     def row(self, scenario: str, **where: object) -> Row | NotMeasured:
-        """Return the first row whose fields have the values in `where`, or the reason why that row is unsound or
-        missing. If the value of a field is `max`, return the sound row in which that field is largest."""
+        """Return the first row whose fields have the values in `where`, or the reason why there is no such row, or why
+        its figures are not valid (`unsound`). If `where` has the value `max` for a field, return, of the rows with
+        valid figures, the one in which that field is largest."""
         largest = [name for name, value in where.items() if value == "max"]
         rows = self.rows(scenario, **{name: value for name, value in where.items() if value != "max"})
         if not rows:
@@ -213,7 +214,8 @@ def unsound(row: Row) -> NotMeasured | None:
     if "clients" not in row:
         return None
     clients = row["clients"]
-    turns_away = "timed_out" in row  # in the scenario `promise`, more clients connect than the budget has room for
+    # a row of the scenario `promise`, in which more clients connect than the budget has room for
+    turns_away = "timed_out" in row
     phrases = {"wrong": "got wrong bytes", "failed": "failed", **({} if turns_away else {"refused": "were refused"})}
     for name, phrase in phrases.items():
         if row.get(name):

@@ -27,7 +27,7 @@ seed           | the document's code | #c56a0a | X | -. | thread and queue      
 httpx-relay    | httpx relay         | #c2558d | P | -- | extract, then httpx        | extract, then `httpx.stream` on the event loop
 mediaflow      | mediaflow-proxy     | #8b6fd0 | * | -. | mediaflow-proxy            | from PyPI, one process
 streamlink     | streamlink          | #8a7d1c | d | :  | streamlink                 | for HLS, one process per stream
-"""  # noqa: E501  # keep each row of the table on one line
+"""  # noqa: E501  # keep each row of the table in one line of code
 
 
 def _style(row: str) -> tuple[str, Style]:

@@ -1,9 +1,9 @@
 """The scenario `chaos`: minutes of random faults with 200 clients. Media servers fail; clients leave, stop reading and
-seek; the scenario kills and stops worker processes and child processes of the server.
+seek; the scenario kills and stops worker processes and child processes of ServerPY.
 
 No client may get wrong bytes, a short body that looks complete, no response, or an undocumented error. At the same
-time, honest clients read streams from media servers without faults. The server must not cut the streams that they read
-by relay or weave. After the run, the server must hold no more resources than before.
+time, honest clients read streams from media servers without faults. ServerPY must not cut the streams that these
+clients read by relay or weave. After the run, ServerPY must hold no more resources than before.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ WARM_SHARE = 0.15
 WARM_SECONDS = 60.0
 REST_SECONDS = 90.0
 KEPT_SECONDS = 15.0
-"""Seconds after the last request within which the server closes its idle connections to media servers."""
+"""Seconds after the last request within which ServerPY closes its idle connections to media servers."""
 GROWTH_SHARE, GROWTH_BYTES = 0.15, 16 << 20
 """Maximum growth of the PSS over the run: this share of the PSS before the run or this number of bytes, whichever is
 larger."""
@@ -88,7 +88,8 @@ def measure(chaos: Chaos, bench: Bench) -> Findings:
 async def _measured(chaos: Chaos, bench: Bench, running: Running) -> Findings:
     world = await _world(bench, running)
     warm = replace(chaos, seconds=min(chaos.seconds * WARM_SHARE, WARM_SECONDS), seed=chaos.seed + 1)
-    await _crowd(warm, world, Counter(), running)  # a warm-up with signals starts the log thread, too
+    # the signals of this warm-up make the server log lines, and so start its log thread
+    await _crowd(warm, world, Counter(), running)
     await fill_pool(running)
     before, alone = await at_rest(running, seconds=KEPT_SECONDS), read(running.pid, alone=True)
     signals: Counter[str] = Counter()

@@ -38,7 +38,7 @@ SETTINGS = {
     "CLIENT_STREAMS": 400,
     "MAX_WORKERS": 60,
     "WAIT_SECONDS": 60,
-    "ALLOW_NETWORKS": "127.0.0.0/8",  # attackers may have media servers of their own
+    "ALLOW_NETWORKS": "127.0.0.0/8",  # the whole network, because some attackers run media servers of their own
 }
 PAUSE_SECONDS = 0.2
 PATIENCE_SECONDS = 120.0
@@ -50,7 +50,7 @@ HZ = 5.0
 class Crowd:
     """One attack, and the honest users that stream at the same time: their number, their method, and the fault that
     limits the speed of their media server. If `new_pages` is false, they request only pages whose extraction is in the
-    cache. `nameless` states whether the server's name lookups get no answer."""
+    cache. `nameless` states whether the name lookups of the server get no answer."""
 
     name: str
     title: str
@@ -72,7 +72,7 @@ CROWDS = (
         users=30,
         method="embedded",
         pace="throttle=400000",
-        new_pages=False,  # a new page waits until the server replaces the process that parses the hostile page
+        new_pages=False,  # a new page would wait until the server replaces the process of the hostile page
     ),
     Crowd("dead names", "12 streams with dead names", attacks.dead_names, nameless=True),
 )

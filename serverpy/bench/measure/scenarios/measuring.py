@@ -53,8 +53,8 @@ def ask_for(running: Running, media: str, *, scheme: Scheme = "http", fresh: str
 
 
 async def warm_up(running: Running, ask: Ask) -> None:
-    """Send two requests and disconnect early from each, so that the server under test loads all that it loads lazily.
-    Raises BenchError if a request fails."""
+    """Send two requests and disconnect early from each, so that the server under test loads everything that it loads
+    only on first use. Raises BenchError if a request fails."""
     for number in range(2):
         outcome = await leaving(ask, WARM_BYTES)
         running.check()

@@ -1,6 +1,6 @@
-"""The scenario `promise`: whether the server keeps to MEMORY_BUDGET. Many more clients arrive at once than the budget
-has room for, half of them slow. The memory of the serving process must stay below its base plus 110 % of the budget,
-and no client may get wrong or missing bytes."""
+"""The scenario `promise`: whether the server keeps to MEMORY_BUDGET. Many more clients connect at the same time than
+the budget has room for, and half of them are slow. The memory of the serving process must stay below its base plus 110
+% of the budget, and no client may get wrong or missing bytes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ Kind = Literal["served", "refused", "timed_out", "failed", "wrong"]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The number of clients that arrive at once, and for how many seconds the scenario watches the server."""
+    """The number of clients that connect at the same time, and the number of seconds for which the scenario watches the
+    server."""
 
     clients: int
     seconds: float
@@ -134,8 +135,8 @@ def _limit(running: Running, load: Load, limited: bool, base: Reading) -> Abstra
 
 
 async def arrive(slow: Ask, fast: Ask, load: Load, sampler: Sampler) -> list[Outcome]:
-    """Let all clients connect at once. The slow clients stay; the fast ones disconnect when they have the whole body or
-    the time is over. Raises TargetDied if the server ends."""
+    """Let all clients connect at the same time. The slow clients stay; the fast ones disconnect when they have the
+    whole body or the time is over. Raises TargetDied if the server ends."""
     half = load.clients // 2
     async with Crowd(slow, SLOW_RATE, at_once=half) as crowd, asyncio.TaskGroup() as group:
         joining = spawn(crowd.join(half), name="join")

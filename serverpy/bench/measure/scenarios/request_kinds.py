@@ -78,7 +78,7 @@ def kinds(method: str, bench: Bench, running: Running, refusing_port: int) -> tu
     def ask(url: str, expected: Reference | None, route: str = "stream", **more: object) -> Ask:
         query = {"url": url, **({"method": method} if route == "stream" else {})}
         path = f"/{route}?{urlencode(query, quote_via=quote)}"
-        return Ask(running.host, running.port, path, expected, **more)  # type: ignore[arg-type]  # the calls below pass only valid types
+        return Ask(running.host, running.port, path, expected, **more)  # type: ignore[arg-type]  # all calls of `ask` pass only valid types
 
     small, clip = reference(SMALL), reference(CLIP)
     page, film = origin.page(SMALL), origin.page(CLIP)

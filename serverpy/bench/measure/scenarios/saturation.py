@@ -1,10 +1,10 @@
-"""The scenario `saturation`: whether streams stall while extractions take all the CPU that they can get.
+"""The scenario `saturation`: whether streams stall while extractions use as much CPU as they can get.
 
 The scenario observes slow readers and streams from a slow media server, first without extractions, then while the
-server under test extracts as many heavy pages at once as it allows. The kernel buffers seconds of a slow reader's
-stream, which hides delays of the server. A stream from a media server that sends 64 KB per second, to a client that
-reads at once, has no buffered bytes: each chunk is as late as the server is. The scenario reports the longest time
-without bytes.
+server under test extracts as many heavy pages at the same time as it allows. For a slow reader, the kernel buffers some
+seconds of the stream, which hides delays of the server under test. If the media server sends 64 KB per second, and the
+client reads each byte immediately, no bytes are buffered: a delay of the server under test delays each chunk by the
+same time. The scenario reports the longest time without bytes.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ METER_SECONDS = 60.0
 def cells(plan: Plan) -> Iterator[Cell]:
     before, during = plan.by_mode((0.0, 3.0), (10.0, METER_SECONDS + 2), (METER_SECONDS + 2, METER_SECONDS + 2))
     for target in plan.those(*plan.by_mode(TARGETS[:1], TARGETS, TARGETS)):
-        # Only ServerPY reports its loop lag, so only ServerPY needs the full minute.
+        # Only ServerPY reports its loop lag, of the last minute, so only ServerPY must be measured for a full minute.
         seconds = during if target.name in OURS else min(during, 20.0)
         work = partial(measure, target, before, seconds)
         yield Cell(f"{target.title}, {STREAMS} streams", before + seconds + plan.by_mode(4, 8, 8), work)

@@ -32,7 +32,8 @@ CHANGES = ("fails=short@middle,changes=told", "fails=short@middle,changes=silent
 """Faults of a file that changes after its first response. Each request with such a fault is for a page of its own,
 because a second client of the same page would correctly get the changed file from its first byte on. Clients that seek
 get no such fault, because all of their range may come from the changed file. The method weave gets no silent change,
-which it cannot notice: the media server sends other bytes with the same validators, and no byte twice."""
+which it cannot notice: the media server sends other bytes with the same validators, and ServerPY requests no byte
+twice."""
 PAGES = 40
 """Number of different pages for each fault. It is small, so that some requests find the extraction of their page in the
 cache."""
@@ -96,7 +97,7 @@ class Ledger:
 
     def add(self, what: str, method: str, outcome: Outcome) -> None:
         if outcome.end == "failed" and outcome.reason == LEFT:
-            outcome = replace(outcome, end="left", reason="")  # the client left before the server could answer
+            outcome = replace(outcome, end="left", reason="")  # the client disconnected before the server could answer
         self.ends[outcome.end] += 1
         self.methods[method] += 1
         if outcome.first_byte is not None:
@@ -183,7 +184,8 @@ BEHAVIOURS: dict[str, tuple[int, Callable[[Ask, random.Random], Awaitable[Outcom
     "leaves soon": (1, _leaves_soon),
     "stops": (2, _stops),
 }
-"""The behaviours of clients, by name: the relative frequency of each, and the function that sends a request with it."""
+"""The behaviours of clients, by name. Each has a relative frequency, and a function that sends one request and behaves
+in this way."""
 
 
 async def honest(world: World, ledger: Ledger, method: str, chance: random.Random, more: Callable[[], bool]) -> None:
@@ -199,7 +201,7 @@ async def honest(world: World, ledger: Ledger, method: str, chance: random.Rando
 
 async def vandal(pid: int, chance: random.Random, done: Counter[str], more: Callable[[], bool]) -> None:
     """Every few seconds, kill or stop a worker process or child process of the server. A stopped process gets SIGCONT
-    some seconds later, unless the server has ended it by then. `done` counts the signals by name."""
+    some seconds later, unless the server has already ended it. `done` counts the signals by name."""
     stopped: list[psutil.Process] = []
     try:
         while more():

@@ -16,8 +16,8 @@ from serverpy.bench.measure.targets.base import Kind, Launch, Target
 @dataclass(frozen=True, repr=False)
 class OurMethod(Target):
     """ServerPY with one method. The names in `settings` are those of docs/settings.md, in capitals: `{"MAX_WORKERS":
-    "50"}`. Other settings have their defaults, whatever the environment and serverpy.toml say, except those in
-    `_environment`: for instance, the drain time is 0 and the rate limit is off.
+    "50"}`. The method `_environment` sets some more, for instance no drain time and no rate limit. All other settings
+    have their defaults, whatever the environment and serverpy.toml say.
     """
 
     name: str

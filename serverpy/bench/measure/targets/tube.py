@@ -1,5 +1,5 @@
-"""Servers under test that run ServerPY with the sample site's yt-dlp plugin, some of whose films ServerPY weaves:
-`WithTube`, and `WithoutNames`, in which name lookups get no answer."""
+"""Two servers under test. `WithTube` is ServerPY with the yt-dlp plugin of the sample site, which returns films that
+ServerPY weaves. `WithoutNames` differs from it in that name lookups get no answer."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
 
     def _real_extract(self, url: str) -> Info:
         kind, name = self._match_valid_url(url).group("kind", "id")
-        # Fetching the page also sets the session cookie that the media server requires.
+        # The response to the page also sets the session cookie that the media server requires.
         self._download_webpage(url, name)
         if kind == "playlist":
             return self._playlist(url, name)
@@ -157,7 +157,8 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
 
 
 class SampleTubeOwnIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
-    """The films at addresses of yt-dlp's own, which only other extractors give."""
+    """An extractor for films at addresses that only yt-dlp knows (`sampletube:…`). Only the result of another extractor
+    contains such an address."""
 
     IE_NAME = "SampleTube:own"
     _VALID_URL = r"sampletube:(?P<id>.+)"
