@@ -15,7 +15,7 @@ import uvloop
 T = TypeVar("T")
 
 TEST_SECONDS = 240.0
-"""Timeout of a test in seconds. It is shorter than the timeout of pytest, so that a test that hangs is cancelled and
+"""Timeout of a test in seconds. This timeout is shorter than that of pytest, so that a test that hangs is cancelled and
 closes its connections and files."""
 PATIENCE_SECONDS = 30.0
 """Default number of seconds to wait for a condition: enough for a slow, busy machine."""
@@ -30,7 +30,7 @@ def run(test: Callable[[], Coroutine[Any, Any, T]]) -> T:
             try:
                 return await test()
             finally:
-                for _ in range(3):  # aborted transports call connection_lost in these iterations of the loop
+                for _ in range(3):  # aborted transports call connection_lost in these iterations of the event loop
                     await asyncio.sleep(0)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -40,8 +40,8 @@ def run(test: Callable[[], Coroutine[Any, Any, T]]) -> T:
 async def eventually(
     condition: Callable[[], object], what: Callable[[], object] | None = None, *, seconds: float = PATIENCE_SECONDS
 ) -> None:
-    """Wait until `condition` holds. Raises AssertionError if `condition` does not hold within `seconds`.
-    The message of the error is `what()`, or the source of `condition` if `what` is None."""
+    """Wait until `condition` holds. Raises AssertionError if `condition` still does not hold after `seconds`. The
+    message of the error is `what()`, or the source of `condition` if `what` is None."""
     for pause in _pauses(condition, what, seconds):
         await asyncio.sleep(pause)
 
@@ -55,8 +55,8 @@ def wait_for(
 
 
 async def stays(condition: Callable[[], object], *, seconds: float) -> None:
-    """Check `condition` repeatedly for `seconds`. Raises AssertionError as soon as the condition fails. Use this only
-    to test that something does not happen, because a passing test takes the whole time."""
+    """Check `condition` repeatedly for `seconds`. Raises AssertionError as soon as the condition fails. Use this
+    function only to test that something does not happen, because a passing test takes all of `seconds`."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         assert condition(), f"no longer: {_source(condition)}"
@@ -64,8 +64,8 @@ async def stays(condition: Callable[[], object], *, seconds: float) -> None:
 
 
 def _pauses(condition: Callable[[], object], what: Callable[[], object] | None, seconds: float) -> Iterator[float]:
-    """Yield the pause before each further check of a condition: an eighth of the time waited so far, but 2 to 100
-    ms."""
+    """Yield the pause in seconds before each further check of a condition: an eighth of the time waited so far, but at
+    least 2 ms and at most 100 ms."""
     begun = time.monotonic()
     while not condition():
         waited = time.monotonic() - begun

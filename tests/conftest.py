@@ -1,5 +1,5 @@
-"""Pytest fixtures for the sample site, its media and an environment without settings, and the hook that runs async
-tests."""
+"""Pytest fixtures for the sample site, its media and an environment without settings. Also contains the hook that runs
+async tests."""
 
 from __future__ import annotations
 

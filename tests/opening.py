@@ -1,4 +1,4 @@
-"""Helpers that open a body with a single opener, without the engine around it, and read the body to its end."""
+"""Helpers that open a body with a single opener, without the engine around the opener, and read the body to its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from serverpy.memory.room import NO_ROOM
 
 
 async def opened(opener: Any, source: Source, room: Any = NO_ROOM) -> Body:
-    """Open the last track of `source`, which is the best one, with `opener`. If `source` has no extraction, `opener`
+    """Open the last track of `source`, which is the best track, with `opener`. If `source` has no extraction, `opener`
     opens the page itself."""
     tracks = () if source.media is None else source.media.tracks[-1:]
     body: Body = await opener.open(opener.capability.plan(tracks), source, room)

@@ -26,12 +26,12 @@ from tests.wire import Answer, Exchange, request
 START_SECONDS = 120.0
 STOP_SECONDS = 60.0
 SETTLE_SECONDS = 15.0
-"""Seconds within which the server must release everything that a request used. They are enough for a busy machine, but
-shorter than the timeouts of the fixture `server`, so that a stream which ends only by these timeouts is found as a
-leak."""
+"""Seconds within which the server must release everything that a request used. This time is enough for a busy machine,
+but shorter than the timeouts of the fixture `server`, so that the tests find a stream as a leak if only these timeouts
+would end it."""
 YTDLP_PROCESS = "serverpy.ytdlp.main"
-"""Name of the module that each process for yt-dlp runs. An idle server may have these processes, but no other child
-processes."""
+"""Name of the module that each process for yt-dlp runs. The only child processes that an idle server may have are
+processes of this module."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Server:
         receive_bytes: int | None = None,
         **params: Any,
     ) -> Exchange:
-        """Request a stream of `page`, or the endpoint `path` for it, without reading the response."""
+        """Request a stream of `page`, or, if `path` is given, that endpoint for `page`. Does not read the response."""
         target = self.target(page, path=path, **params)
         return self.send(self._request(target, verb, headers), receive_bytes=receive_bytes)
 
@@ -78,17 +78,18 @@ class Server:
         headers: Mapping[str, str] | None = None,
         **params: Any,
     ) -> Answer:
-        """Request a stream of `page`, or the endpoint `path` for it, and read the response to its end."""
+        """Request a stream of `page`, or, if `path` is given, that endpoint for `page`. Reads the response to its
+        end."""
         with self.open(page, verb=verb, path=path, headers=headers, **params) as exchange:
             return exchange.rest()
 
     def ask(self, target: str, *, verb: str = "GET", headers: Mapping[str, str] | None = None) -> Answer:
-        """Request the unchanged `target`, and read the response to its end."""
+        """Request `target` without encoding it, and read the response to its end."""
         with self.send(self._request(target, verb, headers)) as exchange:
             return exchange.rest()
 
     def send(self, data: bytes, *, receive_bytes: int | None = None) -> Exchange:
-        """Send the unchanged `data` on a new connection."""
+        """Send the bytes `data` unchanged on a new connection."""
         return Exchange(("127.0.0.1", self.port), data, receive_bytes=receive_bytes)
 
     def _request(self, target: str, verb: str, headers: Mapping[str, str] | None) -> bytes:

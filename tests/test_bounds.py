@@ -1,7 +1,7 @@
 """Tests of the limits on what media servers and pages can make the server keep in memory or wait for. The table BOUNDS
-has each limit with its number, an attack that exceeds it, and the right result. The table ELSEWHERE names a test of
-each other limit, or the reason why no test is needed. Together, the tables contain every constant that limits input in
-the modules that read what peers send."""
+contains limits, each with its number, an attack that exceeds it, and the right result. For each other limit, the table
+ELSEWHERE names a test, or the reason why no test is needed. Together, the tables contain every constant that limits
+input in the modules that read what peers send."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ DIGITS = b"9" * 5000
 @dataclass(frozen=True)
 class Bound:
     """A limit: the constant `where` has the value `number`. `attack` exceeds the limit, and returns `result` if the
-    server handles it correctly."""
+    code handles the attack correctly."""
 
     name: str
     where: str
@@ -59,7 +59,7 @@ class Bound:
 
 
 async def of_error(attempt: Awaitable[object]) -> object:
-    """Return the result of `attempt`, or the error code if it raises a ServerPYError."""
+    """Return the result of `attempt`. If `attempt` raises a ServerPYError, return the error code."""
     try:
         return await attempt
     except ServerPYError as error:
@@ -67,8 +67,8 @@ async def of_error(attempt: Awaitable[object]) -> object:
 
 
 def answer(data: bytes, *, endless: bytes = b"") -> Callable[[], Awaitable[object]]:
-    """Return an attack: a media server sends `data`, and then `endless` again and again until the client closes the
-    connection. The result is the body that a session reads, or the error code."""
+    """Return an attack: a media server sends `data`, and then sends `endless` again and again until the client closes
+    the connection. The attack returns the body that an HTTP session of the server reads, or the error code."""
 
     def handle(connection: socket.socket, head: bytes) -> None:
         connection.sendall(data)
@@ -96,8 +96,8 @@ def fields(count: int) -> bytes:
 
 
 def headers_of(data: bytes) -> Callable[[], Awaitable[object]]:
-    """Return an attack: a response whose head is `data`. The result is the number of characters of the header fields
-    that the client keeps."""
+    """Return an attack: a media server sends a response whose head is `data`. The attack returns the number of
+    characters of the header fields that the client keeps."""
 
     async def attack() -> object:
         with Origin(lambda connection, _: connection.sendall(data)) as origin:
@@ -162,8 +162,8 @@ async def a_lasting_cookie() -> object:
 
 
 def a_chain(make: Callable[[int], bytes]) -> Callable[[], Awaitable[object]]:
-    """Return an attack: a server redirects each request to the Location that `make` returns for the number of the
-    request. The result is the error code and the number of requests."""
+    """Return an attack: a media server redirects each request to the Location that `make` returns for the number of the
+    request. The attack returns the error code and the number of requests."""
 
     def handle(connection: socket.socket, head: bytes) -> None:
         lines = (b"HTTP/1.1 302 Found", b"Location: " + make(len(heads)), b"Content-Length: 0", b"Connection: close")
@@ -182,8 +182,8 @@ def a_chain(make: Callable[[int], bytes]) -> Callable[[], Awaitable[object]]:
 
 
 def playlist(lines: bytes, **track: Any) -> Callable[[], Awaitable[object]]:
-    """Return an attack: the media playlist of a track contains `lines`. The result is the number of segments, or the
-    error code."""
+    """Return an attack: the media playlist of a track contains `lines`. The attack returns the number of segments, or
+    the error code."""
 
     async def attack() -> object:
         from serverpy.body import Source
@@ -217,7 +217,7 @@ async def many_keys() -> object:
         await keys.get(Encryption(f"https://k.example/{number}{'x' * 8000}", None, bytes(16)), fetch)
     return sum(
         len(place) + len(key) for place, key in keys._keys.items()
-    )  # a private attribute: no public one shows the cache
+    )  # a private attribute, because no public one shows the cache
 
 
 async def many_formats() -> object:
@@ -227,8 +227,8 @@ async def many_formats() -> object:
 
 
 def a_track(**fields: object) -> Callable[[], Awaitable[object]]:
-    """Return an attack: a format with `fields`. The result is whether only yt-dlp can download it, and whether its
-    track has neither header fields nor a request body."""
+    """Return an attack: yt-dlp's dictionary of a format contains `fields`. The attack returns whether only yt-dlp can
+    download the format, and whether its track has neither header fields nor a request body."""
 
     async def attack() -> object:
         info = {"formats": [{"format_id": "0", "url": "https://m.example/", "protocol": "https", **fields}]}
@@ -271,8 +271,8 @@ async def numbers_with_many_digits() -> object:
 
 
 def digits_in(head: bytes, body: bytes = b"hello") -> Callable[[], Awaitable[object]]:
-    """Return an attack: a response whose `head` or `body` contains DIGITS. The result is what the relay and yt-dlp's
-    downloader return for it: the body, or the error code, for each of them."""
+    """Return an attack: a response whose `head` or `body` contains DIGITS. The attack returns what the relay and
+    yt-dlp's downloader each make of the response: the body or the error code."""
 
     async def attack() -> object:
         with Origin(lambda connection, _: connection.sendall(head + b"\r\n" + body)) as origin:
@@ -380,7 +380,7 @@ ELSEWHERE = {
     "net.guard.MAX_URL_CHARACTERS": "test_the_error_for_a_refused_url_states_the_reason",
     "net.guard._MAX_UNQUOTINGS": "applies to the URL of a client, whose length is limited",
     "net.happy_eyeballs.MAX_ADDRESSES": "the client tries no further addresses of a host",
-    "net.happy_eyeballs.MAX_HOSTS": "test_the_number_of_hosts_with_a_remembered_address_is_bounded",
+    "net.happy_eyeballs.MAX_HOSTS": "test_the_number_of_hosts_whose_last_working_address_is_remembered_is_bounded",
     "net.heads.MAX_HEAD_BYTES": "test_the_egress_answers_a_malformed_or_oversized_head_with_400",
     "net.lookups.MAX_KNOWN": "1,024 names that have resolved, of at most 254 characters each",
     "net.lookups.MAX_WAITING": "test_the_number_of_waiting_look_ups_is_bounded",
@@ -395,19 +395,19 @@ ELSEWHERE = {
     "ytdlp.page.tracks._MAX_LISTED": "lists of segments, which are part of an extraction of at most 8 MiB",
     "ytdlp.page.subtitles._MAX_INLINE": "subtitles in an extraction, which has at most 8 MiB",
 }
-"""Maps each other limit to the name of a test of it, or to the reason why no test is needed."""
+"""Maps each limit that is not in BOUNDS to the name of a test for the limit, or to the reason why no test is needed."""
 PARTS = ("net", "streaming.segments", "ytdlp.page.cookies", "ytdlp.page.subtitles", "ytdlp.page.tracks")
 _IS_BOUND = re.compile(r"_?(?:MAX|LONGEST)(?:_[A-Z_]+)?|HEAD_BYTES|FRAMING_GRACE_BYTES|IDLE_CONNECTIONS|KEPT")
 
 
 @pytest.mark.parametrize("bound", BOUNDS, ids=lambda bound: bound.name)
-async def test_an_attack_that_exceeds_a_limit_has_the_expected_result(bound: Bound) -> None:
+async def test_an_attack_that_exceeds_a_limit_has_the_result_stated_in_the_table(bound: Bound) -> None:
     module, _, name = bound.where.rpartition(".")
     assert getattr(importlib.import_module(f"serverpy.{module}"), name) == bound.number
     assert await bound.attack() == bound.result
 
 
-def test_every_constant_that_limits_what_a_peer_sends_is_in_one_of_the_two_tables() -> None:
+def test_every_constant_that_limits_what_a_peer_sends_is_in_the_table_bounds_or_in_the_table_elsewhere() -> None:
     found = set()
     for name, tree in modules():
         if any(inside(name, part) for part in PARTS):

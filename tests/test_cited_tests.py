@@ -1,4 +1,5 @@
-"""The tests that the documentation names exist, and the threat model names a module and a test for each threat."""
+"""Tests that the tests named by the documentation exist, and that the threat model names a module and a test for each
+threat."""
 
 from __future__ import annotations
 
@@ -26,9 +27,9 @@ def names_in(path: Path) -> frozenset[str]:
 
 
 def unknown(text: str, tests: dict[str, frozenset[str]]) -> Iterator[str]:
-    """Yield each test file or test that `text` names in backquotes and `tests`, the names by file, does not contain. A
-    file may be named by the end of its path, and a test by its beginning if an ellipsis follows. An ellipsis in place
-    of a file stands for any."""
+    """Yield each test file or test that `text` names in backquotes but that does not exist. `tests` maps each test file
+    to the names of its tests. A file may be named by the end of its path, and a test by its beginning if an ellipsis
+    follows. An ellipsis in place of a file stands for any file."""
     for code in _CODE.findall(text):
         if _FILE.fullmatch(code):
             if not any(_ends_with(file, code) for file in tests):
@@ -44,13 +45,13 @@ def _ends_with(file: str, end: str) -> bool:
     return f"/{file}".endswith(f"/{end}")
 
 
-def test_every_test_that_a_page_names_exists() -> None:
+def test_every_test_that_a_page_of_the_documentation_names_exists() -> None:
     tests = {file: names_in(path) for file, path in TESTS.items()}
     missing = {page.name: found for page in PAGES if (found := list(unknown(page.read_text(), tests)))}
     assert missing == {}
 
 
-def test_a_missing_test_is_noticed_in_every_form() -> None:
+def test_a_missing_test_is_noticed_in_whatever_form_a_page_names_it() -> None:
     tests = {"tests/net/test_a.py": frozenset({"test_one_thing"}), "tests/test_b.py": frozenset({"test_two"})}
     right = "`test_a.py`, `net/test_a.py::test_one_thing`, `::test_one…`, `…::test_two`, `test_two`, `tests/test_b.py`"
     wrong = ["test_c.py", "test_b.py::test_one_thing", "test_tw", "::test_three…", "et/test_a.py"]

@@ -1,5 +1,5 @@
-"""Tests of private directories: each is removed by the process that created it, or by the next sweep if that process
-was killed."""
+"""Tests of private directories. A private directory is removed by the process that created it, or by the next sweep if
+that process was killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that the processes which run yt-dlp get only the environment variables that a Python interpreter needs."""
+"""Tests that the processes that run yt-dlp get only the environment variables that a Python interpreter needs."""
 
 from __future__ import annotations
 

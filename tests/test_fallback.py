@@ -1,5 +1,5 @@
-"""Tests of the rules in fallback.py, as tables: which plan follows after a plan has failed with an error, and which
-media servers are remembered."""
+"""Tests of the rules in fallback.py, as tables: which plan the server tries after a plan has failed with an error, and
+which media servers it remembers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_request_has_the_fallback_plan_that_the_table_states(case: Case) -> No
     assert all(plan.nbytes == 300 for plan in fallbacks)
 
 
-def test_a_plan_other_than_the_fallback_follows_only_if_the_media_of_the_plan_before_it_cannot_be_opened() -> None:
+def test_a_plan_other_than_the_fallback_is_tried_only_if_the_media_of_the_previous_plan_cannot_be_opened() -> None:
     for case in CASES:
         if isinstance(case.expected, list):
             found = planned(
@@ -109,7 +109,7 @@ UNOPENABLE: list[ServerPYError] = [NotMedia("x"), DrmProtected("x"), TooLarge("x
         (FINAL, (FALLBACK,), ()),
     ],
 )
-def test_the_class_of_an_error_determines_which_plans_may_follow(
+def test_the_class_of_an_error_determines_which_plans_may_be_tried_after_it(
     errors: list[ServerPYError], rest: tuple[Plan, ...], left: tuple[Plan, ...]
 ) -> None:
     for error in errors:
@@ -117,7 +117,7 @@ def test_the_class_of_an_error_determines_which_plans_may_follow(
 
 
 class Silent:
-    """A range source that is never opened and has no other URL."""
+    """A range source that no test opens and that has no other URL."""
 
     async def open(self, headers: dict[str, str]) -> Response:
         raise NotImplementedError
@@ -162,7 +162,7 @@ def plan_of(*urls: str) -> Plan:
     return Plan(opener="relay", method="relay", nbytes=100, tracks=tracks)
 
 
-def test_the_failure_of_relay_for_a_media_server_is_remembered_for_ten_minutes() -> None:
+def test_the_server_remembers_for_ten_minutes_that_relay_failed_for_a_media_server() -> None:
     clock = Clock()
     hosts = Hosts(clock)
     hosts.add(plan_of("https://a.example/film"))
@@ -185,7 +185,7 @@ def test_the_failure_of_relay_for_a_media_server_is_remembered_for_ten_minutes()
         ("https://a.example:x/", False),
     ],
 )
-def test_a_remembered_media_server_is_identified_by_host_and_port(url: str, expected: bool) -> None:
+def test_the_server_remembers_media_servers_by_host_and_port(url: str, expected: bool) -> None:
     hosts = Hosts()
     hosts.add(plan_of("https://a.example/film"))
     assert hosts.has(plan_of(url)) is expected
@@ -194,7 +194,7 @@ def test_a_remembered_media_server_is_identified_by_host_and_port(url: str, expe
 @pytest.mark.parametrize(
     "urls", [(), ("https://a.example/v", "https://a.example/a"), ("https://[a/",), (f"https://{'x' * 999}/",), ("a",)]
 )
-def test_hosts_remembers_no_server_for_a_pair_of_tracks_or_an_invalid_url(urls: tuple[str, ...]) -> None:
+def test_no_media_server_is_remembered_for_a_pair_of_tracks_or_an_invalid_url(urls: tuple[str, ...]) -> None:
     hosts = Hosts()
     hosts.add(plan_of(*urls))
     assert not hosts.has(plan_of(*urls))
@@ -246,7 +246,9 @@ def test_for_a_remembered_media_server_only_a_request_without_range_begins_with_
         (TargetForbidden("x"), False),
     ],
 )
-def test_relay_follows_after_a_fallback_that_was_tried_first_and_failed(error: ServerPYError, leads_back: bool) -> None:
+def test_relay_is_tried_after_a_fallback_that_was_tried_first_and_failed(
+    error: ServerPYError, leads_back: bool
+) -> None:
     hosts = Hosts()
     hosts.add(FILM)
     _, *rest = plans_around((FILM, FALLBACK), StreamRequest(url="https://example.com"), hosts)

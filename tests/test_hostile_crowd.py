@@ -24,15 +24,16 @@ from tests.server import Server, serving
 from tests.wire import Exchange
 
 FEW, MANY = 12, 200
-"""Numbers of hostile streams in `make test` and in `make soak`."""
+"""Numbers of hostile streams: FEW in `make test`, and MANY in `make soak`."""
 BODY = b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(30_000)
 SLACK_BYTES = 12 * 1024 * 1024
-"""Bytes of memory that a server may hold after its first streams, in addition to its reservations: modules that it
-imports then, and free heap."""
+"""Bytes of memory that a server may hold in addition to its reservations, after its first streams: the modules that it
+has imported by then, and free heap memory."""
 
 
 def body_of(head: bytes, chunk: Callable[[bytes], bytes] = lambda data: data) -> Callable[[socket.socket, bytes], None]:
-    """Return a handler that sends `head` and an endless film, which `chunk` divides into chunks."""
+    """Return a handler that sends `head` and an endless film. `chunk` is a function that frames each block of the film
+    for its transfer coding."""
 
     begin, more = head + b"\r\n" + chunk(BODY), chunk(bytes(16384))
 
@@ -82,7 +83,7 @@ def proportional_bytes(server: Server) -> int:
 
 @contextlib.contextmanager
 def crowd(server: Server, urls: list[str]) -> Iterator[list[Exchange]]:
-    """Open a stream of each of `urls`, and read only the heads of the responses. Closes the streams at the end of the
+    """Open a stream of each of `urls`, and read only the head of each response. Closes the streams at the end of the
     block."""
     with contextlib.ExitStack() as stack:
         streams = []
@@ -121,18 +122,18 @@ def test_many_hostile_streams_use_little_more_memory_than_they_have_reserved(sit
     check_memory(site, name, MANY)
 
 
-# Host names that no name server answers for
+# Host names that no DNS server answers for
 
 NAMESERVER = "127.0.0.99"
 PYTHON = """#!/bin/sh
 exec unshare --mount sh -c 'mount --bind {resolv} /etc/resolv.conf && exec "$0" "$@"' {python} "$@"
 """
-"""Script that runs Python in a mount namespace whose /etc/resolv.conf is the file `resolv`. `unshare` needs root."""
+"""Script that runs Python in a mount namespace in which /etc/resolv.conf is the file `resolv`. `unshare` needs root."""
 
 
 @dataclass
 class Silence:
-    """A name server that never answers. The script `python` runs Python with this name server."""
+    """A DNS server that never answers. The script `python` runs Python with this DNS server."""
 
     sock: socket.socket
     python: str
@@ -166,7 +167,7 @@ def silence(tmp_path: Path) -> Iterator[Silence]:
 def test_streams_whose_host_names_get_no_dns_answer_do_not_delay_other_streams(
     site: SampleSite, silence: Silence
 ) -> None:
-    """The stream that must not be delayed needs a look-up, too: that of `localhost`, which is in the hosts file."""
+    """The stream that must not be delayed needs a look-up, too: that of `localhost`, which the hosts file answers."""
 
     def dead(connection: socket.socket, asked: bytes) -> None:
         number = asked.split(b"/")[1].split(b".")[0]

@@ -1,4 +1,4 @@
-"""Tests of a server whose idle worker has been stopped: the server is ready, streams pages whose extraction is cached,
+"""Tests of a server whose idle worker has been stopped. The server is ready, streams pages whose extraction is cached,
 and starts a worker for other pages."""
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def test_a_page_without_a_cached_extraction_starts_a_worker(idle: Server) -> Non
     wait_for_worker_stop(idle)
 
 
-def test_embedded_extracts_a_page_with_a_cached_extraction_again_after_the_worker_has_stopped(
+def test_after_the_worker_has_stopped_embedded_extracts_a_page_again_even_if_its_extraction_is_cached(
     idle: Server, site: SampleSite
 ) -> None:
     """The embedded method needs yt-dlp's own result of the extraction, which was lost when the worker stopped."""
@@ -64,5 +64,5 @@ def test_stopping_an_idle_worker_logs_no_warning(idle: Server) -> None:
     wait_for_worker_stop(idle)
     assert "was idle and is stopped" in idle.log
     warnings = [line for line in idle.log.splitlines() if "WARNING" in line]
-    # on a busy machine, the worker may need to be killed, which logs this warning
+    # on a busy machine, the worker may have to be killed, which logs this warning
     assert all("does not end by itself" in line for line in warnings), warnings

@@ -1,4 +1,4 @@
-"""Tests of tags of languages."""
+"""Tests of the normal form of language tags."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from yt_dlp.utils import ISO639Utils
 from serverpy.languages import normalized
 
 REPLACED = {"iw", "in", "ji", "pe"}
-"""Codes in yt-dlp's table that are not, or no longer, in ISO 639-1."""
+"""Codes in yt-dlp's table that ISO 639-1 does not contain or no longer contains."""
 
 
 @pytest.mark.parametrize(

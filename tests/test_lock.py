@@ -1,5 +1,4 @@
-"""Tests that the lock files of requirements pin every package by version and hash, and contain no package index, URL or
-path."""
+"""Tests that the lock files pin every package by version and hash, and contain no package index, URL or path."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ RIVALS = PROJECT["dependency-groups"]["rivals"]
 
 
 def entries(lock: str) -> dict[str, list[str]]:
-    """Return the hashes of each requirement in a lock file, by the requirement's line."""
+    """Return the hashes of each requirement in a lock file, by the line of the requirement."""
     found: dict[str, list[str]] = {}
     for line in (ROOT / lock).read_text().splitlines():
         if line.startswith("    --hash="):
@@ -56,7 +55,7 @@ def test_every_entry_of_a_lock_file_has_a_version_and_hashes(lock: str) -> None:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_lock_files_contain_no_index_no_url_and_no_path(lock: str) -> None:
+def test_lock_files_contain_neither_a_package_index_nor_a_url_nor_a_path(lock: str) -> None:
     text = (ROOT / lock).read_text()
     assert not re.search(r"://|^-|@|\.whl|\.tar|^\s*[./~]|^#", text, re.MULTILINE)
 
@@ -76,6 +75,6 @@ def test_the_development_lock_has_the_package_versions_of_the_runtime_lock() -> 
         assert development.get(name) == pinned, f"{name} differs: run make lock"
 
 
-def test_the_rivals_lock_has_the_same_version_of_yt_dlp_as_the_runtime_lock() -> None:
-    """If the lock files had different versions of yt-dlp, the benchmark would compare two versions of it."""
+def test_the_lock_file_of_the_rival_programs_has_the_same_version_of_yt_dlp_as_the_runtime_lock_file() -> None:
+    """If the versions of yt-dlp in the lock files differed, the benchmark would compare two versions of yt-dlp."""
     assert versions(LOCKS[2])["yt-dlp"] == versions(LOCKS[0])["yt-dlp"]

@@ -1,4 +1,4 @@
-"""Tests of log lines: they are text for people or JSON for machines, and no caller waits if stderr is slow."""
+"""Tests of log lines. They are text for people or JSON for machines, and no caller waits if stderr is slow."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.aio import wait_for
 from tests.wire import Exchange, request
 
 
-def test_a_json_log_line_has_the_message_the_extra_fields_and_the_exception() -> None:
+def test_a_json_log_line_has_the_message_and_the_extra_fields_and_the_exception() -> None:
     try:
         raise ValueError("broken")
     except ValueError:
@@ -51,8 +51,8 @@ def test_a_json_log_line_has_the_message_the_extra_fields_and_the_exception() ->
 
 @pytest.mark.parametrize("formatter", [TextFormatter("%(levelname)s %(message)s"), JsonFormatter()])
 def test_untrusted_text_in_a_log_line_is_escaped_and_truncated(formatter: logging.Formatter) -> None:
-    """A client, a page or a media server must be able neither to forge a log line nor to send control codes to a
-    terminal that shows the log."""
+    """A client, a page or a media server must not be able to forge a log line, nor to send control codes to a terminal
+    that shows the log."""
     hostile = "x\r\nINFO forged\x1b[2J\u2028\u202e" + "y" * 100_000
     try:
         raise ValueError(hostile)
@@ -96,7 +96,7 @@ def test_uvicorn_logs_a_malformed_request_with_the_text_that_the_filter_looks_fo
 
 @dataclass
 class Stderr:
-    """A logger and its handler, which writes to a pipe of 4 KiB in place of stderr."""
+    """A logger, and its handler, which writes to a pipe of 4 KiB in place of stderr."""
 
     handler: StderrHandler
     logger: logging.Logger
@@ -108,7 +108,7 @@ class Stderr:
         os.write(self.writing_end, b"x" * (WRITE_BYTES - 1) + b"\n")
 
     def read(self) -> str:
-        """Read the bytes that are in the pipe now. Returns "" if there are none."""
+        """Read the bytes that are in the pipe at the moment. Returns "" if the pipe is empty."""
         try:
             return os.read(self.reading_end, 1 << 20).decode()
         except BlockingIOError:
@@ -199,7 +199,7 @@ def test_a_log_line_that_exceeds_the_size_limit_is_dropped(stderr: Stderr) -> No
     assert stderr.read_until("short") == ["1 log lines were dropped: stderr did not accept them in time", "short"]
 
 
-def test_a_log_message_whose_arguments_do_not_match_is_reported_in_a_log_line(stderr: Stderr) -> None:
+def test_a_log_call_whose_arguments_do_not_match_its_message_is_reported_in_a_log_line(stderr: Stderr) -> None:
     stderr.logger.warning("%d", "one")
     assert stderr.read_until("cannot") == ["a log line cannot be formatted: '%d'"]
 
@@ -212,7 +212,7 @@ def test_a_non_blocking_stderr_gets_every_log_line(stderr: Stderr) -> None:
     assert len(lines) == 200
 
 
-def test_closing_the_handler_writes_the_waiting_lines_but_does_not_wait_forever(stderr: Stderr) -> None:
+def test_closing_the_log_handler_writes_the_waiting_lines_but_does_not_wait_forever(stderr: Stderr) -> None:
     stderr.logger.warning("last words")
     stderr.handler.close()
     assert stderr.read() == "last words\n"
@@ -246,7 +246,7 @@ def test_log_lines_that_cannot_be_written_to_a_full_disk_are_dropped_and_counted
         assert handler.dropped >= 100  # the lines that report dropped lines are dropped, too
 
 
-def test_a_log_line_after_the_handler_was_closed_is_dropped_and_starts_no_thread(stderr: Stderr) -> None:
+def test_a_line_that_is_logged_after_the_handler_was_closed_is_dropped_and_starts_no_thread(stderr: Stderr) -> None:
     """A thread that is started while the interpreter shuts down never runs, so `Thread.start` would wait forever."""
     stderr.handler.close()
     stderr.logger.warning("too late")

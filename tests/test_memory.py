@@ -1,5 +1,5 @@
-"""Tests of the memory that the server uses for streams and does not release after them, as the kernel counts it. The
-limits are wide, because the benchmark measures precisely."""
+"""Tests of the memory, as the kernel counts it, that the server uses for streams and does not release after them. The
+limits are wide, because precise measurements are left to the benchmark."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MB = 1024 * 1024
 BIG = "/media/large-64.mp4"
 SMALL_BUFFER = 4096
 IDLE_SECONDS = 60.0
-"""Seconds to wait without requests. After this time, idle connections to media servers have been closed."""
+"""Seconds to wait without requests. In this time, idle connections to media servers are closed."""
 
 
 @pytest.fixture
@@ -56,8 +56,8 @@ def slow_clients(server: Server, count: int, method: str) -> Iterator[list[Excha
 
 
 def largest_pss_while_reading(server: Server, clients: list[Exchange]) -> int:
-    """Return the largest PSS of the server and its worker in bytes, measured each time all clients have read another
-    100 kB, up to 400 kB."""
+    """Return the largest PSS of the server and its worker in bytes. The PSS is measured each time all clients have read
+    another 100 kB, up to 400 kB."""
     seen = []
     for length in range(100_000, 500_000, 100_000):
         for client in clients:
@@ -66,7 +66,7 @@ def largest_pss_while_reading(server: Server, clients: list[Exchange]) -> int:
     return max(seen)
 
 
-def test_each_slow_client_of_a_merged_stream_adds_less_memory_than_is_reserved_for_it(site: SampleSite) -> None:
+def test_each_slow_client_of_a_merged_stream_adds_less_memory_than_the_server_reserves_for_it(site: SampleSite) -> None:
     page, count = "/page/hls-apart", 20
     with serving(site, wait_seconds=60, profile="medium") as server:
         warm_up(server)
@@ -82,7 +82,7 @@ def test_each_slow_client_of_a_merged_stream_adds_less_memory_than_is_reserved_f
 
 
 @pytest.mark.parametrize(("method", "count", "limit"), [("relay", 40, 0.5 * MB), ("embedded", 12, 3 * MB)])
-def test_each_slow_client_adds_less_memory_to_the_server_than_the_limit(
+def test_each_slow_client_adds_less_memory_to_the_server_than_the_limit_for_one_client(
     fresh: Server, method: str, count: int, limit: float
 ) -> None:
     before = pss(fresh)
@@ -96,7 +96,7 @@ def test_each_slow_client_adds_less_memory_to_the_server_than_the_limit(
     fresh.settled()
 
 
-def test_after_300_requests_the_server_uses_no_more_memory_threads_or_descriptors_than_before(fresh: Server) -> None:
+def test_after_300_requests_the_server_uses_no_more_memory_or_threads_or_descriptors_than_before(fresh: Server) -> None:
     ask_for_everything(fresh, 60)
     fill_the_pool(fresh)
     fresh.settled()
@@ -113,7 +113,7 @@ def test_after_300_requests_the_server_uses_no_more_memory_threads_or_descriptor
 
 
 def fill_the_pool(server: Server) -> None:
-    """Make the server start all threads of its thread pool, which grows with the number of concurrent requests."""
+    """Make the server start all threads of its thread pool. The pool grows with the number of concurrent requests."""
     with ThreadPoolExecutor(16) as clients:
         for _ in range(5):
             assert all(answer.status == 200 for answer in clients.map(lambda _: server.ask("/health"), range(16)))

@@ -1,5 +1,5 @@
-"""Tests that PYTHONOPTIMIZE=2, which removes docstrings and assertions, does not change the server, its documentation
-or its commands."""
+"""Tests that PYTHONOPTIMIZE=2, which removes docstrings and assertions, does not change how the server and its commands
+behave, or the server's documentation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def printed(level: str) -> str:
     ).stdout
 
 
-def test_the_option_pythonoptimize_changes_neither_the_openapi_document_nor_the_help_texts() -> None:
+def test_the_variable_pythonoptimize_changes_neither_the_openapi_document_nor_the_help_texts() -> None:
     plain = printed("0")
     assert "One format. `bitrate` is in kbit/s" in plain
     assert "@FILE reads URLs from a file" in plain

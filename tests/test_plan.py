@@ -1,5 +1,5 @@
-"""Tests of the rules in plan.py, as a table: the plans that a request gets, the requests that are refused, and the
-promises of a plan."""
+"""Tests of the rules in plan.py, as a table: the plans that a request gets, the requests that are refused, and what a
+plan promises about the response."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ CAPABILITIES = Capabilities(
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the table. `expected` is the class of the expected error, or the list of expected plans as `opener:ids`,
-    without the plan that fallback.py adds."""
+    """A row of the table. `expected` is the class of the expected error, or the list of expected plans as `opener:ids`.
+    The list leaves out the plan that fallback.py adds."""
 
     fact: str
     tracks: tuple[Track, ...]
@@ -267,7 +267,7 @@ def planned(page: Media, request: StreamRequest) -> tuple[Plan, ...]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_request_gets_the_plans_or_the_error_that_the_table_states(case: Case) -> None:
+def test_a_request_gets_the_plans_or_the_error_that_the_table_in_this_module_states(case: Case) -> None:
     request = StreamRequest(url="https://example.com", **case.request)
     page = media(*case.tracks, duration=case.duration)
     if isinstance(case.expected, list):
@@ -301,7 +301,7 @@ def test_a_format_lists_the_methods_and_conversions_that_support_it() -> None:
     assert CAPABILITIES.methods_of(film("odd", 360, refusal="Why.")) == []
 
 
-def test_yt_dlp_chooses_the_tracks_only_if_the_request_has_a_selector_and_no_tracks_are_chosen_yet() -> None:
+def test_the_tracks_are_chosen_by_yt_dlp_only_if_the_request_has_a_selector_and_no_tracks_are_chosen_yet() -> None:
     page = media(*FILMS)
     asked = {None: False, "720": False, "bv*+ba": True}
     for format, expected in asked.items():
@@ -319,7 +319,7 @@ def test_yt_dlp_chooses_the_tracks_only_if_the_request_has_a_selector_and_no_tra
         ({"item": 0}, InvalidParameter),
     ],
 )
-def test_a_request_that_is_invalid_whatever_its_media_is_raises_an_error(
+def test_a_request_that_is_invalid_for_any_media_raises_an_error(
     fields: dict[str, Any], error: type[ServerPYError]
 ) -> None:
     with pytest.raises(error):

@@ -1,4 +1,4 @@
-"""Tests of edge cases of preconditions: RFC 9110 §13.1 and §13.2.2."""
+"""Tests of edge cases of preconditions (RFC 9110 §13.1 and §13.2.2)."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ FILM = "/page/prog"
 
 @pytest.fixture
 def settings(site: SampleSite, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Return settings that allow connections to the sample site. Also sets them in the environment, from which the
-    examples read them."""
+    """Return settings that allow connections to the sample site. Also sets the environment variables for these
+    settings, because the examples read them."""
     network = site.http.removeprefix("http://")
     monkeypatch.setenv("SERVERPY_ALLOW_NETWORKS", network)
     return Settings(allow_networks=(network,))
@@ -56,8 +56,8 @@ async def test_the_bot_in_docs_python_api_md_saves_a_file(
 async def test_the_bot_in_docs_python_api_md_stops_at_its_size_limit(
     site: SampleSite, settings: Settings, method: str
 ) -> None:
-    """If the length is known, the bot stops before it writes any bytes. Otherwise, the bot stops once it has received
-    too many bytes."""
+    """If the length of the media is known, the bot stops before it writes any bytes. Otherwise, the bot stops once it
+    has received too many bytes."""
     bot, file = run_example(BOT), io.BytesIO()
     async with Engine(settings.model_copy(update={"method": method})) as engine:
         with pytest.raises(ValueError, match="larger than 100000 bytes"):
@@ -78,7 +78,7 @@ async def test_the_mounted_application_in_docs_python_api_md_streams(site: Sampl
     assert hashlib.sha256(answer.content).digest() == hashlib.sha256(site.path("prog.mp4").read_bytes()).digest()
 
 
-async def test_an_engine_returns_info_opens_ranges_and_raises_errors(site: SampleSite, settings: Settings) -> None:
+async def test_an_engine_returns_info_and_opens_ranges_and_raises_errors(site: SampleSite, settings: Settings) -> None:
     whole = site.path("prog.mp4").read_bytes()
     url = f"{site.http}{FILM}"
     async with Engine(settings) as engine:
@@ -100,7 +100,9 @@ async def read_all(engine: Engine, url: str) -> bytes:
         return b"".join([chunk async for chunk in stream])
 
 
-async def test_leaving_the_block_of_a_stream_releases_its_bytes(site: SampleSite, settings: Settings) -> None:
+async def test_leaving_the_block_of_a_stream_gives_its_bytes_back_to_the_budget(
+    site: SampleSite, settings: Settings
+) -> None:
     async with Engine(settings) as engine:
         async with engine.open(StreamRequest(url=f"{site.http}{FILM}")) as stream:
             await stream.read()

@@ -1,4 +1,4 @@
-"""Tests of edge cases of ranges and validators: RFC 9110 §8.8.3, §13.1.5 and §14."""
+"""Tests of edge cases of ranges and validators (RFC 9110 §8.8.3, §13.1.5 and §14)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from serverpy.validators import dates_differ, etags_differ, same_validator, stro
 
 LARGEST = 2**63 - 1
 ENDLESS = "9" * 5000
-"""A number that has more digits than Python converts to an int."""
+"""A text with more digits than Python converts to an int."""
 DATE = "Mon, 01 Jan 2024 00:00:00 GMT"
 
 
@@ -113,7 +113,8 @@ def test_a_range_header_with_any_text_is_parsed_as_a_range_or_ignored(text: str)
 def test_a_range_is_resolved_against_the_length_of_a_file(
     asked: ByteRange | None, total: int, expected: tuple[int, int] | None
 ) -> None:
-    """If `expected` is None, the range selects no byte of the file, and the raised error contains the length."""
+    """If `expected` is None, the range selects no byte of the file, and the error that is raised contains the length of
+    the file."""
     if expected is not None:
         assert resolve_range(asked, total) == expected
         return
@@ -158,14 +159,12 @@ def test_a_resolved_range_selects_the_same_bytes_as_a_python_slice(first: int, l
         ),
     ],
 )
-def test_parsing_a_content_range_returns_none_if_it_is_invalid(
-    header: str | None, expected: ContentRange | None
-) -> None:
+def test_parsing_an_invalid_content_range_returns_none(header: str | None, expected: ContentRange | None) -> None:
     assert ContentRange.parse(header) == expected
 
 
 @given(st.integers(0, LARGEST), st.integers(0, LARGEST), st.none() | st.integers(0, LARGEST))
-def test_a_range_and_a_content_range_can_be_parsed_again_after_they_are_formatted(
+def test_a_range_and_a_content_range_do_not_change_if_they_are_formatted_and_parsed_again(
     one: int, other: int, total: int | None
 ) -> None:
     first, last = sorted((one, other))
@@ -217,7 +216,7 @@ def test_parsing_an_invalid_content_length_returns_none(digits: str | None, expe
         *((header, False) for header in (f"bytes 0-{ENDLESS}/{ENDLESS}", f"bytes {2**64 - 1}", f"0-9/{2**64 - 1}")),
     ],
 )
-def test_a_content_range_with_an_impossible_total_length_is_that_of_an_endless_stream(
+def test_a_content_range_with_an_impossible_total_length_counts_as_that_of_an_endless_stream(
     header: str | None, *, endless: bool
 ) -> None:
     assert is_endless(header) is endless

@@ -1,4 +1,4 @@
-"""Tests of scripts/regression.py: its verdict depends only on the measured values, and its clients refuse wrong
+"""Tests of scripts/regression.py. Its verdict depends only on the measured values, and its clients refuse wrong
 responses."""
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def rounds(ratios: Sequence[float], base: float = 0.5) -> list[Round]:
     ],
     ids=["better", "within the floor", "worse", "two outliers", "within the spread", "beyond the spread"],
 )
-def test_the_verdict_on_a_figure_depends_on_the_median_ratio_and_the_limit(
+def test_the_verdict_on_a_figure_depends_on_the_median_ratio_and_the_limit_of_the_figure(
     same: Sequence[float], ratios: Sequence[float], verdict: Verdict
 ) -> None:
     assert judge(FIGURE, rounds(same), rounds(ratios)).verdict is verdict
@@ -55,7 +55,7 @@ def test_the_spread_of_five_ratios_ignores_the_largest_deviation() -> None:
     assert spread_of((1.0, 0.8)) == pytest.approx(0.2)
 
 
-def test_a_drift_of_both_sides_between_rounds_does_not_change_the_verdict() -> None:
+def test_a_change_between_rounds_that_affects_both_checkouts_does_not_change_the_verdict() -> None:
     drifting = [*rounds((1.0, 1.01)), *rounds((1.0, 0.99, 1.0), base=5.0)]
     assert judge(FIGURE, drifting, drifting).ratio == pytest.approx(1.0)
 
@@ -90,7 +90,7 @@ def test_the_table_shows_each_figure_as_a_multiple_of_that_of_nginx() -> None:
     assert overall([judged]) == "overall: not ok: cpu WORSE"
 
 
-def test_every_yardstick_is_the_name_of_a_figure() -> None:
+def test_the_yardstick_of_every_figure_is_the_name_of_a_figure() -> None:
     names = {figure.name for figure in FIGURES}
     assert {figure.yardstick for figure in FIGURES} - {None} <= names
 
@@ -106,7 +106,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=
 
 @pytest.mark.parametrize("answer", [LENGTH, CHUNKED])
 @pytest.mark.parametrize("step", [1, 3, 1000])
-def test_a_complete_response_is_accepted_however_it_is_split(answer: bytes, step: int) -> None:
+def test_a_complete_response_is_accepted_however_it_is_split_into_reads(answer: bytes, step: int) -> None:
     framing = Framing(Request("/", 5))
     for start in range(0, len(answer), step):
         assert not framing.over

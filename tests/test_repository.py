@@ -1,4 +1,4 @@
-"""Tests of the files in the git repository: its lock files contain hashes, and no file contains a secret."""
+"""Tests of the files in the git repository. The lock files contain hashes, and no file contains a secret."""
 
 from __future__ import annotations
 

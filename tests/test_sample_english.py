@@ -29,7 +29,7 @@ TEXTS = {
 }
 
 
-def test_texts_of_every_kind_are_found_without_directives() -> None:
+def test_texts_of_every_kind_are_found_and_their_directives_are_left_out() -> None:
     assert texts_of("made.py", MODULE, raised_classes(MODULE)) == {Text("made.py", *each) for each in TEXTS}
 
 

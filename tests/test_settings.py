@@ -1,4 +1,4 @@
-"""Tests of the settings: they come from options, environment variables and a file, are validated once, and an error
+"""Tests of the settings. They come from options, environment variables and a file, and are validated once. An error
 reports each invalid setting in one line without showing a secret."""
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def test_settings_have_the_documented_default_values() -> None:
     assert (settings.allowed_hosts, settings.public_url, settings.open) == ((), None, False)
 
 
-def test_the_profile_determines_the_settings_that_are_not_set() -> None:
+def test_the_profile_determines_the_values_of_the_settings_that_are_not_set() -> None:
     settings = load_settings(profile="large", max_workers=3)
     assert (settings.max_workers, settings.queue_chunks) == (3, LARGE.queue_chunks)
     assert (settings.max_streams, settings.memory_budget) == (LARGE.max_streams, LARGE.memory_budget)
@@ -72,11 +72,11 @@ def test_the_idle_limit_of_workers_can_be_turned_off(text: str, monkeypatch: pyt
     assert load_settings().worker_idle == 0
 
 
-def test_the_profile_auto_allows_at_least_as_many_streams_as_the_small_profile() -> None:
+def test_the_profile_auto_allows_at_least_as_many_streams_as_the_profile_small() -> None:
     assert load_settings().max_streams >= SMALL.max_streams
 
 
-def test_environment_variables_override_the_settings_file_and_options_override_environment_variables(
+def test_environment_variables_override_the_settings_file_and_command_line_options_override_both(
     nothing_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (nothing_set / "serverpy.toml").write_text('port = 1\nworkers = 2\nMAX_BYTES = "1GiB"\nallow_sites = ["a", "b"]\n')
@@ -166,7 +166,7 @@ def test_the_setting_allow_sites_accepts_the_words_all_and_none() -> None:
         ({"require_key": True, "api_keys_file": "keys.toml", "allowed_hosts": "media.example"}, None),
     ],
 )
-def test_the_accepted_hosts_come_from_the_settings_allowed_hosts_public_url_and_host(
+def test_the_accepted_hosts_come_from_the_settings_allowed_hosts_and_public_url_and_host(
     values: dict[str, Any], hosts: set[str] | None
 ) -> None:
     assert load_settings(**values).served_hosts == hosts
@@ -224,7 +224,7 @@ def test_a_formatted_size_is_parsed_to_the_same_size(size: int) -> None:
     assert parse_size(format_size(size)) == size
 
 
-def test_each_invalid_setting_is_reported_in_one_line_that_names_its_source(
+def test_each_invalid_setting_is_reported_on_one_line_that_names_the_source_of_its_value(
     nothing_set: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (nothing_set / "serverpy.toml").write_text("workers = 0\n")
@@ -285,13 +285,13 @@ def test_an_invalid_value_of_a_setting_is_refused(name: str, value: object) -> N
     assert [line.partition(":")[0] for line in faults(**{name: value})] == [name.upper()]
 
 
-def test_the_shortest_and_longest_windows_of_rate_limit_and_dots_in_root_path_are_accepted() -> None:
+def test_rate_limit_accepts_its_shortest_and_longest_windows_and_root_path_accepts_dots() -> None:
     for rate in ("1/second", "999999999/366 days", "1/year;1/month;1/day", "1 per 2 hours; 10/day"):
         assert load_settings(rate_limit=rate).rate_limit == rate
     assert load_settings(root_path="/..a/.b/c..").root_path == "/..a/.b/c.."
 
 
-def test_the_error_for_an_empty_host_does_not_mention_items_as_errors_for_lists_do() -> None:
+def test_the_error_for_an_empty_host_does_not_mention_items_because_host_is_not_a_list() -> None:
     assert faults(host="") == ["HOST: must be one word without commas or spaces, and not empty"]
     assert faults(allow_networks=("a b",))[0].startswith("ALLOW_NETWORKS: each item must be one word")
 
@@ -332,7 +332,7 @@ def test_secret_settings_are_masked_and_do_not_appear_in_errors() -> None:
         assert caught.value.__suppress_context__
 
 
-def test_the_groups_of_settings_have_the_values_and_defaults_of_the_settings(nothing_set: Path) -> None:
+def test_the_groups_of_settings_have_the_same_values_and_defaults_as_the_settings(nothing_set: Path) -> None:
     defaults = load_settings(profile="small")
     assert (defaults.timeouts, defaults.targets(), defaults.network) == (Timeouts(), Targets(), Network())
     assert (defaults.sites, defaults.identity) == (Sites(), Identity())

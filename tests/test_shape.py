@@ -1,4 +1,4 @@
-"""Tests of the imports between the modules of the package: they go in one direction only, as the table MAY_IMPORT
+"""Tests of the imports between the modules of the package. Imports go in one direction only, as the table MAY_IMPORT
 allows."""
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "serverpy"
 
 EVERYWHERE = "errors extras options tasks single_flight ranges validators containers languages extraction.values"
-"""The leaf modules, which any module may import: errors, tasks, single flight, and the values that parts of the package
-pass to each other."""
+"""The leaf modules, which any module may import: errors, tasks, single flight, and modules with the values that parts
+of the package pass to each other."""
 
 LOW = "access.grant memory net"
 CONTRACTS = f"plan default_choice body extraction {LOW}"
@@ -85,11 +85,11 @@ MAY_IMPORT: dict[str, str] = {
     "sample": "sample",
     "bench": "settings sample",
 }
-"""Mapping from a module or package to the modules and packages that it may import, besides its own package and
-EVERYWHERE. For a module, only the longest matching key applies."""
+"""Maps a module or package to the modules and packages that it may import, in addition to those in EVERYWHERE and its
+own package. For a module, only the longest matching key applies."""
 
 YTDLP_IMPORTERS = ("ytdlp", "sample.plugins", "bench.measure.seed_shape")
-"""The only modules that import yt-dlp. The last one is a program that the benchmark measures, and runs in its own
+"""The only modules that import yt-dlp. The last of them is a program that the benchmark measures in a separate
 process."""
 
 
@@ -106,7 +106,7 @@ def _name_of(path: Path) -> str:
 
 @functools.cache
 def imports(tree: ast.AST) -> frozenset[str]:
-    """Return the full names of the modules imported anywhere in `tree`, also in functions and under TYPE_CHECKING."""
+    """Return the full names of all modules that `tree` imports, even inside functions and under TYPE_CHECKING."""
     return frozenset(_imports(tree))
 
 
@@ -121,7 +121,8 @@ def _imports(tree: ast.AST) -> Iterator[str]:
 
 
 def _module(parent: str, name: str) -> str:
-    """Return the module that `from parent import name` imports: `parent.name` if the project has it, else `parent`."""
+    """Return the module that `from parent import name` imports: `parent.name` if the project has a module of this name,
+    and otherwise `parent`."""
     path = ROOT.joinpath(*parent.split("."), name)
     return f"{parent}.{name}" if path.is_dir() or path.with_suffix(".py").exists() else parent
 
@@ -151,26 +152,27 @@ MODULES = [(name, tree) for name, tree in modules() if name and not inside(name,
 
 
 @pytest.mark.parametrize(("name", "tree"), MODULES, ids=[name for name, _ in MODULES])
-def test_a_module_imports_only_modules_that_may_import_allows(name: str, tree: ast.Module) -> None:
+def test_a_module_imports_only_modules_that_the_table_may_import_allows(name: str, tree: ast.Module) -> None:
     forbidden = forbidden_imports(name, tree)
     assert not forbidden, f"serverpy.{name} may not import {', '.join(forbidden)}"
 
 
 @pytest.mark.parametrize("leaf", [name for name, allowed in MAY_IMPORT.items() if not allowed])
 def test_a_leaf_module_imports_only_leaf_modules(leaf: str) -> None:
-    """If a leaf imported a module of a higher part, every module that imports the leaf would import that part too."""
+    """If a leaf module imported a module of a higher part of the package, every module that imports the leaf would
+    import that part too."""
     for name, tree in modules():
         if name and key_of(name) == leaf:
             found = {found.removeprefix("serverpy.") for found in imports(tree) if found.startswith("serverpy.")}
             assert all(any(inside(one, package) for package in EVERYWHERE.split()) for one in found)
 
 
-def test_only_the_modules_in_ytdlp_importers_import_ytdlp() -> None:
+def test_only_the_modules_that_the_constant_ytdlp_importers_lists_import_ytdlp() -> None:
     loaders = {name for name, tree in modules() if any(inside(found, "yt_dlp") for found in imports(tree))}
     assert all(any(inside(name, allowed) for allowed in YTDLP_IMPORTERS) for name in loaders), loaders
 
 
-def test_the_check_finds_a_forbidden_import() -> None:
+def test_the_check_of_imports_finds_a_forbidden_import() -> None:
     source = "def late():\n    from serverpy.api import problems\n    import serverpy.media.mp4\n    import av\n"
     assert forbidden_imports("media.job", ast.parse(source)) == ["api.problems"]
     assert forbidden_imports("streaming.methods.relay", ast.parse("import serverpy.containers")) == []
@@ -179,7 +181,8 @@ def test_the_check_finds_a_forbidden_import() -> None:
 
 
 def test_the_measuring_and_the_reporting_modules_of_the_benchmark_do_not_import_each_other() -> None:
-    """A report needs only the results file, so that it can be written on another machine and at a later time."""
+    """A report needs only the results file, so that the report can be written on another machine and at a later
+    time."""
     for one, other in (("report", "measure"), ("measure", "report")):
         for name, tree in MODULES:
             if inside(name, f"bench.{one}"):
@@ -193,5 +196,5 @@ def test_the_package_has_no_import_cycles() -> None:
     order.prepare()  # an import cycle raises CycleError, which names the modules
 
 
-def test_every_row_of_may_import_belongs_to_a_module() -> None:
+def test_every_row_of_the_table_may_import_belongs_to_a_module() -> None:
     assert {key_of(name) for name, _ in MODULES} == MAY_IMPORT.keys()

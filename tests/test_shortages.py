@@ -1,5 +1,5 @@
-"""Tests of a server that runs out of file descriptors, threads, memory or disk space: it answers requests with 503
-(`busy`)."""
+"""Tests of a server that runs out of file descriptors, threads, memory or disk space. The server answers requests with
+503 (`busy`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.wire import Answer
 
 
 def wait_until_alone(server: Server) -> None:
-    """Wait until the server has no open connection, because each connection uses a file descriptor."""
+    """Wait until the server has no open connection, because each connection takes a file descriptor."""
     process = psutil.Process(server.process.pid)
     wait_for(lambda: all(each.status == "LISTEN" for each in process.net_connections()))
 
@@ -32,7 +32,7 @@ def ask(server: Server, target: str) -> Answer:
 
 @contextmanager
 def few_descriptors(server: Server, more: int) -> Iterator[None]:
-    """Limit the server during the block to `more` file descriptors beyond those that it has open."""
+    """During the block, limit the server to `more` file descriptors in addition to those that it has open."""
     pid = server.process.pid
     wait_until_alone(server)
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)

@@ -1,5 +1,5 @@
-"""Tests of single flight: concurrent callers with the same key share one run of a function, and a caller that is
-cancelled does not affect the others."""
+"""Tests of single flight: concurrent callers with the same key share one run of a function. A caller that is cancelled
+does not affect the others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def flights(kind: str) -> Flights:
 
 
 async def callers(tested: Flights, runs: Runs, count: int) -> list[asyncio.Task[int]]:
-    """Start `count` callers with the same key. The first caller begins the run."""
+    """Start `count` callers with the same key. The first of them begins the run."""
     tasks = [spawn(tested.run("key", runs.make), name="caller") for _ in range(count)]
     await turn()
     return tasks
@@ -53,7 +53,7 @@ each_kind = pytest.mark.parametrize("kind", ["shared", "led"])
 
 
 @each_kind
-async def test_all_callers_of_a_run_get_its_result_and_it_is_not_cached(kind: str) -> None:
+async def test_all_callers_of_a_run_get_its_result_but_the_result_is_not_cached(kind: str) -> None:
     tested, runs = flights(kind), Runs()
     tasks = await callers(tested, runs, 3)
     runs.go.set()
@@ -91,7 +91,7 @@ async def test_a_caller_that_waits_for_a_run_can_be_cancelled(kind: str) -> None
     assert (runs.begun, runs.cancelled) == (1, 0)
 
 
-async def test_a_shared_run_continues_without_its_first_caller_and_ends_when_the_last_caller_is_cancelled() -> None:
+async def test_a_shared_run_continues_without_its_first_caller_and_ends_when_its_last_caller_is_cancelled() -> None:
     tested, runs = SharedFlights[str, int]("a run"), Runs()
     first, second, third = await callers(tested, runs, 3)
     await cancel(first)
@@ -115,7 +115,7 @@ async def test_the_callers_of_a_shared_run_that_is_closed_get_an_error() -> None
     await tested.aclose()
 
 
-async def test_another_caller_starts_a_new_run_if_the_first_caller_of_a_led_run_is_cancelled() -> None:
+async def test_in_led_flights_another_caller_starts_a_new_run_if_the_first_caller_of_a_run_is_cancelled() -> None:
     tested, runs = LedFlights[str, int](), Runs()
     first, second, third = await callers(tested, runs, 3)
     await cancel(first)
@@ -125,7 +125,7 @@ async def test_another_caller_starts_a_new_run_if_the_first_caller_of_a_led_run_
     assert (await second, await third) == (2, 2)
 
 
-async def test_a_new_run_can_start_after_all_callers_of_a_led_run_have_been_cancelled() -> None:
+async def test_in_led_flights_a_new_run_can_start_after_all_callers_of_a_run_have_been_cancelled() -> None:
     tested, runs = LedFlights[str, int](), Runs()
     tasks = await callers(tested, runs, 3)
     for task in tasks:

@@ -14,7 +14,8 @@ RATE, SECONDS = 512, 60.0
 
 @dataclass
 class Crowd:
-    """Streams whose clients read at the rates that a test sets. `is_wanted` states whether other requests wait."""
+    """Streams whose clients read at the rates that a test sets. `is_wanted` states whether other requests are
+    waiting."""
 
     is_wanted: bool = True
     running: Running = field(default_factory=Running)
@@ -31,7 +32,7 @@ class Crowd:
 
 
 @pytest.mark.parametrize(("rate", "is_wanted", "ends"), [(RATE - 1, True, ["slow"]), (RATE, True, []), (1, False, [])])
-def test_the_stream_of_a_slow_client_is_cut_only_if_other_requests_wait(
+def test_the_stream_of_a_slow_client_is_cut_only_if_other_requests_are_waiting(
     rate: int, is_wanted: bool, ends: list[str]
 ) -> None:
     crowd = Crowd(is_wanted)
@@ -54,7 +55,7 @@ def test_the_stream_of_a_client_that_has_been_slow_is_cut_as_soon_as_other_reque
     assert crowd.ends == ["slow"]
 
 
-def test_a_client_that_waits_for_its_media_server_does_not_count_as_slow() -> None:
+def test_a_client_that_waits_for_the_media_server_of_its_stream_does_not_count_as_slow() -> None:
     crowd = Crowd()
     record = crowd.begin()
     for second in range(0, 600, 2):
@@ -63,7 +64,7 @@ def test_a_client_that_waits_for_its_media_server_does_not_count_as_slow() -> No
     assert crowd.ends == []
 
 
-def test_the_stream_of_a_client_that_was_slow_only_at_its_beginning_is_not_cut() -> None:
+def test_the_stream_of_a_client_that_was_slow_only_at_the_beginning_is_not_cut() -> None:
     crowd = Crowd(is_wanted=False)
     record = crowd.begin()
     for second in range(0, 130, 2):

@@ -1,4 +1,4 @@
-"""Tests of the source code, which ensure that the guard checks every address: only modules in `net/` open sockets and
+"""Tests of the source code which ensure that the guard checks every address: only modules in `net/` open sockets and
 look up host names, and no module passes a URL to a library that fetches URLs."""
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OPENING_NAMES = frozenset(
 )
 """Functions and methods that open sockets or look up host names."""
 LIBRARIES_THAT_FETCH = frozenset({"av", "ffmpeg", "cv2", "imageio", "moviepy", "pydub", "m3u8"})
-"""Libraries that fetch a URL if it is passed to them as a file name. No module may import them."""
+"""Libraries that fetch a URL if the URL is passed in place of a file name. No module may import them."""
 
 MAY_OPEN: dict[str, tuple[frozenset[str], str]] = {
     "engine": (frozenset({"getaddrinfo"}), "own_sockets looks up HOST, which the operator has set"),
@@ -60,7 +60,7 @@ MAY_OPEN: dict[str, tuple[frozenset[str], str]] = {
     ),
 }
 """Maps each module outside of `net/` that may open sockets or look up host names to the names that it may use, and to
-the reason. The packages `sample` and `bench` are not checked, because they are programs of their own, which only tests
+the reason. The packages `sample` and `bench` are not checked, because they contain separate programs, which only tests
 and operators run."""
 PROGRAMS = ("sample", "bench")
 
@@ -111,7 +111,7 @@ def test_only_the_package_net_opens_sockets_and_looks_up_host_names(name: str, t
     assert set(opened_by(tree)) <= allowed
 
 
-def test_every_name_that_may_open_allows_a_module_to_use_is_used() -> None:
+def test_every_name_that_the_table_may_open_allows_a_module_to_use_is_used() -> None:
     used = {name: set(opened_by(tree)) for name, tree in CHECKED}
     assert {name: set(allowed) for name, (allowed, _) in MAY_OPEN.items()} == {name: used[name] for name in MAY_OPEN}
 
@@ -126,9 +126,9 @@ def test_no_module_imports_a_library_that_fetches_urls_by_itself() -> None:
             assert not found & LIBRARIES_THAT_FETCH, f"serverpy.{name} imports {found}"
 
 
-def test_the_addresses_to_which_net_connects_were_resolved_by_the_guard() -> None:
-    """In `net/`, three modules open sockets, and two modules look up host names: `net.proxies` that of the operator's
-    own proxy, and `net.lookups` those for the resolver, which asks the guard."""
+def test_the_package_net_connects_only_to_addresses_that_the_guard_has_checked() -> None:
+    """In `net/`, three modules open sockets, and two modules look up host names. `net.proxies` looks up the operator's
+    own proxy. `net.lookups` looks up the names for the resolver, which asks the guard."""
     found = {name: set(opened_by(tree)) for name, tree in modules() if inside(name, "net")}
     assert {name: opened for name, opened in found.items() if opened} == {
         "net.client": {"create_connection"},

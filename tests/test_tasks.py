@@ -1,6 +1,6 @@
-"""Tests of the timeout of each step in a block, and of interrupting a read. A step that takes too long ends its block
-with TimeoutError. These tests sleep, because they measure the time of a step. Interrupting a reader ends its pending
-read."""
+"""Tests of the class `Stall`, the timeout of each step in a block, and of interrupting a read. A step that takes too
+long ends its block with TimeoutError. Interrupting a read ends it while it waits. These tests sleep, because they
+measure the time of a step."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ SHORT = 0.02
 
 
 async def hang(seconds: float, before: float = 0.0) -> None:
-    """Begin a step that never ends, `before` seconds after the start of its block. `seconds` is the timeout of a
-    step."""
+    """Wait `before` seconds in a block, and then begin a step that never ends. `seconds` is the timeout of a step."""
     with Stall(seconds) as stall:
         await asyncio.sleep(before)
         stall.begin()
         await asyncio.Event().wait()
 
 
-async def test_a_step_that_takes_too_long_raises_timeout_error() -> None:
+async def test_a_step_that_exceeds_its_timeout_raises_timeout_error() -> None:
     with pytest.raises(TimeoutError):
         await hang(SHORT)
     task = asyncio.current_task()
@@ -32,7 +31,7 @@ async def test_a_step_that_takes_too_long_raises_timeout_error() -> None:
     assert task.cancelling() == 0
 
 
-async def test_time_between_steps_does_not_count_towards_the_timeout_of_a_step() -> None:
+async def test_the_time_between_two_steps_does_not_count_towards_the_timeout_of_a_step() -> None:
     with Stall(SHORT) as stall:
         stall.begin()
         stall.end()
@@ -48,8 +47,8 @@ async def test_each_step_in_a_block_has_the_full_timeout() -> None:
 
 
 async def test_the_timeout_of_a_step_begins_with_the_step_and_not_with_the_block() -> None:
-    """A timer runs since the beginning of the block. It must not end a step that begins later before the step has had
-    its full timeout."""
+    """A timer runs from the beginning of the block. The timer must not end a step that begins later until this step has
+    had its full timeout."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
     with pytest.raises(TimeoutError):
@@ -57,7 +56,7 @@ async def test_the_timeout_of_a_step_begins_with_the_step_and_not_with_the_block
     assert loop.time() - begun >= 7 * SHORT - 0.001
 
 
-async def test_expiring_a_stall_ends_its_block_and_has_no_effect_after_the_block() -> None:
+async def test_expiring_a_stall_ends_its_block_and_has_no_effect_after_the_end_of_the_block() -> None:
     stall = Stall(60)
 
     async def hang_until_expired() -> None:
@@ -81,7 +80,7 @@ async def test_cancelling_a_step_raises_cancelled_error_and_not_timeout_error() 
     assert task.cancelled()
 
 
-async def test_an_exception_in_the_block_of_a_stall_propagates() -> None:
+async def test_an_exception_in_the_block_of_a_stall_is_raised_unchanged() -> None:
     async def fail() -> None:
         with Stall(60) as stall:
             stall.begin()
@@ -91,7 +90,7 @@ async def test_an_exception_in_the_block_of_a_stall_propagates() -> None:
         await fail()
 
 
-async def test_interrupting_a_read_makes_it_raise_and_waits_until_it_has_ended() -> None:
+async def test_interrupting_a_read_makes_the_read_raise_and_waits_until_it_has_ended() -> None:
     reads, ended = Interruptible(), asyncio.Event()
 
     async def read() -> None:
@@ -115,7 +114,7 @@ async def test_interrupting_a_read_makes_it_raise_and_waits_until_it_has_ended()
     assert await reading == 0
 
 
-async def test_a_reader_that_has_been_cancelled_may_be_interrupted_without_an_error() -> None:
+async def test_interrupting_a_reader_that_has_been_cancelled_raises_no_error() -> None:
     reads = Interruptible()
     reading = spawn(reads.run(asyncio.sleep(60)), name="read")
     await asyncio.sleep(0)
@@ -124,7 +123,7 @@ async def test_a_reader_that_has_been_cancelled_may_be_interrupted_without_an_er
     await reads.interrupt()
 
 
-async def test_a_reader_that_is_cancelled_and_interrupted_at_once_ends_as_cancelled() -> None:
+async def test_a_read_that_is_cancelled_and_interrupted_at_once_ends_as_cancelled() -> None:
     reads = Interruptible()
     reading = spawn(reads.run(asyncio.sleep(60)), name="read")
     await asyncio.sleep(0)
@@ -134,7 +133,7 @@ async def test_a_reader_that_is_cancelled_and_interrupted_at_once_ends_as_cancel
     assert reading.cancelled()
 
 
-async def test_a_cancelled_caller_waits_until_its_thread_has_ended_and_chains_the_error_of_the_thread() -> None:
+async def test_a_cancelled_caller_waits_for_the_end_of_its_thread_and_chains_the_error_of_the_thread() -> None:
     going, ended = threading.Event(), threading.Event()
 
     def fail() -> None:

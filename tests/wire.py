@@ -1,5 +1,5 @@
-"""A low-level HTTP/1.1 client. It reads only when a test calls it, can leave after any byte, and distinguishes a
-complete body from one that was cut."""
+"""A low-level HTTP/1.1 client. The client reads only when a test calls it, can disconnect after any byte, and
+distinguishes a complete body from one that was cut."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Exchange:
     """A request on a new connection, and the part of the response that has been read so far. Leaving the block closes
     the connection.
 
-    `receive_bytes` limits the kernel's buffer, and so the number of bytes that the server can send to a client that
-    does not read."""
+    `receive_bytes` limits the kernel's receive buffer, and so the number of bytes that the server can send to a client
+    that does not read."""
 
     def __init__(self, address: tuple[str, int], request: bytes, *, receive_bytes: int | None = None) -> None:
         self._begun = time.monotonic()
@@ -85,7 +85,7 @@ class Exchange:
 
     def send(self, data: bytes) -> None:
         """Send `data`. Does not raise if the server has closed the connection: a server may respond and close the
-        connection before it has read the whole request, and the test can still read the response."""
+        connection before it has read the whole request, and a test can still read the response."""
         try:
             self._socket.sendall(data)
         except (BrokenPipeError, ConnectionResetError):

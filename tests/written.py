@@ -1,5 +1,5 @@
-"""The files that yt-dlp's command line writes, with which tests compare the output of the methods, and what `relay`
-changes in them."""
+"""Helpers that write files with yt-dlp's command line, with which tests compare the output of the methods, and that
+apply the changes that `relay` makes to these files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serverpy.sample.site import SampleSite
 
 
 def write_all(site: SampleSite, pages: Iterable[str], folder: Path) -> Path:
-    """Download all formats of the named pages by one run of yt-dlp, as `folder/<page>/<format>`. Returns `folder`."""
+    """Download all formats of the named pages by one run of yt-dlp, to `folder/<page>/<format>`. Returns `folder`."""
     subprocess.run(
         [
             *(sys.executable, "-m", "yt_dlp", "--ignore-config", "--no-cache-dir", "--quiet", "--no-warnings"),
@@ -31,8 +31,9 @@ def write_all(site: SampleSite, pages: Iterable[str], folder: Path) -> Path:
 
 
 def as_relayed(film: bytes, *, has_length: bool, seconds: float = SECONDS) -> bytes:
-    """Return the bytes that `relay` sends if segments of `seconds` in total form `film`: every moov of it states the
-    duration. If the length is not promised, it has an mehd box too, and the indexes of segments are `free`."""
+    """Return the bytes that `relay` sends for segments that form `film` and take `seconds` in total. Every moov of
+    these bytes states the duration. If `has_length` is false, each moov also has an mehd box, and each index of a
+    segment (sidx) is replaced by a free box."""
     if film[4:8] != b"ftyp":
         return film
     parts = []

@@ -1,4 +1,5 @@
-"""Tests of the client of a request: its address behind proxies, and whether it is on this machine."""
+"""Tests of how the server determines the client of a request: its address behind proxies, and whether the client runs
+on this machine."""
 
 from __future__ import annotations
 
@@ -41,14 +42,15 @@ def test_a_client_without_a_loopback_address_is_not_local(peer: str) -> None:
     ],
 )
 @pytest.mark.parametrize("value", [b"127.0.0.1", b"", b"for=127.0.0.1"])
-def test_a_request_with_a_header_field_of_a_proxy_is_not_local(field: bytes, value: bytes) -> None:
+def test_a_request_with_a_header_field_that_proxies_add_is_not_local(field: bytes, value: bytes) -> None:
     client = client_of("127.0.0.1", [HOST, (field, value)])
     assert (client.is_local, client.is_proxied, client.is_known) == (False, True, False)
 
 
 @pytest.mark.parametrize("host", [None, "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "[::1"])
 def test_a_request_whose_host_is_neither_an_ip_address_nor_localhost_is_not_local(host: str | None) -> None:
-    """A page of another site can make its host name resolve to a loopback address (DNS rebinding)."""
+    """A page of another site can make its host name resolve to a loopback address (DNS rebinding). Such a request must
+    not count as local."""
     fields = [] if host is None else [(b"host", host.encode())]
     assert not client_of("127.0.0.1", fields).is_local
 
@@ -81,18 +83,19 @@ def test_the_client_is_the_last_address_in_x_forwarded_for_that_is_not_a_trusted
 
 
 @pytest.mark.parametrize("value", ["", "unknown", "_hidden", "192.0.2.1, unknown", "1.2.3", "ä", "192.0.2.1,"])
-def test_the_client_is_not_known_if_x_forwarded_for_does_not_end_in_an_ip_address(value: str) -> None:
+def test_the_client_is_unknown_if_x_forwarded_for_does_not_end_in_an_ip_address(value: str) -> None:
     client = forwarded(value)
     assert (client.address, client.is_known, client.is_proxied) == ("127.0.0.1", False, True)
 
 
 @pytest.mark.parametrize("value", ["unknown, 10.1.2.3", "192.0.2.1, _hidden, 127.0.0.1, 10.1.2.3"])
-def test_a_trusted_proxy_is_not_the_client_if_the_address_before_it_cannot_be_parsed(value: str) -> None:
+def test_the_client_is_unknown_if_x_forwarded_for_has_no_valid_address_before_a_trusted_proxy(value: str) -> None:
     assert not forwarded(value).is_known
 
 
 def test_an_address_that_the_client_itself_puts_into_x_forwarded_for_is_ignored() -> None:
-    """Each proxy appends the address of its peer to X-Forwarded-For, so what the client has sent comes first."""
+    """Each proxy appends the address of its peer to X-Forwarded-For, so the field begins with the addresses that the
+    client itself has sent."""
     assert forwarded("127.0.0.1, 192.0.2.66").address == "192.0.2.66"
 
 
@@ -104,7 +107,7 @@ def test_the_x_forwarded_fields_of_an_untrusted_proxy_are_ignored() -> None:
 @pytest.mark.parametrize(
     ("proto", "scheme"), [("https", "https"), (" HTTP ", "http"), ("ws", None), ("https, http", None), ("", None)]
 )
-def test_the_scheme_is_the_one_in_x_forwarded_proto_of_a_trusted_proxy_if_it_is_http_or_https(
+def test_x_forwarded_proto_of_a_trusted_proxy_determines_the_scheme_if_its_value_is_http_or_https(
     proto: str, scheme: str | None
 ) -> None:
     assert forwarded("192.0.2.1", proto=proto).scheme == scheme
@@ -121,7 +124,7 @@ def test_the_scheme_is_the_one_in_x_forwarded_proto_of_a_trusted_proxy_if_it_is_
         ("", ""),
     ],
 )
-def test_the_network_of_a_client_is_its_ipv4_address_or_the_slash_64_of_its_ipv6_address(
+def test_the_network_of_a_client_is_its_ipv4_address_or_the_64_bit_prefix_of_its_ipv6_address(
     address: str, network: str
 ) -> None:
     assert network_of(address) == network

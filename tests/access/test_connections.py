@@ -15,7 +15,7 @@ CLIENT, SAME_64, OTHER = "2001:db8::1", "2001:db8::2", "192.0.2.7"
 
 @dataclass(eq=False)
 class Wire:
-    """A fake connection without a socket, which counts how often it is closed."""
+    """A fake connection without a socket. It counts how often it is closed."""
 
     unsent: int = 0
     drops: int = 0
@@ -64,12 +64,14 @@ async def test_the_number_of_connections_of_one_client_network_is_limited() -> N
 
 
 @pytest.mark.parametrize("exempt", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "10.1.2.3", ""])
-async def test_loopback_trusted_proxies_and_unix_sockets_may_open_any_number_of_connections(exempt: str) -> None:
+async def test_connections_on_loopback_or_from_trusted_proxies_or_over_unix_sockets_are_not_limited_in_number(
+    exempt: str,
+) -> None:
     connections = Connections(each=1, trusted=parse_networks(["10.0.0.0/8"]))
     assert [connections.open(Wire(), exempt) for _ in range(9)] == [None] * 9
 
 
-async def test_requests_through_a_trusted_proxy_count_against_the_limit_of_the_client_that_it_names() -> None:
+async def test_requests_through_a_trusted_proxy_count_against_the_limit_of_the_client_that_the_proxy_names() -> None:
     connections = Connections(each=1, trusted=parse_networks(["10.0.0.1"]))
     fields = [(b"x-forwarded-for", b"198.51.100.1, 192.0.2.7")]
     assert (connections.is_proxy("10.0.0.1"), connections.is_proxy(OTHER)) == (True, False)
@@ -88,7 +90,7 @@ async def test_at_the_connection_limit_a_new_connection_replaces_the_one_that_ha
     for each in (oldest, newer):
         connections.open(each, OTHER)
         connections.wait(each)
-    connections.wait(oldest)  # a second call does not restart the idle time
+    connections.wait(oldest)  # a second call must not restart the idle time
     assert connections.open(busy, OTHER) is None
     assert (oldest.drops, newer.drops, len(connections)) == (1, 0, 2)
     connections.answer(newer)

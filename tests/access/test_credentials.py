@@ -1,4 +1,4 @@
-"""Tests of the credentials in header fields: which forms the server accepts, and which it refuses."""
+"""Tests of the credentials in header fields: which forms of credentials the server accepts, and which it refuses."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_two_authorization_fields_raise_key_invalid() -> None:
         (b"", None),
     ],
 )
-def test_the_session_is_the_value_of_the_cookie_serverpy_session(cookie: bytes, session: bytes | None) -> None:
+def test_the_session_is_the_value_of_the_cookie_named_serverpy_session(cookie: bytes, session: bytes | None) -> None:
     found = credentials_of([(b"cookie", cookie)])
     assert found == (None if session is None else Credentials(session=session, are_ambient=True))
 
@@ -86,10 +86,10 @@ def test_an_api_key_takes_precedence_over_a_session_cookie() -> None:
     assert credentials_of(fields) == Credentials(secret=KEY)
 
 
-def test_a_request_without_authorization_and_cookie_has_no_credentials() -> None:
+def test_a_request_with_neither_an_authorization_field_nor_a_cookie_has_no_credentials() -> None:
     assert credentials_of([(b"host", b"a")]) is None
 
 
-def test_a_secret_has_1_to_256_visible_ascii_characters() -> None:
+def test_a_secret_consists_of_1_to_256_visible_ascii_characters() -> None:
     assert is_secret(KEY)
     assert not any(map(is_secret, (b"", b"a b", b"a\n", b"\x7f", "ä".encode(), 257 * b"a")))

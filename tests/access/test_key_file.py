@@ -1,4 +1,5 @@
-"""Tests of the keys file: when it is read again, what happens if it is invalid, and that writing it is atomic."""
+"""Tests of the keys file: when the server reads it again, what happens if it is invalid, and that each write is
+atomic."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("often")
-async def test_a_changed_keys_file_is_read_again(path: Path) -> None:
+async def test_the_server_reads_a_changed_keys_file_again(path: Path) -> None:
     path.write_text(format_key(key("a")))
     file = KeyFile(path)
     assert names(await file.current()) == ["a"]
@@ -61,7 +62,7 @@ LONG = b"[keys.b]\nbytes_per_day = " + b"9" * 5000
 
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("content", [b"[keys.a", b"\xff", b"[keys.b]\nsha256 = 'hush'", DEEP, LONG, None])
-async def test_the_old_keys_stay_valid_and_one_error_is_logged_while_the_keys_file_is_invalid_or_missing(
+async def test_while_the_keys_file_is_invalid_or_missing_the_old_keys_stay_valid_and_one_error_is_logged(
     path: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     path.write_text(format_key(key("a")))
@@ -110,7 +111,9 @@ def test_only_the_owner_can_read_the_keys_file_after_a_key_is_added(path: Path) 
     assert [each.name for each in path.parent.iterdir()] == ["keys.toml"]
 
 
-def test_adding_a_key_changes_the_target_of_a_symbolic_link_and_keeps_the_link(path: Path, tmp_path: Path) -> None:
+def test_adding_a_key_to_a_keys_file_that_is_a_symbolic_link_changes_the_target_file_and_keeps_the_link(
+    path: Path, tmp_path: Path
+) -> None:
     real = tmp_path / "real.toml"
     real.touch()
     path.symlink_to(real)
@@ -169,7 +172,9 @@ def test_the_comment_directly_above_the_next_key_stays_when_a_key_is_revoked(pat
     assert path.read_text() == f"# the first\n# the second\n# key\n{format_key(key('b'))}# end of b\n"
 
 
-def test_adding_a_key_to_an_invalid_file_or_a_file_of_cobalt_raises_an_error_and_changes_nothing(path: Path) -> None:
+def test_adding_a_key_to_an_invalid_keys_file_or_to_one_in_the_format_of_cobalt_raises_an_error_and_changes_nothing(
+    path: Path,
+) -> None:
     for content in ("[keys.a", "{}"):
         path.write_text(content)
         with pytest.raises(ConfigurationError):
@@ -177,7 +182,7 @@ def test_adding_a_key_to_an_invalid_file_or_a_file_of_cobalt_raises_an_error_and
         assert path.read_text() == content
 
 
-def test_a_first_admin_key_is_added_only_if_the_file_has_no_admin_key(path: Path) -> None:
+def test_a_first_admin_key_is_added_only_if_the_keys_file_has_no_admin_key(path: Path) -> None:
     path.write_text(format_key(key("admin")))
     secret = add_first_admin(path)
     assert secret is not None

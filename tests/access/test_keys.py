@@ -81,7 +81,9 @@ def test_a_keys_file_without_keys_is_valid(text: str) -> None:
         ("2027-01-31 10:00:00+02:00", datetime(2027, 1, 31, 10, tzinfo=timezone(timedelta(hours=2)))),
     ],
 )
-def test_a_date_means_midnight_utc_and_a_time_without_a_zone_is_in_utc(written: str, read: datetime) -> None:
+def test_an_expiry_date_means_midnight_utc_and_an_expiry_time_without_a_time_zone_is_in_utc(
+    written: str, read: datetime
+) -> None:
     assert only(f'[keys.a]\nsha256 = "{HEX}"\nexpires = {written}').expires == read
 
 
@@ -131,11 +133,11 @@ def test_the_error_for_an_invalid_keys_file_lists_every_fault_of_every_key() -> 
 
 
 @pytest.mark.parametrize("text", ["[keys.a", "x = 1", f'[keys.a]\nsha256 = "{HEX}"\n[other]\n', "keys = 1", "[[keys]]"])
-def test_a_file_that_is_invalid_toml_or_has_other_entries_than_keys_raises_configuration_error(text: str) -> None:
+def test_a_keys_file_that_is_invalid_toml_or_has_entries_other_than_keys_raises_configuration_error(text: str) -> None:
     assert len(faults(text)) == 1
 
 
-def test_two_keys_with_the_same_digest_raise_configuration_error() -> None:
+def test_two_keys_with_the_same_sha256_digest_raise_configuration_error() -> None:
     (fault,) = faults(f'[keys.a]\nsha256 = "{HEX}"\n[keys.b]\nsha256 = "{HEX.upper()}"\n')
     assert fault == "the keys a and b have the same SHA-256: remove one of them"
 
@@ -160,7 +162,7 @@ def test_a_key_that_is_formatted_as_toml_is_parsed_back_unchanged(key: Key) -> N
     assert only(format_key(key)) == key
 
 
-# Finding a key
+# Search for a key
 
 
 def test_a_key_is_found_by_its_secret_and_by_its_name() -> None:
@@ -191,7 +193,7 @@ def test_new_secrets_are_unique_and_have_43_characters_that_are_safe_in_urls() -
     )
 
 
-def test_a_key_with_networks_allows_only_client_addresses_in_these_networks() -> None:
+def test_a_key_that_lists_networks_allows_only_client_addresses_in_these_networks() -> None:
     key = Key(name="a", digest=DIGEST, networks=parse_networks(["10.0.0.0/8", "2001:db8::/32"]))
     assert all(map(key.allows_address, ("10.1.2.3", "::ffff:10.1.2.3", "2001:db8::1")))
     assert not any(map(key.allows_address, ("11.0.0.1", "::1", "", "nonsense")))
@@ -205,7 +207,7 @@ def cobalt(**rights: Any) -> Key:
     return only(json.dumps({UUID: rights}))
 
 
-def test_the_keys_in_a_file_of_cobalt_are_parsed_with_their_rights() -> None:
+def test_the_keys_in_a_keys_file_of_cobalt_are_parsed_with_their_rights() -> None:
     content = {
         UUID: {
             "name": "the bot!",
@@ -252,12 +254,14 @@ def test_two_keys_of_cobalt_with_the_same_name_get_different_names() -> None:
         ([], "must be a JSON object"),
     ],
 )
-def test_an_invalid_key_of_cobalt_raises_configuration_error_with_the_reason(rights: Any, fault: str) -> None:
+def test_an_invalid_key_in_a_keys_file_of_cobalt_raises_configuration_error_with_the_reason(
+    rights: Any, fault: str
+) -> None:
     (found,) = faults(json.dumps({UUID: rights}))
     assert found.startswith(f"key 1: {fault}")
 
 
 @pytest.mark.parametrize("text", ["{", '{"not a uuid": {}}', f'{{"{UUID.upper()}": {{}}}}'])
-def test_a_json_file_without_uuids_in_lower_case_as_member_names_raises_configuration_error(text: str) -> None:
+def test_a_json_keys_file_whose_member_names_are_not_lower_case_uuids_raises_configuration_error(text: str) -> None:
     assert len(faults(text)) == 1
     assert cobalt().rate is None

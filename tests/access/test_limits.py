@@ -1,4 +1,5 @@
-"""Tests of the limits of HTTP clients: the account that a request is counted for, and the requests that are refused."""
+"""Tests of the limits of HTTP clients: the account against which a request counts, and the requests that are
+refused."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ async def test_a_request_without_an_extraction_gets_no_rate_limit_headers() -> N
     grant.leave()
 
 
-async def test_the_rate_of_a_key_applies_to_its_requests_from_all_addresses() -> None:
+async def test_the_rate_limit_of_a_key_applies_to_its_requests_from_all_addresses() -> None:
     used = limits(rate="1/minute")
     grant = used.grant_for(ADDRESS, key(rate="2/minute"))
     await grant.pay_extraction()
@@ -55,14 +56,14 @@ async def test_the_rate_of_a_key_applies_to_its_requests_from_all_addresses() ->
     await used.grant_for(ADDRESS).pay_extraction()
 
 
-async def test_the_rate_limit_of_the_server_applies_to_a_key_without_a_rate() -> None:
+async def test_the_rate_limit_of_the_server_applies_to_a_key_without_its_own_rate_limit() -> None:
     used = limits(rate="1/minute")
     await used.grant_for(ADDRESS, key()).pay_extraction()
     with pytest.raises(RateLimited):
         await used.grant_for(ADDRESS, key()).pay_extraction()
 
 
-async def test_a_request_that_extracts_several_pages_is_counted_once() -> None:
+async def test_a_request_that_extracts_several_pages_counts_as_one_extraction() -> None:
     used = limits(rate="1/minute")
     grant = used.grant_for(ADDRESS)
     await grant.pay_extraction()
@@ -71,7 +72,7 @@ async def test_a_request_that_extracts_several_pages_is_counted_once() -> None:
         await used.grant_for(ADDRESS).pay_extraction()
 
 
-async def test_the_extractions_of_a_request_whose_stream_is_open_are_not_counted_against_the_rate_limit() -> None:
+async def test_extractions_that_a_request_needs_while_its_stream_is_open_do_not_count_against_the_rate_limit() -> None:
     used = limits(rate="1/minute")
     await used.grant_for(ADDRESS).pay_extraction()
     grant = used.grant_for(ADDRESS)
@@ -79,14 +80,14 @@ async def test_the_extractions_of_a_request_whose_stream_is_open_are_not_counted
     await grant.pay_extraction()
 
 
-async def test_a_key_and_an_address_with_the_same_name_are_counted_separately() -> None:
+async def test_the_requests_of_a_key_and_of_an_address_with_the_same_name_are_counted_separately() -> None:
     used = limits(rate="1/minute")
     await used.grant_for("192.0.2.2", Key(name=ADDRESS, digest=b"")).pay_extraction()
     await used.grant_for(ADDRESS).pay_extraction()
 
 
 @pytest.mark.parametrize(("local_rate", "is_refused"), [(None, False), ("1/minute", True)])
-async def test_the_extractions_of_clients_on_this_machine_are_limited_only_by_local_rate(
+async def test_the_extractions_of_clients_on_this_machine_are_limited_only_by_the_setting_local_rate(
     local_rate: str | None, is_refused: bool
 ) -> None:
     used = limits(rate="1/minute", local_rate=local_rate)
@@ -98,7 +99,7 @@ async def test_the_extractions_of_clients_on_this_machine_are_limited_only_by_lo
         await used.grant_for("127.0.0.1", is_local=True).pay_extraction()
 
 
-async def test_a_stream_beyond_the_maximum_of_its_address_is_refused_until_another_one_ends() -> None:
+async def test_a_stream_beyond_the_maximum_number_for_its_address_is_refused_until_another_stream_ends() -> None:
     used = limits(streams=2)
     used.streams = Streams(free_seconds=0)
     grant = used.grant_for(ADDRESS)
@@ -112,7 +113,7 @@ async def test_a_stream_beyond_the_maximum_of_its_address_is_refused_until_anoth
     await grant.enter()
 
 
-async def test_head_requests_are_counted_separately_from_open_streams() -> None:
+async def test_open_head_requests_and_open_streams_are_counted_separately() -> None:
     used = limits(streams=1)
     used.streams = Streams(free_seconds=0)
     await used.grant_for(ADDRESS).enter()
@@ -149,14 +150,14 @@ async def test_a_key_that_has_used_up_its_daily_quota_is_refused_until_midnight(
     assert len(used.streams) == 0
 
 
-def test_bytes_are_not_counted_for_a_request_without_a_quota() -> None:
+def test_the_bytes_of_a_request_are_not_counted_if_its_key_has_no_quota() -> None:
     used = limits()
     assert not used.grant_for(ADDRESS).counts_bytes
     assert not used.grant_for(ADDRESS, key()).counts_bytes
     assert not UNLIMITED.counts_bytes
 
 
-def test_a_key_with_sites_is_refused_for_all_other_sites() -> None:
+def test_a_key_that_lists_sites_is_refused_for_all_other_sites() -> None:
     grant = limits().grant_for(ADDRESS, key(sites=("youtube",)))
     assert grant.limits_sites
     grant.check_site("youtube:tab")
@@ -164,7 +165,7 @@ def test_a_key_with_sites_is_refused_for_all_other_sites() -> None:
         grant.check_site("Vimeo")
 
 
-def test_the_account_of_a_grant_is_the_name_of_the_key_or_the_network_of_the_client() -> None:
+def test_the_account_of_a_grant_is_named_after_its_key_or_after_the_network_of_its_client() -> None:
     used = limits()
     assert used.grant_for(ADDRESS).account == ADDRESS
     assert used.grant_for(ADDRESS, key()).account == "family"

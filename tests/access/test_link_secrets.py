@@ -1,5 +1,5 @@
-"""Tests of the secrets that sign links, which are in LINK_SECRET or in a file in STATE_DIR that only its owner can
-read."""
+"""Tests of the secrets that sign links. The secrets are in LINK_SECRET, or in a file in STATE_DIR that only its owner
+can read."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_the_state_directory_is_not_created_if_link_secret_is_set(tmp_path
 def test_the_secret_is_created_once_in_a_file_that_only_its_owner_can_read(tmp_path: Path) -> None:
     directory = tmp_path / "deep" / "state"
     (made,) = load_or_make(directory)
-    assert len(made) >= 43  # 256 bits have 43 characters in base64
+    assert len(made) >= 43  # 256 bits are 43 characters in base64
     assert (mode(directory), mode(directory / FILE_NAME)) == (0o700, 0o600)
     assert load_or_make(directory) == load(directory) == (made,)
     assert load_or_make(tmp_path / "other") != (made,)
@@ -104,7 +104,7 @@ def short_secret(state: Path) -> None:
         (short_secret, "must have one secret of at least 16 characters"),
     ],
 )
-async def test_an_unusable_secret_file_causes_a_warning_and_a_secret_that_lasts_as_long_as_the_process(
+async def test_an_unusable_secret_file_causes_a_warning_and_a_secret_that_is_valid_until_the_process_ends(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, prepare: Callable[[Path], None], reason: str
 ) -> None:
     prepare(tmp_path / "state")
@@ -113,13 +113,13 @@ async def test_an_unusable_secret_file_causes_a_warning_and_a_secret_that_lasts_
     assert "hush" not in message
 
 
-async def test_a_state_dir_of_none_causes_a_warning_and_a_secret_that_lasts_as_long_as_the_process(
+async def test_the_value_none_of_state_dir_causes_a_warning_and_a_secret_that_is_valid_until_the_process_ends(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert "STATE_DIR is none" in await warning_of(LinkSecrets((), None), caplog)
 
 
-async def test_a_state_dir_that_cannot_be_created_causes_a_warning_and_a_secret_that_lasts_as_long_as_the_process(
+async def test_a_state_dir_that_cannot_be_created_causes_a_warning_and_a_secret_that_is_valid_until_the_process_ends(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert "/proc/serverpy" in await warning_of(LinkSecrets((), Path("/proc/serverpy")), caplog)
@@ -139,7 +139,7 @@ async def warning_of(secrets: LinkSecrets, caplog: pytest.LogCaptureFixture) -> 
     return message
 
 
-def test_a_secret_file_that_other_users_can_read_causes_a_warning_without_the_secret(
+def test_a_secret_file_that_other_users_can_read_causes_a_warning_that_does_not_contain_the_secret(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / FILE_NAME

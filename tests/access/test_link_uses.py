@@ -19,8 +19,8 @@ def link(id: str = "a", *, expires: int = 1000, uses: int | None = None, max_byt
 
 
 def play(uses: LinkUses, shared: Link, header: str | None, account: str = "key bob") -> None:
-    """Count a request for the range in `header` as `api/links.py` does. If `header` is None, the request is for the
-    whole file of `SIZE` bytes."""
+    """Count a request for the range in `header` in the same way as `api/links.py`. If `header` is None, the request is
+    for the whole file of `SIZE` bytes."""
     asked = None if header is None else parse_range(header)
     uses.check(shared, from_start=asks_from_start(asked))
     if asked is None:
@@ -49,7 +49,7 @@ PLAYERS: dict[str, list[str | None]] = {
 
 
 @pytest.mark.parametrize("player", PLAYERS)
-def test_the_requests_of_a_player_that_plays_a_file_once_count_as_one_use_of_a_link(player: str) -> None:
+def test_the_range_requests_of_a_player_that_plays_a_file_once_count_as_one_use_of_a_link(player: str) -> None:
     uses, shared = LinkUses(), link(uses=1)
     for header in PLAYERS[player]:
         play(uses, shared, header)
@@ -58,13 +58,13 @@ def test_the_requests_of_a_player_that_plays_a_file_once_count_as_one_use_of_a_l
             play(uses, shared, again)
 
 
-def test_a_range_that_does_not_begin_with_the_first_byte_is_allowed_after_the_last_use() -> None:
+def test_a_range_request_that_skips_the_first_byte_is_allowed_after_the_last_use_of_a_link() -> None:
     uses, shared = LinkUses(), link(uses=2)
     for header in (None, "bytes=0-", "bytes=5-", "bytes=-7"):
         play(uses, shared, header)
 
 
-def test_a_range_that_does_not_begin_with_the_first_byte_is_a_use_if_the_link_is_unused() -> None:
+def test_a_range_request_that_skips_the_first_byte_counts_as_a_use_if_the_link_is_unused() -> None:
     """If only requests for the first byte counted as uses, a client could use a link with `uses=1` any number of times
     by never requesting that byte."""
     uses, shared = LinkUses(), link(uses=1)
@@ -74,7 +74,7 @@ def test_a_range_that_does_not_begin_with_the_first_byte_is_a_use_if_the_link_is
         play(uses, shared, None)
 
 
-def test_a_response_from_the_first_byte_is_a_use_even_if_the_client_requested_a_later_range() -> None:
+def test_a_response_from_the_first_byte_counts_as_a_use_even_if_the_client_requested_a_later_range() -> None:
     """If the media server ignores Range, the response begins with the first byte."""
     uses, shared = LinkUses(), link(uses=1)
     play(uses, shared, None)
@@ -92,7 +92,7 @@ def test_the_second_of_two_concurrent_requests_for_the_last_use_of_a_link_is_ref
         uses.begin(shared, "key bob", 0, None)
 
 
-def test_the_bytes_of_all_streams_of_a_link_count_against_its_limit() -> None:
+def test_the_bytes_of_all_streams_of_a_link_count_against_the_byte_limit_of_the_link() -> None:
     uses, shared = LinkUses(), link(max_bytes=100)
     grant = LinkGrant(UNLIMITED, spend=lambda nbytes: uses.spend(shared, "key bob", nbytes))
     play(uses, shared, None)
@@ -116,14 +116,14 @@ def test_a_chunk_beyond_the_byte_limit_of_a_link_raises_an_error_and_uses_up_the
         uses.check(shared, from_start=False)
 
 
-def test_a_link_without_limits_has_no_counters() -> None:
+def test_the_server_keeps_no_counters_for_a_link_without_limits() -> None:
     uses, shared = LinkUses(), link()
     play(uses, shared, None)
     uses.spend(shared, "key bob", 1 << 40)
     assert len(uses) == 0
 
 
-def test_only_expired_links_lose_their_counters_if_too_many_links_have_counters() -> None:
+def test_only_expired_links_lose_their_counters_if_there_are_too_many_links_with_counters() -> None:
     now = 0.0
     uses = LinkUses(most=2, clock=lambda: now)
     play(uses, link("a", uses=1, expires=1000), None)

@@ -1,4 +1,5 @@
-"""Tests of the tokens of signed links, which are valid only unchanged, with the right secret, and until they expire."""
+"""Tests of the tokens of signed links. A token is valid only if it is unchanged, signed with the right secret, and not
+expired."""
 
 from __future__ import annotations
 
@@ -54,7 +55,7 @@ def test_open_link_returns_the_link_that_was_signed() -> None:
     assert open_link(sign(least, KEY), (OTHER, KEY), NOW) == least
 
 
-def test_a_token_of_an_earlier_version_of_the_server_is_still_valid() -> None:
+def test_a_token_that_an_earlier_version_of_serverpy_issued_is_still_valid() -> None:
     """If the format of tokens changed, all existing links would become invalid."""
     token = "FVkpBj2s93m6u-SDnwt_NgdTOUprOHSNlz2HnCs__inBO62HpzmopRcCdRDoDGXqbmo2Nmn518AWWIcNy8ikO6Cb_UpR-4Nn6XY"
     expected = Link(
@@ -100,7 +101,7 @@ def test_a_token_with_one_changed_bit_or_character_is_invalid() -> None:
             assert not opens(token[:place] + character + token[place + 1 :])
 
 
-def test_a_token_that_is_truncated_extended_or_encoded_differently_is_invalid() -> None:
+def test_a_truncated_or_extended_or_differently_encoded_token_is_invalid() -> None:
     token = sign(LINK, KEY)
     assert opens(token)
     assert not any(opens(token[:length]) for length in range(len(token)))
@@ -113,7 +114,7 @@ def test_a_token_that_is_truncated_extended_or_encoded_differently_is_invalid() 
     assert not opens("A" * (MAX_TOKEN_CHARACTERS + 4))
 
 
-def test_ten_thousand_random_and_mutated_tokens_are_invalid() -> None:
+def test_none_of_ten_thousand_random_and_mutated_tokens_is_valid() -> None:
     chance = random.Random(11)
     tokens = [sign(LINK, KEY), sign(Link(url="http://a/", expires=NOW + 1, id=b"x"), OTHER)]
     for number in range(10_000):
@@ -132,7 +133,7 @@ def test_a_text_that_is_not_a_token_raises_link_invalid(text: str) -> None:
     assert not opens(text)
 
 
-def test_a_token_does_not_contain_the_page_url_the_api_key_name_or_the_secret_keys() -> None:
+def test_a_token_contains_neither_the_page_url_nor_the_name_of_the_api_key_nor_the_secret_keys() -> None:
     token = sign(LINK, KEY)
     data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     assert not any(word in data for word in (b"youtube", b"watch", b"family", b"abcdefgh"))
@@ -142,7 +143,7 @@ def test_a_token_does_not_contain_the_page_url_the_api_key_name_or_the_secret_ke
 
 @pytest.mark.parametrize("url", [LINK.url, "https://x.example/", f"https://x.example/{'a7-' * 100}"])
 def test_a_token_has_at_most_300_characters_besides_the_page_url(url: str) -> None:
-    """The URL of the page takes four thirds of its length, because the token is base64."""
+    """The URL of the page takes up four thirds of its length in the token, because the token is base64."""
     params: dict[str, Value] = {
         "format": "bv*[height<=720][ext=mp4]+ba[ext=m4a]/b[height<=720]", "to": "mp4", "method": "relay", "item": 12,
         "download": True, "filename": "A film with a name of forty letters.mp4",
@@ -177,7 +178,7 @@ def test_signing_a_link_with_parameters_that_are_too_long_raises_invalid_paramet
 
 
 def test_a_link_with_an_unknown_field_is_invalid() -> None:
-    """The unknown field may limit what the link allows."""
+    """The unknown field may be a restriction of a later version, so a server that ignored it would allow too much."""
 
     class Later(Link, frozen=True, kw_only=True, omit_defaults=True):
         countries: str = ""

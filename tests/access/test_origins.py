@@ -1,4 +1,4 @@
-"""Tests of the detection of requests that a page of another origin sent."""
+"""Tests of the detection of requests that a page of another origin has sent."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_request_from_a_page_of_another_origin_is_detected_by_sec_fetch_site_o
         ("shown.example", False, True),
     ],
 )
-def test_x_forwarded_host_is_compared_with_the_origin_only_if_a_trusted_proxy_sent_it(
+def test_x_forwarded_host_is_compared_with_the_origin_only_if_a_trusted_proxy_sent_that_field(
     forwarded: str, by_trusted_proxy: bool, other: bool
 ) -> None:
     sent = [

@@ -1,4 +1,5 @@
-"""Tests of rate limits: what is counted, the RateLimit-* header fields, and the memory that the counters take."""
+"""Tests of rate limits: which extractions count, the RateLimit-* header fields, and the memory that the counters
+take."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ async def test_each_account_has_its_own_rate_limit_counter() -> None:
     assert (await rates.count("1/minute", "a")).is_exceeded
 
 
-async def test_the_header_fields_of_an_allowance_are_those_of_ratelimit_draft_6() -> None:
+async def test_the_header_fields_of_a_rate_limit_allowance_follow_the_ratelimit_draft_6() -> None:
     clock = Clock()
     rates = Rates(clock)
     await rates.count("20/minute", "a")
@@ -51,7 +52,7 @@ async def test_the_header_fields_of_an_allowance_are_those_of_ratelimit_draft_6(
     )
 
 
-async def test_the_allowance_describes_the_window_with_the_fewest_extractions_left() -> None:
+async def test_the_rate_limit_header_fields_describe_the_window_with_the_fewest_extractions_left() -> None:
     clock = Clock()
     rates = Rates(clock)
     first = await rates.count("2/second;3/day", "a")

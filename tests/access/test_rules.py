@@ -1,4 +1,4 @@
-"""Tests of the rules of access: the right that each route requires, and which callers have it, with and without
+"""Tests of the rules of access: which right each route requires, and which callers have that right with and without
 REQUIRE_KEY."""
 
 from __future__ import annotations
@@ -40,14 +40,16 @@ CALLERS = {
         (Need.STREAMS, True, "key_required - key_required - -"),
     ],
 )
-def test_each_caller_is_allowed_or_refused_as_the_table_states(need: Need, require_key: bool, codes: str) -> None:
+def test_each_caller_is_allowed_or_refused_as_the_table_in_this_module_states(
+    need: Need, require_key: bool, codes: str
+) -> None:
     policy = Policy(require_key=require_key, admin_networks=LOOPBACK)
     found = [refusal(need, caller, policy) for caller in CALLERS.values()]
     assert ["-" if error is None else error.code for error in found] == codes.split()
 
 
 @pytest.mark.parametrize("require_key", [False, True])
-def test_all_streams_are_visible_to_admin_keys_and_without_require_key_to_clients_in_admin_networks(
+def test_admin_keys_see_all_streams_and_so_do_clients_in_admin_networks_if_no_key_is_required(
     require_key: bool,
 ) -> None:
     policy = Policy(require_key=require_key, admin_networks=LOOPBACK)
@@ -78,7 +80,9 @@ def test_a_client_is_in_admin_networks_only_if_its_own_address_is_known(
 
 
 @pytest.mark.parametrize(("require_key", "is_open"), list(itertools.product([False, True], repeat=2)))
-def test_a_request_through_a_proxy_is_allowed_only_with_require_key_or_open(require_key: bool, is_open: bool) -> None:
+def test_a_request_through_a_proxy_is_allowed_only_if_require_key_or_open_is_set(
+    require_key: bool, is_open: bool
+) -> None:
     policy = Policy(require_key=require_key, open=is_open)
     proxied = client_of("127.0.0.1", [HOST, (b"x-forwarded-for", b"192.0.2.1")], LOOPBACK)
     assert may_come_by_proxy(proxied, policy) is (require_key or is_open)
@@ -101,7 +105,7 @@ def test_a_request_through_a_proxy_is_allowed_only_with_require_key_or_open(requ
         *(("POST", path, Need.KEY) for path in ("/links", "/add", "/stream", "//health")),
     ],
 )
-def test_each_route_requires_the_right_that_the_table_states(method: str, path: str, need: Need) -> None:
+def test_each_route_requires_the_right_that_the_table_in_this_module_states(method: str, path: str, need: Need) -> None:
     assert need_of(method, path) is need
 
 

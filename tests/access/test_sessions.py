@@ -1,4 +1,4 @@
-"""Tests of session cookies, which are accepted only unchanged, and only until they expire."""
+"""Tests of session cookies. A cookie is accepted only if it is unchanged and not expired."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def test_random_bytes_are_not_a_valid_session_cookie() -> None:
 
 
 @pytest.mark.parametrize("name", ["bob", "alice"])
-def test_a_session_cookie_contains_the_key_name_and_digest_prefix_but_not_the_secret(name: str) -> None:
+def test_a_session_cookie_contains_the_name_and_the_digest_prefix_of_its_key_but_not_the_secret(name: str) -> None:
     key = Key(name=name, digest=digest_of(b"hush"))
     assert sign(SECRET, key, NOW).startswith(f"{name}.{key.digest[:DIGEST_PREFIX].hex()}.{NOW}.")
 
 
-def test_a_session_expires_after_30_days_or_with_its_key() -> None:
+def test_a_session_expires_after_30_days_or_when_its_key_expires() -> None:
     assert expiry_of(KEY, NOW) == NOW + SESSION_SECONDS
     soon = Key(name="bob", digest=KEY.digest, expires=datetime.fromtimestamp(NOW + 5, UTC))
     assert expiry_of(soon, NOW) == NOW + 5
 
 
-def test_the_secret_of_sessions_differs_from_the_secret_of_links() -> None:
+def test_the_secret_that_signs_sessions_differs_from_the_secret_that_signs_links() -> None:
     assert session_secret("a" * 16) not in (b"a" * 16, session_secret("b" * 16))

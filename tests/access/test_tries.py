@@ -16,7 +16,7 @@ def is_limited(tries: Tries, network: str, now: float) -> bool:
     return False
 
 
-def test_a_network_is_limited_after_too_many_invalid_keys_until_its_window_ends() -> None:
+def test_a_client_network_that_sent_too_many_invalid_keys_is_limited_until_its_time_window_ends() -> None:
     tries = Tries(limit=3)
     assert not any(is_limited(tries, "a", 10) for _ in range(3))
     with pytest.raises(RateLimited) as caught:
@@ -26,7 +26,7 @@ def test_a_network_is_limited_after_too_many_invalid_keys_until_its_window_ends(
     assert not is_limited(tries, "a", 10 + WINDOW_SECONDS)
 
 
-def test_invalid_keys_in_different_windows_do_not_add_up() -> None:
+def test_invalid_keys_in_different_time_windows_are_counted_separately() -> None:
     tries = Tries(limit=1)
     assert not any(is_limited(tries, "a", minute * WINDOW_SECONDS) for minute in range(10))
 

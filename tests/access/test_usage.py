@@ -1,4 +1,4 @@
-"""Tests of the counters of open streams, and of bytes sent today, for each account."""
+"""Tests of the counters that the server keeps for each account: open streams, and bytes sent today."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_a_stream_beyond_the_maximum_waits_until_another_stream_of_the_acc
     assert len(streams) == 0
 
 
-async def test_an_account_without_open_streams_has_no_counter() -> None:
+async def test_an_account_without_open_streams_has_no_stream_counter() -> None:
     streams = Streams()
     for account in ("a", "a", "b"):
         await streams.enter(account, 2)

@@ -27,8 +27,8 @@ parent.mount("/media", _child)
 @parent.middleware("http")
 @parent.middleware("http")
 async def _pass_through(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Pass on each request unchanged. This middleware exists because Starlette then replaces `receive` and `send`,
-    which the mounted application must support."""
+    """Pass each request on unchanged. This middleware is there because Starlette replaces `receive` and `send` for it,
+    and the mounted application must support the replacements."""
     response = await call_next(request)
     response.headers["X-Parent"] = "seen"
     return response

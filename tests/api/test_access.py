@@ -1,5 +1,6 @@
-"""Tests of the gate, which checks the credentials of each request before its route runs: it admits or refuses each kind
-of caller at each route as a table in this module states. A route that is not in the table fails the test."""
+"""Tests of the gate, which checks the credentials of each request before its route runs. A table in this module states
+whether the gate admits or refuses each kind of caller at each route. A route that is not in the table fails the
+test."""
 
 from __future__ import annotations
 
@@ -81,7 +82,7 @@ async def calling(app: Application, address: str = ELSEWHERE) -> AsyncIterator[h
 LINK = Link(
     url="ftp://a/", expires=4_000_000_000, id=b"12345678", key="plain", digest=key("plain").digest[:DIGEST_BYTES]
 )
-"""A valid link whose page the server refuses with 400, so that no test needs a page."""
+"""A valid link whose page URL the server refuses with 400, so no test needs a page."""
 CALLERS: Mapping[str, Mapping[str, str]] = {
     "local": {},
     "none": {},
@@ -96,9 +97,9 @@ CALLERS: Mapping[str, Mapping[str, str]] = {
     "proxied": {"X-Forwarded-For": "198.51.100.1"},
     "admin by proxy": {"X-Forwarded-For": "198.51.100.1", **bearer("admin")},
 }
-"""Maps each kind of caller to the header fields of its requests. All callers except `local` are on another machine.
-`link` has a signed link that was issued with the key `plain`, `bound` a key that only another network may use, `plain`
-a key without admin rights, `cookie` the session of an admin key, and `stale` the session of an admin key that was
+"""Maps each kind of caller to the header fields of its requests. Only `local` is on this machine. `link` has a signed
+link that was issued with the key `plain`. `bound` has a key that only another network may use. `plain` has a key
+without admin rights. `cookie` has the session of an admin key, and `stale` has the session of an admin key that was
 replaced."""
 
 ANSWERS = {
@@ -141,8 +142,8 @@ NEEDS = {
     "POST /stream": "key",
     "GET /health/": "status",
 }
-"""Maps each route to what it needs from its caller (nothing, a key, a signed link, or rights), the first part of the
-keys of `ANSWERS`. HEAD needs the same as GET."""
+"""Maps each route to what it needs from its caller (nothing, a key, a signed link, or rights). This need is the first
+part of the keys of `ANSWERS`. HEAD needs the same as GET."""
 
 
 def routes_of(app: Application) -> Iterator[str]:
@@ -152,7 +153,7 @@ def routes_of(app: Application) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("require_key", [False, True])
-async def test_the_gate_admits_or_refuses_each_caller_at_each_route_as_the_table_says(
+async def test_the_gate_admits_or_refuses_each_caller_at_each_route_as_the_table_in_this_module_states(
     keys_file: Path, require_key: bool
 ) -> None:
     app = application(keys_file, require_key=require_key)
@@ -178,7 +179,7 @@ async def code(app: Application, route: str, caller: str, address: str) -> str |
         answer = await client.request(method, path, headers=CALLERS[caller])
     offered = answer.headers.get_list("www-authenticate")
     if answer.status_code not in (401, 403):
-        # `/ready` is answered with 503 while the server starts
+        # `/ready` is answered with 503 until the server has started
         assert answer.status_code < 429 or answer.status_code == 503, answer.text
         assert not offered
         return None
@@ -219,7 +220,7 @@ async def test_a_key_is_accepted_as_bearer_or_api_key_or_basic_password_or_sessi
     async with calling(application(keys_file, require_key=True)) as client:
         assert (
             await client.get("/stream", headers=headers)
-        ).status_code == 400  # the gate admits the request, which lacks `url`
+        ).status_code == 400  # the gate admits the request, which the route refuses because it lacks `url`
 
 
 async def test_a_key_in_the_query_string_is_ignored(keys_file: Path) -> None:
@@ -249,14 +250,15 @@ async def test_a_server_without_a_keys_file_ignores_the_credentials_of_a_request
 async def test_a_401_response_offers_basic_authentication_unless_a_script_sent_the_request(
     keys_file: Path, headers: dict[str, str], schemes: list[str]
 ) -> None:
-    """If a script got an offer of Basic, the browser would show its own password prompt over the page."""
+    """If a script received an offer of Basic authentication, the browser would show its own password prompt over the
+    page."""
     async with calling(application(keys_file, require_key=True)) as client:
         answer = await client.get("/stream", headers=headers)
         assert answer.status_code == 401
         assert [each.partition(" ")[0] for each in answer.headers.get_list("www-authenticate")] == schemes
 
 
-async def test_a_post_by_a_page_of_another_origin_with_the_cookie_or_password_of_the_browser_is_refused(
+async def test_a_post_by_a_page_of_another_origin_is_refused_if_the_browser_adds_the_cookie_or_the_password(
     keys_file: Path,
 ) -> None:
     """A request with a Bearer key is accepted from any origin, because a browser does not add such a key by itself."""
@@ -269,8 +271,8 @@ async def test_a_post_by_a_page_of_another_origin_with_the_cookie_or_password_of
         assert (await client.post("/stream", headers={**bearer("plain"), **foreign})).status_code == 405
 
 
-async def test_a_page_of_another_origin_cannot_list_streams_by_the_network_address_of_its_browser() -> None:
-    """A browser on this machine has an address in ADMIN_NETWORKS, and sends the requests of every page that it
+async def test_a_page_of_another_origin_cannot_list_streams_even_if_its_browser_is_in_admin_networks() -> None:
+    """A browser on this machine has an address in ADMIN_NETWORKS, and sends the requests of every page that the browser
     shows."""
     async with calling(application(None, cors_origins="*"), "127.0.0.1") as client:
         for origin, status in (({}, 200), ({"Origin": "http://evil.example"}, 403)):
@@ -278,7 +280,9 @@ async def test_a_page_of_another_origin_cannot_list_streams_by_the_network_addre
 
 
 @pytest.mark.parametrize("route", ["/health", "/metrics", "/streams"])
-async def test_a_right_that_a_client_has_by_its_address_needs_a_host_name_of_this_server(route: str) -> None:
+async def test_a_right_that_depends_on_the_address_of_a_client_requires_a_request_for_a_host_name_of_this_server(
+    route: str,
+) -> None:
     """A page can let its own host name resolve to the address of this server (DNS rebinding). Then the browser sends
     the requests of the page from an address in ADMIN_NETWORKS."""
     app = application(None, open=True, admin_networks="10.0.0.0/8", allowed_hosts="media.example")
@@ -314,7 +318,7 @@ async def test_a_client_that_sent_too_many_invalid_keys_gets_429_for_invalid_key
             assert (await other.get("/stream", headers=bearer("admin"))).status_code == 400
 
 
-async def test_invalid_keys_from_all_addresses_of_an_ipv6_network_are_counted_together(keys_file: Path) -> None:
+async def test_invalid_keys_from_all_addresses_of_an_ipv6_network_count_together(keys_file: Path) -> None:
     app = application(keys_file, require_key=True)
     async with contextlib.aclosing(app):
         found = []
@@ -325,7 +329,7 @@ async def test_invalid_keys_from_all_addresses_of_an_ipv6_network_are_counted_to
 
 
 def guesses(secret: str) -> Iterator[bytes]:
-    """Yield 10,000 keys that are random, or mutations of `secret`. None of them is `secret`."""
+    """Yield 10,000 keys that are random, or mutations of `secret`. None of these keys is `secret` itself."""
     randomness = random.Random(11)
     bits = [(place, 1 << bit) for place in range(len(secret)) for bit in range(8)]
     for place, bit in bits:
@@ -341,8 +345,8 @@ def guesses(secret: str) -> Iterator[bytes]:
 
 
 def shown(guess: bytes, number: int) -> tuple[bytes, bytes]:
-    """Return the header field that sends `guess` as a key. `number` selects one of the four ways in turn: Bearer,
-    Api-Key, Basic or the session cookie."""
+    """Return the header field that sends `guess` as a key. `number` selects one of four header fields in turn:
+    Authorization with Bearer, Api-Key or Basic, or the session cookie."""
     password = base64.b64encode(b"x:" + guess)
     fields = (
         (b"authorization", b"Bearer " + guess),
@@ -354,7 +358,7 @@ def shown(guess: bytes, number: int) -> tuple[bytes, bytes]:
 
 
 async def statuses(app: Application, fields: Iterable[tuple[bytes, bytes]]) -> set[int]:
-    """Send one request with each header field in `fields`, and return the set of status codes. Each request comes from
+    """Send one request for each header field in `fields`, and return the set of status codes. Each request comes from
     another address, so that the limit on invalid keys cannot hide an accepted key."""
     found = set()
 
@@ -396,14 +400,16 @@ async def test_the_refusal_of_a_request_through_a_proxy_names_the_settings_that_
         assert all(word in answer.json()["detail"] for word in ("REQUIRE_KEY", "--open", "TRUSTED_PROXIES"))
 
 
-async def test_a_server_with_the_setting_open_serves_streams_but_not_health_through_a_proxy() -> None:
+async def test_a_server_with_the_setting_open_allows_streams_through_a_proxy_but_not_health() -> None:
     async with calling(application(None, open=True)) as client:
         forwarded = {"X-Forwarded-For": "198.51.100.1"}
         assert (await client.get("/stream", headers=forwarded)).status_code == 400
         assert (await client.get("/health", headers=forwarded)).status_code == 401
 
 
-async def test_a_key_with_networks_is_refused_if_the_address_of_the_client_is_unknown(keys_file: Path) -> None:
+async def test_a_key_that_only_certain_networks_may_use_is_refused_if_the_address_of_the_client_is_unknown(
+    keys_file: Path,
+) -> None:
     forwarded = {"X-Forwarded-For": "198.51.100.1", **bearer("bound")}
     async with calling(application(keys_file, require_key=True)) as client:
         assert (await client.get("/stream", headers=forwarded)).status_code == 403
@@ -439,7 +445,7 @@ async def test_robots_txt_and_the_response_headers_ask_crawlers_to_stay_away(key
             assert headers["referrer-policy"] == "no-referrer"
 
 
-async def test_the_error_for_a_key_with_networks_behind_a_proxy_that_is_not_trusted_names_the_setting(
+async def test_the_error_for_a_key_limited_to_networks_names_trusted_proxies_if_an_untrusted_proxy_sent_the_request(
     keys_file: Path,
 ) -> None:
     async with calling(application(keys_file, require_key=True)) as client:

@@ -1,4 +1,4 @@
-"""The address that absolute links begin with. Only a trusted proxy may say what it is."""
+"""Tests of the base URL of absolute links. Only a trusted proxy may determine this base URL by its header fields."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def scope(*, client: str | None = PROXY, root_path: str = "", scheme: str = "htt
         ({}, False, "http://127.0.0.1:8000"),
     ],
 )
-def test_the_base_is_the_host_of_the_request_or_of_a_trusted_proxy(
+def test_an_absolute_link_begins_with_the_host_of_the_request_or_the_host_that_a_trusted_proxy_forwards(
     fields: dict[str, str], is_trusted: bool, base: str
 ) -> None:
     assert base_of(scope(**fields), None, is_trusted=is_trusted) == base
 
 
-def test_a_public_url_comes_before_all_else() -> None:
+def test_public_url_takes_precedence_over_the_host_of_the_request_and_of_a_trusted_proxy() -> None:
     asked = scope(Host="box", root_path="/films", **FORWARDED)
     assert base_of(asked, "https://public.example/x/", is_trusted=True) == "https://public.example/x"
 
 
-def test_the_root_path_is_part_of_the_base() -> None:
+def test_an_absolute_link_contains_the_root_path() -> None:
     assert base_of(scope(Host="box", root_path="/films/"), None, is_trusted=False) == "http://box/films"
     assert base_of(scope(Host="box", scheme="https"), None, is_trusted=False) == "https://box"

@@ -1,5 +1,5 @@
-"""Tests of `create_app` without `serverpy serve`: under other ASGI servers, mounted in another application, and in a
-test client."""
+"""Tests of `create_app` without the command `serverpy serve`: under other ASGI servers, mounted in another application,
+and in a test client."""
 
 from __future__ import annotations
 
@@ -127,14 +127,14 @@ def test_a_third_party_asgi_server_sends_problem_documents(other: Foreign) -> No
 
 
 @pytest.mark.parametrize("page", [CUT, CUT_OF_UNKNOWN_LENGTH])
-def test_a_third_party_asgi_server_cuts_a_stream_whose_media_is_cut(other: Foreign, page: str) -> None:
+def test_a_third_party_asgi_server_cuts_a_stream_if_the_media_server_cuts_the_media(other: Foreign, page: str) -> None:
     answer = other.server.get(page, path=other.stream)
     assert answer.status == 200
     assert 0 < len(answer.body) <= 700_000
     assert not answer.complete
 
 
-def test_a_client_that_leaves_a_third_party_asgi_server_ends_its_stream(other: Foreign) -> None:
+def test_a_client_that_disconnects_from_a_third_party_asgi_server_ends_its_stream(other: Foreign) -> None:
     with other.server.open("/media/large-64.mp4", path=other.stream, receive_bytes=4096) as exchange:
         exchange.read(1)
         assert streams(other) == 1
@@ -148,7 +148,7 @@ def test_the_worker_ends_when_a_third_party_asgi_server_stops(site: SampleSite, 
     wait_for(lambda: gone(worker))
 
 
-def test_a_stream_under_uvicorn_ends_if_its_client_reads_nothing(site: SampleSite, tmp_path: Path) -> None:
+def test_a_stream_under_uvicorn_ends_if_its_client_stops_reading(site: SampleSite, tmp_path: Path) -> None:
     with (
         foreign(site, tmp_path, "uvicorn", "alone") as running,
         running.server.open("/media/large-64.mp4", path=running.stream, receive_bytes=4096) as exchange,
@@ -163,7 +163,7 @@ def test_a_stream_under_uvicorn_ends_if_its_client_reads_nothing(site: SampleSit
 
 @contextlib.asynccontextmanager
 async def calling(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """Yield an httpx client that calls `app` without a server. This client sends no lifespan events."""
+    """Yield an httpx client that calls `app` directly, without an ASGI server. This client sends no lifespan events."""
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=60) as client:
         yield client
@@ -182,7 +182,7 @@ def ask(site: SampleSite, page: str) -> dict[str, str]:
     return {"url": f"{site.http}{page}"}
 
 
-async def test_an_httpx_client_that_calls_the_application_gets_files_ranges_and_problem_documents(
+async def test_an_httpx_client_that_calls_the_application_gets_whole_files_and_ranges_and_problem_documents(
     site: SampleSite, settings: Settings
 ) -> None:
     whole = site.path("prog.mp4").read_bytes()
@@ -233,14 +233,14 @@ async def test_closing_an_application_cuts_its_running_streams(site: SampleSite,
 
 
 async def get_what_is_cut(app: Application, site: SampleSite) -> None:
-    """Request a stream whose media server stalls. The test closes the application meanwhile, so StreamCut is
-    expected."""
+    """Request a stream whose media server stalls. The test closes the application during this request, so the request
+    must raise StreamCut."""
     async with calling(app) as client:
         with pytest.raises(StreamCut):
             await client.get("/stream", params=ask(site, "/page/fault/stall=100000/prog.mp4"))
 
 
-async def test_closing_an_application_answers_a_waiting_request_with_503_draining(
+async def test_closing_an_application_answers_a_waiting_request_with_503_and_the_code_draining(
     site: SampleSite, settings: Settings
 ) -> None:
     app = create_app(settings)

@@ -22,7 +22,7 @@ def ask(server: Server, page: str = FILM, verb: str = "GET", method: str = "rela
 
 @pytest.mark.parametrize("page", [FILM, PAIR])
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
-def test_a_client_whose_copy_is_current_gets_status_304(server: Server, page: str, verb: str) -> None:
+def test_a_client_whose_cached_copy_is_current_gets_status_304(server: Server, page: str, verb: str) -> None:
     whole = ask(server, page, "HEAD")
     etag = whole.headers["etag"]
     for fields in (
@@ -65,7 +65,7 @@ def test_a_failed_precondition_is_answered_with_412(server: Server, page: str, v
 
 
 def test_a_cache_that_revalidates_gets_the_new_body_if_the_film_has_changed(server: Server, site: SampleSite) -> None:
-    """The media changes after a client has stored a copy, and before it revalidates the copy."""
+    """The media changes after a client has stored a copy, and before the client revalidates its copy."""
     page = "/page/fault/changes=told,id=revalidate/prog-180.mp4"
     first = ask(server, page)
     second = ask(server, page, If_None_Match=first.headers["etag"], If_Modified_Since=first.headers["last-modified"])
@@ -94,7 +94,7 @@ def test_a_cache_that_revalidates_gets_the_new_body_if_the_film_has_changed(serv
     ],
 )
 @pytest.mark.parametrize("page", [FILM, PAIR])
-def test_the_range_header_is_evaluated_after_the_preconditions_and_if_range(
+def test_range_is_evaluated_after_the_preconditions_and_after_if_range(
     server: Server, page: str, fields: dict[str, str], status: int
 ) -> None:
     whole = ask(server, page, "HEAD").headers
@@ -116,7 +116,7 @@ def test_a_request_with_two_range_header_fields_gets_the_whole_file(server: Serv
 
 
 @pytest.mark.parametrize("fields", [{"Range": "bytes=9-2"}, {"Range": "bytes=99999999-", "If_Range": OTHER}])
-def test_a_method_without_range_support_ignores_invalid_range_and_if_range_headers(
+def test_a_streaming_method_without_range_support_ignores_invalid_range_and_if_range_headers(
     server: Server, fields: dict[str, str]
 ) -> None:
     for value in (fields, {**fields, "Range": "bytes=-0"}):
@@ -125,14 +125,14 @@ def test_a_method_without_range_support_ignores_invalid_range_and_if_range_heade
         assert not {"etag", "last-modified", "content-range"} & answer.headers.keys()
 
 
-def test_without_validators_only_an_if_match_of_asterisk_holds(server: Server) -> None:
+def test_for_a_response_without_validators_the_only_if_match_value_that_holds_is_the_asterisk(server: Server) -> None:
     """Responses of `embedded` have no ETag, so no ETag listed in If-Match matches (RFC 9110 §13.1.1)."""
     assert ask(server, method="embedded", If_Match=OTHER).status == 412
     assert ask(server, method="embedded", If_Match="*", If_None_Match=OTHER, If_Unmodified_Since=OLD).status == 200
 
 
 def test_the_server_closes_the_upstream_connection_before_it_sends_a_304(server: Server, site: SampleSite) -> None:
-    """A client that does not read its 304 must not keep the connection to the media server open."""
+    """A client that does not read its 304 response must not keep the connection to the media server open."""
     page = "/media/large-64.mp4"
     etag = ask(server, page, "HEAD").headers["etag"]
     for verb, fields in (("GET", {"If-None-Match": etag}), ("GET", {"If-Match": OTHER}), ("HEAD", {})):

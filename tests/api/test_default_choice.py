@@ -1,5 +1,5 @@
-"""Tests of the format that the server chooses if a request has no `format`: `/info` names it, and the parameters
-`height`, `codec`, `lang` and `max_size` restrict it."""
+"""Tests of the format that the server chooses if a request has no `format`: `/info` names this format, and the
+parameters `height`, `codec`, `lang` and `max_size` restrict the choice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def test_info_names_the_format_that_stream_sends_if_a_request_has_no_format(serv
     assert first[0] == 200
 
 
-def test_the_format_chosen_for_the_lowest_height_is_smaller_than_the_one_for_height_max(server: Server) -> None:
+def test_the_format_chosen_for_the_lowest_height_is_smaller_than_the_format_chosen_for_height_max(
+    server: Server,
+) -> None:
     heights = {each["id"]: each["height"] for each in server.get(FULL, path="/info").json()["formats"]}
     low = min(height for height in heights.values() if height)
     lengths = [
@@ -44,7 +46,7 @@ def test_the_format_chosen_for_the_lowest_height_is_smaller_than_the_one_for_hei
         ({"max_size": "1"}, 413, "too_large"),
     ],
 )
-def test_a_selection_parameter_is_refused_if_it_is_invalid_or_if_no_format_satisfies_it(
+def test_a_selection_parameter_is_refused_if_its_value_is_invalid_or_if_no_format_satisfies_it(
     server: Server, parameters: dict[str, Any], status: int, code: str
 ) -> None:
     answer = server.get(FULL, **parameters)

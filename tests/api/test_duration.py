@@ -1,5 +1,5 @@
-"""Tests of the response header field X-Duration: the duration of the whole media in seconds. The server sends it if the
-duration is known and the media is not live."""
+"""Tests of the response header field X-Duration, the duration of the whole media in seconds. The server sends this
+field if the duration is known and the media is not live."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Tests of method `auto`, which falls back from relay to embedded if a media server accepts yt-dlp's HTTP client but
-not ServerPY's. The sample site distinguishes the two clients over https by ALPN (its fault `noalpn`)."""
+"""Tests of method `auto`, which falls back from `relay` to `embedded` if a media server accepts yt-dlp's HTTP client
+but not ServerPY's. Over https, the sample site distinguishes the two clients by ALPN (its fault `noalpn`)."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from tests.server import Server, serving
 TRANSPORT = ("status=403", "status=400", "status=503", "rst=0", "cut=0", "malformed")
 WHOLE = {"Range": "bytes=0-"}
 PAGE_BYTES = 40_000
-"""More memory than the extraction of a page takes, and less than `embedded` needs in addition to `relay`."""
+"""A number of bytes that is more than the extraction of a page takes, and less than `embedded` needs in addition to
+`relay`."""
 
 
 @pytest.fixture(scope="module")
 def server(site: SampleSite) -> Iterator[Server]:
-    """Run a separate server for this module, because a server remembers the media servers for which the method `relay`
+    """Run a separate server for this module, because a server remembers for which media servers the method `relay` has
     failed."""
     with serving(site, wait_seconds=30, stall_timeout=30, connect_timeout=30) as running:
         yield running
@@ -76,7 +77,7 @@ def test_auto_sends_hls_by_embedded_if_the_media_server_refuses_relay(server: Se
         ("noalpn,status=410", WHOLE, {}, 502, "upstream_failed"),
     ],
 )
-def test_a_request_that_auto_may_not_repeat_by_embedded_gets_the_error_of_relay(
+def test_a_request_that_auto_may_not_repeat_by_embedded_fails_with_the_error_of_relay(
     server: Server,
     site: SampleSite,
     fault: str,
@@ -98,8 +99,9 @@ def test_auto_does_not_fall_back_to_embedded_if_the_media_is_a_web_page(server: 
     assert fallbacks(server) == before
 
 
-def test_exceeded_bounds_are_metrics(server: Server) -> None:
-    """A head with too many fields is requested once: neither Range, nor the page, nor yt-dlp's client can help."""
+def test_the_metrics_count_responses_that_exceed_a_bound(server: Server) -> None:
+    """The server requests a response head with too many fields only once: neither a request without Range, nor a new
+    extraction, nor yt-dlp's client can help."""
 
     def count() -> float:
         text = server.ask("/metrics").body.decode()
@@ -113,7 +115,7 @@ def test_exceeded_bounds_are_metrics(server: Server) -> None:
     assert 'bound="playlists"' in server.ask("/metrics").body.decode()
 
 
-def test_auto_reports_the_error_of_embedded_if_both_methods_fail(server: Server) -> None:
+def test_auto_reports_the_error_of_embedded_if_both_relay_and_embedded_fail(server: Server) -> None:
     before = fallbacks(server)
     assert server.get("/page/fault/status=403/prog.mp4").code == "upstream_failed"
     assert fallbacks(server) == before + 1
@@ -122,8 +124,8 @@ def test_auto_reports_the_error_of_embedded_if_both_methods_fail(server: Server)
 def test_auto_uses_embedded_at_once_for_whole_files_of_a_media_server_that_has_refused_relay(
     server: Server, site: SampleSite
 ) -> None:
-    """The media's address has the host `localhost`, which no other test uses, because the server remembers media
-    servers by host and port."""
+    """The URL of the media has the host `localhost`, which no other test uses: the server remembers media servers by
+    host and port."""
     before = fallbacks(server)
     head = server.get(page_of(site, "noalpn,status=403,id=memory", "localhost"), verb="HEAD")
     assert (head.status, head.headers["x-serverpy-method"]) == (200, "embedded")
@@ -138,7 +140,7 @@ def test_auto_uses_embedded_at_once_for_whole_files_of_a_media_server_that_has_r
     assert fallbacks(server) == before + 1
 
 
-async def test_without_free_memory_auto_tries_relay_but_refuses_the_fallback_to_embedded_as_busy(
+async def test_if_no_memory_is_free_auto_tries_relay_but_refuses_the_fallback_to_embedded_as_busy(
     site: SampleSite,
 ) -> None:
     assert site.https is not None

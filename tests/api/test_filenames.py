@@ -79,15 +79,16 @@ def test_a_name_chosen_by_the_client_gets_the_extension_of_the_media(name: str, 
 
 @functools.cache
 def decompositions() -> dict[str, str]:
-    """Return all non-ASCII characters whose compatibility decomposition contains ASCII, each with its decomposition."""
+    """Return all non-ASCII characters whose compatibility decomposition contains ASCII characters, and the
+    decomposition of each."""
     found = {each: unicodedata.normalize("NFKD", each) for each in map(chr, range(0x80, 0x110000))}
     return {each: text for each, text in found.items() if any(letter.isascii() for letter in text)}
 
 
 @pytest.mark.parametrize("special", [*sorted(DANGEROUS), ".", "%", ";", "=", " "])
-def test_no_character_whose_decomposition_contains_ascii_can_end_the_ascii_file_name(special: str) -> None:
+def test_no_character_whose_decomposition_contains_ascii_can_end_the_quoted_filename_parameter(special: str) -> None:
     """Characters whose compatibility decomposition contains ASCII are full-width characters, U+2105 (c/o), U+2026
-    (three dots), U+2A74 (::=), and others."""
+    (three dots), U+2A74 (::=), and some others."""
     forms = [each for each, text in decompositions().items() if special in text]
     assert forms
     for form in forms:
@@ -117,7 +118,9 @@ def test_no_character_whose_decomposition_contains_ascii_can_end_the_ascii_file_
         ("Übergröße", "Ubergroe.mp4"),
     ],
 )
-def test_the_ascii_file_name_is_cleaned_after_unicode_decomposition(title: str, ascii_name: str) -> None:
+def test_unsafe_characters_are_removed_from_the_ascii_file_name_after_unicode_decomposition(
+    title: str, ascii_name: str
+) -> None:
     assert parse(content_disposition(file_name(title, "mp4"), attachment=False))[1] == ascii_name
 
 

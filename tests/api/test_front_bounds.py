@@ -1,5 +1,5 @@
-"""Tests of the bounds on what a client may send, and on the memory that its requests may take. Each row of the table
-names a bound, and defines an attack on it with the expected status and the allowed memory."""
+"""Tests of the bounds on what a client may send, and on the memory that its requests may take. Each row of a table
+names a bound and defines an attack on this bound, the expected status, and the allowed memory."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ FIELDS = b"".join(b"x%d: y\r\n" % number for number in range(8000))
 KEPT = b"".join(b"X-Forwarded-For: 192.0.2.%d\r\n" % number for number in range(HEADER_FIELDS - 1))
 FAT = b"Cookie: " + b"c" * (HEADER_BYTES - 200) + b"\r\n"
 SLOW = b"GET /info?url=SITE/page/slow%3fseconds=300 HTTP/1.1\r\n" + HOST
-"""The head of a request that the server cannot answer for 300 s. The test replaces `SITE` by the origin of the sample
-site."""
+"""The head of a request that keeps the server waiting for a page for 300 s. The test replaces `SITE` by the origin of
+the sample site."""
 CLOSED = None
 """Expected result in place of a status code: the server closes the connection without a response."""
 OPEN = 0
@@ -34,8 +34,8 @@ incomplete or its page is slow."""
 
 @dataclass(frozen=True)
 class Row:
-    """An attack: each of `connections` connections sends `data`, and gets a response with the status `answer`. All of
-    them together may take less than `pss_bytes` bytes of memory (PSS)."""
+    """An attack: each of `connections` connections sends `data`, and gets a response with the status `answer`. All
+    connections together may take less than `pss_bytes` bytes of memory (PSS)."""
 
     bound: str
     data: bytes
@@ -43,7 +43,7 @@ class Row:
     connections: int = 40
     pss_bytes: int = 12 * MB
     counted: str | None = None
-    """Name and label of the metric that counts the refusals, separated by a space. None if the test checks no
+    """Name and label of the metric that counts the refusals, separated by a space. It is None if the test checks no
     metric."""
 
 
@@ -103,7 +103,7 @@ def pss(server: Server) -> int:
 
 
 def send(server: Server, data: bytes) -> socket.socket:
-    """Connect, and send `data` until the server closes the connection. Returns the connection."""
+    """Connect to the server, and send `data` until the server closes the connection. Returns the connection."""
     connection = socket.create_connection(("127.0.0.1", server.port), timeout=30)
     with contextlib.suppress(ConnectionError):
         connection.sendall(data)

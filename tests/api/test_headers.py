@@ -1,5 +1,5 @@
-"""Tests of the response headers that control caching, which pages may embed or read a response, and what media may do
-in a browser."""
+"""Tests of the response headers that control caching, that state which pages may embed or read a response, and that
+restrict what media may do in a browser."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ MEDIA = ("/page/prog", "/media/audio.mp3", "/page/hls-ts", "/tube/watch/pair")
 @pytest.mark.parametrize("page", MEDIA)
 @pytest.mark.parametrize("method", ["auto", "embedded"])
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
-def test_media_responses_require_caches_to_revalidate(server: Server, page: str, method: str, verb: str) -> None:
+def test_responses_with_media_require_caches_to_revalidate_them(
+    server: Server, page: str, method: str, verb: str
+) -> None:
     if (page, method) == ("/tube/watch/pair", "embedded"):
         return  # embedded answers 422 for separate video and audio tracks
     answer = server.get(page, verb=verb, method=method)
@@ -40,7 +42,8 @@ def test_media_responses_require_caches_to_revalidate(server: Server, page: str,
 def test_live_streams_are_sent_with_cache_control_no_store(
     server: Server, site: SampleSite, page: str, start: dict[str, Any]
 ) -> None:
-    """The extraction of one page states that the broadcast is live; for the other page, only the playlist shows it."""
+    """For one page, the extraction states that the broadcast is live. For the other page, only the playlist shows
+    that."""
     spec = f"clock=step,id=headers-{page}"
     site.broadcast(spec).step(3)
     with server.open(f"/{page}/live/{spec}", receive_bytes=4096, **start) as exchange:
@@ -93,7 +96,7 @@ def test_the_content_security_policy_of_media_forbids_scripts_but_has_no_sandbox
     assert headers["x-content-type-options"] == "nosniff"
 
 
-def test_the_log_line_of_a_stream_names_client_host_site_and_status(site: SampleSite) -> None:
+def test_the_log_line_of_a_stream_names_its_client_and_host_and_site_and_status(site: SampleSite) -> None:
     host = re.escape(site.http.removeprefix("http://"))
     with serving(site, log_level="info") as server:
         server.get("/page/prog?key=secret", headers={"Range": "bytes=0-9"})
@@ -125,8 +128,8 @@ async def calling(**settings: Any) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def add_bugs(app: FastAPI) -> None:
-    """Add the route `/bug`, which raises an unexpected exception, and mark requests for `/long` as too long. Without
-    this helper, only ServerPY's own HTTP protocol class marks requests as too long."""
+    """Add the route `/bug`, which raises an unexpected exception, and mark requests for `/long` as too long. The mark
+    is necessary because, outside of this test, only ServerPY's own HTTP protocol class sets it."""
 
     @app.get("/bug")
     async def bug() -> None:

@@ -1,5 +1,5 @@
-"""Tests of the Host header of a request (RFC 9112 §3.2): a missing, repeated or malformed one is answered with 400, an
-unknown one with 421."""
+"""Tests of the Host header of a request (RFC 9112 §3.2): a missing, repeated or malformed Host is answered with 400, an
+unknown host with 421."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_host_header_parser_returns_the_host_of_a_valid_header_and_none_for_
         *((host, False) for host in ("sub.media.example", "127.1", "0x7f.1", "2130706433", "127.0.0.01", "256.0.0.1")),
     ],
 )
-def test_the_host_check_accepts_ip_addresses_localhost_and_allowed_hosts(host: str, served: bool) -> None:
+def test_the_host_check_accepts_ip_addresses_and_localhost_and_allowed_hosts(host: str, served: bool) -> None:
     assert is_served(host, {"media.example"}) is served
 
 
@@ -78,7 +78,7 @@ def ask(server: Server, *fields: str, target: str = "/ready", version: str = "1.
     ],
 )
 @pytest.mark.parametrize("target", ["/ready", "/stream?url=x", "/nowhere"])
-def test_a_missing_repeated_or_malformed_host_is_answered_with_400(
+def test_a_request_with_a_missing_or_repeated_or_malformed_host_is_answered_with_400(
     server: Server, fields: tuple[str, ...], target: str
 ) -> None:
     answer = ask(server, *fields, target=target)
@@ -131,7 +131,9 @@ def test_a_request_whose_host_is_an_ip_address_or_localhost_is_served(
     assert ask(server, *fields, target=target, version=version).status == 200
 
 
-def test_a_second_request_with_a_bad_host_does_not_change_the_first_response(server: Server) -> None:
+def test_a_second_request_with_a_bad_host_on_the_same_connection_does_not_change_the_first_response(
+    server: Server,
+) -> None:
     first = f"GET /ready HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n"
     with server.send(f"{first}GET /ready HTTP/1.1\r\n\r\n".encode()) as exchange:
         exchange.read(1 << 20)
@@ -167,8 +169,8 @@ async def test_the_host_check_follows_the_settings_allowed_hosts_and_public_url(
     assert [await status(host, checks_host=True, **settings) for host in refused] == [421] * len(refused)
 
 
-async def test_an_application_outside_the_serve_command_checks_hosts_only_if_allowed_hosts_is_set() -> None:
-    """Without the serve command, the parent application or the ASGI server is responsible for checking the host."""
+async def test_an_application_without_the_serve_command_checks_hosts_only_if_allowed_hosts_is_set() -> None:
+    """Without the serve command, the parent application or the ASGI server is responsible for the check."""
     assert await status("test", checks_host=False) == 404
     assert await status("test", checks_host=False, allowed_hosts="media.example") == 421
     assert await status("media.example", checks_host=False, allowed_hosts="media.example") == 404

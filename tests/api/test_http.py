@@ -61,8 +61,8 @@ def ask_range(server: Server, value: str, page: str = FILM, **headers: str) -> A
 def test_a_range_request_returns_the_requested_bytes_of_the_file(
     server: Server, site: SampleSite, page: str, value: str, first: int, last: int
 ) -> None:
-    """The test uses two pages: the media server of the first accepts every range, that of the second accepts only small
-    ranges."""
+    """The test uses two pages: the media server of the first page accepts every range, and that of the second page
+    accepts only small ranges."""
     whole = site.path("prog-180.mp4" if page == FILM else "prog.mp4").read_bytes()
     answer = ask_range(server, value, page)
     first, last = first % len(whole), last % len(whole)
@@ -91,7 +91,7 @@ def test_a_range_request_with_random_positions_returns_the_requested_slice_of_th
 
 
 @pytest.mark.parametrize("value", ["bytes=1190468-", "bytes=99999999-", "bytes=99999999-999999999", "bytes=-0"])
-def test_a_range_beyond_the_end_raises_range_not_satisfiable_with_the_length(
+def test_a_range_beyond_the_end_of_the_file_is_answered_with_416_and_the_length_of_the_file(
     server: Server, film: bytes, value: str
 ) -> None:
     answer = ask_range(server, value)
@@ -114,7 +114,9 @@ def test_a_range_header_that_the_server_may_ignore_is_answered_with_the_whole_fi
     assert answer.body == film
 
 
-def test_a_range_with_a_matching_if_range_is_served_else_the_whole_file(server: Server, film: bytes) -> None:
+def test_a_range_is_served_if_its_if_range_matches_and_otherwise_the_whole_file_is_served(
+    server: Server, film: bytes
+) -> None:
     """Only a strong validator in If-Range can match (RFC 9110 §13.1.5)."""
     headers = server.get(FILM, method="relay", verb="HEAD").headers
     etag, modified = headers["etag"], headers["last-modified"]
@@ -183,7 +185,7 @@ def disposition(answer: Answer) -> tuple[str, str]:
         ("/page/mp3", {"filename": "ｘ＂; filename=＂evil．exe"}, ("inline", "ｘ＂; filename=＂evil．exe.mp3")),
     ],
 )
-def test_the_file_name_is_the_title_or_the_name_chosen_by_the_client(
+def test_the_file_name_of_a_response_is_the_title_of_the_media_or_the_name_chosen_by_the_client(
     server: Server, page: str, params: Mapping[str, Any], expected: tuple[str, str]
 ) -> None:
     answer = server.get(page, verb="HEAD", **params)
@@ -199,7 +201,7 @@ SECRET = "hush5ecret"
 @dataclass(frozen=True)
 class Refused:
     """A request to /stream that the server refuses with `status` and `code`. In `url`, `{site}` stands for the origin
-    of the sample site, and `{closed}` for a port on which nothing listens."""
+    of the sample site, and `{closed}` for a port on which no server listens."""
 
     url: str
     status: int
@@ -281,7 +283,7 @@ def test_a_refused_request_gets_the_expected_status_and_problem_code(
     url = case.url.replace("{site}", site.http).replace("{closed}", str(site.closed_port))
     answer = server.ask(f"/stream?{query(url=url, **case.params)}")
     check_problem(answer, case.status, case.code)
-    assert answer.seconds < 20  # the server reports the error without waiting for a timeout
+    assert answer.seconds < 20  # the server reports the error at once, without waiting for a timeout
     server.settled()
 
 
@@ -318,7 +320,7 @@ def test_an_invalid_query_is_refused(server: Server, target: str, code: str) -> 
 
 
 def test_a_url_may_be_sent_without_percent_encoding(server: Server, site: SampleSite) -> None:
-    """curl does not percent-encode: it sends `/stream?url=…/käse` as UTF-8."""
+    """curl does not percent-encode URLs: it sends `/stream?url=…/käse` as UTF-8."""
     url = f"{site.http}/page/unicode?käse=🧀".encode().decode("latin-1")
     assert server.ask(f"/stream?url={url}", verb="HEAD").status == 200
     assert any(asked.query == {"käse": "🧀"} for asked in site.requests)
@@ -346,8 +348,9 @@ def test_a_malformed_http_request_is_answered_with_a_problem_document(server: Se
         b"X\0: a\r\n",
     ],
 )
-def test_a_request_that_a_proxy_could_read_in_another_way_is_refused(server: Server, fields: bytes) -> None:
-    """A proxy in front that finds another end of the request would take a part of it for the next client's request."""
+def test_a_request_that_a_proxy_could_parse_in_another_way_is_refused(server: Server, fields: bytes) -> None:
+    """If a proxy in front of the server sees the end of the request at another byte, the proxy takes a part of this
+    request for the next client's request."""
     head = b"POST /links HTTP/1.1\r\nHost: 127.0.0.1\r\n" + fields + b"\r\n"
     received = b""
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
@@ -388,10 +391,10 @@ def test_request_headers_of_a_megabyte_are_refused(server: Server, path: str) ->
         ("GET", "/stream?url=http://127.0.0.1:1/", 403, "target_forbidden"),
     ],
 )
-def test_the_server_checks_the_method_then_the_url_then_the_parameters_of_a_request(
+def test_the_server_checks_the_method_first_and_then_the_url_and_then_the_parameters_of_a_request(
     server: Server, verb: str, target: str, status: int, code: str
 ) -> None:
-    """The server evaluates Range and If-Match only if method, URL and parameters are valid."""
+    """The server evaluates Range and If-Match only if the method, the URL and the parameters are valid."""
     answer = server.ask(target, verb=verb, headers={"Range": "bytes=9-2", "If-Match": '"other"'})
     check_problem(answer, status, code)
 
@@ -410,7 +413,7 @@ def test_an_extraction_that_exceeds_extract_timeout_is_answered_with_504(site: S
 
 @pytest.mark.parametrize("method", ["auto", "subprocess"])
 def test_an_extraction_from_a_silent_site_is_answered_with_504(hurried: Server, method: str) -> None:
-    """STALL_TIMEOUT, which is shorter than EXTRACT_TIMEOUT, ends the extraction."""
+    """STALL_TIMEOUT ends the extraction, because it is shorter than EXTRACT_TIMEOUT."""
     answer = hurried.get(f"/page/slow?seconds=30&key={SECRET}", method=method)
     check_problem(answer, 504, "extraction_timeout")
     hurried.settled()
@@ -591,7 +594,7 @@ OF_ALL = {
     (421, "host_unknown"), (429, "rate_limited"), (431, "headers_too_large"), (500, "internal"), (503, "busy"),
     (503, "draining"),
 }  # fmt: skip
-"""The errors with which the server may refuse a request for any route."""
+"""The errors with which the server may refuse a request for any of its routes."""
 
 
 def test_the_openapi_document_lists_the_errors_of_every_operation_and_their_header_fields() -> None:
@@ -664,14 +667,16 @@ def test_only_pages_of_allowed_origins_may_read_the_responses(site: SampleSite, 
         assert open_to_one.ask("/stream", verb="OPTIONS", headers=preflight).status == 200
 
 
-def test_a_wildcard_origin_lets_every_page_read_responses_without_credentials(site: SampleSite) -> None:
+def test_the_wildcard_in_cors_origins_lets_every_page_read_responses_but_only_without_credentials(
+    site: SampleSite,
+) -> None:
     with serving(site, cors_origins="*") as open_to_all:
         headers = open_to_all.ask("/ready", headers={"Origin": "https://app.example"}).headers
         assert headers["access-control-allow-origin"] == "*"
         assert "access-control-allow-credentials" not in headers
 
 
-def test_the_whole_file_sent_for_a_failed_if_range_has_its_usual_headers(server: Server) -> None:
+def test_a_whole_file_sent_because_if_range_does_not_match_has_its_usual_headers(server: Server) -> None:
     plain = server.get("/page/prog")
     whole = server.get("/page/prog", headers={"Range": "bytes=0-9", "If-Range": '"other"'})
     assert (whole.status, whole.body) == (200, plain.body)

@@ -1,5 +1,5 @@
-"""Tests of HTTP/1.0 clients (old proxies, `ab`). They get no chunked encoding, and a body ends when the connection
-closes. Therefore, the server resets the connection if the body is incomplete."""
+"""Tests of HTTP/1.0 clients (old proxies, `ab`). The server sends them no chunked encoding, and a body ends when the
+connection closes. Therefore, the server resets the connection if the body is incomplete."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ if "serve" in sys.orig_argv:
 
 
 def ask(server: Server, page: str, method: str, meanwhile: Callable[[], None] | None = None) -> tuple[bytes, bytes]:
-    """Return the head and the body of a response, without decoding either. Calls `meanwhile` once FEW bytes have
-    arrived. Raises ConnectionResetError if the connection is reset."""
+    """Return the head and the body of a response, without decoding either. Calls `meanwhile` once FEW bytes of the
+    response have arrived. Raises ConnectionResetError if the connection is reset."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:
         sock.sendall(f"GET {server.target(page, method=method)} HTTP/1.0\r\n\r\n".encode())
         received = bytearray()
@@ -67,20 +67,22 @@ def test_an_incomplete_body_ends_in_a_connection_reset(server: Server) -> None:
     server.settled()
 
 
-def test_a_stream_ends_in_a_connection_reset_if_its_handler_raises_or_the_server_is_killed(
+def test_a_stream_ends_in_a_connection_reset_if_its_handler_raises_or_if_the_server_is_killed(
     site: SampleSite, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(BUG)
     with serving(site, complaints=True, python_path=tmp_path) as server:
         with pytest.raises(ConnectionResetError):
             ask(server, UNKNOWN_LENGTH, "relay")
-        wait_for(lambda: "unforeseen" in server.log)  # a thread writes the log
+        wait_for(lambda: "unforeseen" in server.log)  # a thread writes the log, so the line may appear later
         server.settled()
         with pytest.raises(ConnectionResetError):
             ask(server, SLOW, "relay", server.process.kill)
 
 
-def test_a_stream_that_is_still_running_after_drain_seconds_ends_in_a_connection_reset(site: SampleSite) -> None:
+def test_a_stream_that_is_still_running_drain_seconds_after_the_signal_ends_in_a_connection_reset(
+    site: SampleSite,
+) -> None:
     with serving(site, drain_seconds=0.2, complaints=True) as server:  # uvicorn logs each cancelled request as an error
         with pytest.raises(ConnectionResetError):
             ask(server, SLOW, "relay", server.process.terminate)

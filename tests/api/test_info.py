@@ -58,7 +58,7 @@ async def sent(response: InfoResponse, method: str = "GET") -> tuple[dict[str, A
 
 
 @pytest.mark.parametrize("items", [0, 1, ITEMS])
-async def test_the_json_sent_in_pieces_equals_the_json_of_the_info_model(
+async def test_the_streamed_json_of_info_equals_the_json_of_the_whole_info_model(
     capabilities: Capabilities, items: int
 ) -> None:
     start, pieces = await sent(InfoResponse(page(items), capabilities, Budget(1 << 26, 1, 0)))
@@ -68,7 +68,7 @@ async def test_the_json_sent_in_pieces_equals_the_json_of_the_info_model(
     assert max(map(len, pieces)) < 3 * PIECE_BYTES
 
 
-async def test_the_memory_of_a_large_response_is_charged_to_the_budget_while_it_is_sent(
+async def test_the_memory_of_a_large_info_response_is_charged_to_the_budget_while_the_response_is_sent(
     capabilities: Capabilities,
 ) -> None:
     budget = Budget(2 * ITEMS * ITEM_BYTES, 1, 0)
@@ -80,6 +80,6 @@ async def test_the_memory_of_a_large_response_is_charged_to_the_budget_while_it_
     assert budget.used_bytes == 0
 
 
-async def test_the_response_to_head_has_no_body(capabilities: Capabilities) -> None:
+async def test_the_response_of_info_to_head_has_no_body(capabilities: Capabilities) -> None:
     _, pieces = await sent(InfoResponse(page(ITEMS), capabilities, Budget(1 << 26, 1, 0)), "HEAD")
     assert pieces == [b""]

@@ -1,5 +1,5 @@
-"""Tests that a misbehaving page or process harms no other client: pages that hold the interpreter lock or send their
-bytes slowly, processes that are stopped (SIGSTOP), and supervisors or yt-dlp processes that are killed."""
+"""Tests that a misbehaving page or process harms no other client. The pages hold the interpreter lock or send their
+bytes slowly. The processes are stopped (SIGSTOP) or killed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def probed(site: SampleSite) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def embedded_streams(server: Server, count: int, page: str = FILM) -> Iterator[list[Exchange]]:
-    """Open `count` streams by the method embedded, and read the first byte of each. Closes the streams at the end of
+    """Open `count` streams by the method `embedded`, and read the first byte of each. Closes the streams at the end of
     the block."""
     with contextlib.ExitStack() as stack:
         streams = [
@@ -98,7 +98,7 @@ def test_embedded_streams_continue_while_the_extraction_process_is_stopped(probe
             each.suspend()
         with probed.open("/page/prog?stopped", path="/info") as page:
             assert stream.rest().complete
-            assert page.rest().status == 200  # another process extracts the page
+            assert page.rest().status == 200  # another process extracts this page
         wait_for(lambda: gone(stopped[0]))
     assert probed.get("/page/prog?again", path="/info").status == 200
     probed.settled()
@@ -116,7 +116,7 @@ def test_two_pages_that_send_their_bytes_slowly_do_not_block_extractions_of_othe
         assert "serverpy_extractions 2.0" in server.ask("/metrics").body.decode()
 
 
-def test_one_host_may_have_a_quarter_of_max_extractions_and_a_further_extraction_is_refused_as_busy(
+def test_the_pages_of_one_host_may_use_a_quarter_of_max_extractions_and_a_further_extraction_is_refused_as_busy(
     site: SampleSite,
 ) -> None:
     with (
@@ -152,13 +152,15 @@ def running(parent: psutil.Process, module: str) -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("selector", ["all+all+all", "b+" * 12 + "b", "x" * 2000, "b)", "b[format_id~='(a+)+$']"])
-def test_a_format_selector_that_could_take_too_long_is_refused_by_every_method(server: Server, selector: str) -> None:
+def test_a_format_selector_that_could_take_too_long_to_evaluate_is_refused_by_every_method(
+    server: Server, selector: str
+) -> None:
     for method in ("relay", "embedded", "subprocess"):
         answer = server.get("/tube/watch/full", method=method, format=selector)
         assert (answer.status, answer.code) == (400, "invalid_parameter"), (method, answer.body)
 
 
-def test_a_yt_dlp_child_that_exceeds_its_memory_limit_fails_as_too_large_and_the_next_child_works(
+def test_a_yt_dlp_child_that_exceeds_its_memory_limit_fails_with_the_code_too_large_and_the_next_child_works(
     probed: Server,
 ) -> None:
     answer = probed.get("/probe/memory?to=3000000000", method="subprocess")

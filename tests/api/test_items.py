@@ -1,4 +1,5 @@
-"""The items of playlists over HTTP: at yt-dlp's own addresses, with titles of the playlist, or without media."""
+"""Tests of playlist items over HTTP: items whose URL only yt-dlp understands, items with the title of the playlist, and
+items without media."""
 
 from __future__ import annotations
 
@@ -7,49 +8,49 @@ import pytest
 from tests.server import Server
 
 
-def test_an_item_at_an_address_of_yt_dlps_own_is_streamed(server: Server) -> None:
+def test_a_playlist_item_whose_url_only_yt_dlp_understands_is_streamed(server: Server) -> None:
     answer = server.get("/tube/playlist/own-addresses", item="1")
     assert (answer.status, answer.body) == (200, server.get("/tube/watch/item-2").body)
 
 
-def test_a_client_cannot_send_an_address_of_yt_dlps_own(server: Server) -> None:
+def test_a_client_cannot_request_a_url_that_only_yt_dlp_understands(server: Server) -> None:
     host = server.site.http.partition("://")[2]
     for prefix in ("", "yt-dlp:SampleTubeOwn:"):
         answer = server.get(f"{prefix}sampletube:{host}/tube/watch/item-2")
         assert (answer.status, answer.code) == (400, "invalid_url")
 
 
-def test_info_states_no_url_for_an_item_that_a_client_cannot_request(server: Server) -> None:
+def test_info_states_no_url_for_a_playlist_item_that_a_client_cannot_request(server: Server) -> None:
     entries = server.get("/tube/playlist/own-addresses", path="/info").json()["entries"]
     assert [entry["url"] for entry in entries] == [None, None]
 
 
-def test_an_error_of_an_item_at_an_own_address_is_that_of_its_page(server: Server) -> None:
+def test_an_item_whose_url_only_yt_dlp_understands_fails_with_the_error_of_its_page(server: Server) -> None:
     answers = [server.get("/tube/playlist/own-addresses", item="2"), server.get("/tube/watch/gone")]
     assert len({(answer.status, answer.code) for answer in answers}) == 1
 
 
-def test_the_title_of_a_transparent_item_is_that_of_the_playlist(server: Server) -> None:
+def test_the_title_of_a_transparent_item_is_the_title_of_the_playlist_entry(server: Server) -> None:
     answer = server.get("/tube/playlist/transparent", verb="HEAD")
     assert answer.headers["content-disposition"].startswith('inline; filename="Its title in the list.mp4"')
 
 
 @pytest.mark.parametrize("page", ["own-addresses", "list-12"])
-def test_the_title_of_any_other_item_is_that_of_its_page(server: Server, page: str) -> None:
+def test_the_title_of_any_other_item_is_the_title_of_its_page(server: Server, page: str) -> None:
     answer = server.get(f"/tube/playlist/{page}", verb="HEAD")
     assert "SampleTube film" in answer.headers["content-disposition"]
 
 
-def test_without_item_the_first_item_that_has_media_is_streamed(server: Server) -> None:
+def test_without_the_parameter_item_the_first_playlist_item_that_has_media_is_streamed(server: Server) -> None:
     assert server.get("/tube/playlist/first-gone").body == server.get("/tube/watch/item-2").body
 
 
-def test_an_item_without_media_is_an_error_if_the_client_asked_for_it(server: Server) -> None:
+def test_an_item_without_media_is_an_error_if_the_client_has_requested_this_item(server: Server) -> None:
     answers = [server.get("/tube/playlist/first-gone", item=item) for item in ("1", "2", "4")]
     assert [answer.status for answer in answers[1:]] == [403, 422]
     assert answers[0].status == server.get("/tube/watch/gone").status
 
 
-def test_a_playlist_without_any_media_gets_the_error_of_its_first_item(server: Server) -> None:
+def test_a_playlist_without_any_media_fails_with_the_error_of_its_first_item(server: Server) -> None:
     answer = server.get("/tube/playlist/all-gone")
     assert (answer.status, answer.code) == (403, "login_required")

@@ -1,5 +1,5 @@
-"""Tests that no request leaves a stream, connection or process behind: if its client leaves or stops reading, if the
-server stops, or if a process dies."""
+"""Tests that no request leaves a stream, a connection or a process behind if its client disconnects or stops reading,
+if the server stops, or if a process dies."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def narrow(site: SampleSite) -> Iterator[Server]:
 
 
 def until_asked(site: SampleSite, path: str, before: int) -> None:
-    """Wait until the sample site is sending a response, and has got a request for `path` after its first `before`
-    requests."""
+    """Wait until the sample site is sending a response, and until it has got a request for `path` after its first
+    `before` requests."""
     wait_for(
         lambda: any(path in asked.path for asked in site.requests[before:]) and answers_under_way(site) > 0,
         lambda: f"no request for {path}",
@@ -57,7 +57,7 @@ def until_health(server: Server, **expected: int) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_waiting_client_that_leaves_is_removed_from_the_queue(narrow: Server, method: str) -> None:
+def test_a_waiting_client_that_disconnects_is_removed_from_the_queue(narrow: Server, method: str) -> None:
     with narrow.open(BIG, receive_bytes=SMALL_BUFFER) as first:
         first.read(1)
         with narrow.open("/page/prog", method=method):
@@ -68,7 +68,7 @@ def test_a_waiting_client_that_leaves_is_removed_from_the_queue(narrow: Server, 
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_stream_is_left_if_a_client_leaves_during_the_extraction(
+def test_no_stream_is_left_on_the_server_if_a_client_disconnects_during_the_extraction(
     server: Server, site: SampleSite, method: str
 ) -> None:
     before = len(site.requests)
@@ -77,8 +77,10 @@ def test_no_stream_is_left_if_a_client_leaves_during_the_extraction(
     server.settled()
 
 
-def test_no_stream_is_left_if_a_client_that_has_sent_a_body_leaves(server: Server, site: SampleSite) -> None:
-    """The server discards the request body, and still notices that the client has left."""
+def test_no_stream_is_left_on_the_server_if_a_client_that_has_sent_a_body_disconnects(
+    server: Server, site: SampleSite
+) -> None:
+    """The server discards the request body, and still notices that the client has disconnected."""
     before = len(site.requests)
     target = server.target("/page/slow?seconds=60&for=body")
     body = b"x" * 1_000_000
@@ -90,7 +92,7 @@ def test_no_stream_is_left_if_a_client_that_has_sent_a_body_leaves(server: Serve
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("verb", ["GET", "HEAD"])
-def test_no_stream_is_left_if_a_client_leaves_before_the_first_byte(
+def test_no_stream_is_left_on_the_server_if_a_client_disconnects_before_the_first_byte(
     server: Server, site: SampleSite, method: str, verb: str
 ) -> None:
     before = len(site.requests)
@@ -100,14 +102,16 @@ def test_no_stream_is_left_if_a_client_leaves_before_the_first_byte(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_stream_is_left_if_a_client_leaves_while_the_media_server_is_silent(server: Server, method: str) -> None:
+def test_no_stream_is_left_on_the_server_if_a_client_disconnects_while_the_media_server_is_silent(
+    server: Server, method: str
+) -> None:
     with server.open("/page/fault/stall=1000000/prog.mp4", method=method) as exchange:
         assert len(exchange.read(100_000)) >= 100_000
     server.settled()
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_stream_is_left_if_a_client_leaves_while_the_server_waits_for_it_to_read(
+def test_no_stream_is_left_on_the_server_if_a_client_disconnects_while_the_server_waits_for_the_client_to_read(
     server: Server, site: SampleSite, method: str
 ) -> None:
     with server.open(BIG, method=method, receive_bytes=SMALL_BUFFER) as exchange:
@@ -118,7 +122,7 @@ def test_no_stream_is_left_if_a_client_leaves_while_the_server_waits_for_it_to_r
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_stream_is_left_if_a_client_leaves_right_after_the_last_byte(
+def test_no_stream_is_left_on_the_server_if_a_client_disconnects_right_after_the_last_byte(
     server: Server, site: SampleSite, method: str
 ) -> None:
     length = site.path("vp9.webm").stat().st_size
@@ -128,13 +132,17 @@ def test_no_stream_is_left_if_a_client_leaves_right_after_the_last_byte(
 
 
 @pytest.mark.parametrize("method", ["auto", "embedded", "subprocess"])
-def test_no_stream_is_left_if_a_client_leaves_an_hls_stream(server: Server, method: str) -> None:
+def test_no_stream_is_left_on_the_server_if_a_client_disconnects_from_an_hls_stream(
+    server: Server, method: str
+) -> None:
     with server.open("/fault/throttle=1000000/hls/aes/master.m3u8", method=method) as exchange:
         assert exchange.read(1)
     server.settled()
 
 
-def test_a_client_that_leaves_does_not_end_the_extraction_of_another_client(server: Server, site: SampleSite) -> None:
+def test_a_client_that_disconnects_does_not_end_the_extraction_that_another_client_waits_for(
+    server: Server, site: SampleSite
+) -> None:
     before = len(site.requests)
     page = "/page/slow?seconds=4&for=two"
     with server.open(page) as other:
@@ -153,8 +161,8 @@ CROWD = (
 )
 
 
-def test_no_stream_connection_or_child_is_left_after_many_clients_have_left(hurried: Server) -> None:
-    """More clients connect than the server accepts at once, and each client leaves at a random moment."""
+def test_no_stream_or_connection_or_child_is_left_after_many_clients_have_disconnected(hurried: Server) -> None:
+    """More clients connect than the server accepts at once, and each client disconnects at a random moment."""
 
     def come_and_go(seed: int) -> None:
         chance = random.Random(seed)
@@ -196,7 +204,7 @@ def test_a_client_that_never_completes_its_request_holds_no_stream(server: Serve
 
 @contextlib.contextmanager
 def full(server: Server, streams: int) -> Iterator[list[Exchange]]:
-    """Open `streams` streams that last longer than the test. Closes them at the end of the block."""
+    """Open `streams` streams that last longer than the test. Closes these streams at the end of the block."""
     with contextlib.ExitStack() as stack:
         exchanges = [stack.enter_context(server.open("/page/fault/throttle=50000/prog.mp4")) for _ in range(streams)]
         for exchange in exchanges:
@@ -217,7 +225,7 @@ def test_a_request_beyond_max_streams_waits_and_is_then_refused_with_retry_after
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_waiting_request_is_served_when_another_client_leaves(narrow: Server, method: str) -> None:
+def test_a_waiting_request_is_served_when_another_client_disconnects(narrow: Server, method: str) -> None:
     with full(narrow, 1) as streams, narrow.open("/page/webm", method=method) as waiting:
         until_health(narrow, waiting=1)
         streams[0].leave()
@@ -225,7 +233,7 @@ def test_a_waiting_request_is_served_when_another_client_leaves(narrow: Server, 
     narrow.settled()
 
 
-def test_a_second_subprocess_stream_is_refused_while_max_children_is_one(site: SampleSite) -> None:
+def test_a_second_subprocess_stream_is_refused_if_max_children_is_1(site: SampleSite) -> None:
     with serving(site, max_children=1, wait_seconds=0.5) as server:
         with server.open(BIG, method="subprocess", receive_bytes=SMALL_BUFFER) as first:
             first.read(1)
@@ -297,9 +305,9 @@ def test_a_server_that_is_killed_leaves_no_process(site: SampleSite, moment: str
         assert not left, left
 
 
-def test_the_server_starts_a_worker_again_that_failed_to_start(site: SampleSite, tmp_path: Path) -> None:
+def test_the_server_starts_a_worker_again_if_its_first_start_failed(site: SampleSite, tmp_path: Path) -> None:
     """The second start of the worker succeeds before the server reports that it is ready, so no client notices that the
-    first start has failed."""
+    first start failed."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os, pathlib, sys\n"
         "first = pathlib.Path(__file__).with_name('first')\n"

@@ -29,7 +29,7 @@ _addresses = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def strict(site: SampleSite) -> Iterator[Server]:
-    """Run a server with low limits. It trusts this machine as a proxy, so a test can name the client in
+    """Run a server with low limits. The server trusts this machine as a proxy, so a test can name the client in
     X-Forwarded-For."""
     rate = f"{LIMIT}/hour"
     with serving(
@@ -81,7 +81,7 @@ def test_requests_for_cached_pages_do_not_count_against_the_rate_limit_and_are_n
     assert (stream.status, "ratelimit-limit" in stream.headers) == (200, False)
 
 
-def test_extractions_for_streams_and_head_requests_count_against_the_rate_limit_even_if_they_fail(
+def test_extractions_for_get_and_head_requests_count_against_the_rate_limit_even_if_they_fail(
     strict: Server, address: str
 ) -> None:
     client = {"X-Forwarded-For": address}
@@ -145,7 +145,7 @@ def test_an_ipv4_mapped_ipv6_address_shares_the_rate_limit_of_the_ipv4_address(s
     assert info(strict, f"::ffff:{address}", "mapped").status == 429
 
 
-def test_the_rate_limit_applies_to_requests_on_one_connection(strict: Server, address: str) -> None:
+def test_the_rate_limit_applies_to_all_requests_on_one_connection(strict: Server, address: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", strict.port, timeout=60)
     statuses = []
     for page in range(2 * LIMIT):
@@ -182,7 +182,7 @@ def test_the_rate_limit_applies_to_requests_on_parallel_connections(strict: Serv
     assert statuses == {200: LIMIT, 429: 20 - LIMIT}
 
 
-def test_concurrent_requests_through_a_trusted_proxy_are_limited_for_each_client_that_it_names(
+def test_the_concurrent_requests_through_a_trusted_proxy_are_limited_for_each_client_that_the_proxy_names(
     strict: Server, site: SampleSite, address: str
 ) -> None:
     before = len(site.requests)
@@ -236,9 +236,11 @@ def test_streams_beyond_the_limit_on_concurrent_streams_are_refused_until_a_stre
     assert strict.get(BIG, headers={**client, "Range": "bytes=0-9"}).status == 206
 
 
-def test_a_client_at_its_limit_of_concurrent_streams_can_replace_a_stream_at_once(strict: Server, address: str) -> None:
-    """A player that seeks closes its connection, and opens another before the server notices that the first one is
-    closed."""
+def test_a_client_at_its_limit_of_concurrent_streams_can_close_one_stream_and_open_another_at_once(
+    strict: Server, address: str
+) -> None:
+    """A player that seeks closes its connection, and opens another before the server notices that the first connection
+    is closed."""
     client = {"X-Forwarded-For": address}
     kept = strict.open(BIG, headers=client, receive_bytes=SMALL_BUFFER)
     left = strict.open(BIG, headers=client, receive_bytes=SMALL_BUFFER)
@@ -251,7 +253,7 @@ def test_a_client_at_its_limit_of_concurrent_streams_can_replace_a_stream_at_onc
     strict.settled()
 
 
-def test_head_requests_have_a_concurrency_limit_separate_from_streams(strict: Server, address: str) -> None:
+def test_head_requests_have_their_own_concurrency_limit_besides_that_of_streams(strict: Server, address: str) -> None:
     client = {"X-Forwarded-For": address}
     slow = f"/page/fault/delay=8,id={address}/prog.mp4"
     with ThreadPoolExecutor(STREAMS) as pool:

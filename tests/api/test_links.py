@@ -78,7 +78,7 @@ def test_a_link_contains_the_method_and_file_name_of_the_stream(server: Server) 
     assert answer.headers["content-disposition"].endswith("Ein%20Fr%C3%BCchtchen.mp4")
 
 
-def test_a_link_ignores_all_query_parameters_except_download(server: Server, film: bytes) -> None:
+def test_a_link_ignores_all_query_parameters_of_its_url_except_download(server: Server, film: bytes) -> None:
     path = issue(server, FILM)
     whole = server.ask(f"{path}?url=http://127.0.0.1/&method=subprocess&filename=a.mp4&format=x&to=mp3&nonsense")
     assert (whole.status, whole.body, whole.headers["x-serverpy-method"]) == (200, film, "relay")
@@ -108,7 +108,7 @@ def test_a_link_to_a_page_without_media_or_with_an_invalid_format_returns_an_err
 # Issuing links
 
 
-def test_the_response_to_post_links_contains_the_expiry_and_the_host_of_the_request(server: Server) -> None:
+def test_the_response_to_post_links_contains_the_expiry_and_a_url_with_the_host_of_the_request(server: Server) -> None:
     before = time.time()
     answer = post(server, {"url": f"{server.site.http}{FILM}", "to": "mp4", "ttl": 100})
     document = answer.json()
@@ -266,7 +266,7 @@ def test_a_stream_is_cut_at_the_byte_limit_of_its_link_even_if_the_limit_is_less
 
 @pytest.fixture
 def settings(site: SampleSite) -> Settings:
-    """Return settings whose timeouts are long enough for a slow machine."""
+    """Return settings with timeouts that are long enough for a slow machine."""
     return Settings(
         allow_networks=(site.http.removeprefix("http://"),),
         link_secret=(SecretStr(SECRET),),
@@ -325,7 +325,7 @@ async def test_a_server_without_a_state_directory_warns_that_its_links_become_in
     assert "signed links and sessions become invalid when the server stops" in caplog.text
 
 
-async def test_a_link_begins_with_the_public_url(settings: Settings) -> None:
+async def test_a_link_begins_with_public_url_if_that_is_set(settings: Settings) -> None:
     app = create_app(settings.model_copy(update={"public_url": "https://media.example:8443/films/"}))
     assert (await issued_by(app)).startswith("https://media.example:8443/films/s/")
 
@@ -367,8 +367,8 @@ async def test_a_link_of_a_mounted_application_begins_with_the_mount_path(site: 
 
 
 async def test_a_link_secret_can_be_replaced_while_streams_run(site: SampleSite, settings: Settings) -> None:
-    """A server accepts a link that any of its secrets has signed. A running stream no longer needs the secret of its
-    link."""
+    """A server accepts a link that any of the server's secrets has signed. A running stream no longer needs the secret
+    of its link."""
     both = create_app(settings.model_copy(update={"link_secret": (SecretStr(NEWER), SecretStr(SECRET))}))
     new = create_app(settings.model_copy(update={"link_secret": (SecretStr(NEWER),)}))
     with serving(site, link_secret=SECRET) as old:
@@ -386,7 +386,7 @@ async def test_a_link_secret_can_be_replaced_while_streams_run(site: SampleSite,
             assert len(playing.read(1_000_000)) >= 1_000_000
 
 
-async def test_a_link_is_refused_if_it_expired_more_than_a_minute_ago(site: SampleSite, settings: Settings) -> None:
+async def test_a_link_that_expired_more_than_a_minute_ago_is_refused(site: SampleSite, settings: Settings) -> None:
     app = create_app(settings)
     async with calling(app) as client, aclosing(app):
         late = await client.head(path_of(link_to(site, expires=int(time.time()) - 50)))
@@ -421,7 +421,7 @@ async def test_a_link_for_an_ipv6_address_admits_only_clients_in_the_same_64_bit
 
 
 def random_paths(count: int) -> Iterator[str]:
-    """Yield at most `count` paths of links: half of the tokens are random, the others are mutations of a valid
+    """Yield at most `count` paths of links. Half of their tokens are random, and the others are mutations of a valid
     token."""
     chance = random.Random(11)
     valid = sign(Link(url="http://127.0.0.1/", expires=2**31, id=b"1"), derive(SECRET))
@@ -471,8 +471,8 @@ class OneSite(Grant):
 
 
 def with_keys(app: Application, settings: Settings, keys: dict[str, Key], grant: Grant) -> None:
-    """Make `app` use the API keys in `keys`, each with the rights of `grant`. A request names its key in the header
-    field `X-Key`."""
+    """Make `app` use the API keys in `keys`, each of which has the rights of `grant`. A request names its key in the
+    header field `X-Key`."""
 
     async def find(name: str, digest: bytes) -> Key | None:
         key = keys.get(name)
@@ -503,7 +503,7 @@ async def test_a_link_is_refused_after_its_key_was_replaced_or_revoked(site: Sam
         assert (await client.head(path_in(free.json()))).status_code == 200
 
 
-async def test_a_link_without_a_key_is_refused_if_the_server_requires_keys_unless_the_operator_signed_it(
+async def test_a_link_without_a_key_is_refused_on_a_server_that_requires_keys_unless_the_operator_signed_the_link(
     site: SampleSite, settings: Settings
 ) -> None:
     app = create_app(settings.model_copy(update={"require_key": True}))
@@ -526,7 +526,7 @@ async def test_a_link_expires_no_later_than_the_key_that_issued_it(settings: Set
         assert datetime.fromisoformat(expired.json()["expires"]).timestamp() == 1
 
 
-async def test_a_link_allows_only_the_methods_and_sites_of_the_key_that_issued_it(
+async def test_a_link_allows_only_the_methods_and_sites_that_are_allowed_to_the_key_that_issued_it(
     site: SampleSite, settings: Settings
 ) -> None:
     app, keys = create_app(settings), {"family": Key(name="family", digest=bytes(32))}

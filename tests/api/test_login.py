@@ -1,5 +1,5 @@
-"""Tests of `POST /login`, which exchanges a key for a session cookie, and of `POST /logout`, which removes the
-cookie."""
+"""Tests of `POST /login`, which returns a session cookie in exchange for a key, and of `POST /logout`, which removes
+the cookie."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def log_in(client: httpx.AsyncClient, secret: str = SECRETS["admin"], **headers:
     return client.post("/login", data={"key": secret}, headers=headers)
 
 
-async def test_a_login_by_form_or_json_sets_a_session_cookie_that_stands_for_the_key(keys_file: Path) -> None:
+async def test_a_login_by_form_or_json_sets_a_session_cookie_that_has_the_rights_of_the_key(keys_file: Path) -> None:
     async with calling(application(keys_file, require_key=True)) as client:
         answers = [
             await log_in(client),

@@ -1,6 +1,5 @@
-"""Comparison of ServerPY with nginx: 500 random conditional and range requests go to nginx, which serves a file, and to
-ServerPY, which relays that file from nginx. The responses may differ only where RFC 9110 allows it: ALLOWED lists these
-differences."""
+"""Comparison of ServerPY with nginx by 500 random conditional and range requests. nginx serves a file, and ServerPY
+relays that file from nginx. The responses may differ only where RFC 9110 allows it: ALLOWED lists these differences."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ MODIFIED = 1_700_000_000
 NAME = "clip.mp4"
 
 # The configuration has the defaults of nginx, except for `if_modified_since before`: by default, nginx answers 304 only
-# if the dates are equal, which is not what RFC 9110 requires.
+# if the dates are equal, but RFC 9110 also requires a 304 if the client's date is later.
 CONFIGURATION = """
 daemon off;
 {user}
@@ -107,7 +106,7 @@ def relaying(site: SampleSite, origin: Origin) -> Iterator[Server]:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that is sent to nginx and to the server."""
+    """A request that is sent to nginx and to ServerPY."""
 
     verb: str
     headers: Mapping[str, str]
@@ -119,8 +118,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """The parts of a response in which nginx and the server must agree. Without body and body headers if the request is
-    refused."""
+    """The parts of a response in which nginx and ServerPY must agree. If the request is refused, these parts do not
+    include the body and its header fields."""
 
     status: int
     headers: Mapping[str, str]
@@ -128,7 +127,7 @@ class Answer:
 
 
 COMPARED = ("Content-Range", "Content-Length", "Content-Type", "ETag", "Last-Modified")
-"""Accept-Ranges is not compared: nginx does not send it in a 206, while RFC 9110 §14.3 leaves it to the server."""
+"""Accept-Ranges is not compared: nginx does not send this field in a 206, and RFC 9110 §14.3 allows both."""
 REFUSED = ("Content-Range",)
 
 
@@ -196,8 +195,8 @@ def random_date(chance: random.Random) -> str:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference between the two responses that RFC 9110 allows in `section`. `holds` gets the request, the server's
-    response and nginx's response, and returns True if they differ in this way."""
+    """A difference between the two responses that RFC 9110 allows in `section`. `holds` gets the request, ServerPY's
+    response and nginx's response, and returns True if the responses differ in this way."""
 
     name: str
     section: str
@@ -263,7 +262,7 @@ ALLOWED = (
 )
 
 
-def test_the_server_answers_500_random_conditional_and_range_requests_as_nginx_does(
+def test_serverpy_answers_500_random_conditional_and_range_requests_as_nginx_does(
     relaying: Server, origin: Origin
 ) -> None:
     chance = random.Random(SEED)
@@ -292,7 +291,7 @@ def answer(connection: http.client.HTTPConnection, target: str, asked: Asked) ->
 
 
 def check(asked: Asked, found: Answer, origin: Origin) -> None:
-    """Check the properties that the server's response must have regardless of nginx's response."""
+    """Check the properties that ServerPY's response must have whatever nginx's response is."""
     assert found.status in (200, 206, 304, 412, 416), (asked, brief(found))
     if found.status == 416:
         assert found.headers["Content-Range"] == f"bytes */{len(origin.content)}"

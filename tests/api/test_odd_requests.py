@@ -34,7 +34,7 @@ def test_white_space_after_the_value_of_a_header_field_is_ignored(server: Server
     assert answer.headers["x-request-id"] == "odd-1"
 
 
-def test_white_space_after_an_http_date_is_ignored(server: Server) -> None:
+def test_white_space_after_the_date_in_a_header_field_is_ignored(server: Server) -> None:
     modified = server.get(FILM, method="relay", verb="HEAD").headers["last-modified"]
     assert ask(server, "Host: 127.0.0.1", f"If-Modified-Since: {modified} ").status == 304
 

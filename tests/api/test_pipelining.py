@@ -1,5 +1,5 @@
 """Tests of pipelined requests, which a client sends without waiting for responses (RFC 9112 §9.3.2). The server answers
-them in order, and does not mistake the end of one response for the end of another."""
+the requests in order, and does not mistake the end of one response for the end of another."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.wire import request
 
 @pytest.fixture(scope="module")
 def verbose(site: SampleSite) -> Iterator[Server]:
-    """Run a server that logs the end of each stream. At the end of the test, the server exits cleanly only if no
-    response is pending."""
+    """Run a server that logs the end of each stream. At the end of the test, the server exits without an error only if
+    no response is pending."""
     with serving(site, wait_seconds=30, log_level="info") as running:
         yield running
 
@@ -26,10 +26,11 @@ def pipelined(server: Server, *targets: str) -> bytes:
     return b"".join(request(target, f"127.0.0.1:{server.port}") for target in targets)
 
 
-def test_the_server_notices_that_a_client_leaves_during_the_response_to_its_second_pipelined_request(
+def test_the_server_notices_that_a_client_disconnects_during_the_response_to_its_second_pipelined_request(
     verbose: Server, site: SampleSite
 ) -> None:
-    """The server is still closing the stream of the first pipelined request when it begins the stream of the second."""
+    """The server is still closing the stream of the first pipelined request when it begins the stream of the second
+    request."""
     before = len(site.requests)
     first = verbose.target("/page/webm", method="embedded")
     second = verbose.target("/page/fault/throttle=50000/prog.mp4", method="relay")
@@ -40,7 +41,7 @@ def test_the_server_notices_that_a_client_leaves_during_the_response_to_its_seco
     verbose.settled()
 
 
-def test_the_server_notices_that_a_client_leaves_during_the_response_to_its_first_pipelined_request(
+def test_the_server_notices_that_a_client_disconnects_during_the_response_to_its_first_pipelined_request(
     verbose: Server,
 ) -> None:
     with verbose.send(pipelined(verbose, verbose.target(BIG), "/health"), receive_bytes=SMALL_BUFFER) as exchange:
@@ -49,7 +50,7 @@ def test_the_server_notices_that_a_client_leaves_during_the_response_to_its_firs
     verbose.settled()
 
 
-def test_the_server_notices_that_a_client_leaves_after_it_has_pipelined_a_second_request(
+def test_the_server_notices_that_a_client_disconnects_after_sending_a_second_pipelined_request(
     verbose: Server, site: SampleSite
 ) -> None:
     before = len(site.requests)
@@ -60,7 +61,9 @@ def test_the_server_notices_that_a_client_leaves_after_it_has_pipelined_a_second
     verbose.settled()
 
 
-def test_the_server_closes_the_connection_of_a_cut_stream_even_if_another_request_is_pending(verbose: Server) -> None:
+def test_the_server_closes_the_connection_of_a_cut_stream_even_if_a_pipelined_request_is_pending(
+    verbose: Server,
+) -> None:
     page = "/page/fault/cut=1000000,norange,nolength,id=pipelined/prog.mp4"
     with verbose.send(pipelined(verbose, verbose.target(page, method="embedded"), "/health")) as exchange:
         assert not exchange.rest().complete
@@ -68,7 +71,9 @@ def test_the_server_closes_the_connection_of_a_cut_stream_even_if_another_reques
     verbose.settled()
 
 
-def test_a_malformed_pipelined_request_is_not_answered_in_the_middle_of_a_body(verbose: Server) -> None:
+def test_a_malformed_pipelined_request_is_not_answered_in_the_middle_of_the_body_of_another_response(
+    verbose: Server,
+) -> None:
     with verbose.open(BIG, receive_bytes=SMALL_BUFFER) as exchange:
         exchange.read(1)
         exchange.send(b"this is not HTTP\r\n\r\n")

@@ -1,5 +1,5 @@
-"""Tests of the table that maps error classes to HTTP statuses and codes, and of the problem documents made from
-errors."""
+"""Tests of the table that maps error classes to HTTP statuses and error codes, and of the problem documents that are
+made from errors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from serverpy.extraction.messages import RawGone, WorkerFull, WorkerLost
 
 INTERNAL = {ConfigurationError, RawGone, WorkerFull, WorkerLost}
 """Error classes that no client receives: the server raises ConfigurationError only at startup, and catches the other
-three itself."""
+three errors itself."""
 
 
 def leaves(kind: type[ServerPYError]) -> Iterator[type[ServerPYError]]:
-    """Yield the leaf classes below `kind` that `errors.py` defines. Subclasses in other modules are not considered."""
+    """Yield the leaf classes below `kind` that `errors.py` defines. Subclasses that other modules define are left
+    out."""
     below = [child for child in kind.__subclasses__() if child.__module__ == errors.__name__]
     if not below:
         yield kind
@@ -51,7 +52,7 @@ def test_every_leaf_error_class_has_a_different_code() -> None:
     assert len(set(codes)) == len(codes)
 
 
-def test_an_error_class_defined_in_another_module_has_the_status_and_code_of_its_parent() -> None:
+def test_an_error_class_defined_in_another_module_has_the_status_and_code_of_its_parent_class() -> None:
     derived = [
         kind
         for kind in everything(ServerPYError)
@@ -81,7 +82,7 @@ def test_retry_after_of_a_busy_error_is_at_least_one_second() -> None:
     assert problem(Busy("No.", retry_after=0)).headers["retry-after"] == "1"
 
 
-def test_the_problem_document_of_an_unsatisfiable_range_has_content_range_if_the_length_is_known() -> None:
+def test_the_problem_document_of_an_unsatisfiable_range_has_content_range_if_the_length_of_the_file_is_known() -> None:
     assert problem(RangeNotSatisfiable("No.", 42)).headers["content-range"] == "bytes */42"
     assert "content-range" not in problem(RangeNotSatisfiable("No.")).headers
 

@@ -1,4 +1,4 @@
-"""Tests of the daily quota of bytes of an API key, also if a stream uses it up before its end."""
+"""Tests of the daily quota of bytes of an API key, even if the quota ends in the middle of a stream."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_a_stream_that_exceeds_the_quota_is_cut_and_later_streams_are_refu
         sent.append(message)
 
     async def receive() -> Message:
-        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # waits forever
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]  # the read never ends
 
     async with started(site) as engine:
         asked = StreamRequest(url=f"{site.http}{PAGE}")
@@ -91,7 +91,7 @@ async def test_all_streams_of_a_key_share_its_quota(site: SampleSite) -> None:
         assert len(limits.streams) == 0
 
 
-async def test_a_stream_whose_length_equals_the_quota_is_sent_completely(site: SampleSite) -> None:
+async def test_a_stream_exactly_as_long_as_the_quota_is_sent_completely(site: SampleSite) -> None:
     size = len(site.path("prog.mp4").read_bytes())
     limits = Limits()
     async with started(site) as engine:

@@ -30,19 +30,19 @@ def test_a_client_is_redirected_to_the_url_of_media_that_it_can_fetch(
     server.settled()
 
 
-def test_a_redirect_ignores_the_preconditions_and_range_of_the_request(server: Server) -> None:
+def test_the_method_redirect_ignores_the_preconditions_and_the_range_of_a_request(server: Server) -> None:
     for headers in ({"Range": "bytes=5-9"}, {"If-Match": '"x"'}, {"If-None-Match": "*"}, {"Range": "bytes=-0"}):
         assert server.get("/media/prog.mp4", method="redirect", headers=headers).status == 302
 
 
 @pytest.mark.parametrize("page", ["/tube/watch/headers", "/hls/ts/high.m3u8", "/tube/watch/pair"])
-def test_a_redirect_to_media_that_only_this_server_can_fetch_is_refused(server: Server, page: str) -> None:
+def test_the_method_redirect_is_refused_for_media_that_only_this_server_can_fetch(server: Server, page: str) -> None:
     answer = server.get(page, method="redirect")
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
     server.settled()
 
 
-def test_the_method_redirect_is_neither_chosen_automatically_nor_listed_by_info(server: Server) -> None:
+def test_auto_never_chooses_the_method_redirect_and_info_does_not_list_it(server: Server) -> None:
     assert server.get("/media/prog.mp4").status == 200
     (format,) = server.get("/media/prog.mp4", path="/info").json()["formats"]
     assert format["methods"] == ["relay", "embedded", "subprocess"]

@@ -1,5 +1,5 @@
-"""Tests of the time and size limits of a request: the server closes the connection of a client that sends too slowly,
-or too much."""
+"""Tests of the time and size limits of a request: the server closes the connection of a client that sends a request too
+slowly, or sends too many bytes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-    """ASGI application that responds at once. The body says whether the request was marked as too long, and lists the
-    names of its header fields."""
+    """ASGI application that responds at once. The response body states whether the request was marked as too long, and
+    lists the names of its header fields."""
     names = b" ".join(name for name, _ in scope["headers"])
     body = str(scope["extensions"].get(TOO_LONG)).encode() + b" " + names
     headers = [(b"content-length", str(len(body)).encode())]
@@ -35,7 +35,7 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def stream(scope: Scope, receive: Receive, send: Send) -> None:
-    """ASGI application that sends one byte, then waits until the client leaves."""
+    """ASGI application that sends one byte, and then waits until the client disconnects."""
     left = asyncio.Event()
     scope["extensions"][LEFT](left.set)
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -48,8 +48,8 @@ async def stream(scope: Scope, receive: Receive, send: Send) -> None:
 async def connected(
     application: Application,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter, list[StreamProtocol]]]:
-    """Connect a client to ServerPY's HTTP protocol class, which runs in the same event loop. Yields the client's reader
-    and writer, and the list of protocol instances."""
+    """Connect a client to ServerPY's HTTP protocol class, which runs in the same event loop as the test. Yields the
+    client's reader and writer, and the list of protocol instances."""
     config = Config(application, http=StreamProtocol, ws="none", lifespan="off", log_config=None)
     config.load()
     loop = asyncio.get_running_loop()
@@ -70,7 +70,7 @@ async def connected(
 
 
 async def drip(writer: asyncio.StreamWriter, data: bytes, until: Callable[[], bool]) -> None:
-    """Send `data` again and again, with pauses much shorter than the time limit of a request (SECONDS)."""
+    """Send `data` again and again. The pauses are much shorter than the time limit of a request (SECONDS)."""
     while not until():
         try:
             writer.write(data)
@@ -117,7 +117,7 @@ async def test_the_server_closes_a_connection_that_sends_bytes_but_begins_no_req
     monkeypatch: pytest.MonkeyPatch, head: bytes, dripped: bytes
 ) -> None:
     """Bytes that begin no request end uvicorn's timeout of idle connections, so the time limit of a request must apply
-    to them."""
+    to such bytes."""
     monkeypatch.setattr(request_reader, "REQUEST_SECONDS", SECONDS)
     async with connected(answer) as (reader, writer, _):
         writer.write(head.replace(b"%s", b""))
@@ -175,7 +175,7 @@ async def test_a_completely_received_request_has_no_time_limit(rest: bytes) -> N
         assert [each.is_awaiting_request for each in made] == [False]
 
 
-async def test_a_trailer_field_of_a_chunked_request_is_not_among_the_header_fields() -> None:
+async def test_a_trailer_field_of_a_chunked_request_does_not_become_a_header_field() -> None:
     async with connected(answer) as (reader, writer, _):
         trailer = b"0\r\nX-Forwarded-For: 192.0.2.1\r\nHost: evil.example\r\n\r\n"
         writer.write(HEAD % b"" + b"Transfer-Encoding: chunked\r\n\r\n" + trailer)

@@ -1,4 +1,4 @@
-"""Tests of the records of running streams: what a record contains, and how it ends its stream."""
+"""Tests of the records of running streams: what a record contains, and how a record ends its stream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.aio import eventually
 
 
 class Client:
-    """A client's connection, seen from an ASGI application. `cut` is set once the server has cut the connection."""
+    """A client's connection, as an ASGI application sees it. `cut` is set once the server has cut the connection."""
 
     def __init__(self) -> None:
         self.cut = asyncio.Event()
@@ -35,7 +35,7 @@ class Client:
         self.leave = leave
 
     async def receive(self) -> Message:
-        # waits forever, like the connection of a client that stays connected
+        # the call waits forever, like the connection of a client that stays connected
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
     async def send(self, message: Message) -> None:
@@ -82,7 +82,7 @@ async def test_the_server_does_not_cut_the_connection_of_a_client_that_has_left(
     assert record.end == "left"
 
 
-def test_without_lists_removes_the_segment_lists_from_the_tracks_of_a_plan() -> None:
+def test_the_function_without_lists_removes_the_segment_lists_from_the_tracks_of_a_plan() -> None:
     fragments = tuple(Fragment(url=f"https://example.com/{n}") for n in range(3))
     track = Track(id="1", url="https://example.com", protocol="http_dash_segments", ext="mp4", fragments=fragments)
     plan = Plan(opener="relay", method="relay", nbytes=1, tracks=(track,)).without_lists()

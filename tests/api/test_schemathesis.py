@@ -1,5 +1,5 @@
-"""Tests with requests that schemathesis generates from the OpenAPI schema and sends to a server over a socket: each
-response has a status and an error code that the schema documents for its operation, and no request gets 500."""
+"""Tests with requests that schemathesis generates from the OpenAPI schema and sends to a server over a socket. Each
+response has a status and an error code that the schema documents for the operation, and no request gets 500."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def open_server(site: SampleSite) -> Iterator[Server]:
 
 
 def check(server: Server, case: Case[Any], page: str, is_valid: bool) -> None:
-    """Send the request of `case`. If `is_valid` is true, first set its URL parameter to the URL of `page`, and its link
-    token to a valid token, as far as its operation has them. Raises AssertionError if the schema does not document the
-    response."""
+    """Send the request of `case`. If `is_valid` is true, first set the URL parameter of the request to the URL of
+    `page`, and its link token to a valid token, if its operation has these parameters. Raises AssertionError if the
+    schema does not document the response."""
     if is_valid:
         _aim(server, case, page)
     answer = case.call(base_url=server.url, timeout=120)

@@ -1,4 +1,5 @@
-"""Format selectors over HTTP: `/stream` sends what yt-dlp would choose among what this server can stream."""
+"""Tests of format selectors over HTTP: `/stream` sends what yt-dlp would choose among the formats that this server can
+stream."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def head(server: Server, page: str, format: str) -> list[str | int | None]:
         ("/tube/watch/pair-mixed", "bv+ba/ba", "audio"),
     ],
 )
-def test_a_selector_falls_through_to_what_can_be_streamed(server: Server, page: str, selector: str, same: str) -> None:
+def test_a_format_selector_chooses_its_first_alternative_that_the_server_can_stream(
+    server: Server, page: str, selector: str, same: str
+) -> None:
     assert head(server, page, selector) == head(server, page, same)
     assert head(server, page, same)[0] == 200
 
@@ -53,14 +56,14 @@ def test_a_selector_falls_through_to_what_can_be_streamed(server: Server, page: 
         (PAIRS, "bv+", 400, "invalid_parameter"),
     ],
 )
-def test_a_selector_that_leads_to_nothing_gets_the_reason(
+def test_a_format_selector_without_a_streamable_alternative_fails_with_the_reason(
     server: Server, page: str, selector: str, status: int, code: str
 ) -> None:
     answer = server.get(page, format=selector)
     assert (answer.status, answer.code) == (status, code)
 
 
-def test_a_method_that_never_merges_falls_through_to_a_single_format(server: Server) -> None:
+def test_a_format_selector_chooses_a_single_format_if_the_method_never_merges(server: Server) -> None:
     for method in ("embedded", "redirect"):
         answer = server.get("/page/prog", verb="HEAD", format="bv+ba/b", method=method)
         assert answer.status in (200, 302)
@@ -80,7 +83,8 @@ BY_FIELD = (
 
 @pytest.fixture(scope="module")
 def chosen(server: Server) -> dict[str, list[str]]:
-    """What unmodified yt-dlp chooses first of the page FULL by each of BY_FIELD: one id or none."""
+    """Maps each selector in BY_FIELD to the first choice of unmodified yt-dlp from the formats of the page FULL: a list
+    with one id, or an empty list if the selector matches no format."""
     command = [sys.executable, "-m", "tests.ytdlp.selected", f"{server.site.http}{FULL}", *BY_FIELD]
     child = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=60)
     found: dict[str, list[str]] = json.loads(child.stdout)
@@ -88,7 +92,7 @@ def chosen(server: Server) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("selector", BY_FIELD)
-def test_a_selector_by_any_field_chooses_what_unmodified_yt_dlp_chooses(
+def test_a_selector_by_any_format_field_chooses_what_unmodified_yt_dlp_chooses(
     server: Server, chosen: dict[str, list[str]], selector: str
 ) -> None:
     answer = head(server, FULL, selector)
@@ -99,6 +103,6 @@ def test_a_selector_by_any_field_chooses_what_unmodified_yt_dlp_chooses(
         assert answer[0] == 404
 
 
-def test_the_selectors_by_field_choose_many_formats_and_sometimes_none(chosen: dict[str, list[str]]) -> None:
+def test_the_tested_selectors_choose_many_different_formats_and_sometimes_none(chosen: dict[str, list[str]]) -> None:
     assert len({tuple(each) for each in chosen.values()}) >= 6
     assert [] in chosen.values()

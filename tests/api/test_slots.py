@@ -19,14 +19,15 @@ from tests.server import Server, serving
 
 ATTACKERS = 200
 DESCRIPTORS = 256
-"""Limit on the file descriptors of the server. It is too low for the connections and streams of all attackers."""
+"""Limit on the number of file descriptors of the server. This limit is too low for the connections and streams of all
+attackers."""
 HEAD = b"GET /ready HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 POST = b"POST /links HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
 def small(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Run a server with a low limit on file descriptors, and with places for eight streams."""
+    """Run a server with a low limit on file descriptors, which allows eight streams at once."""
     python = tmp_path_factory.mktemp("limited") / "python"
     python.write_text(f'#!/bin/sh\nulimit -n {DESCRIPTORS}\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
@@ -113,7 +114,7 @@ def test_200_slow_or_idle_clients_do_not_prevent_another_client_from_getting_a_s
     small.settled()
 
 
-def test_the_test_process_may_open_file_descriptors_for_all_attackers() -> None:
+def test_the_test_process_may_open_enough_file_descriptors_for_all_attackers() -> None:
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > DESCRIPTORS + ATTACKERS, (
         "the tests need more file descriptors: raise the limit with `ulimit -n`"
     )

@@ -16,8 +16,8 @@ from tests.api.test_revocation import give
 from tests.server import Server, serving
 
 PROMPT_SECONDS = 5.0
-"""Maximum number of seconds until a stream has ended: many times the 0.1 s that two busy cores need, and less than any
-timeout of the server."""
+"""Maximum number of seconds until a stream has ended: many times the 0.1 s that a machine with two busy cores needs,
+and less than any timeout of the server."""
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_a_delete_request_ends_all_streams_with_the_same_request_id(watched: Ser
     watched.settled()
 
 
-def test_a_key_neither_sees_nor_ends_the_streams_of_another_key(site: SampleSite, tmp_path: Path) -> None:
+def test_a_key_can_neither_see_nor_end_the_streams_of_another_key(site: SampleSite, tmp_path: Path) -> None:
     keys = tmp_path / "keys.toml"
     bob, al = give(keys, "bob"), give(keys, "al")
     with serving(site, require_key=True, api_keys_file=keys) as server:

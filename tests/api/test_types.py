@@ -1,5 +1,5 @@
-"""Tests that responses with the whole file, with a range of it, and to HEAD have the same media type and file name, as
-Apple's players require: these players request two bytes first."""
+"""Tests that responses with the whole file, with a range of the file, and to HEAD have the same media type and file
+name. Apple's players require this, because they request two bytes first."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ SAME = ("content-type", "content-disposition", "etag", "last-modified", "accept-
 
 
 @pytest.mark.parametrize("page", SAMPLES)
-def test_responses_to_ranges_and_head_have_the_headers_of_the_whole_file(server: Server, page: str) -> None:
-    """A player first requests two bytes, then the rest of the file. The response to HEAD also has Content-Length."""
+def test_responses_to_range_requests_and_head_have_the_headers_of_the_whole_file(server: Server, page: str) -> None:
+    """A player first requests two bytes, and then the rest of the file. The response to HEAD also has
+    Content-Length."""
     first = server.get(page, headers={"Range": "bytes=0-1"})
     rest = server.get(page, headers={"Range": "bytes=0-"})
     middle = server.get(page, headers={"Range": "bytes=100-149"})
@@ -43,7 +44,9 @@ def test_responses_to_ranges_and_head_have_the_headers_of_the_whole_file(server:
     assert first.headers["content-range"] == f"bytes 0-1/{len(whole.body)}"
 
 
-def test_head_makes_relay_request_the_first_512_bytes_from_the_media_server(server: Server, site: SampleSite) -> None:
+def test_for_a_head_request_relay_requests_the_first_512_bytes_from_the_media_server(
+    server: Server, site: SampleSite
+) -> None:
     page = "/media/prog-180.mp4"
     server.get(page, path="/info")
     before = len(site.requests)
@@ -53,7 +56,7 @@ def test_head_makes_relay_request_the_first_512_bytes_from_the_media_server(serv
 
 
 @pytest.mark.parametrize("method", ["embedded", "subprocess"])
-def test_the_response_to_head_has_the_media_type_of_the_whole_file_by_the_methods_embedded_and_subprocess(
+def test_the_response_to_head_has_the_media_type_of_the_whole_file_with_the_methods_embedded_and_subprocess(
     server: Server, method: str
 ) -> None:
     for page in ("/media/audio.mp3", "/media/vp9.webm"):
@@ -67,7 +70,7 @@ FILES = sorted(
     | {f"photo-{number}.jpg" for number in range(1, PHOTOS + 1)}
     | {f"subs.{language}.vtt" for language in CAPTIONS}
 )
-"""The non-empty files of the sample site, except segments."""
+"""The non-empty files of the sample site, without segments."""
 SEGMENTS = ["hls/ts/low-0.ts", "hls/audio/sound-0.ts", "hls/fmp4/low-init.mp4", "dash/video-180.mp4"]
 WOVEN = [f"/tube/watch/{pair}" for pair in PAIRS if pair not in ("pair-webm", "pair-muxed", "pair-mixed", "long-muxed")]
 SEEKABLE_PAGES = ["/page/hls-byterange", "/page/hls-byterange-fmp4", "/page/dash-on-demand", *WOVEN]
@@ -92,7 +95,7 @@ def type_of(page: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("page", [*(f"/media/{file}" for file in FILES), *map("/{}".format, SEGMENTS), *SEEKABLE_PAGES])
-def test_every_sample_can_be_opened_as_apples_players_open_it(server: Server, page: str) -> None:
+def test_every_sample_can_be_opened_as_apple_players_open_it(server: Server, page: str) -> None:
     """Apple's players request two bytes, then the whole file. Each response has the Content-Type of the whole file."""
     first = server.get(page, headers={"Range": "bytes=0-1"})
     total = int(first.headers["content-range"].rpartition("/")[2])
@@ -113,5 +116,5 @@ def test_every_sample_can_be_opened_as_apples_players_open_it(server: Server, pa
         assert rest.body == server.site.path(page.removeprefix("/media/")).read_bytes()
 
 
-def test_the_list_files_contains_every_non_empty_file_of_the_sample_site(media: Path) -> None:
+def test_the_constant_files_names_every_non_empty_file_of_the_sample_site(media: Path) -> None:
     assert sorted(path.name for path in media.iterdir() if path.is_file() and path.stat().st_size) == FILES

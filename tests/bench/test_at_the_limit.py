@@ -1,5 +1,5 @@
 """Small runs of the benchmark scenarios that put the server at its limits. The tests check that the results are right
-and that violations are noticed."""
+and that each violation of a limit is noticed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def bench() -> Iterator[Bench]:
 @pytest.mark.parametrize(("name", "limited"), [("relay", False), ("relay", True), ("embedded", False)])
 def test_the_server_respects_its_memory_budget_under_200_clients(bench: Bench, name: str, limited: bool) -> None:
     """200 clients connect at once, more than the server accepts. Each served client gets every byte, and each refused
-    client gets a Retry-After. The process that serves them uses at most its base memory plus 110 % of its budget."""
+    client gets a Retry-After. The process that serves the clients uses at most its base memory plus 110 % of its
+    budget."""
     found = measure(TARGETS[name], Load(200, 3.0, 16 * MIB), limited, bench)
     assert not found.problems
     (row,), (series,) = found.rows, found.series
@@ -69,11 +70,13 @@ def outcome(end: str, status: int | None, **more: object) -> Outcome:
         (outcome("wrong", 200, reason="wrong bytes"), "wrong"),
     ],
 )
-def test_an_outcome_is_classified_as_served_refused_wrong_or_failed(ended: Outcome, kind: str) -> None:
+def test_the_outcome_of_a_request_is_classified_as_served_or_refused_or_wrong_or_failed(
+    ended: Outcome, kind: str
+) -> None:
     assert kind_of(ended) == kind
 
 
-def test_a_run_with_an_exceeded_memory_limit_or_a_failed_client_is_reported_as_a_problem() -> None:
+def test_a_run_in_which_a_memory_limit_is_exceeded_or_a_client_fails_is_reported_as_a_problem() -> None:
     kept = {"held": True, "wrong": 0, "failed": 0, "served": 9, "highest_pss": 5, "allowed_pss": 9.0}
     assert not list(problems(kept, []))
     for change in ({"held": False}, {"wrong": 1}, {"failed": 2}, {"served": 0}):
@@ -83,7 +86,7 @@ def test_a_run_with_an_exceeded_memory_limit_or_a_failed_client_is_reported_as_a
 # --- Leftovers -----------------------------------------------------------------------------------------------------
 
 
-def test_in_a_mix_of_200_requests_of_twelve_kinds_each_request_ends_as_expected(bench: Bench) -> None:
+def test_in_a_mix_of_200_requests_of_twelve_kinds_each_request_ends_as_expected_for_its_kind(bench: Bench) -> None:
     found = measure_mixed(TARGETS["relay"], 200, bench)
     (row,) = found.rows
     assert row["unexpected"] == 0, found.problems
@@ -100,7 +103,7 @@ def reading(**more: int) -> Reading:
     return replace(Reading(0.0, 100, 90, 120, 1.0, 5, 20, 2, 0), **more)
 
 
-def test_resources_that_are_left_after_a_run_are_reported_as_problems() -> None:
+def test_resources_that_the_server_still_holds_after_a_run_are_reported_as_problems() -> None:
     idle = {"streams": 0, "waiting": 0, "upstreams": 0, "buffered_bytes": 0, "budget": {"used": 0, "total": 9}}
     assert not list(leftovers(Mixed(), reading(), reading(threads=3, fds=20), idle))
     assert list(leftovers(Mixed(), reading(), reading(fds=22, zombies=1), idle)) == [
@@ -113,7 +116,7 @@ def test_resources_that_are_left_after_a_run_are_reported_as_problems() -> None:
     ]
 
 
-def test_a_soak_run_records_memory_over_time_and_its_trend(bench: Bench) -> None:
+def test_a_soak_run_records_the_memory_over_time_and_its_trend(bench: Bench) -> None:
     found = soak(4.0, bench)
     (row,), (series,) = found.rows, found.series
     assert row["unexpected"] == 0, found.problems
@@ -147,7 +150,7 @@ def test_streams_continue_while_extractions_saturate_the_worker(bench: Bench) ->
     assert during["answer_longest"] >= during["answer_p99"] > 0
 
 
-def test_an_idle_server_ends_its_worker_and_a_new_extraction_starts_another_one(bench: Bench) -> None:
+def test_an_idle_server_ends_its_worker_and_the_next_extraction_starts_another_one(bench: Bench) -> None:
     first, idle, known, new = measure_idle(bench).rows
     assert [row["processes"] for row in (first, idle, known, new)] == [2, 1, 1, 2]
     assert idle["pss"] < first["pss"]
@@ -167,7 +170,7 @@ print(len(kept))
 
 
 @pytest.mark.parametrize(("more", "enough"), [(16 * MIB, False), (128 * MIB, True)])
-def test_a_confined_process_cannot_allocate_memory_beyond_its_limit(more: int, enough: bool) -> None:
+def test_a_confined_process_cannot_allocate_memory_beyond_its_memory_limit(more: int, enough: bool) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HUNGRY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:

@@ -25,7 +25,7 @@ from serverpy.sample.faults import parse_faults
 REFUSED = Outcome("refused", 503, 0, None, 1.0, reason='503 {"type": "about:blank", "code": "busy"}')
 
 
-def test_every_random_fault_is_valid_and_equal_seeds_yield_equal_faults() -> None:
+def test_every_random_fault_is_a_valid_specification_and_equal_seeds_yield_equal_faults() -> None:
     chance = random.Random(3)
     faults = [some_fault(chance, "relay") for _ in range(2000)]
     assert all(parse_faults(fault) for fault in set(faults))
@@ -58,7 +58,7 @@ def test_the_ledger_counts_outcomes_and_error_codes_and_reports_no_harm_for_expe
         ({"reason": "502 Bad Gateway"}, "undocumented"),
     ],
 )
-def test_an_outcome_that_harms_a_client_is_reported_as_one_problem_of_its_kind(
+def test_outcomes_that_harm_clients_are_reported_as_one_problem_for_each_kind_of_outcome(
     changes: dict[str, object], kind: str
 ) -> None:
     ledger = Ledger()
@@ -69,14 +69,14 @@ def test_an_outcome_that_harms_a_client_is_reported_as_one_problem_of_its_kind(
     assert kind in found[0]
 
 
-def test_resources_that_a_chaos_run_leaves_behind_are_reported_as_problems() -> None:
+def test_resources_that_the_server_still_holds_after_a_chaos_run_are_reported_as_problems() -> None:
     row = {"orphans": 2, "growth_pss": 50_000_000, "pss_before": 100_000_000, "pss_after": 150_000_000}
     found = list(chaos_problems(row, (Ledger(), Ledger()), {"fds": 3}, {"streams": 1}))
     assert len(found) == 4
     assert not list(chaos_problems({**row, "orphans": 0, "growth_pss": 9}, (Ledger(), Ledger()), {}, {}))
 
 
-def test_descriptors_processes_and_zombies_count_as_left_behind_but_a_few_pool_threads_do_not() -> None:
+def test_leftover_descriptors_and_processes_and_zombies_are_reported_but_a_few_leftover_pool_threads_are_not() -> None:
     base = Reading(0.0, 100, 90, 120, 1.0, 5, 20, 2, 0)
     assert left_behind((base, base), (base, replace(base, threads=8))) == {}
     found = left_behind(
@@ -85,7 +85,7 @@ def test_descriptors_processes_and_zombies_count_as_left_behind_but_a_few_pool_t
     assert found == {"processes": 1, "zombies": 1, "fds": 1, "threads": 55}
 
 
-def test_expected_error_codes_count_as_documented_but_internal_does_not() -> None:
+def test_the_expected_error_codes_count_as_documented_but_the_code_internal_does_not() -> None:
     assert {"busy", "upstream_failed", "extraction_timeout", "invalid_url"} <= documented_codes()
     assert "internal" not in documented_codes()
     assert code_of(REFUSED) == "busy"

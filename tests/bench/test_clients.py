@@ -1,4 +1,4 @@
-"""Tests of the benchmark's clients against the sample site and its faults: the clients distinguish all outcomes of a
+"""Tests of the benchmark's clients with the sample site and its faults: the clients distinguish all outcomes of a
 request."""
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def test_the_outcome_of_a_body_that_ends_early_is_cut(site: SampleSite, faults: 
     assert (outcome.end, outcome.received) == ("cut", 1000), outcome
 
 
-def test_the_outcome_of_a_body_with_different_bytes_of_the_right_length_is_wrong(site: SampleSite) -> None:
+def test_the_outcome_of_a_body_with_the_right_length_but_different_bytes_is_wrong(site: SampleSite) -> None:
     asked = ask(site, SMALL, "changes=silent,id=bench-wrong")
     assert get(asked).end == "complete"
     assert get(asked).end == "wrong"
@@ -68,7 +68,7 @@ def test_the_outcome_of_a_body_shorter_than_its_reference_is_wrong_even_if_its_f
     assert get(longer).end == "wrong"
 
 
-def test_the_outcome_of_an_http_error_is_refused_with_its_status_text(site: SampleSite) -> None:
+def test_the_outcome_of_an_http_error_response_is_refused_and_contains_the_status(site: SampleSite) -> None:
     outcome = get(ask(site, SMALL, "status=503"))
     assert (outcome.end, outcome.status, outcome.received, outcome.first_byte) == ("refused", 503, 0, None)
     assert outcome.reason.startswith("503 ")
@@ -79,19 +79,21 @@ def test_the_outcome_of_a_refused_connection_is_failed(site: SampleSite) -> None
     assert (outcome.end, outcome.status) == ("failed", None)
 
 
-def test_the_outcome_of_a_server_that_stalls_longer_than_the_client_waits_is_cut(site: SampleSite) -> None:
+def test_the_outcome_is_cut_if_the_server_stalls_in_the_middle_of_a_body_longer_than_the_client_waits(
+    site: SampleSite,
+) -> None:
     outcome = get(ask(site, SMALL, "stall=1000", patience=0.3))
     assert (outcome.end, outcome.received) == ("cut", 1000)
     assert "silent" in outcome.reason
 
 
-def test_the_outcome_is_failed_if_the_server_sends_no_response_while_the_client_waits() -> None:
+def test_the_outcome_is_failed_if_the_server_sends_no_response_head_while_the_client_waits() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         outcome = get(Ask("127.0.0.1", mute.getsockname()[1], "/", reference(SMALL), 0.2))
     assert outcome.end == "failed"
 
 
-async def test_the_outcome_of_a_client_that_leaves_early_is_left(site: SampleSite) -> None:
+async def test_the_outcome_of_a_request_whose_client_disconnects_early_is_left(site: SampleSite) -> None:
     outcome = await leaving(ask(site, LARGE), 100_000)
     assert outcome.end == "left"
     assert 100_000 <= outcome.received < 2_000_000
@@ -100,7 +102,7 @@ async def test_the_outcome_of_a_client_that_leaves_early_is_left(site: SampleSit
 
 
 async def read_slowly(asked: Ask, rate: int, clients: int = 1) -> list[Outcome]:
-    """Read `asked` with `clients` slow clients until all responses have ended. Returns the outcomes."""
+    """Request `asked` with `clients` slow clients, and wait until all responses have ended. Returns the outcomes."""
     async with Crowd(asked, rate) as crowd:
         await crowd.join(clients)
         await eventually(lambda: not crowd.reading)
@@ -113,7 +115,7 @@ async def test_slow_clients_do_not_read_faster_than_their_rate(site: SampleSite)
         assert outcome.seconds >= (outcome.received - 4 * KIB) / (256 * KIB)
 
 
-async def test_responses_to_slow_clients_stay_unfinished_at_the_server(site: SampleSite) -> None:
+async def test_a_response_to_a_slow_client_stays_unfinished_at_the_server(site: SampleSite) -> None:
     """The kernel's receive buffer of a slow client is small, so the server cannot finish a response at once."""
     await eventually(lambda: not answers_under_way(site))  # the responses of earlier tests must have ended
     async with Crowd(ask(site, LARGE), 256 * KIB) as crowd:
@@ -132,7 +134,7 @@ async def test_a_slow_client_reports_a_cut_stream_and_a_refused_request(site: Sa
     assert outcome.end == "refused"
 
 
-async def test_a_cancelled_crowd_of_slow_clients_closes_its_connections(site: SampleSite) -> None:
+async def test_cancelling_a_crowd_of_slow_clients_closes_its_connections(site: SampleSite) -> None:
     with suppress(TimeoutError):
         async with Crowd(ask(site, LARGE), 64 * KIB) as crowd:
             await crowd.join(3)
@@ -148,7 +150,7 @@ async def test_parallel_clients_count_every_request_and_reuse_their_connections(
     assert (await many(lambda: asked, 2, seconds=2.0)).complete > 2
 
 
-async def test_a_load_stops_early_if_its_requests_fail(site: SampleSite) -> None:
+async def test_a_benchmark_load_stops_early_if_its_requests_fail(site: SampleSite) -> None:
     asked = ask(site, SMALL, "status=500")
     tally = await many(lambda: asked, 2, count=10_000)
     assert tally.complete == 0
@@ -165,7 +167,7 @@ def test_a_reference_file_has_the_bytes_that_the_sample_site_serves() -> None:
     assert digest.hexdigest() == large_sha256(32)
 
 
-def test_a_reference_file_matches_its_bytes_across_block_borders_but_none_beyond_its_end() -> None:
+def test_a_reference_file_matches_its_own_bytes_even_across_block_borders_but_no_bytes_beyond_its_end() -> None:
     large = reference("large-32.mp4")
     block = bytes(large._block(1)) + bytes(large._block(2))
     assert large.matches(BLOCK_BYTES, block)
@@ -175,7 +177,7 @@ def test_a_reference_file_matches_its_bytes_across_block_borders_but_none_beyond
     assert large.matches(0, b"")
 
 
-def test_the_reference_file_of_a_playlist_is_its_best_variant(site: SampleSite) -> None:
+def test_the_reference_file_of_a_playlist_is_that_of_its_best_variant(site: SampleSite) -> None:
     segments = [site.path(f"hls/ts/high-{number}.ts").read_bytes() for number in range(5)]
     playlist = reference("hls/ts")
     assert playlist.size == sum(map(len, segments))
@@ -215,7 +217,9 @@ async def test_the_outcome_of_a_response_to_head_is_complete_without_a_body(site
     ]
 
 
-async def test_a_client_that_leaves_a_body_early_sends_its_next_request_over_a_new_connection(site: SampleSite) -> None:
+async def test_a_client_that_disconnects_in_the_middle_of_a_body_sends_its_next_request_over_a_new_connection(
+    site: SampleSite,
+) -> None:
     with closing(Visitor()) as visitor:
         assert (await visitor.ask(ask(site, LARGE), 100_000)).end == "left"
         assert (await visitor.ask(ask(site, SMALL), 1 << 30)).end == "complete"

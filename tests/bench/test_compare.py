@@ -25,7 +25,7 @@ def test_rows_of_the_same_target_and_load_are_compared_field_by_field() -> None:
     assert found[1].ratio == 0.75
 
 
-def test_a_row_that_failed_or_is_missing_in_either_run_is_not_compared() -> None:
+def test_a_row_that_failed_in_either_run_or_is_missing_from_it_is_not_compared() -> None:
     earlier = results(crowd=[crowd(10, None), crowd(50, 80.0, failed=1), crowd(200, 80.0)])
     now = results(crowd=[crowd(10, 60.0), crowd(50, 60.0), crowd(200, 60.0, complete=199), crowd(1000, 60.0)])
     assert [(change.what, change.name) for change in changes(earlier, now)] == [
@@ -33,7 +33,7 @@ def test_a_row_that_failed_or_is_missing_in_either_run_is_not_compared() -> None
     ]
 
 
-def test_rows_match_although_their_measured_values_differ() -> None:
+def test_rows_of_two_runs_match_even_if_their_measured_values_differ() -> None:
     def row(requests: int, rate: float) -> dict[str, Any]:
         return {"target": "nginx", "state": "cached", "requests": requests, "requests_per_cpu_second": rate}
 
@@ -41,7 +41,7 @@ def test_rows_match_although_their_measured_values_differ() -> None:
     assert (change.before, change.now) == (8000.0, 9000.0)
 
 
-def test_a_comparison_with_a_value_of_zero_has_no_ratio() -> None:
+def test_a_comparison_with_the_value_zero_has_no_ratio() -> None:
     row = {"target": "nginx", "requests": 100, "growth_pss": 0}
     (change,) = changes(results(sequential=[row]), results(sequential=[row]))
     assert change.ratio is None

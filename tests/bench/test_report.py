@@ -1,5 +1,5 @@
-"""Tests of the benchmark report: verdicts follow from values, a failure is shown as a failure, and the repository's
-pages match the raw results."""
+"""Tests of the benchmark report: its verdicts follow from the values, it shows each failure as a failure, and the
+repository's pages match the raw results."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ LIMIT = {limit.what: limit for limit in LIMITS}
 
 
 def run(**rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return results of a run that consists of the scenarios in `rows`, all of them done."""
+    """Return results of a run that consists of the scenarios in `rows`, all of which are done."""
     names = {name: name.replace("_", "-") for name in rows}
     return {"meta": {}, "scenarios": [{"name": names[n], "status": "done", "rows": found} for n, found in rows.items()]}
 
 
 def changed(name: str, **change: Any) -> dict[str, Any]:
-    """Return the repository's benchmark results with the scenario `name` changed by `change`, or without this scenario
-    if `change` is empty."""
+    """Return the repository's benchmark results after updating the scenario `name` with `change`, or without this
+    scenario if `change` is empty."""
     raw = copy.deepcopy(RAW)
     if not change:
         raw["scenarios"] = [each for each in raw["scenarios"] if each["name"] != name]
@@ -96,7 +96,7 @@ def test_the_readme_contains_the_main_table_of_the_benchmark() -> None:
     assert [row[0] for row in table.rows] == [STYLES[target].title for target in TARGETS]
 
 
-def test_the_written_page_charts_and_json_come_from_the_same_results(tmp_path: Path) -> None:
+def test_the_report_writes_its_page_and_charts_and_json_from_the_same_results(tmp_path: Path) -> None:
     page = write(DOCS / "benchmark.json", tmp_path / "out", tmp_path / "docs")
     markdown = (tmp_path / "docs" / "benchmark.md").read_text(encoding="utf-8")
     drawn = re.findall(r"!\[[^]]*\]\(([^)]+)\)", markdown)
@@ -130,7 +130,7 @@ def test_an_invalid_results_file_is_refused(tmp_path: Path, text: str) -> None:
         (-1.0, Verdict.TOO_HIGH, "too high"),
     ],
 )
-def test_a_claim_holds_inside_its_range_and_up_to_a_tenth_outside_it(
+def test_a_claim_holds_if_the_value_is_inside_its_range_or_at_most_a_tenth_beyond_it(
     value: float, expected: Verdict, said: str
 ) -> None:
     subject = claim("each further request, embedded", "embedded")
@@ -138,12 +138,12 @@ def test_a_claim_holds_inside_its_range_and_up_to_a_tenth_outside_it(
     assert Judged(subject, Figure(value), expected).said == said
 
 
-def test_a_claim_without_numbers_holds_or_is_wrong_depending_on_the_ratio() -> None:
+def test_a_claim_that_states_no_numbers_holds_or_is_wrong_depending_on_the_measured_ratio() -> None:
     winner = claim("the winner, at 200")
     assert [verdict(winner, Figure(value)) for value in (0.5, 1.5)] == [Verdict.HELD, Verdict.WRONG]
 
 
-def test_a_limit_is_reported_as_met_reached_missed_or_failed() -> None:
+def test_a_limit_is_reported_as_met_or_reached_or_missed_or_failed() -> None:
     rate = LIMIT["requests per second of server CPU, 64 KB, cached"]
     assert [limit_verdict(rate, Figure(value)) for value in (2000, 800, 799)] == list(Reached)[:3]
     idle = LIMIT["the same, once idle"]
@@ -229,7 +229,7 @@ OVER_TIME = {"meta": {}, "scenarios": [{"name": "over-time", "status": "done", "
          Figure(1, "500 requests")),
     ],
 )  # fmt: skip
-def test_a_selector_returns_a_figure_or_the_reason_why_it_was_not_measured(
+def test_a_selector_of_the_report_returns_a_figure_or_the_reason_why_the_figure_was_not_measured(
     raw: dict[str, Any], selector: str, expected: Figure | NotMeasured
 ) -> None:
     found = find(selector, parse(raw))
@@ -241,13 +241,13 @@ def test_a_selector_returns_a_figure_or_the_reason_why_it_was_not_measured(
 
 
 @pytest.mark.parametrize("selector", ["crowd(relay)", "nonsense", "open('x')", "[1]", "crowd(relay, max, http)['x']"])
-def test_a_malformed_selector_is_refused(selector: str) -> None:
+def test_a_malformed_selector_of_the_report_is_refused(selector: str) -> None:
     with pytest.raises(ValueError, match="invalid selector"):
         find(selector, parse(CROWDS))
 
 
 @pytest.mark.parametrize("lost", [{"failed": 3}, {"refused": 150}, {"complete": 199}])
-def test_a_claim_fails_if_not_all_clients_of_its_crowd_were_served(lost: dict[str, Any]) -> None:
+def test_a_claim_about_a_crowd_fails_if_not_all_clients_of_the_crowd_were_served(lost: dict[str, Any]) -> None:
     found = judged(run(crowd=[crowd("embedded", 200, **lost)]), "embedded, at 200", "embedded")
     assert found.verdict is Verdict.FAILED
     assert "of 200 clients" in found.measured
@@ -421,6 +421,6 @@ def test_a_figure_is_written_as_a_number_with_its_unit(value: float, unit: Unit,
     assert figure(value, unit) == text
 
 
-def test_digits_of_small_figures_are_kept_and_whole_sizes_have_binary_units() -> None:
+def test_small_figures_keep_their_digits_and_whole_sizes_have_binary_units() -> None:
     assert digits(0.000079) == "0.000079"
     assert [whole_size(n) for n in (65536, 1 << 20, 1 << 30, 1_000_000)] == ["64 KiB", "1 MiB", "1 GiB", "1 MB"]

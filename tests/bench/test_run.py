@@ -1,4 +1,5 @@
-"""Tests of `serverpy bench` as a user starts it: its results if all goes well, if a server dies, and after Ctrl+C."""
+"""Tests of `serverpy bench` as a user starts it: its results if the run succeeds, if a server dies, and after
+Ctrl+C."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ SECONDS = 100.0
 def bench(
     out: Path, *arguments: str, signals: Callable[[], None] = as_from_a_terminal
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run `serverpy bench` in a new process group, as a shell does. Kills the command at the end of the block if it
-    still runs."""
+    """Run `serverpy bench` in a new process group, as a shell does. Kills the command at the end of the block if it is
+    still running."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SERVERPY_")}
     process = subprocess.Popen(
         [sys.executable, "-m", "serverpy", "bench", "--quick", "--out", str(out), *arguments],
@@ -63,8 +64,8 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def find(process: subprocess.Popen[str], word: str) -> psutil.Process | None:
-    """Return the descendant of the benchmark process whose command line has the argument `word`, or None if there is
-    none."""
+    """Return the descendant of the benchmark process that has the argument `word` in its command line, or None if no
+    descendant has it."""
     for child in family(process):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             if word in child.cmdline():
@@ -161,7 +162,7 @@ def test_an_interrupted_run_leaves_no_process_and_names_the_unfinished_scenario(
     assert crowd["reason"] == "interrupted at ServerPY relay, 50 clients, http"
 
 
-def test_a_run_under_nohup_ignores_sigint_and_sighup_and_ends_on_sigterm(tmp_path: Path) -> None:
+def test_a_benchmark_run_under_nohup_ignores_sigint_and_sighup_but_ends_on_sigterm(tmp_path: Path) -> None:
     with bench(tmp_path, "crowd", "--methods", "relay", "--streams", "50", signals=as_by_nohup) as process:
         until(process, lambda: loaded(process))
         children = family(process)
@@ -222,7 +223,7 @@ def doubts(_bench: Bench) -> Findings:
     return Findings(rows=({"clients": 2},), problems=("3 of 5 had no stream",))
 
 
-def test_a_scenario_is_measured_to_its_end_although_one_of_its_cells_has_failed(tmp_path: Path) -> None:
+def test_a_scenario_is_measured_to_its_end_even_if_one_of_its_cells_fails(tmp_path: Path) -> None:
     watcher = Silent()
     asked = (scenario("bad", fails, finds, doubts), scenario("good", finds), scenario("none"))
     assert run(Order(asked, "quick", tmp_path, ("relay",)), watcher) == FAILED
@@ -237,7 +238,7 @@ def test_a_scenario_is_measured_to_its_end_although_one_of_its_cells_has_failed(
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_scenario_leaves_out_a_rival_that_is_not_installed_and_reports_it(tmp_path: Path) -> None:
+def test_a_scenario_leaves_out_a_rival_program_that_is_not_installed_and_reports_this(tmp_path: Path) -> None:
     order = Order(tuple(SCENARIOS.values()), "default", tmp_path)
     whole = {each.scenario.name: each for each in prepare(order, {})}
     fewer = {each.scenario.name: each for each in prepare(order, {"nginx": "nginx is not installed"})}
@@ -249,7 +250,7 @@ def test_a_scenario_leaves_out_a_rival_that_is_not_installed_and_reports_it(tmp_
 
 
 @pytest.mark.parametrize(("mode", "minutes"), [("quick", 2.2), ("default", 40)])
-def test_the_estimated_duration_of_a_run_is_within_the_promised_minutes(
+def test_the_estimated_duration_of_a_run_is_within_the_minutes_that_the_help_promises(
     tmp_path: Path, mode: Any, minutes: float
 ) -> None:
     usual = tuple(each for each in SCENARIOS.values() if not each.only_named)
@@ -276,7 +277,7 @@ def reading(t: float, pss: int, cpu: float) -> Reading:
     return Reading(t, pss, pss, pss, cpu, 1, 1, 1, 0)
 
 
-def test_stable_memory_is_a_plateau_only_if_the_cpu_of_the_target_is_not_saturated() -> None:
+def test_stable_memory_counts_as_a_plateau_only_if_the_cpu_of_the_target_is_not_saturated() -> None:
     times = [number / 5 for number in range(20)]
     flat = [reading(t, 100_000_000, 0.05 * t) for t in times]
     rising = [reading(t, int(100_000_000 + 5_000_000 * t), 0.05 * t) for t in times]

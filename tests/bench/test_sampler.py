@@ -1,5 +1,5 @@
-"""Tests of the sampler, which measures the memory and CPU of a process tree. A target process that dies is an error,
-not a figure of zero."""
+"""Tests of the sampler, which measures the memory and CPU time of a process tree. If the target process dies, the
+sampler raises an error instead of reporting a figure of zero."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def send(process: subprocess.Popen[str], line: str) -> None:
     assert process.stdout.readline() == "done\n"
 
 
-def test_a_reading_is_the_sum_over_all_processes_of_a_tree() -> None:
+def test_a_reading_of_the_sampler_is_the_sum_over_all_processes_of_a_tree() -> None:
     with program(PARENT) as (process, said):
         both, child = read(process.pid), read(int(said))
         alone = read(process.pid, alone=True)
@@ -103,7 +103,7 @@ def test_pss_is_between_uss_and_rss() -> None:
     assert reading.uss <= reading.pss <= reading.rss
 
 
-def test_threads_and_file_descriptors_are_counted() -> None:
+def test_the_threads_and_file_descriptors_of_a_process_tree_are_counted() -> None:
     with program("print('ready', flush=True); input()") as (plain, _), program(THREADED) as (threaded, _):
         before, after = read(plain.pid), read(threaded.pid)
     assert after.threads - before.threads == 3
@@ -175,17 +175,17 @@ def test_check_peak_and_stop_of_a_sampler_raise_if_the_target_has_died() -> None
     assert isinstance(sampler.readings[0], Reading)
 
 
-def test_a_block_in_which_the_target_dies_raises_target_died() -> None:
+def test_a_sampler_block_in_which_the_target_dies_raises_target_died() -> None:
     with program(HOLDER.format(mib=1)) as (process, _), pytest.raises(TargetDied):
         killed_in_a_block(process)
 
 
-def test_an_exception_in_the_block_is_raised_even_if_the_target_has_died() -> None:
+def test_an_exception_in_a_sampler_block_is_raised_even_if_the_target_has_died() -> None:
     with program(HOLDER.format(mib=1)) as (process, _), pytest.raises(ZeroDivisionError):
         killed_in_a_block(process, ZeroDivisionError())
 
 
-def test_a_sampler_cannot_start_for_a_target_that_has_ended() -> None:
+def test_a_sampler_cannot_start_for_a_target_process_that_has_ended() -> None:
     threads = threading.active_count()
     with program("print('ready')") as (process, _):
         process.wait(PATIENCE_SECONDS)

@@ -1,5 +1,5 @@
-"""Tests of the benchmark's targets, the programs that it measures: each installed target streams the origin's bytes,
-and no process of a target outlives its block."""
+"""Tests of the benchmark's targets, which are the programs that it measures: each installed target streams the origin's
+bytes, and no process of a target outlives the target's block."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=5)[1]
 
 
-def test_the_relay_embedded_subprocess_and_seed_targets_are_installed() -> None:
+def test_the_targets_relay_and_embedded_and_subprocess_and_seed_are_installed() -> None:
     assert {"relay", "embedded", "subprocess", "seed"} <= {target.name for target in INSTALLED}
 
 
@@ -87,7 +87,9 @@ def test_a_target_streams_every_byte_over_http_and_https_and_leaves_no_process(t
 
 
 @each_target
-def test_an_exception_in_the_block_ends_a_target_that_is_streaming(target: Target, origin: Origin) -> None:
+def test_an_exception_in_the_block_of_a_target_ends_the_target_even_if_it_is_streaming(
+    target: Target, origin: Origin
+) -> None:
     processes: list[psutil.Process] = []
     with pytest.raises(ZeroDivisionError):
         fail_while_streaming(target, origin, processes)
@@ -126,7 +128,7 @@ def test_a_signal_that_ends_the_benchmark_also_ends_the_target_and_the_origin(
     assert gone(processes)
 
 
-def test_fresh_pages_have_different_addresses_but_the_same_content(origin: Origin) -> None:
+def test_fresh_pages_have_different_urls_but_the_same_content(origin: Origin) -> None:
     pages = [urlsplit(origin.page("prog.mp4", "http", fresh)) for fresh in ("", "1", "2")]
     assert len(set(pages)) == 3
     assert len({ask(page.port or 0, f"{page.path}?{page.query}") for page in pages}) == 1
@@ -157,7 +159,7 @@ def test_the_error_for_a_child_that_does_not_start_quotes_its_last_output() -> N
         child.said("ready", SECONDS)
 
 
-def test_a_child_process_that_starts_too_slowly_is_killed() -> None:
+def test_a_child_process_that_is_not_ready_in_time_is_killed() -> None:
     command = [sys.executable, "-c", "import signal; print('up', flush=True); signal.pause()"]
     with running("The slow", command) as child:
         assert child.said("up", SECONDS)
@@ -178,9 +180,9 @@ def test_checking_a_target_that_has_died_raises_target_died(origin: Origin) -> N
             running_.health()
 
 
-def test_a_child_that_ignores_sigterm_is_killed_with_its_orphans(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child starts a second process, which starts a third. The second process ends at once, so the third is an
-    orphan."""
+def test_a_child_that_ignores_sigterm_is_killed_together_with_its_orphans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child starts a second process, which starts a third. The second process ends at once, so the third process is
+    an orphan."""
     monkeypatch.setattr("serverpy.bench.measure.children.STOP_SECONDS", 0.2)
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
     last = f"{deaf}; import os; print('orphan', os.getpid(), flush=True); signal.pause()"
@@ -192,7 +194,7 @@ def test_a_child_that_ignores_sigterm_is_killed_with_its_orphans(monkeypatch: py
     assert gone(processes)
 
 
-def test_each_child_process_has_its_own_directory_with_its_files() -> None:
+def test_each_child_process_has_its_own_directory_for_its_files() -> None:
     command = [sys.executable, "-c", "import sys; print(open(sys.argv[1]).read(), flush=True)", "{directory}/words"]
     with running("The reader", command, files={"words": "in {directory}"}) as child:
         assert Path(child.said(r"in (\S+)", SECONDS)[1]) == child.directory

@@ -55,8 +55,8 @@ def start(site: SampleSite, name: str, *arguments: str, cwd: Path) -> subprocess
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Make child processes that are started in the block react to SIGINT, even if this process runs in the background
-    and ignores it."""
+    """Let child processes that are started in the block react to SIGINT, even if this process runs in the background
+    and ignores SIGINT."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield

@@ -18,7 +18,7 @@ def test_docs_cli_md_names_every_command(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["info", "get"])
-def test_docs_cli_md_names_every_option_of_info_and_get(name: str) -> None:
+def test_docs_cli_md_names_every_option_of_the_commands_info_and_get(name: str) -> None:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     options = [each for each in command.params if isinstance(each, click.Option) and not each.hidden]

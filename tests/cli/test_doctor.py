@@ -43,7 +43,7 @@ def test_doctor_reports_an_essential_package_that_is_missing() -> None:
     assert finding.advice == "pip install --force-reinstall no-such (does nothing)"
 
 
-def test_doctor_reports_a_missing_extra_with_the_command_that_installs_it() -> None:
+def test_doctor_reports_a_missing_extra_and_the_command_that_installs_it() -> None:
     finding = doctor.optional(Extra("fun", {"click": "click", "no_such_module": "no-such"}, "have fun"))
     assert (finding.subject, finding.found) == ("extra fun", "not installed: no-such")
     assert finding.verdict is Verdict.ADVICE
@@ -91,7 +91,7 @@ def test_doctor_reports_whether_deno_is_installed(tmp_path: Path) -> None:
     assert "serverpy-stream[js]" in missed.advice
 
 
-def test_doctor_reports_a_limit_of_file_descriptors_that_is_too_low_for_max_streams() -> None:
+def test_doctor_reports_a_file_descriptor_limit_that_is_too_low_for_max_streams() -> None:
     assert doctor.files(1000, 1024).verdict is Verdict.ADVICE
     assert doctor.files(100, 1024).verdict is Verdict.FINE
     assert doctor.files(10**6, resource.RLIM_INFINITY).verdict is Verdict.FINE
@@ -104,7 +104,7 @@ def test_doctor_reports_a_pipe_page_limit_that_is_too_low(tmp_path: Path) -> Non
         assert doctor.pipes(tmp_path).verdict is verdict
 
 
-def test_doctor_reports_a_memory_budget_that_leaves_too_little_memory_for_the_processes() -> None:
+def test_doctor_reports_a_memory_budget_that_leaves_the_processes_too_little_memory() -> None:
     settings = load_settings(memory_budget="1GiB", workers=2)
     assert doctor.budget(settings, 4 << 30) == doctor.Finding("memory budget", "2.0 GiB of 4.0 GiB")
     assert doctor.budget(settings, 3 << 30).verdict is Verdict.ADVICE
@@ -128,7 +128,7 @@ def test_doctor_shows_who_may_use_the_server(
     assert found.found.startswith(keys)
 
 
-def test_a_faulty_keys_file_is_reported(tmp_path: Path) -> None:
+def test_doctor_reports_a_faulty_keys_file(tmp_path: Path) -> None:
     (tmp_path / "keys.toml").write_text("[")
     finding = doctor.keys(load_settings(api_keys_file="keys.toml"))
     assert finding.verdict is Verdict.ADVICE

@@ -26,7 +26,7 @@ from tests.wire import Exchange, request
 
 @contextlib.contextmanager
 def streaming(server: Running, site: SampleSite) -> Iterator[Exchange]:
-    """Open a stream of which the client reads only the first byte. Closes it at the end of the block."""
+    """Open a stream whose client reads only the first byte. Closes the stream at the end of the block."""
     host, _, port = server.address.partition(":")
     target = f"/stream?url={quote(site.http + '/media/large-64.mp4', safe='')}"
     with Exchange((host, int(port)), request(target, server.address), receive_bytes=SMALL_BUFFER) as exchange:
@@ -110,7 +110,8 @@ def test_a_server_that_is_process_1_reaps_orphans_and_finishes_its_stream_after_
 
 
 def _make_orphan(init: psutil.Process) -> psutil.Process:
-    """Start a process in the PID namespace of `init`, whose parent ends before it. Returns the process."""
+    """Start a process in the PID namespace of the process `init`. The parent of the new process ends at once, so the
+    new process is an orphan. Returns the new process."""
     enter = ["nsenter", "--target", str(init.pid), "--pid", "--mount"]
     subprocess.run([*enter, "sh", "-c", "sleep 3 & exit 0"], check=True, timeout=60)
     return next(each for each in init.children() if each.name() == "sleep")

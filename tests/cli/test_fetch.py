@@ -28,7 +28,7 @@ _ids = itertools.count()
 
 @dataclass
 class Recorder:
-    """Watcher that records how jobs end. `moved` contains the byte counts that the jobs report while they run."""
+    """Watcher that records how jobs end. `moved` contains the numbers of bytes that the jobs report while they run."""
 
     ends: list[Event] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -62,7 +62,7 @@ async def fetch(
 
 @dataclass(frozen=True)
 class Faulty:
-    """A page of the sample site whose film of 6 MiB is served with the faults in `spec`."""
+    """A page of the sample site. Its film of 6 MiB is served with the faults in `spec`."""
 
     site: SampleSite
     spec: str
@@ -77,7 +77,8 @@ class Faulty:
 
     @property
     def firsts(self) -> list[int]:
-        """The first byte of each range of the film that the client has requested, except for `bytes=0-511`."""
+        """The position of the first byte of each range of the film that the client has requested, except for
+        `bytes=0-511`."""
         asked = [each for each in self.site.requests if each.path == self.path and each.method == "GET"]
         ranges = [each.headers["range"].removeprefix("bytes=") for each in asked]
         return [int(each.rstrip("-")) for each in ranges if each != "0-511"]
@@ -91,7 +92,7 @@ class Faulty:
 
 @pytest.fixture
 def faulty(site: SampleSite, request: pytest.FixtureRequest) -> Faulty:
-    """Return a sample film with the faults in the parameter of the test, at an address that no other test uses."""
+    """Return a sample film with the faults in the parameter of the test, at a URL that no other test uses."""
     spec = getattr(request, "param", "")
     return Faulty(site, f"{spec}{',' if spec else ''}id=fetch-{next(_ids)}")
 
@@ -112,10 +113,10 @@ def leave_partial(path: Path, url: str, version: Version, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("kept", [OVERLAP_BYTES + 1, 3 * MIB, 6 * MIB])
-async def test_a_partial_file_is_resumed_from_a_little_before_its_end(
+async def test_get_resumes_a_partial_file_from_a_little_before_its_end(
     faulty: Faulty, film: bytes, tmp_path: Path, kept: int
 ) -> None:
-    """A partial file that already has all bytes is also resumed from a little before its end."""
+    """Even a partial file that already has all bytes is resumed from a little before its end."""
     leave_partial(tmp_path, faulty.page, faulty.version(), film[:kept])
     assert await fetch(faulty.site, tmp_path, faulty.page) == [Done("film.mp4", 6 * MIB, kept)]
     assert names(tmp_path) == ["film.mp4"]
@@ -128,8 +129,8 @@ async def test_a_partial_file_is_resumed_from_a_little_before_its_end(
 async def test_get_fetches_the_whole_file_if_a_partial_file_cannot_be_resumed(
     faulty: Faulty, film: bytes, tmp_path: Path, kept: int
 ) -> None:
-    """The partial file cannot be resumed because the site supports no ranges, or because its bytes differ from the
-    site's."""
+    """The partial file cannot be resumed because the site supports no ranges, or because the bytes of the file differ
+    from those of the site."""
     leave_partial(tmp_path, faulty.page, faulty.version(), bytes(kept))
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Done)
@@ -140,10 +141,10 @@ async def test_get_fetches_the_whole_file_if_a_partial_file_cannot_be_resumed(
 
 
 @pytest.mark.parametrize("faulty", ["changes=told", "changes=silent"], indirect=True)
-async def test_get_fetches_the_whole_file_again_if_the_source_has_changed(
+async def test_get_fetches_the_whole_file_again_if_its_source_has_changed(
     faulty: Faulty, film: bytes, tmp_path: Path
 ) -> None:
-    """In one case the validators of the source change; in the other, only its bytes change."""
+    """In one case, the validators of the source change. In the other case, only its bytes change."""
     leave_partial(tmp_path, faulty.page, faulty.version(), film[: 3 * MIB])
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)
     assert isinstance(end, Done)
@@ -155,7 +156,7 @@ async def test_get_fetches_the_whole_file_again_if_the_source_has_changed(
 
 
 @pytest.mark.parametrize("faulty", ["norange,cut=300000"], indirect=True)
-async def test_a_source_that_cuts_the_connection_leaves_only_a_partial_file(
+async def test_get_leaves_only_a_partial_file_if_the_source_cuts_the_connection(
     faulty: Faulty, film: bytes, tmp_path: Path
 ) -> None:
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)
@@ -167,7 +168,7 @@ async def test_a_source_that_cuts_the_connection_leaves_only_a_partial_file(
 
 
 @pytest.mark.parametrize("faulty", ["status=404"], indirect=True)
-async def test_a_source_that_is_gone_leaves_the_partial_file_unchanged(
+async def test_get_leaves_the_partial_file_unchanged_if_the_source_no_longer_exists(
     faulty: Faulty, film: bytes, tmp_path: Path
 ) -> None:
     leave_partial(tmp_path, faulty.page, Version(total=6 * MIB), film[:MIB])
@@ -176,7 +177,7 @@ async def test_a_source_that_is_gone_leaves_the_partial_file_unchanged(
     assert (tmp_path / "film.mp4.part").read_bytes() == film[:MIB]
 
 
-async def test_get_refuses_a_file_that_another_process_is_fetching_as_in_use(
+async def test_get_refuses_a_file_that_another_process_is_fetching_with_the_error_in_use(
     faulty: Faulty, film: bytes, tmp_path: Path
 ) -> None:
     leave_partial(tmp_path, faulty.page, faulty.version(), film[:MIB])
@@ -197,10 +198,11 @@ async def test_get_leaves_a_partial_file_of_another_format_unchanged(
     assert (tmp_path / end.name).read_bytes() == film
 
 
-async def test_a_second_file_of_the_same_name_gets_a_number_in_this_and_in_later_runs(
+async def test_a_second_file_of_the_same_name_gets_a_number_in_this_run_and_in_later_runs(
     site: SampleSite, tmp_path: Path
 ) -> None:
-    """The command fetches two media with the same name at the same time. When it runs again, it finds both files."""
+    """The command fetches two media with the same name at the same time. When the command runs again, it finds both
+    files."""
     name = f"id=fetch-{next(_ids)}"
     pages = [f"{site.http}/page/fault/{name}/{file}" for file in ("prog.mp4", "prog-180.mp4")]
     ends = await fetch(site, tmp_path, *pages, jobs=2)
@@ -213,7 +215,7 @@ async def test_a_second_file_of_the_same_name_gets_a_number_in_this_and_in_later
     assert sorted(await fetch(site, tmp_path, *pages), key=str) == [Present(f"{stem} (2).mp4"), Present(f"{stem}.mp4")]
 
 
-async def test_force_overwrites_files_of_earlier_runs_but_not_those_of_the_same_run(
+async def test_the_option_force_overwrites_files_of_earlier_runs_but_not_those_of_the_same_run(
     site: SampleSite, tmp_path: Path
 ) -> None:
     name = f"id=fetch-{next(_ids)}"
@@ -227,7 +229,7 @@ async def test_force_overwrites_files_of_earlier_runs_but_not_those_of_the_same_
     assert (tmp_path / f"{stem}.mp4").read_bytes() == site.path("prog.mp4").read_bytes()
 
 
-async def test_get_saves_media_of_unknown_length_as_files(site: SampleSite, tmp_path: Path) -> None:
+async def test_get_saves_media_of_unknown_length_as_complete_files(site: SampleSite, tmp_path: Path) -> None:
     """The media are an HLS stream, and a file without Content-Length. When the command runs again, it recognises the
     existing files by their first bytes."""
     urls = [f"{site.http}/page/hls-ts", f"{site.http}/page/fault/nolength,norange,id=fetch/prog.mp4"]

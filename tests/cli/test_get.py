@@ -26,7 +26,7 @@ from tests.processes import gone
 
 MIB = 1 << 20
 OVERLAP_BYTES = 64 * 1024
-"""Number of bytes at the end of a partial file that `get` requests again, to compare them."""
+"""Number of bytes at the end of a partial file that `get` requests again in order to compare them."""
 
 
 def sha256(path: Path) -> str:
@@ -34,7 +34,8 @@ def sha256(path: Path) -> str:
 
 
 def ranges(site: SampleSite, path: str) -> list[tuple[int, str | None]]:
-    """Return the first byte and the If-Range header of each request for `path`, except requests for `bytes=0-511`."""
+    """Return the position of the first byte and the If-Range header of each request for `path`, except requests for
+    `bytes=0-511`."""
     asked = [request.headers for request in site.requests if request.path == path]
     asked = [each for each in asked if each["range"] != "bytes=0-511"]
     return [(int(each["range"].removeprefix("bytes=").rstrip("-")), each.get("if-range")) for each in asked]
@@ -42,8 +43,8 @@ def ranges(site: SampleSite, path: str) -> list[tuple[int, str | None]]:
 
 @contextlib.contextmanager
 def in_mid_download(site: SampleSite, folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `serverpy get` with the output directory `folder`. Yields the process once it has written more than 1 MiB,
-    while it still runs."""
+    """Run `serverpy get` with the output directory `folder`. Yields the process once it has written more than 1 MiB.
+    The process is still running then."""
     with start(site, "get", "-o", str(folder), *arguments, cwd=folder.parent) as process:
         try:
             wait_for(lambda: any(_size(part) > MIB for part in folder.glob("*.part")))
@@ -64,7 +65,8 @@ def family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def interrupted(site: SampleSite, folder: Path, *arguments: str) -> Path:
-    """Interrupt `serverpy get` as Ctrl+C does, in the middle of a download. Returns the partial file that it leaves."""
+    """Interrupt `serverpy get` in the middle of a download, as Ctrl+C does. Returns the partial file that the command
+    leaves."""
     with in_mid_download(site, folder, *arguments) as process:
         children = family(process)
         process.send_signal(signal.SIGINT)
@@ -85,7 +87,7 @@ def kib(site: SampleSite, name: str) -> str:
     return f"{site.path(name).stat().st_size / 1024:.1f} KiB"
 
 
-def test_get_writes_the_media_of_each_page_to_a_file_of_its_own(site: SampleSite, tmp_path: Path) -> None:
+def test_get_writes_the_media_of_each_page_to_a_separate_file(site: SampleSite, tmp_path: Path) -> None:
     """`get` creates the directory of the option `-o`, and continues after a page that fails."""
     pages = [f"{site.http}/page/{name}" for name in ("prog", "none", "webm", "mp3")]
     done = run(site, "get", "--jobs", "3", "-o", "new/folder", *pages, cwd=tmp_path)
@@ -103,7 +105,7 @@ def test_get_writes_the_media_of_each_page_to_a_file_of_its_own(site: SampleSite
     assert (folder / "VP9 and Opus.webm").read_bytes() == site.path("vp9.webm").read_bytes()
 
 
-def test_get_reads_urls_from_a_file_and_stdin_and_does_not_fetch_existing_files_again(
+def test_get_reads_urls_from_a_file_and_from_stdin_and_does_not_fetch_existing_files_again(
     site: SampleSite, tmp_path: Path
 ) -> None:
     listed = tmp_path / "list.txt"
@@ -120,8 +122,11 @@ def test_get_reads_urls_from_a_file_and_stdin_and_does_not_fetch_existing_files_
     assert there.stat().st_ino == inode
 
 
-def test_get_resumes_the_file_if_the_same_command_runs_again_after_ctrl_c(site: SampleSite, tmp_path: Path) -> None:
-    """If the source is unchanged, `get` resumes the partial file by requesting a range from a little before its end."""
+def test_get_resumes_a_partial_file_if_the_same_command_runs_again_after_ctrl_c(
+    site: SampleSite, tmp_path: Path
+) -> None:
+    """If the source is unchanged, `get` resumes the partial file with a request for a range that begins a little before
+    the end of the file."""
     media = "/fault/throttle=4000000,times=1,id=resume/media/large-32.mp4"
     page = f"{site.http}/page/fault/throttle=4000000,times=1,id=resume/large-32.mp4"
     folder = tmp_path / "folder"
@@ -140,7 +145,7 @@ def test_get_resumes_the_file_if_the_same_command_runs_again_after_ctrl_c(site: 
 
 
 @pytest.mark.parametrize("isolate", [(), ("--isolate",)], ids=["here", "isolated"])
-def test_get_with_output_dash_writes_the_media_of_all_pages_to_stdout_in_order(
+def test_get_with_the_output_dash_writes_the_media_of_all_pages_to_stdout_in_order(
     site: SampleSite, tmp_path: Path, isolate: tuple[str, ...]
 ) -> None:
     urls = [f"{site.http}/media/audio.mp3", f"{site.http}/page/none", f"{site.http}/media/vp9.webm"]
@@ -159,7 +164,7 @@ def test_get_with_output_dash_writes_the_media_of_all_pages_to_stdout_in_order(
 def test_get_can_be_stopped_while_the_process_that_reads_its_stdout_stalls(
     site: SampleSite, tmp_path: Path, number: signal.Signals | None
 ) -> None:
-    """Ctrl+C stops the command, and so does closing the reading end of its stdout. In the second case, the command
+    """Ctrl+C stops the command, and so does closing the reading end of its stdout. If its stdout is closed, the command
     prints no message, and exits with the same status as `cat`."""
     url = f"{site.http}/media/large-32.mp4"
     with start(site, "get", "-o", "-", url, cwd=tmp_path) as process:
@@ -176,7 +181,7 @@ def test_get_can_be_stopped_while_the_process_that_reads_its_stdout_stalls(
 
 
 @pytest.mark.parametrize("isolate", [(), ("--isolate",)], ids=["here", "isolated"])
-def test_get_reports_an_earlier_failed_page_although_stdout_is_closed(
+def test_get_reports_that_an_earlier_page_failed_even_if_stdout_is_closed(
     site: SampleSite, tmp_path: Path, isolate: tuple[str, ...]
 ) -> None:
     urls = [f"{site.http}/page/none", f"{site.http}/media/large-32.mp4", f"{site.http}/media/audio.mp3"]
@@ -191,7 +196,7 @@ def test_get_reports_an_earlier_failed_page_although_stdout_is_closed(
         ]
 
 
-def test_get_isolate_fetches_each_page_in_a_child_process(site: SampleSite, tmp_path: Path) -> None:
+def test_get_with_the_option_isolate_fetches_each_page_in_a_child_process(site: SampleSite, tmp_path: Path) -> None:
     """`get --isolate` reports the files, failures and playlist items of its child processes. No item is fetched
     twice."""
     urls = [f"{site.http}/tube/playlist/list-2", f"{site.http}/page/none"]
@@ -206,7 +211,7 @@ def test_get_isolate_fetches_each_page_in_a_child_process(site: SampleSite, tmp_
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_an_isolated_download_ends_with_its_parent_and_can_be_resumed(
+def test_an_isolated_download_ends_with_its_parent_process_and_can_be_resumed(
     site: SampleSite, tmp_path: Path, number: signal.Signals
 ) -> None:
     folder = tmp_path / "folder"
@@ -260,7 +265,7 @@ def test_invalid_arguments_of_get_exit_with_status_2(arguments: list[str]) -> No
     assert "Usage:" in done.stderr
 
 
-def test_an_invalid_url_in_a_list_fails_while_the_other_urls_are_fetched(site: SampleSite, tmp_path: Path) -> None:
+def test_get_fails_for_an_invalid_url_in_a_list_but_fetches_the_other_urls(site: SampleSite, tmp_path: Path) -> None:
     done = run(site, "get", "-", cwd=tmp_path, stdin=f"ftp://example.org/film.mp4\n{site.http}/media/audio.mp3\n")
     assert done.returncode == 1
     assert lines(done.stderr) == [
@@ -270,7 +275,7 @@ def test_an_invalid_url_in_a_list_fails_while_the_other_urls_are_fetched(site: S
 
 
 @pytest.mark.parametrize("name", ["get", "info"])
-def test_the_help_lists_the_settings_by_section(name: str) -> None:
+def test_the_help_of_get_lists_the_settings_by_section(name: str) -> None:
     shown = CliRunner().invoke(cli, [name, "--help"]).stdout
     own, *sections = (shown.index(f"\n{title}:\n") for title in ("Options", *ENGINE_SETTINGS))
     assert own < shown.index("--help") < sections[0]

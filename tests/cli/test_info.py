@@ -1,4 +1,4 @@
-"""Tests that `serverpy info` prints the content of `/info`, as a table or as the same JSON."""
+"""Tests that `serverpy info` prints the content of `/info`, either as a table or as the same JSON."""
 
 from __future__ import annotations
 
@@ -57,14 +57,16 @@ def shown(info: Info, width: int = 200) -> list[str]:
 
 
 @pytest.mark.parametrize("page", ["/page/prog", "/tube/watch/full", "/tube/post/1", "/tube/playlist/list-2"])
-def test_info_json_prints_the_same_json_as_the_server_sends(server: Server, tmp_path: Path, page: str) -> None:
+def test_the_command_info_json_prints_the_same_json_as_the_server_sends(
+    server: Server, tmp_path: Path, page: str
+) -> None:
     answer = server.get(page, path="/info")
     done = run(server.site, "info", "--json", f"{server.site.http}{page}", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == answer.body + b"\n"
 
 
-def test_info_lists_the_formats_of_a_page_with_the_best_last(site: SampleSite, tmp_path: Path) -> None:
+def test_info_lists_the_formats_of_a_page_and_the_best_format_comes_last(site: SampleSite, tmp_path: Path) -> None:
     done = run(site, "info", f"{site.http}/tube/watch/full", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
     printed = [line.strip() for line in lines(done.stdout) if line.strip()]
@@ -79,7 +81,7 @@ def test_info_lists_the_formats_of_a_page_with_the_best_last(site: SampleSite, t
     assert printed[-1] == "subtitles: en (vtt), de (vtt), en (vtt, automatic)"
 
 
-def test_info_reports_a_page_without_media_in_one_line(site: SampleSite, tmp_path: Path) -> None:
+def test_info_reports_a_page_without_media_on_one_line(site: SampleSite, tmp_path: Path) -> None:
     done = run(site, "info", f"{site.http}/page/none", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, b"")
     assert lines(done.stderr) == ["serverpy: No media was found on this page."]

@@ -1,5 +1,5 @@
-"""Tests of the runner of download jobs: jobs start in order, a given number runs at once, and a job that fails does not
-affect the others."""
+"""Tests of the runner of download jobs: jobs start in order, a given number of jobs runs at once, and a job that fails
+does not affect the others."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ class Recorder:
 
 
 class FakeRunner:
-    """Runner that completes every job, except the second, which splits into two items, and the jobs in `broken`, for
-    which it raises an exception."""
+    """Runner that completes jobs. The second job splits into two items. The jobs in `broken` raise an exception."""
 
     def __init__(self, recorder: Recorder, broken: Sequence[tuple[int, ...]] = ()) -> None:
         self._recorder = recorder
@@ -44,7 +43,7 @@ class FakeRunner:
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 5])
-async def test_the_runner_runs_all_jobs_and_the_items_that_a_job_splits_into(at_once: int) -> None:
+async def test_the_runner_runs_all_jobs_and_also_the_items_into_which_a_job_splits(at_once: int) -> None:
     recorder = Recorder()
     await run_all(JOBS, FakeRunner(recorder), at_once, recorder)
     orders = [order for order, _ in recorder.events]
@@ -53,7 +52,7 @@ async def test_the_runner_runs_all_jobs_and_the_items_that_a_job_splits_into(at_
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
-async def test_a_job_that_raises_is_reported_as_failed_and_the_others_continue(
+async def test_a_job_that_raises_is_reported_as_failed_and_the_other_jobs_continue(
     at_once: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     recorder = Recorder()
@@ -66,7 +65,7 @@ async def test_a_job_that_raises_is_reported_as_failed_and_the_others_continue(
     assert "KeyError: 'secret'" in caplog.text
 
 
-async def test_a_page_is_reported_before_it_is_read_and_after_its_items_are_listed() -> None:
+async def test_a_page_is_reported_before_the_runner_reads_it_and_after_its_items_are_listed() -> None:
     recorder = Recorder()
     await run_all(JOBS[:2], Announced(FakeRunner(recorder), recorder), 1, recorder)
     url = JOBS[1].url

@@ -29,7 +29,9 @@ def keys(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["keys", *arguments], catch_exceptions=False)
 
 
-def test_the_keys_add_command_prints_only_the_new_key_on_stdout_and_does_not_store_it(path: Path) -> None:
+def test_the_command_keys_add_prints_only_the_new_key_to_stdout_and_does_not_store_the_key_in_the_file(
+    path: Path,
+) -> None:
     done = keys("add", "bob")
     assert done.exit_code == 0
     secret = done.stdout.strip()
@@ -74,7 +76,7 @@ def test_every_right_and_limit_of_a_key_can_be_set_by_an_option(path: Path) -> N
         (["bob", "--sites", "all"], "--sites must contain names of yt-dlp extractors; leave it out to allow all"),
     ],
 )
-def test_the_keys_add_command_exits_with_status_2_and_names_the_option_if_a_value_is_invalid(
+def test_the_command_keys_add_exits_with_status_2_and_names_the_option_if_a_value_is_invalid(
     path: Path, arguments: list[str], fault: str
 ) -> None:
     done = keys("add", *arguments)
@@ -83,7 +85,7 @@ def test_the_keys_add_command_exits_with_status_2_and_names_the_option_if_a_valu
     assert not path.exists()
 
 
-def test_the_keys_list_command_shows_names_rights_and_limits_but_neither_secrets_nor_digests(path: Path) -> None:
+def test_the_command_keys_list_shows_names_and_rights_and_limits_but_neither_secrets_nor_digests(path: Path) -> None:
     secret = keys("add", "bob", "--rate", "100/hour", "--sites", "youtube", "--expires", "2099-01-01").stdout.strip()
     path.write_text(path.read_text().replace("2099", "2020"))
     keys("add", "al", "--admin")
@@ -107,7 +109,7 @@ def test_the_keys_commands_print_json_if_the_option_json_is_given(path: Path) ->
     assert json.loads(keys("list", "--json").stdout) == []
 
 
-def test_the_keys_revoke_command_removes_the_named_key_and_fails_if_it_does_not_exist(path: Path) -> None:
+def test_the_command_keys_revoke_removes_the_named_key_and_fails_if_the_key_does_not_exist(path: Path) -> None:
     keys("add", "bob")
     assert keys("revoke", "bob").stdout == "revoked the API key bob\n"
     assert len(load(path)) == 0

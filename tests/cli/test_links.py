@@ -46,7 +46,7 @@ def error(*arguments: str) -> ServerPYError:
     return done.exception
 
 
-def test_the_links_verify_command_shows_the_parameters_and_limits_given_to_links_sign() -> None:
+def test_the_command_links_verify_shows_the_parameters_and_limits_that_links_sign_got() -> None:
     options = ("--to", "mp4", "--uses", "3", "--bytes", "1GiB", "--network", "2001:db8::1", "--item", "2", "--download")
     link = printed("sign", PAGE, *options, "--ttl", "60")
     assert link.startswith("http://127.0.0.1:8000/s/")
@@ -62,7 +62,7 @@ def test_the_links_verify_command_shows_the_parameters_and_limits_given_to_links
     assert printed("verify", urlsplit(link).path.split("/")[2]) == "\n".join(shown)
 
 
-def test_links_verify_says_that_a_link_which_a_server_still_accepts_has_expired(
+def test_the_command_links_verify_reports_a_link_as_expired_even_while_a_server_still_accepts_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     link, now = printed("sign", PAGE, "--ttl", "60"), time.time()
@@ -74,7 +74,7 @@ def test_links_verify_says_that_a_link_which_a_server_still_accepts_has_expired(
     assert json.loads(run("verify", "--json", link).stdout)["expired"] is True
 
 
-def test_the_links_sign_command_prints_the_json_fields_url_and_expires() -> None:
+def test_the_command_links_sign_prints_json_with_the_fields_url_and_expires() -> None:
     document = json.loads(printed("sign", "--json", PAGE))
     assert document.keys() == {"url", "expires"}
     assert document["expires"].endswith("Z")
@@ -88,7 +88,7 @@ def test_the_links_sign_command_prints_the_json_fields_url_and_expires() -> None
         (("--public-url", "https://media.example/x/", "--root-path", "/films"), "https://media.example/x/s/"),
     ],
 )
-def test_a_signed_link_begins_with_public_url_or_with_host_port_and_root_path(
+def test_a_signed_link_begins_with_public_url_or_else_with_host_and_port_and_root_path(
     options: tuple[str, ...], base: str
 ) -> None:
     assert printed("sign", PAGE, *options).startswith(base)
@@ -98,7 +98,7 @@ def test_a_signed_link_begins_with_public_url_or_with_host_port_and_root_path(
     "options",
     [("--host", "0.0.0.0"), ("--host", "::"), ("--host", "0"), ("--host", "::ffff:0.0.0.0"), ("--port", "0")],
 )
-def test_a_link_without_an_address_that_clients_reach_is_not_signed_unless_public_url_is_set(
+def test_a_link_without_an_address_that_clients_can_reach_is_not_signed_unless_public_url_is_set(
     options: tuple[str, ...],
 ) -> None:
     (line,) = str(error("sign", PAGE, *options)).splitlines()
@@ -117,7 +117,7 @@ def test_a_server_with_the_same_secret_accepts_a_link_signed_on_the_command_line
         assert (answer.status, answer.headers["content-type"]) == (200, "video/mp4")
 
 
-def test_the_links_sign_command_creates_the_secret_file_but_links_verify_does_not(tmp_path: Path) -> None:
+def test_the_command_links_sign_creates_the_secret_file_but_links_verify_does_not(tmp_path: Path) -> None:
     assert "signed links need LINK_SECRET" in str(error("verify", "abc"))
     assert not (tmp_path / "state").exists()
     printed("sign", PAGE)
@@ -126,7 +126,7 @@ def test_the_links_sign_command_creates_the_secret_file_but_links_verify_does_no
 
 
 @pytest.mark.parametrize("state", ["none", "/proc/serverpy"])
-def test_the_links_sign_command_fails_without_link_secret_if_state_dir_cannot_be_used(state: str) -> None:
+def test_the_command_links_sign_fails_without_link_secret_if_state_dir_cannot_be_used(state: str) -> None:
     assert isinstance(error("sign", PAGE, "--state-dir", state), ConfigurationError)
     assert printed("sign", PAGE, "--state-dir", state, "--link-secret", SECRET)
 
@@ -141,7 +141,7 @@ def test_the_links_sign_command_fails_without_link_secret_if_state_dir_cannot_be
         (("--format", "all+all"), "must not merge `all`"),
     ],
 )
-def test_the_links_sign_command_names_the_invalid_parameter_in_its_error(options: tuple[Any, ...], name: str) -> None:
+def test_the_error_of_the_command_links_sign_names_the_invalid_parameter(options: tuple[Any, ...], name: str) -> None:
     assert name in str(error("sign", PAGE, *options))
 
 

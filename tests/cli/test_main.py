@@ -1,5 +1,5 @@
-"""Tests of the command `serverpy`: it prints its help without importing the server, and reports each failure in one
-line."""
+"""Tests of the command `serverpy`. The command prints its help without importing the server, and reports each failure
+on one line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_help_names_the_commands_without_importing_the_server() -> None:
+def test_the_help_names_the_commands_without_importing_the_server() -> None:
     code = (
         "import sys\nfrom serverpy.cli.main import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit as e:\n    assert not e.code\n"
@@ -40,7 +40,8 @@ def test_help_names_the_commands_without_importing_the_server() -> None:
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_refuses_to_run_on_systems_other_than_linux(platform: str, name: str) -> None:
-    """The error for an unsupported system is one line, even if modules that exist only on Unix cannot be imported."""
+    """The error for an unsupported system is one line, even if modules that exist only on Unix systems cannot be
+    imported."""
     code = (
         "import sys, click\n"
         "for name in ('fcntl', 'resource', 'termios', 'pwd', 'grp', 'uvloop'):\n    sys.modules[name] = None\n"
@@ -71,7 +72,7 @@ def test_every_command_has_a_help_text(name: str) -> None:
     assert f"Usage: cli {name}" in done.output
 
 
-def test_every_setting_is_an_option_of_serve() -> None:
+def test_every_setting_is_an_option_of_the_command_serve() -> None:
     text = CliRunner().invoke(cli, ["serve", "--help"], terminal_width=400).output
     for name in Settings.model_fields:
         assert f"--{name.replace('_', '-')}" in text
@@ -101,7 +102,7 @@ def test_the_error_for_an_invalid_secret_does_not_contain_the_secret() -> None:
     assert "hush" not in done.output
 
 
-def test_serve_reports_each_invalid_setting_in_one_line_and_exits_with_status_1() -> None:
+def test_serve_reports_each_invalid_setting_on_one_line_and_exits_with_status_1() -> None:
     done = run("serve", SERVERPY_PORT="x", SERVERPY_WORKERS="0")
     assert done.returncode == 1
     assert done.stdout == ""

@@ -1,5 +1,5 @@
-"""Tests of partial files, and of file names in a folder to which several processes write at once. Each process may be
-killed at any time."""
+"""Tests of partial files, and of the choice of file names in a folder to which several processes write at once. Each
+process may be killed at any time."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_partial_file_is_found_by_the_url_and_format_of_its_request(tmp_path: 
         assert (found.name, found.size, found.tail(10)) == ("film.mp4", 4, b"data")
 
 
-def test_another_process_can_neither_resume_a_partial_file_in_use_nor_take_its_name(tmp_path: Path) -> None:
+def test_another_process_can_neither_resume_a_partial_file_that_is_in_use_nor_take_its_name(tmp_path: Path) -> None:
     with claimed(tmp_path) as partial:
         with pytest.raises(InUse):
             folder(tmp_path).find(ASKED)
@@ -68,8 +68,8 @@ def test_another_process_can_neither_resume_a_partial_file_in_use_nor_take_its_n
             assert (partial.name, second.name) == ("film.mp4", "film (2).mp4")
 
 
-def test_a_partial_file_of_another_program_is_not_overwritten(tmp_path: Path) -> None:
-    """yt-dlp also gives partial files the suffix `.part`."""
+def test_get_does_not_overwrite_a_partial_file_of_another_program(tmp_path: Path) -> None:
+    """Not only `get` but also yt-dlp gives partial files the suffix `.part`."""
     (tmp_path / "film.mp4.part").write_bytes(b"yt-dlp's")
     with claimed(tmp_path) as partial:
         partial.append(b"ours")
@@ -78,7 +78,7 @@ def test_a_partial_file_of_another_program_is_not_overwritten(tmp_path: Path) ->
 
 
 def test_a_state_file_without_a_partial_file_is_removed(tmp_path: Path) -> None:
-    """A process may be killed after it has removed the partial file, and before it removes the state file."""
+    """A process may be killed between the removal of the partial file and that of the state file."""
     with claimed(tmp_path) as partial:
         partial.append(b"data")
     (tmp_path / "film.mp4.part").unlink()
@@ -100,7 +100,7 @@ def test_an_invalid_state_file_is_ignored(tmp_path: Path, content: bytes) -> Non
     (11, b"other", False),
     (None, b"first bytes and more", False),
 ])  # fmt: skip
-def test_an_existing_file_is_the_wanted_one_if_its_size_and_first_bytes_match(
+def test_an_existing_file_counts_as_the_requested_file_if_its_size_and_first_bytes_match(
     tmp_path: Path, total: int | None, first: bytes, same: bool
 ) -> None:
     (tmp_path / "film.mp4").write_bytes(b"first bytes")
@@ -110,7 +110,7 @@ def test_an_existing_file_is_the_wanted_one_if_its_size_and_first_bytes_match(
     assert (found == "film.mp4") == same
 
 
-def test_a_file_that_another_program_creates_during_the_download_is_not_overwritten(tmp_path: Path) -> None:
+def test_get_does_not_overwrite_a_file_that_another_program_creates_during_the_download(tmp_path: Path) -> None:
     with claimed(tmp_path) as partial:
         partial.append(b"ours")
         (tmp_path / "film.mp4").write_bytes(b"theirs")
@@ -118,7 +118,7 @@ def test_a_file_that_another_program_creates_during_the_download_is_not_overwrit
     assert (tmp_path / "film.mp4").read_bytes() == b"theirs"
 
 
-def test_force_overwrites_only_files_that_are_older_than_the_run(tmp_path: Path) -> None:
+def test_the_option_force_overwrites_only_files_that_are_older_than_the_run(tmp_path: Path) -> None:
     file = tmp_path / "film.mp4"
     file.write_bytes(b"old")
     made = file.stat().st_ctime
@@ -131,7 +131,7 @@ def test_force_overwrites_only_files_that_are_older_than_the_run(tmp_path: Path)
     assert file.read_bytes() == b"new"
 
 
-def test_force_removes_the_partial_file_of_an_earlier_run(tmp_path: Path) -> None:
+def test_the_option_force_removes_the_partial_file_of_an_earlier_run(tmp_path: Path) -> None:
     with claimed(tmp_path) as partial:
         partial.append(b"data")
     assert folder(tmp_path, force=True).find(ASKED) is None
@@ -144,7 +144,7 @@ def test_a_partial_file_is_validated_by_its_strong_etag_or_else_by_last_modified
     assert Version(etag='W/"a"').validator is None
 
 
-def test_the_number_of_a_duplicate_file_name_is_put_before_the_extension() -> None:
+def test_the_number_of_a_duplicate_file_name_precedes_the_extension() -> None:
     assert [name for _, name in zip(range(3), numbered("a.b.mp4"), strict=False)] == [
         "a.b.mp4",
         "a.b (2).mp4",
@@ -164,7 +164,9 @@ def test_the_number_of_a_duplicate_file_name_is_put_before_the_extension() -> No
         ("\U0001f3a5\U0001f3a5.webm", 12, ["\U0001f3a5.webm", " (2).webm"]),
     ],
 )
-def test_a_long_file_name_is_shortened_before_its_number(name: str, most_bytes: int, expected: list[str]) -> None:
+def test_a_long_file_name_is_shortened_in_the_part_before_its_number(
+    name: str, most_bytes: int, expected: list[str]
+) -> None:
     assert [each for _, each in zip(range(2), numbered(name, most_bytes), strict=False)] == expected
 
 
@@ -190,7 +192,7 @@ def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("no_locks")
-def test_a_file_can_be_written_and_resumed_on_a_file_system_without_locks(tmp_path: Path) -> None:
+def test_a_file_can_be_written_and_resumed_on_a_file_system_without_file_locks(tmp_path: Path) -> None:
     with claimed(tmp_path) as partial:
         partial.append(b"one ")
     with claimed(tmp_path, OTHER) as second:
@@ -211,7 +213,7 @@ def test_without_file_locks_a_second_process_chooses_another_file_name(tmp_path:
 
 
 @pytest.mark.usefixtures("no_locks")
-def test_without_file_locks_a_partial_file_that_the_same_process_has_open_is_in_use(tmp_path: Path) -> None:
+def test_without_file_locks_a_partial_file_that_the_same_process_has_open_counts_as_in_use(tmp_path: Path) -> None:
     here = folder(tmp_path)
     partial = here.claim("film.mp4", ASKED, Version(), b"first")
     assert isinstance(partial, Partial)
@@ -232,7 +234,7 @@ def is_directory(descriptor: int) -> bool:
     ("number", "when"),
     [(errno.EINVAL, lambda _: True), (errno.ENOTSUP, lambda _: True), (errno.EIO, is_directory)],
 )
-def test_a_file_is_finished_on_file_systems_without_fsync(
+def test_a_download_is_completed_on_file_systems_without_fsync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, when: Callable[..., bool]
 ) -> None:
     monkeypatch.setattr(os, "fsync", refusing(os.fsync, number, when))

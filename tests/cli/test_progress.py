@@ -66,7 +66,7 @@ def test_a_progress_bar_shows_file_name_and_bytes_and_disappears_at_the_end() ->
 
 
 @pytest.mark.parametrize("event", [Listed(), Present("film.mp4"), Failed("busy", "No."), OutputClosed()])
-def test_the_progress_bar_of_a_page_is_shown_only_while_the_page_is_read(event: Event) -> None:
+def test_the_progress_bar_of_a_page_is_shown_only_while_the_page_is_extracted(event: Event) -> None:
     screen = io.StringIO()
     progress = make_progress(Console(file=screen, force_terminal=True, width=120, color_system=None))
     with progress:
@@ -99,7 +99,7 @@ def test_a_job_that_starts_again_keeps_its_one_progress_bar() -> None:
 
 
 def test_a_page_that_is_fetched_twice_at_the_same_time_has_two_progress_bars() -> None:
-    """A playlist page may list the same page twice."""
+    """The page of a playlist may list the same media page twice."""
     progress = Progress(console=Console(file=io.StringIO()), auto_refresh=False)
     bars = Bars(progress)
     first, second = Job((0, 1), JOB.url), Job((0, 2), JOB.url)

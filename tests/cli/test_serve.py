@@ -1,5 +1,5 @@
-"""Tests of `serverpy serve` as a process: it answers requests, finishes running streams after SIGTERM, and leaves no
-process behind, however it ends."""
+"""Tests of `serverpy serve` as a process. The server answers requests, finishes running streams after SIGTERM, and
+leaves no process behind, however it ends."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Running:
     process: subprocess.Popen[str]
     address: str
     lines: list[str]
-    """The lines that the server has printed. The first line contains its address."""
+    """The lines that the server has printed. The first line contains the address of the server."""
 
     @contextlib.contextmanager
     def get(self, path: str, **headers: str) -> Iterator[http.client.HTTPResponse]:
@@ -52,8 +52,8 @@ class Running:
 
 @contextlib.contextmanager
 def serving(directory: Path, *arguments: str, lines: int = 1) -> Iterator[Running]:
-    """Start a server on a free port. Yields the server once it has printed `lines` lines, and kills it at the end of
-    the block."""
+    """Start a server on a free port. Yields the server once it has printed `lines` lines. Kills the server at the end
+    of the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "serverpy", "serve", "--port", "0", "--workers", "1", *arguments],
         cwd=directory,
@@ -77,7 +77,7 @@ def ended(process: subprocess.Popen[str]) -> int:
     return process.wait(60)
 
 
-def test_the_curl_command_printed_by_serve_demo_works_and_the_sample_site_ends_with_the_server(tmp_path: Path) -> None:
+def test_the_curl_command_that_serve_demo_prints_works_and_the_sample_site_ends_with_the_server(tmp_path: Path) -> None:
     with serving(tmp_path, "--demo", lines=3) as server:
         assert server.status("/ready") == 200
         page = re.search(r"http://127\.0\.0\.1:\d+/page/prog", server.lines[1])
@@ -94,7 +94,7 @@ def test_the_curl_command_printed_by_serve_demo_works_and_the_sample_site_ends_w
         assert all(map(gone, children))
 
 
-def test_the_curl_command_of_serve_demo_has_a_placeholder_for_the_key_if_the_server_requires_one() -> None:
+def test_the_curl_command_that_serve_demo_prints_has_a_placeholder_for_the_key_if_the_server_requires_one() -> None:
     line = serve.curl_line("127.0.0.1:8000", "http://127.0.0.1:8001/page/prog", needs_key=True)
     assert line.startswith("curl -fsS -H 'Authorization: Bearer KEY' -o prog.mp4 'http://127.0.0.1:8000/stream?url=")
 
@@ -108,7 +108,7 @@ def test_serve_creates_no_key_if_it_refuses_to_listen_on_a_public_address(tmp_pa
     assert (path.exists(), done.stdout) == (False, "")
 
 
-def test_the_sample_site_of_the_demo_ends_when_the_server_is_killed(tmp_path: Path) -> None:
+def test_the_sample_site_of_serve_demo_ends_when_the_server_is_killed(tmp_path: Path) -> None:
     with serving(tmp_path, "--demo", lines=3) as server:
         children = psutil.Process(server.process.pid).children()
         server.process.kill()
@@ -116,7 +116,9 @@ def test_the_sample_site_of_the_demo_ends_when_the_server_is_killed(tmp_path: Pa
         wait_for(lambda: all(map(gone, children)), lambda: f"still there: {children}")
 
 
-def test_serve_demo_allows_the_sample_site_but_no_other_port_of_loopback(tmp_path: Path, site: SampleSite) -> None:
+def test_serve_demo_allows_requests_to_the_sample_site_but_to_no_other_loopback_port(
+    tmp_path: Path, site: SampleSite
+) -> None:
     with serving(tmp_path, "--demo", lines=3) as server:
         assert server.status(f"/stream?url={quote(site.http + '/page/prog', safe='')}") == 403
 
@@ -133,7 +135,7 @@ def test_after_sigterm_a_running_stream_finishes_while_new_requests_are_refused(
             assert response.status == 200
             taken = len(response.read(1024))
             server.process.send_signal(signal.SIGTERM)
-            if workers == 1:  # of two server processes, the one without a stream has ended already
+            if workers == 1:  # there are two server processes, and the one without a stream has ended already
                 wait_for(lambda: server.status("/ready") == 503)
                 assert server.status(url) == 503
             while data := response.read(1 << 16):
@@ -157,7 +159,7 @@ def test_a_running_stream_is_cut_drain_seconds_after_sigterm(tmp_path: Path, sit
     assert "Traceback" not in log
 
 
-def test_serve_reports_a_port_in_use_in_one_line() -> None:
+def test_serve_reports_a_port_that_is_in_use_on_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
@@ -175,7 +177,7 @@ def test_serve_prints_an_address_that_a_client_on_the_same_machine_can_use(host:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-def test_a_server_that_listens_on_an_address_other_than_loopback_needs_require_key_or_open(
+def test_a_server_that_listens_on_an_address_other_than_loopback_must_set_require_key_or_open(
     host: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -188,11 +190,11 @@ def test_a_server_that_listens_on_an_address_other_than_loopback_needs_require_k
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
-def test_a_server_that_listens_on_loopback_needs_no_key(host: str) -> None:
+def test_a_server_that_listens_on_loopback_needs_no_api_key(host: str) -> None:
     serve.listen(load_settings(host=host, port=0)).close()
 
 
-def test_a_first_admin_key_is_printed_once_and_required_afterwards(tmp_path: Path) -> None:
+def test_serve_prints_a_first_admin_key_once_and_requires_this_key_afterwards(tmp_path: Path) -> None:
     arguments = ("--require-key", "--create-key", "--api-keys-file", "keys.toml")
     with serving(tmp_path, *arguments, lines=2) as server:
         match = re.fullmatch(r"The first admin key, which is not shown again: (\S{43})", server.lines[0])
@@ -205,7 +207,7 @@ def test_a_first_admin_key_is_printed_once_and_required_afterwards(tmp_path: Pat
         assert server.status("/stream", Authorization=f"Bearer {match[1]}") == 400
 
 
-def test_the_processes_of_a_server_without_a_state_directory_open_the_links_of_each_other(
+def test_without_a_state_directory_each_process_of_a_server_accepts_the_links_of_the_other_processes(
     tmp_path: Path, site: SampleSite
 ) -> None:
     arguments = ("--workers", "2", "--state-dir", "none", "--allow-networks", site.http.removeprefix("http://"))

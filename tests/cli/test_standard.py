@@ -62,7 +62,7 @@ def test_a_server_started_without_standard_streams_serves_several_streams_one_af
 ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
 
 
-def test_info_prints_a_title_in_an_ascii_locale_with_replacements_and_json_in_utf_8(
+def test_in_an_ascii_locale_info_prints_a_title_with_replacement_characters_and_json_in_utf_8(
     site: SampleSite, tmp_path: Path
 ) -> None:
     with Shelf() as shelf:
@@ -83,7 +83,9 @@ def test_help_texts_are_printed_in_an_ascii_locale(site: SampleSite, tmp_path: P
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_sigterm_stops_a_server_that_was_started_with_all_signals_blocked(site: SampleSite, tmp_path: Path) -> None:
+def test_sigterm_stops_a_server_even_if_the_server_was_started_with_all_signals_blocked(
+    site: SampleSite, tmp_path: Path
+) -> None:
     port = free_port()
     blocking = (
         "import os, signal, sys\n"

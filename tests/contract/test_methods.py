@@ -1,5 +1,5 @@
-"""Tests of the contract that the methods relay, embedded and subprocess keep towards clients of the real server: a
-response has all bytes of the source, or ends in a way that no client can mistake for a complete response."""
+"""Tests of the contract that the methods `relay`, `embedded` and `subprocess` keep with clients of the real server: a
+response has all bytes of the source, or ends in such a way that no client can mistake it for a complete response."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IN_PROCESS = ("relay", "embedded")
 
 @dataclass(frozen=True)
 class Sample:
-    """A page of the sample site, and the file that a stream of this page must equal."""
+    """A page of the sample site, and the file whose bytes a stream of this page must have."""
 
     page: str
     file: str
@@ -113,14 +113,16 @@ def test_a_stream_from_an_https_source_by_subprocess_has_the_bytes_of_the_source
 
 @pytest.fixture(scope="module")
 def written(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder that contains each format of the pages in SEGMENTED, as `<page>/<format>`. Written by yt-dlp's
-    command line."""
+    """Return the folder with the files that yt-dlp's command line writes for each format of the pages in SEGMENTED, as
+    `<page>/<format>`."""
     return write_all(site, SEGMENTED, tmp_path_factory.mktemp("written"))
 
 
 @pytest.mark.parametrize("name", SEGMENTED)
-def test_every_hls_and_dash_format_has_the_bytes_that_yt_dlp_writes(server: Server, written: Path, name: str) -> None:
-    """`/info` lists the methods of each format. The test requests each format by each of these methods."""
+def test_every_hls_and_dash_format_is_streamed_with_the_bytes_that_yt_dlp_writes(
+    server: Server, written: Path, name: str
+) -> None:
+    """`/info` lists the methods that support each format. The test requests each format by each of these methods."""
     formats = server.get(f"/page/{name}", path="/info").json()["formats"]
     assert {each["id"] for each in formats} == {path.name for path in (written / name).iterdir()}
     for each in formats:
@@ -133,8 +135,8 @@ def test_every_hls_and_dash_format_has_the_bytes_that_yt_dlp_writes(server: Serv
 
 
 def segmented_type(vcodec: str | None, data: bytes) -> str:
-    """Return the Content-Type expected for `data`: that of an MPEG transport stream if the first byte is 0x47, else
-    that of a fragmented MP4."""
+    """Return the Content-Type expected for `data`: `video/mp2t` if the first byte is 0x47, and otherwise the type of a
+    fragmented MP4."""
     if data.startswith(b"\x47"):
         return "video/mp2t"
     assert data[4:8] == b"ftyp"
@@ -145,7 +147,7 @@ def segmented_type(vcodec: str | None, data: bytes) -> str:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_slow_client_gets_every_byte(server: Server, method: str) -> None:
+def test_a_slow_client_receives_every_byte(server: Server, method: str) -> None:
     with server.open("/media/large-8.mp4", method=method, receive_bytes=4096) as exchange:
         for length in range(0, 2 << 20, 10_000):
             exchange.read(length)
@@ -166,7 +168,9 @@ def test_the_server_stops_reading_from_the_media_server_while_the_client_pauses(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_no_stream_is_left_if_a_client_leaves_in_the_middle_of_a_body(server: Server, method: str) -> None:
+def test_no_stream_is_left_on_the_server_if_a_client_disconnects_in_the_middle_of_a_body(
+    server: Server, method: str
+) -> None:
     with server.open("/media/large-64.mp4", method=method) as exchange:
         assert len(exchange.read(100_000)) >= 100_000
     server.settled()
@@ -223,7 +227,7 @@ def test_relay_extracts_the_page_again_if_a_media_url_expires_during_a_stream(se
 
 @pytest.mark.parametrize("framing", ["norange", "norange,nolength"], ids=["Content-Length", "chunked"])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_cut_upstream_without_range_support_cuts_the_response(
+def test_the_response_is_cut_if_an_upstream_without_range_support_is_cut(
     server: Server, site: SampleSite, framing: str, method: str
 ) -> None:
     answer = server.get(f"/page/fault/cut=700000,{framing}/prog.mp4", method=method)
@@ -235,7 +239,7 @@ def test_a_cut_upstream_without_range_support_cuts_the_response(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_response_after_a_cut_upstream_with_range_support_is_complete_or_cut(
+def test_the_response_is_complete_or_cut_if_an_upstream_with_range_support_is_cut(
     server: Server, site: SampleSite, method: str
 ) -> None:
     answer = server.get("/page/fault/cut=2000000/prog.mp4", method=method)
@@ -246,7 +250,7 @@ def test_a_response_after_a_cut_upstream_with_range_support_is_complete_or_cut(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_stream_never_joins_bytes_from_before_and_after_a_change_of_the_media(
+def test_a_stream_never_joins_bytes_from_before_a_change_of_the_media_with_bytes_from_after_it(
     server: Server, site: SampleSite, method: str
 ) -> None:
     answer = server.get(f"/page/fault/cut=2000000,changes=silent,id={method}/prog.mp4", method=method)
@@ -255,7 +259,7 @@ def test_a_stream_never_joins_bytes_from_before_and_after_a_change_of_the_media(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_segment_that_is_cut_upstream_cuts_the_response(server: Server, site: SampleSite, method: str) -> None:
+def test_the_response_is_cut_if_a_segment_is_cut_upstream(server: Server, site: SampleSite, method: str) -> None:
     answer = server.get("/fault/cut=300000,norange/hls/ts/master.m3u8", method=method)
     expected = b"".join(site.path(f"hls/ts/high-{n}.ts").read_bytes() for n in range(5))
     assert not (answer.status == 200 and answer.complete)

@@ -1,5 +1,5 @@
-"""Tests that every opener keeps the contract in serverpy/body.py. All parts of the engine are real, but there is no
-HTTP server around it."""
+"""Tests that every opener keeps the contract in serverpy/body.py. All parts of the engine are real, but no HTTP server
+runs around the engine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Sample:
     """Pages of the sample site for one opener: a page that works, and pages whose media server answers late, refuses
     the request, or stalls.
 
-    A path that begins with `/fault/` has the fault only in its playlist, which the extraction does not read.
+    If a path begins with `/fault/`, only the playlist has the fault, and the extraction does not read the playlist.
     """
 
     opener: str
@@ -46,7 +46,7 @@ class Sample:
 LATE, REFUSED = "/page/fault/delay=30/prog.mp4", "/page/fault/status=404/prog.mp4"
 SILENT = "/page/fault/stall=200000/prog.mp4"
 WAITS_SECONDS = 0.5
-"""Seconds after which the tests assume that a read is waiting for the media server."""
+"""Seconds without an end of a read after which the tests assume that the read is waiting for the media server."""
 PROMPT_SECONDS = 5.0
 TUBE = "/tube/watch/fault"
 SAMPLES = (
@@ -68,7 +68,7 @@ SAMPLES = (
 
 @dataclass(frozen=True)
 class Bench:
-    """A running engine. The tests use its openers in the same way as the engine itself does."""
+    """A running engine. The tests use the openers of this engine in the same way as the engine itself does."""
 
     engine: Engine
     site: SampleSite
@@ -102,7 +102,8 @@ class Bench:
             reservation.release()
 
     async def at_rest(self) -> None:
-        """Wait until the closed body has no reservation, no connection, and no unfinished response of the site."""
+        """Wait until the body, which has been closed, has no reservation and no connection, and the site is sending no
+        response."""
         engine = self.engine
         await eventually(lambda: not engine.budget.streams and not engine.client.open_connections)
         await eventually(lambda: answers_under_way(self.site) == 0)
@@ -148,8 +149,8 @@ async def reads_all_and_ends(parts: Bench, plan: Plan, source: Source) -> bytes:
 
 
 async def keeps_its_promises(parts: Bench, plan: Plan, source: Source, whole: bytes) -> None:
-    """Check the body for a range request: it must be the requested range if the plan promises ranges, and the whole
-    file otherwise."""
+    """Check the body for a range request: it must have the bytes of the requested range if the plan promises ranges,
+    and those of the whole file otherwise."""
     async with parts.opened(plan, replace(source, range=ByteRange(1000, 4999))) as body:
         head = body.head
         given = await rest_of(body)
@@ -165,8 +166,8 @@ async def keeps_its_promises(parts: Bench, plan: Plan, source: Source, whole: by
 
 
 async def reads_no_more_than_asked_for(parts: Bench, plan: Plan, source: Source, whole: bytes) -> None:
-    """Check that `read` returns more bytes than its limit only if these have already arrived: the first bytes of the
-    body, or bytes that came with the head of a segment."""
+    """Check that `read` returns more bytes than requested only if these have already arrived: the first bytes of the
+    body, or bytes that arrived together with the head of a segment."""
     async with parts.opened(plan, source) as body:
         pieces = [await body.read(3000) for _ in range(60)]
     assert whole.startswith(b"".join(pieces))
@@ -182,7 +183,7 @@ async def can_be_closed_in_the_middle(parts: Bench, plan: Plan, source: Source) 
 
 
 async def can_be_closed_while_it_is_read(parts: Bench, plan: Plan, source: Source) -> None:
-    """Check that `aclose` ends a read that waits for a silent media server."""
+    """Check that `aclose` ends a read that waits for a media server which sends nothing."""
     loop, begun = asyncio.get_running_loop(), 0.0
 
     async def read_on(body: Body) -> None:

@@ -1,4 +1,5 @@
-"""Tests of the limit on concurrent extractions: the share of one client, the share of one host, and the queue."""
+"""Tests of the limit on concurrent extractions: the share of one client, the share of one host, and the queue of
+waiting extractions."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from serverpy.extraction.admission import Admission, Applicant
 from serverpy.tasks import cancel, spawn
 
 
-async def test_one_client_may_hold_half_of_the_extraction_places_and_one_host_a_quarter() -> None:
+async def test_one_client_may_use_half_of_the_extraction_places_and_one_host_may_use_a_quarter() -> None:
     admission = Admission(8)
     for number in range(4):
         await admission.enter(Applicant("greedy", f"h{number}"), 0)
@@ -25,7 +26,7 @@ async def test_one_client_may_hold_half_of_the_extraction_places_and_one_host_a_
     assert (admission.taken, admission.refused) == (7, 2)
 
 
-async def test_the_operator_may_hold_all_extraction_places() -> None:
+async def test_the_operator_may_use_all_extraction_places() -> None:
     admission = Admission(4)
     for number in range(4):
         await admission.enter(Applicant("", f"h{number}"), 0)
@@ -63,13 +64,13 @@ async def test_an_extraction_that_is_cancelled_when_it_gets_a_place_passes_the_p
     following = spawn(admission.enter(one, 60), name="following")
     await asyncio.sleep(0)
     admission.leave(one)
-    late.cancel()  # in the same iteration of the event loop in which the place became free
+    late.cancel()  # in the iteration of the event loop in which the place became free
     await following
     assert (admission.taken, admission.waiting) == (1, 0)
     admission.leave(one)
     assert admission.taken == 0
 
 
-def test_the_host_of_a_page_is_compared_without_case_port_and_final_dot() -> None:
+def test_hosts_of_pages_are_compared_without_case_and_port_and_final_dot() -> None:
     hosts = {Applicant.of("", url).host for url in ("http://Site.example:81/x", "https://u@site.example./y")}
     assert hosts == {"site.example"}

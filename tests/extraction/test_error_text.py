@@ -1,5 +1,5 @@
-"""Tests that an error message of yt-dlp is translated to the same error, whether yt-dlp raises it in the worker or a
-child process prints it."""
+"""Tests that an error message of yt-dlp is translated to the same ServerPY error, whether yt-dlp raises it in the
+worker or a child process prints it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from serverpy.ytdlp.faults import translate
         ("Something else", None),
     ],
 )
-def test_a_yt_dlp_message_means_the_same_error_in_the_worker_and_in_the_output_of_a_child(
+def test_a_yt_dlp_message_is_translated_to_the_same_error_in_the_worker_and_in_the_output_of_a_child(
     sentence: str, kind: type[ServerPYError] | None
 ) -> None:
     assert kind_of(sentence) is kind
@@ -54,12 +54,12 @@ def test_a_yt_dlp_message_means_the_same_error_in_the_worker_and_in_the_output_o
         "HTTPSConnectionPool(host='private.example', port=443): Max retries exceeded",
     ],
 )
-def test_http_reason_phrases_and_addresses_in_a_message_do_not_determine_the_error_class(text: str) -> None:
+def test_http_reason_phrases_and_ip_addresses_in_a_message_do_not_determine_the_error_class(text: str) -> None:
     assert kind_of(text) is None
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, LoginRequired), (404, MediaNotFound), (410, MediaNotFound)])
-def test_http_status_401_404_or_410_in_a_message_determines_the_error_class(
+def test_the_http_statuses_401_and_404_and_410_in_a_message_determine_the_error_class(
     status: int, kind: type[ServerPYError]
 ) -> None:
     assert kind_of(f"Unable to download JSON metadata: HTTP Error {status}: Phrase") is kind
@@ -82,6 +82,6 @@ def test_a_refusal_by_the_egress_proxy_is_recognised_by_its_error_code_or_status
     assert type(refused_tunnel(f"curl: (56) CONNECT tunnel failed, response {status}")) is kind
 
 
-def test_other_error_codes_and_texts_are_not_taken_for_refusals_by_the_egress_proxy() -> None:
+def test_other_error_codes_and_texts_do_not_count_as_refusals_by_the_egress_proxy() -> None:
     assert refusal(None) is refusal("invalid_parameter") is refused_tunnel("Tunnel connection failed: 407 No") is None
     assert refused_tunnel("the server gave response code 503") is None

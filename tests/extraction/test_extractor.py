@@ -1,5 +1,5 @@
-"""Tests of the extraction cache, and of extractions that several callers share. Most tests use a fake source, one uses
-real workers."""
+"""Tests of the extraction cache, and of extractions that several callers share. Most tests use a fake source, and one
+test uses real workers."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_an_extraction_is_cached_until_its_ttl_or_its_media_urls_expire() -> Non
     assert (len(cache), cache.bytes) == (0, 0)
 
 
-def test_the_extraction_cache_is_bounded_in_entries_and_bytes() -> None:
+def test_the_number_of_entries_and_the_bytes_of_the_extraction_cache_are_limited() -> None:
     cache = Cache(ttl=60, size=3, max_bytes=10_000, clock=Clock())
     for number in range(5):
         cache.put(str(number), MEDIA, 300)
@@ -91,7 +91,7 @@ def test_the_extraction_cache_is_bounded_in_entries_and_bytes() -> None:
     assert cache.get("huge") is None
 
 
-def test_the_containers_of_tracks_are_cached_as_long_as_their_extraction() -> None:
+def test_the_containers_of_tracks_stay_cached_as_long_as_their_extraction() -> None:
     clock = Clock()
     cache = Cache(ttl=60, size=2, max_bytes=10_000, clock=clock)
     cache.put("film", MEDIA, 300)
@@ -108,7 +108,7 @@ def test_the_containers_of_tracks_are_cached_as_long_as_their_extraction() -> No
     assert (cache.container("film", ("r", "1")), cache.bytes) == (None, alone)
 
 
-def test_the_cached_containers_of_tracks_are_charged_to_the_bytes_of_the_cache() -> None:
+def test_the_cached_containers_of_tracks_count_toward_the_byte_limit_of_the_cache() -> None:
     cache = Cache(ttl=60, size=10, max_bytes=10_000, clock=Clock())
     cache.put("film", MEDIA, 300)
     for number in range(100):
@@ -135,7 +135,7 @@ async def test_concurrent_callers_with_the_same_url_share_one_extraction() -> No
     assert source.asked == ["film"]
 
 
-async def test_callers_with_fresh_share_a_new_extraction_that_replaces_the_cached_one() -> None:
+async def test_callers_that_set_fresh_share_a_new_extraction_that_replaces_the_cached_one() -> None:
     source = Source()
     source.go.set()
     extractor = Extractor(source)
@@ -213,8 +213,8 @@ async def test_concurrent_extractions_of_a_url_send_one_request_to_the_site(site
 
 
 class Payer(Grant):
-    """A grant that counts the extractions that it pays for, and refuses those beyond `most`. Paying takes some
-    iterations of the event loop, as if another machine kept the counters."""
+    """A grant that counts the extractions that it pays for. `most` is the number after which it refuses further ones.
+    Paying takes some iterations of the event loop, as if another machine kept the counters."""
 
     def __init__(self, most: int = 1000) -> None:
         self.paid = 0
@@ -227,7 +227,7 @@ class Payer(Grant):
         self.paid += 1
 
 
-async def test_fifty_callers_of_one_page_pay_for_one_extraction() -> None:
+async def test_fifty_callers_of_one_page_pay_for_only_one_extraction() -> None:
     source, payer = Source(), Payer()
     extractor = Extractor(source)
     source.go.set()
@@ -237,7 +237,7 @@ async def test_fifty_callers_of_one_page_pay_for_one_extraction() -> None:
     assert payer.paid == 1
 
 
-async def test_a_caller_beyond_its_rate_limit_may_join_a_running_extraction_and_read_the_cache() -> None:
+async def test_a_caller_beyond_its_rate_limit_may_join_a_running_extraction_or_read_the_cache() -> None:
     source, poor = Source(), Payer(most=0)
     extractor = Extractor(source)
     with pytest.raises(RateLimited):

@@ -1,5 +1,5 @@
-"""Tests of the memory that extraction results take: the server estimates it, charges it to the memory budget as long as
-a cache or stream refers to the result, and releases it afterwards."""
+"""Tests of the memory that extraction results take. The server estimates this memory, and charges it to the memory
+budget as long as a cache or a stream refers to the result."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def encoded(media: Media) -> bytes:
 
 
 @pytest.mark.parametrize("name", PAGES)
-async def test_the_estimated_footprint_of_an_extraction_is_1_to_2_5_times_its_real_memory(name: str) -> None:
+async def test_the_estimated_memory_of_an_extraction_is_between_its_real_memory_and_two_and_a_half_times_as_much(
+    name: str,
+) -> None:
     body = encoded(PAGES[name]())
     gc.collect()
     tracemalloc.start()
@@ -82,7 +84,9 @@ async def test_the_estimated_footprint_of_an_extraction_is_1_to_2_5_times_its_re
 
 
 @pytest.mark.parametrize("name", PAGES)
-async def test_a_long_worker_reply_is_decoded_correctly_over_several_iterations_of_the_event_loop(name: str) -> None:
+async def test_a_long_worker_reply_is_decoded_correctly_although_decoding_takes_several_event_loop_iterations(
+    name: str,
+) -> None:
     media = PAGES[name]()
     body = encoded(media)
     assert len(body) > TURN_BYTES
@@ -132,7 +136,7 @@ async def test_a_cached_extraction_is_evicted_if_a_stream_needs_its_memory() -> 
     for page in "ab":
         await extractor.extract(page)
     assert budget.used_bytes == 0
-    reservation = await budget.reserve(4 * MIB - size)  # leaves memory for one of the two cached extractions
+    reservation = await budget.reserve(4 * MIB - size)  # leaves memory for only one of the two cached extractions
     assert [page for page in "ab" if extractor._cache.get(page)] == ["b"]  # `extract` would fill the cache again
     reservation.release()
 
@@ -148,7 +152,7 @@ async def test_an_extraction_is_charged_to_the_budget_as_long_as_a_stream_refers
     media = None
     gc.collect()
     await asyncio.sleep(0)
-    assert budget.used_bytes == size  # `item` still refers to a part of it
+    assert budget.used_bytes == size  # `item` still refers to an item of the result
     assert item is not None
     item = None
     gc.collect()
@@ -169,7 +173,7 @@ async def test_a_cached_extraction_to_which_a_caller_refers_is_charged_to_the_bu
     await eventually(lambda: budget.used_bytes == 0)
 
 
-async def test_an_extraction_is_refused_as_busy_if_the_budget_has_no_memory_for_its_result() -> None:
+async def test_an_extraction_is_refused_as_busy_if_the_budget_has_no_free_memory_for_its_result() -> None:
     budget = Budget(2 * MIB, 10, 0)
     extractor = Extractor(Pages(PAGES["fragments"]), ledger=budget)
     reservation = await budget.reserve(2 * MIB - 1000)

@@ -1,4 +1,4 @@
-"""Tests that idle workers are stopped without failing any request, not even a request that arrives while a worker
+"""Tests that idle workers are stopped without making any request fail, not even a request that arrives while a worker
 ends."""
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ async def until_stopped(workers: Workers) -> None:
 
 
 async def answered_by(workers: Workers, url: str) -> int:
-    """Extract `url`, and return the worker process that takes requests after that."""
+    """Extract `url`, and return the worker process that takes requests after this extraction."""
     assert (await workers.extract(url)).tracks
     return workers.state().pids[0]
 
@@ -69,9 +69,11 @@ async def test_a_worker_is_not_stopped_as_idle_while_an_extraction_runs_or_waits
         await until_stopped(workers)
 
 
-async def test_a_worker_is_not_stopped_as_idle_during_a_download(site: SampleSite) -> None:
-    """A download keeps the download process running even if nobody reads the pipe, so that no bytes are written to it.
-    It does not keep the extraction process running."""
+async def test_an_extraction_process_is_stopped_as_idle_during_a_download_but_the_download_process_is_not(
+    site: SampleSite,
+) -> None:
+    """A download keeps the download process running even if nobody reads the pipe, so that the process cannot write any
+    bytes. A download does not keep the extraction process running."""
     async with running(SOON) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         reading, writing = os.pipe()
@@ -93,7 +95,7 @@ async def test_selecting_formats_starts_a_new_worker_after_the_idle_stop(site: S
         assert workers.state().restarts == 0
 
 
-async def test_after_the_idle_stop_a_download_from_an_earlier_extraction_raises_raw_gone(site: SampleSite) -> None:
+async def test_a_download_from_an_extraction_before_the_idle_stop_raises_raw_gone(site: SampleSite) -> None:
     async with running(SOON) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         await until_stopped(workers)
@@ -113,7 +115,7 @@ async def test_a_cached_extraction_starts_no_worker(site: SampleSite) -> None:
         await extractor.aclose()
 
 
-async def test_a_request_at_the_moment_of_the_idle_stop_is_served_by_a_worker(site: SampleSite) -> None:
+async def test_a_request_that_arrives_at_the_moment_of_the_idle_stop_is_served_by_a_worker(site: SampleSite) -> None:
     """Each request has to arrive when the idle worker is about to stop, so the test sleeps for fixed times."""
     async with running(WorkersLimits(idle=0.05)) as workers:
         for number in range(8):
@@ -122,7 +124,7 @@ async def test_a_request_at_the_moment_of_the_idle_stop_is_served_by_a_worker(si
         assert workers.state().restarts == 0
 
 
-async def test_a_request_does_not_wait_until_an_idle_worker_has_ended(site: SampleSite) -> None:
+async def test_a_new_request_does_not_wait_until_an_idle_worker_has_ended(site: SampleSite) -> None:
     async with running(SOON) as workers:
         process = await process_of(workers)
         process.suspend()  # a suspended worker cannot end before it is killed
@@ -144,7 +146,7 @@ async def test_closing_the_workers_during_an_idle_stop_leaves_no_process() -> No
                 await workers.start()
 
 
-async def test_a_worker_that_replaces_one_that_died_also_stops_when_idle() -> None:
+async def test_a_worker_that_replaces_a_dead_worker_also_stops_when_it_is_idle() -> None:
     async with running(WorkersLimits(idle=1.0)) as workers:
         (await process_of(workers)).kill()
         await eventually(lambda: workers.state().restarts == 1)
@@ -153,7 +155,7 @@ async def test_a_worker_that_replaces_one_that_died_also_stops_when_idle() -> No
         assert workers.state().restarts == 1
 
 
-async def test_the_first_request_starts_a_worker_if_start_was_not_called_before(site: SampleSite) -> None:
+async def test_the_first_request_starts_a_worker_even_if_start_was_not_called_before(site: SampleSite) -> None:
     workers = Workers(OPTIONS, SOON)
     try:
         assert workers.state().status == "stopped"

@@ -1,4 +1,5 @@
-"""Tests of the messages between server and worker: they are typed and bounded, and arrive unchanged."""
+"""Tests of the messages between the server and its worker: messages are typed, have a size limit, and arrive
+unchanged."""
 
 from __future__ import annotations
 
@@ -146,12 +147,12 @@ def all_errors() -> list[type[ServerPYError]]:
 
 
 @pytest.mark.parametrize("kind", all_errors(), ids=lambda each: each.__name__)
-def test_every_error_class_is_unchanged_after_it_has_crossed_the_pipe(kind: type[ServerPYError]) -> None:
+def test_an_error_of_every_class_arrives_unchanged_through_the_pipe(kind: type[ServerPYError]) -> None:
     crossed = messages.to_error(messages.error_reply(1, kind("Why.")))
     assert (type(crossed), str(crossed)) == (kind, "Why.")
 
 
-def test_the_retry_after_of_a_busy_error_arrives_unchanged() -> None:
+def test_the_retry_after_of_a_busy_error_arrives_unchanged_through_the_pipe() -> None:
     crossed = messages.to_error(messages.error_reply(1, Busy("Later.", 42)))
     assert isinstance(crossed, Busy)
     assert crossed.retry_after == 42
@@ -162,8 +163,8 @@ def test_an_unknown_error_code_is_decoded_as_extraction_failed() -> None:
 
 
 @given(st.text(st.characters(codec=None, categories=("Cs", "Ll", "So")), max_size=20))
-def test_any_text_arrives_unchanged_except_that_lone_surrogates_are_replaced(text: str) -> None:
-    """JSON cannot represent one half of a surrogate pair."""
+def test_any_text_arrives_unchanged_through_the_pipe_except_that_lone_surrogates_are_replaced(text: str) -> None:
+    """JSON cannot represent a lone surrogate."""
     clean = text.encode("utf-8", "replace").decode()
     for sent, arrived in (
         (messages.error_reply(7, ExtractionFailed(text)), messages.error_reply(7, ExtractionFailed(clean))),

@@ -1,4 +1,5 @@
-"""Tests of the results and refusals of a worker, in real processes and with extractors that misbehave."""
+"""Tests of the results and the refusals of real worker processes. Some extractors in these tests misbehave on
+purpose."""
 
 from __future__ import annotations
 
@@ -56,7 +57,9 @@ async def test_extractions_of_sample_pages_return_the_expected_media(site: Sampl
         assert (direct.kind, direct.tracks[0].vcodec) == ("audio", None)
 
 
-async def test_an_extraction_returns_the_headers_cookies_and_chunk_sizes_that_a_site_requires(site: SampleSite) -> None:
+async def test_an_extraction_returns_the_headers_and_cookies_and_chunk_sizes_that_a_site_requires(
+    site: SampleSite,
+) -> None:
     async with running() as workers:
         film = await workers.extract(f"{site.http}/tube/watch/full")
         assert (film.extractor, film.uploader, film.duration) == ("SampleTube", "The Sample Channel", 10.0)
@@ -124,7 +127,7 @@ async def test_an_extracted_playlist_has_at_most_1000_entries_and_may_contain_a_
         assert endless.entries[999].title == "Item 999"
 
 
-async def test_the_guard_refuses_page_and_redirect_addresses_that_are_forbidden(site: SampleSite) -> None:
+async def test_the_guard_refuses_forbidden_addresses_in_page_urls_and_in_redirects(site: SampleSite) -> None:
     async with running(allow_networks=()) as workers:
         assert type(await fails(workers, f"{site.http}/page/prog")) is TargetForbidden
     port = int(site.http.rpartition(":")[2])
@@ -200,7 +203,7 @@ async def test_the_worker_reads_the_cookie_file_and_never_writes_it(site: Sample
     assert file.read_text() == content
 
 
-async def test_extraction_over_https_needs_the_certificate_authority_in_ca_file(site: SampleSite) -> None:
+async def test_an_extraction_over_https_needs_the_certificate_authority_in_ca_file(site: SampleSite) -> None:
     assert site.https
     async with running() as workers:
         assert type(await fails(workers, f"{site.https}/page/prog")) is UpstreamFailed
@@ -210,7 +213,7 @@ async def test_extraction_over_https_needs_the_certificate_authority_in_ca_file(
         assert json.loads(answer.title) == "200"
 
 
-async def test_with_the_impersonate_setting_each_track_names_the_browser_to_impersonate(site: SampleSite) -> None:
+async def test_with_the_setting_impersonate_each_track_names_the_browser_to_impersonate(site: SampleSite) -> None:
     async with running(impersonate="chrome") as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         assert film.tracks[0].impersonate is not None
@@ -248,7 +251,7 @@ async def test_a_worker_evaluates_format_selectors_as_yt_dlp_does(site: SampleSi
                 await workers.select(film, bad)
 
 
-async def test_a_download_sends_the_media_through_the_pipe(site: SampleSite) -> None:
+async def test_a_download_writes_the_media_into_the_pipe(site: SampleSite) -> None:
     async with running() as workers:
         film = await workers.extract(f"{site.http}/tube/watch/full")
         reading, writing = os.pipe()
@@ -267,7 +270,7 @@ async def test_a_download_sends_the_media_through_the_pipe(site: SampleSite) -> 
         await download.wait()
 
 
-async def test_the_download_process_extracts_a_page_itself_if_its_data_cannot_be_sent_between_processes(
+async def test_the_download_process_extracts_a_page_itself_if_the_data_of_its_extraction_cannot_be_sent_to_it(
     site: SampleSite,
 ) -> None:
     async with running() as workers:

@@ -1,5 +1,5 @@
-"""Tests that the child processes of an extraction end with it, and that extractions leave no files, descriptors or
-threads behind."""
+"""Tests that the child processes of an extraction end together with the extraction, and that extractions leave no
+files, descriptors or threads behind."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ async def test_a_hundred_extractions_leave_no_file_descriptor_and_no_thread(site
         await eventually(lambda: process.num_fds() <= fds and process.num_threads() <= threads)
 
 
-async def test_a_new_worker_removes_the_directory_that_a_killed_server_and_worker_left(
+async def test_a_new_worker_removes_the_private_directories_that_a_killed_server_and_its_worker_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A new worker does not delete the private directories of a server that still runs."""
+    """A new worker does not delete the private directories of a server that is still running."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     left = tmp_path / f"{DIRECTORY_PREFIX}left"
     left.mkdir()

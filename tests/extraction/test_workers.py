@@ -63,7 +63,7 @@ async def test_a_worker_inherits_no_file_descriptor_from_its_server(site: Sample
             assert inode not in {os.readlink(each) for each in descriptors.iterdir()}
 
 
-async def test_an_extraction_that_hangs_retires_its_worker_but_no_other_request_fails(
+async def test_an_extraction_that_hangs_retires_its_worker_process_but_no_other_request_fails(
     site: SampleSite, tmp_path: Path
 ) -> None:
     async with running(IMPATIENT) as workers:
@@ -192,10 +192,11 @@ async def test_an_extraction_that_holds_the_interpreter_lock_does_not_delay_a_do
 SOON_FROZEN = WorkersLimits(grace=0.3, frozen=0.5)
 
 
-async def test_a_page_that_holds_the_interpreter_lock_does_not_delay_other_pages_until_its_timeout(
+async def test_a_page_that_holds_the_interpreter_lock_does_not_delay_other_pages_until_its_own_timeout(
     site: SampleSite, tmp_path: Path
 ) -> None:
-    """The process is replaced, its pages are repeated one at a time, and the culprit keeps that process for itself."""
+    """The process is replaced. Its pages are then extracted again one at a time, and the misbehaving page gets a
+    process for itself."""
     async with running(SOON_FROZEN, extract_timeout=600) as workers:
         first = await process_of(workers)
         held = asyncio.ensure_future(workers.extract(f"{site.http}/probe/held?to={tmp_path}/go"))
@@ -211,13 +212,15 @@ async def test_a_page_that_holds_the_interpreter_lock_does_not_delay_other_pages
         await eventually(lambda: len(workers.state().pids) <= 2)
 
 
-async def test_a_page_that_holds_the_interpreter_lock_for_a_while_is_extracted(site: SampleSite) -> None:
+async def test_a_page_that_holds_the_interpreter_lock_for_a_while_is_still_extracted(site: SampleSite) -> None:
     async with running(SOON_FROZEN, extract_timeout=600) as workers:
         assert (await workers.extract(f"{site.http}/probe/freeze?to=3")).tracks
         assert workers.state().reruns == 1
 
 
-async def test_two_pages_that_hold_the_interpreter_lock_do_not_wait_for_each_other(site: SampleSite) -> None:
+async def test_extractions_of_two_pages_run_in_parallel_even_if_both_pages_make_yt_dlp_hold_the_interpreter_lock(
+    site: SampleSite,
+) -> None:
     async with running(SOON_FROZEN, extract_timeout=600) as workers:
         culprits = [asyncio.ensure_future(workers.extract(f"{site.http}/probe/backtrack?{each}")) for each in range(2)]
         await eventually(lambda: workers.state().reruns == 2)
@@ -257,7 +260,9 @@ async def test_a_frozen_download_process_is_killed_when_all_its_downloads_are_ca
             os.close(descriptor)
 
 
-async def test_a_download_is_stopped_even_if_the_caller_does_not_wait_for_its_cancellation(site: SampleSite) -> None:
+async def test_a_download_is_stopped_even_if_the_caller_does_not_wait_for_the_end_of_its_cancellation(
+    site: SampleSite,
+) -> None:
     async with running(IMPATIENT) as workers:
         film = await workers.extract(f"{site.http}/page/prog")
         reading, writing = os.pipe()
@@ -284,7 +289,7 @@ async def test_the_download_process_starts_with_the_first_download(site: SampleS
         os.close(reading)
 
 
-async def test_a_worker_with_invalid_settings_is_started_once_and_clients_do_not_get_its_error_text(
+async def test_a_worker_with_invalid_settings_is_started_only_once_and_clients_do_not_get_its_error_text(
     site: SampleSite,
 ) -> None:
     workers = Workers(options(impersonate="toaster-9"))
@@ -316,7 +321,9 @@ async def test_extractions_succeed_again_after_an_invalid_cookie_file_has_been_r
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
 
 
-async def test_closing_the_workers_fails_running_extractions_and_kills_their_child_processes(site: SampleSite) -> None:
+async def test_closing_the_workers_makes_running_extractions_fail_and_kills_their_child_processes(
+    site: SampleSite,
+) -> None:
     async with running() as workers:
         process = await process_of(workers)
         hanging = [
@@ -330,7 +337,7 @@ async def test_closing_the_workers_fails_running_extractions_and_kills_their_chi
         await eventually(lambda: all(gone(child) for child in children))
 
 
-async def test_the_start_of_a_worker_continues_after_its_callers_have_left(site: SampleSite) -> None:
+async def test_the_start_of_a_worker_continues_even_if_its_callers_have_left(site: SampleSite) -> None:
     workers = Workers(OPTIONS)
     try:
         for _ in range(3):
@@ -358,7 +365,7 @@ async def test_closing_the_workers_while_a_worker_starts_leaves_no_process() -> 
 
 
 async def test_all_waiting_requests_fail_if_no_worker_can_be_started(site: SampleSite, tmp_path: Path) -> None:
-    """Even the last request in the queue fails at once, although no running request ends and wakes it."""
+    """Even the last request in the queue fails at once, although no running request ends that would wake it."""
     path = tmp_path / "cookies.txt"
     path.write_text("# Netscape HTTP Cookie File\n")
     limits = WorkersLimits(first_pause=0.01, longest_pause=0.01)

@@ -1,4 +1,4 @@
-"""Real workers for tests. They load the plugins of the sample site and of the probes, and allow connections to
+"""Real workers for tests. These workers load the plugins of the sample site and of the probes, and allow connections to
 loopback."""
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ PROBES = Path(__file__).parents[1] / "ytdlp" / "plugins"
 LOOPBACK = load_settings(profile="small", allow_networks="127.0.0.0/8", wait_seconds=60)
 PATIENT = WorkersLimits(grace=30.0, frozen=60.0)
 IMPATIENT = WorkersLimits(grace=0.3)
-"""Limits with which a worker that hangs is replaced after a short time. Other tests use PATIENT, so that a slow machine
-does not replace their worker."""
+"""Limits that make the pool replace a hanging worker after a short time. Other tests use PATIENT, so that their workers
+are not replaced on a slow machine."""
 
 
 def options(**settings: Any) -> WorkerOptions:
-    """Return the worker options of these tests with `settings` changed. The settings are not validated."""
+    """Return the worker options of these tests, changed by `settings`, which are not validated."""
     changed = LOOPBACK.model_copy(update=settings)
     return replace(worker_options(changed, changed.targets()), plugin_paths=(str(PLUGIN_PATH), str(PROBES)))
 
@@ -40,7 +40,8 @@ OPTIONS = options()
 
 @asynccontextmanager
 async def running(limits: WorkersLimits = PATIENT, **settings: Any) -> AsyncIterator[Workers]:
-    """Run workers with `settings` changed. Checks at the end of the block that no worker process is left."""
+    """Run workers whose options are changed by `settings`. Checks at the end of the block that no worker process is
+    left."""
     workers = Workers(options(**settings), limits)
     pids: set[int] = set()
     try:
@@ -54,12 +55,12 @@ async def running(limits: WorkersLimits = PATIENT, **settings: Any) -> AsyncIter
 
 
 async def process_of(workers: Workers) -> psutil.Process:
-    """Return the process of the worker that takes new requests."""
+    """Return the worker process that takes new requests."""
     return psutil.Process(workers.state().pids[0])
 
 
 def download_process_of(workers: Workers) -> psutil.Process:
-    """Return the process that takes new downloads."""
+    """Return the worker process that takes new downloads."""
     return psutil.Process(workers.state().download_pids[0])
 
 
@@ -70,7 +71,7 @@ def replaced(workers: Workers, process: psutil.Process) -> bool:
 
 
 def limit_extractions(workers: Workers, seconds: float) -> None:
-    """Set the timeout of extractions that begin from now on."""
+    """Set the timeout in seconds of all extractions that begin after this call."""
     timeouts = replace(workers.options.timeouts, extract=seconds)
     workers.options = replace(workers.options, timeouts=timeouts)
 

@@ -1,7 +1,7 @@
 """Tests of faults of media servers, clients, processes and the machine, each with every streaming method (the fault
 matrix).
 
-In each combination of a fault and a method (a cell), the client must get the right bytes, a cut connection or a
-documented error. No other client may be harmed, and the server must release all resources. `make soak` runs every cell;
-the tests without the marker `soak` run about a fifth of the cells.
+A cell is a combination of a fault and a method. In each cell, the client must get the right bytes, a cut connection or
+a documented error. No other client may be harmed, and the server must release all resources. `make soak` runs every
+cell. The tests without the marker `soak` run about a fifth of the cells.
 """

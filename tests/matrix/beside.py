@@ -15,15 +15,15 @@ from tests.aio import wait_for
 from tests.server import Server
 
 HONEST = "/tube/watch/fault/throttle=700000,id=honest/headers"
-"""A film of 5 MB that the sample site sends in eight seconds."""
+"""The path of a film of 5 MB that the sample site sends in eight seconds."""
 SMALL_BUFFER = 16 * 1024
 SETTLE_SECONDS = 60.0
 
 
 @contextlib.contextmanager
 def unharmed(server: Server) -> Iterator[None]:
-    """Read one stream after another by relay during the block, as a client that causes no fault. Raises AssertionError
-    unless each stream gets every byte."""
+    """Read one stream after another by `relay` during the block, as a client that does not misbehave. Raises
+    AssertionError unless each stream has every byte."""
     right = hashlib.sha256(server.site.path("prog.mp4").read_bytes()).hexdigest()
     ended = threading.Event()
 
@@ -50,8 +50,9 @@ def unharmed(server: Server) -> Iterator[None]:
 
 @contextlib.contextmanager
 def nothing_left(server: Server) -> Iterator[None]:
-    """Raise AssertionError if, 60 s after the block, the server still has streams, waiting requests, buffered or
-    reserved bytes, zombies, or more file descriptors than before the block."""
+    """Wait up to 60 s at the end of the block until the server has no streams, no waiting requests, no buffered or
+    reserved bytes, no zombies, and no more file descriptors than before the block. Raises AssertionError if any of
+    these remain."""
     server.settled()
     before = descriptors(server)
     yield
@@ -68,6 +69,6 @@ def left(server: Server, before: int) -> dict[str, int]:
 
 
 def descriptors(server: Server) -> int:
-    """Return the number of file descriptors of the serving process, without its idle connections to media servers and
-    without the connection that asks for the number."""
+    """Return the number of file descriptors of the serving process. Does not count idle connections to media servers,
+    nor the connection by which this function asks the server."""
     return int(server.health()["fds"])

@@ -1,4 +1,5 @@
-"""The cells of the fault matrix (requests with a fault), and the rules by which the tests judge a response."""
+"""The cells of the fault matrix, each of which is a request with a fault, and the rules by which the tests judge a
+response."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ AT_ONCE = 8
 @dataclass(frozen=True)
 class Cell:
     """A request for media of the sample site. `fault` is a specification of the site's faults. If `fatal` is true, the
-    response cannot be complete, because the site never sends one of the bytes."""
+    response cannot be complete, because the site never sends all bytes."""
 
     name: str
     fault: str
@@ -38,7 +39,7 @@ class Cell:
         return f"{self.name} by {self.method}"
 
     def url(self, site: SampleSite) -> str:
-        """Return the URL of a page that no other cell uses."""
+        """Return the URL of a page that is used by no other cell."""
         spec = f"{self.fault},id={self.name.replace(' ', '-')}-{self.method}"
         base = site.https if self.scheme == "https" else site.http
         film = "pair" if self.method == "weave" else "headers"
@@ -60,8 +61,8 @@ class Expected:
 
     @classmethod
     def of(cls, server: Server) -> Expected:
-        """Return the bytes of the sample film, and the bytes that the server sends for separate video and audio without
-        a fault. The tests in `tests/media/` check the latter."""
+        """Return the bytes of the sample film, and the bytes that the server sends for a page with separate video and
+        audio and no fault. The tests in `tests/media/` check these woven bytes."""
         woven = server.get("/tube/watch/pair")
         assert woven.status == 200
         assert woven.complete
@@ -75,8 +76,8 @@ class Expected:
 
 
 def judge(cell: Cell, answer: Answer, expected: Expected) -> str | None:
-    """Return what is wrong with the response to a cell. Returns None if the response has the right bytes, is cut after
-    right bytes, or is a documented error."""
+    """Return a description of what is wrong with the response to a cell. Returns None if the response has the right
+    bytes, is cut after right bytes, or is a documented error."""
     right = expected[cell.method]
     if answer.status == 200 and answer.complete:
         if hashlib.sha256(answer.body).hexdigest() != expected.hash(cell.method):
@@ -100,8 +101,8 @@ def documented(answer: Answer) -> bool:
 
 
 def run_all(cells: Iterable[Cell], ask: Callable[[Cell], str | None], at_once: int = AT_ONCE) -> list[str]:
-    """Run `ask` for each cell, at most `at_once` at the same time. Returns one line for each cell whose response is
-    wrong."""
+    """Run `ask` for each cell, for at most `at_once` cells at the same time. Returns one line for each cell whose
+    response is wrong."""
 
     def run(cell: Cell) -> str | None:
         wrong = ask(cell)

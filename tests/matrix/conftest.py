@@ -21,8 +21,8 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(scope="session")
 def impatient(site: SampleSite) -> Iterator[Server]:
-    """Run a server with a short stall timeout. Each method has been used once, so that all processes of the server
-    run."""
+    """Run a server with a short stall timeout. Requests each method once, so that all processes of the server are
+    running."""
     with serving(site, complaints=True, allow_networks="127.0.0.1", **SETTINGS) as server:
         for method in METHODS[:3]:
             assert server.get("/media/clip.mp4", method=method).complete

@@ -15,7 +15,7 @@ from tests.wire import Exchange
 
 LONG = "/media/large-64.mp4"
 STALLED_SECONDS = 3.0
-"""Seconds for which the client does not read. They are more than STALL_TIMEOUT of the server."""
+"""Seconds for which the client does not read. This time is longer than the server's STALL_TIMEOUT."""
 
 Act = Callable[[Server, Cell, Expected], str | None]
 
@@ -78,8 +78,8 @@ def stops_reading(server: Server, cell: Cell, expected: Expected) -> str | None:
 
 
 def half_closes(server: Server, cell: Cell, expected: Expected) -> str | None:
-    """Send FIN after the request, and read the response. The server may send the whole stream or cut it (RFC 9112
-    §9.6)."""
+    """Send FIN after the request, and read the response. The server may send the whole stream or cut the stream (RFC
+    9112 §9.6)."""
     with opened(server, cell, receive_bytes=None) as exchange:
         exchange.shutdown_writing()
         try:
@@ -96,7 +96,7 @@ def reads_slowly(server: Server, cell: Cell, expected: Expected) -> str | None:
 
 
 def pipelines(server: Server, cell: Cell, expected: Expected) -> str | None:
-    """Send three requests at once. The three responses must be complete and right, and arrive in the order of the
+    """Send three pipelined requests. The three responses must be complete and right, and arrive in the order of the
     requests."""
     target = server.target(cell.url(server.site), **cell.parameters)
     one = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
@@ -115,7 +115,7 @@ def pipelines(server: Server, cell: Cell, expected: Expected) -> str | None:
 
 
 def split(head: bytes, data: bytes) -> tuple[bytes, bytes]:
-    """Return the body of the response whose head is `head`, and the bytes of `data` after this body."""
+    """Return the body of the response that has the head `head`, and the bytes of `data` that follow this body."""
     fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
     if b"content-length" in fields:
         length = int(fields[b"content-length"])

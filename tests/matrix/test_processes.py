@@ -35,8 +35,8 @@ DESCRIPTORS, CONNECTIONS = 320, 64
 
 @contextlib.contextmanager
 def started(site: SampleSite, **settings: Any) -> Iterator[tuple[Server, Expected]]:
-    """Run a server all of whose processes are running. Yields the server and the expected bytes of its streams. The
-    server may log errors, but no traceback."""
+    """Run a server with all of its worker processes running. Yields the server and the expected bytes of its streams.
+    The server may log errors, but no traceback."""
     values = {**SETTINGS, "extract_timeout": 20, "max_workers": 60, **settings}
     with serving(site, complaints=True, **values) as server:
         expected = Expected.of(server)
@@ -57,9 +57,11 @@ def opened(server: Server, each: Cell) -> Exchange:
 
 
 @pytest.mark.soak
-def test_after_sigterm_fifty_streams_of_all_methods_are_complete_or_cut_after_right_bytes(site: SampleSite) -> None:
-    """Half of the clients read their streams to the end within DRAIN_SECONDS. The other clients do not read on until
-    the server has ended."""
+def test_after_sigterm_each_of_fifty_streams_of_all_methods_is_complete_or_cut_after_a_correct_beginning(
+    site: SampleSite,
+) -> None:
+    """Half of the clients read their streams to the end within DRAIN_SECONDS. The other clients read the rest of their
+    streams only after the server has ended."""
     with started(site, drain_seconds=DRAIN_SECONDS) as (server, expected), contextlib.ExitStack() as stack:
         methods = [method for method in METHODS if method != "subprocess"]
         cells = [cell(f"sigterm {number}", methods[number % 3]) for number in range(STREAMS - 2)]
@@ -90,8 +92,8 @@ def test_a_killed_or_stopped_worker_or_child_is_replaced_and_harms_no_stream_of_
 
 
 def attack(server: Server, expected: Expected, number: signal.Signals, attacked: list[str], kinds: set[str]) -> str:
-    """Send the signal `number` to a child of the server whose kind is not in `attacked`, while streams of all methods
-    run. Adds the kinds of all children to `kinds`. Returns the kind of the child that got the signal."""
+    """Send the signal `number` to a child process of the server, while streams of all methods run. Chooses a child
+    whose kind is not in `attacked`. Adds the kinds of all children to `kinds`. Returns the kind of the chosen child."""
     with contextlib.ExitStack() as stack:
         cells = [cell(f"{number.name} {len(attacked)}", method) for method in METHODS]
         streams = {each: stack.enter_context(opened(server, each)) for each in cells}
@@ -110,15 +112,15 @@ def attack(server: Server, expected: Expected, number: signal.Signals, attacked:
 
 
 def kind_of(process: psutil.Process) -> str:
-    """Return the kind of a child process: the module that it runs and its role, which are the first two arguments that
-    have only lower-case letters, dots and underscores."""
+    """Return the kind of a child process, which consists of the module that it runs and its role. These are the first
+    two arguments that have only lower-case letters, dots and underscores."""
     words = [word for word in process.cmdline() if re.fullmatch(r"[a-z_.]+", word)]
     return " ".join(words[:2])
 
 
 def recovers(server: Server, kind: str) -> None:
-    """Wait until a stream by relay and a stream by embedded are complete. These methods need processes that run
-    yt-dlp."""
+    """Wait until one stream by the method `relay` and one by the method `embedded` are complete. Both methods need the
+    server's yt-dlp processes to be running."""
     for method in ("relay", "embedded"):
         turns = iter(range(1000))
 
@@ -136,7 +138,8 @@ def recovers(server: Server, kind: str) -> None:
 def test_without_free_file_descriptors_each_request_is_served_or_refused_with_a_documented_code(
     site: SampleSite, tmp_path: Path
 ) -> None:
-    """The server has file descriptors for half of the clients that connect at once (docs/http-api.md, Connections)."""
+    """Many clients connect at the same time, but the server has only enough file descriptors for half of them.
+    docs/http-api.md, Connections, describes how the server serves or refuses the others."""
     program = tmp_path / "python"
     program.write_text(f'#!/bin/sh\nulimit -n {DESCRIPTORS}\nexec {sys.executable} "$@"\n')
     program.chmod(0o755)
@@ -168,8 +171,8 @@ def test_with_a_full_memory_budget_each_request_is_served_or_refused_with_retry_
 
 @pytest.fixture
 def unshared(tmp_path: Path) -> Path:
-    """Return a program that creates a mount namespace, executes the file `setup.sh` beside the program in this
-    namespace, and then runs Python. Skips the test if mount namespaces are not permitted."""
+    """Return the path of a program that creates a mount namespace, executes the file `setup.sh` in the program's own
+    folder in this namespace, and then runs Python. Skips the test if mount namespaces are not permitted."""
     unshare = shutil.which("unshare")
     if unshare is None or not _permitted(unshare):
         pytest.skip("mount namespaces are not permitted")
@@ -187,8 +190,7 @@ def _permitted(unshare: str) -> bool:
 def test_without_disk_space_each_request_is_served_or_refused_with_a_documented_code(
     site: SampleSite, unshared: Path
 ) -> None:
-    """The directories for temporary files, state and caches are on a file system that is full while the server
-    serves."""
+    """The file system of the directories for temporary files, state and caches is full while the server serves."""
     disk = unshared.with_name("disk")
     disk.mkdir()
     unshared.with_name("setup.sh").write_text(

@@ -1,5 +1,5 @@
-"""Tests of media servers that fail at the first byte, in the middle or at the last byte, with every streaming
-method."""
+"""Tests of media servers that fail at the first byte, in the middle or at the last byte of a response, with every
+streaming method."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ HARMLESS = ("drip",)
 
 
 def table() -> Iterator[Cell]:
-    """Yield all cells, in an order in which every fifth cell is enough to cover all methods, places and failures."""
+    """Yield all cells. Their order ensures that every fifth cell is enough to cover all methods, all places of a
+    failure and all kinds of failures."""
     for how in (*IN_THE_BODY, *INSTEAD_OF_A_RESPONSE, *STATUSES):
         for place in PLACES:
             for method in METHODS:
@@ -27,7 +28,7 @@ def table() -> Iterator[Cell]:
     for told in ("told", "silent"):
         for place in PLACES[1:]:
             for method in METHODS:
-                if (told, method) != ("silent", "weave"):  # weaving requests no byte twice, see reliability.md
+                if (told, method) != ("silent", "weave"):  # weaving requests no byte twice, see docs/reliability.md
                     yield Cell(f"changed {told} {place}", f"fails=short@{place},changes={told}", method)
     for method in METHODS:
         yield Cell("no fault", "etag=flip", method, fatal=False)
@@ -39,7 +40,7 @@ def table() -> Iterator[Cell]:
 
 CELLS = list(table())
 FIFTH = [cell for number, cell in enumerate(CELLS[::5]) if cell.method != "subprocess" or number % 8 < 4]
-"""A fifth of the cells, without half of those by `subprocess`, because each of its child processes takes seconds of CPU
+"""A fifth of the cells, but only half of the cells by `subprocess`, because each child process takes seconds of CPU
 time."""
 GROUPS = {
     name: [cell for cell in CELLS if cell.name.partition(" ")[0] == name]
@@ -56,7 +57,7 @@ def run_cells(server: Server, expected: Expected, cells: list[Cell]) -> list[str
         return run_all(cells, ask)
 
 
-def test_in_a_fifth_of_the_cells_a_media_server_failure_ends_in_right_bytes_a_cut_or_a_documented_error(
+def test_after_media_server_failures_in_a_fifth_of_the_cells_each_response_is_complete_or_cut_or_a_documented_error(
     impatient: Server, expected: Expected
 ) -> None:
     """A fifth of the cells is enough to contain every method, and every failure that can happen at the first, middle or
@@ -69,14 +70,14 @@ def test_in_a_fifth_of_the_cells_a_media_server_failure_ends_in_right_bytes_a_cu
 
 @pytest.mark.soak
 @pytest.mark.parametrize("group", GROUPS)
-def test_each_media_server_failure_ends_in_right_bytes_a_cut_or_a_documented_error(
+def test_after_each_media_server_failure_the_response_is_complete_or_cut_or_a_documented_error(
     impatient: Server, expected: Expected, group: str
 ) -> None:
     wrong = run_cells(impatient, expected, GROUPS[group])
     assert not wrong, "\n".join(wrong)
 
 
-def test_judge_accepts_a_right_or_cut_response_and_rejects_a_wrong_or_undocumented_one(
+def test_judge_accepts_a_complete_or_cut_response_with_right_bytes_and_rejects_a_wrong_or_undocumented_one(
     impatient: Server, expected: Expected, site: SampleSite
 ) -> None:
     fatal, harmless = Cell("any", "", "relay"), Cell("any", "", "relay", fatal=False)
@@ -91,7 +92,7 @@ def test_judge_accepts_a_right_or_cut_response_and_rejects_a_wrong_or_undocument
 
 
 @pytest.mark.parametrize("method", METHODS[:3])
-def test_a_request_for_media_of_a_server_with_an_untrusted_certificate_is_answered_with_502(
+def test_a_request_for_media_is_answered_with_502_if_the_media_server_has_an_untrusted_certificate(
     impatient: Server, method: str
 ) -> None:
     with SampleSite(https_port=0) as stranger, nothing_left(impatient):

@@ -26,7 +26,7 @@ METHODS = ("relay", "embedded", "subprocess")
 BROADCAST = 12
 """Number of segments in a live broadcast."""
 SHOWN = 5
-"""Number of different segment files. A broadcast repeats them."""
+"""Number of different segment files that the site serves. A broadcast repeats these files."""
 NONE = "–"
 
 
@@ -45,8 +45,8 @@ class Facts:
 
 
 def facts_of(server: Server, sample: Sample, method: str, expected: Mapping[str, bytes]) -> Facts:
-    """Measure streams of `sample` by `method`. `expected` contains the bytes of each format. With `subprocess`, the
-    test requests only the best format, because each child process takes seconds."""
+    """Measure streams of `sample` by `method`. `expected` contains the bytes of each format. With `subprocess`,
+    measures only the best format, because each child process takes seconds."""
     if method == WOVEN:
         return _woven_facts(server, sample, expected)
     if method == MERGED:
@@ -79,16 +79,17 @@ def _format_facts(server: Server, sample: Sample, method: str, expected: Mapping
 
 
 def _sent(answer: Answer, expected: bytes | None, sample: Sample, method: str) -> bytes | None:
-    """Return the bytes that `method` sends for a sample for which yt-dlp writes the bytes `expected`."""
+    """Return the bytes that `method` should send for a sample. `expected` contains the bytes that yt-dlp writes for the
+    sample."""
     if expected is None or method != "relay" or sample not in (*HLS, *DASH) or sample.title == "dash-on-demand":
         return expected
     return as_relayed(expected, has_length="content-length" in answer.headers)
 
 
 def _wrong(answer: Answer, expected: bytes | None, sample: Sample, method: str, site: SampleSite) -> str | None:
-    """Return the reason why the response is an error or cut. Returns None if the response is complete. Raises
-    AssertionError if the bytes are not `expected` or, if yt-dlp refuses the sample, those that the method sends for the
-    segments of the site."""
+    """Return the reason why the response is an error or cut, or None if the response is complete. Raises AssertionError
+    if the bytes of the response are wrong. The right bytes are `expected` or, if yt-dlp refuses the sample, those that
+    the method should send for the segments of the site."""
     if answer.status != 200:
         return _refusal(answer)
     if expected is None:
@@ -110,7 +111,7 @@ def _refusal(answer: Answer) -> str:
 
 
 def _length_and_ranges(ask: partial[Answer], answer: Answer) -> tuple[str, str]:
-    """Return whether the response has a Content-Length, and whether ranges are supported. Checks that the length and a
+    """Return whether the response has a Content-Length, and whether it supports ranges. Checks that the length and a
     range of the body are right."""
     length = answer.headers.get("content-length")
     assert length in (None, str(len(answer.body))) or not answer.complete
@@ -197,8 +198,8 @@ def _endings(site: SampleSite) -> list[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """The time to the first byte of the media in milliseconds, for the first and for the second request, and the number
-    of reserved bytes while a client reads slowly."""
+    """The time until the first byte of the media in milliseconds, for the first and for the second request, and the
+    number of bytes that are reserved while a client reads slowly."""
 
     first: int
     again: int
@@ -228,8 +229,8 @@ def _milliseconds(server: Server, page: str, params: Mapping[str, Any]) -> int:
 
 
 def _reserved(server: Server, page: str, params: Mapping[str, Any]) -> int | None:
-    """Return the number of bytes reserved for a stream whose client reads slowly. Returns None if the stream has ended
-    by then, because the kernel's buffers hold a small file."""
+    """Return the number of bytes reserved for a stream whose client reads slowly. Returns None if the stream has
+    already ended, because a small file fits into the kernel's buffers."""
     with server.open(page, receive_bytes=4096, **params) as exchange:
         exchange.read(1)
         reserved: int = server.health()["budget"]["used"]

@@ -19,7 +19,8 @@ PAGES = (*HLS, *DASH)
 
 
 def sources(media: Path, page: str, language: str = "en") -> tuple[bytes, bytes]:
-    """Return the bytes of the best video track and of the audio track of `page`: the segments of each, in order."""
+    """Return the bytes of the best video track of `page`, and the bytes of its audio track. The bytes of a track are
+    its segments, in order."""
     if page.startswith("hls-"):
         form = page.removeprefix("hls-")
         names = "low" if form == "apart-long" else "high", language

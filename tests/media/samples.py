@@ -1,5 +1,5 @@
-"""Samples for the table in docs/media.md: pages of the sample site, and the files that yt-dlp itself writes for
-them."""
+"""Samples for the table in docs/media.md: pages of the sample site, and the files that yt-dlp writes for these
+pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECONDS = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A page of the sample site. `title` is its name in docs/media.md."""
+    """A page of the sample site. `title` is the name of the page in docs/media.md."""
 
     title: str
     page: str
@@ -43,25 +43,25 @@ FILES = (*map(_page, ("prog", "moov-last", "webm", "mp3", "m4a")), *map(_film, (
 HLS = tuple(_page(f"hls-{kind}") for kind in ("ts", "fmp4", "aes", "audio", *SHAPES))
 DASH = tuple(map(_page, ("dash", "dash-list", "dash-time", "dash-on-demand", "dash-periods", "dash-bases")))
 MERGED = tuple(map(_page, (*MERGED_HLS, *MERGED_DASH, *RESTARTING)))
-"""Pages with separate video and audio in segments of fragmented MP4. The server merges them if a request has no
-`format`."""
+"""Pages with separate video and audio in segments of fragmented MP4. The server merges the two tracks if a request has
+no `format`."""
 LIVE = (Sample("live", "/tube/live/speed=4,target=1,window=12,begin=4,ends=12"),)
 """Live broadcasts whose segments all stay in the playlist, so that a slow machine misses none."""
 PAIRS = tuple(map(_film, FILMS))
 
 CUTS = {"hls-gap": "cut at the gap, where yt-dlp leaves a hole"}
-"""The samples whose stream ends early on purpose, and the reason for each."""
+"""The samples whose stream ends early on purpose, with the reason for each."""
 
 REFUSED = {"hls-discontinuity-fmp4": "discontinuity-fmp4"}
-"""The HLS samples that yt-dlp refuses to download, and the name of each on the sample site."""
+"""The HLS samples that yt-dlp refuses to download, with the name that each has on the sample site."""
 
 Written = dict[str, dict[str, bytes]]
-"""Mapping from a page to its formats, and from each format to its bytes."""
+"""Maps each page to its formats, and each format to its bytes."""
 
 
 def written(site: SampleSite, folder: Path, samples: tuple[Sample, ...]) -> Written:
-    """Return the bytes that yt-dlp's command line writes for each format. Leaves out the formats that yt-dlp refuses to
-    download."""
+    """Return the bytes that yt-dlp's command line writes for each format of the samples. Leaves out the formats that
+    yt-dlp refuses to download."""
     output = f"{folder}/%(webpage_url_basename)s/%(format_id)s"
     subprocess.run(
         [

@@ -1,5 +1,5 @@
-"""Short media files in memory. PyAV writes the containers that it supports, and this module builds the other files,
-boxes and tags."""
+"""Short media files in memory. PyAV writes files in the containers that it supports, and this module builds the other
+files, boxes and tags."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _PIXELS = {"gif": "rgb8", "png": "rgb24", "bmp": "bgr24", "tiff": "rgb24", "mjpe
 
 @functools.cache
 def written(muxer: str, *codecs: str, rate: int = 48_000, seconds: float = 0.5, **options: str) -> bytes:
-    """Return a file that PyAV's muxer `muxer` writes, with a stream for each of `codecs`, in this order. `options` are
-    the options of the muxer, which writes to a seekable file."""
+    """Return a file that PyAV's muxer `muxer` writes, with one stream for each of `codecs`, in this order. `options`
+    are the options of the muxer, which writes to a seekable file."""
     out = io.BytesIO()
     with av.open(out, "w", format=muxer, options={"fflags": "+bitexact", **options}) as container:
         streams = [_stream(container, codec, rate) for codec in codecs]
@@ -73,8 +73,8 @@ def image(codec: str) -> bytes:
 
 
 def id3(nbytes: int = 53, *, footer: bool = False) -> bytes:
-    """Return an ID3v2.4 tag with `nbytes` in a private frame (whose header has 10 bytes more), like the time stamp of
-    packed audio (RFC 8216 §3.4)."""
+    """Return an ID3v2.4 tag that contains a private frame with `nbytes` bytes of content after the 10 bytes of its
+    header, like the time stamp of packed audio (RFC 8216 §3.4)."""
     frame = b"PRIV" + _synchsafe(nbytes) + bytes(2) + b"\xff\xfb" * (nbytes // 2) + bytes(nbytes % 2)
     head = bytes((4, 0, 0x10 if footer else 0)) + _synchsafe(len(frame))
     return b"ID3" + head + frame + (b"3DI" + head if footer else b"")

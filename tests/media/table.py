@@ -1,5 +1,5 @@
 """Generator of docs/media.md, a table of how a real server streams each sample by each method. `make media-doc` runs
-the generator, which takes some minutes. tests/media/test_table.py checks the document."""
+the generator, which takes some minutes. tests/media/test_table.py checks docs/media.md."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def asked() -> Iterator[tuple[Sample, str]]:
 
 
 def rows(server: Server, folder: Path) -> Iterator[Row]:
-    """Measure all samples, and yield each row of docs/media.md as soon as its values are known."""
+    """Measure all samples, and yield each row of docs/media.md as soon as the values of the row are known."""
     expected = written(server.site, folder, (*FILES, *HLS, *DASH))
     for sample, method in asked():
         facts = facts_of(server, sample, method, expected.get(sample.title, {}))

@@ -41,8 +41,8 @@ def tracks(*types: int, codec: bytes = b"A_OPUS", rest: bytes = b"") -> bytes:
 
 
 def asf(*types: bytes, before: int = 0) -> bytes:
-    """Return an ASF header that contains an object of `before` bytes, unless `before` is 0, and then an object for each
-    stream in `types`."""
+    """Return an ASF header that contains an object for each stream in `types`. If `before` is not 0, an object of
+    `before` bytes precedes these objects."""
     objects = [bytes(16) + struct.pack("<Q", before) + bytes(before - 24)] if before else []
     objects += [ASF_STREAM + struct.pack("<Q", 78) + each + bytes(38) for each in types]
     body = b"".join(objects)
@@ -149,7 +149,7 @@ HAND_MADE: list[tuple[str, bytes, str, str]] = [
 @pytest.mark.parametrize(
     ("first", "content_type", "ext"), [row[1:] for row in HAND_MADE], ids=[row[0] for row in HAND_MADE]
 )
-def test_the_first_bytes_of_a_file_take_precedence_over_its_content_type_and_extension(
+def test_the_first_bytes_of_a_file_take_precedence_over_its_content_type_and_its_extension(
     first: bytes, content_type: str, ext: str
 ) -> None:
     assert identify(first, "video/x-flv", "png") == Container(ext, content_type)
@@ -243,7 +243,7 @@ DECLARED = [
 
 
 @pytest.mark.parametrize(("first", "declared_type", "declared_ext", "is_audio", "content_type", "ext"), DECLARED)
-def test_the_declared_type_decides_if_the_first_bytes_fit_several_formats(
+def test_the_declared_type_decides_if_the_first_bytes_of_a_file_fit_several_formats(
     first: bytes,
     declared_type: str | None,
     declared_ext: str | None,
@@ -333,7 +333,7 @@ def test_a_file_whose_id3_tag_is_too_long_is_identified_by_its_declared_type(
         (b"#EXTM3U\n#EXTINF:2,\n0.ts\n", "video/mp2t"),
     ],
 )
-def test_web_pages_documents_and_text_are_refused_as_not_media(first: bytes, content_type: str | None) -> None:
+def test_web_pages_and_documents_and_text_are_refused_as_not_media(first: bytes, content_type: str | None) -> None:
     with pytest.raises(NotMedia):
         identify(first, content_type, "mp4")
 
@@ -375,7 +375,7 @@ def test_bytes_that_only_resemble_the_header_of_a_format_are_not_recognised(firs
 
 
 @given(st.binary(max_size=600), st.sampled_from([row[1][:40] for row in HAND_MADE] + [id3()]))
-def test_sniffing_random_bytes_returns_a_container_or_none(first: bytes, signature: bytes) -> None:
+def test_detecting_the_format_of_random_bytes_returns_a_container_or_none(first: bytes, signature: bytes) -> None:
     for each in (first, signature + first):
         container = sniff(each)
         assert container is None or "/" in container.content_type

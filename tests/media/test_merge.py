@@ -39,7 +39,7 @@ def test_a_merged_file_has_the_packets_and_times_of_both_tracks(server: Server, 
 
 
 @pytest.mark.parametrize("page", RESTARTING)
-def test_the_timestamps_of_a_merged_file_continue_where_those_of_both_tracks_restart(
+def test_the_timestamps_of_a_merged_file_keep_rising_where_those_of_both_source_tracks_restart(
     server: Server, media: Path, page: str
 ) -> None:
     body = merged(server, page).body
@@ -69,7 +69,7 @@ def test_ffmpeg_decodes_a_merged_file_without_a_warning(server: Server, page: st
 def test_the_bytes_before_the_second_fragment_of_a_merged_file_state_the_durations_of_its_tracks(
     server: Server, media: Path, tmp_path: Path, page: str
 ) -> None:
-    """A player of a stream without a Content-Length cannot read the end of the file to find the durations."""
+    """If a stream has no Content-Length, a player cannot read the end of the file to find the durations."""
     body = merged(server, page).body
     moof = next(box for box in own_boxes(body) if box.kind == b"moof")
     second = next(box for box in own_boxes(body)[own_boxes(body).index(moof) + 1 :] if box.kind == b"moof")
@@ -87,7 +87,7 @@ def length_of(source: bytes, kind: str) -> float:
 
 
 @pytest.mark.parametrize("page", ["hls-apart", "hls-apart-long", "dash"])
-def test_a_merged_file_keeps_the_offset_between_the_start_times_of_video_and_audio(
+def test_a_merged_file_keeps_the_difference_between_the_start_times_of_video_and_audio(
     server: Server, media: Path, tmp_path: Path, page: str
 ) -> None:
     for name, source in zip("va", sources(media, page), strict=True):
@@ -160,7 +160,7 @@ def test_a_format_selector_for_video_and_audio_returns_the_merged_file(
 
 
 @pytest.mark.parametrize("page", ["hls-audio", "hls-group"])
-def test_a_page_gives_its_audio_alone_if_its_segments_are_not_mp4(server: Server, page: str) -> None:
+def test_a_page_whose_separate_tracks_are_not_mp4_segments_is_streamed_as_audio_only(server: Server, page: str) -> None:
     answer = server.get(f"/page/{page}")
     assert (answer.status, answer.complete) == (200, True)
     assert answer.headers["content-type"] == "video/mp2t"
@@ -168,7 +168,7 @@ def test_a_page_gives_its_audio_alone_if_its_segments_are_not_mp4(server: Server
         assert [stream.type for stream in container.streams] == ["audio"]
 
 
-def test_a_requested_merge_of_segments_other_than_mp4_is_refused_with_an_error_that_names_streamable_formats(
+def test_a_request_for_a_merge_of_segments_other_than_mp4_fails_with_an_error_that_names_streamable_formats(
     server: Server,
 ) -> None:
     page = "hls-audio"

@@ -1,4 +1,4 @@
-"""Tests that docs/media.md is right. They measure some samples of each kind again, except for their times and reserved
+"""Tests that docs/media.md is right. They measure some samples of each kind again, but not the times and the reserved
 bytes."""
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def test_docs_media_md_has_a_row_for_every_sample_by_every_method(table: dict[tu
     assert list(table) == [(sample.title, method) for sample, method in asked()]
 
 
-def test_docs_media_md_has_an_empty_cell_only_in_a_row_that_states_why(table: dict[tuple[str, str], list[str]]) -> None:
+def test_docs_media_md_has_an_empty_cell_only_in_a_row_that_states_the_reason(
+    table: dict[tuple[str, str], list[str]],
+) -> None:
     for exact, *others in table.values():
         assert len(others) == COLUMNS - 3
         assert all(others)
@@ -60,7 +62,7 @@ def test_docs_media_md_has_an_empty_cell_only_in_a_row_that_states_why(table: di
 
 
 @pytest.mark.parametrize(("sample", "method"), again(), ids=str)
-def test_a_row_of_docs_media_md_has_the_values_that_are_measured_again(
+def test_a_row_of_docs_media_md_has_the_values_that_a_new_measurement_gives(
     server: Server, expected: Written, table: dict[tuple[str, str], list[str]], sample: Sample, method: str
 ) -> None:
     facts = facts_of(server, sample, method, expected.get(sample.title, {}))

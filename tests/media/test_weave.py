@@ -1,4 +1,5 @@
-"""Tests of weaving in the real server: one GET returns the separate video and audio of a page as one seekable MP4."""
+"""Tests of weaving in the real server: one GET request returns the separate video and audio of a page as one seekable
+MP4."""
 
 from __future__ import annotations
 
@@ -27,11 +28,11 @@ PAIRS = {
     "long": ("video-long", "audio-long"),
     "long-sidx": ("video-long-sidx", "audio-long-sidx"),
 }
-"""Pages of the sample site, and for each page its best video format and best audio format."""
+"""Maps each page of the sample site to its best video format and its best audio format."""
 
 
 @pytest.mark.parametrize("page", PAIRS)
-def test_a_video_and_an_audio_track_are_woven_to_one_file_of_known_length_with_the_packets_of_both(
+def test_separate_video_and_audio_are_woven_to_one_file_of_known_length_that_contains_the_packets_of_both(
     server: Server, media: Path, page: str
 ) -> None:
     answer = server.get(f"/tube/watch/{page}")
@@ -56,7 +57,7 @@ def test_every_range_of_a_woven_stream_is_a_slice_of_the_whole_file(server: Serv
         assert part.body == whole.body[first : last + 1]
 
 
-def test_a_suffix_range_of_a_woven_stream_is_the_end_of_the_whole_file(server: Server) -> None:
+def test_a_suffix_range_of_a_woven_stream_returns_the_end_of_the_whole_file(server: Server) -> None:
     whole = server.get("/tube/watch/pair")
     part = server.get("/tube/watch/pair", headers={"Range": "bytes=-70000"})
     assert (part.status, part.body) == (206, whole.body[-70000:])
@@ -99,7 +100,9 @@ def test_a_pair_of_formats_that_cannot_be_woven_is_refused_with_422(server: Serv
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
 
 
-def test_a_muxed_format_is_streamed_instead_of_a_pair_that_cannot_be_woven(server: Server, media: Path) -> None:
+def test_a_muxed_format_is_streamed_in_place_of_a_pair_of_tracks_that_cannot_be_woven(
+    server: Server, media: Path
+) -> None:
     answer = server.get("/tube/watch/pair-or-film")
     assert (answer.status, answer.body) == (200, (media / "prog-180.mp4").read_bytes())
     server.settled()
@@ -107,7 +110,7 @@ def test_a_muxed_format_is_streamed_instead_of_a_pair_that_cannot_be_woven(serve
 
 @pytest.mark.parametrize("page", ["pair", "pair-sidx"])
 @pytest.mark.parametrize("faults", ["expire=1500000", "rst=2000000", "status=503,times=1"])
-def test_a_woven_stream_recovers_from_expired_urls_resets_and_temporary_errors(
+def test_a_woven_stream_recovers_from_expired_urls_and_resets_and_temporary_errors(
     server: Server, faults: str, page: str
 ) -> None:
     answer = server.get(f"/tube/watch/fault/{faults}/{page}")
@@ -128,14 +131,14 @@ def test_embedded_refuses_a_requested_pair_of_tracks_with_422(server: Server) ->
 @pytest.mark.parametrize(
     ("page", "method", "file"), [("pair", "embedded", "audio"), ("pair-webm", "auto", "audio-webm")]
 )
-def test_a_page_gives_its_audio_alone_if_its_formats_name_no_pair_that_the_method_can_merge(
+def test_a_page_is_streamed_as_audio_only_if_the_method_can_merge_none_of_its_pairs_of_formats(
     server: Server, media: Path, page: str, method: str, file: str
 ) -> None:
     answer = server.get(f"/tube/watch/{page}", method=method)
     assert (answer.status, answer.body) == (200, (media / RENDITIONS[file].file).read_bytes())
 
 
-def test_after_a_client_disconnects_from_a_woven_stream_the_server_has_no_open_stream(server: Server) -> None:
+def test_the_server_has_no_open_stream_after_a_client_disconnects_from_a_woven_stream(server: Server) -> None:
     with server.open("/tube/watch/pair", receive_bytes=4096) as exchange:
         exchange.read(1)
         assert server.health()["streams"] == 1
@@ -154,7 +157,7 @@ def test_a_woven_film_decodes_to_the_frames_of_its_sources(server: Server, media
 def test_a_seek_in_a_woven_film_finds_a_key_frame_at_most_five_seconds_before_its_target(
     server: Server, page: str, seconds: float
 ) -> None:
-    """A player reaches the target of a seek by few jumps in the file. In a fragmented film without an index for each
+    """A player finds the target of a seek with few jumps in the file. In a fragmented film without an index for each
     track, the player would need 730 jumps."""
     time, is_key, jumps = sought(server.get(f"/tube/watch/{page}").body, seconds)
     assert is_key

@@ -1,4 +1,4 @@
-"""Tests of the weaver: it reads each source (a video or audio file) forwards with few requests, and never mixes two
+"""Tests of the weaver. It reads each source (a video or audio file) forwards and with few requests, and never mixes two
 versions of a source."""
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def ranges(shelf: Shelf, path: str) -> list[str]:
     return [asked.headers["Range"] for asked in shelf.asked if asked.target == path]
 
 
-async def test_the_weaver_sends_each_source_one_request_for_its_head_and_one_for_its_other_bytes(shelf: Shelf) -> None:
+async def test_the_weaver_sends_each_source_one_request_for_its_first_bytes_and_one_for_its_other_bytes(
+    shelf: Shelf,
+) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         assert packets(film, "video") == packets(bytes(shelf.files["/video"]), "video")  # type: ignore[arg-type]
@@ -70,7 +72,7 @@ async def test_the_bytes_of_a_source_and_not_its_content_type_determine_whether_
         assert await weaving.read() == film
 
 
-async def test_head_for_a_woven_stream_with_a_cached_layout_requests_one_byte_of_each_source(shelf: Shelf) -> None:
+async def test_head_for_a_woven_stream_whose_layout_is_cached_requests_one_byte_of_each_source(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         whole = await weaving.open()
         await whole.aclose()
@@ -91,7 +93,7 @@ async def test_a_web_page_in_place_of_a_source_is_refused_as_not_media(shelf: Sh
             await weaving.read()
 
 
-async def test_a_read_of_a_woven_stream_returns_no_more_bytes_than_its_limit(shelf: Shelf) -> None:
+async def test_a_read_of_a_woven_stream_returns_no_more_bytes_than_requested(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         whole = await weaving.read()
         woven = await weaving.open()
@@ -103,7 +105,7 @@ async def test_a_read_of_a_woven_stream_returns_no_more_bytes_than_its_limit(she
         assert b"".join(chunks) == whole
 
 
-async def test_the_weaver_sends_one_more_request_for_a_source_with_its_moov_at_the_end(
+async def test_the_weaver_sends_one_additional_request_to_a_source_whose_moov_is_at_the_end(
     shelf: Shelf, media: Path
 ) -> None:
     put(shelf, media / "video-last.mp4", media / "audio-last.mp4")
@@ -146,11 +148,11 @@ async def test_a_range_inside_the_header_of_a_woven_film_sends_no_request_to_the
         assert shelf.asked == []
 
 
-async def test_the_weaver_skips_bytes_of_other_tracks_by_reading_them_instead_of_a_new_request(
+async def test_the_weaver_skips_bytes_of_other_tracks_by_reading_them_instead_of_sending_a_new_request(
     shelf: Shelf, media: Path
 ) -> None:
-    """Video and audio come from a single muxed file. A second of its audio has so few bytes that a separate request for
-    it is not worthwhile."""
+    """Video and audio are in a single muxed file. One second of its audio has so few bytes that a separate request for
+    them would not be worthwhile."""
     put(shelf, media / "prog.mp4", media / "prog.mp4")
     async with loom(shelf) as weaving:
         film = await weaving.read()
@@ -158,7 +160,7 @@ async def test_the_weaver_skips_bytes_of_other_tracks_by_reading_them_instead_of
         assert len(ranges(shelf, "/video")) == 2
 
 
-async def test_a_source_that_is_cut_is_resumed_during_weaving(shelf: Shelf) -> None:
+async def test_the_weaver_resumes_a_source_whose_connection_is_cut(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         shelf.cuts["/video"] = 1_000_000
@@ -186,10 +188,10 @@ DATES = ("Mon, 02 Nov 2026 10:00:00 GMT", "Tue, 03 Nov 2026 10:00:00 GMT")
     [(DATES[0], DATES[0], True), (DATES[0], DATES[1], False), (None, None, False)],
     ids=["same date", "other date", "no date"],
 )
-async def test_after_a_redirect_to_another_server_last_modified_is_compared_and_not_the_etag(
+async def test_if_a_source_redirects_to_another_server_its_last_modified_is_compared_but_not_its_etag(
     shelf: Shelf, media: Path, first: str | None, second: str | None, *, is_same: bool
 ) -> None:
-    """The address of each source redirects to one of two servers, whose ETags differ."""
+    """The URL of each source redirects to one of two servers, whose ETags differ."""
     with Shelf() as one, Shelf() as other:
         for server, etag, date in ((one, "1", first), (other, "2", second)):
             put(server, media / "video-only.mp4", media / "audio-only.mp4", etag)
@@ -217,8 +219,8 @@ async def test_a_source_that_changes_during_a_stream_raises_upstream_failed(shel
         await woven.aclose()
 
 
-async def test_a_source_without_validator_that_becomes_shorter_gets_a_new_layout(shelf: Shelf, media: Path) -> None:
-    """The weaver requests a range that is inside the old file, but beyond the end of the new file."""
+async def test_a_source_without_validators_that_becomes_shorter_gets_a_new_layout(shelf: Shelf, media: Path) -> None:
+    """The weaver requests a range that lies inside the old file, but beyond the end of the new file."""
     shelf.headers.clear()
     async with loom(shelf) as weaving:
         await weaving.read(ByteRange(0, 0))
@@ -242,13 +244,15 @@ async def test_sources_without_range_support_cannot_be_woven(shelf: Shelf) -> No
             await weaving.open()
 
 
-async def test_a_range_beyond_the_end_of_a_woven_stream_leaves_no_connection_and_no_bytes_in_use(shelf: Shelf) -> None:
+async def test_after_a_range_beyond_the_end_of_a_woven_stream_no_connection_and_no_bytes_are_in_use(
+    shelf: Shelf,
+) -> None:
     async with loom(shelf) as weaving:
         with pytest.raises(RangeNotSatisfiable):
             await weaving.open(ByteRange(1 << 40, None))
 
 
-async def test_a_woven_stream_that_is_cancelled_leaves_no_connection_and_no_bytes_in_use(shelf: Shelf) -> None:
+async def test_after_a_woven_stream_is_cancelled_no_connection_and_no_bytes_are_in_use(shelf: Shelf) -> None:
     """The test cancels the stream after 0 to 117 iterations of the event loop."""
     for turns in range(0, 120, 3):
         async with loom(shelf) as weaving:
@@ -260,7 +264,9 @@ async def test_a_woven_stream_that_is_cancelled_leaves_no_connection_and_no_byte
             await eventually(lambda: not weaving.client.open_connections)
 
 
-async def test_a_layout_is_charged_to_the_budget_while_it_is_in_use_and_spare_afterwards(shelf: Shelf) -> None:
+async def test_the_layout_of_a_woven_film_is_charged_to_the_budget_while_it_is_in_use_and_is_spare_afterwards(
+    shelf: Shelf,
+) -> None:
     async with loom(shelf) as weaving:
         woven = await weaving.open()
         layout_bytes = weaving.budget.used_bytes - woven.reservation.nbytes
@@ -304,7 +310,7 @@ async def test_every_range_of_a_woven_fragmented_film_is_a_slice_of_the_whole_fi
 
 def regrouped(film: bytes, fragments: int) -> bytes:
     """Return the fragmented film with additional boxes between its fragments, and with a sidx that has one reference
-    for every `fragments` fragments."""
+    for every group of `fragments` fragments."""
     data = memoryview(film)
     head = own_boxes(film)
     first = next(box.start for box in head if box.kind == b"moof")
@@ -325,7 +331,7 @@ def regrouped(film: bytes, fragments: int) -> bytes:
 
 
 async def test_a_sidx_reference_may_cover_several_fragments_and_other_boxes(shelf: Shelf, media: Path) -> None:
-    """The additional boxes shift the data of the fragments by 17 bytes from the data offset in their truns. No test
+    """The additional boxes move the data of the fragments by 17 bytes away from the data offset in their truns. No test
     notices this, because none decodes the film."""
     put(shelf, media / "video-sidx.mp4", media / "audio-sidx.mp4")
     shelf.files["/video"] = regrouped((media / "video-sidx.mp4").read_bytes(), 2)

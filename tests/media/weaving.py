@@ -1,5 +1,5 @@
-"""Helpers that run the weaver without a server around it. It weaves two tracks of a made-up page, whose files are on a
-`Shelf`, the tests' media server."""
+"""Helpers that run the weaver without a server around it. The weaver joins two tracks of a made-up page, whose files
+are on a `Shelf`, the media server of these tests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _NoPages:
 
 @dataclass
 class Loom:
-    """A weaver, its memory budget, and its sources `/video` and `/audio` on the media server."""
+    """A weaver, its memory budget, and its sources: the files `/video` and `/audio` on the media server."""
 
     shelf: Shelf
     client: Client
@@ -77,7 +77,7 @@ class Loom:
 
 @dataclass
 class Woven:
-    """An open body of a woven file, with its reservation of memory."""
+    """An open body of a woven file, and its memory reservation."""
 
     body: WovenBody
     reservation: Reservation
@@ -107,7 +107,5 @@ async def loom(shelf: Shelf, *, budget_bytes: int = BUDGET_BYTES) -> AsyncIterat
         assert (budget.used_bytes, budget.streams) == (0, 0)
     finally:
         client.close()
-        for _ in range(
-            3
-        ):  # an aborted transport closes in a later iteration of the event loop; until then, the media server blocks
+        for _ in range(3):  # an aborted transport closes in a later iteration; until then, the media server waits
             await asyncio.sleep(0)

@@ -20,7 +20,7 @@ async def admitted(tested: Budget, nbytes: int) -> AsyncIterator[Reservation]:
 
 
 async def turn() -> None:
-    """Wait for some iterations of the event loop, in which every task that is ready runs."""
+    """Wait for some iterations of the event loop, so that every task that is ready can run."""
     for _ in range(5):
         await asyncio.sleep(0)
 

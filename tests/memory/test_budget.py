@@ -1,5 +1,5 @@
-"""Tests of the memory budget: it never lends more bytes than it has, grants requests in order, and gets every byte
-back."""
+"""Tests of the memory budget. The budget never lends more bytes than it has, grants requests in order, and gets every
+byte back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def budget(total: int = 100, streams: int = 10, wait: float = 60, waiter: int = 
     return Budget(total, streams, wait, waiter_bytes=waiter)
 
 
-async def test_free_bytes_are_reserved_at_once_and_returned_by_release() -> None:
+async def test_free_bytes_are_reserved_at_once_and_given_back_by_release() -> None:
     tested = budget()
     async with admitted(tested, 60) as reservation:
         assert (tested.used_bytes, tested.streams, reservation.nbytes) == (60, 1, 60)
@@ -36,7 +36,7 @@ async def test_releasing_a_reservation_twice_has_no_effect() -> None:
     assert_empty(tested)
 
 
-async def test_an_exception_in_the_block_releases_the_reservation() -> None:
+async def test_an_exception_in_the_block_of_a_reservation_releases_the_reservation() -> None:
     tested = budget()
     with pytest.raises(ZeroDivisionError):
         async with admitted(tested, 10):
@@ -163,16 +163,14 @@ async def test_a_growing_reservation_takes_precedence_over_new_requests() -> Non
     second.release()
     await growing
     assert first.nbytes == 100
-    # The new request is refused: the growing reservation has taken the bytes that the request waited for.
+    # The new request is refused, because the growing reservation has taken the bytes for which the request waited.
     with pytest.raises(Busy):
         await newcomer
     first.release()
     assert_empty(tested)
 
 
-async def test_waiting_requests_stay_in_the_queue_if_a_reservation_can_grow_without_the_bytes_charged_for_them() -> (
-    None
-):
+async def test_waiting_requests_stay_queued_if_a_reservation_can_grow_without_the_bytes_charged_for_them() -> None:
     tested = budget()
     first = await tested.reserve(50)
     newcomer = spawn(tested.reserve(60), name="newcomer")
@@ -274,7 +272,7 @@ async def test_cancelling_a_request_just_as_it_is_granted_leaves_no_bytes_reserv
     assert_empty(tested)
 
 
-async def test_cancelling_the_growth_of_a_reservation_just_as_it_is_granted_adds_no_bytes() -> None:
+async def test_cancelling_the_growth_of_a_reservation_just_as_the_growth_is_granted_adds_no_bytes() -> None:
     tested = budget()
     first, second = await tested.reserve(50), await tested.reserve(50)
     growing = spawn(first.grow(10), name="growing")
@@ -293,7 +291,7 @@ async def test_a_reservation_cannot_give_back_the_bytes_of_a_growth_that_is_abou
     async with admitted(tested, 50) as reservation, admitted(tested, 50) as other:
         growing = spawn(reservation.grow(20), name="grow")
         await turn()
-        other.shrink(30)  # grants the growth
+        other.shrink(30)  # this release grants the growth
         growing.cancel()
         reservation.shrink(reservation.nbytes)
         await turn()
@@ -335,7 +333,7 @@ async def test_stopping_the_budget_refuses_waiting_requests_but_lets_running_str
     assert_empty(tested)
 
 
-async def test_the_repr_of_a_budget_shows_its_bytes_streams_and_waiting_requests() -> None:
+async def test_the_repr_of_a_budget_shows_its_bytes_and_streams_and_waiting_requests() -> None:
     tested = budget()
     async with admitted(tested, 60) as reservation:
         assert repr(tested) == "<Budget 60/100 bytes, 1/10 streams, 0 waiting, 0 growing>"
@@ -345,7 +343,7 @@ async def test_the_repr_of_a_budget_shows_its_bytes_streams_and_waiting_requests
     assert repr(reservation) == "<Reservation 60 bytes, released>"
 
 
-async def test_a_growth_without_waiting_leaves_half_of_the_budget_free() -> None:
+async def test_a_growth_without_waiting_leaves_at_least_half_of_the_budget_free() -> None:
     tested = budget(total=100)
     async with admitted(tested, 20) as reservation:
         assert not reservation.try_grow(31)
@@ -355,7 +353,7 @@ async def test_a_growth_without_waiting_leaves_half_of_the_budget_free() -> None
     assert_empty(tested)
 
 
-async def test_bytes_returned_by_a_stream_are_granted_to_a_waiting_request() -> None:
+async def test_bytes_given_back_by_a_stream_are_granted_to_a_waiting_request() -> None:
     tested = budget(total=100)
     async with admitted(tested, 90) as reservation:
         waiter = spawn(tested.reserve(30), name="waits")

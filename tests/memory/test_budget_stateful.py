@@ -1,4 +1,4 @@
-"""Tests that the sums of the memory budget are right after any sequence of requests, growths, releases and
+"""Tests that the sums in the memory budget are right after any sequence of requests, growths, releases and
 cancellations."""
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ class Stream:
 
     @property
     def reservation(self) -> Reservation | None:
-        """The reservation, even if it has been released. None if the request waits, has failed or was cancelled."""
+        """The reservation, even if it has been released. None if the request is waiting, has failed or was
+        cancelled."""
         ended = self.task.done() and not self.task.cancelled() and self.task.exception() is None
         return self.task.result() if ended else None
 
 
 class BudgetMachine(RuleBasedStateMachine):
-    """State machine that requests, grows, releases and cancels reservations at random, with or without a turn of the
-    event loop in between."""
+    """State machine that requests, grows, releases and cancels reservations at random, with or without an iteration of
+    the event loop between two steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +114,7 @@ class BudgetMachine(RuleBasedStateMachine):
 
     @invariant()
     def nobody_overtakes(self) -> None:
-        """Check that the budget has granted requests in the order of `known`, in which they were made."""
+        """Check that the budget has granted requests in the order in which they were made, which is that of `known`."""
         waits = False
         for stream in self.known:
             assert not (waits and stream.reservation is not None), "overtaken in the queue"
@@ -127,8 +128,8 @@ class BudgetMachine(RuleBasedStateMachine):
             self.runner.close()
 
     async def _leave(self) -> None:
-        """In each turn of the event loop, release all existing reservations, until none are left. Checks that no
-        request is still waiting at the end."""
+        """In each iteration of the event loop, release all existing reservations, until none are left. Checks that no
+        request is waiting at the end."""
         await turn()
         while running := self._running():
             for stream in running:

@@ -1,5 +1,4 @@
-"""Tests that the process returns the free memory of its heap to the system after the last stream has ended, and only
-once."""
+"""Tests that, after the last stream has ended, the process returns the free memory of its heap to the system once."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from tests.aio import eventually
 from tests.memory.budgets import admitted
 
 
-async def test_the_free_memory_of_the_heap_is_returned_once_after_the_last_stream_has_ended() -> None:
+async def test_the_free_memory_of_the_heap_is_returned_to_the_system_once_after_the_last_stream_has_ended() -> None:
     budget = Budget(1000, 10, 1.0)
     given: list[int] = []
     looks = 0

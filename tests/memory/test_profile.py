@@ -1,4 +1,5 @@
-"""Tests of how the machine's memory and cores are read from the kernel's files, and how they determine the profile."""
+"""Tests of how the machine's memory and cores are read from the kernel's files, and how these values determine the
+profile."""
 
 from __future__ import annotations
 
@@ -32,14 +33,14 @@ def machine(root: Path, files: dict[str, str], total: int = 16 * GIB) -> Path:
         (512 * MIB, 1, SMALL),
     ],
 )
-def test_the_profile_depends_on_the_memory_of_the_machine_and_is_smaller_with_few_cores(
+def test_the_profile_depends_on_the_memory_of_the_machine_and_is_smaller_if_there_are_few_cores(
     memory: int, cores: float, expected: profile.Profile
 ) -> None:
     assert profile.choose(memory, cores) is expected
 
 
 @pytest.mark.parametrize("content", [None, "", "MemFree: 5 kB"])
-def test_without_a_readable_proc_meminfo_the_error_asks_the_user_to_mount_proc(
+def test_if_proc_meminfo_is_unreadable_the_error_asks_the_user_to_mount_proc(
     tmp_path: Path, content: str | None
 ) -> None:
     if content is not None:
@@ -52,7 +53,7 @@ def test_without_cgroups_the_memory_limit_is_the_memory_of_the_machine(tmp_path:
     assert profile.machine_memory(machine(tmp_path, {}, total=3 * GIB)) == 3 * GIB
 
 
-def test_with_cgroup_v2_the_memory_limit_is_the_lowest_of_the_cgroup_of_the_process_and_its_parents(
+def test_with_cgroup_v2_the_memory_limit_is_the_lowest_one_of_the_process_cgroup_and_its_parents(
     tmp_path: Path,
 ) -> None:
     root = machine(
@@ -67,8 +68,8 @@ def test_with_cgroup_v2_the_memory_limit_is_the_lowest_of_the_cgroup_of_the_proc
 
 
 def test_inside_a_container_the_memory_limit_is_read_at_the_mount_point_of_the_cgroup(tmp_path: Path) -> None:
-    """The path in /proc/self/cgroup does not exist below the mount point: it is a path of the host, or leads out of the
-    cgroup namespace."""
+    """The path in /proc/self/cgroup does not exist below the mount point, because it is a path of the host, or leads
+    out of the cgroup namespace."""
     root = machine(
         tmp_path,
         {"proc/self/cgroup": "0::/../../docker/abc\n", "sys/fs/cgroup/memory.max": f"{GIB}\n"},
@@ -98,7 +99,7 @@ def test_a_cpu_quota_limits_the_number_of_cores(tmp_path: Path) -> None:
     assert profile.machine_cores(machine(tmp_path, files), affinity=8) == 0.5
 
 
-def test_without_a_cpu_quota_the_number_of_cores_is_that_of_the_cpu_affinity(tmp_path: Path) -> None:
+def test_without_a_cpu_quota_the_number_of_cores_follows_from_the_cpu_affinity(tmp_path: Path) -> None:
     files = {"proc/self/cgroup": "0::/app\n", "sys/fs/cgroup/app/cpu.max": "max 100000\n"}
     assert profile.machine_cores(machine(tmp_path, files), affinity=3) == 3
 

@@ -1,5 +1,5 @@
-"""Tests of rooms, which hold bytes lent by a budget, a reservation or another room: a room returns its bytes once, and
-every lender counts the sum of the bytes that it has lent."""
+"""Tests of rooms. A room holds bytes that a budget, a reservation or another room lends. It gives its bytes back only
+once, and every lender counts the sum of the bytes that it has lent."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def budget() -> Budget:
     return Budget(TOTAL, max_streams=STREAMS, wait_seconds=3600)
 
 
-def test_a_room_charges_only_bytes_beyond_its_covered_bytes_and_grows_in_steps() -> None:
+def test_a_room_charges_only_the_bytes_beyond_its_covered_bytes_and_grows_in_steps() -> None:
     tested = budget()
     room = Room(tested, covered_bytes=8, step_bytes=10)
     assert room.try_hold(8)
@@ -41,7 +41,7 @@ def test_a_room_charges_only_bytes_beyond_its_covered_bytes_and_grows_in_steps()
     assert (room.nbytes, tested.used_bytes) == (0, 0)
 
 
-async def test_a_released_room_neither_grows_nor_returns_its_bytes_again() -> None:
+async def test_a_released_room_neither_grows_nor_gives_its_bytes_back_again() -> None:
     tested = budget()
     async with admitted(tested, RESERVED) as reservation:
         room, other = Room(reservation), Room(reservation)
@@ -113,7 +113,8 @@ async def test_concurrent_growths_of_a_room_run_one_after_the_other() -> None:
 
 @pytest.mark.parametrize("turns", range(4))
 async def test_cancelling_the_growth_of_a_room_leaves_no_bytes_charged(turns: int) -> None:
-    """The test cancels the growth of a room in different turns of the event loop, even in the turn that grants it."""
+    """The test cancels the growth of a room in different iterations of the event loop, even in the iteration that
+    grants the growth."""
     tested = budget()
     async with admitted(tested, RESERVED) as reservation:
         room = Room(reservation)
@@ -150,7 +151,7 @@ async def test_a_room_whose_lender_is_the_budget_cannot_grow_by_waiting() -> Non
         await Room(budget()).grow(1)
 
 
-def test_a_room_cannot_return_more_bytes_than_were_charged() -> None:
+def test_a_room_cannot_give_back_more_bytes_than_were_charged() -> None:
     room = Room(budget(), covered_bytes=10)
     with pytest.raises(ValueError, match="charged"):
         room.shrink(1)
@@ -236,7 +237,7 @@ class RoomMachine(RuleBasedStateMachine):
     @invariant()
     def every_lender_counts_the_sum_of_its_rooms(self) -> None:
         if self._is_growing():
-            return  # the lender counts granted bytes one turn of the event loop before the room does
+            return  # the lender counts granted bytes one iteration of the event loop before the room counts them
         for stream in self.streams:
             assert stream.nbytes == RESERVED + self._lent_by(stream)
         for held in self.known:

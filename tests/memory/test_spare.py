@@ -1,5 +1,5 @@
-"""Tests of spare bytes of the budget: bytes that a cache keeps after its stream has ended. They are charged while in
-use, and reclaimed when another request needs them."""
+"""Tests of spare bytes of the budget: bytes that a cache keeps after its stream has ended. The budget charges such
+bytes only while they are in use, and reclaims them when another request needs them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def budget_of(total_bytes: int) -> Budget:
     return Budget(total_bytes, max_streams=10, wait_seconds=5.0, waiter_bytes=1)
 
 
-async def test_kept_bytes_stay_charged_after_the_reservation_has_been_released() -> None:
+async def test_bytes_kept_from_a_reservation_stay_charged_after_the_reservation_has_been_released() -> None:
     budget = budget_of(100)
     reservation = await budget.reserve(60)
     reservation.keep(40)
@@ -114,7 +114,7 @@ async def test_spare_bytes_that_are_in_use_again_are_not_reclaimed() -> None:
     first.release()
 
 
-async def test_a_growing_reservation_gets_spare_bytes() -> None:
+async def test_a_growing_reservation_may_take_spare_bytes() -> None:
     budget = budget_of(100)
     cache = SpareCache(budget, 50)
     await cache.put(1)

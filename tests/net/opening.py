@@ -1,5 +1,5 @@
-"""Helpers that run the HTTP client `Client` without a server around it, and make handlers for `Origin` that respond
-with given bytes."""
+"""Helpers that run the HTTP client `Client` without a server around it, and that make handlers for `Origin` which
+respond with given bytes."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ async def fetched(made: Client, url: str) -> tuple[int, bytes]:
 
 
 def saying(*answers: bytes) -> Callable[[socket.socket, bytes], None]:
-    """Return a handler that responds to the requests of one connection with `answers`, one per request, and then closes
-    the connection."""
+    """Return a handler that sends one of `answers` for each request of a connection, in order, and then closes the
+    connection."""
 
     def handle(connection: socket.socket, head: bytes) -> None:
         for number, answer in enumerate(answers):

@@ -1,4 +1,4 @@
-"""Server on loopback whose responses a test determines byte by byte, with one thread per connection."""
+"""Server on loopback, with one thread per connection, whose responses a test determines byte by byte."""
 
 from __future__ import annotations
 
@@ -126,12 +126,12 @@ def digest_of_upload(connection: socket.socket, head: bytes) -> None:
 
 
 def wait_for_end(connection: socket.socket, head: bytes) -> None:
-    """Send nothing, and return when the client disconnects."""
+    """Send nothing, and return once the client has disconnected."""
     if not connection.recv(1):
         raise ConnectionResetError("client disconnected")
 
 
 def reset(connection: socket.socket) -> None:
-    """Close the connection with RST."""
+    """Close the connection with a TCP RST."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()

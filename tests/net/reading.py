@@ -1,4 +1,4 @@
-"""Helpers for tests of resuming reads, which need no page. The media server is that of the sample site, or one whose
+"""Helpers for tests of resuming reads, which need no page. The media server is either the sample site or a server whose
 responses the test determines."""
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ NONE: Headers = {}
 
 @dataclass
 class At:
-    """Upstream at the first of `urls`. Each renewal of its address replaces it by the next of `urls`. `asked` contains
-    the headers of each request."""
+    """Upstream at the first of `urls`. Each renewal of the URL switches to the next of `urls`. `asked` contains the
+    headers of each request."""
 
     client: Client
     urls: list[str]
@@ -57,7 +57,7 @@ class At:
 @asynccontextmanager
 async def at(*urls: str) -> AsyncIterator[At]:
     """Yield an upstream at `urls`. Its client stops waiting for a silent media server after 1 s if a URL has the fault
-    "stall", otherwise after 30 s."""
+    "stall", and otherwise after 30 s."""
     stall = 1.0 if any("stall" in url for url in urls) else 30.0
     client = Client(Guard(allow=parse_networks(["127.0.0.0/8"])), timeouts=Timeouts(connect=30.0, stall=stall))
     try:
@@ -83,8 +83,9 @@ async def reading(
 
 @dataclass(frozen=True)
 class Ask:
-    """A received request. `number` is the number of requests before it. `first` and `last` are its range, or a suffix
-    range of `last` bytes if `first` is None. `if_range` is its If-Range header."""
+    """A received request. `number` is the number of requests received before this one. `first` and `last` are the first
+    and the last byte of its range. If `first` is None, its range is a suffix range of `last` bytes. `if_range` is its
+    If-Range header."""
 
     number: int
     first: int | None
@@ -94,8 +95,8 @@ class Ask:
     url: str
 
     def bounds(self, size: int) -> tuple[int, int]:
-        """Return the offset of the first byte and the end (exclusive) of the requested range, for a file of `size`
-        bytes."""
+        """Return the offset of the first byte of the requested range, and the offset after its last byte, for a file of
+        `size` bytes."""
         if self.first is None:
             return (max(0, size - self.last) if self.last is not None else 0), size
         return self.first, size if self.last is None else min(self.last + 1, size)
@@ -103,8 +104,8 @@ class Ask:
 
 @dataclass(frozen=True)
 class Reply:
-    """The bytes of a response. `ends` says how the server closes the connection after them: "FIN", "RST", or "" if it
-    stays open."""
+    """The bytes of a response. `ends` states how the server closes the connection after these bytes: "FIN", "RST", or
+    "" if the connection stays open."""
 
     data: bytes
     ends: str = ""
@@ -128,8 +129,8 @@ def whole(file: bytes = FILE, more: Headers = NONE) -> Reply:
 
 
 def part(ask: Ask, file: bytes = FILE, more: Headers = NONE, *, most: int | None = None, status: int = 206) -> Reply:
-    """Return a 206 with the requested range, or with its first `most` bytes if `most` is given. Returns a 416 if the
-    range begins at or beyond the end of the file."""
+    """Return a 206 with the requested range, or with the first `most` bytes of the range if `most` is given. Returns a
+    416 if the range begins at or beyond the end of the file."""
     first, end = ask.bounds(len(file))
     if first >= end:
         return refusal(416, more={"Content-Range": f"bytes */{len(file)}"})
@@ -153,7 +154,7 @@ def _cut(reply: Reply) -> Reply:
 
 
 def by_turns(*answers: Answer) -> Answer:
-    """Return a handler that passes each request to the next of `answers`, and all further requests to the last of
+    """Return a handler that answers each request with the next of `answers`, and all further requests with the last of
     them."""
     return lambda ask: answers[min(ask.number, len(answers) - 1)](ask)
 

@@ -1,4 +1,4 @@
-"""Tests that a read ends with the last byte of the requested range or of the body: the reader reads no further, and
+"""Tests that a read ends with the last byte of the requested range or of the body. The reader reads no further, and
 closes or reuses its connection, even if the media server continues to send bytes."""
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Handler = Callable[[socket.socket, bytes], None]
 
 
 def endlessly(head: bytes, *, body: bytes = b"", chunked: bool = False) -> Handler:
-    """Return a handler that sends `head` and `body`, and then more bytes until the client closes the connection."""
+    """Return a handler that sends `head` and `body`, and then further bytes until the client closes the connection."""
 
     def handle(connection: socket.socket, _head: bytes) -> None:
         connection.sendall(head + (b"%x\r\n%s\r\n" % (len(body), body) if chunked and body else body))
@@ -61,11 +61,11 @@ def source_at(made: Client, origin: Origin) -> At:
 
 @pytest.mark.parametrize("most", [SMALL_STEP, LARGE_STEP])
 @pytest.mark.parametrize("name", OVERRUNS)
-async def test_a_read_closes_its_connection_at_its_last_byte_even_if_the_server_sends_more(
+async def test_a_read_closes_its_connection_at_the_last_requested_byte_even_if_the_server_sends_more_bytes(
     name: str, most: int
 ) -> None:
-    """The connection is closed when the reader gets the last byte. A slow client may request the clean EOF much
-    later."""
+    """The reader closes the connection when it gets the last byte, because a slow client may ask for the end of the
+    body much later."""
     with Origin(OVERRUNS[name]) as origin:
         async with client() as made, reading(source_at(made, origin), ASKED) as read:
             given = b""
@@ -88,7 +88,7 @@ async def test_a_read_that_has_returned_its_last_byte_frees_its_connection_for_t
     with Origin(handle) as origin:
         async with client() as made, reading(source_at(made, origin)) as first:
             assert len(b"".join([await first.read() for _ in range(2)])) < len(FILE)
-            while first._response is not None:  # a private attribute: no public one shows the response
+            while first._response is not None:  # a private attribute, because no public one shows the response
                 await first.read()
             async with reading(source_at(made, origin)) as second:
                 assert await rest_of(second) == FILE
@@ -148,7 +148,7 @@ WINDOW = {"http_headers": {"Range": "bytes=1000-50999"}}
 
 
 @pytest.mark.parametrize("name", OVERRUNS)
-async def test_embedded_writes_no_byte_beyond_the_requested_range_to_its_pipe(name: str) -> None:
+async def test_embedded_writes_no_byte_beyond_the_requested_range_into_its_pipe(name: str) -> None:
     with Origin(OVERRUNS[name]) as origin:
         with Running(progressive(origin.url, **WINDOW)) as download:
             assert await asyncio.to_thread(download.read_all) == WANTED
@@ -156,7 +156,7 @@ async def test_embedded_writes_no_byte_beyond_the_requested_range_to_its_pipe(na
         assert await asyncio.to_thread(origin.left.wait, PATIENCE_SECONDS)
 
 
-async def test_embedded_downloads_a_file_in_ranges_even_if_each_response_is_longer_than_requested() -> None:
+async def test_embedded_downloads_a_file_in_ranges_even_if_each_response_is_longer_than_its_range() -> None:
     def handle(connection: socket.socket, head: bytes) -> None:
         first = int(head.partition(b"bytes=")[2].partition(b"-")[0])
         endlessly(ranged(first, 99_999, b"Content-Length: %d" % (100_000 - first)), body=FILE[first:])(connection, head)
@@ -167,7 +167,7 @@ async def test_embedded_downloads_a_file_in_ranges_even_if_each_response_is_long
         assert download.error is None
 
 
-async def test_embedded_fails_if_a_206_ends_before_the_last_byte_of_its_content_range() -> None:
+async def test_embedded_fails_if_a_206_response_ends_before_the_last_byte_of_its_content_range() -> None:
     def handle(connection: socket.socket, _head: bytes) -> None:
         connection.sendall(ranged(1000, 50_999) + WANTED[:-1])
 

@@ -1,5 +1,5 @@
-"""Tests of responses that exceed a bound of what a media server may send: they cost one request, and are counted.
-Bodies in many small chunks, as live radio has them, exceed none."""
+"""Tests of responses that exceed a bound on what a media server may send: such a response costs one request, and the
+metrics count it. A body in many small chunks, as a live radio stream may have, exceeds no bound."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ TOO_MUCH = {
 
 
 @pytest.mark.parametrize("bound", TOO_MUCH)
-async def test_a_response_that_exceeds_a_bound_is_neither_requested_again_nor_renewed(bound: str) -> None:
+async def test_a_request_whose_response_exceeds_a_bound_is_neither_repeated_nor_sent_to_a_renewed_url(
+    bound: str,
+) -> None:
     before = exceeded[bound]
     with Origin(saying(TOO_MUCH[bound])) as origin:
         async with client() as made:
@@ -40,8 +42,8 @@ async def test_a_response_that_exceeds_a_bound_is_neither_requested_again_nor_re
 
 
 @pytest.mark.parametrize("bound", TOO_MUCH)
-async def test_what_a_refused_response_held_is_freed_without_the_garbage_collector(bound: str) -> None:
-    """A crowd of refused heads fills the memory faster than the collector runs."""
+async def test_the_memory_of_a_refused_response_is_freed_without_the_garbage_collector(bound: str) -> None:
+    """Many refused response heads fill the memory faster than the garbage collector runs."""
     gc.collect()
     gc.disable()
     try:
@@ -54,7 +56,7 @@ async def test_what_a_refused_response_held_is_freed_without_the_garbage_collect
         gc.enable()
 
 
-async def test_too_many_redirects_and_cookies_are_counted() -> None:
+async def test_the_metrics_count_responses_with_too_many_redirects_or_cookies() -> None:
     before = exceeded["redirects"], exceeded["cookies"]
 
     def redirect(connection: socket.socket, head: bytes) -> None:
@@ -74,14 +76,14 @@ SMALL = [(1, b""), (1, b";a=b"), (100, b""), (100, SIGNATURE)]
 
 
 @pytest.mark.parametrize(("length", "extension"), SMALL, ids=["byte", "byte and extension", "radio", "signed"])
-async def test_a_body_in_many_small_chunks_is_complete(length: int, extension: bytes) -> None:
+async def test_a_body_in_many_small_chunks_is_read_to_its_end(length: int, extension: bytes) -> None:
     body = CHUNKED + b"%x%s\r\n%s\r\n" % (length, extension, bytes(length)) * 20_000 + b"0\r\n\r\n"
     with Origin(saying(body)) as origin:
         async with client() as made:
             assert await fetched(made, origin.url) == (200, bytes(length * 20_000))
 
 
-async def test_chunks_after_a_head_of_nearly_the_maximum_size_are_read() -> None:
+async def test_chunks_after_a_response_head_of_nearly_the_maximum_size_are_read() -> None:
     head = OK + b"X: %s\r\n" % LONG * 7 + b"Transfer-Encoding: chunked\r\n\r\n"
     with Origin(saying(head + b"1\r\na\r\n" * 20_000 + b"0\r\n\r\n")) as origin:
         async with client() as made:

@@ -60,12 +60,12 @@ async def test_the_client_reuses_the_connection_of_a_completed_response(site: Sa
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_response_whose_body_is_not_read_buffers_at_most_one_step_of_bytes(
+async def test_a_response_whose_body_nobody_reads_buffers_at_most_the_bytes_of_one_small_step(
     site: SampleSite, scheme: str
 ) -> None:
     client = make_client(site)
     response = await client.open(Request(url=f"{base(site, scheme)}/media/prog.mp4"))
-    # Private attribute, because no public one shows the buffered bytes of a response.
+    # A private attribute, because no public one shows the buffered bytes of a response.
     await stays(lambda: sum(map(len, response._exchange._chunks)) <= SMALL_STEP, seconds=0.2)
     response.close()
     client.close()
@@ -139,7 +139,7 @@ async def test_the_client_refuses_an_untrusted_certificate(site: SampleSite) -> 
 
 
 class Answering(asyncio.Protocol):
-    """Server that answers each request with `data`, and keeps the connection open."""
+    """Server that answers each request with the bytes `data`, and keeps the connection open."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -175,19 +175,21 @@ async def test_a_malformed_or_unsupported_response_raises_upstream_failed(site: 
         assert client.open_connections <= 1
 
 
-async def test_many_tiny_chunks_of_a_response_are_returned_as_one(site: SampleSite) -> None:
+async def test_many_tiny_chunks_of_a_response_are_returned_as_one_chunk(site: SampleSite) -> None:
     pieces = b"".join(b"2\r\nab\r\n" for _ in range(20_000)) + b"0\r\n\r\n"
     async with answering(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + pieces) as url:
         client = make_client(site)
         response = await client.open(Request(url=url))
-        assert len(response._exchange._chunks) <= 1  # private attribute, because no public one shows the chunks
+        assert len(response._exchange._chunks) <= 1  # a private attribute, because no public one shows the chunks
         assert await rest_of(response) == b"ab" * 20_000
         response.close()
         client.close()
 
 
 @pytest.mark.parametrize("endless", [b"X-Trailer: aaaaaaaaaaaaaaaa\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
-async def test_endless_trailers_or_interim_responses_raise_upstream_failed(site: SampleSite, endless: bytes) -> None:
+async def test_endless_trailers_and_endless_interim_responses_raise_upstream_failed(
+    site: SampleSite, endless: bytes
+) -> None:
     trailers = endless.startswith(b"X-")
     begin = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n" if trailers else b""
     async with answering(begin + endless * 10_000) as url:
@@ -197,7 +199,7 @@ async def test_endless_trailers_or_interim_responses_raise_upstream_failed(site:
         client.close()
 
 
-async def test_an_interim_response_is_skipped_before_the_final_response(site: SampleSite) -> None:
+async def test_the_client_skips_an_interim_response_and_returns_the_final_response(site: SampleSite) -> None:
     early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
     async with answering(early + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi") as url:
         client = make_client(site)

@@ -1,5 +1,5 @@
-"""Tests of the HTTP client's connections: to which address it connects, and which requests it sends on a new
-connection."""
+"""Tests of the HTTP client's connections: the address to which the client connects, and the requests that it sends on a
+new connection."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ BODY = b"hello"
 
 
 class Silent(asyncio.Protocol):
-    """Server that answers only the first request of each connection. To further requests it sends only `interim`."""
+    """Server that answers only the first request of each connection. For further requests, the server sends only the
+    bytes `interim`."""
 
     def __init__(self, seen: list[bytes], interim: bytes) -> None:
         self._seen = seen
@@ -53,7 +54,7 @@ async def silent(interim: bytes = b"") -> AsyncIterator[tuple[str, list[bytes]]]
     server.close()
 
 
-async def test_a_request_without_a_response_on_a_reused_connection_is_sent_again_on_a_new_one(
+async def test_a_request_that_gets_no_response_on_a_reused_connection_is_sent_again_on_a_new_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client_module, "KEPT_SECONDS", 0.05)
@@ -63,7 +64,7 @@ async def test_a_request_without_a_response_on_a_reused_connection_is_sent_again
     assert len(seen) == 5
 
 
-async def test_a_reused_connection_with_an_interim_response_waits_for_the_final_response(
+async def test_a_request_that_gets_an_interim_response_on_a_reused_connection_waits_for_the_final_response(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(client_module, "KEPT_SECONDS", 0.05)
@@ -97,13 +98,13 @@ async def test_a_post_is_never_sent_on_a_reused_connection() -> None:
         (["1.1.1.1"], None, ["1.1.1.1"]),
     ],
 )
-def test_connection_attempts_alternate_address_families_and_begin_with_the_last_address_that_worked(
+def test_connection_attempts_alternate_between_address_families_and_begin_with_the_last_address_that_worked(
     addresses: list[str], last: str | None, order: list[str]
 ) -> None:
     assert in_order(addresses, last) == order
 
 
-def test_the_number_of_hosts_with_a_remembered_address_is_bounded() -> None:
+def test_the_number_of_hosts_whose_last_working_address_is_remembered_is_bounded() -> None:
     routes = Routes()
     for number in range(MAX_HOSTS + 1):
         routes.remember(f"{number}.example", "1.1.1.1")
@@ -119,7 +120,7 @@ async def test_the_first_connection_attempt_that_succeeds_wins_and_the_others_ar
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             cancelled.append(True)
-        return 0  # a connection that was made in spite of the cancellation
+        return 0  # this connection was made in spite of the cancellation
 
     async def failing() -> int:
         raise ConnectionRefusedError
@@ -137,8 +138,8 @@ async def test_the_first_connection_attempt_that_succeeds_wins_and_the_others_ar
 @contextmanager
 def unanswered(host: str, port: int, *, listening: bool) -> Iterator[None]:
     """Make connections to `host` and `port` fail during the block. If `listening` is true, connections time out,
-    because the queue of the listener is full and the kernel drops further connections. Otherwise, connections are
-    refused."""
+    because the accept queue of the listening socket is full and the kernel drops further connections. Otherwise,
+    connections are refused."""
     with ExitStack() as stack:
         if listening:
             stack.enter_context(socket.create_server((host, port), backlog=0))

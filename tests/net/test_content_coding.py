@@ -1,4 +1,4 @@
-"""Tests that compressed response bodies are decoded while they are streamed, in bounded steps."""
+"""Tests that compressed response bodies are decoded in bounded steps while they are streamed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ENCODERS: dict[str, Callable[[bytes], bytes]] = {
         (["utf-8, identity"], ()),
     ],
 )
-def test_words_in_content_encoding_that_name_no_content_coding_are_ignored(
+def test_words_in_the_content_encoding_header_that_name_no_content_coding_are_ignored(
     values: list[str], codings: tuple[str, ...]
 ) -> None:
     assert codings_of(values) == codings
@@ -118,7 +118,7 @@ def test_the_number_of_content_codings_of_a_response_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("coding", ENCODERS)
-async def test_a_decompression_bomb_is_decoded_on_demand_in_bounded_steps(coding: str) -> None:
+async def test_a_decompression_bomb_is_decoded_only_on_demand_and_in_bounded_steps(coding: str) -> None:
     taken = 0
     bomb = ENCODERS[coding](bytes(8 * 1024 * 1024))
     read = pieces_of(bomb, 4096)
@@ -136,7 +136,7 @@ async def test_a_decompression_bomb_is_decoded_on_demand_in_bounded_steps(coding
 
 
 @pytest.mark.parametrize("coding", ENCODERS)
-async def test_a_decoder_charges_the_bytes_of_its_buffers_to_the_lender_of_its_room(coding: str) -> None:
+async def test_a_decoder_charges_the_memory_of_its_buffers_to_the_budget_that_lends_it_bytes(coding: str) -> None:
     with pytest.raises(Busy):
         await Decoding((coding,), pieces_of(ENCODERS[coding](TEXT), 4096), Room(NO_ROOM)).read()
 

@@ -1,4 +1,4 @@
-"""Tests of the addresses that the guard allows, and of the URLs that the server accepts."""
+"""Tests of the addresses to which the guard allows connections, and of the URLs that the server accepts."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def open_v4(octets: Sequence[int]) -> bool:
 
 
 def open_v6(digits: str) -> bool:
-    """Return True if the guard should allow the IPv6 address, given as 32 hexadecimal digits. This is a second
-    implementation of the rules, to compare the guard with."""
+    """Return True if the guard should allow the IPv6 address, given as 32 hexadecimal digits. This function implements
+    the rules a second time, so that a test can compare the guard with them."""
     last_four = [int(digits[i : i + 2], 16) for i in range(24, 32, 2)]
     if digits.startswith(("0" * 20 + "ffff", "0064ff9b" + "0" * 16)):
         return open_v4(last_four)
@@ -134,7 +134,7 @@ def test_the_guard_allows_an_ipv6_address_if_and_only_if_it_and_any_embedded_ipv
         "ff02::1",
     ],
 )
-def test_the_guard_refuses_an_address_outside_the_public_internet(address: str) -> None:
+def test_the_guard_refuses_an_ip_address_outside_the_public_internet(address: str) -> None:
     assert not passes(address)
 
 
@@ -145,7 +145,7 @@ def test_the_guard_refuses_text_that_is_not_a_plain_numeric_address(text: str) -
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, 25, 6667, 10080])
-def test_the_guard_refuses_port_0_invalid_ports_and_the_bad_ports_of_the_fetch_standard(port: int) -> None:
+def test_the_guard_refuses_port_0_and_invalid_ports_and_the_bad_ports_of_the_fetch_standard(port: int) -> None:
     assert not passes("8.8.8.8", port)
 
 
@@ -157,7 +157,7 @@ def test_there_are_83_bad_ports_and_none_of_them_is_a_common_web_port() -> None:
 # --- ALLOW_NETWORKS
 
 
-def test_the_setting_allow_networks_accepts_networks_with_and_without_port() -> None:
+def test_the_setting_allow_networks_accepts_networks_with_and_without_a_port() -> None:
     texts = ["127.0.0.0/8", "10.1.2.3", "127.0.0.1:8001", "[::1]:80", "::1", "fd00::/8"]
     read = [(str(item.network), item.port) for item in parse_networks(texts)]
     assert read == [
@@ -180,7 +180,7 @@ def test_the_error_for_an_invalid_network_names_the_network(text: str) -> None:
     assert repr(text) in str(caught.value)
 
 
-def test_the_guard_allows_an_address_in_an_allowed_network_on_every_port() -> None:
+def test_the_guard_allows_every_port_of_an_address_in_an_allowed_network_without_a_port() -> None:
     guard = Guard(allow=parse_networks(["127.0.0.0/8"]))
     assert passes("127.9.9.9", 80, guard)
     assert passes("127.0.0.1", 25, guard)
@@ -189,7 +189,7 @@ def test_the_guard_allows_an_address_in_an_allowed_network_on_every_port() -> No
     assert not passes("10.0.0.1", 80, guard)
 
 
-def test_the_guard_allows_an_address_in_an_allowed_network_with_a_port_on_that_port_only() -> None:
+def test_the_guard_allows_only_the_given_port_of_an_address_in_an_allowed_network_with_a_port() -> None:
     guard = Guard(allow=parse_networks(["127.0.0.1:8001", "[::1]:80"]))
     assert passes("127.0.0.1", 8001, guard)
     assert not passes("127.0.0.1", 8002, guard)
@@ -206,7 +206,7 @@ def test_allowing_an_ipv4_network_does_not_allow_its_ipv6_translations() -> None
 # --- the server's own sockets
 
 
-def test_the_guard_refuses_the_address_and_port_of_the_server_in_an_allowed_network() -> None:
+def test_the_guard_refuses_the_address_and_port_of_this_server_even_if_its_network_is_allowed() -> None:
     allowing = Guard(allow=parse_networks(["127.0.0.0/8", "::/0"]))
     guard = allowing.refusing("127.0.0.1", 8000)
     assert passes("127.0.0.1", 8000, allowing)
@@ -217,12 +217,14 @@ def test_the_guard_refuses_the_address_and_port_of_the_server_in_an_allowed_netw
     assert passes("127.0.0.2", 8000, guard)
 
 
-def test_the_guard_refuses_the_address_and_port_of_the_server_at_a_public_address() -> None:
+def test_the_guard_refuses_the_address_and_port_of_this_server_even_if_the_address_is_public() -> None:
     assert not passes("8.8.8.8", 8000, Guard().refusing("8.8.8.8", 8000))
 
 
 @pytest.mark.parametrize("wildcard", ["0.0.0.0", "::"])
-def test_the_guard_refuses_the_port_of_a_server_bound_to_every_address_on_every_interface(wildcard: str) -> None:
+def test_the_guard_refuses_the_port_of_this_server_on_every_interface_if_the_server_is_bound_to_all_addresses(
+    wildcard: str,
+) -> None:
     guard = Guard(allow=parse_networks(["0.0.0.0/0", "::/0"])).refusing(wildcard, 8000)
     entries = [entry for entries in psutil.net_if_addrs().values() for entry in entries]
     local = [entry.address for entry in entries if entry.family == socket.AF_INET]
@@ -233,7 +235,7 @@ def test_the_guard_refuses_the_port_of_a_server_bound_to_every_address_on_every_
     assert passes("8.8.8.8", 8000, guard)
 
 
-def test_the_servers_own_address_must_be_numeric_when_it_is_passed_to_the_guard() -> None:
+def test_the_guard_accepts_the_address_of_this_server_only_in_numeric_form() -> None:
     with pytest.raises(ValueError, match="localhost"):
         Guard().refusing("localhost", 80)
 
@@ -244,12 +246,12 @@ def test_the_servers_own_address_must_be_numeric_when_it_is_passed_to_the_guard(
 @pytest.mark.parametrize(
     "addresses", [("8.8.8.8", "127.0.0.1"), ("127.0.0.1", "8.8.8.8"), ("8.8.8.8", "::ffff:10.0.0.1"), ("fe80::1%2",)]
 )
-def test_a_host_with_one_forbidden_address_is_refused(addresses: tuple[str, ...]) -> None:
+def test_the_guard_refuses_a_host_if_one_of_its_addresses_is_forbidden(addresses: tuple[str, ...]) -> None:
     with pytest.raises(UnusableName):
         asyncio.run(resolve_host(Guard(), "rebinding.example", 80, lookup=answering(*addresses)))
 
 
-def test_the_addresses_of_a_host_keep_their_order_without_duplicates() -> None:
+def test_the_addresses_of_a_host_keep_their_order_and_lose_their_duplicates() -> None:
     lookup = answering("2606:4700::1", "8.8.8.8", "8.8.8.8", "::ffff:8.8.4.4")
     found = asyncio.run(resolve_host(Guard(), "site.example", 443, lookup=lookup))
     assert found == ("2606:4700::1", "8.8.8.8", "8.8.4.4")
@@ -258,7 +260,7 @@ def test_the_addresses_of_a_host_keep_their_order_without_duplicates() -> None:
 @pytest.mark.parametrize(
     "host", ["2130706433", "0x7f.1", "0x7f000001", "127.1", "0177.0.0.1", "127.0.0.1.", "8.8.8", "site.123", "0X7F.0X1"]
 )
-def test_an_unusual_numeric_host_is_refused_whatever_it_resolves_to(host: str) -> None:
+def test_the_guard_refuses_an_unusual_numeric_host_whatever_it_resolves_to(host: str) -> None:
     allowing = Guard(allow=parse_networks(["0.0.0.0/0"]))
     with pytest.raises(TargetForbidden):
         asyncio.run(resolve_host(allowing, host, 80, lookup=answering("8.8.8.8")))
@@ -272,7 +274,7 @@ def test_the_guard_refuses_every_host_name_that_means_loopback(host: str) -> Non
 
 @relaxed
 @given(st.text(max_size=40))
-def test_the_guard_refuses_a_host_of_any_name_that_resolves_to_a_forbidden_address(host: str) -> None:
+def test_the_guard_refuses_a_host_with_any_name_if_it_resolves_to_a_forbidden_address(host: str) -> None:
     with pytest.raises((TargetForbidden, UpstreamFailed)):
         asyncio.run(resolve_host(Guard(), host, 80, lookup=answering("127.0.0.1")))
 
@@ -292,8 +294,8 @@ async def no_answer(host: str, port: int) -> Sequence[str]:
     raise OSError("no such name")
 
 
-def test_a_name_that_resolves_to_a_private_address_has_the_error_of_a_name_that_does_not_exist() -> None:
-    """If the errors were different, a client could find out which names exist in the private networks of this
+def test_a_name_that_resolves_to_a_private_address_gets_the_same_error_as_a_name_that_does_not_exist() -> None:
+    """If the two errors were different, a client could find out which names exist in the private networks of this
     machine."""
     errors = []
     for lookup in (answering("10.20.30.40"), answering(), no_answer):
@@ -319,7 +321,7 @@ def test_a_name_that_resolves_to_a_private_address_has_the_error_of_a_name_that_
         "http://xn--bcher-kva.example/👩‍🚀",
     ],
 )
-def test_an_ordinary_url_passes_unchanged(url: str) -> None:
+def test_an_ordinary_url_is_accepted_unchanged(url: str) -> None:
     assert check_url(url) == url
 
 
@@ -396,7 +398,7 @@ def test_an_accepted_url_has_an_ascii_host_without_user_info_and_passes_a_second
 
 @relaxed
 @given(st.integers(min_value=0, max_value=5))
-def test_smuggled_yt_dlp_data_in_a_url_is_found_at_any_depth_of_percent_encoding(depth: int) -> None:
+def test_data_for_yt_dlp_that_is_hidden_in_a_url_is_found_at_any_depth_of_percent_encoding(depth: int) -> None:
     text = "#__youtubedl_smuggle={}"
     for _ in range(depth):
         text = quote(text, safe="")

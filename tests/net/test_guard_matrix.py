@@ -1,6 +1,6 @@
-"""Every way to an address × every spelling of an internal address: each is refused, and no byte arrives there. The ways
-are those on which a page, a media server or a client names an address. Legal spellings of a public host pass on all of
-them."""
+"""Tests of every combination of a spelling of an internal address and a way in which a page, a media server or a client
+can name an address: the server refuses each combination, and sends no byte to the address. Valid spellings of a public
+host are allowed in all of these ways."""
 
 from __future__ import annotations
 
@@ -137,15 +137,15 @@ INTERNAL = {
     "line feed": "127.0.0\n.1",
     "blank": "127.0.0.1 .good.example",
 }
-"""Hosts, each with what it is an example of."""
+"""Maps a description of a spelling to a host that is spelled in this way."""
 
 NOT_AN_ADDRESS = re.compile(r"does not resolve|URL is invalid|has no host|invalid URL|invalid host")
-"""What an error says about a text that is no address."""
+"""Matches the error messages for a text that is not an address."""
 
 
 async def everything_is_inside(host: str, port: int) -> Sequence[str]:
-    """Resolve as the most lenient resolver does: every spelling of an IPv4 address that C libraries accept, and every
-    other name as loopback."""
+    """Resolve names as the most lenient resolver does: every spelling of an IPv4 address that C libraries accept
+    resolves to this address, and every other name to loopback."""
     try:
         return (socket.inet_ntoa(socket.inet_aton(host.rstrip("."))),)
     except OSError:
@@ -157,9 +157,9 @@ Way = Callable[["Scene", str], Awaitable[object]]
 
 @dataclass(frozen=True)
 class Scene:
-    """The servers of a test: `target` is the one that the URLs name, `outside` and `shelf` are media servers that may
-    be reached, and `proxy` is an http proxy that refuses tunnels. `guard` is that of all clients; `egress` is a
-    filtering proxy with it, and `egress_by_proxy` one that uses `proxy`."""
+    """The servers of a test. `target` is the server that the URLs name. `outside` and `shelf` are media servers to
+    which connections are allowed. `proxy` is an http proxy that refuses tunnels. All clients use `guard`. `egress` is a
+    filtering proxy that uses `guard`, and `egress_by_proxy` is one that also uses `proxy`."""
 
     target: Origin
     outside: Origin
@@ -206,7 +206,7 @@ async def _fetch(client: Client, url: str) -> None:
 
 async def _close(client: Client) -> None:
     client.close()
-    for _ in range(3):  # an aborted transport closes in a later turn
+    for _ in range(3):  # an aborted transport closes in a later iteration of the event loop
         await asyncio.sleep(0)
 
 
@@ -245,26 +245,26 @@ def playlist(lines: str) -> Way:
 
 
 async def absolute_form(scene: Scene, host: str) -> None:
-    """Through a proxy that refuses tunnels and takes requests in absolute form."""
+    """Request the host in absolute form from a proxy that refuses tunnels."""
     await _fetch(scene.client(scene.proxy), scene.url(host))
 
 
 async def page_of_a_client(scene: Scene, host: str) -> None:
-    """As the `url` of a client, which is checked and then requested by yt-dlp."""
+    """Check the URL as that of a client's request, and then request it as yt-dlp does."""
     url = check_url(scene.url(host))
     await asyncio.to_thread(_request, scene.egress, url)
     await asyncio.to_thread(_request, scene.egress, url.replace("http:", "connect:", 1))
 
 
 async def address_of_yt_dlp(scene: Scene, host: str) -> None:
-    """As an address that yt-dlp has found on a page, through a proxy as above."""
+    """Request the URL as yt-dlp requests a URL that it has found on a page, through a proxy that refuses tunnels."""
     if not host.isascii() or re.search(r"[\s\\]", host):
         raise InvalidUrl("No HTTP client sends it.")
     await asyncio.to_thread(_request, scene.egress_by_proxy, scene.url(host))
 
 
 def _request(egress: EgressThread, url: str) -> None:
-    """Raises the error that a response of the filtering proxy means."""
+    """Request `url` from the filtering proxy. Raises the error that the response of the proxy stands for."""
     parts = urlsplit(egress.url)
     token = base64.b64encode(f"{parts.username}:{parts.password}".encode()).decode()
     authority = re.split(r"[/?#]", url.partition("://")[2])[0]
@@ -295,7 +295,8 @@ WAYS: dict[str, Way] = {
 
 @contextmanager
 def scene(lookup: Lookup, *, allowed: bool) -> Iterator[Scene]:
-    """Run the servers. The target is `allowed` or internal."""
+    """Run the servers. Connections to the target are allowed if `allowed` is true. Otherwise, the target has an
+    internal address."""
     pages: dict[str, bytes] = {}
     answer = OK + b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(SEGMENT) + SEGMENT
     with (
@@ -315,7 +316,8 @@ def scene(lookup: Lookup, *, allowed: bool) -> Iterator[Scene]:
 
 
 async def outcome(way: Way, scene: Scene, host: str) -> str:
-    """Return "refused" if the address was refused before any connection, and what happened otherwise."""
+    """Return "refused" if the address was refused before any connection. Otherwise returns "passed", or the repr of the
+    error."""
     try:
         await way(scene, host)
     except (TargetForbidden, InvalidUrl):
@@ -330,7 +332,7 @@ async def outcomes(way: Way, scene: Scene, hosts: Mapping[str, str]) -> dict[str
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_no_spelling_of_an_internal_address_is_reached(way: str) -> None:
+async def test_every_spelling_of_an_internal_address_is_refused(way: str) -> None:
     with scene(everything_is_inside, allowed=False) as here:
         found = await outcomes(WAYS[way], here, INTERNAL)
         assert found == dict.fromkeys(INTERNAL, "refused")
@@ -354,9 +356,9 @@ WITH_USER = {"user name": "user@good.example", "password": "us%40er:p%2fw@good.e
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_every_spelling_of_an_allowed_host_passes(way: str) -> None:
-    """A client may not give a user name, and HTTP clients send a proxy neither that nor characters that are not
-    ASCII."""
+async def test_every_spelling_of_an_allowed_host_is_allowed(way: str) -> None:
+    """URLs from clients may not contain a user name. In requests to a proxy, HTTP clients send neither a user name nor
+    characters that are not ASCII."""
     of_yt_dlp = way == "address of yt-dlp"
     of_client = way == "page of a client"
     hosts = LEGAL | ({} if of_yt_dlp else UNICODE) | ({} if of_yt_dlp or of_client else WITH_USER)
@@ -379,8 +381,8 @@ PUBLIC += ["2606:4700::1", "2001:200::1", "2003::1", "64:ff9b::8.8.8.8", "2600::
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-async def test_a_public_neighbour_of_an_internal_network_passes(address: str) -> None:
-    """No test can connect to it: the guard's answer is the whole decision."""
+async def test_a_public_address_next_to_an_internal_network_is_allowed(address: str) -> None:
+    """No test can connect to this address, so the test checks only what the guard decides."""
     found = await resolve_host(Guard(), address, 443, lookup=everything_is_inside)
     assert found == (address.removeprefix("::ffff:") if address.startswith("::ffff:") else str(ip_address(address)),)
 
@@ -406,8 +408,8 @@ async def test_a_public_neighbour_of_an_internal_network_passes(address: str) ->
         "javascript:1",
     ],
 )
-async def test_no_form_of_a_redirect_leads_inside(location: str) -> None:
-    """It is refused, or leads to another path of the server that may be reached."""
+async def test_no_form_of_a_redirect_leads_to_an_internal_address(location: str) -> None:
+    """The server refuses the redirect, or the redirect leads to another path of the allowed media server."""
     with scene(everything_is_inside, allowed=False) as here:
         field = location.replace("{port}", str(here.target.port)).encode()
         here.pages["/start"] = b"HTTP/1.1 302 x\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % field

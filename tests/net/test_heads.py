@@ -1,4 +1,4 @@
-"""Tests of how the egress proxy parses and rewrites request and response heads."""
+"""Tests of how the egress proxy parses and rewrites the heads of requests and responses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def request(*lines: str) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-def test_a_connect_request_is_parsed_to_its_host_port_and_authorization() -> None:
+def test_a_connect_request_is_parsed_to_its_host_and_port_and_authorization() -> None:
     asked = parse_request(request("CONNECT site.example:443 HTTP/1.1", "Proxy-Authorization: Basic x"))
     assert (asked.host, asked.port, asked.authorization, asked.forward) == ("site.example", 443, b"Basic x", None)
 
@@ -52,7 +52,7 @@ def test_the_path_of_a_forwarded_request_begins_with_a_slash(target: str, path: 
     assert forward.startswith(f"GET {path} HTTP/1.0\r\nHost: h\r\n".encode())
 
 
-def test_the_connection_header_cannot_remove_content_length() -> None:
+def test_content_length_is_forwarded_even_if_the_connection_header_names_it() -> None:
     forward = parse_request(
         request("POST http://h/ HTTP/1.1", "Connection: content-length", "Content-Length: 3")
     ).forward
@@ -61,7 +61,7 @@ def test_the_connection_header_cannot_remove_content_length() -> None:
 
 
 @pytest.mark.parametrize("target", ["ftp://h/", "https://h/", "file:///etc/passwd", "ws://h/"])
-def test_a_url_scheme_other_than_http_is_forbidden(target: str) -> None:
+def test_a_url_scheme_other_than_http_is_forbidden_in_absolute_form(target: str) -> None:
     with pytest.raises(ForbiddenScheme):
         parse_request(request(f"GET {target} HTTP/1.1"))
 
@@ -94,7 +94,7 @@ def test_an_ambiguous_or_malformed_request_is_refused(head: bytes) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_parsed_as_one_request_or_refused(data: bytes) -> None:
+def test_any_bytes_are_either_parsed_as_one_request_or_refused(data: bytes) -> None:
     try:
         asked = parse_request(b"GET http://h/" + data + b"\r\n\r\n")
     except BadHead:
@@ -104,7 +104,7 @@ def test_any_bytes_are_parsed_as_one_request_or_refused(data: bytes) -> None:
     assert asked.forward.endswith(b"\r\n\r\n")
 
 
-def test_a_forwarded_response_has_no_hop_by_hop_and_no_serverpy_headers() -> None:
+def test_a_forwarded_response_has_neither_hop_by_hop_headers_nor_serverpy_headers() -> None:
     status, head = rewrite_response(
         b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nConnection: keep-alive, x-hop\r\nX-Hop: 1\r\n"
         b"Transfer-Encoding: chunked\r\nX-ServerPY-Refused: target_forbidden\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n"
@@ -122,7 +122,7 @@ def test_an_interim_response_is_forwarded_unchanged() -> None:
     )
 
 
-def test_a_response_head_with_sloppy_lines_is_repaired() -> None:
+def test_a_response_head_with_malformed_lines_that_browsers_accept_is_repaired() -> None:
     _, head = rewrite_response(b"HTTP/1.0 404\nX-Long: a\n  b\nno colon\nX-Byte: \xe4\n\n")
     assert head == b"HTTP/1.0 404\r\nX-Long: a b\r\nX-Byte: \xe4\r\nConnection: close\r\n\r\n"
 
@@ -134,7 +134,7 @@ def test_an_invalid_or_unsupported_status_line_is_refused(line: bytes) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_a_rewritten_response_head_is_exactly_one_head(data: bytes) -> None:
+def test_rewriting_a_response_head_returns_exactly_one_head(data: bytes) -> None:
     raw = bytearray(b"HTTP/1.1 200 OK\r\n" + data + b"\r\n\r\n")
     end = find_end(raw, 0)
     assert end is not None
@@ -143,7 +143,9 @@ def test_a_rewritten_response_head_is_exactly_one_head(data: bytes) -> None:
 
 
 @given(st.binary(max_size=40), st.sampled_from([b"\r\n\r\n", b"\n\n", b"\n\r\n", b"\r\n\n"]), st.integers(1, 7))
-def test_the_end_of_a_head_is_found_however_its_bytes_are_split(data: bytes, end: bytes, step: int) -> None:
+def test_the_end_of_a_head_is_found_wherever_the_head_is_split_between_two_reads(
+    data: bytes, end: bytes, step: int
+) -> None:
     whole = data.replace(b"\n", b".") + end + b"body"
     collected = bytearray()
     found = None

@@ -1,5 +1,5 @@
-"""Tests of look-ups of host names: names that no name server answers for delay neither other names nor other clients,
-and an error does not reveal whether a name does not exist or resolves to a private address."""
+"""Tests of look-ups of host names. A name that no DNS server answers for delays neither other names nor other clients.
+An error does not reveal whether a name does not exist or resolves to a private address."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.aio import eventually
 
 
 class NameServers:
-    """A fake of the system's resolver. The look-up of a name that begins with `dead` does not end before the test sets
-    `end`, and then fails."""
+    """A fake of the system's resolver. The look-up of a name that begins with `dead` waits until the test sets `end`,
+    and then fails."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -45,7 +45,7 @@ async def pooled() -> AsyncIterator[tuple[Pool, NameServers]]:
         await eventually(lambda: not pool.running and not pool.waiting)
 
 
-async def test_a_name_that_has_resolved_before_is_looked_up_while_new_names_occupy_all_threads_for_new_names() -> None:
+async def test_a_name_that_has_resolved_before_is_looked_up_even_while_new_names_occupy_all_their_threads() -> None:
     async with pooled() as (pool, servers):
         assert await pool.submit("cdn.example", None).answer == ["8.8.8.8"]
         for number in range(3 * THREADS):
@@ -95,7 +95,7 @@ async def test_a_name_whose_look_up_times_out_fails_and_is_not_looked_up_again(m
                 await resolver.resolve(Guard(), "dead.example", 80)
         assert servers.asked == ["dead.example"]
         monkeypatch.setattr(resolvers, "FAILED_SECONDS", 0.0)
-        for _ in range(3):  # the failure is no longer remembered, but the look-up is still in progress
+        for _ in range(3):  # the cached failure has expired, but the look-up is still running
             with pytest.raises(UpstreamFailed):
                 await resolver.resolve(Guard(), "dead.example", 443)
         assert servers.asked == ["dead.example"]
@@ -119,7 +119,7 @@ async def test_the_failed_look_up_of_a_forbidden_name_is_cached_like_that_of_a_n
             texts[host] = str(caught.value).replace(host, "")
     assert asked == ["inside.example", "nothing.example"]
     assert len(set(texts.values())) == 1
-    for host in ("10.0.0.1", "localhost"):  # the error for an address or for `localhost` reveals nothing
+    for host in ("10.0.0.1", "localhost"):  # the error for an address or for `localhost` reveals nothing new
         with pytest.raises(TargetForbidden):
             await Resolver().resolve(Guard(), host, 80)
 
@@ -132,10 +132,10 @@ async def test_the_number_of_cached_failed_look_ups_is_bounded() -> None:
     for number in range(MAX_FAILED + 10):
         with pytest.raises(UpstreamFailed):
             await resolver.resolve(Guard(), f"x{number}.example", 80)
-    assert len(resolver._failed) == MAX_FAILED  # a private attribute: no public one shows the number
+    assert len(resolver._failed) == MAX_FAILED  # a private attribute, because no public one shows the number
 
 
-async def test_a_look_up_counts_for_the_client_of_the_request_or_else_for_the_client_of_the_resolver(
+async def test_a_look_up_counts_toward_the_client_of_the_request_or_else_toward_the_client_of_the_resolver(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with pooled() as (pool, _):

@@ -39,7 +39,9 @@ def through(proxy: Origin, guard: Guard = LOOPBACK, credentials: str = "") -> Cl
 
 
 @pytest.mark.parametrize("status", [b"400 Bad Request", b"403 Forbidden", b"405 Not Allowed", b"501 Not Implemented"])
-async def test_an_http_request_is_sent_in_absolute_form_if_the_proxy_refuses_a_tunnel_for_it(status: bytes) -> None:
+async def test_an_http_request_is_sent_to_the_proxy_in_absolute_form_if_the_proxy_refuses_a_tunnel_for_it(
+    status: bytes,
+) -> None:
     refusal = b"HTTP/1.1 %s\r\nContent-Length: 0\r\n\r\n" % status
     with Origin(squid(refusal=refusal)) as proxy:
         made = through(proxy, credentials="u:p@")
@@ -62,7 +64,7 @@ async def test_a_request_that_the_proxy_refuses_in_absolute_form_as_well_raises_
 
 
 @pytest.mark.parametrize("kept", [True, False])
-async def test_a_403_is_passed_on_as_that_of_the_site_if_the_proxy_has_forwarded_an_earlier_request(kept: bool) -> None:
+async def test_a_403_counts_as_a_response_of_the_site_if_the_proxy_has_forwarded_an_earlier_request(kept: bool) -> None:
     answers = [HELLO, DENIED]
 
     def handle(connection: socket.socket, head: bytes) -> None:
@@ -79,7 +81,7 @@ async def test_a_403_is_passed_on_as_that_of_the_site_if_the_proxy_has_forwarded
 
 
 @pytest.mark.parametrize("refusal", [b"HTTP/1.1 407 No\r\n\r\n", b"HTTP/1.1 503 No\r\n\r\n", b"", b"nonsense\r\n\r\n"])
-async def test_a_tunnel_that_fails_without_being_refused_causes_no_second_request(refusal: bytes) -> None:
+async def test_a_tunnel_that_fails_for_another_reason_than_a_refusal_causes_no_second_request(refusal: bytes) -> None:
     with Origin(squid(refusal=refusal)) as proxy:
         made = through(proxy)
         with pytest.raises(UpstreamFailed):
@@ -111,7 +113,7 @@ def tunnelling(connection: socket.socket, head: bytes) -> None:
     connection.sendall(HELLO)
 
 
-async def test_a_proxy_that_resolves_names_gets_the_host_name_instead_of_an_address() -> None:
+async def test_a_proxy_that_resolves_names_gets_the_host_name_in_place_of_an_ip_address() -> None:
     with Origin(tunnelling) as proxy:
         made = Client(Guard(), remote(proxy), Timeouts(connect=30.0, stall=30.0), lookup=never)
         assert await fetched(made, "http://site.onion/") == (200, b"hello")
@@ -152,7 +154,7 @@ async def test_a_proxy_that_resolves_names_gets_no_name_or_address_of_a_private_
     assert (reply.refused, proxy.heads) == ("target_forbidden", [])
 
 
-async def test_the_guard_checks_an_address_before_the_proxy_gets_it() -> None:
+async def test_the_guard_checks_an_ip_address_before_the_proxy_gets_it() -> None:
     with Origin(squid()) as proxy:
         made = through(proxy, Guard())
         with pytest.raises(UpstreamFailed):

@@ -1,5 +1,5 @@
-"""Tests of the extent (first byte, end and total length) that a response head states, and of which heads belong to the
-same file: RFC 9110 §8.8, §14.4 and §15.3.7."""
+"""Tests of the extent (first byte, end and total length) that a response head states, and of which response heads
+belong to the same file: RFC 9110 §8.8, §14.4 and §15.3.7."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ WHOLE, UNKNOWN = Part(0, TOTAL, TOTAL, is_range=False), Part(0, None, None, is_r
         (200, f"bytes 0-{2**63 - 2}/{2**63 - 1}", 1000, WHOLE),
     ],
 )
-def test_the_extent_of_a_response_is_the_one_that_its_head_states(
+def test_the_extent_of_a_response_is_the_range_that_its_head_states(
     status: int, content_range: str | None, length: int | None, expected: Part
 ) -> None:
     assert part_of(status, headers(content_range, length)) == expected
@@ -103,7 +103,7 @@ def test_the_content_length_of_a_chunked_response_is_ignored() -> None:
 
 
 Told = tuple[int | None, str | None, str | None, Origin]
-"""What a response states about its file: total length, ETag, Last-Modified, and the origin of the server."""
+"""What a response states about its file: the total length, ETag and Last-Modified, and the origin of the server."""
 
 
 def learn(known: Representation, told: Told) -> None:
@@ -126,7 +126,7 @@ def learn(known: Representation, told: Told) -> None:
         [(5, "x" * (MAX_VALIDATOR + 1), DATE, ONE), (5, '"b"', DATE, ONE)],
     ],
 )
-def test_responses_with_equal_length_and_validators_belong_to_one_file(told: list[Told]) -> None:
+def test_responses_with_equal_lengths_and_validators_belong_to_one_file(told: list[Told]) -> None:
     known = Representation()
     for each in told:
         learn(known, each)
@@ -150,7 +150,7 @@ def test_responses_with_equal_length_and_validators_belong_to_one_file(told: lis
         ([(5, None, DATE, ONE), (5, None, DATE * 10, ONE)], False),
     ],
 )
-def test_responses_with_different_length_or_validators_belong_to_different_files(
+def test_responses_with_different_lengths_or_validators_belong_to_different_files(
     told: list[Told], *, by_etag: bool
 ) -> None:
     known = Representation()
@@ -162,7 +162,7 @@ def test_responses_with_different_length_or_validators_belong_to_different_files
 
 
 @pytest.mark.parametrize("told", [(6, None, None, OTHER), (5, None, LATER, ONE)])
-def test_after_a_new_extraction_the_total_and_the_date_are_compared_but_not_the_etag(told: Told) -> None:
+def test_after_a_new_extraction_the_total_length_and_last_modified_are_compared_but_not_the_etag(told: Told) -> None:
     known = Representation()
     learn(known, (5, '"a"', DATE, ONE))
     known.forget_etags()
@@ -184,7 +184,7 @@ def test_after_a_new_extraction_the_total_and_the_date_are_compared_but_not_the_
         ([(5, '"a"', DATE, ONE), (5, '"b"', DATE, OTHER)], '"b"'),
     ],
 )
-def test_if_range_has_the_strong_etag_of_the_last_server_or_else_last_modified(
+def test_if_range_contains_the_strong_etag_of_the_last_server_or_else_the_last_modified_date(
     told: list[Told], expected: str | None
 ) -> None:
     known = Representation()

@@ -64,7 +64,7 @@ CHUNKED = b"Transfer-Encoding: chunked"
         ((LENGTH, b"Connection: x, Close"), False, 5, False),
     ],
 )
-def test_the_client_finds_the_end_of_a_body_where_browsers_and_curl_find_it(
+def test_the_client_finds_the_same_end_of_a_body_as_browsers_and_curl(
     lines: tuple[bytes, ...], chunked: bool, length: int | None, reusable: bool
 ) -> None:
     head = parsed(*lines)
@@ -105,7 +105,7 @@ def test_an_ambiguous_or_malformed_response_head_raises_bad_response(lines: tupl
         ("HTTP/1.1 200 Größe".encode(), 200, "HTTP/1.1 200 Größe".encode().decode("latin-1")),
     ],
 )
-def test_a_sloppy_status_line_is_repaired(line: bytes, status: int, rewritten: str) -> None:
+def test_a_malformed_status_line_that_browsers_accept_is_repaired(line: bytes, status: int, rewritten: str) -> None:
     head = parsed(LENGTH, first=line)
     assert (head.status, head.line) == (status, rewritten)
 
@@ -129,7 +129,7 @@ def test_a_response_with_a_status_that_has_no_body_ends_with_its_head(status: in
 
 
 @pytest.mark.parametrize(("connection", "reusable"), [(b"", False), (b"Connection: Keep-Alive", True)])
-def test_the_connection_of_an_http_1_0_response_is_reusable_only_with_keep_alive(
+def test_the_connection_of_an_http_1_0_response_is_reusable_only_if_the_response_has_keep_alive(
     connection: bytes, reusable: bool
 ) -> None:
     for first in (b"HTTP/1.0 200 OK", b"ICY 200 OK"):
@@ -137,7 +137,7 @@ def test_the_connection_of_an_http_1_0_response_is_reusable_only_with_keep_alive
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_parsed_as_a_response_head_or_raise_bad_response(data: bytes) -> None:
+def test_any_bytes_are_either_parsed_as_a_response_head_or_raise_bad_response(data: bytes) -> None:
     """An accepted head has either one Content-Length, or Transfer-Encoding, or neither. No value contains a line
     break."""
     head = END.split(OK + data + b"\r\n\r\n")[0]

@@ -1,5 +1,5 @@
-"""Tests of resuming reads, which request the rest of a file after a failure: the reader gets every byte once and in
-order, or an error, no matter what a media server does."""
+"""Tests of resuming reads, which request the rest of a file after a failure. Whatever a media server does, the reader
+gets every byte once and in order, or an error."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ RESUMED = [
 
 
 @pytest.mark.parametrize("fault", RESUMED)
-async def test_a_resuming_read_returns_the_whole_file_despite_cuts_resets_and_stalls(
+async def test_a_resuming_read_returns_the_whole_file_in_spite_of_cuts_and_resets_and_stalls(
     site: SampleSite, fault: str
 ) -> None:
     source = site.path("prog.mp4").read_bytes()
@@ -53,7 +53,7 @@ async def test_a_resuming_read_returns_the_whole_file_despite_cuts_resets_and_st
         assert digest(await rest_of(read)) == digest(source)
 
 
-async def test_a_requested_range_is_resumed_within_its_bounds(site: SampleSite) -> None:
+async def test_a_requested_range_is_resumed_without_leaving_its_bounds(site: SampleSite) -> None:
     source = site.path("prog.mp4").read_bytes()
     async with (
         at(f"{site.http}/fault/cut=300000/media/prog.mp4") as upstream,
@@ -64,7 +64,7 @@ async def test_a_requested_range_is_resumed_within_its_bounds(site: SampleSite) 
 
 
 @pytest.mark.parametrize("window_bytes", [65_536, 500_000, 100_000_000])
-async def test_with_window_bytes_set_every_request_has_a_range_of_at_most_that_size(
+async def test_if_window_bytes_is_set_every_request_has_a_range_of_at_most_that_size(
     site: SampleSite, window_bytes: int
 ) -> None:
     source = site.path("prog.mp4").read_bytes()
@@ -85,7 +85,7 @@ async def test_a_suffix_range_is_read_from_a_server_that_requires_small_ranges(s
         assert await rest_of(read) == source[-100_000:]
 
 
-async def test_the_read_continues_at_a_new_url_if_the_url_of_the_file_expires(site: SampleSite) -> None:
+async def test_a_read_continues_at_a_new_url_if_the_url_of_the_file_expires(site: SampleSite) -> None:
     source = site.path("prog.mp4").read_bytes()
     urls = [f"{site.http}/fault/cut=700000/media/prog.mp4", f"{site.http}/media/prog.mp4"]
     async with at(*urls) as upstream, reading(upstream) as read:
@@ -141,7 +141,9 @@ async def test_a_permanent_failure_ends_the_read_after_at_most_four_requests(
         assert len(upstream.asked) <= 4
 
 
-async def test_a_range_beyond_the_end_raises_range_not_satisfiable_with_the_total_length(site: SampleSite) -> None:
+async def test_a_range_beyond_the_end_of_the_file_raises_range_not_satisfiable_with_the_total_length(
+    site: SampleSite,
+) -> None:
     size = site.path("prog.mp4").stat().st_size
     async with at(f"{site.http}/media/prog.mp4") as upstream:
         with pytest.raises(RangeNotSatisfiable) as caught:
@@ -170,7 +172,7 @@ async def test_an_unexpected_content_range_raises_upstream_failed_and_leaves_no_
         assert len(asked) == 2  # the first request had a Range header, the second none
 
 
-async def test_cancelling_the_opening_of_a_read_leaves_no_connection_open() -> None:
+async def test_no_connection_is_left_if_opening_a_read_is_cancelled() -> None:
     async with hostile(lambda _first, _last: b"") as (upstream, asked):
         opening = spawn(open_resuming(upstream, wait_seconds=2.0), name="open")
         await eventually(lambda: asked)
@@ -179,7 +181,7 @@ async def test_cancelling_the_opening_of_a_read_leaves_no_connection_open() -> N
 
 async def test_a_read_takes_no_more_bytes_from_the_socket_than_its_caller_requests(site: SampleSite) -> None:
     """Only the first call of `read` may return more bytes than requested, because bytes of the body arrive together
-    with the head."""
+    with the response head."""
     source = site.path("prog.mp4").read_bytes()
     async with at(f"{site.http}/media/prog.mp4") as upstream, reading(upstream) as read:
         chunks = [await read.read(1000)]
@@ -200,8 +202,8 @@ async def test_a_read_with_an_outdated_if_range_begins_at_the_start_of_the_file(
 
 
 class Hostile(asyncio.Protocol):
-    """Media server that answers each request for a file of 307,200 bytes with `answer(first, last)`, where `first` and
-    `last` are the requested range."""
+    """Media server that serves a file of 307,200 bytes. It answers each request with `answer(first, last)`, where
+    `first` and `last` are the first and the last byte of the requested range."""
 
     def __init__(self, answer: Callable[[int, int], bytes], asked: list[int]) -> None:
         self._answer = answer
@@ -266,7 +268,7 @@ async def test_a_read_fails_if_the_server_keeps_sending_empty_ranges() -> None:
         assert len(asked) <= 6
 
 
-async def test_a_file_of_unknown_length_ends_where_the_content_range_of_a_later_response_says() -> None:
+async def test_a_file_of_unknown_length_ends_where_the_content_range_of_a_later_response_states_its_end() -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
     def answer(first: int, last: int) -> bytes:
@@ -280,7 +282,9 @@ async def test_a_file_of_unknown_length_ends_where_the_content_range_of_a_later_
         assert await rest_of(read) == BYTES
 
 
-async def test_redirects_are_followed_and_credentials_are_sent_only_to_their_origin(site: SampleSite) -> None:
+async def test_redirects_are_followed_and_credentials_are_sent_only_to_the_origin_for_which_they_are_meant(
+    site: SampleSite,
+) -> None:
     elsewhere = f"{site.http}/media/photo-1.jpg?café"
     for location, outcome in (("http://[::1/x", UpstreamFailed), (elsewhere, None)):
         head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()

@@ -1,5 +1,6 @@
 """Tests of reads from media servers that handle ranges and validators in odd ways. The reader gets the bytes of one
-file, or an error. It never gets bytes at the wrong offset, bytes of another file, or a part in place of the whole."""
+file, or an error. It never gets bytes at the wrong offset, bytes of another file, or a part in place of the whole
+file."""
 
 from __future__ import annotations
 
@@ -43,8 +44,8 @@ HALF = FILE[: SIZE // 2] + OTHER_FILE[SIZE // 2 :]
 
 
 async def outcomes(cases: Mapping[str, Callable[[], Awaitable[str]]]) -> dict[str, str]:
-    """Run all cases concurrently, because most of them wait between retries. Returns the outcome of each case by its
-    name."""
+    """Run all cases concurrently, because most cases wait between retries. Maps the name of each case to its
+    outcome."""
     return dict(zip(cases, await asyncio.gather(*(case() for case in cases.values())), strict=True))
 
 
@@ -57,7 +58,7 @@ async def outcome(
     answer: Answer, asked: ByteRange | None = None, *, window_bytes: int | None = None, renewed: tuple[str, ...] = ()
 ) -> str:
     """Read the file to its end. Returns "all" if the read returned all bytes of FILE, and otherwise the text of the
-    error. Raises AssertionError if a byte differs from that of FILE."""
+    error. Raises AssertionError if a byte of the read differs from that of FILE."""
     given, begin = b"", 0
     async with upstream(answer, *renewed) as (source, _):
         try:
@@ -87,7 +88,7 @@ async def outcome(
         (lambda ask: whole(more={"Content-Range": f"bytes {ask.first}-{SIZE - 1}/{SIZE}"}), TAIL, 0, False),
     ],
 )
-async def test_a_200_with_content_range_is_read_as_the_range_that_the_header_states(
+async def test_a_200_response_with_content_range_is_read_as_the_range_that_the_header_states(
     answer: Answer, asked: ByteRange | None, first: int, *, honoured: bool
 ) -> None:
     async with upstream(answer) as (source, _), reading(source, asked) as read:
@@ -106,11 +107,11 @@ def chunked(ask: Ask, content_range: str | None) -> Reply:
     [f"bytes 100000-299999/{SIZE}", "bytes 100000-299999/*", f"bytes=100000-299999/{SIZE}", f"100000-299999/{SIZE}"],
 )
 @pytest.mark.parametrize("length", [None, SIZE - 100_000])
-async def test_a_200_that_may_be_only_a_part_of_the_file_is_never_read_as_the_whole_file(
+async def test_a_200_response_that_may_be_only_a_part_of_the_file_is_never_read_as_the_whole_file(
     content_range: str, length: int | None
 ) -> None:
-    """If a 200 may contain only a part of the file, the reader sends the request again without Range, and uses only the
-    second response."""
+    """If a response with status 200 may contain only a part of the file, the reader sends the request again without
+    Range, and uses only the second response."""
 
     def odd(ask: Ask) -> Reply:
         if length is None:
@@ -153,10 +154,11 @@ CONTRADICTIONS: dict[str, tuple[Headers, Headers, bytes]] = {
 
 
 @pytest.mark.parametrize("honours", [True, False], ids=["206", "200"])
-async def test_a_response_with_other_validators_length_or_bytes_than_an_earlier_one_is_not_joined_to_it(
+async def test_a_response_whose_validators_or_length_or_bytes_differ_from_an_earlier_response_is_not_joined_to_it(
     *, honours: bool
 ) -> None:
-    """The first response is cut. The server then either sends the requested range or the whole file again."""
+    """The first response is cut. For the second request, the server sends either the requested range or the whole file
+    again."""
 
     def case(before: Headers, after: Headers, file: bytes) -> Awaitable[str]:
         def later(ask: Ask) -> Reply:
@@ -172,7 +174,7 @@ async def test_a_response_with_other_validators_length_or_bytes_than_an_earlier_
 
 async def test_the_first_bytes_of_each_new_response_are_compared_with_bytes_read_before() -> None:
     """A new response begins after a cut, after a response that is shorter than requested, and for each window. The
-    media server sends no validator, and the changed file has the same length."""
+    media server sends no validators, and the changed file has the same length as the original."""
     changed: Answer = by_turns(part, lambda ask: part(ask, OTHER_FILE))
     capped: Answer = by_turns(partial(part, most=1000), lambda ask: part(ask, OTHER_FILE, most=1000))
     found = await outcomes(
@@ -190,7 +192,7 @@ async def test_the_first_bytes_of_each_new_response_are_compared_with_bytes_read
     assert set(found.values()) == {"The media changed while it was read."}, found
 
 
-async def test_the_validators_of_each_window_are_compared_with_those_of_the_previous_window() -> None:
+async def test_the_validators_in_the_response_for_each_window_are_compared_with_those_of_the_previous_window() -> None:
     def case(before: Headers, after: Headers) -> Awaitable[str]:
         return outcome(
             by_turns(lambda ask: part(ask, more=before), lambda ask: part(ask, more=after)), window_bytes=100_000
@@ -213,9 +215,9 @@ async def test_each_window_overlaps_the_window_before_it_by_at_most_overlap_byte
 
 
 @pytest.mark.parametrize("most", [2, 3, 100, 5000])
-async def test_a_read_progresses_although_each_response_has_fewer_bytes_than_requested(most: int) -> None:
-    """After each response, the reader overlaps the next request with bytes read before, and compares them, even if a
-    response has very few bytes."""
+async def test_a_read_makes_progress_although_each_response_has_fewer_bytes_than_requested(most: int) -> None:
+    """After each response, the next request begins a little before the end of the bytes read so far, so that the reader
+    can compare the overlap. This works even if a response has very few bytes."""
     file = FILE[:50] if most < 10 else FILE[: 20 * most]
     async with upstream(partial(part, file=file, most=most)) as (source, asked), reading(source) as read:
         assert await rest_of(read) == file
@@ -233,7 +235,7 @@ async def test_a_read_progresses_although_each_response_has_fewer_bytes_than_req
         (told(), None),
     ],
 )
-async def test_if_range_has_the_strong_etag_of_the_file_or_else_its_date(
+async def test_if_range_contains_the_strong_etag_of_the_file_or_else_its_last_modified_date(
     headers: Headers, expected: str | None
 ) -> None:
     answer = by_turns(
@@ -246,7 +248,7 @@ async def test_if_range_has_the_strong_etag_of_the_file_or_else_its_date(
 
 async def test_a_single_response_that_contradicts_the_bytes_read_before_does_not_end_the_read() -> None:
     """The reader sends the request again if a response does not fit the bytes read before. The wrong response may come
-    from one server of several behind the same name."""
+    from one of several servers that have the same name."""
     found = await outcomes(
         {
             "another file": lambda: outcome(by_turns(cut_part, lambda ask: part(ask, OTHER_FILE), part)),
@@ -265,8 +267,8 @@ async def test_a_single_response_that_contradicts_the_bytes_read_before_does_not
 
 
 async def elsewhere(first: Answer, second: Answer) -> str:
-    """Read a file at an address that redirects: the first request to a server that responds with `first`, later
-    requests to a server that responds with `second`. Returns the outcome."""
+    """Read a file at a URL that redirects: the first request to a server that responds with `first`, later requests to
+    a server that responds with `second`. Returns the outcome."""
     async with serving(first) as (one, _), serving(second) as (other, asked):
         moved = by_turns(
             lambda _ask: refusal(302, more={"Location": one}),
@@ -277,13 +279,13 @@ async def elsewhere(first: Answer, second: Answer) -> str:
         return found
 
 
-async def test_a_response_of_a_different_server_is_joined_if_all_but_the_etag_agrees() -> None:
+async def test_a_response_of_a_different_server_is_joined_if_only_its_etag_differs() -> None:
     def case(after: Headers, file: bytes = FILE) -> Awaitable[str]:
         return elsewhere(partial(cut_part, more=A), lambda ask: part(ask, file, more=after))
 
     def careful(ask: Ask) -> Reply:
-        """Send the requested range only if If-Range is missing or this server's own ETag, and the whole file
-        otherwise."""
+        """Send the requested range if If-Range is missing or is this server's own ETag. Otherwise, send the whole
+        file."""
         return part(ask, more=B) if ask.if_range in (None, B["ETag"]) else whole(more=B)
 
     changed = "The media changed while it was read."
@@ -300,8 +302,8 @@ async def test_a_response_of_a_different_server_is_joined_if_all_but_the_etag_ag
 
 
 async def renewed(after: Headers, file: bytes = FILE) -> str:
-    """Read a file whose address expires during the read, and is renewed to another address on the same server. Returns
-    the outcome."""
+    """Read a file whose URL expires during the read. The renewed URL is a different URL on the same server. Returns the
+    outcome."""
 
     def answer(ask: Ask) -> Reply:
         if ask.url == "/fresh":
@@ -312,7 +314,7 @@ async def renewed(after: Headers, file: bytes = FILE) -> str:
         return await outcome(answer, renewed=(url.replace("/media", "/fresh"),))
 
 
-async def test_a_response_at_a_renewed_address_is_joined_if_all_but_the_etag_agrees() -> None:
+async def test_a_response_from_a_renewed_url_is_joined_if_only_its_etag_differs() -> None:
     changed = "The media changed while it was read."
     found = await outcomes(
         {
@@ -325,8 +327,8 @@ async def test_a_response_at_a_renewed_address_is_joined_if_all_but_the_etag_agr
     assert found == {"another ETag": "all", "another date": changed, "another total": changed, "other bytes": changed}
 
 
-async def test_a_change_of_the_etag_is_noticed_even_if_the_address_is_renewed_afterwards() -> None:
-    """The file at the renewed URL has a different ETag, but the same bytes where the reader compares them."""
+async def test_a_change_of_the_etag_is_noticed_even_if_the_url_is_renewed_afterwards() -> None:
+    """The file at the renewed URL has a different ETag. Its bytes are the same where the reader compares them."""
     async with serving(lambda ask: part(ask, HALF, more=B)) as (url, asked):
         answer = by_turns(partial(cut_part, more=A), lambda ask: part(ask, HALF, more=B))
         assert "changed" in await outcome(answer, renewed=(url,))
@@ -363,7 +365,7 @@ UNUSABLE: dict[str, Callable[[Ask], Reply]] = {
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
-async def test_a_request_with_range_that_is_refused_is_repeated_without_range(name: str) -> None:
+async def test_a_range_request_that_is_refused_is_repeated_without_range(name: str) -> None:
     for asked_for in (None, ByteRange(100, 199)):
         async with upstream(range_harms(UNUSABLE[name])) as (source, asked), reading(source, asked_for) as read:
             assert [ask.has_range for ask in asked] == [True, False]
@@ -372,7 +374,7 @@ async def test_a_request_with_range_that_is_refused_is_repeated_without_range(na
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-async def test_a_request_is_sent_without_range_only_after_two_temporary_server_errors(status: int) -> None:
+async def test_a_request_is_sent_without_range_only_after_two_temporary_errors_of_the_server(status: int) -> None:
     async with upstream(range_harms(lambda _ask: refusal(status))) as (source, asked), reading(source) as read:
         assert await rest_of(read) == FILE
         assert ([ask.has_range for ask in asked], read.partial) == ([True, True, False], False)
@@ -397,14 +399,14 @@ async def test_a_range_request_that_fails_for_a_reason_other_than_its_range_is_n
         assert len(asked) == 1
 
 
-async def test_a_read_that_was_opened_without_range_is_resumed_without_range() -> None:
+async def test_a_read_that_was_opened_without_a_range_request_is_resumed_without_one() -> None:
     answers = by_turns(lambda _ask: refusal(400), lambda _ask: cut_whole(), lambda ask: whole())
     async with upstream(answers) as (source, asked), reading(source) as read:
         assert await rest_of(read) == FILE
         assert [ask.has_range for ask in asked] == [True, False, False]
 
 
-async def test_a_refused_range_request_is_repeated_without_range_if_no_earlier_one_succeeded() -> None:
+async def test_a_refused_range_request_is_repeated_without_range_only_if_no_earlier_range_request_succeeded() -> None:
     answers = by_turns(lambda _ask: cut_whole(), lambda ask: refusal(416) if ask.has_range else whole())
     async with upstream(answers) as (source, asked), reading(source) as read:
         assert await rest_of(read) == FILE
@@ -436,7 +438,7 @@ async def test_any_range_of_an_empty_file_raises_range_not_satisfiable(asked_for
             assert caught.value.size == 0
 
 
-async def test_a_read_from_a_server_without_faults_sends_one_request() -> None:
+async def test_a_read_from_a_server_without_faults_sends_only_one_request() -> None:
     for answer in (part, lambda _ask: whole(), partial(part, more=A)):
         for asked_for in (None, TAIL, ByteRange(None, 10)):
             if answer is not part and asked_for == ByteRange(None, 10):
@@ -447,8 +449,8 @@ async def test_a_read_from_a_server_without_faults_sends_one_request() -> None:
 
 
 async def test_cancelling_a_read_during_a_repeated_request_leaves_no_connection_open() -> None:
-    """The test cancels the read at many points: while a request is repeated without Range, while a suffix range is
-    repeated with its absolute first byte, and between responses."""
+    """The test cancels the read at many different times: while a request is repeated without Range, while a suffix
+    range is repeated with its absolute first byte, and between responses."""
 
     async def read_all(source: At, asked: ByteRange | None) -> None:
         await all_of(source, asked)
@@ -505,7 +507,7 @@ async def test_a_url_whose_response_during_a_read_has_no_media_is_renewed_once(a
 
 
 @pytest.mark.parametrize("answer", [reset, loop])
-async def test_a_url_whose_first_request_gets_no_response_is_renewed(answer: Answer) -> None:
+async def test_a_url_is_renewed_if_the_first_request_to_it_gets_no_response(answer: Answer) -> None:
     async with serving(part) as (fresh, _), upstream(answer, fresh) as (source, _), reading(source) as read:
         assert await rest_of(read) == FILE
 
@@ -517,7 +519,7 @@ async def test_a_url_is_not_renewed_if_its_server_answers_with_a_temporary_error
         assert source.renewals == 0
 
 
-async def test_a_renewed_url_is_requested_with_range_although_the_old_one_refused_ranges() -> None:
+async def test_a_renewed_url_is_requested_with_range_although_the_old_url_refused_ranges() -> None:
     async with serving(part) as (fresh, asked), upstream(lambda _ask: refusal(400), fresh) as (source, stale):
         assert await all_of(source, TAIL) == FILE[100_000:]
         assert [ask.has_range for ask in stale + asked] == [True, False, True]
@@ -549,7 +551,9 @@ MISREAD: dict[str, tuple[Callable[[Ask], Reply], int]] = {
 
 
 @pytest.mark.parametrize("name", MISREAD)
-async def test_a_suffix_range_that_a_server_misreads_is_requested_again_with_its_absolute_first_byte(name: str) -> None:
+async def test_a_suffix_range_that_the_server_misinterprets_is_requested_again_by_its_absolute_first_byte(
+    name: str,
+) -> None:
     answer, requests = MISREAD[name]
     async with upstream(absolute_only(answer)) as (source, asked), reading(source, SUFFIX) as read:
         assert (read.extent.first, read.extent.total, read.honoured) == (SIZE - 100, SIZE, True)
@@ -563,7 +567,7 @@ async def test_a_suffix_range_that_a_server_misreads_is_requested_again_with_its
 
 
 @pytest.mark.parametrize("suffix_bytes", [SIZE - 1, SIZE, SIZE + 1, 2**63 - 1])
-async def test_a_suffix_range_about_as_long_as_the_file_returns_the_right_bytes(suffix_bytes: int) -> None:
+async def test_a_suffix_range_with_nearly_the_length_of_the_file_returns_the_right_bytes(suffix_bytes: int) -> None:
     for answer in (part, absolute_only(lambda _ask: whole()), absolute_only(lambda _ask: refusal(416))):
         async with upstream(answer) as (source, _), reading(source, ByteRange(None, suffix_bytes)) as read:
             assert await rest_of(read) == FILE[-suffix_bytes:]
@@ -579,7 +583,7 @@ async def test_a_suffix_range_from_a_server_without_range_support_returns_the_wh
 
 
 @pytest.mark.parametrize(("total", "requests"), [(SIZE, 1), (SIZE + 7, 2), (SIZE - 7, 2), (50, 2), (2 * SIZE, 2)])
-async def test_a_suffix_range_is_requested_by_its_absolute_first_byte_if_a_file_length_is_stated_even_wrongly(
+async def test_a_suffix_range_is_requested_by_its_absolute_first_byte_if_a_file_length_is_known_even_if_it_is_wrong(
     total: int, requests: int
 ) -> None:
     async with upstream(part) as (source, asked):
@@ -595,7 +599,7 @@ async def test_a_suffix_range_is_requested_by_its_absolute_first_byte_if_a_file_
 
 @pytest.mark.parametrize("size", [2**64 - 1, 2**63 - 1, 2**53 - 1])
 @pytest.mark.parametrize("length", [True, False], ids=["Content-Length", "no length"])
-async def test_a_206_with_an_impossible_length_is_read_as_a_stream_of_unknown_length(
+async def test_a_206_response_with_an_impossible_length_is_read_as_a_stream_of_unknown_length(
     size: int, *, length: bool
 ) -> None:
     answer = head(206, {"Content-Range": f"bytes 0-{size - 1}/{size}", "Content-Length": size if length else None})
@@ -609,7 +613,7 @@ async def test_a_206_with_an_impossible_length_is_read_as_a_stream_of_unknown_le
 
 
 @pytest.mark.parametrize("size", [2**64 - 1, 2**63 - 1])
-async def test_a_range_of_an_internet_radio_stream_returns_the_stream_from_its_beginning(size: int) -> None:
+async def test_a_range_request_for_an_internet_radio_stream_returns_the_stream_from_its_beginning(size: int) -> None:
     def radio(ask: Ask) -> Reply:
         claimed = f"bytes {ask.first}-{size - 1}/{size}" if ask.has_range else None
         return Reply(head(206 if ask.has_range else 200, {"Content-Range": claimed}) + FILE, "FIN")
@@ -620,8 +624,8 @@ async def test_a_range_of_an_internet_radio_stream_returns_the_stream_from_its_b
 
 
 async def test_an_internet_radio_stream_that_is_cut_is_not_joined_with_later_bytes() -> None:
-    """After the cut, the reader compares only the first bytes of the new response: to skip all bytes that it has read
-    before would take too long."""
+    """After the cut, the reader compares only the first bytes of the new response, because skipping all bytes that it
+    has read before would take too long."""
 
     def later(_ask: Ask) -> Reply:
         # the new response is too slow for a reader that waits for more bytes

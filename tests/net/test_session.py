@@ -77,7 +77,7 @@ async def test_a_location_header_is_followed_only_with_a_redirect_status(status:
     assert len(origin.heads) == 1
 
 
-async def test_a_redirect_without_a_location_is_returned_as_the_response() -> None:
+async def test_a_redirect_without_a_location_is_returned_as_the_final_response() -> None:
     with Origin(serving({}, to(" "))) as origin:
         async with client() as made:
             response = await Session(made, {}).open(origin.url, {})
@@ -153,7 +153,7 @@ async def test_credentials_in_a_url_are_sent_as_basic_authorization_to_its_origi
     )
 
 
-async def test_credentials_in_a_url_replace_the_authorization_header_of_the_extraction() -> None:
+async def test_credentials_in_a_url_replace_the_authorization_header_from_the_extraction() -> None:
     with Origin(serving({})) as origin:
         async with client() as made:
             await opened(made, f"http://u:p@127.0.0.1:{origin.port}/", authorization="Bearer x")
@@ -161,7 +161,7 @@ async def test_credentials_in_a_url_replace_the_authorization_header_of_the_extr
         assert field(origin.heads[0], "Authorization") == "Basic dTpw"
 
 
-async def test_no_error_of_a_session_contains_the_password() -> None:
+async def test_no_error_message_of_a_session_contains_the_password() -> None:
     with Origin(lambda connection, head: reset(connection)) as origin:
         async with client() as made:
             for url in (f"http://u:secret@127.0.0.1:{origin.port}/", "http://u:secret@[::1/", "ftp://u:secret@h/"):

@@ -1,6 +1,6 @@
-"""Tests with odd responses of real media servers. ServerPY's HTTP client, and yt-dlp behind the egress proxy, accept
-the responses that browsers and curl accept. If another parser might read a response differently, the client does not
-reuse its connection."""
+"""Tests with odd responses of real media servers. Both ServerPY's HTTP client, and yt-dlp behind the egress proxy,
+accept the responses that browsers and curl accept. If another parser might read a response differently, the client does
+not reuse its connection."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def egress() -> Iterator[EgressThread]:
 
 
 NEEDS_OUR_PARSER = {"103", "102, 100", "lf and chunks"}
-"""Responses that urllib and requests cannot read even through the egress proxy. The proxy has to forward interim
+"""Responses that urllib and requests cannot read even through the egress proxy. The proxy must forward interim
 responses (RFC 9110 §15.2), and does not change bodies. tests/ytdlp/test_http_client.py tests yt-dlp's own client with
 these responses."""
 
@@ -149,8 +149,8 @@ NEXT = OK + b"Content-Length: 5\r\n\r\nwrong"
     ],
 )
 async def test_the_connection_of_an_ambiguous_response_is_not_reused(answer: bytes, shares: bool) -> None:
-    """The second response on a connection differs from the first one, so that the test notices if the connection is
-    reused."""
+    """The second response on a connection differs from the first one, so that the test would notice a reuse of the
+    connection."""
     second = OK + b"Content-Length: 6\r\n\r\nshared"
     with Origin(saying(answer, second)) as origin:
         async with client() as made:
@@ -160,7 +160,7 @@ async def test_the_connection_of_an_ambiguous_response_is_not_reused(answer: byt
     assert again == ((200, b"shared") if shares else first)
 
 
-async def test_the_client_reads_an_odd_response_the_same_way_if_it_arrives_byte_by_byte() -> None:
+async def test_an_odd_response_that_arrives_byte_by_byte_is_read_as_if_it_arrived_at_once() -> None:
     def dripping(connection: socket.socket, head: bytes) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         answer = ODD[head.split(b" ")[1][1:].decode().replace("_", " ")]
@@ -178,7 +178,9 @@ async def test_the_client_reads_an_odd_response_the_same_way_if_it_arrives_byte_
 
 @pytest.mark.parametrize("last", [2**64 - 2, 2**63 - 2])
 @pytest.mark.parametrize("total", ["*", "18446744073709551615", "9223372036854775807"])
-async def test_an_internet_radio_stream_with_an_endless_range_has_an_unknown_length(last: int, total: str) -> None:
+async def test_an_internet_radio_stream_whose_content_range_is_endless_has_an_unknown_length(
+    last: int, total: str
+) -> None:
     head = (
         f"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-{last}/{total}\r\nContent-Length: {last + 1}\r\n\r\n"
     )
@@ -211,7 +213,7 @@ CODED = gzip.compress(LONG)
 
 
 @pytest.mark.parametrize("ranges", ["ignored", "whole", "honoured"])
-async def test_a_read_of_a_compressed_body_has_neither_a_length_nor_ranges(ranges: str) -> None:
+async def test_a_read_of_a_compressed_body_has_no_length_and_supports_no_ranges(ranges: str) -> None:
     """The media server may support ranges of a compressed body, but their offsets count compressed bytes."""
     with Origin(compressed(ranges, cut=False)) as origin:
         async with client() as made:
@@ -231,7 +233,7 @@ async def test_a_compressed_body_that_is_cut_is_read_again_from_its_beginning() 
     assert len(origin.heads) >= 3
 
 
-async def test_a_206_with_a_part_of_a_compressed_body_raises_an_error() -> None:
+async def test_a_206_response_with_a_part_of_a_compressed_body_raises_an_error() -> None:
     part = b"HTTP/1.1 206 OK\r\nContent-Range: bytes 0-9/100\r\nContent-Length: 10\r\nContent-Encoding: gzip\r\n\r\n"
     with Origin(saying(part + CODED[:10])) as origin:
         async with client() as made:
@@ -250,8 +252,8 @@ async def test_an_unknown_content_coding_raises_an_error_without_a_retry() -> No
 
 def compressed(ranges: str, *, cut: bool) -> Callable[[socket.socket, bytes], None]:
     """Return a handler that always sends a compressed body. Depending on `ranges`, the handler ignores Range, answers
-    with a 206 that contains the whole body, or sends the requested range. If `cut` is true, the handler cuts the first
-    body that is requested without Range in half."""
+    with a 206 that contains the whole body, or sends the requested range. If `cut` is true, the handler sends only half
+    of the first body that is requested without Range."""
     cuts = [True] if cut else []
 
     def handle(connection: socket.socket, head: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Tests of how a URL is normalised to the form in which a request contains it."""
+"""Tests of how a URL is normalised to the form in which requests contain it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_requesting_an_invalid_url_raises_upstream_failed(url: str) -> None:
 
 
 @given(st.text(max_size=80))
-def test_any_normalised_request_target_has_only_plain_characters_and_stays_the_same_if_normalised_again(
+def test_a_normalised_request_target_has_only_allowed_characters_and_does_not_change_if_it_is_normalised_again(
     text: str,
 ) -> None:
     try:

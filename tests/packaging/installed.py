@@ -1,5 +1,5 @@
-"""The distribution as a user gets it: sdist and wheel built from this checkout, and the wheel installed by pip into an
-empty environment."""
+"""The distribution as a user gets it: the sdist and the wheel are built from this checkout, and pip installs the wheel
+into an empty environment."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Installation:
 
 
 def build(output: Path) -> tuple[Path, Path]:
-    """Build the sdist and the wheel as `make dist` does. Returns the path of the sdist, then that of the wheel."""
+    """Build the sdist and the wheel in the same way as `make dist`. Returns the paths of the sdist and of the wheel."""
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(output), str(ROOT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -58,8 +58,8 @@ def build(output: Path) -> tuple[Path, Path]:
 
 
 def install(wheel: Path, folder: Path) -> Installation:
-    """Install `wheel` without extras, in the versions of requirements.lock. If pip reaches no package index, the test
-    is skipped, or fails if the environment variable CI is true."""
+    """Install `wheel` without extras, with the dependencies in the versions of requirements.lock. If pip cannot reach a
+    package index, the test is skipped, or fails if the environment variable CI is true."""
     venv.create(folder, with_pip=True)
     before = set(_files(folder))
     constraints = folder / "constraints.txt"
@@ -85,7 +85,8 @@ def install(wheel: Path, folder: Path) -> Installation:
 
 
 def largest(folder: Path, count: int = 8) -> str:
-    """Return the largest packages of the environment and their sizes, as text for the message of a failed assertion."""
+    """Return the names and sizes of the largest packages of the environment, as text for the message of a failed
+    assertion."""
     (packages,) = folder.glob("lib/python*/site-packages")
     sizes = {each.name: sum(path.lstat().st_size for path in (each, *_files(each))) for each in packages.iterdir()}
     ordered = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:count]

@@ -1,4 +1,5 @@
-"""Tests of the wheel installed without extras: it is small and complete, and its errors name the missing extra."""
+"""Tests of the wheel installed without extras: the wheel is small and complete, and its errors name the missing
+extra."""
 
 from __future__ import annotations
 
@@ -69,7 +70,7 @@ def test_the_wheel_installed_without_extras_stays_below_its_size_limits(installe
     assert installed.bytes_without_bytecode <= LARGEST_WITHOUT_BYTECODE_MB * MB, f"{sizes}: {largest(installed.folder)}"
 
 
-def test_the_installed_wheel_relays_a_file(bare: Server, media: Path) -> None:
+def test_the_installed_wheel_relays_a_media_file(bare: Server, media: Path) -> None:
     answer = bare.get("/page/prog", method="relay")
     assert answer.headers["x-serverpy-method"] == "relay"
     assert answer.body == (media / "prog.mp4").read_bytes()
@@ -105,7 +106,7 @@ def test_the_error_for_a_page_that_requires_impersonation_of_a_browser_names_the
     assert (answer.status, problem["code"], problem["detail"]) == (501, "not_installed", NO_BROWSER)
 
 
-def test_the_error_for_a_page_that_answers_only_browsers_with_media_names_the_missing_extra(
+def test_the_error_for_a_page_that_sends_media_only_to_browsers_names_the_missing_extra(
     bare: Server, site: SampleSite
 ) -> None:
     refused = bare.get(f"/probe/like_browser?to={quote(f'{site.http}/fault/status=403/media/prog.mp4')}", path="/info")

@@ -53,8 +53,8 @@ class Page:
         self.run("document.readyState != 'loading' || new Promise(done => addEventListener('DOMContentLoaded', done))")
 
     def run(self, script: str) -> Any:
-        """Return the value of a JavaScript expression, or the value that its promise resolves to. Raises AssertionError
-        if the expression throws."""
+        """Return the value of a JavaScript expression, or the value to which its promise resolves. Raises
+        AssertionError if the expression throws."""
         answer = self._browser.call(
             "Runtime.evaluate",
             {"expression": script, "awaitPromise": True, "returnByValue": True},
@@ -101,8 +101,8 @@ class Browser:
         return result
 
     def _receive(self, waits_for: str, deadline: float) -> dict[str, Any]:
-        """Wait for the next message of Chromium, and return it. Raises AssertionError at `deadline`, or if Chromium has
-        ended."""
+        """Wait for the next message of Chromium, and return the message. Raises AssertionError at `deadline`, or if
+        Chromium has ended."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._answers, selectors.EVENT_READ)
             while b"\0" not in self._read:

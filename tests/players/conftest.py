@@ -61,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(PAGE)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Log no requests, because pytest would show them as output of a test."""
+        """Log no requests, because pytest would show the log as output of a test."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The woven films of the sample site, and the files that they are woven from."""
+"""The woven films of the sample site, and the source files of each film."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ NOT_WOVEN = {
     "long-muxed": "one file",
 }
 FILMS = {name: (ids[0], ids[-1]) for name, ids in catalogue.PAIRS.items() if name not in NOT_WOVEN}
-"""Mapping from a woven film to its best video format and its audio format."""
+"""Maps each woven film to its best video format and its audio format."""
 
 
 def sources(film: str) -> tuple[Path, Path]:
-    """Return the file that contains the video of `film`, and the file that contains its audio."""
+    """Return the file that contains the video of `film`, and the file that contains the audio of `film`."""
     media = ensure_media()
     video, audio = (media / RENDITIONS[name].file for name in FILMS[film])
     return video, audio

@@ -51,8 +51,8 @@ class Page:
         self._browser.call("browsingContext.navigate", {"context": self._context, "url": url, "wait": "interactive"})
 
     def run(self, script: str) -> Any:
-        """Return the value of a JavaScript expression, or the value that its promise resolves to. Raises AssertionError
-        if the expression throws."""
+        """Return the value of a JavaScript expression, or the value to which its promise resolves. Raises
+        AssertionError if the expression throws."""
         answer = self._browser.call(
             "script.evaluate",
             {

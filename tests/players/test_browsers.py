@@ -1,5 +1,5 @@
-"""Tests that Chromium and Firefox play streams of each format in a web page and in a separate tab, and revalidate their
-cached copies."""
+"""Tests that Chromium and Firefox play streams of each format in a web page and in a separate tab, and that they
+revalidate their cached copies."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def test_a_browser_plays_and_seeks_a_stream_in_a_web_page(
         assert played["frames"] > 0 or kind == "mp3"
 
 
-def test_a_browser_plays_and_seeks_in_a_signed_link_for_one_use(server: Server, browser: Browser, player: str) -> None:
+def test_a_browser_plays_a_signed_link_that_allows_one_use_and_seeks_in_it(
+    server: Server, browser: Browser, player: str
+) -> None:
     path = issue(server, STREAMS["relay"], uses=1, network="client")
     with browser.page() as page:
         page.go(player)
@@ -70,13 +72,15 @@ def test_a_browser_plays_and_seeks_in_a_signed_link_for_one_use(server: Server, 
 
 
 @pytest.mark.parametrize("kind", STREAMS)
-def test_a_browser_plays_a_stream_opened_in_a_tab(server: Server, browser: Browser, kind: str) -> None:
+def test_a_browser_plays_a_stream_opened_in_a_separate_tab(server: Server, browser: Browser, kind: str) -> None:
     with browser.page() as page:
         page.go(f"{server.url}{server.target(STREAMS[kind])}")
         assert page.run(IN_A_TAB) > 0.3
 
 
-def test_a_browser_fetches_a_changed_file_again(server: Server, site: SampleSite, browser: Browser) -> None:
+def test_a_browser_fetches_a_file_again_if_the_file_has_changed(
+    server: Server, site: SampleSite, browser: Browser
+) -> None:
     """The browser revalidates its cached copy of the film, and gets the new bytes."""
     path = f"/page/fault/changes=told,id={type(browser).__module__}/clip.mp4"
     with browser.page() as page:
@@ -93,7 +97,8 @@ def digest(page: Page, target: str) -> str:
 
 
 def load(page: Page, server: Server, player: str) -> Any:
-    """Load a woven film in the page `player`. Returns the properties of the film that the page's script reports."""
+    """Load a woven film in the page `player`. Returns the properties of the film that the script of the page
+    reports."""
     page.go(player)
     return page.run(f"load({json.dumps(server.url + server.target('/tube/watch/pair'))})")
 
@@ -110,9 +115,7 @@ def test_only_pages_of_the_same_site_or_of_an_allowed_origin_may_embed_media(
             assert load(page, permissive, elsewhere)["duration"] > 1
 
 
-def test_the_api_documentation_in_the_browser_loads_nothing_from_other_servers(
-    server: Server, browser: Browser
-) -> None:
+def test_the_api_documentation_loads_nothing_from_other_servers_in_a_browser(server: Server, browser: Browser) -> None:
     with browser.page() as page:
         page.go(f"{server.url}/docs")
         page.run("""new Promise(done => setInterval(() => document.querySelector("section") && done(), 20))""")

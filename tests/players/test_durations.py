@@ -1,4 +1,5 @@
-"""Players learn the duration of MP4s that consist of segments, and seek in those that have a length."""
+"""Tests that players learn the duration of MP4s that consist of segments, and that they seek in those of known
+length."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ FORMATS = {
     "dash-time": "bv",
     "dash-periods": "ba",
 }
-"""The requested format of each page."""
+"""Maps each page to the format that the tests request."""
 WITH_LENGTH = "hls-byterange-fmp4"
 
 
@@ -30,15 +31,17 @@ def address(server: Server, name: str) -> str:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_ffprobe_finds_the_duration(server: Server, name: str) -> None:
-    """It reads only the beginning of a stream without ranges."""
+def test_ffprobe_finds_the_duration_of_an_mp4_that_consists_of_segments(server: Server, name: str) -> None:
+    """ffprobe reads only the beginning of a stream without range support."""
     found = said("ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", address(server, name))
     assert float(found) == pytest.approx(SECONDS, abs=0.1)
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_browser_knows_the_duration_at_once(server: Server, browser: Browser, player: str, name: str) -> None:
-    """No browser seeks forward in a stream without a length. Firefox goes back."""
+def test_a_browser_knows_the_duration_of_an_mp4_that_consists_of_segments_once_it_has_loaded_its_beginning(
+    server: Server, browser: Browser, player: str, name: str
+) -> None:
+    """No browser seeks forward in a stream of unknown length, but Firefox seeks back."""
     with browser.page() as page:
         page.go(player)
         found = page.run(f"load({json.dumps(address(server, name))})")

@@ -1,5 +1,5 @@
 """Tests of FFmpeg's command line with woven films over HTTP: FFmpeg decodes the films without errors, finds exactly the
-streams of their sources, and seeks with few requests."""
+packets of their sources, and seeks with few requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.server import Server
 
 HASHES = ("-c", "copy", "-f", "streamhash", "-hash", "sha256", "-")
 MAX_REQUESTS = 6
-"""Maximum number of requests to each source (the video or the audio file) during one seek: for its index, for its
+"""Maximum number of requests to each source (the video file or the audio file) during one seek: for the index, for the
 beginning, which a player probes, and for the target of the seek. FFmpeg makes 3 requests for a plain film, and 5 for a
 fragmented film that has both sidx and mfra."""
 
@@ -89,10 +89,10 @@ def test_a_seek_in_a_woven_film_sends_few_requests_to_the_media_server(
 
 
 @pytest.mark.parametrize("film", ["prog.mp4", "moov-last.mp4", "vp9.webm"])
-def test_a_signed_link_for_one_use_can_be_decoded_once_and_with_a_seek(
+def test_ffmpeg_decodes_a_signed_link_for_one_use_only_once_but_may_seek_in_it(
     server: Server, site: SampleSite, film: str
 ) -> None:
-    """FFmpeg reads the index at the end and seeks, with ranges that continue the one use."""
+    """FFmpeg reads the index at the end and seeks. Its range requests belong to the one use of the link."""
     path = issue(server, f"/media/{film}", uses=1)
     seek = ("-ss", "2", "-i", f"{server.url}{path}", "-frames:v", "1", "-f", "framemd5", "-")
     assert said("ffmpeg", "-v", "error", *seek) == said(

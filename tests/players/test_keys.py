@@ -1,4 +1,5 @@
-"""Players of a server that requires a key: the key as the password in the address, and the session in a browser."""
+"""Tests of players with a server that requires a key: the key is sent as the password in the URL, or a browser has a
+session."""
 
 from __future__ import annotations
 
@@ -39,13 +40,13 @@ def address(server: Server) -> str:
     return f"http://x:{SECRET}@127.0.0.1:{server.port}{server.target(FILM)}"
 
 
-def test_curl_sends_the_key_in_the_address_as_password(keyed: Server, tmp_path: Path) -> None:
+def test_curl_sends_the_key_in_the_url_as_the_password_of_basic_authentication(keyed: Server, tmp_path: Path) -> None:
     said("curl", "-sSf", "-o", str(tmp_path / "film"), address(keyed))
     found, original = ((tmp_path / "film").read_bytes(), keyed.site.path("prog.mp4").read_bytes())
     assert hashlib.sha256(found).digest() == hashlib.sha256(original).digest()
 
 
-def test_ffmpeg_answers_the_challenge_with_the_key_in_the_address(keyed: Server) -> None:
+def test_ffmpeg_plays_a_stream_with_the_key_in_the_url(keyed: Server) -> None:
     shown = ("-v", "error", "-show_entries", "format=format_name", "-of", "csv=p=0")
     assert said("ffprobe", *shown, address(keyed)).strip() == '"mov,mp4,m4a,3gp,3g2,mj2"'
     said("ffmpeg", "-v", "error", "-i", address(keyed), "-f", "null", "-")
@@ -57,11 +58,11 @@ def link(keyed: Server) -> str:
     return str(answer.json()["url"])
 
 
-def test_mpv_plays_with_the_key_in_the_address(keyed: Server) -> None:
+def test_mpv_plays_a_stream_with_the_key_in_the_url(keyed: Server) -> None:
     play_by_mpv(address(keyed))
 
 
-def test_mpv_plays_with_the_cookie_of_a_session(keyed: Server) -> None:
+def test_mpv_plays_a_stream_with_the_cookie_of_a_session(keyed: Server) -> None:
     answer = post(keyed, {"key": SECRET}, path="/login")
     cookie = answer.headers["set-cookie"].partition(";")[0]
     play_by_mpv(f"{keyed.url}{keyed.target(FILM)}", f"--http-header-fields=Cookie: {cookie}")
@@ -76,7 +77,7 @@ def test_mpv_plays_nothing_without_a_key(keyed: Server) -> None:
         play_by_mpv(f"{keyed.url}{keyed.target(FILM)}")
 
 
-def test_vlc_plays_with_the_key_in_the_address(keyed: Server) -> None:
+def test_vlc_plays_a_stream_with_the_key_in_the_url(keyed: Server) -> None:
     assert codecs_of(remux_by_vlc(address(keyed))) == ["aac", "h264"]
 
 
@@ -90,7 +91,7 @@ def test_a_browser_plays_a_signed_link_without_a_session(link: str, browser: Bro
         assert page.run(IN_A_TAB) > 0.3
 
 
-def test_a_browser_plays_a_stream_after_login_and_not_before(keyed: Server, browser: Browser) -> None:
+def test_a_browser_plays_a_stream_only_after_login(keyed: Server, browser: Browser) -> None:
     with browser.page() as page:
         page.go(f"{keyed.url}/docs")
         assert page.run(f"fetch({keyed.target(FILM)!r}).then(answer => answer.status)") == 401

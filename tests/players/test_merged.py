@@ -20,7 +20,7 @@ def address(server: Server, page: str) -> str:
 
 
 @pytest.mark.parametrize("name", SECONDS)
-def test_a_browser_plays_merged_segments_with_their_whole_duration(
+def test_a_browser_plays_merged_segments_and_shows_their_whole_duration(
     server: Server, browser: Browser, player: str, name: str
 ) -> None:
     with browser.page() as page:

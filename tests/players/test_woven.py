@@ -15,12 +15,13 @@ from tests.players.films import FILMS, sources
 from tests.server import Server
 
 EDITED = {"pair-cut", "pair-late"}
-"""Films with edit lists. Firefox ignores them in the duration, as it does in the sources themselves."""
+"""Films with edit lists. Firefox ignores these lists when it computes the duration of such a film or of one of its
+sources."""
 
 
 @dataclass(frozen=True)
 class Film:
-    """The duration and size of a film, read from its sources."""
+    """The duration and the size of a film, as read from its source files."""
 
     seconds: float
     width: int

@@ -1,4 +1,5 @@
-"""System commands that play streams in tests: ffmpeg, ffprobe and Chromium. The server needs none of them."""
+"""System commands that play streams in tests, such as ffmpeg, ffprobe and Chromium. The server itself needs none of
+them."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ SECONDS = 240.0
 
 
 def tool(name: str) -> str:
-    """Return the path of a system command. Raises AssertionError if it is not installed."""
+    """Return the path of a system command. Raises AssertionError if the command is not installed."""
     path = shutil.which(name)
     assert path is not None, f"{name} is missing on this machine: `make system` installs it, or says how"
     return path
@@ -36,7 +37,7 @@ def said(name: str, *arguments: str) -> str:
 
 
 def play_by_mpv(url: str, *options: str) -> None:
-    """Play two seconds in mpv. Raises AssertionError if mpv fails or warns."""
+    """Play two seconds of `url` in mpv. Raises AssertionError if mpv fails or prints a warning."""
     quiet = ("--no-config", "--ytdl=no", "--vo=null", "--ao=null", "--length=2", "--msg-level=all=warn")
     assert said("mpv", *quiet, "--term-status-msg=", *options, url) == ""
 

@@ -2,9 +2,9 @@
 
 Port numbers are replaced by names. A validator is recorded as `site` if it is that of a file of the sample site, and as
 `present` otherwise, because ETag and Last-Modified contain the time at which the file was made. A body that is a file
-of the sample site, or a range of one, is recorded by the file's name; any other body by its length and SHA-256. A body
-that was cut is recorded as `cut`, because the number of bytes before a cut depends on timing. The status, the headers
-and the `code` of an error are recorded, but not its text.
+of the sample site, or a range of one, is recorded by the file's name. Any other body is recorded by its length and
+SHA-256. A body that was cut is recorded as `cut`, because the number of bytes before a cut depends on timing. The
+status, the headers and the `code` of an error are recorded, but not its text.
 
 The sample media are made by encoders, whose output may differ between versions and processors. `Record.media` is a
 fingerprint of the media; `relaxed` removes from an answer the parts that depend on the media's bytes. The bytes of
@@ -51,7 +51,7 @@ SETTINGS: dict[str, Any] = {
     "connect_timeout": 60,
     "max_streams": 16,
 }
-"""Settings of the server with which its answers do not depend on the machine and its speed."""
+"""Settings with which the server's answers do not depend on the machine and its speed."""
 UNSTABLE = frozenset({"date", "x-request-id", "server-timing"})
 EVERY = {
     "cross-origin-resource-policy": "same-site",
@@ -68,8 +68,8 @@ COMMON = {
         "content-security-policy": "script-src 'none'; object-src 'none'",
     },
 }
-"""Headers that nearly all answers of the same kind (problem document, `/info` or stream) have. The record contains only
-the other headers of an answer, and the common headers that the answer lacks."""
+"""Headers that nearly all answers of the same kind (problem document, `/info` or stream) have. For each answer, the
+record contains only the headers that differ from these, and the names of those that the answer lacks."""
 MISSING, PRESENT, SITE, CUT = "(missing)", "present", "site", "cut"
 LARGE_MIB = 6
 PHOTO_SUFFIX, PHOTO_TYPE = ".jpg", "image/jpeg"
@@ -111,7 +111,8 @@ class Files:
         return digest
 
     def _learn_hls(self, directory: Path) -> None:
-        """Store the hashes of the concatenated segments of each variant, as they are and as the relay sends them."""
+        """Store the hashes of the concatenated segments of each variant, both as they are on the site and as the relay
+        sends them."""
         for kind in ("ts", "fmp4", "audio", *SHAPES):
             for variant in VARIANTS:
                 content = b"".join((directory / part).read_bytes() for part in parts_of(kind, variant))
@@ -182,8 +183,8 @@ class Asker:
         return others | {name: MISSING for name in common if name not in stable}
 
     def _info(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Return a summary of an `/info` document and a hash of the whole document. The summary makes a difference
-        readable."""
+        """Return a summary of an `/info` document, and a hash of the whole document. The summary lets a reader
+        understand a difference."""
         text = json.dumps(info, sort_keys=True, ensure_ascii=False)
         formats = [f"{each['id']} {''.join(sorted(name[0] for name in each['methods']))}" for each in info["formats"]]
         return {
@@ -222,8 +223,8 @@ def answers(
     jobs: int,
     done: Callable[[Sample], None] = lambda _sample: None,
 ) -> dict[str, Answer]:
-    """Return the answers to all wanted requests, by request. Requests `jobs` samples at a time. The requests for one
-    sample are sent one after the other."""
+    """Return the answers to all wanted requests, by request. Sends requests for `jobs` samples at a time. The requests
+    for one sample are sent one after the other."""
     found: dict[str, Answer] = {}
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(asker.ask_all, sample, wanted): sample for sample in samples}
@@ -284,7 +285,7 @@ BASE = "relay"
 
 
 def _changes(base: Answer, answer: Answer) -> Answer:
-    """Return the entries that differ between `answer` and `base`, from which `_changed` can restore `answer`."""
+    """Return the differences between `answer` and `base`, from which `_changed` can restore `answer`."""
     changes = _replaced(base, answer)
     if "headers" in changes:
         changes["headers"] = _replaced(base["headers"], answer["headers"])
@@ -296,7 +297,7 @@ def _changed(base: Answer, changes: Answer) -> Answer:
 
 
 def _replaced(base: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entries of `other` that differ from `base`, and None for each key that only `base` has."""
+    """Return the entries of `other` that differ from `base`. The value of a key that only `base` has is None."""
     return {key: other.get(key) for key in (*base, *other) if base.get(key) != other.get(key)}
 
 
@@ -305,8 +306,8 @@ def _without_nulls(entries: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _place(name: str) -> tuple[bool, bool, str]:
-    """Return the sort key of a request: `relay` comes before other methods, and a request without a range before
-    requests with a range."""
+    """Return the sort key of a request: the method `relay` comes before other methods, and a request without a range
+    before requests with a range."""
     kind = name.partition(" ")[2]
     return not kind.startswith("relay"), "=" in kind, name
 
@@ -339,9 +340,9 @@ def _without_lengths(name: str, value: str) -> str:
 
 
 def differences(recorded: Record, found: Record, asked: Iterable[str]) -> list[str]:
-    """Return the answers that differ, for the requests in `asked`: lines that begin with - for the recorded answer and
-    + for the new answer. If the sample media differ from those of the record, only the parts that do not depend on them
-    are compared."""
+    """Return the answers that differ, for the requests in `asked`. A line that begins with - contains the recorded
+    answer, and a line that begins with + the new answer. If the sample media differ from those of the record, compares
+    only the parts of answers that do not depend on the media."""
     view: Callable[[Answer], Answer] = dict if recorded.media == found.media else relaxed
     lines = []
     for name in sorted(asked):

@@ -52,7 +52,7 @@ class Case:
 
     @property
     def kind(self) -> str:
-        """The name that identifies the request among the requests for its sample."""
+        """The name that distinguishes the request from the other requests for its sample."""
         if self.method is None:
             return INFO if self.path == "/info" else HEAD
         return self.method if self.range is None else f"{self.method} {self.range}"
@@ -71,7 +71,8 @@ class Case:
 
 
 def cases(sample: Sample) -> Iterator[Case]:
-    """Yield all requests for one sample. A request comes first if later requests often have the same answer."""
+    """Yield all requests for one sample. Requests whose answers later requests often repeat come early, so that the
+    record can refer to their answers."""
     yield from (Case(sample, method="relay", range=span) for span in RANGES)
     yield from (Case(sample, method=method, range=span) for method in ("auto", "embedded") for span in RANGES)
     yield Case(sample, verb="HEAD")
@@ -82,11 +83,11 @@ def cases(sample: Sample) -> Iterator[Case]:
 
 
 CHILD_RANGES = frozenset({"/page/prog", "/page/hls-byterange", "/tube/watch/pair"})
-"""Pages that are also requested by `subprocess` with ranges. There are only few, because a child process takes seconds
-of CPU."""
+"""Pages that are also requested by `subprocess` with ranges. The set is small, because each child process takes seconds
+of CPU time."""
 
 COSTLY = frozenset({"endless.m3u8", "endless.mp4", "million.m3u8", "long-line.m3u8", "bomb.mpd", "laughs.mpd"})
-"""Hostile media whose answers depend on how much memory and time the machine has."""
+"""Hostile media for which the answers depend on how much memory and time the machine has."""
 
 _MEDIA = (
     *("prog.mp4", "prog-180.mp4", "moov-last.mp4", "long.mp4", "clip.mp4", "vp9.webm", "audio.mp3", "audio.m4a"),
@@ -184,7 +185,7 @@ def _hostile() -> Iterator[Sample]:
 
 
 def _elsewhere() -> Iterator[Sample]:
-    """Yield pages over https, invalid addresses, and addresses that the server must not reach."""
+    """Yield pages over https, invalid addresses, and addresses to which the server must not connect."""
     for page in ("page/prog", "page/hls-aes", "page/dash-list", "tube/watch/pair"):
         yield Sample(f"{SECURE}/{page}", child=page == "page/prog")
     for url in (

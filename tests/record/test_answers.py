@@ -20,7 +20,7 @@ SECONDS = 600
 """Timeout in seconds of a group of samples, long enough for a busy machine."""
 JOBS = 4
 MORE = frozenset({"pages", "tube", "parameters", "elsewhere"})
-"""Groups of samples that are also requested by `embedded`, and whose `/info` is requested."""
+"""Groups of samples that the tests also request by `embedded`, and whose `/info` they request."""
 CHILDREN = frozenset({"/page/prog", "/page/hls-ts"})
 """Pages that are requested by `subprocess`."""
 
@@ -74,13 +74,13 @@ def test_a_changed_answer_is_reported_as_a_difference(recorded: Record) -> None:
     assert not differences(recorded, recorded, recorded.answers)
 
 
-def test_a_missing_answer_is_reported_as_a_difference(recorded: Record) -> None:
+def test_a_missing_answer_in_the_record_is_reported_as_a_difference(recorded: Record) -> None:
     name = f"{Sample('/page/prog')} relay"
     (removed,) = differences(recorded, Record(recorded.media, {}), [name])
     assert removed.startswith(f"- {name} ")
 
 
-def test_if_the_sample_media_differ_from_the_record_answers_are_compared_without_lengths_and_hashes(
+def test_if_the_sample_media_differ_from_those_of_the_record_answers_are_compared_without_lengths_and_hashes(
     recorded: Record,
 ) -> None:
     name = f"{Sample('/tube/watch/pair')} relay bytes=-1000"

@@ -45,7 +45,7 @@ class YtDlp:
         return answer
 
     def get(self, url: str, format: str, folder: Path) -> bytes:
-        """Download a page with yt-dlp's own downloader. Returns the bytes of the only file that it writes."""
+        """Download a page with yt-dlp's own downloader. Returns the bytes of the only file that yt-dlp writes."""
         params = {"outtmpl": str(folder / "media.%(ext)s"), "format": format, "nopart": True, "retries": 10}
         self.info(url, download=True, params=params)
         (file,) = folder.iterdir()

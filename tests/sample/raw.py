@@ -1,4 +1,4 @@
-"""HTTP client that returns the bytes of a response unchanged, with the framing of the body, and tells how the
+"""HTTP client that returns the bytes of a response unchanged, with the framing of the body, and that states how the
 connection ended."""
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ End = Literal["length", "fin", "rst", "silence"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response. `body` contains everything after the head, with its framing. `end` tells how the body ended: "length"
-    after all bytes that Content-Length promised, "fin", "rst", or "silence" if no byte came for `silence_seconds` after
-    the head."""
+    """A response. `body` contains all bytes after the head, with their framing. `end` states how the body ended:
+    "length" after all bytes that Content-Length promised, "fin", "rst", or "silence" if no byte came for
+    `silence_seconds` after the head."""
 
     status: int
     headers: dict[str, str]
@@ -43,7 +43,7 @@ def ask(
     body: bytes = b"",
 ) -> Answer:
     """Send a request on a new connection, and return the response. If `until_end` is true, continues to read after the
-    end that Content-Length gives."""
+    end of the body that Content-Length gives."""
     begin = time.monotonic()
     with connect(url) as client:
         client.sendall(_request(url, method, headers, body))
@@ -59,7 +59,7 @@ def ask(
 
 
 def receive(client: socket.socket) -> bytes | End:
-    """Return the next bytes, or how the connection ended ("fin", "rst" or "silence") if there are no more bytes."""
+    """Return the next bytes, or, if there are no more bytes, how the connection ended ("fin", "rst" or "silence")."""
     try:
         return client.recv(65536) or "fin"
     except ConnectionResetError:

@@ -29,12 +29,14 @@ def test_yt_dlp_downloads_the_fragments_of_each_dash_manifest_in_order(
     assert ytdlp.get(f"{site.http}/page/dash-{page}", format, tmp_path) == expected
 
 
-def test_sampletube_serves_dash_fragments_to_its_session(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
+def test_sampletube_serves_dash_fragments_to_clients_with_its_session(
+    site: SampleSite, ytdlp: YtDlp, tmp_path: Path
+) -> None:
     expected = b"".join(site.path(f"dash/audio{suffix}").read_bytes() for suffix in PERIODS)
     assert ytdlp.get(f"{site.http}/tube/watch/dash-periods", "ba", tmp_path) == expected
 
 
-def test_yt_dlp_lists_on_demand_dash_as_plain_files(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_lists_an_on_demand_dash_manifest_as_plain_files(site: SampleSite, ytdlp: YtDlp) -> None:
     info = ytdlp.info(f"{site.http}/page/dash-on-demand")
     assert [(entry["protocol"], entry["container"], entry["url"]) for entry in info["formats"]] == [
         ("http", "m4a_dash", f"{site.http}/dash/audio.mp4"),
@@ -44,7 +46,7 @@ def test_yt_dlp_lists_on_demand_dash_as_plain_files(site: SampleSite, ytdlp: YtD
 
 
 @pytest.mark.parametrize("track", ["video-360", "video-180", "audio"])
-def test_the_ranges_in_an_on_demand_manifest_are_those_of_the_init_section_and_the_sidx(
+def test_the_byte_ranges_in_an_on_demand_manifest_are_those_of_the_initialization_section_and_the_sidx(
     site: SampleSite, track: str
 ) -> None:
     text = ask(f"{site.http}/dash/on-demand.mpd").body.decode()

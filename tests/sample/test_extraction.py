@@ -1,4 +1,4 @@
-"""Tests that unmodified yt-dlp extracts the pages of the sample site. Each test states the purpose of a page."""
+"""Tests that unmodified yt-dlp extracts the pages of the sample site. Each test states the purpose of one page."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_yt_dlp_returns_a_title_in_several_scripts_unchanged(site: SampleSite, y
     assert title.startswith('映画「サンプル」🎬 "quoted" / it\'s größer & <more>')
 
 
-def test_yt_dlp_reads_title_and_duration_from_json_ld(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_reads_the_title_and_duration_from_json_ld(site: SampleSite, ytdlp: YtDlp) -> None:
     info = ytdlp.info(f"{site.http}/page/jsonld")
     assert (info["title"], info["duration"]) == ("Described by JSON-LD", 10)
 
@@ -60,7 +60,7 @@ def test_yt_dlp_extracts_two_variants_from_hls(site: SampleSite, ytdlp: YtDlp, k
     ]
 
 
-def test_yt_dlp_extracts_three_tracks_from_hls_with_separate_audio(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_extracts_three_tracks_from_an_hls_playlist_with_separate_audio(site: SampleSite, ytdlp: YtDlp) -> None:
     found = formats(ytdlp.info(f"{site.http}/page/hls-audio"), "protocol", "height", "vcodec", "language")
     assert found == [
         ("m3u8_native", None, "none", "en"),
@@ -80,7 +80,7 @@ def test_yt_dlp_extracts_dash_tracks_with_their_fragments(site: SampleSite, ytdl
     assert [len(entry["fragments"]) for entry in info["formats"]] == [6, 6, 6]
 
 
-def test_yt_dlp_extracts_two_entries_from_a_page_with_two_films(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_extracts_two_playlist_entries_from_a_page_with_two_films(site: SampleSite, ytdlp: YtDlp) -> None:
     info = ytdlp.info(f"{site.http}/page/two")
     assert [entry["url"] for entry in info["entries"]] == [f"{site.http}/media/{n}" for n in ("prog.mp4", "vp9.webm")]
 
@@ -89,7 +89,7 @@ def test_a_page_without_media_raises_unsupported_error_in_yt_dlp(site: SampleSit
     assert ytdlp.error(f"{site.http}/page/none")["kind"] == "UnsupportedError"
 
 
-def test_yt_dlp_takes_an_empty_page_for_a_media_file(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_treats_an_empty_page_as_a_media_file(site: SampleSite, ytdlp: YtDlp) -> None:
     """yt-dlp treats a page that does not look like HTML as a direct link, regardless of its Content-Type."""
     url = f"{site.http}/page/empty"
     info = ytdlp.info(url)
@@ -139,7 +139,7 @@ def tube(site: SampleSite, path: str) -> str:
     return f"{site.http}/tube/{path}"
 
 
-def test_yt_dlp_extracts_formats_subtitles_and_details_of_a_sampletube_film(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_extracts_formats_and_subtitles_and_details_of_a_sampletube_film(site: SampleSite, ytdlp: YtDlp) -> None:
     info = ytdlp.info(tube(site, "watch/full"))
     assert (info["extractor"], info["title"], info["uploader"]) == (
         "SampleTube",
@@ -179,7 +179,9 @@ def test_the_media_server_of_sampletube_accepts_requests_of_yt_dlp(
     assert ytdlp.get(tube(site, path), format, tmp_path) == site.path(file).read_bytes()
 
 
-def test_sampletube_serves_hls_segments_to_its_session(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
+def test_sampletube_serves_hls_segments_to_clients_with_its_session(
+    site: SampleSite, ytdlp: YtDlp, tmp_path: Path
+) -> None:
     got = ytdlp.get(tube(site, "watch/full"), "[format_id^=hls][height=180]", tmp_path)
     assert got == b"".join(site.path(f"hls/ts/low-{n}.ts").read_bytes() for n in range(5))
 
@@ -210,7 +212,9 @@ def test_the_extraction_of_a_slow_film_ends_with_the_timeout_of_yt_dlp(site: Sam
     assert "timed out" in answer["error"]
 
 
-def test_media_that_becomes_available_later_has_available_at_two_seconds_ahead(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_states_an_available_at_time_two_seconds_ahead_for_media_that_becomes_available_later(
+    site: SampleSite, ytdlp: YtDlp
+) -> None:
     begun = time.time()
     (found,) = formats(ytdlp.info(tube(site, "watch/later")), "available_at")
     assert begun + 1 < found[0] <= time.time() + 3

@@ -41,7 +41,7 @@ def test_a_failure_in_the_middle_ends_the_body_of_a_response_before_the_middle_b
     assert failing(site, f"{how}@middle", f"Range: bytes=0-{middle - 1}").end == "length"
 
 
-def test_a_range_request_that_begins_shortly_before_the_failure_fails_too(site: SampleSite) -> None:
+def test_a_range_request_that_begins_shortly_before_the_failure_point_fails_too(site: SampleSite) -> None:
     middle = site.path(NAME).stat().st_size // 2
     near = f"Range: bytes={middle - 4096}-"
     assert failing(site, "503@middle", near).status == 503
@@ -52,7 +52,7 @@ def test_a_range_request_that_begins_shortly_before_the_failure_fails_too(site: 
         assert receive(client) == "rst"
 
 
-def test_a_failure_at_the_last_byte_sends_all_other_bytes(site: SampleSite) -> None:
+def test_a_response_that_fails_at_the_last_byte_has_all_other_bytes(site: SampleSite) -> None:
     whole = site.path(NAME).read_bytes()
     assert failing(site, "short@last").body == whole[:-1]
 
@@ -64,7 +64,7 @@ def test_the_failure_garbage_sends_an_invalid_chunk_and_no_last_chunk(site: Samp
     assert not answer.body.endswith(b"0\r\n\r\n")
 
 
-def test_the_failure_drip_sends_the_whole_body(site: SampleSite) -> None:
+def test_the_failure_drip_sends_the_whole_body_but_slowly(site: SampleSite) -> None:
     answer = failing(site, "drip@last")
     assert (answer.end, answer.body) == ("length", site.path(NAME).read_bytes())
 

@@ -60,13 +60,13 @@ def test_a_stall_fault_stops_sending_and_keeps_the_connection_open(site: SampleS
     assert (answer.end, len(answer.body)) == ("silence", 1000)
 
 
-def test_the_norange_fault_sends_the_whole_file_without_accept_ranges(site: SampleSite) -> None:
+def test_the_norange_fault_makes_the_site_send_the_whole_file_without_accept_ranges(site: SampleSite) -> None:
     answer = fault(site, "norange", "Range: bytes=100-")
     assert (answer.status, answer.body) == (200, site.path("audio.mp3").read_bytes())
     assert "accept-ranges" not in answer.headers
 
 
-def test_the_norange206_fault_answers_any_range_with_a_206_of_the_whole_file(site: SampleSite) -> None:
+def test_the_norange206_fault_answers_any_range_request_with_a_206_of_the_whole_file(site: SampleSite) -> None:
     whole = site.path("audio.mp3").read_bytes()
     answer = fault(site, "norange206", "Range: bytes=100-")
     assert (answer.status, answer.body) == (206, whole)
@@ -134,7 +134,7 @@ def test_the_times_fault_limits_the_other_faults_to_the_first_requests(site: Sam
 
 
 @pytest.mark.parametrize("how", ["told", "silent"])
-def test_the_changes_fault_changes_the_bytes_at_an_address(site: SampleSite, how: str) -> None:
+def test_the_changes_fault_changes_the_bytes_of_the_file_at_an_address(site: SampleSite, how: str) -> None:
     first, second = (fault(site, f"changes={how},id=changing") for _ in range(2))
     assert len(first.body) == len(second.body)
     assert all(before != after for before, after in zip(first.body[:1000], second.body[:1000], strict=True))
@@ -145,7 +145,7 @@ def test_the_delay_fault_delays_the_head_of_the_response(site: SampleSite) -> No
     assert fault(site, "delay=0.3").seconds >= 0.3
 
 
-def test_the_etag_flip_fault_changes_the_etag_but_not_the_bytes_at_each_request(site: SampleSite) -> None:
+def test_the_etag_flip_fault_changes_the_etag_at_each_request_but_not_the_bytes(site: SampleSite) -> None:
     first, second = fault(site, "etag=flip"), fault(site, "etag=flip")
     assert first.headers["etag"] != second.headers["etag"]
     assert first.body == second.body
@@ -163,7 +163,7 @@ def test_faults_apply_to_segments_and_manifests(site: SampleSite) -> None:
     assert ask(f"{site.http}/fault/delay=0/dash/manifest.mpd").status == 200
 
 
-def test_an_expiring_token_limits_the_total_bytes_of_all_responses(site: SampleSite) -> None:
+def test_an_expiring_token_limits_the_total_number_of_bytes_of_all_responses(site: SampleSite) -> None:
     page = ask(f"{site.http}/page/fault/expire=1000/audio.mp3").body.decode()
     url = site.http + page.partition('src="')[2].partition('"')[0]
     assert ask(url, "Range: bytes=0-599").end == "length"

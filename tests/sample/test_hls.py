@@ -1,5 +1,5 @@
-"""Tests that unmodified yt-dlp downloads each form of HLS playlist that the sample site has: the bytes are those of the
-files that `parts_of` lists."""
+"""Tests that unmodified yt-dlp downloads each form of HLS playlist that the sample site has. The downloaded bytes are
+those of the files that `parts_of` lists."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_yt_dlp_finds_no_codecs_in_a_master_playlist_that_names_none(site: Sampl
 
 
 @pytest.mark.parametrize("kind", ["keys", "byterange-fmp4", "audio", "signed"])
-def test_sampletube_refuses_playlists_keys_and_segments_to_clients_without_its_session(
+def test_sampletube_refuses_playlists_and_keys_and_segments_to_clients_without_its_session(
     site: SampleSite, ytdlp: YtDlp, tmp_path: Path, kind: str
 ) -> None:
     got = downloaded(site, ytdlp, tmp_path, f"tube/watch/hls-{kind}", BEST["low"])

@@ -1,4 +1,4 @@
-"""Tests of the sample site's hostile media: each file is broken in the way that its name states, and takes little
+"""Tests of the sample site's hostile media. Each file is broken in the way that its name states, and takes little
 memory of the site."""
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def test_an_unknown_hostile_file_is_answered_with_404(site: SampleSite) -> None:
         assert ask(f"{site.http}/hostile/{name}").status == 404
 
 
-def test_content_with_repeated_bytes_returns_the_right_bytes_from_any_offset() -> None:
+def test_content_that_consists_of_repeated_bytes_returns_the_right_bytes_from_any_offset() -> None:
     content = RepeatedContent(b"head", b"abc", b"tail!", 4 + 3 * 50_000 + 5, "text/plain")
     expected = b"head" + b"abc" * 50_000 + b"tail!"
     assert b"".join(content.pieces(0, content.size)) == expected
@@ -66,7 +66,7 @@ def test_the_hostile_playlist_million_m3u8_has_a_million_segments(media: Path) -
     assert text.count(b"\n../hls/ts/low-0.ts\n") == MILLION
 
 
-def test_the_endless_playlist_is_generated_while_the_client_reads_it(site: SampleSite) -> None:
+def test_the_site_generates_the_endless_playlist_while_the_client_reads_it(site: SampleSite) -> None:
     assert ask(f"{site.http}/hostile/endless.m3u8", method="HEAD").headers["content-length"] == str(ENDLESS_BYTES)
     answer = ask(f"{site.http}/fault/cut=200000/hostile/endless.m3u8")
     assert len(answer.body) == 200_000
@@ -92,7 +92,7 @@ def is_playable(film: Path) -> bool:
 
 
 @pytest.mark.parametrize("name", sorted(UNREADABLE))
-def test_a_hostile_film_without_its_sample_index_cannot_be_played(media: Path, tmp_path: Path, name: str) -> None:
+def test_a_hostile_film_that_lacks_its_sample_index_cannot_be_played(media: Path, tmp_path: Path, name: str) -> None:
     film = tmp_path / "film.mp4"
     film.write_bytes(whole(f"{name}.mp4", media))
     assert not is_playable(film)
@@ -115,7 +115,7 @@ def test_each_hostile_film_differs_from_the_valid_film(media: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TRAPS)
-def test_sampletube_offers_each_hostile_film_with_a_valid_audio_track(
+def test_sampletube_offers_each_hostile_film_together_with_a_valid_audio_track(
     site: SampleSite, ytdlp: YtDlp, name: str
 ) -> None:
     found = {entry["format_id"]: entry for entry in ytdlp.info(f"{site.http}/tube/watch/{name}")["formats"]}

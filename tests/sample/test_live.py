@@ -1,5 +1,5 @@
-"""Tests of the sample site's live broadcasts: the segments that they list and serve, and a stepped clock, which
-advances only when a test steps it."""
+"""Tests of the sample site's live broadcasts: the segments that a broadcast lists and serves, and a stepped clock,
+which advances only when a test steps it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_first_playlist_of_a_broadcast_lists_a_full_window_of_segments() -> 
     assert names(text_of(replace(STEPPED, begin=0))) == []
 
 
-def test_the_playlist_window_slides_over_discontinuities_and_counts_them() -> None:
+def test_the_playlist_window_of_a_broadcast_slides_over_discontinuities_and_counts_them() -> None:
     text = text_of(STEPPED, 4)
     assert "#EXT-X-MEDIA-SEQUENCE:4\n#EXT-X-DISCONTINUITY-SEQUENCE:0\n" in text
     assert "4.ts\n#EXT-X-DISCONTINUITY\n#EXTINF:2.000000,\n5.ts\n" in text
@@ -75,7 +75,7 @@ def test_a_broadcast_with_the_property_ends_has_an_end_tag() -> None:
     assert broadcast.playlist().endswith("2.ts\n#EXT-X-ENDLIST\n")
 
 
-def test_a_broadcast_with_a_stepped_clock_gets_new_segments_only_when_it_is_stepped(site: SampleSite) -> None:
+def test_a_broadcast_with_a_stepped_clock_gets_new_segments_only_when_a_test_steps_the_clock(site: SampleSite) -> None:
     spec = "clock=step,id=still"
     assert index(site, spec) == index(site, spec)
     assert json.loads(ask(f"{site.http}/live/{spec}/step?by=2", method="POST").body) == {"made": 5, "listed": [2, 5]}
@@ -93,7 +93,7 @@ def test_a_broadcast_with_a_request_clock_gets_one_more_segment_at_each_request(
     assert [names(index(site, spec))[-1] for _ in range(4)] == ["2.ts", "3.ts", "4.ts", "4.ts"]
 
 
-def test_a_broadcast_with_a_real_clock_gets_new_segments_with_time() -> None:
+def test_a_broadcast_with_a_real_clock_gets_new_segments_as_time_passes() -> None:
     seconds = 100.0
     broadcast = Broadcast(Show(speed=4), now=lambda: seconds)
     assert broadcast.listed == range(3)
@@ -103,7 +103,9 @@ def test_a_broadcast_with_a_real_clock_gets_new_segments_with_time() -> None:
     assert "#EXT-X-TARGETDURATION:1\n" in broadcast.playlist()
 
 
-def test_segments_stay_available_for_the_length_of_a_window_after_they_leave_the_playlist(site: SampleSite) -> None:
+def test_segments_of_a_broadcast_stay_available_for_the_length_of_a_window_after_they_leave_the_playlist(
+    site: SampleSite,
+) -> None:
     spec = "clock=step,quality=low,id=kept"
     site.broadcast(spec).step(7)
     assert names(index(site, spec)) == ["7.ts", "8.ts", "9.ts"]
@@ -135,7 +137,7 @@ def test_an_encrypted_broadcast_uses_the_sequence_number_as_iv(site: SampleSite)
     assert plain == site.path("hls/ts/low-2.ts").read_bytes()
 
 
-def test_a_broadcast_url_expires_with_the_clock_and_each_request_of_the_page_gets_a_new_one(site: SampleSite) -> None:
+def test_a_broadcast_url_expires_with_the_clock_and_each_request_for_the_page_gets_a_new_url(site: SampleSite) -> None:
     spec = "clock=step,expire=2,id=token"
 
     def visit() -> str:

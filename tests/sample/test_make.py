@@ -144,7 +144,9 @@ def test_the_segments_of_the_encrypted_variants_decrypt_to_those_of_the_plain_va
 
 
 @pytest.mark.parametrize(("name", "kind"), [("video-360", "video"), ("video-180", "video"), ("audio", "audio")])
-def test_dash_segments_join_to_a_film_after_their_initialization_section(media: Path, name: str, kind: str) -> None:
+def test_dash_segments_join_to_a_film_if_they_follow_their_initialization_section(
+    media: Path, name: str, kind: str
+) -> None:
     folder = media / "dash"
     parts = [folder / f"{name}-init.mp4", *(folder / f"{name}-{number}.m4s" for number in range(1, 6))]
     joined = b"".join(part.read_bytes() for part in parts)
@@ -189,7 +191,7 @@ def test_a_large_file_cannot_be_smaller_than_the_film_that_it_contains(media: Pa
         large_sha256(1)
 
 
-def test_file_content_is_read_in_small_pieces_and_closing_them_closes_the_file(media: Path) -> None:
+def test_file_content_is_read_in_small_chunks_and_closing_the_iterator_closes_the_file(media: Path) -> None:
     pieces = FileContent(media / "prog.mp4").pieces(10, 200_000)
     assert len(next(pieces)) == PIECE_BYTES
     pieces.close()  # a file left open would cause a ResourceWarning, which fails the test

@@ -18,12 +18,12 @@ from serverpy.sample.ranges import Span, asked_span, still_valid
         ("bytes=99-", Span(99, 100)),
     ],
 )
-def test_a_single_range_is_parsed_to_a_span_of_bytes(header: str, span: Span) -> None:
+def test_a_single_range_is_parsed_to_an_interval_of_bytes(header: str, span: Span) -> None:
     assert asked_span(header, 100) == span
 
 
 @pytest.mark.parametrize("header", ["bytes=100-", "bytes=100-200", "bytes=-0"])
-def test_a_range_beyond_the_end_is_parsed_to_an_empty_span(header: str) -> None:
+def test_a_range_beyond_the_end_of_the_file_is_parsed_to_an_empty_interval(header: str) -> None:
     span = asked_span(header, 100)
     assert span is not None
     assert span.length == 0
@@ -32,11 +32,11 @@ def test_a_range_beyond_the_end_is_parsed_to_an_empty_span(header: str) -> None:
 @pytest.mark.parametrize(
     "header", [None, "", "bytes=", "bytes=-", "bytes=5-4", "bytes=a-b", "items=0-1", "bytes=0-1,3-4"]
 )
-def test_a_missing_malformed_or_multiple_range_is_ignored(header: str | None) -> None:
+def test_a_range_header_that_is_missing_or_malformed_or_has_several_ranges_is_ignored(header: str | None) -> None:
     assert asked_span(header, 100) is None
 
 
-def test_any_range_of_an_empty_file_is_parsed_to_an_empty_span() -> None:
+def test_any_range_of_an_empty_file_is_parsed_to_an_empty_interval() -> None:
     assert asked_span("bytes=0-", 0) == Span(0, 0)
 
 

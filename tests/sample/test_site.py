@@ -58,7 +58,7 @@ def test_the_site_answers_a_range_request_with_that_part_of_the_file(site: Sampl
         assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{size}"
 
 
-def test_the_site_answers_a_range_beyond_the_end_with_416_and_the_size(site: SampleSite) -> None:
+def test_the_site_answers_a_range_beyond_the_end_of_the_file_with_416_and_the_size(site: SampleSite) -> None:
     size = site.path("prog.mp4").stat().st_size
     answer = ask(f"{site.http}/media/prog.mp4", f"Range: bytes={size}-")
     assert (answer.status, answer.headers["content-range"]) == (416, f"bytes */{size}")
@@ -101,9 +101,9 @@ def test_the_large_file_has_its_known_hash(site: SampleSite) -> None:
     assert digest.hexdigest() == large_sha256(32)
 
 
-def test_the_site_stops_reading_a_file_if_its_client_stops_reading(site: SampleSite) -> None:
-    """The client requests 4 GiB and does not read them. The site must have less than 256 KiB in the write buffer of the
-    connection."""
+def test_the_site_stops_reading_a_file_if_its_client_stops_reading_the_response(site: SampleSite) -> None:
+    """The client requests 4 GiB and does not read the response. The site must have less than 256 KiB in the write
+    buffer of the connection."""
     with connect(site.http) as client:
         client.sendall(b"GET /media/large-4096.mp4 HTTP/1.1\r\nHost: sample\r\n\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
@@ -226,7 +226,7 @@ def test_each_page_of_the_sample_site_has_the_content_that_its_name_states(site:
     assert ask(f"{site.http}/media/not-media.mp4").headers["content-type"].startswith("text/html")
 
 
-def test_the_front_page_of_the_sample_site_links_to_pages_films_and_a_broadcast(site: SampleSite) -> None:
+def test_the_front_page_of_the_sample_site_links_to_pages_and_films_and_a_broadcast(site: SampleSite) -> None:
     links = set(re.findall(r'href="([^"]+)"', ask(f"{site.http}/").body.decode()))
     assert links == {f"/page/{name}" for name in PAGES} | {f"/tube/watch/{name}" for name in WATCH} | {
         "/tube/live/on-air"

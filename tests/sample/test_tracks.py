@@ -1,4 +1,4 @@
-"""Tests of the separate video and audio files of the sample media: each file has the layout that its name states, and
+"""Tests of the separate video and audio files of the sample media. Each file has the layout that its name states, and
 the expected samples."""
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def test_files_of_every_layout_have_the_same_samples(media: Path, kind: str, lay
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-def test_files_of_the_layouts_last_and_chunks_have_their_moov_last(media: Path, kind: str) -> None:
+def test_files_of_the_layouts_last_and_chunks_have_their_moov_box_last(media: Path, kind: str) -> None:
     for layout in ("last", "chunks"):
         kinds = [box.kind for box in boxes((media / f"{kind}-{layout}.mp4").read_bytes())]
         assert kinds.index(b"mdat") < kinds.index(b"moov")
@@ -83,7 +83,9 @@ def test_a_file_has_one_sample_per_chunk_or_all_samples_in_one_chunk_as_its_name
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-def test_fragmented_files_have_the_index_box_and_the_base_offset_flag_of_their_layout(media: Path, kind: str) -> None:
+def test_fragmented_files_have_the_index_box_and_the_base_offset_flag_that_their_layout_states(
+    media: Path, kind: str
+) -> None:
     base_data_offset, default_base_is_moof = 0x1, 0x20000
     for layout, index, flag in (
         ("sidx", b"sidx", default_base_is_moof),
@@ -97,7 +99,7 @@ def test_fragmented_files_have_the_index_box_and_the_base_offset_flag_of_their_l
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-def test_fragments_with_two_truns_have_the_length_that_the_sidx_states(media: Path, kind: str) -> None:
+def test_fragments_with_two_trun_boxes_have_the_length_that_the_sidx_states(media: Path, kind: str) -> None:
     film = (media / f"{kind}-runs.mp4").read_bytes()
     places = [box.start - 8 for box in boxes(film) if box.kind == b"moof"]
     lengths = [stop - start for start, stop in pairwise([*places, len(film)])]

@@ -1,5 +1,5 @@
-"""Tests of the server part of SampleTube, the sample site's imitation of a video site, without yt-dlp: it refuses
-requests that do not belong to one of its sessions."""
+"""Tests of the server part of SampleTube, the sample site's imitation of a video site, without yt-dlp. The server part
+refuses requests that do not belong to one of its sessions."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_sampletube_media_marked_as_chunked_requires_small_ranges(site: SampleSi
     assert answer.status == status
 
 
-def test_sampletube_media_requested_by_post_requires_the_signed_body(site: SampleSite) -> None:
+def test_sampletube_media_requested_by_post_requires_the_signed_request_body(site: SampleSite) -> None:
     data, *headers = visit(site, "watch/post")
     url = site.http + data["formats"][0]["path"]
     assert data["formats"][0]["post_body"] == POST_BODY.decode()
@@ -60,6 +60,6 @@ def test_sampletube_media_requested_by_post_requires_the_signed_body(site: Sampl
     assert ask(url, *headers).status == 403
 
 
-def test_sampletube_refuses_the_token_of_media_that_becomes_available_later(site: SampleSite) -> None:
+def test_before_media_becomes_available_sampletube_refuses_the_token_of_its_url(site: SampleSite) -> None:
     data, *headers = visit(site, "watch/later")
     assert ask(site.http + data["formats"][0]["path"], *headers).status == 403

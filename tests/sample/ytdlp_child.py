@@ -1,7 +1,7 @@
 """Program that runs unmodified yt-dlp with the sample site's plugin.
 
-It reads one JSON request per line from stdin, and writes one JSON answer per line to stdout. The program runs in a
-separate process, because a yt-dlp plugin stays loaded for the whole process.
+The program reads one JSON request per line from stdin, and writes one JSON answer per line to stdout. It runs in a
+separate process, because a yt-dlp plugin stays loaded until its process ends.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Tests of the methods `relay` and `embedded` with media that a media server compresses although the request does
-not allow compression."""
+"""Tests of the methods `relay` and `embedded` with media that the media server compresses although the request does not
+allow compression."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_compressed_playlists_and_segments_are_decoded(coding: str) -> Non
 
 @pytest.mark.parametrize("asked", [None, ByteRange(5, 10), ByteRange(None, 10)])
 @pytest.mark.parametrize("coding", ["gzip", "br"])
-async def test_a_compressed_file_is_decoded_and_has_neither_a_length_nor_ranges(
+async def test_a_compressed_file_is_decoded_and_has_no_length_and_no_range_support(
     coding: str, asked: ByteRange | None
 ) -> None:
     with Origin(compressing(coding)) as origin:

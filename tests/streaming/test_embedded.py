@@ -1,5 +1,5 @@
-"""Tests of the method embedded with real downloads by yt-dlp. They run in threads of the test process instead of the
-worker."""
+"""Tests of the method `embedded` with real downloads by yt-dlp. The downloads run in threads of the test process
+instead of the worker."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ThreadDownload:
 
 
 class Threads:
-    """Stand-in for `extraction.workers.Workers`, which downloads in threads. `raw_id` is the URL of the media."""
+    """Stand-in for `extraction.workers.Workers` that runs downloads in threads. `raw_id` is the URL of the media."""
 
     def __init__(self, **fields: Any) -> None:
         self.fields = fields
@@ -76,7 +76,7 @@ class Threads:
 
 
 class Pages:
-    """Stand-in for `extraction.extractor.Extractor`, which always finds the media at `url`."""
+    """Stand-in for `extraction.extractor.Extractor` that always finds the media at `url`."""
 
     def __init__(self, url: str = "") -> None:
         self.url = url
@@ -159,7 +159,7 @@ async def test_a_permanent_cut_raises_upstream_failed_and_never_ends_in_a_clean_
     await body.aclose()
 
 
-async def test_an_extraction_that_the_worker_has_lost_is_repeated_once(site: SampleSite) -> None:
+async def test_an_extraction_whose_data_the_worker_has_lost_is_repeated_once(site: SampleSite) -> None:
     workers, pages = Threads(), Pages(f"{site.http}/media/prog.mp4")
     workers.gone.add("http://lost.test/")
     body = await opened(method(workers, pages), source("http://lost.test/"))
@@ -218,7 +218,7 @@ async def test_closing_a_body_wakes_its_waiting_reader(site: SampleSite) -> None
         await reading
 
 
-def test_an_embedded_stream_reserves_the_sum_of_its_buffers() -> None:
+def test_an_embedded_stream_reserves_the_sum_of_the_sizes_of_its_buffers() -> None:
     pipe, objects, chunks, block, raw, egress = 65536, 32768, 2 * 32768, 2 * 65536, 32768, 2 * 32768
     assert method().stream_bytes == pipe + objects + chunks + block + raw + egress
 
@@ -239,8 +239,8 @@ async def read_for_ever(body: Any, received: list[bytes]) -> None:
 
 
 def no_more_than(before: tuple[int, int]) -> bool:
-    """Return True if there are no more file descriptors and threads than before. There may be fewer, because those of
-    earlier tests are still being closed."""
+    """Return True if this process has no more file descriptors and threads than before. It may have fewer, because
+    those of earlier tests are still being closed."""
     return all(now <= then for now, then in zip(open_now(), before, strict=True))
 
 
@@ -249,8 +249,8 @@ def open_now() -> tuple[int, int]:
 
 
 async def prepare(site: SampleSite) -> None:
-    """Stream once, which creates the objects that exist once per process (the event loop of the proxies, yt-dlp's first
-    session). Then wait until the site's connections are closed."""
+    """Stream once, which creates the objects that each process needs only once (the event loop of the proxies, yt-dlp's
+    first session). Then wait until the site's connections are closed."""
     body = await opened(method(), source(f"{site.http}/media/prog.mp4"))
     await body.aclose()
     await eventually(lambda: site.open_connections == 0)

@@ -1,5 +1,5 @@
-"""Tests of the fan-out of one upstream to many readers: which bytes each reader gets, and which reader closes the
-upstream."""
+"""Tests of the fan-out of one upstream to many readers: which bytes each reader gets, and when the upstream is
+closed."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ CHUNK = bytes(32 * 1024)
 
 @dataclass
 class Spring:
-    """Upstream that returns the items that the test adds by `pour`: chunks of segments, an error, or None for the
-    end."""
+    """Upstream that returns the items that the test adds by `pour`: chunks of segments, an error, or None for the end
+    of the stream."""
 
     segment: Segment | None = None
     headers: Headers = field(default_factory=lambda: Headers(()))
@@ -81,7 +81,7 @@ def joined(fanout: Fanout) -> Reader:
 
 
 async def read_slowly(reader: Reader, seconds: float) -> int:
-    """Read to the end, and sleep after each chunk, as a slow reader. Returns the number of bytes."""
+    """Read a stream to its end. Like a slow reader, sleep after each chunk. Returns the number of bytes."""
     count = 0
     while chunk := await reader.read():
         count += len(chunk)
@@ -112,7 +112,7 @@ async def test_the_upstream_is_read_only_when_a_reader_needs_more_bytes() -> Non
     await reader.aclose()
 
 
-async def test_a_reader_that_joins_gets_the_initialization_section_then_the_latest_segment() -> None:
+async def test_a_reader_that_joins_gets_the_initialization_section_and_then_the_latest_segment() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first = shared(fanout, spring)
     spring.pour(segment(1, initial=True), b"i", b"j")
@@ -128,7 +128,7 @@ async def test_a_reader_that_joins_gets_the_initialization_section_then_the_late
     await second.aclose()
 
 
-async def test_a_reader_that_joins_when_the_latest_segment_exceeds_the_ring_begins_with_the_next_segment() -> None:
+async def test_a_reader_that_joins_begins_with_the_next_segment_if_the_latest_segment_exceeds_the_ring_buffer() -> None:
     """The ring buffer has 8 MiB, and the latest segment is larger."""
     fanout, spring = Fanout(budget_of()), Spring()
     first = shared(fanout, spring)
@@ -146,10 +146,10 @@ async def test_a_reader_that_joins_when_the_latest_segment_exceeds_the_ring_begi
     await second.aclose()
 
 
-async def test_a_different_initialization_section_reaches_every_reader_once_before_its_segments() -> None:
+async def test_a_new_initialization_section_reaches_every_reader_once_before_its_segments() -> None:
     """There are four readers. When the second initialization section arrives, the first reader has read everything
-    before it, and the second reader nothing. The third reader joins while the section arrives, and the fourth after
-    it."""
+    before it, and the second reader has read nothing. The third reader joins while the section arrives, and the fourth
+    reader joins afterwards."""
     budget = budget_of()
     fanout, spring = Fanout(budget), Spring()
     first = shared(fanout, spring)
@@ -173,9 +173,9 @@ async def test_a_different_initialization_section_reaches_every_reader_once_befo
     assert budget.used_bytes == 0
 
 
-async def test_a_reader_that_waits_for_the_next_segment_gets_the_different_initialization_section_before_it() -> None:
+async def test_a_reader_that_waits_for_the_next_segment_first_gets_a_new_initialization_section() -> None:
     """The reader has read the first initialization section. The current segment is too large for the ring buffer, so
-    the reader must wait for the next segment."""
+    that the reader must wait for the next segment."""
     fanout, spring = Fanout(budget_of()), Spring()
     first = shared(fanout, spring)
     count = RING_BYTES // len(CHUNK) + 1
@@ -212,7 +212,7 @@ async def test_a_reader_that_falls_behind_is_cut_while_the_other_readers_get_eve
     assert budget.used_bytes == 0
 
 
-async def test_the_fan_out_waits_briefly_for_a_slow_reader_so_that_it_is_not_cut() -> None:
+async def test_the_fan_out_waits_for_a_short_time_for_a_slow_reader_so_that_it_need_not_cut_the_reader() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first, slow = shared(fanout, spring), joined(fanout)
     count = 3 * RING_BYTES // len(CHUNK)
@@ -240,7 +240,7 @@ async def test_the_fan_out_waits_for_a_slow_reader_for_at_most_half_the_duration
     await slow.aclose()
 
 
-async def test_readers_get_an_upstream_error_after_all_bytes_that_precede_it() -> None:
+async def test_readers_get_an_upstream_error_only_after_all_bytes_that_precede_the_error() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     first, second = shared(fanout, spring), joined(fanout)
     spring.pour(segment(1), b"a", b"b")
@@ -256,7 +256,7 @@ async def test_readers_get_an_upstream_error_after_all_bytes_that_precede_it() -
     await second.aclose()
 
 
-async def test_the_last_reader_that_leaves_closes_the_upstream() -> None:
+async def test_the_upstream_is_closed_when_the_last_reader_leaves() -> None:
     budget = budget_of()
     fanout, spring = Fanout(budget), Spring()
     first, second = shared(fanout, spring), joined(fanout)
@@ -272,7 +272,7 @@ async def test_the_last_reader_that_leaves_closes_the_upstream() -> None:
     assert (fanout.upstreams, budget.used_bytes) == (0, 0)
 
 
-async def test_a_single_reader_that_leaves_before_its_first_read_closes_the_upstream() -> None:
+async def test_the_upstream_is_closed_if_the_only_reader_leaves_before_its_first_read() -> None:
     fanout, spring = Fanout(budget_of()), Spring()
     await shared(fanout, spring).aclose()
     assert spring.reads == 0
@@ -291,7 +291,7 @@ async def test_cancelling_a_waiting_reader_does_not_affect_the_other_readers() -
     await second.aclose()
 
 
-async def test_closing_a_reader_continues_if_the_task_that_closes_it_is_cancelled() -> None:
+async def test_closing_a_reader_continues_even_if_the_task_that_closes_it_is_cancelled() -> None:
     budget = budget_of()
     fanout, spring = Fanout(budget), Spring()
     reader = shared(fanout, spring)
@@ -305,7 +305,7 @@ async def test_closing_a_reader_continues_if_the_task_that_closes_it_is_cancelle
     assert spring.closings >= 1
 
 
-async def test_without_enough_budget_for_a_ring_no_second_reader_joins_and_the_first_gets_every_byte() -> None:
+async def test_if_the_budget_has_too_little_memory_for_a_ring_no_second_reader_joins_but_the_first_gets_all() -> None:
     fanout, spring = Fanout(budget_of(2 * JOIN_BYTES - 2)), Spring()
     first = shared(fanout, spring)
     assert fanout.join(KEY) is None
@@ -317,7 +317,7 @@ async def test_without_enough_budget_for_a_ring_no_second_reader_joins_and_the_f
     await first.aclose()
 
 
-async def test_without_enough_budget_for_the_initialization_section_no_second_reader_joins() -> None:
+async def test_if_the_budget_has_too_little_memory_for_the_initialization_section_no_second_reader_joins() -> None:
     fanout, spring = Fanout(budget_of(1024)), Spring()
     first = shared(fanout, spring)
     spring.pour(segment(1, initial=True), bytes(2048))

@@ -1,5 +1,5 @@
-"""Tests that the first bytes of a file determine its Content-Type, once for each extraction, whichever range the client
-requests."""
+"""Tests that the first bytes of a file determine its Content-Type. The relay reads them once for each extraction,
+whichever range the client requests."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ DECLARED = ["text/html; charset=utf-8", "application/octet-stream"]
 
 @dataclass
 class Rig:
-    """A relay with a cache of extractions. Its page lists files on the tests' media server."""
+    """A relay with a cache of extractions. The page lists files on the media server of these tests."""
 
     shelf: Shelf
     client: Client
@@ -63,7 +63,7 @@ class Rig:
     extractor: Extractor
 
     async def open(self, asked: ByteRange | None = None, *, head_only: bool = False) -> Body:
-        """Open the last track of the page, as a request to the server does."""
+        """Open the last track of the page, as the server does for a client's request."""
         media = await self.extractor.extract(PAGE)
         plan = self.relay.capability.plan(media.tracks[-1:])
         return await self.relay.open(plan, Source(url=PAGE, media=media, range=asked, head_only=head_only), NO_ROOM)
@@ -79,8 +79,8 @@ class Rig:
 
     @property
     def ranges(self) -> list[str | None]:
-        """The ranges of all requests that the media server has received since the last use of this property. None
-        stands for a request without a range."""
+        """The ranges of all requests that the media server has received since this property was last read. None stands
+        for a request without a range."""
         asked = [each.headers.get("Range") for each in self.shelf.asked if not each.target.endswith(".m3u8")]
         self.shelf.asked.clear()
         return asked
@@ -93,7 +93,8 @@ def shelf() -> Iterator[Shelf]:
 
 
 def plain(shelf: Shelf, data: bytes, content_type: str = "application/octet-stream", **fields: Any) -> Page:
-    """Serve `data` as a file whose Content-Type and extension are wrong. Returns a page with a track for this file."""
+    """Serve `data` as a file for which both the Content-Type and the extension are wrong. Returns a page with a track
+    for this file."""
     shelf.files["/file"] = data
     shelf.headers["/file"] = {"Content-Type": content_type, "ETag": '"1"'}
     track = Track(
@@ -138,7 +139,9 @@ async def test_the_first_bytes_of_a_file_are_requested_once_for_each_extraction(
         assert it.ranges == ["bytes=0-511", "bytes=5-9"]
 
 
-async def test_the_length_that_comes_with_the_first_bytes_replaces_a_suffix(shelf: Shelf) -> None:
+async def test_a_suffix_range_is_requested_by_its_absolute_first_byte_once_the_first_response_states_the_file_length(
+    shelf: Shelf,
+) -> None:
     data = written("adts", "aac")
     async with rig(shelf, plain(shelf, data)) as it:
         for asked in (ByteRange(None, 200), ByteRange(None, 2 * len(data))):
@@ -158,7 +161,7 @@ async def test_a_requested_range_that_contains_the_first_bytes_needs_no_addition
             assert it.ranges == [str(asked or WHOLE), "bytes=600-700"]
 
 
-async def test_a_file_shorter_than_the_first_512_bytes_is_identified(shelf: Shelf) -> None:
+async def test_a_file_shorter_than_512_bytes_is_identified_by_its_first_bytes(shelf: Shelf) -> None:
     data = written("adts", "aac")[:300]
     async with rig(shelf, plain(shelf, data)) as it:
         for asked in (ByteRange(0, 1), ByteRange(200, None), None, ByteRange(0, 600)):
@@ -176,7 +179,9 @@ async def test_a_media_server_without_range_support_gets_at_most_one_additional_
 
 
 @pytest.mark.parametrize("fields", [{"request_data": "a=b"}, {"no_resume": True}])
-async def test_media_that_is_streamed_without_ranges_is_requested_once(shelf: Shelf, fields: dict[str, Any]) -> None:
+async def test_media_that_is_streamed_without_range_support_is_requested_only_once(
+    shelf: Shelf, fields: dict[str, Any]
+) -> None:
     async with rig(shelf, plain(shelf, written("flac", "flac"), **fields)) as it:
         assert await it.kind(ByteRange(5, 9)) == ("audio/flac", "flac")
         assert it.ranges == [None]
@@ -193,7 +198,7 @@ async def test_a_range_of_a_web_page_is_refused_as_not_media(
                 await it.open(asked)
 
 
-async def test_a_web_page_in_place_of_a_file_with_a_cached_container_is_refused_as_not_media(shelf: Shelf) -> None:
+async def test_a_web_page_in_place_of_a_file_whose_container_is_cached_is_refused_as_not_media(shelf: Shelf) -> None:
     async with rig(shelf, plain(shelf, written("flac", "flac"))) as it:
         await it.kind()
         shelf.files["/file"] = b"<!DOCTYPE html>" * 100
@@ -201,13 +206,13 @@ async def test_a_web_page_in_place_of_a_file_with_a_cached_container_is_refused_
             await it.open()
 
 
-async def test_a_range_in_the_middle_of_a_file_is_streamed_although_its_bytes_look_like_text(shelf: Shelf) -> None:
+async def test_a_range_in_the_middle_of_a_file_is_streamed_even_if_its_bytes_look_like_text(shelf: Shelf) -> None:
     data = written("flac", "flac") + b"some words at the end of the file" * 9
     async with rig(shelf, plain(shelf, data, "text/plain")) as it:
         assert await it.kind(ByteRange(None, 200)) == ("audio/flac", "flac")
 
 
-async def test_a_range_beyond_the_end_raises_range_not_satisfiable_with_the_length(shelf: Shelf) -> None:
+async def test_a_range_beyond_the_end_of_the_file_raises_range_not_satisfiable_with_the_length(shelf: Shelf) -> None:
     data = written("flac", "flac")
     async with rig(shelf, plain(shelf, data)) as it:
         with pytest.raises(RangeNotSatisfiable) as caught:
@@ -225,7 +230,7 @@ async def test_a_file_with_an_id3_tag_and_its_ranges_have_the_same_content_type(
             assert len(it.ranges) <= 3
 
 
-async def test_an_expired_url_is_renewed_once_for_the_range_and_the_first_bytes(shelf: Shelf) -> None:
+async def test_an_expired_url_is_renewed_once_for_both_the_range_and_the_first_bytes(shelf: Shelf) -> None:
     shelf.refuse = Tokens(good_for=2)
     page = plain(shelf, written("flac", "flac"))
     track = page.track(1)
@@ -255,7 +260,7 @@ async def test_head_requests_only_the_first_bytes_of_the_media(shelf: Shelf, exp
         assert it.ranges == ["bytes=0-", "bytes=5-9"]
 
 
-async def test_the_body_of_a_response_to_head_cannot_be_read(shelf: Shelf) -> None:
+async def test_reading_the_body_of_a_response_to_head_raises_an_error(shelf: Shelf) -> None:
     async with rig(shelf, plain(shelf, written("flac", "flac"))) as it:
         body = await it.open(head_only=True)
         with pytest.raises(UpstreamFailed, match="only the head"):
@@ -294,7 +299,9 @@ async def test_head_for_a_file_that_is_not_media_raises_the_same_error_as_the_wh
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 9000000000", "Transfer-Encoding: chunked", "Connection: close"])
-async def test_head_closes_the_connection_to_a_media_server_without_range_support(shelf: Shelf, framing: str) -> None:
+async def test_head_closes_the_connection_to_a_media_server_that_has_no_range_support(
+    shelf: Shelf, framing: str
+) -> None:
     media = written("mpegts", "libx264")[: 188 * 100]
     sent = 0
 

@@ -18,8 +18,8 @@ CLIENTS = 10
 
 
 class Show:
-    """Live broadcast that a test advances step by step. Its first playlist has three segments, and the third is the
-    live edge."""
+    """Live broadcast that a test advances segment by segment. Its first playlist lists three segments, and the third
+    one is the live edge."""
 
     def __init__(self, server: Server, parts: str, *, page: str = "tube") -> None:
         spec = f"clock=step,target=0,begin=3,{parts}"
@@ -30,7 +30,7 @@ class Show:
 
     def bytes(self, first: int, end: int | None = None) -> bytes:
         """Return the bytes of the initialization section, if there is one, and of the segments from number `first` up
-        to but not including `end`, or up to the newest if `end` is None."""
+        to but not including `end`, or up to the newest segment if `end` is None."""
         show, end = self.broadcast.show, self.broadcast.made if end is None else end
         initial = self.site.path(f"hls/fmp4/{show.quality}-init.mp4").read_bytes() if show.kind == "fmp4" else b""
         return initial + b"".join(self.site.path(show.source(number)).read_bytes() for number in range(first, end))
@@ -47,7 +47,8 @@ class Show:
         return exchange
 
     def step(self, clients: list[Exchange], first: int = 2) -> None:
-        """Publish a segment, and check that all clients get it. The clients began with segment number `first`."""
+        """Publish a segment, and check that all clients get this segment. The clients began with segment number
+        `first`."""
         self.broadcast.step()
         self.await_all(clients, first)
 
@@ -73,8 +74,8 @@ def finish(client: Exchange) -> bytes:
 
 
 @pytest.mark.parametrize("page", ["tube", "page"])
-def test_ten_clients_of_a_live_stream_cause_one_upstream_request_per_segment(server: Server, page: str) -> None:
-    """In one case, the page states that the stream is live. In the other case, only the playlist does."""
+def test_ten_clients_of_a_live_stream_cause_only_one_upstream_request_per_segment(server: Server, page: str) -> None:
+    """In one case, the page states that the stream is live. In the other case, only the playlist states it."""
     show = Show(server, f"window=6,quality=low,id=ten-{page}", page=page)
     with show.clients(CLIENTS) as clients:
         for _ in range(4):
@@ -113,7 +114,7 @@ def test_a_client_that_joins_a_live_stream_begins_with_the_latest_segment(server
     assert set(show.asked("m4s").values()) == {1}
 
 
-def test_a_client_that_sets_start_does_not_share_its_upstream(server: Server) -> None:
+def test_a_client_that_sets_start_does_not_share_its_upstream_with_other_clients(server: Server) -> None:
     show = Show(server, "window=6,quality=low,id=own")
     with show.client() as edge, show.client(start=0) as own:
         show.step([edge])
@@ -158,7 +159,7 @@ def test_an_expired_playlist_token_is_renewed_once_for_all_clients(server: Serve
     assert show.asked() == once(2, 12)
 
 
-def test_a_live_playlist_that_drops_segments_faster_than_they_are_read_cuts_every_client(server: Server) -> None:
+def test_every_client_is_cut_if_a_live_playlist_drops_segments_faster_than_they_are_read(server: Server) -> None:
     show = Show(server, "window=2,keep=0,quality=low,id=overrun")
     with show.clients(3) as clients:
         show.step(clients)
@@ -169,7 +170,9 @@ def test_a_live_playlist_that_drops_segments_faster_than_they_are_read_cuts_ever
     server.settled()
 
 
-def test_clients_that_leave_do_not_affect_the_others_and_the_last_one_closes_the_upstream(server: Server) -> None:
+def test_clients_that_leave_do_not_affect_the_others_and_the_upstream_is_closed_when_the_last_one_leaves(
+    server: Server,
+) -> None:
     show = Show(server, "window=6,quality=low,id=leave")
     with show.clients(3) as clients:
         show.step(clients)

@@ -40,7 +40,7 @@ class Packager:
     failed: dict[str, int] = field(default_factory=dict)
 
     def publish(self, path: str, answer: bytes | None = None) -> None:
-        """Serve `answer` at `path`, with failures. By default, `answer` is the content that `path` already has."""
+        """Serve `answer` at `path` with failures. By default, `answer` is the content already at `path`."""
         make = self.shelf.files[path] if answer is None else answer
         self.shelf.files[path] = lambda: self._answer(path, make if isinstance(make, bytes) else make())
 

@@ -1,5 +1,5 @@
-"""Tests that the server streams odd playlists which players accept. yt-dlp extracts the page with the playlist before
-the server reads it."""
+"""Tests that the server streams unusual playlists that players accept. yt-dlp extracts the page with the playlist
+before the server reads the playlist."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PLAYLISTS: dict[str, tuple[str, str]] = {
                                  '#EXT-X-STREAM-INF:BANDWIDTH=65000,CODECS="mp4a.40.5"\ntwo.m3u8\n', "0.ts"),
     "two thousand variants": ("#EXTM3U\n" + MANY, "0.ts"),
     "a rendition without a name": (f'#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",LANGUAGE="eng",URI="two.m3u8"\n'
-                                   f'{VARIANT},{CODECS},AUDIO="a"\none.m3u8\n', "1.ts"),  # TS is not merged
+                                   f'{VARIANT},{CODECS},AUDIO="a"\none.m3u8\n', "1.ts"),  # TS segments are not merged
 }  # fmt: skip
 REFUSED: dict[str, tuple[str, int, str]] = {
     "SAMPLE-AES": (HEAD + '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="key"\n#EXTINF:2,\n0.ts\n' + END, 403, "drm_protected"),
@@ -50,7 +50,7 @@ REFUSED: dict[str, tuple[str, int, str]] = {
 
 @dataclass(frozen=True)
 class Stage:
-    """A running server, and the media server that serves these tests' playlists."""
+    """A running server, and the media server that serves the playlists of these tests."""
 
     server: Server
     shelf: Shelf
@@ -78,7 +78,7 @@ def stage(site: SampleSite) -> Iterator[Stage]:
 
 
 @pytest.mark.parametrize("name", PLAYLISTS)
-def test_the_server_streams_an_odd_playlist(stage: Stage, name: str) -> None:
+def test_the_server_streams_an_unusual_playlist_that_players_accept(stage: Stage, name: str) -> None:
     answer = stage.server.get(stage.path(name))
     expected = b"".join(stage.shelf.files[f"/{file}"] for file in PLAYLISTS[name][1].split())  # type: ignore[misc]
     assert (answer.status, answer.complete, answer.headers["x-serverpy-method"]) == (200, True, "relay")

@@ -100,7 +100,7 @@ async def test_cancelling_a_read_of_a_pipe_loses_no_byte() -> None:
     os.close(writer)
 
 
-async def test_the_bytes_in_pipes_are_counted_until_the_reader_is_closed() -> None:
+async def test_the_bytes_buffered_in_pipes_are_counted_until_the_reader_is_closed() -> None:
     before = buffered_bytes()
     reading_end, writing_end = open_pipe(65536)
     reader = PipeReader(reading_end, 1000)

@@ -1,5 +1,5 @@
-"""Tests of the steps in which a body is read: a reader gets large steps while it is fast and the budget has enough free
-bytes."""
+"""Tests of the step size, which is the number of bytes that a body requests from a socket at once: a reader gets the
+large step size while it reads fast and the budget has enough free bytes."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def read(pace: Pace, nbytes: int, at: float, gap: float = 0.0) -> tuple[int, flo
     return step, at
 
 
-def test_a_fast_reader_gets_large_steps_once_the_kernel_buffers_are_full() -> None:
+def test_a_fast_reader_gets_the_large_step_size_once_the_kernel_buffers_are_full() -> None:
     pace = Pace(Room(LARGE_STEP))
     assert read(pace, FAST_BYTES, 0.0)[0] == SMALL_STEP
     assert read(pace, 2 * LARGE_STEP, 0.0)[0] == LARGE_STEP
 
 
-def test_a_reader_that_becomes_slow_gets_small_steps_and_its_large_step_is_returned() -> None:
+def test_a_reader_that_becomes_slow_gets_the_small_step_size_and_gives_back_the_bytes_of_its_large_step() -> None:
     room = Room(LARGE_STEP)
     pace = Pace(room)
     _, at = read(pace, FAST_BYTES + LARGE_STEP, 0.0)
@@ -49,7 +49,7 @@ def test_a_reader_that_becomes_slow_gets_small_steps_and_its_large_step_is_retur
     assert room.free == LARGE_STEP
 
 
-def test_releasing_a_pace_returns_the_bytes_of_a_large_step_once() -> None:
+def test_releasing_a_pace_gives_back_the_bytes_of_a_large_step_only_once() -> None:
     room = Room(LARGE_STEP)
     pace = Pace(room)
     read(pace, FAST_BYTES + LARGE_STEP, 0.0)
@@ -58,12 +58,12 @@ def test_releasing_a_pace_returns_the_bytes_of_a_large_step_once() -> None:
     assert room.free == LARGE_STEP
 
 
-def test_a_reader_that_pauses_after_each_step_never_gets_large_steps() -> None:
+def test_a_reader_that_pauses_after_each_step_never_gets_the_large_step_size() -> None:
     pace = Pace(Room(LARGE_STEP))
     assert read(pace, 2 * FAST_BYTES, 0.0, gap=2 * FAST_GAP_SECONDS)[0] == SMALL_STEP
 
 
-def test_a_reader_gets_small_steps_until_the_budget_has_enough_free_bytes_for_large_ones() -> None:
+def test_a_reader_gets_the_small_step_size_until_the_budget_has_enough_free_bytes_for_the_large_one() -> None:
     room = Room(0)
     pace = Pace(room)
     _, at = read(pace, FAST_BYTES + LARGE_STEP, 0.0)

@@ -96,7 +96,7 @@ def test_redirect_does_not_support_media_that_only_this_server_can_fetch(fact: s
     assert not redirect().carries(replace(TRACK, **fields)), fact
 
 
-def test_redirect_supports_no_media_if_the_server_impersonates_a_browser() -> None:
+def test_redirect_supports_no_media_at_all_if_the_server_impersonates_a_browser() -> None:
     assert not redirect(identity=Identity(impersonate="chrome")).carries(TRACK)
 
 
@@ -119,7 +119,9 @@ def test_redirect_supports_no_media_if_the_server_impersonates_a_browser() -> No
         ("https://[cdn/film.mp4", True),
     ],
 )
-def test_a_url_is_bound_if_it_contains_a_network_address_or_a_user_name(url: str, bound: bool) -> None:
+def test_a_media_url_counts_as_bound_to_one_client_if_it_contains_a_network_address_or_a_user_name(
+    url: str, bound: bool
+) -> None:
     assert is_bound(url) is bound
 
 
@@ -199,7 +201,7 @@ async def test_the_body_of_a_redirect_cannot_be_read() -> None:
     await body.aclose()
 
 
-async def test_a_name_that_the_proxy_resolves_is_not_looked_up_here() -> None:
+async def test_redirect_does_not_look_up_a_name_that_the_proxy_resolves() -> None:
     network = Network(proxy="socks5://127.0.0.1:9", proxy_dns="remote")
     url = "https://media.invalid/film.mp4"
     assert await location(replace(TRACK, url=url), network=network) == url

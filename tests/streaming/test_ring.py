@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from serverpy.streaming.ring import CHUNK_BYTES, STEP_BYTES, Ring
 
 CHUNK = bytes(STEP_BYTES // 2 - CHUNK_BYTES)
-"""A chunk of such a size that two chunks, with their overhead, make up one step of the ring's charge."""
+"""A chunk of such a size that two chunks and their overhead make up one step of the ring's charge."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ def test_a_ring_keeps_its_newest_chunk_even_if_the_lender_lends_no_bytes() -> No
     assert ring.get(9) == CHUNK
 
 
-def test_chunks_that_all_readers_have_read_are_dropped_and_their_bytes_are_returned() -> None:
+def test_the_memory_of_chunks_that_all_readers_have_read_is_given_back_to_the_lender() -> None:
     purse = Purse(1 << 30)
     ring = filled(Ring(purse), 20)
     assert purse.held == 10 * STEP_BYTES
@@ -68,12 +68,12 @@ def test_a_ring_keeps_the_latest_segment_for_readers_that_may_join() -> None:
     assert (ring.first, ring.boundary) == (12, 12)
 
 
-def test_no_reader_can_join_at_a_segment_that_exceeds_the_ring() -> None:
+def test_no_reader_can_join_at_a_segment_that_does_not_fit_into_the_ring() -> None:
     ring = filled(Ring(Purse(2 * STEP_BYTES)), 20, begins=(12,))
     assert (ring.first, ring.boundary) == (16, None)
 
 
-def test_bytes_that_a_ring_holds_in_advance_are_not_returned_when_chunks_are_dropped() -> None:
+def test_bytes_that_a_ring_holds_in_advance_are_not_given_back_when_chunks_are_dropped() -> None:
     purse = Purse(4 * STEP_BYTES)
     ring = Ring(purse)
     assert ring.hold(3 * STEP_BYTES)
@@ -83,7 +83,7 @@ def test_bytes_that_a_ring_holds_in_advance_are_not_returned_when_chunks_are_dro
 
 
 @given(st.lists(st.tuples(st.integers(0, STEP_BYTES), st.booleans(), st.integers(0, 5))), st.integers(0, 10))
-def test_a_ring_has_at_most_the_bytes_that_it_was_lent_or_a_single_chunk(
+def test_the_chunks_in_a_ring_take_at_most_the_lent_bytes_unless_the_ring_has_only_one_chunk(
     steps: list[tuple[int, bool, int]], most_steps: int
 ) -> None:
     purse = Purse(most_steps * STEP_BYTES)

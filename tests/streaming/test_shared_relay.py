@@ -1,5 +1,5 @@
-"""Tests of the relay with live streams that clients share: clients open a stream, join it, or are cancelled in the
-middle of either."""
+"""Tests of the relay with live streams that clients share. Clients open a stream, join a stream, or are cancelled while
+they do so."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def page_of(show: Show) -> Page:
     return Page(lambda _visit: show.track())
 
 
-async def test_the_next_client_opens_the_upstream_if_the_first_client_is_cancelled_while_it_does_so() -> None:
+async def test_the_next_client_opens_the_upstream_if_the_first_client_is_cancelled_while_opening_it() -> None:
     shelf, held = Shelf(), threading.Event()
     show = Show(shelf)
 
@@ -75,7 +75,7 @@ async def test_the_next_client_opens_the_upstream_if_the_first_client_is_cancell
         assert len(shelf.targets("/5.ts")) == 1
 
 
-async def test_a_failure_to_open_the_upstream_raises_for_every_client() -> None:
+async def test_if_the_upstream_fails_to_open_every_client_gets_the_error() -> None:
     shelf = Shelf()
     show = Show(shelf)
     shelf.refuse = lambda target: 410 if target.startswith("/live") else None
@@ -86,12 +86,12 @@ async def test_a_failure_to_open_the_upstream_raises_for_every_client() -> None:
                 await task
 
 
-async def test_clients_that_leave_at_any_moment_do_not_affect_the_others() -> None:
+async def test_clients_that_disconnect_at_any_moment_do_not_affect_the_others() -> None:
     shelf = Shelf()
     show = Show(shelf, total=30)
 
     async def leave_early(view: Viewing, seconds: float) -> None:
-        """Open a stream, read it, and leave after `seconds`."""
+        """Open a stream, read it, and disconnect after `seconds`."""
         task = spawn(view.whole(), name="leaves")
         await asyncio.sleep(seconds)
         await cancel(task)
@@ -119,7 +119,7 @@ async def test_an_expired_url_of_a_live_stream_is_renewed_once_for_all_clients()
         assert 1 <= page.visits - visits <= 3
 
 
-async def test_clients_that_set_start_share_no_upstream() -> None:
+async def test_clients_that_set_start_do_not_share_an_upstream() -> None:
     shelf = Shelf()
     show = Show(shelf, pace=0, ends=False, window=12)
     async with viewing(shelf, page_of(show)) as view:
@@ -129,9 +129,9 @@ async def test_clients_that_set_start_share_no_upstream() -> None:
             await body.aclose()
 
 
-async def test_clients_open_the_same_media_concurrently_once_it_is_known_not_to_be_live() -> None:
+async def test_clients_open_the_same_media_concurrently_once_the_media_is_known_not_to_be_live() -> None:
     """The media server responds at once to the first request for the first segment. It responds to the next four
-    requests only when all four have arrived."""
+    requests only once all four have arrived."""
     shelf, together = Shelf(), threading.Barrier(4)
     film = "#EXTINF:1,\n0.ts\n#EXTINF:1,\n1.ts"
     first = threading.Event()

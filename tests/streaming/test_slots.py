@@ -11,7 +11,7 @@ from serverpy.streaming.slots import Slots
 from serverpy.tasks import Closing, spawn
 
 
-async def test_a_stream_that_gets_no_slot_in_time_is_refused_as_busy() -> None:
+async def test_a_stream_that_gets_no_slot_within_the_time_limit_is_refused_as_busy() -> None:
     slots = Slots(1, 0.02, "places")
     first = await slots.take()
     with pytest.raises(Busy):
@@ -33,7 +33,7 @@ async def test_a_waiting_stream_gets_the_next_slot_that_becomes_free() -> None:
     assert repr(slots) == "<Slots places: 0/1>"
 
 
-async def test_closing_runs_once_and_to_its_end_even_if_its_caller_is_cancelled() -> None:
+async def test_closing_runs_only_once_and_to_its_end_even_if_its_caller_is_cancelled() -> None:
     runs = 0
     go_on = asyncio.Event()
 

@@ -1,5 +1,5 @@
 """Tests of expired media URLs from a cached extraction. Whatever the media server answers to such a URL, the server
-extracts the page again once, both before the first byte and after it."""
+extracts the page once more, both before the first byte of a stream and after it."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def film(url: str, **fields: object) -> Track:
 
 
 async def stream(addresses: Callable[[int], Track], asked: ByteRange | None = None) -> tuple[bytes, int]:
-    """Stream the media at the URLs that `addresses` returns for each extraction. Returns the bytes, and the number of
-    extractions."""
+    """Stream the media. `addresses` returns the media URLs for each extraction of the page. Returns the bytes, and the
+    number of extractions."""
     page = Page(addresses)
     async with at() as source:
         body = await opened(source.client, page, asked)

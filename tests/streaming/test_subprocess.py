@@ -1,4 +1,4 @@
-"""Tests of the method subprocess with real yt-dlp children against the sample site, through a real egress proxy."""
+"""Tests of the method `subprocess` with real yt-dlp children and the sample site, through a real egress proxy."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ async def read_for_ever(body: Any, received: list[bytes]) -> None:
 
 
 def children() -> list[psutil.Process]:
-    """Return the child processes that the method has started, including zombies, but not the servers of other tests."""
+    """Return the child processes that the method has started, including zombies. Leaves out the servers of other
+    tests."""
     return [each for each in psutil.Process().children() if each not in BEFORE]
 
 
@@ -92,7 +93,8 @@ def _before() -> None:
 
 
 def descriptors_and_threads() -> tuple[int, int]:
-    """Count the descriptors and the threads of this process, without the thread that starts all child processes."""
+    """Return the number of descriptors and the number of threads of this process, without the thread that starts all
+    child processes."""
     threads = [each for each in threading.enumerate() if each.name != "start-process"]
     return len(os.listdir("/proc/self/fd")), len(threads)
 
@@ -197,7 +199,7 @@ async def test_a_body_of_unknown_length_over_tls_is_complete_only_if_it_ends_wit
 
 
 @pytest.mark.parametrize("text", ["--exec=touch pwned", "-o", "--output=pwned", "--config-locations=/etc/passwd"])
-async def test_neither_a_url_nor_a_format_selector_can_become_an_option_of_the_child(
+async def test_neither_a_url_nor_a_format_selector_can_become_a_command_line_option_of_the_child(
     site: SampleSite, private_tmp: Path, text: str
 ) -> None:
     async with running() as method:
@@ -209,7 +211,7 @@ async def test_neither_a_url_nor_a_format_selector_can_become_an_option_of_the_c
     assert not Path("pwned").exists()
 
 
-def test_a_child_gets_the_proxy_token_only_in_its_environment_and_no_setting_of_the_server(
+def test_a_child_gets_the_proxy_token_only_in_its_environment_and_gets_no_setting_of_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
@@ -235,7 +237,7 @@ async def test_a_media_url_that_the_guard_refuses_raises_target_forbidden(site: 
 
 @pytest.mark.parametrize("path", ["/redirect?to={inside}", "/page/dead", "/playlist.m3u8"])
 @pytest.mark.parametrize("impersonate", [None, "chrome"])
-async def test_a_forbidden_http_url_in_a_redirect_page_or_playlist_raises_target_forbidden(
+async def test_a_forbidden_http_url_in_a_redirect_or_in_a_page_or_in_a_playlist_raises_target_forbidden(
     site: SampleSite, path: str, impersonate: str | None
 ) -> None:
     """yt-dlp requests http URLs from the egress proxy without a tunnel. The refusal of a tunnel would have a different
@@ -261,7 +263,7 @@ async def test_a_child_trusts_the_certificates_in_ca_file(site: SampleSite) -> N
         await body.aclose()
 
 
-async def test_a_child_gets_the_cookies_of_the_cookie_file_but_does_not_change_the_file(
+async def test_a_child_gets_the_cookies_of_the_cookie_file_but_cannot_change_the_file(
     site: SampleSite, tmp_path: Path
 ) -> None:
     jar = tmp_path / "jar.txt"
@@ -275,7 +277,7 @@ async def test_a_child_gets_the_cookies_of_the_cookie_file_but_does_not_change_t
     assert jar.read_text() == written
 
 
-async def test_impersonated_media_is_streamed_from_requests_with_bounded_ranges(site: SampleSite) -> None:
+async def test_media_that_requires_impersonation_is_streamed_by_requests_with_bounded_ranges(site: SampleSite) -> None:
     async with running(identity=Identity(impersonate="chrome")) as method:
         body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         assert await rest_of(body) == site.path("prog.mp4").read_bytes()
@@ -291,7 +293,7 @@ async def test_a_stream_beyond_the_limit_of_children_waits_and_is_then_refused_a
         await body.aclose()
 
 
-async def test_a_child_that_sends_no_byte_before_the_extraction_timeout_is_killed(
+async def test_a_child_that_sends_no_byte_within_the_extraction_timeout_is_killed(
     site: SampleSite, private_tmp: Path
 ) -> None:
     async with running(timeouts=Timeouts(wait=0.05, extract=1.0)) as method:
@@ -302,7 +304,7 @@ async def test_a_child_that_sends_no_byte_before_the_extraction_timeout_is_kille
 
 
 @pytest.mark.parametrize("path", ["/media/large-64.mp4", "/fault/stall=100000/media/prog.mp4"])
-async def test_closing_a_body_early_leaves_no_child_directory_or_descriptor(
+async def test_closing_a_body_early_leaves_no_child_or_directory_or_descriptor(
     site: SampleSite, private_tmp: Path, path: str
 ) -> None:
     async with running() as method:
@@ -318,7 +320,7 @@ async def test_closing_a_body_early_leaves_no_child_directory_or_descriptor(
         await eventually(lambda: descriptors_and_threads() <= before)
 
 
-async def test_cancelling_open_leaves_no_child_directory_or_descriptor(site: SampleSite, private_tmp: Path) -> None:
+async def test_cancelling_open_leaves_no_child_or_directory_or_descriptor(site: SampleSite, private_tmp: Path) -> None:
     async with running() as method:
         opening = spawn(opened(method, Source(url=f"{site.http}/fault/delay=600/media/prog.mp4")), name="open")
         await eventually(lambda: children())
@@ -350,7 +352,7 @@ async def test_a_killed_child_raises_an_error(site: SampleSite) -> None:
         ("ERROR: something new http://x.test/?secret", ExtractionFailed),
     ],
 )
-def test_an_error_message_of_the_yt_dlp_child_is_translated_to_an_error_of_the_server(
+def test_an_error_message_of_the_yt_dlp_child_is_translated_to_an_error_of_serverpy(
     line: str, kind: type[ServerPYError]
 ) -> None:
     error = translate(f"noise\n{line}\n", ExtractionFailed("It failed."))
@@ -372,12 +374,12 @@ def test_the_error_for_a_page_that_needs_curl_cffi_names_the_extra_only_if_it_is
     assert type(page_error(NO_TARGET)) is NotInstalled
 
 
-def test_an_error_message_that_contains_a_carriage_return_is_read_completely() -> None:
+def test_an_error_message_is_read_to_its_end_even_if_it_contains_a_carriage_return() -> None:
     error = media_error("ERROR: \r[download] Got error: HTTPConnectionPool(host='x.test', port=80): Read timed out.\n")
     assert type(error) is UpstreamTimeout
 
 
-def test_the_same_message_means_different_errors_for_a_page_and_for_its_media() -> None:
+def test_the_same_yt_dlp_message_means_different_errors_for_a_page_and_for_its_media() -> None:
     line = "ERROR: HTTP Error 404: Not Found\n"
     assert (type(page_error(line)), type(media_error(line))) == (MediaNotFound, UpstreamFailed)
     line = "ERROR: Read timed out.\n"
@@ -403,7 +405,7 @@ async def test_only_the_first_of_several_selected_formats_is_streamed(site: Samp
     ],
     ids=repr,
 )
-async def test_sites_are_allowed_and_denied_as_in_the_worker(
+async def test_the_method_subprocess_allows_and_denies_the_same_sites_as_the_worker(
     site: SampleSite, sites: Sites, page: bool, tube: bool
 ) -> None:
     """If the extractor of a site is denied, yt-dlp's generic extractor must not extract the page instead."""
@@ -431,7 +433,7 @@ async def test_media_longer_than_max_duration_is_refused_as_too_large(site: Samp
         await body.aclose()
 
 
-async def test_subprocess_refuses_a_live_stream_as_an_unsupported_conversion(site: SampleSite) -> None:
+async def test_subprocess_refuses_a_live_stream_with_the_error_unsupported_conversion(site: SampleSite) -> None:
     async with running(plugin_paths=(str(PLUGIN_PATH),)) as method:
         with pytest.raises(UnsupportedConversion):
             await opened(method, Source(url=f"{site.http}/tube/live/now"))
@@ -449,7 +451,7 @@ async def test_a_request_for_a_playlist_without_an_item_number_streams_the_first
 
 @pytest.mark.parametrize("step", ["os.pidfd_open", "resource.prlimit", "subprocess.Popen"])
 @pytest.mark.parametrize(("number", "kind"), [(errno.EMFILE, Busy), (errno.EPERM, UpstreamFailed)])
-async def test_a_child_that_fails_to_start_leaves_no_process_directory_or_descriptor(
+async def test_a_child_that_fails_to_start_leaves_no_process_or_directory_or_descriptor(
     site: SampleSite,
     private_tmp: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -488,7 +490,7 @@ async def test_the_directory_of_a_killed_server_is_removed_before_the_first_chil
 
 
 async def test_a_title_longer_than_the_limit_of_the_child_is_truncated(site: SampleSite) -> None:
-    """Each character of the page's title has twelve bytes in JSON."""
+    """In JSON, each character of the page's title takes twelve bytes."""
     media = site.path("prog.mp4").read_bytes()
 
     def serve(connection: socket.socket, head: bytes) -> None:

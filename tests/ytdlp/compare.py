@@ -29,7 +29,8 @@ from serverpy.ytdlp.session.proxies import SessionProxies
 from tests.extraction.workers import OPTIONS
 
 DROPPED = {"fragment_base_url", AUDIO_APART}
-"""Fields of a result that only unmodified yt-dlp or only the slimmed YoutubeDL has, so that they are not compared."""
+"""Fields that are not compared, because only the results of unmodified yt-dlp or only those of the slimmed YoutubeDL
+have them."""
 
 
 class Silent:
@@ -81,7 +82,7 @@ def outcome(ydl: Any, url: str) -> Any:
 
 def _with_plain_fragments(value: Any) -> Any:
     """Return `value` with all fragments as absolute URLs and durations. Unmodified yt-dlp lists fragments relative to a
-    base URL; the slimmed YoutubeDL has an object from `mpd/formats.py`, which makes them when it is read."""
+    base URL. In the slimmed YoutubeDL, an object from `mpd/formats.py` makes the fragments when it is read."""
     if isinstance(value, dict):
         found = {key: _with_plain_fragments(each) for key, each in value.items() if key not in DROPPED}
         if "fragments" in value:

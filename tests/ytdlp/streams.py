@@ -24,8 +24,8 @@ PROMPT_SECONDS = 15.0
 
 @contextlib.contextmanager
 def session(ticket: Ticket, **options: Any) -> Iterator[YoutubeDL]:
-    """Open a YoutubeDL without the worker's changes, as `instance.open` does with them. Its connections go through a
-    proxy, and stopping the ticket cuts them."""
+    """Open a YoutubeDL without the changes of the worker, but otherwise as `instance.open` does. The connections of
+    this YoutubeDL go through a proxy, and stopping the ticket cuts them."""
     with proxies().open() as proxy, ticket.hook(proxy.cut):
         params = {"quiet": True, "no_warnings": True, "cachedir": False, "socket_timeout": 20, "proxy": proxy.url}
         with YoutubeDL({**params, **options}, auto_init=False) as ydl:
@@ -34,8 +34,8 @@ def session(ticket: Ticket, **options: Any) -> Iterator[YoutubeDL]:
 
 @functools.cache
 def proxies() -> SessionProxies:
-    """Return the egress proxies of the downloads. As in the worker, they share one event loop, which runs until the
-    process ends."""
+    """Return the egress proxies of the downloads. As in the worker, all downloads share one event loop, which runs
+    until the process ends."""
     guard = Guard(parse_networks(["127.0.0.0/8"]))
     made = SessionProxies(lambda: Egress(guard))
     made.start()
@@ -43,8 +43,8 @@ def proxies() -> SessionProxies:
 
 
 class Running:
-    """A download by `transfer` in a thread, as a context manager. Leaving the context cancels the download, joins the
-    thread, and closes the reading end of the pipe."""
+    """A download by the function `transfer` in a thread, as a context manager. Leaving the context cancels the
+    download, joins the thread, and closes the reading end of the pipe."""
 
     def __init__(self, info: dict[str, Any], pipe_bytes: int = 65536, **options: Any) -> None:
         self.reader, self._writer = os.pipe()
@@ -91,8 +91,8 @@ class Running:
         return b"".join(pieces)
 
     def ends(self) -> bool:
-        """Wait for the thread. Returns True if it ends long before its own timeout, or a fault of the site, would end
-        it."""
+        """Wait for the end of the thread. Returns True if the thread ends long before its own timeout or a fault of the
+        site would end it."""
         self.thread.join(PROMPT_SECONDS)
         return not self.thread.is_alive()
 

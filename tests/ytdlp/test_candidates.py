@@ -1,4 +1,4 @@
-"""Tests of the choices that follow yt-dlp's own choice by a format selector."""
+"""Tests of the alternatives that the server tries after yt-dlp's first choice by a format selector."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ FORMATS = (
         ("ba[language='en']/b[ext='we]bm']/b.2", ["aac", "film-webm"]),
     ],
 )
-def test_the_next_choices_are_those_of_yt_dlp_without_the_better_formats_of_the_same_kind(
+def test_each_next_choice_is_that_of_yt_dlp_if_the_better_formats_of_the_same_kind_are_missing(
     selector: str, chosen: list[str]
 ) -> None:
     assert ["+".join(each) for each in select(selector, FORMATS)] == chosen
@@ -93,11 +93,13 @@ SELECTORS = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(selector=SELECTORS, formats=st.lists(st.sampled_from(FORMATS), min_size=1, max_size=7, unique=True))
-def test_the_first_candidate_of_any_selector_is_the_choice_of_yt_dlp(selector: str, formats: list[Format]) -> None:
+def test_the_first_candidate_of_any_selector_is_the_first_choice_of_yt_dlp(
+    selector: str, formats: list[Format]
+) -> None:
     try:
         select(selector, formats)
     except InvalidParameter:
-        return  # products of lists
+        return  # products of lists of formats
     except FormatNotFound:
         chosen = None
     else:

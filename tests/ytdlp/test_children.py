@@ -1,4 +1,4 @@
-"""Tests of the gate that limits the child processes of a worker, with real child processes."""
+"""Tests of the gate that limits the number of child processes of a worker, with real child processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SLEEP = ("/bin/sleep", "3600")
 
 
 class Popen(subprocess.Popen[bytes]):
-    """Stand-in for yt-dlp's class `Popen`, which is also a subclass of `subprocess.Popen`."""
+    """Stand-in for yt-dlp's class `Popen`. Like that class, it is a subclass of `subprocess.Popen`."""
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def gate(limit: int) -> Iterator[tuple[Gate, type[Popen]]]:
         made.kill()
 
 
-def test_a_child_process_waits_while_the_maximum_number_of_children_is_running() -> None:
+def test_a_child_process_waits_to_start_while_the_maximum_number_of_child_processes_is_running() -> None:
     with gate(1) as (made, popen):
         first = popen(SLEEP)
         started = threading.Event()
@@ -51,7 +51,7 @@ def test_a_child_process_waits_while_the_maximum_number_of_children_is_running()
         wait_for(lambda: len(made) == 0)
 
 
-def test_stopping_a_ticket_ends_only_the_children_that_were_started_for_it() -> None:
+def test_stopping_a_ticket_ends_only_the_child_processes_that_were_started_for_this_ticket() -> None:
     with gate(4) as (made, popen):
         ticket = Ticket()
         with made.on_behalf_of(ticket):
@@ -87,7 +87,7 @@ def test_a_child_process_that_fails_to_start_does_not_count_as_running() -> None
         assert len(made) == 0
 
 
-def test_stopping_a_ticket_runs_only_the_hooks_that_are_active() -> None:
+def test_stopping_a_ticket_calls_only_the_hooks_that_are_active() -> None:
     ticket = Ticket()
     ran: list[str] = []
     with ticket.hook(lambda: ran.append("left")):
@@ -103,7 +103,7 @@ def test_stopping_a_ticket_runs_only_the_hooks_that_are_active() -> None:
         pass
 
 
-def test_setting_an_event_stops_the_ticket_made_from_it() -> None:
+def test_setting_an_event_stops_the_ticket_that_was_made_from_the_event() -> None:
     event = threading.Event()
     ticket = Ticket.of(event)
     assert Ticket.of(ticket) is ticket

@@ -1,4 +1,4 @@
-"""Tests of serializing yt-dlp's dictionary of a track in the extraction process, and of loading it in the download
+"""Tests of how yt-dlp's dictionary of a track is serialized in the extraction process and loaded in the download
 process."""
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def test_the_fragments_of_a_dash_listing_are_loaded_as_they_were_dumped() -> Non
     assert crossed({"fragments": Fragments(Listing(parts))})["fragments"].listing.parts == parts
 
 
-def test_instances_of_subclasses_of_str_and_dict_are_loaded_as_str_and_dict() -> None:
+def test_instances_of_subclasses_of_str_and_dict_are_loaded_as_plain_str_and_dict() -> None:
     found = crossed({"text": Text("x"), "dict": OrderedDict(a=1)})
     assert [type(found["text"]), type(found["dict"])] == [str, dict]
 

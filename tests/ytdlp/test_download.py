@@ -1,4 +1,4 @@
-"""Tests of the embedded download as the worker runs it, from the sample site into real pipes."""
+"""Tests of the downloads of the method `embedded` as the worker runs them, from the sample site into real pipes."""
 
 from __future__ import annotations
 
@@ -54,9 +54,11 @@ def test_a_cut_download_that_cannot_be_resumed_raises_an_error_and_repeats_no_by
     assert received == site.path("prog.mp4").read_bytes()[:2000000]
 
 
-def test_a_reset_download_that_cannot_be_resumed_raises_an_error_and_repeats_no_byte(site: SampleSite) -> None:
-    """The number of received bytes varies: the egress proxy passes the reset on, and a reset discards bytes that have
-    arrived but are still unread."""
+def test_a_download_reset_by_the_server_that_cannot_be_resumed_raises_an_error_and_repeats_no_byte(
+    site: SampleSite,
+) -> None:
+    """The number of bytes that arrive varies: the egress proxy passes the reset on, and a reset discards bytes that
+    have arrived but have not been read yet."""
     with Running(progressive(f"{site.http}/fault/rst=2000000,norange/media/prog.mp4")) as download:
         received = download.read_all()
     assert isinstance(download.error, UpstreamFailed)
@@ -80,7 +82,7 @@ def test_cancelling_a_download_wakes_its_thread_while_it_waits_for_space_in_the_
         assert isinstance(download.error, UpstreamFailed)
 
 
-def test_a_download_ends_if_the_reader_of_its_pipe_leaves(site: SampleSite) -> None:
+def test_a_download_ends_if_the_reader_of_its_pipe_closes_the_pipe(site: SampleSite) -> None:
     with Running(progressive(f"{site.http}/media/large-64.mp4")) as download:
         download.read(10)
         download.close_reader()
@@ -122,7 +124,7 @@ def by_command_line(url: str, format_id: str, directory: Path) -> bytes:
 
 
 @pytest.mark.parametrize("playlist", ["hls/ts", "hls/fmp4", "hls/aes", "hls/audio", "dash/manifest.mpd"])
-def test_a_download_of_fragments_returns_the_bytes_that_the_command_line_writes(
+def test_a_download_of_fragments_returns_the_bytes_that_the_yt_dlp_command_line_writes(
     site: SampleSite, playlist: str, tmp_path: Path
 ) -> None:
     url = f"{site.http}/{playlist}" + ("/master.m3u8" if playlist.startswith("hls") else "")
@@ -135,7 +137,7 @@ def test_a_download_of_fragments_returns_the_bytes_that_the_command_line_writes(
     assert list(Path.cwd().glob("--Frag*")) == []
 
 
-def test_a_download_of_separate_audio_returns_the_bytes_that_the_command_line_of_yt_dlp_writes(
+def test_a_download_of_separate_audio_returns_the_bytes_that_the_yt_dlp_command_line_writes(
     site: SampleSite, tmp_path: Path
 ) -> None:
     url = f"{site.http}/hls/audio/master.m3u8"
@@ -151,8 +153,8 @@ def hls(url: str, **fields: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["ts", "aes", "fmp4"])
 @pytest.mark.parametrize("faults", ["cut=300000", "rst=300000", "nolength"])
-def test_a_fragment_that_is_cut_is_resumed(site: SampleSite, name: str, faults: str) -> None:
-    """Only the fragments are cut: the playlist is shorter than the number of bytes after which a response is cut, and
+def test_a_fragment_whose_response_is_cut_is_resumed(site: SampleSite, name: str, faults: str) -> None:
+    """Only the fragments are cut. The playlist is shorter than the number of bytes after which a response is cut, and
     its relative URLs lead to fragments with the same fault."""
     with Running(hls(f"{site.http}/hls/{name}/high.m3u8")) as download:
         whole = download.read_all()
@@ -162,7 +164,7 @@ def test_a_fragment_that_is_cut_is_resumed(site: SampleSite, name: str, faults: 
     assert received == whole
 
 
-def test_a_cut_fragment_that_cannot_be_resumed_raises_an_error_and_no_byte_follows(site: SampleSite) -> None:
+def test_a_cut_fragment_that_cannot_be_resumed_raises_an_error_and_no_further_byte_is_sent(site: SampleSite) -> None:
     with Running(hls(f"{site.http}/hls/ts/high.m3u8")) as download:
         whole = download.read_all()
     with Running(hls(f"{site.http}/fault/cut=300000,norange/hls/ts/high.m3u8")) as download:
@@ -236,7 +238,7 @@ TEXTS = {
 @pytest.mark.parametrize("encrypted", [False, True])
 @pytest.mark.parametrize("step", [10, 1000])
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_text_in_place_of_a_fragment_is_refused_however_long_it_is_and_however_it_arrives(
+def test_a_text_in_place_of_a_fragment_is_refused_whatever_its_length_and_however_it_is_split(
     name: str, step: int, encrypted: bool
 ) -> None:
     given: list[bytes] = []
@@ -252,7 +254,7 @@ def test_a_text_in_place_of_a_fragment_is_refused_however_long_it_is_and_however
     "media", [b"\0\0\0\x08free", b"WEBVTT\n\n", bytes([0x47, *bytes(187)]), b"a" * 20 + bytes(400)]
 )
 @pytest.mark.parametrize("step", [1, 10, 1000])
-def test_a_short_fragment_of_media_is_passed_on_unchanged(media: bytes, step: int) -> None:
+def test_a_short_fragment_that_is_media_is_passed_on_unchanged(media: bytes, step: int) -> None:
     given: list[bytes] = []
     put(Plain(given.append), media, step)
     assert b"".join(given) == media
@@ -272,14 +274,16 @@ def test_a_short_text_in_place_of_a_fragment_raises_an_error(site: SampleSite) -
     assert received == site.path("hls/ts/high-0.ts").read_bytes()
 
 
-def test_padding_behind_a_playlist_is_no_fragment(site: SampleSite) -> None:
+def test_padding_after_a_playlist_does_not_count_as_a_fragment(site: SampleSite) -> None:
     with Running(playlist_with(site, "#EXTINF:2,", "high-0.ts", "#EXT-X-ENDLIST", "\0\0")) as download:
         received = download.read_all()
     assert download.error is None
     assert received == site.path("hls/ts/high-0.ts").read_bytes()
 
 
-def test_byte_ranges_of_one_file_are_downloaded_or_raise_an_error_if_the_server_ignores_them(site: SampleSite) -> None:
+def test_byte_ranges_of_one_file_are_downloaded_or_raise_an_error_if_the_media_server_ignores_ranges(
+    site: SampleSite,
+) -> None:
     ranges = ["#EXTINF:2,", "#EXT-X-BYTERANGE:1000@0", "high-0.ts", "#EXTINF:2,", "#EXT-X-BYTERANGE:500", "high-0.ts"]
     with Running(playlist_with(site, *ranges, "#EXT-X-ENDLIST")) as download:
         assert download.read_all() == site.path("hls/ts/high-0.ts").read_bytes()[:1500]
@@ -318,7 +322,7 @@ def test_a_protocol_that_needs_another_program_raises_an_error(site: SampleSite,
     assert isinstance(download.error, UnsupportedConversion)
 
 
-def test_a_file_with_a_chunk_size_is_requested_in_chunks_one_after_the_other(site: SampleSite) -> None:
+def test_a_file_with_a_chunk_size_is_requested_in_consecutive_chunks(site: SampleSite) -> None:
     before = len(site.requests)
     info = progressive(f"{site.http}/media/prog.mp4", downloader_options={"http_chunk_size": 1 << 20})
     with Running(info) as download:
@@ -329,7 +333,9 @@ def test_a_file_with_a_chunk_size_is_requested_in_chunks_one_after_the_other(sit
 
 
 @pytest.mark.parametrize("option", ["format", "global"])
-def test_impersonated_media_is_streamed_from_requests_with_bounded_ranges(site: SampleSite, option: str) -> None:
+def test_media_that_requires_impersonation_is_downloaded_by_requests_with_bounded_ranges(
+    site: SampleSite, option: str
+) -> None:
     """If the range were unbounded, curl_cffi would buffer the whole body in memory while the reader of the pipe does
     not read."""
     before = len(site.requests)
@@ -346,7 +352,7 @@ def test_impersonated_media_is_streamed_from_requests_with_bounded_ranges(site: 
     assert len(asked) == 6
 
 
-def test_impersonated_media_from_a_server_without_range_support_is_refused(site: SampleSite) -> None:
+def test_media_that_requires_impersonation_is_refused_if_its_server_has_no_range_support(site: SampleSite) -> None:
     with Running(progressive(f"{site.http}/fault/norange/media/prog.mp4", impersonate="chrome")) as download:
         assert download.read_all() == b""
     assert isinstance(download.error, UpstreamFailed)
@@ -360,7 +366,7 @@ def test_cancelling_a_download_ends_the_wait_for_media_that_becomes_available_la
         assert download.ends()
 
 
-def test_a_download_leaves_no_connection_file_descriptor_or_thread_open(site: SampleSite) -> None:
+def test_a_download_leaves_no_connection_or_file_descriptor_or_thread_open(site: SampleSite) -> None:
     def left() -> tuple[int, int]:
         return len(os.listdir("/proc/self/fd")), threading.active_count()
 
@@ -402,7 +408,7 @@ def test_a_download_over_https_returns_the_bytes_of_the_file(site: SampleSite, t
     assert download.error is None
 
 
-def test_cancelling_a_download_cuts_its_impersonated_request(site: SampleSite) -> None:
+def test_cancelling_a_download_cuts_its_request_with_impersonation(site: SampleSite) -> None:
     before = len(site.requests)
     info = progressive(f"{site.http}/fault/stall=100000/media/prog.mp4", impersonate="chrome")
     with Running(info) as download:
@@ -411,7 +417,7 @@ def test_cancelling_a_download_cuts_its_impersonated_request(site: SampleSite) -
         assert download.ends()
 
 
-def test_a_reader_that_leaves_ends_a_download_that_waits_for_a_silent_server(site: SampleSite) -> None:
+def test_a_download_that_waits_for_a_silent_server_ends_if_the_reader_of_its_pipe_leaves(site: SampleSite) -> None:
     with Running(progressive(f"{site.http}/fault/stall=100000/media/prog.mp4")) as download:
         received = 0
         while received < 100_000:
@@ -421,7 +427,7 @@ def test_a_reader_that_leaves_ends_a_download_that_waits_for_a_silent_server(sit
 
 
 @pytest.mark.parametrize("playlist", [False, True], ids=["progressive", "hls-aes"])
-def test_while_a_slow_reader_reads_the_pipe_stays_full_and_memory_does_not_grow(
+def test_while_the_reader_is_slow_the_pipe_stays_full_and_memory_does_not_grow(
     site: SampleSite, playlist: bool
 ) -> None:
     url = f"{site.http}/hls/aes/high.m3u8" if playlist else f"{site.http}/media/large-64.mp4"

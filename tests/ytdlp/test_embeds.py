@@ -1,4 +1,4 @@
-"""Test that compares the list of extractors which can find embeds with yt-dlp's own classes."""
+"""Test that the list of extractors that can find embeds agrees with yt-dlp's own classes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ print(json.dumps([key for key, cls in classes.items() if capable(cls)]))
 """
 
 
-def test_the_list_contains_every_extractor_that_can_find_embeds() -> None:
+def test_the_list_of_embed_extractors_contains_every_extractor_that_can_find_embeds() -> None:
     answer = subprocess.run([sys.executable, "-c", EXACT], capture_output=True, text=True, timeout=240, check=True)
     exact = set(json.loads(answer.stdout))
     found = embed_capable(Path(yt_dlp.extractor.__file__).parent)
@@ -38,7 +38,7 @@ def test_the_list_contains_every_extractor_that_can_find_embeds() -> None:
     assert len(found) < len(exact) + 20
 
 
-def test_the_list_contains_subclasses_of_extractors_that_can_find_embeds(tmp_path: Path) -> None:
+def test_the_list_of_embed_extractors_contains_subclasses_of_extractors_that_can_find_embeds(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text(
         "class BaseIE(InfoExtractor):\n    _EMBED_REGEX = [r'x']\n\nclass AlsoIE(HeirIE):\n    x = 1\n"
     )

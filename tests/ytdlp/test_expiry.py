@@ -6,7 +6,7 @@ import pytest
 
 from serverpy.ytdlp.page.expiry import expires_at
 
-NOW = 1_795_000_000.0  # the timestamp means 2026-11-18T11:06:40Z
+NOW = 1_795_000_000.0  # this timestamp means 2026-11-18T11:06:40Z
 SOON = int(NOW) + 3600
 
 

@@ -17,7 +17,7 @@ TRACK = Track(id="best", url="https://media.example/", protocol="http_dash_segme
 MEDIA = Media(raw_id="r", id="1", title="Film", kind="video", extractor="x", webpage_url="https://site.example/")
 
 
-def test_fragments_are_removed_from_the_worst_tracks_first_if_an_extraction_is_too_large() -> None:
+def test_if_an_extraction_is_too_large_the_fragments_of_the_worst_tracks_are_removed_first() -> None:
     media = replace(MEDIA, tracks=tuple(replace(TRACK, id=str(number)) for number in range(4)))
     bounded = within_bounds(media)
     assert [bool(track.fragments) for track in bounded.tracks] == [False, False, True, True]
@@ -26,7 +26,7 @@ def test_fragments_are_removed_from_the_worst_tracks_first_if_an_extraction_is_t
     assert within_bounds(bounded) is bounded
 
 
-def test_an_extraction_that_is_too_large_without_fragments_is_refused() -> None:
+def test_an_extraction_that_is_too_large_even_without_fragments_is_refused() -> None:
     entry = Entry(title="x" * 1000, url="https://site.example/" + "x" * 10_000)
     with pytest.raises(TooLarge):
         within_bounds(replace(MEDIA, kind="playlist", entries=(entry,) * 1000))

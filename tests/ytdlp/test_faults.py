@@ -1,4 +1,4 @@
-"""Tests that errors of yt-dlp are translated to errors of the server, with messages that any client may see."""
+"""Tests that errors of yt-dlp are translated to ServerPY errors, with messages that any client may see."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_long_error_messages_of_yt_dlp_are_shortened() -> None:
 
 
 def request_absent_page(site: SampleSite) -> None:
-    """Request a page that does not exist, and raise the HTTP error as an extractor does."""
+    """Request a page that does not exist, and raise the HTTP error in the way in which an extractor raises it."""
     with YoutubeDL({"quiet": True}) as ydl:
         try:
             ydl.urlopen(f"{site.http}/page/absent")
@@ -147,7 +147,7 @@ def test_the_error_of_an_extraction_that_needs_curl_cffi_names_the_extra_if_it_i
     assert str(found) == "Impersonating a browser needs curl-cffi: install serverpy-stream[impersonate]."
 
 
-def test_the_response_that_an_http_error_holds_is_closed_by_close_responses(site: SampleSite) -> None:
+def test_the_function_close_responses_closes_the_response_that_an_http_error_holds(site: SampleSite) -> None:
     with pytest.raises(ExtractorError) as caught:
         request_absent_page(site)
     refused = caught.value.cause

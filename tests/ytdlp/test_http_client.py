@@ -1,5 +1,5 @@
-"""Tests of yt-dlp's HTTP client in the worker: it accepts the same odd responses as the server's own client, also over
-https, and never reports a body that was cut as complete."""
+"""Tests of yt-dlp's HTTP client in the worker. It accepts the same unusual responses as ServerPY's own client, also
+over https, and never reports a body that was cut as complete."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ ODD = {
 
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("answer", ODD.values(), ids=ODD)
-def test_the_http_client_of_yt_dlp_reads_odd_responses(tls: Tls, answer: bytes, secure: bool) -> None:
+def test_the_http_client_of_yt_dlp_reads_unusual_responses_that_browsers_read(
+    tls: Tls, answer: bytes, secure: bool
+) -> None:
     def handle(connection: socket.socket, head: bytes) -> None:
         connection.sendall(answer)
 
@@ -91,7 +93,7 @@ def test_the_http_client_of_yt_dlp_raises_an_error_for_an_unreadable_response(an
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 9999999\r\n", b"Transfer-Encoding: chunked\r\n", b""])
 def test_the_http_client_of_yt_dlp_does_not_read_the_body_of_a_redirect(framing: bytes) -> None:
-    """urllib and requests read the body of a redirect to its end before they follow the redirect, and this body may be
+    """urllib and requests read the body of a redirect to its end before they follow the redirect. Such a body may be
     endless."""
     answer = b"HTTP/1.1 302 Found\r\nLocation: /to\r\nConnection: keep-alive\r\n%s\r\n" % framing
     response = TolerantResponse(Reading(answer + b"9\r\nendless..\r\n" * 1000))
@@ -128,7 +130,7 @@ def test_the_http_client_of_yt_dlp_reads_many_small_chunks(extension: bytes) -> 
 
 
 class Reading:
-    """Stand-in for a socket. It has only the method `makefile`."""
+    """Stand-in for a socket that has only the method `makefile`."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -151,8 +153,8 @@ Handler = Callable[[socket.socket, bytes], None]
 
 
 def ending(cleanly: bool, head: bytes = OK, at: int = len(BODY)) -> Handler:
-    """Return a handler that sends `head` and the first `at` bytes of BODY. The handler then ends the connection with
-    close_notify if `cleanly` is true, and without it otherwise."""
+    """Return a handler that sends `head` and the first `at` bytes of BODY, and then ends the connection: with
+    close_notify if `cleanly` is true, and otherwise without it."""
 
     def handle(connection: socket.socket, _head: bytes) -> None:
         connection.sendall(head + b"\r\n" + BODY[:at])

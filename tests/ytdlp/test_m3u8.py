@@ -1,4 +1,4 @@
-"""Tests of how HLS playlists are repaired before yt-dlp parses them, and which playlists stay unchanged."""
+"""Tests of how HLS playlists are repaired before yt-dlp parses them, and of which playlists stay unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHANNELS = '#EXTM3U\n#EXTINF:-1 tvg-id="one",One\nhttps://tv.example/one.m3u8\n'
 
 
 @pytest.mark.parametrize("text", [MEDIA, "#EXTM3U\n#EXTINF:\ns.ts", "#EXTM3U\ns.ts\n#EXT-X-ENDLIST", MEDIA * 2])
-def test_a_media_playlist_without_a_target_duration_gets_one(text: str) -> None:
+def test_the_repair_adds_a_target_duration_to_a_media_playlist_that_has_none(text: str) -> None:
     assert "#EXT-X-TARGETDURATION" in mended(text, URL)
 
 
@@ -45,8 +45,9 @@ NAMES = [("", "a"), ('LANGUAGE="eng",', "eng"), ('NAME="",', "a"), ('NAME="Engli
 
 
 @pytest.mark.parametrize(("attributes", "name"), NAMES, ids=["group", "language", "empty", "named"])
-def test_an_audio_rendition_without_a_name_gets_one(attributes: str, name: str) -> None:
-    """Without a NAME, yt-dlp ignores the audio rendition, and takes a video-only variant for one with audio."""
+def test_the_repair_adds_a_name_to_an_audio_rendition_that_has_none(attributes: str, name: str) -> None:
+    """If a rendition has no NAME, yt-dlp ignores the audio rendition, and mistakes a video-only variant for one with
+    audio."""
     text = f'#EXTM3U\n{GROUP.format(attributes)}\n{BANDWIDTH},{CODECS},AUDIO="a"\nv.m3u8\n'
     extractor = GenericIE(YoutubeDL({"quiet": True}, auto_init=False))
     formats, _ = extractor._parse_m3u8_formats_and_subtitles(mended(text, URL), URL)
@@ -73,7 +74,7 @@ YES, NO = ",DEFAULT=YES,AUTOSELECT=YES", ",DEFAULT=NO"
         ([rendition("en"), rendition("de", YES, group="b"), rendition("fr", group="b")], {"fr"}),
     ],
 )  # fmt: skip
-def test_audio_without_the_attribute_default_is_not_the_default_if_another_of_its_group_is(
+def test_audio_without_the_attribute_default_is_not_the_default_if_other_audio_in_its_group_is(
     renditions: list[str], alternates: set[str]
 ) -> None:
     text = "\n".join(["#EXTM3U", *renditions, f'{BANDWIDTH},{CODECS},AUDIO="a"', "v.m3u8", ""])
@@ -113,7 +114,7 @@ MUXED = '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="B"'
     ],
     ids=["apart", "group behind", "codecs", "another group", "no group", "muxed too", "a variant of audio alone"],
 )
-def test_a_variant_without_codecs_has_no_audio_if_its_audio_group_has_playlists(
+def test_a_variant_without_codecs_has_no_audio_of_its_own_if_its_audio_group_has_playlists(
     lines: list[str], expected: list[str]
 ) -> None:
     assert list(addresses_without_audio("\n".join(["#EXTM3U", *lines]))) == expected

@@ -1,4 +1,4 @@
-"""Tests of the worker process: it answers every request, and takes no more memory than its limit."""
+"""Tests of the worker process. It answers every request, and takes no more memory than its limit."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_an_error_with_a_lone_surrogate_is_sent_and_does_not_end_the_worke
         assert (await process_of(workers)).pid == pid
 
 
-async def test_a_request_whose_thread_exits_fails_and_does_not_wait_forever(site: SampleSite) -> None:
+async def test_a_request_whose_thread_exits_fails_instead_of_waiting_forever(site: SampleSite) -> None:
     async with running(extract_workers=1) as workers:
         assert type(await fails(workers, f"{site.http}/probe/exit")) is ExtractionFailed
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
@@ -67,14 +67,14 @@ async def test_an_extraction_that_allocates_too_much_memory_fails_as_too_large(s
 async def test_an_extraction_that_fills_the_memory_with_small_objects_fails_at_once_as_too_large(
     site: SampleSite, how: str
 ) -> None:
-    """Small objects fill the memory of the worker up to its limit, and live until the traceback is freed. The timeout
-    of extractions is too long to end this extraction."""
+    """Small objects fill the memory of the worker up to its limit, and stay in memory until the traceback is freed. The
+    timeout of extractions is too long to end this extraction."""
     async with running(extract_timeout=3600) as workers:
         assert type(await fails(workers, f"{site.http}/probe/fill?to={how}")) is TooLarge
         assert (await workers.extract(f"{site.http}/page/prog")).tracks
 
 
-async def test_a_page_that_fills_the_memory_of_its_process_fails_no_other_extraction(
+async def test_a_page_that_fills_the_memory_of_its_process_makes_no_other_extraction_fail(
     site: SampleSite, tmp_path: Path
 ) -> None:
     """The extraction process whose memory is full is replaced, and all extractions that ran in it are repeated one at a

@@ -152,7 +152,7 @@ def test_a_track_that_only_yt_dlp_can_download_is_marked(fmt: dict[str, Any], ne
         ({"ext": "jpg"}, (None, None)),
     ],
 )
-def test_the_codec_of_a_missing_stream_is_none_and_that_of_an_unknown_stream_is_unknown(
+def test_the_codec_of_a_missing_audio_or_video_stream_is_none_and_that_of_an_unidentified_one_is_unknown(
     fmt: dict[str, Any], codecs: tuple[str | None, str | None]
 ) -> None:
     got = track(fmt)
@@ -170,7 +170,7 @@ def test_a_field_with_a_value_of_the_wrong_type_is_none_and_a_format_without_a_u
     assert (media.tracks, media.duration, media.thumbnail) == ((), None, None)
 
 
-def test_a_result_without_a_list_of_formats_is_mapped_as_a_format_itself() -> None:
+def test_a_result_without_a_list_of_formats_is_itself_mapped_as_the_only_format() -> None:
     [only] = found({"format_id": "0", "url": URL, "ext": "mp4", "protocol": "https"}).tracks
     assert only.id == "0"
 
@@ -213,7 +213,7 @@ def test_an_entry_of_a_playlist_is_mapped_with_its_url_or_its_media() -> None:
         (" (1)", "film-1", ["generic film"], "film-1"),
     ],
 )
-def test_the_number_in_the_title_of_an_only_medium_is_removed(
+def test_the_number_that_yt_dlp_adds_to_the_title_of_the_only_medium_on_a_page_is_removed(
     title: str, id: str | None, old_ids: list[str] | None, expected: str
 ) -> None:
     assert found({"id": id, "title": title, "_old_archive_ids": old_ids}).title == expected

@@ -1,5 +1,5 @@
-"""Downloads by the embedded method from media servers whose responses do not fit: the bytes are right, or the download
-fails after the last right byte."""
+"""Tests of downloads by the method `embedded` from media servers whose responses do not fit together. The bytes are
+right, or the download fails after the last right byte."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ OTHER: dict[str, Answer] = {
 
 
 @pytest.mark.parametrize("name", OTHER)
-async def test_a_response_of_another_file_is_not_joined(name: str) -> None:
+async def test_a_response_with_the_bytes_of_another_file_is_not_joined(name: str) -> None:
     async with serving(by_turns(lambda _: cut_whole(V1), OTHER[name])) as (url, _):
         received, error = await downloaded(url)
     assert isinstance(error, UpstreamFailed)
@@ -75,13 +75,13 @@ async def test_one_odd_response_among_several_does_not_end_the_download(name: st
     ],
     ids=["weak ETag", "another form of the date", "no validators", "no length"],
 )
-async def test_a_response_that_may_be_of_the_same_file_is_joined(more: Headers) -> None:
+async def test_a_response_that_may_belong_to_the_same_file_is_joined(more: Headers) -> None:
     last: Answer = lambda ask: Reply(part(ask, more=more).data, "FIN")  # noqa: E731
     async with serving(by_turns(lambda _: cut_whole(V1), last)) as (url, _):
         assert await downloaded(url) == (FILE, None)
 
 
-async def test_a_200_with_the_range_of_the_request_continues_the_file() -> None:
+async def test_a_200_response_that_has_the_requested_range_continues_the_file() -> None:
     async with serving(by_turns(lambda _: cut_whole(V1), lambda ask: part(ask, more=V1, status=200))) as (url, _):
         assert await downloaded(url) == (FILE, None)
 
@@ -90,7 +90,7 @@ async def test_a_200_with_the_range_of_the_request_continues_the_file() -> None:
     ("elsewhere", "is_same"),
     [({**V1, "ETag": '"2"'}, True), ({**V1, "Last-Modified": "Tue, 03 Nov 2026 10:00:00 GMT"}, False)],
 )
-async def test_a_response_of_a_different_server_is_joined_if_all_but_the_etag_agrees(
+async def test_a_response_of_a_different_server_is_joined_if_only_its_etag_differs(
     elsewhere: Headers, *, is_same: bool
 ) -> None:
     async with serving(lambda ask: part(ask, more=elsewhere)) as (other, _):
@@ -128,7 +128,7 @@ async def test_ranges_of_two_versions_of_a_file_are_not_joined(changed: Headers,
 
 
 async def test_chunks_of_two_versions_of_a_file_are_not_joined() -> None:
-    """The extraction asks for bounded ranges."""
+    """The options in the extraction make yt-dlp request bounded ranges."""
 
     def answer(ask: Ask) -> Reply:
         return part(ask, more=V1 if (ask.first or 0) < 150_000 else {**V1, "ETag": '"2"'})

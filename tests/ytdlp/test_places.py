@@ -1,5 +1,5 @@
-"""Tests of the limit on the number of extraction threads that parse at the same time. A thread holds a place while it
-parses, but not while it waits for the network."""
+"""Tests of the limit on the number of extraction threads that parse at the same time. A thread needs one of the places
+while it parses, but not while it waits for the network."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.aio import PATIENCE_SECONDS, wait_for
 
 
 class Parser:
-    """A thread that takes a place and parses until `end` is set. If `waits` is true, it first waits outside its place
-    until `outside` is set, like an extraction that waits for the network."""
+    """A thread that takes a place and parses until `end` is set. If `waits` is true, the thread first waits outside its
+    place until `outside` is set, like an extraction that waits for the network."""
 
     def __init__(self, places: Places, *, waits: bool = False) -> None:
         self.ticket = Ticket()
@@ -40,7 +40,7 @@ class Parser:
         assert not self.thread.is_alive()
 
 
-def test_a_thread_that_waits_for_the_network_holds_no_place() -> None:
+def test_a_thread_that_waits_for_the_network_needs_no_place_for_parsing() -> None:
     places = Places(1)
     waiting = [Parser(places, waits=True) for _ in range(3)]
     parsing = Parser(places)
@@ -52,7 +52,9 @@ def test_a_thread_that_waits_for_the_network_holds_no_place() -> None:
         each.finish()
 
 
-def test_a_thread_beyond_the_number_of_places_waits_until_a_place_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_waits_if_all_places_for_parsing_are_taken_until_one_of_them_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("serverpy.ytdlp.places.PATIENCE_SECONDS", PATIENCE_SECONDS)
     places = Places(1)
     first = Parser(places)
@@ -64,7 +66,9 @@ def test_a_thread_beyond_the_number_of_places_waits_until_a_place_is_free(monkey
     second.finish()
 
 
-def test_a_thread_that_waits_for_a_place_is_stopped_if_its_ticket_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_waits_for_a_place_for_parsing_is_stopped_if_its_ticket_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("serverpy.ytdlp.places.PATIENCE_SECONDS", PATIENCE_SECONDS)
     places = Places(1)
     first = Parser(places)
@@ -80,7 +84,7 @@ def test_a_thread_that_waits_for_a_place_is_stopped_if_its_ticket_is_set(monkeyp
     third.finish()
 
 
-def test_a_thread_parses_without_a_free_place_after_it_has_waited_for_patience_seconds(
+def test_a_thread_that_has_waited_for_patience_seconds_parses_even_without_a_free_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("serverpy.ytdlp.places.PATIENCE_SECONDS", 0.01)

@@ -1,4 +1,5 @@
-"""Tests of the worker's store of raw media (yt-dlp's own dictionaries): it keeps them for downloads, within limits."""
+"""Tests of the worker's store of raw media (yt-dlp's own dictionaries). The worker keeps them for later downloads,
+within limits."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ def raw(info: dict[str, Any]) -> RawMedia:
     return RawMedia(info, CookieJar())
 
 
-def test_the_store_drops_the_least_recently_used_extraction_first() -> None:
+def test_the_raw_store_drops_the_least_recently_used_extraction_first() -> None:
     store = RawStore(count=2)
     store.put("a", raw({"id": "a"}))
     store.put("b", raw({"id": "b"}))
@@ -24,7 +25,7 @@ def test_the_store_drops_the_least_recently_used_extraction_first() -> None:
     assert [store.get(name) is not None for name in "abc"] == [True, False, True]
 
 
-def test_the_number_of_bytes_in_the_store_is_limited() -> None:
+def test_the_number_of_bytes_in_the_raw_store_is_limited() -> None:
     store = RawStore(limit=100_000)
     for number in range(20):
         store.put(str(number), raw({"data": "x" * 30_000}))
@@ -40,7 +41,7 @@ def kept(store: RawStore) -> list[str]:
     return [str(number) for number in range(21) if store.get(str(number))]
 
 
-def test_each_item_of_a_playlist_can_be_found_by_its_own_id() -> None:
+def test_each_item_of_a_playlist_in_the_raw_store_can_be_found_by_its_own_id() -> None:
     store = RawStore()
     item = {"id": "2", "formats": [{"format_id": "f", "url": "u"}], "title": "Two"}
     store.put("a", raw({"_type": "playlist", "entries": [{"_type": "url", "url": "x"}, item]}))

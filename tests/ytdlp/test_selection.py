@@ -1,5 +1,5 @@
-"""Tests of yt-dlp's format selectors applied to the tracks of the server, and of selectors whose evaluation would never
-end."""
+"""Tests of yt-dlp's format selectors when they are applied to the server's tracks, and of selectors whose evaluation
+would never end."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ FORMATS = (
         ("b[ext$=m]", ("x",)),
     ],
 )
-def test_a_selector_picks_the_same_tracks_as_in_yt_dlp(selector: str, picked: tuple[str, ...]) -> None:
+def test_a_selector_chooses_the_same_tracks_as_in_yt_dlp(selector: str, picked: tuple[str, ...]) -> None:
     assert select(selector, FORMATS)[0] == picked
 
 
 @pytest.mark.parametrize("selector", ["b[height>4000]", "nothing", "flac", "bv[language=fr]"])
-def test_a_selector_that_matches_nothing_raises_format_not_found(selector: str) -> None:
+def test_a_selector_that_matches_no_track_raises_format_not_found(selector: str) -> None:
     with pytest.raises(FormatNotFound):
         select(selector, FORMATS)
 
@@ -118,7 +118,7 @@ def test_a_selector_whose_evaluation_would_take_very_long_is_refused_within_a_se
     assert time.thread_time() - started < 1
 
 
-def test_the_error_for_a_refused_regular_expression_says_what_to_use_instead() -> None:
+def test_the_error_for_a_refused_regular_expression_says_what_to_use_in_its_place() -> None:
     with pytest.raises(InvalidParameter, match=r"repeats a group.*Use literals"):
         select("b[ext~='(a+)+$']", FORMATS)
 

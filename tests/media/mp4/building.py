@@ -17,8 +17,9 @@ IDENTITY = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 class Film:
     """Builder of a plain (not fragmented) MP4.
 
-    The file contains `samples` in chunks of `chunked` samples each, and `stts` lists runs of (count, delta). A box in
-    `replaced` replaces the box of its kind in the sample table. `before` is written before the bytes of the chunks.
+    The file contains `samples` in chunks, and `chunked` lists the number of samples in each chunk. `stts` lists runs of
+    samples as pairs (count, delta). A box in `replaced` replaces the box of the same kind in the sample table. `before`
+    is written before the bytes of the chunks.
     """
 
     samples: Sequence[bytes] = (b"first", b"second", b"third")

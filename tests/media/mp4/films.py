@@ -1,4 +1,5 @@
-"""Helpers for tests of woven films: they locate the boxes of a film in memory, and read its packets with a demuxer."""
+"""Helpers for tests of woven films. They locate the boxes of a film in memory, and read the packets of a film with a
+demuxer."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ def located(film: bytes) -> Located:
 
 
 def drive(reading: Generator[Span, bytes, Located], film: bytes) -> tuple[Located, list[Span]]:
-    """Run the generator `reading`, which requests spans of a file, on the bytes of `film`. Returns its result and the
-    requested spans."""
+    """Run the generator `reading`, which requests byte spans of a file, with the bytes of `film`. Returns the result of
+    the generator, and the requested spans."""
     asked = list[Span]()
     try:
         asked.append(next(reading))
@@ -63,8 +64,8 @@ def own_boxes(film: bytes) -> list[Box]:
 
 
 class CountedReads(io.BytesIO):
-    """A file that counts its seeks to another position. A player over HTTP would send a request for each of these
-    seeks."""
+    """A file object that counts its seeks to another position. For each of these seeks, a player over HTTP would send a
+    request."""
 
     jumps = 0
 

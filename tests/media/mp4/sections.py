@@ -1,4 +1,5 @@
-"""Initialization sections of fragmented MP4s, built box by box, and the durations that they state."""
+"""Builder of initialization sections of fragmented MP4s, box by box, and a reader of the durations that such sections
+state."""
 
 from __future__ import annotations
 
@@ -19,14 +20,15 @@ def wide(kind: bytes, content: bytes) -> bytes:
 
 
 def header(kind: bytes, version: int, scale: int, duration: int) -> bytes:
-    """Return mvhd or mdhd, as far as they are alike."""
+    """Return an mvhd or mdhd box that has 80 zero bytes in place of the fields after its duration."""
     layout = ">QQIQ" if version == 1 else ">IIII"
     return write_full(kind, version, 0, struct.pack(layout, 1, 2, scale, duration), bytes(80))
 
 
 @dataclass(frozen=True)
 class Section:
-    """An initialization section. The fields are durations; `mehd` or `tkhd` None means that there is no such box."""
+    """An initialization section. The fields are the durations in the boxes. If `mehd` or `tkhd` is None, the section
+    has no such box."""
 
     version: int = 0
     mvhd: int = 0
@@ -66,7 +68,8 @@ class Section:
 
 
 def stated(section: bytes) -> dict[bytes, list[int]]:
-    """Return the durations in a section by box. Raises NotMedia if the sizes of the boxes do not fit."""
+    """Return the durations in the boxes of a section, by the kind of the box. Raises NotMedia if the sizes of the boxes
+    are inconsistent."""
     found: dict[bytes, list[int]] = {}
     for kind, content in walk(section):
         width = 8 if content[0] else 4
@@ -76,7 +79,7 @@ def stated(section: bytes) -> dict[bytes, list[int]]:
 
 
 def walk(section: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the boxes with a duration, with their content."""
+    """Yield the kind and the content of each box that has a duration."""
     for box in boxes(memoryview(section), 0, len(section)):
         if box.kind in CONTAINERS:
             yield from walk(section[box.body : box.end])

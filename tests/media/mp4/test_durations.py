@@ -14,7 +14,7 @@ from tests.media.mp4.sections import Section, stated
 
 SECONDS = 10.5
 MOVIE, MEDIA = 10_500, 504_000
-"""SECONDS in the time scales of the movie and of the track."""
+"""The duration SECONDS in units of the movie's time scale and of the track's time scale."""
 UNKNOWN_32, UNKNOWN_64 = 2**32 - 1, 2**64 - 1
 MEHD_BYTES = 20
 
@@ -48,7 +48,7 @@ FILLED = {
 
 
 @pytest.mark.parametrize("name", FILLED)
-def test_missing_durations_are_filled_in_without_changing_the_offset_of_any_box(name: str) -> None:
+def test_the_server_fills_in_missing_durations_without_changing_the_offset_of_any_box(name: str) -> None:
     section, expected = FILLED[name]
     filled = with_duration(bytes(section), SECONDS, may_grow=False)
     assert stated(filled.removesuffix(section.after)) == expected
@@ -56,7 +56,7 @@ def test_missing_durations_are_filled_in_without_changing_the_offset_of_any_box(
 
 
 @pytest.mark.parametrize("name", [name for name, (section, _) in FILLED.items() if section.mehd is None])
-def test_a_missing_mehd_is_inserted_if_the_section_may_grow(name: str) -> None:
+def test_the_server_inserts_a_missing_mehd_if_the_initialization_section_may_grow(name: str) -> None:
     section, expected = FILLED[name]
     filled = with_duration(bytes(section), SECONDS, may_grow=True)
     assert filled.endswith(section.after)
@@ -65,26 +65,27 @@ def test_a_missing_mehd_is_inserted_if_the_section_may_grow(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, (section, _) in FILLED.items() if section.mehd is not None])
-def test_a_section_with_an_mehd_never_grows(name: str) -> None:
+def test_an_initialization_section_with_an_mehd_never_grows(name: str) -> None:
     section, _ = FILLED[name]
     filled = with_duration(bytes(section), SECONDS, may_grow=True)
     assert filled == with_duration(bytes(section), SECONDS, may_grow=False)
 
 
 def test_filling_in_durations_changes_only_the_duration_fields() -> None:
-    """A section whose durations were filled in has the same bytes as a section that was built with these durations."""
+    """A section into which durations were filled has the same bytes as a section that was built with these
+    durations."""
     section = Section(version=1, mdhd=(0, 0), tkhd=0, mehd=0, mehd_version=1)
     written = replace(section, mvhd=MOVIE, mdhd=(MEDIA, MEDIA), tkhd=MOVIE, mehd=MOVIE)
     assert with_duration(bytes(section), SECONDS, may_grow=False) == bytes(written)
 
 
-def test_the_inserted_mehd_is_the_first_box_of_mvex() -> None:
+def test_the_inserted_mehd_is_the_first_box_in_mvex() -> None:
     written = Section(mvhd=MOVIE, mdhd=(MEDIA,), mehd=MOVIE, mehd_version=1)
     assert with_duration(bytes(Section()), SECONDS, may_grow=True) == bytes(written)
 
 
-def test_a_section_with_samples_does_not_grow() -> None:
-    """The chunk offsets (stco) count from the beginning of the file, so an inserted box would make them wrong."""
+def test_an_initialization_section_with_samples_does_not_grow() -> None:
+    """The chunk offsets (stco) count from the beginning of the file, so that inserting a box would make them wrong."""
     section = bytes(Section(chunks=2))
     filled = with_duration(section, SECONDS, may_grow=True)
     assert (len(filled), stated(filled)) == (len(section), table(MOVIE, [MEDIA]))
@@ -96,7 +97,7 @@ def test_filling_in_durations_a_second_time_changes_nothing() -> None:
 
 
 def resized(section: bytes, kind: bytes, size: int) -> bytes:
-    """Return the section with `size` in the header of its first box of `kind`."""
+    """Return the section after setting the size field of its first box of `kind` to `size`."""
     at = section.index(kind) - 4
     return section[:at] + struct.pack(">I", size) + section[at + 4 :]
 
@@ -127,18 +128,18 @@ UNCHANGED = {
 
 @pytest.mark.parametrize("may_grow", [False, True])
 @pytest.mark.parametrize("name", UNCHANGED)
-def test_a_section_that_cannot_be_completed_is_returned_unchanged(name: str, may_grow: bool) -> None:
+def test_an_initialization_section_that_cannot_be_completed_is_returned_unchanged(name: str, may_grow: bool) -> None:
     section = UNCHANGED[name]
     assert with_duration(section, SECONDS, may_grow=may_grow) is section
 
 
-def test_a_truncated_section_is_returned_unchanged() -> None:
+def test_a_truncated_initialization_section_is_returned_unchanged() -> None:
     for length in range(len(WHOLE)):
         section = WHOLE[:length]
         assert with_duration(section, SECONDS, may_grow=True) is section
 
 
-def test_a_section_with_a_damaged_byte_raises_no_error_and_grows_at_most_by_an_mehd() -> None:
+def test_an_initialization_section_with_a_damaged_byte_raises_no_error_and_grows_at_most_by_an_mehd() -> None:
     for place in range(len(WHOLE)):
         for value in (0, 1, 0x7F, 0xFF):
             damaged = WHOLE[:place] + bytes((value,)) + WHOLE[place + 1 :]
@@ -162,7 +163,7 @@ WITH_INDEX = {
 
 
 @pytest.mark.parametrize("name", WITH_INDEX)
-def test_each_sidx_before_the_first_moof_of_a_segment_becomes_a_free_box(name: str) -> None:
+def test_each_sidx_before_the_first_moof_of_a_segment_is_replaced_by_a_free_box(name: str) -> None:
     segment, expected = WITH_INDEX[name]
     assert without_index(segment) == expected
 
@@ -172,7 +173,7 @@ def test_each_sidx_before_the_first_moof_of_a_segment_becomes_a_free_box(name: s
     [
         MOOF + SIDX,
         STYP + MOOF,
-        write(b"ftyp", b"iso5") + WHOLE + SIDX,  # a whole file, whose sidx may be correct
+        write(b"ftyp", b"iso5") + WHOLE + SIDX,  # this is a whole file, whose sidx may be correct
         SIDX[:7],
         SIDX[:-1],
         struct.pack(">I4s", 4, b"styp") + SIDX,

@@ -1,5 +1,5 @@
-"""Tests of the fragments (moof boxes) of a woven MP4: they keep their length when they are renumbered, and offsets from
-the start of the file are adjusted."""
+"""Tests of the fragments (moof boxes) of a woven MP4: fragments keep their length when they are renumbered, and offsets
+that count from the start of the file are adjusted."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def test_fragments_of_a_different_track_and_damaged_fragments_are_refused(traf: 
         patched(traf)
 
 
-def test_a_woven_fragmented_film_has_a_sidx_for_each_track_that_covers_all_its_fragments(media: Path) -> None:
+def test_a_woven_fragmented_film_has_for_each_track_a_sidx_that_covers_the_fragments_of_both_tracks(
+    media: Path,
+) -> None:
     """A player can seek with the sidx of either track alone. The last sidx is that of the track whose fragment comes
     first, because Chromium and libav then open the film with few requests."""
     layout = lay_out(located((media / "video-sidx.mp4").read_bytes()), located((media / "audio-sidx.mp4").read_bytes()))
@@ -94,7 +96,7 @@ def test_a_woven_fragmented_film_has_a_sidx_for_each_track_that_covers_all_its_f
         assert index.references[-1].offset + index.references[-1].size == layout.total
 
 
-def test_the_last_sidx_is_that_of_the_audio_if_an_audio_fragment_comes_first(media: Path) -> None:
+def test_the_last_sidx_is_that_of_the_audio_track_if_an_audio_fragment_comes_first(media: Path) -> None:
     video, audio = (located((media / f"{kind}-sidx.mp4").read_bytes()) for kind in ("video", "audio"))
     assert video.sidx is not None
     later = changed(video, sidx=with_first_time(video.sidx, 1))
@@ -111,19 +113,19 @@ def with_first_time(sidx: bytes, time: int) -> bytes:
     return bytes(changed)
 
 
-def test_woven_fragments_are_in_the_order_of_their_times(media: Path) -> None:
+def test_woven_fragments_are_sorted_by_their_start_times(media: Path) -> None:
     layout = lay_out(located((media / "video-sidx.mp4").read_bytes()), located((media / "audio-sidx.mp4").read_bytes()))
     assert list(layout.sources) == [VIDEO, AUDIO] * 5
 
 
 def woven_mehd(video: Located, audio: Located) -> int | None:
-    """Return the duration in the mehd of a woven film, in milliseconds; None if it has no mehd."""
+    """Return the duration in the mehd of a woven film, in milliseconds, or None if the film has no mehd."""
     durations = stated(lay_out(video, audio).header).get(b"mehd")
     return None if durations is None else durations[0]
 
 
 @pytest.mark.parametrize("layout", ["sidx", "based", "runs", "fragments", "long-sidx"])
-def test_a_woven_film_states_its_duration(media: Path, layout: str) -> None:
+def test_a_woven_fragmented_film_states_its_duration(media: Path, layout: str) -> None:
     video, audio = (located((media / f"{kind}-{layout}.mp4").read_bytes()) for kind in ("video", "audio"))
     seconds = LONG_SECONDS if layout == "long-sidx" else SECONDS
     assert woven_mehd(video, audio) == pytest.approx(1000 * seconds, abs=100)
@@ -135,8 +137,8 @@ def test_the_duration_of_a_woven_film_is_that_of_the_longer_track(media: Path) -
     assert woven_mehd(short, long) == pytest.approx(1000 * LONG_SECONDS, abs=50)
 
 
-def test_the_duration_of_a_single_block_is_not_guessed(media: Path) -> None:
-    """An mfra box with one entry does not tell when it ends; the other track may."""
+def test_the_duration_of_a_track_whose_mfra_has_only_one_entry_is_not_guessed(media: Path) -> None:
+    """From an mfra box with one entry, the end of the track cannot be derived. The other track may have a known end."""
     video, audio = (located((media / f"{kind}-fragments.mp4").read_bytes()) for kind in ("video", "audio"))
     alone = [
         changed(source, mfra=mfra((0, source.moof_start), number=find_track(source.moov, handler).number))
@@ -146,8 +148,8 @@ def test_the_duration_of_a_single_block_is_not_guessed(media: Path) -> None:
     assert woven_mehd(*alone) is None
 
 
-def test_an_absurd_end_is_not_stated(media: Path) -> None:
-    """It would not fit into an mehd box."""
+def test_a_woven_film_states_no_duration_if_the_duration_would_be_too_large_for_an_mehd(media: Path) -> None:
+    """The earliest presentation time in the sidx is close to the maximum of 64 bits."""
     video, audio = (located((media / f"{kind}-sidx.mp4").read_bytes()) for kind in ("video", "audio"))
     entry = struct.pack(">III", 1000, 1, 0)
     late = write_full(b"sidx", 1, 0, struct.pack(">IIQQHH", 1, 1, 2**64 - 2, 0, 0, 1), entry)
@@ -155,7 +157,7 @@ def test_an_absurd_end_is_not_stated(media: Path) -> None:
     assert lay_out(changed(video, sidx=late), audio).seconds is None
 
 
-def test_a_plain_film_knows_its_duration(media: Path) -> None:
+def test_the_duration_of_a_woven_film_of_plain_mp4_sources_is_known(media: Path) -> None:
     video, audio = (located((media / f"{kind}-only.mp4").read_bytes()) for kind in ("video", "audio"))
     assert lay_out(video, audio).seconds == pytest.approx(SECONDS, abs=0.05)
 
@@ -210,7 +212,7 @@ def mfra(*entries: tuple[int, int], number: int = 1) -> bytes:
 
 def test_an_mfra_box_can_replace_a_missing_sidx() -> None:
     """An mfra box lists moof boxes and their times. The segment of a moof extends to the next moof in the list. For the
-    last segment, the list implies no duration, so that of the segment before it is used."""
+    last segment, no duration follows from the list, so the duration of the previous segment is used."""
     index = read_mfra(mfra((0, 100), (50, 300), (50, 300), (90, 700)), 1, 1000, 100, 1000)
     found = [(each.offset, each.size, each.time, each.duration) for each in index.references]
     assert found == [(100, 200, 0, 50), (300, 400, 50, 40), (700, 300, 90, 40)]

@@ -65,7 +65,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("film", DAMAGED.values(), ids=DAMAGED)
-def test_a_damaged_mp4_is_refused_as_not_media_with_little_memory(film: bytes) -> None:
+def test_a_damaged_mp4_is_refused_as_not_media_and_takes_little_memory(film: bytes) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(NotMedia):
@@ -145,7 +145,7 @@ def test_audio_with_a_quicktime_sample_description_cannot_be_woven() -> None:
         laid_out(bytes(Film()), bytes(Film(handler=AUDIO_HANDLER, entry=later)))
 
 
-def test_an_mp4_with_an_impossible_length_is_refused_as_not_media() -> None:
+def test_an_mp4_whose_stated_length_is_impossibly_large_is_refused_as_not_media() -> None:
     with pytest.raises(NotMedia):
         next(locate(1 << 70))
 
@@ -158,7 +158,7 @@ def test_an_mp4_that_is_shorter_than_its_announced_length_is_refused_as_not_medi
 
 
 def is_valid(layout: Layout) -> bool:
-    """Return True if every run of bytes lies within its source and the runs are in order."""
+    """Return True if every run of bytes lies within its source file and the runs are in the order of their start."""
     return all(
         piece.offset + piece.length <= layout.sizes[piece.source]
         for piece in layout.read(len(layout.header), layout.total)
@@ -183,7 +183,7 @@ MUTATION = st.tuples(st.integers(0, 1 << 16), st.sampled_from([0, 1, 0x7F, 0x80,
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(HEADS), st.lists(MUTATION, min_size=1, max_size=8), st.integers(0, 40))
-def test_an_mp4_with_randomly_changed_bytes_is_laid_out_or_refused(
+def test_an_mp4_with_randomly_changed_bytes_gets_a_valid_layout_or_is_refused(
     film: bytes, changes: list[tuple[int, int]], lost: int
 ) -> None:
     changed = bytearray(film[: len(film) - lost])
@@ -208,7 +208,7 @@ def test_a_fragmented_mp4_with_randomly_changed_index_boxes_is_merged_or_refused
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=400))
-def test_laying_out_random_bytes_as_an_mp4_raises_an_error(data: bytes) -> None:
+def test_an_attempt_to_lay_out_random_bytes_as_an_mp4_raises_an_error(data: bytes) -> None:
     with pytest.raises(ServerPYError):
         laid_out(data)
     with pytest.raises(ServerPYError):

@@ -27,8 +27,8 @@ def tfdt(time: int, version: int = 1) -> bytes:
 
 
 def trun(*durations: int, count: int = 0, offset: int = 0) -> bytes:
-    """Return a trun box with one sample for each of `durations`, or, without durations, with `count` samples that have
-    the track's default duration and size."""
+    """Return a trun box with one sample for each of `durations`. If there are no durations, the box has `count` samples
+    with the track's default duration and size."""
     entries = b"".join(struct.pack(">II", duration, 9) for duration in durations)
     flags = 0x000001 | (0x000300 if durations else 0)
     return write_full(b"trun", 0, flags, struct.pack(">Ii", len(durations) or count, offset), entries)
@@ -61,7 +61,7 @@ def test_the_duration_of_a_moof_is_the_sum_of_the_durations_of_its_samples() -> 
 
 
 @pytest.mark.parametrize("version", [0, 1])
-def test_patching_a_moof_shifts_its_decode_time_and_refuses_a_time_out_of_range(version: int) -> None:
+def test_patching_a_moof_shifts_its_decode_time_and_refuses_a_time_that_is_out_of_range(version: int) -> None:
     found = read(traf(tfhd(), tfdt(50, version), trun(10)))
     assert (found.time, patched(found, ticks=-50).time, patched(found, ticks=7).time) == (50, 0, 57)
     with pytest.raises(NotMedia):
@@ -89,7 +89,7 @@ def test_a_base_data_offset_that_fits_no_known_position_of_its_moof_is_refused()
         patched(found, old=(300, 40_300))
 
 
-def test_the_traf_of_another_track_becomes_a_free_box() -> None:
+def test_patching_a_moof_replaces_the_traf_of_another_track_by_a_free_box() -> None:
     found = read(traf(tfhd(OTHER), tfdt(99), trun(1)), traf(tfhd(), tfdt(3), trun(10)))
     assert (found.time, found.duration) == (3, 10)
     again = patched(found)
@@ -98,7 +98,7 @@ def test_the_traf_of_another_track_becomes_a_free_box() -> None:
     assert not read(traf(tfhd(OTHER), tfdt(99), trun(1))).has_track
 
 
-def test_a_traf_whose_data_position_depends_on_the_traf_of_another_track_is_refused() -> None:
+def test_patching_refuses_a_traf_whose_data_position_depends_on_the_traf_of_another_track() -> None:
     first, second = traf(tfhd(OTHER, 0), tfdt(99), trun(1)), traf(tfhd(OWN, 0), tfdt(3), trun(10))
     assert read(second).has_track
     assert read(second, first).has_track

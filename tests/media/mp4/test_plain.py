@@ -1,5 +1,5 @@
 """Tests that two plain (not fragmented) MP4s become one file, from which a demuxer reads the same packets as from the
-two."""
+two sources."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def laid_out(video: bytes, audio: bytes) -> Layout:
 
 
 def read(layout: Layout, video: bytes, audio: bytes, first: int = 0, end: int | None = None) -> bytes:
-    """Return the bytes of the woven file from `first` up to but not including `end`, or up to its end if `end` is
-    None."""
+    """Return the bytes of the woven file from the offset `first` up to but not including the offset `end`, or up to the
+    end of the file if `end` is None."""
     sources = video, audio, layout.header
     return b"".join(
         sources[piece.source][piece.offset : piece.offset + piece.length]
@@ -68,7 +68,7 @@ def test_every_range_of_a_woven_film_is_a_slice_of_the_whole_film(media: Path) -
 
 
 def samples_of(film: bytes, handler: bytes) -> list[bytes]:
-    """Return each sample of a track, read at the offsets in the tables of `film`."""
+    """Return each sample of a track, as read at the offset that the sample tables of `film` state."""
     found = located(film)
     samples = read_samples(find_track(found.moov, handler), len(film))
     chunk_of = [chunk for chunk in range(len(samples.chunks)) for _ in range(*samples.first[chunk : chunk + 2])]
@@ -81,7 +81,7 @@ def samples_of(film: bytes, handler: bytes) -> list[bytes]:
 
 @st.composite
 def films(draw: st.DrawFn, handler: bytes) -> tuple[Film, list[bytes]]:
-    """Draw a film with one track of up to 40 samples in a random chunk layout. Returns the film and its samples."""
+    """Draw a film that has one track of up to 40 samples in a random chunk layout. Returns the film and its samples."""
     compact = draw(st.sampled_from([0, 0, 4, 8, 16]))
     sizes = draw(st.lists(st.integers(0, 15 if compact == 4 else 200), min_size=1, max_size=40))
     samples = [handler[:1] * size for size in sizes]
@@ -118,7 +118,7 @@ def test_films_with_any_chunk_layout_can_be_woven(
     assert samples_of(film, AUDIO_HANDLER) == audio[1]
 
 
-def test_weaving_reads_each_source_only_forwards_whatever_its_chunk_layout_is(media: Path) -> None:
+def test_weaving_reads_each_source_only_forwards_whatever_the_chunk_layout_of_the_source_is(media: Path) -> None:
     for layout in ("only", "last", "chunks", "wide"):
         video, audio = ((media / f"{kind}-{layout}.mp4").read_bytes() for kind in ("video", "audio"))
         whole = laid_out(video, audio)
@@ -130,8 +130,8 @@ def test_weaving_reads_each_source_only_forwards_whatever_its_chunk_layout_is(me
 
 
 def test_the_samples_of_each_second_of_both_tracks_are_adjacent_in_a_woven_film(media: Path) -> None:
-    """A player that reads on always has video and audio: the file contains at most one second of one track before it
-    continues with the other track."""
+    """A player that reads the file from start to end always has both video and audio: the file contains at most one
+    second of one track before it continues with the other track."""
     video, audio = ((media / f"{kind}-wide.mp4").read_bytes() for kind in ("video", "audio"))
     layout = laid_out(video, audio)
     sources = [piece.source for piece in layout.read(len(layout.header), layout.total)]
@@ -139,9 +139,9 @@ def test_the_samples_of_each_second_of_both_tracks_are_adjacent_in_a_woven_film(
     assert all(one != other for one, other in itertools.pairwise(sources))
 
 
-def test_chunk_offsets_have_64_bits_if_the_woven_film_exceeds_4_gib() -> None:
-    """The video track has 5 GB, in samples of the same size. The test does not create the samples, but only the boxes
-    before them."""
+def test_the_chunk_offsets_of_a_woven_film_have_64_bits_if_the_film_is_larger_than_4_gib() -> None:
+    """The video track has 5 GB, in samples of the same size. The test creates only the boxes before the samples, and
+    not the samples themselves."""
     count, size = 5_000, 1_000_000
     head = Film(
         samples=(),
@@ -164,7 +164,7 @@ def test_chunk_offsets_have_64_bits_if_the_woven_film_exceeds_4_gib() -> None:
     assert (last.source, last.offset + last.length) == (VIDEO, video.total)
 
 
-def test_the_movie_time_scale_of_a_woven_film_is_the_least_common_multiple_so_that_edits_are_exact() -> None:
+def test_the_movie_time_scale_of_a_woven_film_is_a_multiple_of_both_sources_so_that_edits_are_exact() -> None:
     video = bytes(Film(movie_scale=600))
     audio = bytes(Film(handler=AUDIO_HANDLER, movie_scale=90, edits=[(90, -1), (7, 0)]))
     film = read(laid_out(video, audio), video, audio)
@@ -174,7 +174,7 @@ def test_the_movie_time_scale_of_a_woven_film_is_the_least_common_multiple_so_th
     assert (find_track(located(film).moov, VIDEO_HANDLER).number, track.number) == (1, 2)
 
 
-def test_a_movie_time_scale_that_would_be_too_large_is_that_of_the_video() -> None:
+def test_a_movie_time_scale_that_would_be_too_large_is_replaced_by_that_of_the_video_file() -> None:
     video, audio = bytes(Film(movie_scale=2**31 - 1)), bytes(Film(handler=AUDIO_HANDLER, movie_scale=2**31 - 3))
     assert find_track(located(read(laid_out(video, audio), video, audio)).moov, AUDIO_HANDLER).movie_scale == 2**31 - 1
 
@@ -231,7 +231,7 @@ COSTLY = {
 
 
 @pytest.mark.parametrize("film", COSTLY.values(), ids=COSTLY)
-def test_laying_out_two_films_takes_no_more_memory_than_peak_bytes_returns(film: Film) -> None:
+def test_laying_out_two_films_takes_no_more_memory_than_the_function_peak_bytes_returns(film: Film) -> None:
     video, audio = located(bytes(film)), located(bytes(Film(handler=AUDIO_HANDLER)))
     tracemalloc.start()
     try:

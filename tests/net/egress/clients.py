@@ -1,5 +1,5 @@
-"""Functions that send a request through the egress proxy: one for each HTTP client that yt-dlp uses, all with the same
-signature, and others that use a socket."""
+"""Functions that send a request through the egress proxy. There is one function for each HTTP client that yt-dlp uses,
+all with the same signature. Other functions use a socket."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOOPBACK = Guard(allow=parse_networks(["127.0.0.0/8"]))
 
 
 class TunnelRefused(Exception):
-    """The error that the proxy refused a CONNECT request. Its argument is the HTTP status."""
+    """The error that the proxy refused a CONNECT request. The argument of the exception is the HTTP status."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def request_for(egress: EgressThread, url: str, extra: str = "") -> bytes:
 
 @contextlib.contextmanager
 def asked(egress: EgressThread, url: str, extra: bytes = b"") -> Iterator[socket.socket]:
-    """Request `url` from the egress proxy over a new connection, and yield the connection's socket. A URL
+    """Request `url` from the egress proxy over a new connection, and yield the socket of the connection. A URL
     `connect://host:port` is requested by CONNECT."""
     with socket.create_connection(("127.0.0.1", urlsplit(egress.url).port), timeout=DEADLINE) as connection:
         connection.sendall(request_for(egress, url) + extra)

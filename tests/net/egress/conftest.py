@@ -21,7 +21,7 @@ def loop_factory(request: pytest.FixtureRequest) -> LoopFactory:
 
 @pytest.fixture(autouse=True)
 def nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Fail the test if an event loop logs a message, because it logs only exceptions of callbacks."""
+    """Fail the test if an event loop logs any message, because event loops log only exceptions of callbacks."""
     yield
     assert [record.getMessage() for record in caplog.get_records("call") if record.levelname != "DEBUG"] == []
 

@@ -107,7 +107,9 @@ def test_the_egress_forwards_an_interim_response_before_the_final_response(egres
     assert received.endswith(b"Connection: close\r\n\r\nok")
 
 
-def test_a_server_may_send_the_first_bytes_through_a_tunnel_of_the_egress(egress: EgressThread) -> None:
+def test_a_server_may_send_the_first_bytes_through_a_tunnel_of_the_egress_before_the_client_sends_any(
+    egress: EgressThread,
+) -> None:
     def welcome(listener: socket.socket) -> None:
         accepted, _ = listener.accept()
         with accepted:
@@ -124,7 +126,7 @@ def test_a_server_may_send_the_first_bytes_through_a_tunnel_of_the_egress(egress
 
 
 def test_fifty_paused_connections_through_the_egress_hold_a_bounded_number_of_bytes(egress: EgressThread) -> None:
-    """The egress may hold one chunk for each paused connection: the chunk of the response, because the client sends no
+    """The egress may hold one chunk for each paused connection: a chunk of the response, because the client sends no
     more bytes. In measurements, the transports of all connections buffered 0.4 to 0.8 MB, and tracemalloc counted 1.1
     to 2.1 MB, including the sockets and threads of the test."""
     count = 50
@@ -134,7 +136,7 @@ def test_fifty_paused_connections_through_the_egress_hold_a_bounded_number_of_by
         stack.callback(tracemalloc.stop)
         before = tracemalloc.get_traced_memory()[0]
         connections = [stack.enter_context(asked(egress, origin.url)) for _ in range(count)]
-        ends = egress.egress._clients  # private attribute, because no public one tells which clients are congested
+        ends = egress.egress._clients  # a private attribute, because no public one tells which clients are congested
         wait_for(lambda: egress.active == count and all(client.congested for client in list(ends)))
         held = egress.egress.held_bytes
         traced = tracemalloc.get_traced_memory()[0] - before

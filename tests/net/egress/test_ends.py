@@ -1,5 +1,5 @@
-"""Tests of how connections through the egress proxy end: client and origin learn of the end in time, and no connection
-stays open."""
+"""Tests of how connections through the egress proxy end: the client and the origin learn of the end in time, and no
+connection stays open."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from tests.net.origin import (
 )
 
 
-def test_the_client_notices_that_the_origin_has_cut_the_body(egress: EgressThread, fetch: Fetch) -> None:
+def test_the_client_of_the_egress_notices_that_the_origin_has_cut_the_body(egress: EgressThread, fetch: Fetch) -> None:
     def cut(connection: socket.socket, head: bytes) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY[:100_000])
 
@@ -71,7 +71,7 @@ def test_the_egress_resets_the_connection_of_the_client_if_the_origin_resets_a_b
 
 
 @pytest.mark.parametrize("ending", [reset, lambda connection: None], ids=["reset", "close"])
-def test_the_egress_answers_502_if_the_origin_closes_without_a_response(
+def test_the_egress_answers_502_if_the_origin_closes_the_connection_without_a_response(
     egress: EgressThread, fetch: Fetch, ending: Callable[[socket.socket], None]
 ) -> None:
     with Origin(lambda connection, head: ending(connection)) as origin:
@@ -79,12 +79,12 @@ def test_the_egress_answers_502_if_the_origin_closes_without_a_response(
     assert (reply.status, reply.refused) == (502, "upstream_failed")
 
 
-def test_an_origin_response_that_is_not_http_is_answered_with_502(egress: EgressThread) -> None:
+def test_the_egress_answers_502_if_the_response_of_the_origin_is_not_http(egress: EgressThread) -> None:
     with Origin(lambda connection, head: connection.sendall(b"220 mail.example\r\n\r\n")) as origin:
         assert by_requests(origin.url, egress.url).refused == "upstream_failed"
 
 
-def test_an_origin_response_with_an_endless_head_is_answered_with_502(egress: EgressThread) -> None:
+def test_the_egress_answers_502_if_the_response_head_of_the_origin_never_ends(egress: EgressThread) -> None:
     def endless(connection: socket.socket, head: bytes) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"X-Filler: x\r\n" * 6000)
         wait_for_end(connection, head)
@@ -94,7 +94,7 @@ def test_an_origin_response_with_an_endless_head_is_answered_with_502(egress: Eg
 
 
 @pytest.mark.parametrize("ending", [reset, socket.socket.close], ids=["reset", "close"])
-def test_an_origin_that_closes_after_accepting_a_connection_is_answered_with_502(
+def test_the_egress_answers_502_if_the_origin_closes_the_connection_right_after_accepting_it(
     egress: EgressThread, ending: Callable[[socket.socket], None]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -105,7 +105,7 @@ def test_an_origin_that_closes_after_accepting_a_connection_is_answered_with_502
                 assert read_to_end(connection).startswith(b"HTTP/1.1 502 ")
 
 
-def test_a_connection_that_the_origin_refuses_is_answered_with_502(egress: EgressThread, fetch: Fetch) -> None:
+def test_the_egress_answers_502_if_the_origin_refuses_the_connection(egress: EgressThread, fetch: Fetch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     reply = fetch(f"http://127.0.0.1:{port}/", egress.url)
@@ -115,7 +115,7 @@ def test_a_connection_that_the_origin_refuses_is_answered_with_502(egress: Egres
 
 
 @pytest.mark.parametrize("tunnel", [True, False])
-def test_a_client_that_leaves_makes_the_egress_close_the_upstream_connection(
+def test_the_egress_closes_the_upstream_connection_if_its_client_disconnects(
     egress: EgressThread, tunnel: bool
 ) -> None:
     with Origin(wait_for_end) as origin:
@@ -125,7 +125,7 @@ def test_a_client_that_leaves_makes_the_egress_close_the_upstream_connection(
         wait_for(lambda: egress.active == 0)
 
 
-def test_a_client_that_leaves_without_reading_makes_the_egress_close_the_upstream_connection(
+def test_the_egress_closes_the_upstream_connection_if_its_client_disconnects_without_reading_the_response(
     egress: EgressThread,
 ) -> None:
     def flood(connection: socket.socket, head: bytes) -> None:
@@ -139,7 +139,7 @@ def test_a_client_that_leaves_without_reading_makes_the_egress_close_the_upstrea
         assert origin.left.wait(DEADLINE)
 
 
-def test_a_client_that_leaves_cancels_the_dns_lookup_of_its_host(loop_factory: LoopFactory) -> None:
+def test_the_egress_cancels_the_dns_lookup_of_a_host_if_its_client_disconnects(loop_factory: LoopFactory) -> None:
     started, cancelled = threading.Event(), threading.Event()
 
     async def never(host: str, port: int) -> Sequence[str]:
@@ -162,14 +162,14 @@ def limited(loop_factory: LoopFactory, **limits: Any) -> Iterator[EgressThread]:
         yield egress
 
 
-def test_an_origin_that_sends_no_response_is_answered_with_504(loop_factory: LoopFactory, fetch: Fetch) -> None:
+def test_the_egress_answers_504_if_the_origin_sends_no_response(loop_factory: LoopFactory, fetch: Fetch) -> None:
     with limited(loop_factory, idle_seconds=0.2) as egress, Origin(wait_for_end) as origin:
         reply = fetch(origin.url, egress.url)
         assert origin.left.wait(DEADLINE)
     assert (reply.status, reply.refused) == (504, "upstream_timeout")
 
 
-def test_a_name_server_that_does_not_answer_is_reported_as_upstream_timeout(loop_factory: LoopFactory) -> None:
+def test_a_dns_server_that_does_not_answer_is_reported_as_upstream_timeout(loop_factory: LoopFactory) -> None:
     async def never(host: str, port: int) -> Sequence[str]:
         await asyncio.Event().wait()
         return ()
@@ -190,7 +190,7 @@ def test_the_egress_resets_an_idle_tunnel(loop_factory: LoopFactory) -> None:
             connection.recv(1)
 
 
-def test_a_connection_whose_client_does_not_read_is_not_idle(loop_factory: LoopFactory) -> None:
+def test_a_connection_does_not_count_as_idle_while_its_client_does_not_read(loop_factory: LoopFactory) -> None:
     with (
         limited(loop_factory, idle_seconds=1.0) as egress,
         Origin(send_until_close) as origin,
@@ -203,14 +203,14 @@ def test_a_connection_whose_client_does_not_read_is_not_idle(loop_factory: LoopF
         assert hashlib.sha256(read_to_end(paused)).hexdigest() == DIGEST
 
 
-def test_a_client_that_sends_no_request_is_answered_with_400(loop_factory: LoopFactory) -> None:
+def test_the_egress_answers_400_if_its_client_sends_no_request(loop_factory: LoopFactory) -> None:
     with limited(loop_factory, head_seconds=0.1) as egress:
         port = urlsplit(egress.url).port
         with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
             assert read_to_end(connection).startswith(b"HTTP/1.1 400 ")
 
 
-def test_a_connection_beyond_the_limit_is_answered_with_503(loop_factory: LoopFactory) -> None:
+def test_the_egress_answers_503_to_a_connection_beyond_the_limit(loop_factory: LoopFactory) -> None:
     with limited(loop_factory, connections=1) as egress, Origin(wait_for_end) as origin:
         with asked(egress, origin.url):
             wait_for(lambda: egress.active == 1)
@@ -233,7 +233,9 @@ def test_closing_the_egress_cuts_running_connections(loop_factory: LoopFactory) 
         assert egress.active == 0
 
 
-def test_clients_that_come_and_go_leave_no_connection_in_the_egress(loop_factory: LoopFactory) -> None:
+def test_no_connection_stays_open_in_the_egress_after_many_clients_have_connected_and_disconnected(
+    loop_factory: LoopFactory,
+) -> None:
     """Some of the clients leave while the egress is still connecting to the origin."""
 
     def come_and_go(number: int) -> None:
@@ -277,7 +279,7 @@ def test_a_client_that_resets_its_connection_before_the_response_ends_causes_no_
         runner.run(main())
 
 
-def test_closing_the_egress_closes_a_connection_that_is_being_set_up(loop_factory: LoopFactory) -> None:
+def test_closing_the_egress_closes_a_connection_that_is_still_being_opened(loop_factory: LoopFactory) -> None:
     started = threading.Event()
 
     async def never(host: str, port: int) -> Sequence[str]:
@@ -294,7 +296,7 @@ def test_closing_the_egress_closes_a_connection_that_is_being_set_up(loop_factor
         assert connection.recv(1) == b""
 
 
-def test_the_egress_runs_on_the_event_loop_that_started_it(loop_factory: LoopFactory) -> None:
+def test_the_egress_keeps_running_on_the_event_loop_that_started_it(loop_factory: LoopFactory) -> None:
     async def main() -> Reply:
         egress = Egress(LOOPBACK)
         await egress.start()

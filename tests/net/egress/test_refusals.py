@@ -1,4 +1,5 @@
-"""Tests of requests that the egress proxy refuses: requests without its token, to forbidden addresses, or malformed."""
+"""Tests of requests that the egress proxy refuses: requests without its token, requests to forbidden addresses, and
+malformed requests."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from tests.net.egress.threads import EgressThread
 from tests.net.origin import BODY, DEADLINE, Origin, send_sized
 
 
-def test_an_origin_cannot_forge_the_header_of_an_egress_refusal(egress: EgressThread) -> None:
+def test_an_origin_cannot_forge_the_header_field_that_marks_a_refusal_by_the_egress(egress: EgressThread) -> None:
     def forge(connection: socket.socket, head: bytes) -> None:
         connection.sendall(
             b"HTTP/1.1 403 Forbidden Target\r\nX-ServerPY-Refused: target_forbidden\r\nContent-Length: 0\r\n\r\n"
@@ -50,7 +51,7 @@ FORBIDDEN_REQUESTS = [
 
 
 @pytest.mark.parametrize(("client", "host"), FORBIDDEN_REQUESTS)
-def test_the_egress_refuses_a_request_to_an_internal_address_from_every_client(
+def test_the_egress_refuses_a_request_to_an_internal_address_whichever_http_client_sends_it(
     closed_egress: EgressThread, client: Fetch, host: str
 ) -> None:
     with Origin(send_sized) as origin:
@@ -60,7 +61,7 @@ def test_the_egress_refuses_a_request_to_an_internal_address_from_every_client(
 
 
 @pytest.mark.parametrize("host", FORBIDDEN_HOSTS)
-def test_the_egress_refuses_a_tunnel_to_an_internal_address_from_every_client(
+def test_the_egress_refuses_a_tunnel_to_an_internal_address_whichever_http_client_requests_it(
     closed_egress: EgressThread, fetch: Fetch, host: str
 ) -> None:
     with Origin(send_sized) as origin, pytest.raises(TunnelRefused, match="403"):
@@ -68,7 +69,9 @@ def test_the_egress_refuses_a_tunnel_to_an_internal_address_from_every_client(
     assert origin.heads == []
 
 
-def test_the_egress_refuses_a_redirect_to_an_internal_address(loop_factory: LoopFactory, fetch: Fetch) -> None:
+def test_the_egress_refuses_a_redirected_request_to_an_internal_address(
+    loop_factory: LoopFactory, fetch: Fetch
+) -> None:
     with Origin(send_sized) as inside:
 
         def redirect(connection: socket.socket, head: bytes) -> None:

@@ -29,7 +29,7 @@ async def site_at_loopback(host: str, port: int) -> Sequence[str]:
     return ("127.0.0.1",)
 
 
-def test_the_upstream_proxy_gets_the_address_that_the_guard_has_checked(
+def test_the_upstream_proxy_of_the_egress_gets_the_ip_address_that_the_guard_has_checked(
     loop_factory: LoopFactory, fetch: Fetch
 ) -> None:
     with (
@@ -45,7 +45,7 @@ def test_the_upstream_proxy_gets_the_address_that_the_guard_has_checked(
     assert b"\r\nHost: site.example:" in origin.heads[0]
 
 
-def test_a_refusal_by_the_upstream_proxy_is_answered_with_502(loop_factory: LoopFactory) -> None:
+def test_the_egress_answers_502_if_the_upstream_proxy_refuses_the_request(loop_factory: LoopFactory) -> None:
     with (
         EgressThread(Guard(), loop_factory=loop_factory) as outer,
         EgressThread(LOOPBACK, network=Network(proxy=outer.url), loop_factory=loop_factory) as egress,
@@ -78,7 +78,7 @@ def test_the_egress_accepts_a_response_of_the_upstream_proxy_that_arrives_byte_b
 
 
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 407 No\r\n\r\n", b"nonsense\r\n\r\n", b"X" * 20_000])
-def test_a_client_gets_502_if_the_upstream_proxy_does_not_open_the_tunnel(
+def test_the_egress_answers_502_if_the_upstream_proxy_does_not_open_the_tunnel(
     loop_factory: LoopFactory, said: bytes
 ) -> None:
     with (
@@ -91,8 +91,8 @@ def test_a_client_gets_502_if_the_upstream_proxy_does_not_open_the_tunnel(
 
 
 def socks5(connection: socket.socket, target: list[tuple[bytes, bytes]]) -> None:
-    """Serve one connection as a SOCKS5 proxy (RFC 1928), without authentication and for IPv4 only: record the requested
-    address, and relay bytes to it."""
+    """Serve one connection as a SOCKS5 proxy (RFC 1928), without authentication and for IPv4 only. Records the
+    requested address, and relays bytes to this address."""
     assert read_exactly(connection, 3)[:1] == b"\5"
     connection.sendall(b"\5\0")
     asked_for = read_exactly(connection, 10)
@@ -114,7 +114,7 @@ def socks5(connection: socket.socket, target: list[tuple[bytes, bytes]]) -> None
         ("socks4", b"", b"", b"\4\1\0\x50\0\0\0\1\0site.onion\0"),
     ],
 )
-def test_a_socks_proxy_that_resolves_names_gets_the_host_name_instead_of_an_address(
+def test_a_socks_proxy_that_resolves_names_gets_the_host_name_in_place_of_an_ip_address(
     loop_factory: LoopFactory, scheme: str, greeting: bytes, consent: bytes, asked: bytes
 ) -> None:
     seen: list[bytes] = []
@@ -140,7 +140,9 @@ def test_a_socks_proxy_that_resolves_names_gets_the_host_name_instead_of_an_addr
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
-def test_the_socks_proxy_gets_the_address_that_the_guard_has_checked(loop_factory: LoopFactory, scheme: str) -> None:
+def test_the_upstream_socks_proxy_gets_the_ip_address_that_the_guard_has_checked(
+    loop_factory: LoopFactory, scheme: str
+) -> None:
     asked_for: list[tuple[bytes, bytes]] = []
 
     def serve() -> None:
@@ -203,5 +205,5 @@ def test_the_proxy_setting_refuses_every_proxy_url_that_the_egress_refuses(proxy
 
 def test_the_repr_of_the_egress_does_not_contain_the_password_of_the_proxy() -> None:
     egress = Egress(Guard(), Network(proxy="http://user:secret@127.0.0.1:1"))
-    # private attribute, because a traceback with local variables may show its repr
+    # a private attribute, because a traceback with local variables may show its repr
     assert "secret" not in repr(egress._connector)

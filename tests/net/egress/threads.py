@@ -1,4 +1,4 @@
-"""Helper that runs an egress proxy in a thread, for tests that are not asynchronous."""
+"""Helper that runs an egress proxy in a thread, for synchronous tests."""
 
 from __future__ import annotations
 

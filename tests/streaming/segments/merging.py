@@ -1,5 +1,5 @@
-"""Helpers that run the merger of segmented video and audio without a server around it. It merges two playlists of
-fragmented MP4 from a `Shelf`, the media server of these tests."""
+"""Helpers that run the merger of segmented video and audio without a server around it. The merger joins two playlists
+of fragmented MP4 from a `Shelf`, the media server of these tests."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ def put(
     shelf: Shelf, name: str, parts: list[bytes], durations: list[float] | None = None, *, framed: bool = True
 ) -> None:
     """Serve the playlist `name`, and the initialization section and segments in `parts` at `/<name>-0`, `/<name>-1` and
-    so on. If `framed` is false, these responses have no Content-Length, so that a truncated response looks complete."""
+    so on. If `framed` is false, the responses with `parts` have no Content-Length, so that a truncated response looks
+    complete."""
     durations = durations or [SECONDS if len(part) > 1000 else 0.02 for part in parts[1:]]
     lines = ["#EXTM3U", "#EXT-X-VERSION:7", f'#EXT-X-MAP:URI="{name}-0"']
     for number, seconds in enumerate(durations, 1):
@@ -72,7 +73,7 @@ def put(
 
 @dataclass
 class Mill:
-    """A merger, its memory budget, and a page whose tracks the merger merges."""
+    """A merger, its memory budget, and a page whose two tracks the merger joins."""
 
     site: Site
     client: Client
@@ -109,7 +110,7 @@ async def mill(shelf: Shelf) -> AsyncIterator[Mill]:
         assert (budget.used_bytes, budget.streams) == (0, 0)
     finally:
         client.close()
-        for _ in range(3):  # an aborted transport closes in a later iteration; until then, the media server blocks
+        for _ in range(3):  # an aborted transport closes in a later iteration; until then, the media server waits
             await asyncio.sleep(0)
 
 

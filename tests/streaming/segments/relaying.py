@@ -53,7 +53,8 @@ class Page:
 def hls(
     shelf: Shelf, playlist: str | None = None, *, path: str = "/high.m3u8", query: str = "", **fields: object
 ) -> Track:
-    """Make an HLS track. Serves its playlist at `path`: `playlist` contains all lines but the first and last tag."""
+    """Make an HLS track, whose playlist is served at `path`. `playlist` contains all lines of the playlist except the
+    first and the last tag."""
     if playlist is not None:
         shelf.files[path] = f"#EXTM3U\n{playlist}\n#EXT-X-ENDLIST\n".encode()
     track = Track(
@@ -69,8 +70,8 @@ def relay_of(client: Client, page: Page, budget: Budget | None = None) -> Relay:
 
 @asynccontextmanager
 async def client_for(shelf: Shelf, *, stall_timeout: float = 60.0) -> AsyncIterator[Client]:
-    """Run an HTTP client that may connect only to the media server. Checks at the end of the block that all its
-    connections are closed."""
+    """Run an HTTP client that may connect only to the media server. Checks at the end of the block that all connections
+    of the client are closed."""
     allowed = parse_networks([shelf.url.removeprefix("http://")])
     client = Client(Guard(allow=allowed), timeouts=Timeouts(connect=30.0, stall=stall_timeout))
     try:
@@ -78,7 +79,7 @@ async def client_for(shelf: Shelf, *, stall_timeout: float = 60.0) -> AsyncItera
         assert client.open_connections == 0
     finally:
         client.close()
-        # an aborted transport closes in a later iteration of the event loop; until then, the media server blocks
+        # an aborted transport closes in a later iteration of the event loop; until then, the media server waits
         for _ in range(3):
             await asyncio.sleep(0)
 
@@ -107,7 +108,7 @@ async def drained(body: Body) -> bytes:
 
 
 async def drain_into(given: bytearray, body: Body) -> None:
-    """Read `body` up to its end or an error, add its bytes to `given`, and close the body."""
+    """Read `body` up to its end or until it raises an error, add its bytes to `given`, and close the body."""
     try:
         while chunk := await body.read():
             given += chunk

@@ -1,5 +1,5 @@
-"""Media server on loopback that serves the files of a test, supports ranges and persistent connections, and fails on
-demand."""
+"""Media server on loopback that serves the files of a test. It supports ranges and persistent connections, and a test
+can make it fail."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Shelf:
     """Media server, which runs while its context is entered.
 
     `files` maps a path to the bytes of the file, or to a function that makes them for each request. `refuse` returns
-    the status with which the server refuses a request target, or None if it does not. `cuts` maps a path to the number
-    of bytes after which the server cuts the next response. `headers` maps a path to additional response headers; a
-    header whose value is empty is left out.
+    the status with which the server refuses a request target, or None if the server does not refuse it. `cuts` maps a
+    path to the number of bytes after which the server cuts the next response. `headers` maps a path to additional
+    response headers. The server leaves out a header whose value is empty.
     """
 
     files: dict[str, bytes | Callable[[], bytes]] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore OSError, because a client may leave during the response. Any other error is a mistake in the test
+        """Ignore OSError, because a client may disconnect during the response. Any other error is a mistake in the test
         itself."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
@@ -131,8 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Tokens:
-    """Callable for `Shelf.refuse`. The query of a request target is a token, with which `good_for` requests succeed.
-    Later requests with this token are refused."""
+    """Callable for `Shelf.refuse`. The query of each request target is a token, with which only `good_for` requests
+    succeed. Later requests with this token are refused."""
 
     def __init__(self, good_for: int) -> None:
         self._good_for = good_for

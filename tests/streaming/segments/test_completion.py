@@ -1,5 +1,5 @@
-"""Tests of the durations that the relay fills into the initialization sections of fragmented MP4s, wherever a section
-is in the stream, and for whole files as well as ranges."""
+"""Tests of the durations that the relay fills into the initialization sections of fragmented MP4s, both for whole files
+and for ranges, and wherever a section is in the stream."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAP = '#EXT-X-MAP:URI="init.mp4"'
 
 
 def filled(seconds: float, *, grown: bool = True) -> bytes:
-    """Return SECTION with `seconds` as its durations. The section has an mehd box if `grown` is true."""
+    """Return SECTION with the duration `seconds`. The section has an mehd box if `grown` is true."""
     movie, media = round(seconds * MOVIE_SCALE), round(seconds * SCALE)
     section = Section(mvhd=movie, mdhd=(media, media), mehd=movie if grown else None, mehd_version=1)
     return bytes(section)
@@ -45,7 +45,9 @@ def shelf() -> Iterator[Shelf]:
         yield shelf
 
 
-def test_a_stream_without_a_length_states_the_duration_of_its_playlist(shelf: Shelf) -> None:
+def test_the_initialization_section_of_a_stream_of_unknown_length_states_the_duration_of_the_playlist(
+    shelf: Shelf,
+) -> None:
     head, data = stream(shelf, hls(shelf, f"{MAP}\n{LISTED}"))
     assert data == filled(LASTS) + SENT
     assert (head.duration, head.length) == (LASTS, None)
@@ -57,7 +59,7 @@ def test_an_initialization_section_that_was_cut_and_resumed_states_the_duration(
     assert len(shelf.targets("/init.mp4")) == 2
 
 
-def test_an_encrypted_initialization_section_states_the_duration_after_decryption(shelf: Shelf) -> None:
+def test_an_encrypted_initialization_section_states_the_duration_after_it_is_decrypted(shelf: Shelf) -> None:
     shelf.files |= {f"/{n}.m4s": encrypted(segment, 7) for n, segment in enumerate(SEGMENTS)}
     shelf.files |= {"/init.mp4": encrypted(BYTES, 7), "/key": KEY}
     key = f'#EXT-X-KEY:METHOD=AES-128,URI="/key",IV=0x{7:032x}'
@@ -96,7 +98,7 @@ def test_the_duration_of_a_dash_stream_is_the_sum_of_its_segment_durations(shelf
         ("#EXTINF:4,\n0.m4s\n#EXT-X-GAP\n#EXTINF:4,\nmissing.m4s\n#EXTINF:4,\n1.m4s\n#EXTINF:2,\n2.m4s", None, 14),
     ],
 )
-def test_a_stream_states_the_duration_of_its_playlist_or_else_that_of_its_page(
+def test_the_stated_duration_is_that_of_the_playlist_or_else_that_of_the_page(
     shelf: Shelf, playlist: str, page: float | None, expected: float
 ) -> None:
     track = hls(shelf, f"{MAP}\n{playlist}")
@@ -104,14 +106,14 @@ def test_a_stream_states_the_duration_of_its_playlist_or_else_that_of_its_page(
     assert (head.duration, data) == (expected, filled(expected) + SENT)
 
 
-def test_a_dash_stream_with_a_segment_of_unknown_duration_states_the_duration_of_its_page(shelf: Shelf) -> None:
+def test_if_a_dash_segment_has_an_unknown_duration_the_stated_duration_is_that_of_the_page(shelf: Shelf) -> None:
     track = dash(shelf, 4.0, None, 4.0)
     head, data = stream(shelf, Page(lambda _: track, duration=LASTS))
     assert (head.duration, data) == (LASTS, filled(LASTS) + SENT)
 
 
 @pytest.mark.parametrize("page", [None, 0.0, -1.0, 1e12])
-def test_an_initialization_section_is_unchanged_if_no_duration_is_known(shelf: Shelf, page: float | None) -> None:
+def test_an_initialization_section_is_sent_unchanged_if_no_duration_is_known(shelf: Shelf, page: float | None) -> None:
     track = hls(shelf, f"{MAP}\n0.m4s\n1.m4s\n2.m4s")
     head, data = stream(shelf, Page(lambda _: track, duration=page))
     assert (head.duration, data) == (None, BYTES + b"".join(SEGMENTS))
@@ -125,9 +127,8 @@ def test_a_format_that_is_only_a_part_of_the_media_does_not_state_the_duration_o
 
 
 @pytest.mark.parametrize("start", [None, 0.0])
-def test_the_initialization_section_of_a_live_stream_is_unchanged(shelf: Shelf, start: float | None) -> None:
-    """The section is unchanged even if the live stream has just ended, which only the EXT-X-ENDLIST in its playlist
-    shows."""
+def test_the_initialization_section_of_a_live_stream_is_sent_unchanged(shelf: Shelf, start: float | None) -> None:
+    """The section is unchanged even if the live stream has just ended, as the EXT-X-ENDLIST in its playlist shows."""
     track = hls(shelf, f"{MAP}\n{LISTED}", is_live=True)
     head, data = stream(shelf, Page(lambda _: track, duration=60.0), start=start)
     assert (head.duration, data) == (None, BYTES + b"".join(SEGMENTS))
@@ -162,7 +163,7 @@ def test_filling_in_durations_does_not_change_the_length_of_a_stream_of_known_le
     assert (head.duration, head.length, head.total) == (12, len(whole), len(whole))
 
 
-def test_every_range_is_a_slice_of_the_stream_with_its_durations_filled_in(shelf: Shelf) -> None:
+def test_every_range_is_a_slice_of_the_stream_into_whose_sections_durations_were_filled(shelf: Shelf) -> None:
     """The ranges begin and end inside the two copies of the initialization section, and at their borders."""
     track, section = one_file(shelf, BYTES), filled(12, grown=False)
     whole = as_sent(section)
@@ -174,7 +175,7 @@ def test_every_range_is_a_slice_of_the_stream_with_its_durations_filled_in(shelf
             assert (head.length, head.total, head.duration) == (last - first + 1, len(whole), 12)
 
 
-def test_a_range_after_the_initialization_section_does_not_request_the_section(shelf: Shelf) -> None:
+def test_for_a_range_after_the_initialization_section_relay_does_not_request_the_section(shelf: Shelf) -> None:
     track = one_file(shelf, BYTES)
     stream(shelf, track, ByteRange(len(BYTES) + 2000, len(BYTES) + 3000))
     asked = [each.headers["Range"] for each in shelf.asked if each.target == "/all.mp4"]
@@ -184,7 +185,7 @@ def test_a_range_after_the_initialization_section_does_not_request_the_section(s
 # Initialization sections that are too long to be buffered, or damaged
 
 BEFORE = write(b"free", bytes(INITIAL_BYTES))
-"""A box that moves the moov beyond the bytes that the relay buffers."""
+"""A box that pushes the moov beyond the bytes that the relay buffers."""
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,7 @@ def test_an_initialization_section_that_is_too_long_or_damaged_is_sent_unchanged
     assert stream(shelf, one_file(shelf, section))[1] == as_sent(section)
 
 
-def test_an_initialization_section_of_the_maximum_length_states_the_duration(shelf: Shelf) -> None:
+def test_an_initialization_section_that_just_fits_into_the_buffer_states_the_duration(shelf: Shelf) -> None:
     padding = write(b"free", bytes(INITIAL_BYTES - len(BYTES) - 8))
     whole = as_sent(padding + filled(12, grown=False))
     track = one_file(shelf, padding + BYTES)
@@ -207,9 +208,11 @@ def test_an_initialization_section_of_the_maximum_length_states_the_duration(she
     assert stream(shelf, track, ByteRange(first, first + 999))[1] == whole[first : first + 1000]
 
 
-def test_a_range_that_begins_in_a_too_long_initialization_section_is_a_slice_of_the_whole_stream(shelf: Shelf) -> None:
-    """The moov is within the bytes of the initialization section that the relay buffers, but the section has more
-    bytes."""
+def test_a_range_that_begins_in_an_initialization_section_too_long_to_buffer_is_a_slice_of_the_whole_stream(
+    shelf: Shelf,
+) -> None:
+    """The moov is within the bytes of the initialization section that the relay buffers, but the section is longer than
+    these bytes."""
     section = BYTES + BEFORE
     whole = as_sent(section)
     track = one_file(shelf, section)
@@ -217,7 +220,7 @@ def test_a_range_that_begins_in_a_too_long_initialization_section_is_a_slice_of_
     assert stream(shelf, track, ByteRange(60, 999))[1] == whole[60:1000]
 
 
-def test_a_long_initialization_section_of_unknown_length_states_the_duration_if_its_moov_comes_first(
+def test_in_a_stream_of_unknown_length_a_long_initialization_section_states_the_duration_if_its_moov_comes_first(
     shelf: Shelf,
 ) -> None:
     shelf.files["/init.mp4"] = BYTES + BEFORE

@@ -1,6 +1,6 @@
-"""Comparison of the relay with an independent HLS parser (the package `m3u8` of PyPI), for playlists in the style of
-the test suites of m3u8-parser, hls.js, shaka and streamlink, three or more of each kind. The relay must request the
-segments that `m3u8` lists. Where the two disagree, `why` explains which list is right."""
+"""Comparison of the relay with an independent HLS parser (the package `m3u8` of PyPI). The playlists have the style of
+the test suites of m3u8-parser, hls.js, shaka and streamlink, and there are three or more of each kind. The relay must
+request the segments that `m3u8` lists. Where relay and parser disagree, `why` explains which list is right."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ END = "\n#EXT-X-ENDLIST\n"
 
 @dataclass(frozen=True)
 class Listed:
-    """A request for bytes of a file. `iv` is the initialization vector, or None if the bytes are not encrypted."""
+    """A request for a range of bytes of a file. `iv` is the initialization vector, or None if the bytes are not
+    encrypted."""
 
     url: str
     first: int = 0
@@ -35,8 +36,8 @@ class Listed:
 
 @dataclass(frozen=True)
 class Playlist:
-    """A playlist. `why` explains why the relay's list of segments is right where the list of the parser `m3u8` differs.
-    It is None if the lists are equal."""
+    """A playlist. `why` explains why the relay's list of segments is right if it differs from the list of the parser
+    `m3u8`. It is None if the lists are equal."""
 
     kind: str
     text: str
@@ -148,7 +149,7 @@ def _listed(segment: Segment, *, has_jumped: bool) -> Listed:
 
 
 def theirs(text: str) -> list[Listed]:
-    """Return the requests for the segments that the parser `m3u8` lists, in the form of `ours`."""
+    """Return the requests for the segments that the parser `m3u8` lists, in the same form as `ours`."""
     return list(_requests(m3u8.loads(text, uri=BASE)))
 
 
@@ -210,7 +211,7 @@ def test_the_relay_requests_the_segments_that_the_parser_m3u8_lists(playlist: Pl
         ("variables-37", [Listed("i.mp4?t=1", initial=True), Listed("1.m4s?t=1")]),
     ],
 )  # fmt: skip
-def test_the_relay_is_right_where_its_segments_differ_from_those_of_the_parser_m3u8(
+def test_the_relay_is_right_about_each_playlist_for_which_its_segments_differ_from_those_of_the_parser_m3u8(
     number: str, expected: list[Listed]
 ) -> None:
     playlist = PLAYLISTS[IDS.index(number)]

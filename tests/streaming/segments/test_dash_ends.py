@@ -1,5 +1,6 @@
-"""Tests of DASH presentations whose manifest states a longer duration than the media has, so that the last segment that
-follows from it does not exist: players accept that, and the server does, but it takes no other loss for the end."""
+"""Tests of DASH presentations whose manifest states a longer duration than the media has, so that the last segment
+computed from the duration does not exist. Players accept this, and so does the server. If any other segment is missing,
+the server cuts the stream."""
 
 from __future__ import annotations
 
@@ -19,14 +20,15 @@ from tests.written import as_relayed
 
 SEGMENTS = 5
 LONGER = "PT10.5S"
-"""Media of five segments of 2 s, with this duration, would have a sixth segment."""
+"""Media of five segments of 2 s each. With this stated duration, the media would have a sixth segment."""
 METHODS = ["relay", "embedded"]
 
 
 @dataclass
 class Stage:
-    """A running server, and the media server whose manifests it reads. `statuses` maps the name of a file that is
-    requested to the statuses of the responses, of which the last one stays; 0 stands for the file."""
+    """A running server, and the media server whose manifests it reads. `statuses` maps the name of a file to the
+    statuses of the responses to requests for it. The last status is used for all further requests, and 0 means that the
+    file is sent."""
 
     server: Server
     shelf: Shelf
@@ -39,7 +41,7 @@ class Stage:
         return (left.pop(0) if len(left) > 1 else left[0]) or None if left else None
 
     def put(self, manifest: str) -> str:
-        """Put a manifest on the media server, and return its address, which no test has used before."""
+        """Put a manifest on the media server, and return its URL, which no test has used before."""
         self.count += 1
         path = f"/d/m{self.count}.mpd"
         self.shelf.files[path] = manifest.encode()
@@ -50,7 +52,7 @@ class Stage:
         return self.server.get(self.put(manifest), method=method, **params)
 
     def film(self, *names: str, seconds: float, method: str = "relay") -> bytes:
-        """Return the bytes of the stream of the named files."""
+        """Return the bytes of a stream that consists of the files `names`."""
         whole = b"".join((self.media / "dash" / name).read_bytes() for name in names)
         return as_relayed(whole, has_length=False, seconds=seconds) if method == "relay" else whole
 
@@ -113,7 +115,7 @@ def data(film: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("status", [404, 410, 416])
-def test_the_last_segment_may_be_absent_if_the_duration_is_longer_than_the_media(
+def test_the_last_segment_may_be_missing_if_the_manifest_states_a_longer_duration_than_the_media_has(
     stage: Stage, method: str, status: int
 ) -> None:
     stage.statuses["video-360-6.m4s"] = [status]
@@ -134,7 +136,7 @@ def test_the_last_segment_may_be_absent_if_the_duration_is_longer_than_the_media
         ('duration="2"', "PT11.999S"),
     ],
 )
-def test_the_last_segment_may_be_absent_however_its_number_was_computed(
+def test_the_last_segment_may_be_missing_however_its_number_was_computed(
     stage: Stage, attributes: str, seconds: str
 ) -> None:
     answer = stage.get(mpd(period(group("video", template(attributes))), seconds=seconds))
@@ -144,7 +146,9 @@ def test_the_last_segment_may_be_absent_however_its_number_was_computed(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_last_segment_that_is_lost_for_a_moment_is_sent(stage: Stage, method: str) -> None:
+def test_the_last_segment_is_sent_if_only_the_first_request_for_it_is_answered_with_404(
+    stage: Stage, method: str
+) -> None:
     stage.statuses["video-360-5.m4s"] = [404, 0]
     answer = stage.get(mpd(period(group("video")), seconds="PT9.5S"), method)
     assert answer.complete
@@ -153,7 +157,9 @@ def test_a_last_segment_that_is_lost_for_a_moment_is_sent(stage: Stage, method: 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("status", [403, 500])
-def test_another_status_of_the_last_segment_cuts_the_stream(stage: Stage, method: str, status: int) -> None:
+def test_the_stream_is_cut_if_the_last_segment_is_answered_with_403_or_500(
+    stage: Stage, method: str, status: int
+) -> None:
     stage.statuses["video-360-6.m4s"] = [status]
     answer = stage.get(mpd(period(group("video"))), method)
     assert (answer.status, answer.complete) == (200, False)
@@ -177,20 +183,22 @@ def test_another_status_of_the_last_segment_cuts_the_stream(stage: Stage, method
     ],
     ids=["whole segments", "endNumber", "two missing", "a timeline", "an open timeline", "a list"],
 )
-def test_a_segment_that_the_manifest_states_must_exist(stage: Stage, segments: str, seconds: str, method: str) -> None:
+def test_the_stream_is_cut_if_a_segment_is_missing_that_must_exist_according_to_the_manifest(
+    stage: Stage, segments: str, seconds: str, method: str
+) -> None:
     answer = stage.get(mpd(period(group("video", segments)), seconds=seconds), method)
     assert (answer.status, answer.complete) == (200, False)
     assert data(answer.body) == data(stage.film(*parts("video-360"), seconds=10))
 
 
-def test_the_only_segment_must_exist(stage: Stage) -> None:
+def test_the_stream_is_not_complete_if_its_only_segment_is_missing(stage: Stage) -> None:
     stage.statuses["video-360-1.m4s"] = [404]
     answer = stage.get(mpd(period(group("video")), seconds="PT1S"))
     assert not (answer.status == 200 and answer.complete)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_last_segment_that_began_to_arrive_must_end(stage: Stage, method: str) -> None:
+def test_the_stream_is_cut_if_the_last_segment_is_first_cut_and_then_missing(stage: Stage, method: str) -> None:
     stage.shelf.cuts["/d/video-360-5.m4s"] = 5000
     stage.statuses["video-360-5.m4s"] = [0, 404]
     answer = stage.get(mpd(period(group("video")), seconds="PT9.5S"), method)
@@ -205,7 +213,7 @@ TWO_PERIODS = (
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["video-360", "audio"])
-def test_the_last_segment_of_each_period_may_be_absent(stage: Stage, method: str, name: str) -> None:
+def test_the_last_segment_of_each_period_may_be_missing(stage: Stage, method: str, name: str) -> None:
     answer = stage.get(mpd(*TWO_PERIODS, seconds="PT21S"), method, format=name)
     assert answer.complete
     assert answer.body == stage.film(*parts(name), *parts(name), seconds=21, method=method)
@@ -216,7 +224,9 @@ def merged(stage: Stage, manifest: str) -> Answer:
 
 
 @pytest.mark.parametrize("seconds", ["PT10.5S", "PT9.5S"])
-def test_a_merge_ends_completely_if_a_side_ends_before_its_manifest_says(stage: Stage, seconds: str) -> None:
+def test_a_merge_ends_completely_if_the_last_segment_of_one_or_both_tracks_is_missing(
+    stage: Stage, seconds: str
+) -> None:
     if seconds == "PT9.5S":  # the audio ends one segment before the video
         stage.statuses["audio-5.m4s"] = [404]
     answer = merged(stage, mpd(period(group("video"), group("audio")), seconds=seconds))
@@ -226,7 +236,9 @@ def test_a_merge_ends_completely_if_a_side_ends_before_its_manifest_says(stage: 
 
 
 @pytest.mark.parametrize("missing", [(), ("audio-5.m4s",)])
-def test_a_merge_of_periods_goes_on_after_a_last_segment_that_is_absent(stage: Stage, missing: tuple[str, ...]) -> None:
+def test_a_merge_of_several_periods_continues_after_a_missing_last_segment_of_a_period(
+    stage: Stage, missing: tuple[str, ...]
+) -> None:
     stage.statuses.update({name: [404] for name in missing})
     manifest = mpd(*TWO_PERIODS, seconds="PT21S")
     answer = merged(stage, manifest.replace("10.5", "9.5").replace("PT21", "PT19") if missing else manifest)
@@ -235,7 +247,7 @@ def test_a_merge_of_periods_goes_on_after_a_last_segment_that_is_absent(stage: S
     assert data(answer.body) == sorted(2 * data(stage.film(*parts("video-360"), *audio, seconds=10)))
 
 
-def test_a_lost_segment_cuts_a_merge(stage: Stage) -> None:
+def test_a_merge_is_cut_if_a_segment_other_than_the_last_one_is_missing(stage: Stage) -> None:
     stage.statuses["audio-4.m4s"] = [404]
     answer = merged(stage, mpd(period(group("video"), group("audio"))))
     assert (answer.status, answer.complete) == (200, False)

@@ -57,7 +57,7 @@ async def relayed(shelf: Shelf, text: bytes, range_: ByteRange | None = None) ->
         return track, await drained(await opened(client, Page(lambda _visit: track), range_))
 
 
-async def test_dash_periods_that_differ_in_id_bandwidth_and_size_are_streamed_as_one_file(
+async def test_dash_periods_whose_ids_and_bandwidths_and_sizes_differ_are_streamed_as_one_file(
     shelf: Shelf, media: Path, tmp_path: Path
 ) -> None:
     text = manifest(

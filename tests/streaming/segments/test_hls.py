@@ -43,7 +43,7 @@ def test_segment_uris_are_relative_to_the_url_of_the_playlist() -> None:
     assert [segment.number for segment in found] == [0, 1, 2, 3]
 
 
-def test_target_duration_media_sequence_and_discontinuity_sequence_are_parsed() -> None:
+def test_the_target_duration_and_the_media_sequence_and_the_discontinuity_sequence_are_parsed() -> None:
     playlist = MediaPlaylist(BASE, Rules())
     head = "#EXT-X-TARGETDURATION:6\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-DISCONTINUITY-SEQUENCE:3\n"
     found = read_with(playlist, f"{head}#EXTINF:6,\n7.ts\n#EXTINF:5.5,\n8.ts")
@@ -78,14 +78,14 @@ def test_the_total_length_of_a_playlist_whose_segments_are_all_byte_ranges_is_kn
     assert playlist.length == 180
 
 
-def test_an_initialization_section_is_listed_where_its_tag_appears() -> None:
+def test_the_initialization_section_of_an_ext_x_map_tag_precedes_the_next_segment_in_the_list() -> None:
     found = read('#EXT-X-MAP:URI="init.mp4",BYTERANGE="80"\n#EXT-X-MEDIA-SEQUENCE:4\none.m4s')
     assert paths(found) == ["init.mp4", "one.m4s"]
     assert [(segment.initial, segment.first, segment.end) for segment in found] == [(True, 0, 80), (False, 0, None)]
     assert found[1].number == 4
 
 
-def test_an_initialization_section_that_a_later_tag_repeats_is_listed_once() -> None:
+def test_an_initialization_section_that_a_later_ext_x_map_tag_repeats_is_listed_only_once() -> None:
     again = '#EXT-X-MAP:URI="init.mp4"\n'
     assert paths(read(f"{again}one.m4s\n#EXT-X-DISCONTINUITY\n{again}two.m4s")) == ["init.mp4", "one.m4s", "two.m4s"]
 
@@ -99,7 +99,7 @@ def test_an_initialization_section_that_a_later_tag_repeats_is_listed_once() -> 
     ],
     ids=["another address", "an advert between", "another range"],
 )
-def test_a_different_initialization_section_is_listed_where_its_tag_appears(
+def test_each_ext_x_map_tag_that_names_a_new_initialization_section_adds_this_section_to_the_list(
     maps: tuple[str, ...], expected: list[str]
 ) -> None:
     found = read("".join(f'#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI="{uri}"\n{n}.m4s\n' for n, uri in enumerate(maps)))
@@ -107,7 +107,7 @@ def test_a_different_initialization_section_is_listed_where_its_tag_appears(
     assert [segment.number for segment in found] == [n for n, _ in enumerate(maps) for _ in range(2)]
 
 
-def test_a_segment_whose_key_has_no_iv_uses_its_sequence_number_as_iv() -> None:
+def test_a_segment_whose_key_has_no_iv_uses_its_media_sequence_number_as_iv() -> None:
     found = read('#EXT-X-MEDIA-SEQUENCE:258\n#EXT-X-KEY:METHOD=AES-128,URI="k"\na.ts\nb.ts')
     vectors = [segment.encryption.iv for segment in found if segment.encryption]
     assert vectors == [bytes(14) + b"\x01\x02", bytes(14) + b"\x01\x03"]
@@ -157,7 +157,7 @@ def test_only_the_segments_of_the_requested_discontinuity_are_listed() -> None:
         ("#UPLYNK-SEGMENT:abc,0,ad", "#UPLYNK-SEGMENT:abc,0,segment"),
     ],
 )
-def test_segments_between_advert_tags_are_left_out(begin: str, end: str) -> None:
+def test_segments_between_advert_tags_are_left_out_of_the_list(begin: str, end: str) -> None:
     assert paths(read(f"a.ts\n{begin}\nad.ts\n{end}\nb.ts")) == ["a.ts", "b.ts"]
 
 
@@ -174,7 +174,7 @@ def test_variables_in_a_playlist_are_replaced_by_their_values() -> None:
     assert paths(found) == ["a/b/i.mp4", "a/b/one.ts?1&{other}"]
 
 
-def test_references_to_variables_stay_unchanged_if_the_playlist_defines_none() -> None:
+def test_references_to_variables_stay_unchanged_if_the_playlist_defines_no_variables() -> None:
     assert paths(read("{$dir}/one.ts")) == ["{$dir}/one.ts"]
 
 
@@ -187,7 +187,7 @@ def test_references_to_variables_stay_unchanged_if_the_playlist_defines_none() -
         '#EXT-X-DEFINE:NAME="b",VALUE="1"',
     ],
 )
-def test_a_uri_with_an_undefined_variable_is_refused_but_other_lines_with_it_are_ignored(text: str) -> None:
+def test_a_uri_with_an_undefined_variable_is_refused_but_other_lines_with_one_are_ignored(text: str) -> None:
     assert paths(read(f"{text}\n# {{$a}}\n#EXT-X-OTHER:{{$a}}\none.ts")) == ["one.ts"]
     for use in ("{$a}.ts", '#EXT-X-MAP:URI="{$a}"', '#EXT-X-KEY:METHOD=AES-128,URI="{$a}"'):
         with pytest.raises(UpstreamFailed, match="variable"):
@@ -202,7 +202,7 @@ def test_a_master_playlist_is_recognised_even_if_its_variables_have_no_values() 
     assert playlist.is_master
 
 
-def test_a_line_that_replaced_variables_make_too_long_is_refused() -> None:
+def test_a_line_that_becomes_too_long_when_its_variables_are_replaced_is_refused() -> None:
     define = f'#EXT-X-DEFINE:NAME="a",VALUE="{"x" * 8000}"\n'
     with pytest.raises(TooLarge):
         read(define + "{$a}" * 5000)
@@ -262,7 +262,7 @@ def test_the_error_for_an_unsupported_encryption_method_contains_its_name(method
 
 
 @pytest.mark.parametrize("padding", ["\0" * 100, " \0 ", "\0\n\0"])
-def test_padding_after_the_last_line_is_no_segment(padding: str) -> None:
+def test_padding_after_the_last_line_of_a_playlist_is_not_a_segment(padding: str) -> None:
     assert paths(read("one.ts\n#EXT-X-ENDLIST\n" + padding)) == ["one.ts"]
 
 
@@ -314,7 +314,7 @@ LINES = st.lists(st.builds(str.__add__, st.sampled_from(TAGS), st.text(max_size=
 
 @settings(deadline=None)
 @given(LINES, st.none() | st.integers(0, 3), st.none() | st.text(max_size=20))
-def test_any_lines_are_parsed_to_segments_or_raise_an_error_of_serverpy(
+def test_any_lines_are_either_parsed_to_segments_or_raise_an_error_of_serverpy(
     lines: list[str], index: int | None, query: str | None
 ) -> None:
     playlist = MediaPlaylist(BASE, Rules(discontinuity=index, segment_query=query))

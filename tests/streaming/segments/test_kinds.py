@@ -17,7 +17,8 @@ NOISE = random.Random(1).randbytes(2000).replace(b"\x47", b"\x48")
 
 
 def packets(size: int, before: bytes = b"") -> bytes:
-    """Return three MPEG-TS packets of `size` bytes, each with the bytes `before` in front of its sync byte."""
+    """Return three MPEG-TS packets, each preceded by the bytes `before`, so that each packet and its prefix have `size`
+    bytes together."""
     return b"".join(before + b"\x47" + NOISE[: size - 1 - len(before)] for _ in range(3))
 
 
@@ -75,7 +76,7 @@ def test_text_in_place_of_a_segment_raises_not_media(first: bytes) -> None:
 
 
 @given(st.binary(max_size=1500))
-def test_any_first_bytes_have_a_format_or_raise_not_media(first: bytes) -> None:
+def test_detecting_the_format_of_any_first_bytes_returns_a_format_or_raises_not_media(first: bytes) -> None:
     try:
         kind = kind_of(first)
     except NotMedia:
@@ -119,12 +120,12 @@ def test_a_segment_must_have_the_format_of_the_segments_before_it(
             judge.check(SEGMENT, each)
 
 
-def test_an_encrypted_segment_of_unknown_format_raises_an_error_about_its_decryption() -> None:
+def test_an_encrypted_segment_whose_format_is_unknown_raises_an_error_about_its_decryption() -> None:
     with pytest.raises(WrongKind, match="decrypted"):
         Judge(strict=True).check(SECRET, OTHER)
 
 
-def test_a_different_initialization_section_may_not_require_other_decoders() -> None:
+def test_a_new_initialization_section_that_requires_other_decoders_raises_codec_change() -> None:
     judge = Judge(strict=True)
     for section in (init_of(b"avc1", b"mp4a"), init_of(b"mp4a", b"avc1"), init_of()):
         judge.check(INITIAL, section)

@@ -1,5 +1,5 @@
-"""Tests of live playlists: the reader gets every segment once and in order, from near the live edge to the end, or an
-error. No segment is skipped silently."""
+"""Tests of live playlists. The reader gets every segment once and in order, from near the live edge to the end, or an
+error. No segment is skipped without an error."""
 
 from __future__ import annotations
 
@@ -49,11 +49,13 @@ def test_a_live_stream_begins_three_target_durations_before_the_end_of_its_playl
     [(0.0, 0), (0.25, 2), (-1.0, 10), (-100.0, 0), (-0.05, 14), (100.0, 14)],
     ids=["oldest", "after it", "back from the end", "before the oldest", "beyond the edge", "not published yet"],
 )
-def test_the_parameter_start_selects_the_first_segment_of_a_live_stream(shelf: Shelf, start: float, first: int) -> None:
+def test_the_parameter_start_selects_the_segment_with_which_a_live_stream_begins(
+    shelf: Shelf, start: float, first: int
+) -> None:
     assert stream(shelf, Show(shelf, window=20, total=25).track(), start=start)[1] == pieces(*range(first, 25))
 
 
-def test_the_parameter_start_also_applies_to_a_live_playlist_that_has_ended(shelf: Shelf) -> None:
+def test_the_parameter_start_also_applies_to_a_live_playlist_that_has_an_end_tag(shelf: Shelf) -> None:
     head, data = stream(shelf, Show(shelf, window=20, total=20).track(), start=-1.0)
     assert data == pieces(*range(10, 20))
     assert (head.length, head.seekable) == (None, False)
@@ -68,7 +70,7 @@ def test_a_live_playlist_that_has_ended_is_streamed_from_its_beginning(shelf: Sh
     assert stream(shelf, Show(shelf, window=20, total=20).track())[1] == pieces(*range(20))
 
 
-def test_an_initialization_section_that_the_playlist_does_not_change_is_streamed_once(shelf: Shelf) -> None:
+def test_an_initialization_section_is_streamed_once_if_all_playlists_repeat_it_unchanged(shelf: Shelf) -> None:
     shelf.files["/init.mp4"] = init = b"\x47\x40\x00\x10" + bytes(8)
     show = Show(shelf, window=20, total=23)
     show.before = '#EXT-X-MAP:URI="init.mp4"'
@@ -76,7 +78,7 @@ def test_an_initialization_section_that_the_playlist_does_not_change_is_streamed
     assert len(shelf.targets("/init.mp4")) == 1
 
 
-def test_encrypted_live_segments_use_their_sequence_number_as_iv(shelf: Shelf) -> None:
+def test_encrypted_live_segments_use_their_media_sequence_numbers_as_ivs(shelf: Shelf) -> None:
     show = Show(shelf, before='#EXT-X-KEY:METHOD=AES-128,URI="key"')
     shelf.files["/key"] = key = b"0123456789abcdef"
     for number in range(show.total):
@@ -86,19 +88,19 @@ def test_encrypted_live_segments_use_their_sequence_number_as_iv(shelf: Shelf) -
     assert len(shelf.targets("/key")) == 1
 
 
-def test_a_live_stream_ends_in_an_error_if_its_playlist_advances_faster_than_segments_are_read(shelf: Shelf) -> None:
+def test_a_live_stream_ends_in_an_error_if_segments_leave_its_playlist_faster_than_they_are_read(shelf: Shelf) -> None:
     with pytest.raises(UpstreamFailed, match="fell behind the live window"):
         stream(shelf, Show(shelf, window=2, pace=4).track())
 
 
-def test_a_live_stream_ends_in_an_error_if_a_segment_is_removed_before_it_is_read(shelf: Shelf) -> None:
+def test_a_live_stream_ends_in_an_error_if_the_media_server_removes_a_segment_before_it_is_read(shelf: Shelf) -> None:
     show = Show(shelf)
     del shelf.files["/5.ts"]
     with pytest.raises(UpstreamFailed):
         stream(shelf, show.track())
 
 
-async def test_a_live_stream_whose_playlist_gets_no_new_segments_times_out(shelf: Shelf) -> None:
+async def test_a_live_stream_times_out_if_its_playlist_gets_no_new_segments(shelf: Shelf) -> None:
     page = Page(lambda _: Show(shelf, ends=False).track())
     async with client_for(shelf, stall_timeout=3.0) as client:
         body = await opened(client, page)
@@ -106,7 +108,7 @@ async def test_a_live_stream_whose_playlist_gets_no_new_segments_times_out(shelf
             await drained(body)
 
 
-def test_a_playlist_url_with_an_expired_token_is_renewed_by_a_new_extraction(shelf: Shelf) -> None:
+def test_a_playlist_url_whose_token_has_expired_is_renewed_by_a_new_extraction(shelf: Shelf) -> None:
     show = Show(shelf)
     shelf.refuse = Tokens(good_for=3)
     page = Page(lambda visit: show.track(f"?{visit}"))
@@ -127,7 +129,7 @@ async def test_no_connection_is_left_if_a_reader_leaves_while_it_waits_for_new_s
         assert task.cancelled()
 
 
-def test_an_event_playlist_is_read_from_its_beginning_unless_the_page_says_that_it_is_live(shelf: Shelf) -> None:
+def test_an_event_playlist_is_read_from_its_beginning_unless_the_page_says_that_the_media_is_live(shelf: Shelf) -> None:
     show = Show(shelf, window=20, total=22, before="#EXT-X-PLAYLIST-TYPE:EVENT")
     page = Page(lambda _: hls(shelf, path="/live.m3u8"))
     assert stream(shelf, page)[1] == pieces(*range(22))
@@ -160,7 +162,7 @@ def manifest(*lines: str) -> HlsManifest:
     )
 
 
-async def test_the_time_between_the_calls_of_a_reader_does_not_count_as_waiting_for_segments() -> None:
+async def test_the_time_between_two_read_calls_of_a_reader_does_not_count_as_waiting_for_segments() -> None:
     now, looks = 0.0, 0
 
     async def load(*, renews: bool = True) -> HlsManifest:
@@ -190,16 +192,16 @@ async def test_a_live_playlist_whose_segments_have_no_duration_is_read_from_the_
 
 
 def of(first: int | None, *names: str, end: bool = False, seconds: int = 1) -> HlsManifest:
-    """Return a playlist of the segments `names`. `first` is its media sequence number, or None if the playlist does not
-    state it."""
+    """Return a playlist that lists the segments `names`. `first` is its media sequence number, or None if the playlist
+    does not state one."""
     head = [] if first is None else [f"#EXT-X-MEDIA-SEQUENCE:{first}"]
     lines = [line if line.startswith("#") else f"#EXTINF:{seconds},\n{line}" for line in names]
     return manifest(*head, *lines, *(["#EXT-X-ENDLIST"] if end else []))
 
 
 async def followed(*versions: HlsManifest | UpstreamFailed) -> list[str]:
-    """Read a live playlist from its oldest segment. Each load returns the next of `versions`, or raises it if it is an
-    error; further loads return the last version. Returns the names of the segments."""
+    """Read a live playlist from its oldest segment. Each load of the playlist returns the next of `versions`, or raises
+    it if it is an error. Further loads return the last version. Returns the names of the segments that were read."""
     left = list(versions)
 
     async def load(*, renews: bool = True) -> HlsManifest:
@@ -245,7 +247,7 @@ FOLLOWED = ANEW + OLD + UNNUMBERED
 
 
 @pytest.mark.parametrize(("versions", "expected"), [row[1:] for row in FOLLOWED], ids=[row[0] for row in FOLLOWED])
-async def test_every_segment_is_read_once_even_if_the_playlist_numbers_them_wrongly(
+async def test_every_segment_is_read_once_even_if_the_playlist_has_wrong_media_sequence_numbers(
     versions: list[HlsManifest | UpstreamFailed], expected: list[str]
 ) -> None:
     assert await followed(*versions) == expected
@@ -280,18 +282,18 @@ MAP_A, MAP_B = '#EXT-X-MAP:URI="a.mp4"', '#EXT-X-MAP:URI="b.mp4"'
     ],
     ids=["an advert at the end", "there and back", "a fresh token", "anew"],
 )  # fmt: skip
-async def test_a_different_initialization_section_is_read_before_its_first_segment(
+async def test_a_new_initialization_section_is_read_before_its_first_segment(
     versions: list[HlsManifest], expected: list[str]
 ) -> None:
     assert await followed(*versions) == expected
 
 
-async def test_an_unread_gap_that_leaves_the_playlist_raises_no_error() -> None:
+async def test_an_unread_gap_segment_that_leaves_the_playlist_raises_no_error() -> None:
     gap = "#EXT-X-GAP"
     assert await followed(of(0, *A[:2]), of(1, A[1], gap, A[2]), of(3, A[3], end=True)) == list(A[:4])
 
 
-async def test_a_playlist_that_cannot_be_loaded_is_requested_again_until_the_time_limit() -> None:
+async def test_a_live_playlist_that_cannot_be_loaded_is_requested_again_until_the_time_limit() -> None:
     loads = 0
 
     async def load(*, renews: bool = True) -> HlsManifest:
@@ -306,8 +308,8 @@ async def test_a_playlist_that_cannot_be_loaded_is_requested_again_until_the_tim
     assert 2 < loads < 8
 
 
-def test_a_playlist_without_a_target_duration_is_loaded_at_most_once_a_second_while_it_is_unchanged() -> None:
-    """A playlist without a target duration is loaded more often while each load returns new segments."""
+def test_a_playlist_without_a_target_duration_is_loaded_at_most_once_a_second_while_it_does_not_change() -> None:
+    """Such a playlist is loaded more often only while each load returns new segments."""
     now = 0.0
     reloads = Reloads(lambda: now)
 
@@ -328,7 +330,7 @@ def test_a_playlist_without_a_target_duration_is_loaded_at_most_once_a_second_wh
     ("declared", "seconds", "target"),
     [(6.0, 2, 6.0), (None, 3, 3.0), (None, 0, 6.0), (0.0, 2, 0.2), (1e9, 2, 60.0), (0.5, 2, 0.5)],
 )
-def test_the_target_duration_is_that_of_the_playlist_or_of_its_longest_segment(
+def test_the_target_duration_is_that_of_the_playlist_or_else_of_its_longest_segment(
     declared: float | None, seconds: int, target: float
 ) -> None:
     reloads = Reloads(lambda: 0.0)
@@ -337,7 +339,7 @@ def test_the_target_duration_is_that_of_the_playlist_or_of_its_longest_segment(
     assert reloads.wait_seconds() == pytest.approx(max(target, 0.2))
 
 
-def test_a_failed_load_is_repeated_soon_but_the_page_is_extracted_again_only_rarely() -> None:
+def test_a_failed_load_of_a_playlist_is_repeated_soon_but_the_page_is_extracted_again_only_rarely() -> None:
     reloads, renewals, waits = Reloads(lambda: 0.0), [], []
     for number in range(12):
         renewals += [number] if reloads.may_renew else []
@@ -351,7 +353,7 @@ def test_a_failed_load_is_repeated_soon_but_the_page_is_extracted_again_only_rar
 
 
 @pytest.mark.parametrize("kind", ["ts", "fmp4", "aes"])
-def test_the_server_streams_a_broadcast_to_its_end(server: Server, site: SampleSite, kind: str) -> None:
+def test_the_server_streams_a_live_broadcast_to_its_end(server: Server, site: SampleSite, kind: str) -> None:
     page = f"/page/live/clock=request,target=0,window=4,ends=12,kind={kind},quality=low,id=live-{kind}"
     answer = server.get(page)
     assert (answer.status, answer.complete) == (200, True)
@@ -365,7 +367,7 @@ def test_the_server_streams_a_broadcast_to_its_end(server: Server, site: SampleS
 
 
 @pytest.mark.parametrize(("start", "first"), [(0, 0), (3, 1), (-4, 6)])
-def test_the_server_streams_a_broadcast_from_the_requested_start(
+def test_the_server_streams_a_live_broadcast_from_the_requested_start(
     server: Server, site: SampleSite, start: int, first: int
 ) -> None:
     page = f"/tube/live/clock=request,target=0,window=8,ends=10,quality=low,id=start{start}"
@@ -375,6 +377,8 @@ def test_the_server_streams_a_broadcast_from_the_requested_start(
 
 
 @pytest.mark.parametrize("asked", [{"start": 0, "method": "embedded"}, {"start": "nan"}, {"end": 5}], ids=str)
-def test_the_server_refuses_an_unsupported_start_or_end_of_a_broadcast(server: Server, asked: dict[str, Any]) -> None:
+def test_the_server_refuses_an_unsupported_start_or_end_parameter_for_a_live_broadcast(
+    server: Server, asked: dict[str, Any]
+) -> None:
     answer = server.get("/tube/live/clock=step,ends=3,quality=low,id=uncut", **asked)
     assert (answer.status, answer.code) == (400, "invalid_parameter")

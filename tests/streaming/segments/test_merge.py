@@ -1,4 +1,4 @@
-"""Tests of merging with a media server that cuts, omits or changes segments: the merged stream is cut where a source is
+"""Tests of merging with a media server that cuts, omits or changes segments. The merged stream is cut where a source is
 cut, and media that cannot be merged is refused before the first byte."""
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.streaming.segments.merging import merge, merge_into, put, segments
 from tests.streaming.segments.shelf import Shelf
 
 NUMBERS = range(1, 6)
-"""The numbers of the segments that both tracks have. The audio track has one more segment, which is short."""
+"""The numbers of the segments that both tracks have. The audio track has one additional segment, which is short."""
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def whole(media: Path) -> bytes:
 
 
 def is_cut(shelf: Shelf, whole: bytes) -> bool:
-    """Merge the two tracks of `shelf`, which must raise UpstreamFailed. Returns whether the bytes before the error are
-    the beginning of `whole`."""
+    """Merge the two tracks of `shelf`, which must raise UpstreamFailed. Returns whether the bytes sent before the error
+    are the beginning of `whole`."""
     given = bytearray()
     with pytest.raises(UpstreamFailed):
         merge_into(given, shelf)
@@ -50,7 +50,7 @@ def is_cut(shelf: Shelf, whole: bytes) -> bool:
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("track", ["v", "a"])
 @pytest.mark.parametrize("kept", ["the moof", "a part of the moof", "a part of the data", "a part of a header"])
-def test_a_truncated_segment_cuts_the_merged_stream_after_right_bytes(
+def test_a_truncated_segment_cuts_the_merged_stream_after_a_correct_beginning(
     shelf: Shelf, whole: bytes, track: str, number: int, kept: str
 ) -> None:
     path = f"/{track}-{number}"
@@ -64,7 +64,7 @@ def test_a_truncated_segment_cuts_the_merged_stream_after_right_bytes(
 
 @pytest.mark.parametrize("number", [1, 2, 5])
 @pytest.mark.parametrize("track", ["v", "a"])
-def test_a_missing_segment_ends_the_merge_with_upstream_failed_after_right_bytes(
+def test_a_missing_segment_ends_the_merge_with_upstream_failed_after_a_correct_beginning(
     media: Path, whole: bytes, track: str, number: int
 ) -> None:
     with Shelf() as shelf:
@@ -83,8 +83,8 @@ def test_a_missing_segment_ends_the_merge_with_upstream_failed_after_right_bytes
 def test_a_segment_that_is_truncated_between_two_fragments_cuts_the_merged_stream(
     media: Path, track: str, number: int
 ) -> None:
-    """A segment that is truncated between two fragments is well-formed. Only its longer duration in the playlist and a
-    gap in the timestamps show that a fragment is missing."""
+    """A segment that is truncated between two fragments is well-formed. Only two facts show that a fragment is missing:
+    the longer duration that the playlist states, and a gap in the timestamps."""
     with Shelf() as shelf:
         for name, source in (("v", "high"), ("a", "en")):
             head, *parts = segments(media, source)
@@ -117,7 +117,7 @@ def test_a_merge_requests_each_segment_once_over_one_connection_per_track(media:
 
 @dataclass(frozen=True)
 class Change:
-    """A replacement of the bytes `old` in a file by `new`, and the error that the merge then raises."""
+    """A replacement of the bytes `old` in a file by the bytes `new`, and the error that the merge then raises."""
 
     old: bytes
     new: bytes
@@ -150,7 +150,7 @@ FRAGMENT_CHANGES = {
 
 
 @pytest.mark.parametrize("change", FRAGMENT_CHANGES.values(), ids=FRAGMENT_CHANGES.keys())
-def test_a_damaged_fragment_cuts_the_merged_stream_after_right_bytes(
+def test_a_damaged_fragment_cuts_the_merged_stream_after_a_correct_beginning(
     shelf: Shelf, whole: bytes, change: Change
 ) -> None:
     segment = shelf.files["/v-2"]
@@ -162,7 +162,7 @@ def test_a_damaged_fragment_cuts_the_merged_stream_after_right_bytes(
     assert whole.startswith(given)
 
 
-def test_a_later_initialization_section_with_another_sample_description_cuts_the_merged_stream(
+def test_a_later_initialization_section_with_a_different_sample_description_cuts_the_merged_stream(
     shelf: Shelf, media: Path, whole: bytes
 ) -> None:
     playlist = shelf.files["/v.m3u8"]
@@ -174,7 +174,7 @@ def test_a_later_initialization_section_with_another_sample_description_cuts_the
     assert is_cut(shelf, whole)
 
 
-def test_a_merge_refuses_a_moof_above_the_size_limit_as_too_large(shelf: Shelf) -> None:
+def test_a_merge_refuses_a_moof_that_exceeds_the_size_limit_as_too_large(shelf: Shelf) -> None:
     shelf.files["/v-1"] = struct.pack(">I4s", 1 << 20, b"moof") + bytes(1 << 20)
     with pytest.raises(TooLarge):
         merge(shelf)
@@ -206,8 +206,7 @@ def test_a_box_between_a_moof_and_its_mdat_becomes_a_free_box_in_the_merged_file
 
 
 def with_box_before_data(segment: bytes) -> bytes:
-    """Return the segment with a box of 24 bytes before its mdat, and with the data offsets in its truns increased by
-    24."""
+    """Return the segment with a box of 24 bytes before its mdat, and with 24 added to the data offsets in its truns."""
     inside = own_boxes(segment)
     moof = next(box for box in inside if box.kind == b"moof")
     out = bytearray(segment)
@@ -254,7 +253,7 @@ def test_no_track_of_a_merged_file_contains_the_audio_in_the_segments_of_the_vid
     assert packets(found, "audio") == packets(b"".join(segments(media, "de")), "audio")
 
 
-def test_a_later_initialization_section_with_other_bit_rates_does_not_cut_the_merged_stream(
+def test_a_later_initialization_section_that_differs_only_in_bit_rates_does_not_cut_the_merged_stream(
     shelf: Shelf, whole: bytes
 ) -> None:
     playlist, head = shelf.files["/a.m3u8"], shelf.files["/a-0"]

@@ -1,5 +1,5 @@
-"""Tests of opening the next segment ahead of time: over a second connection, only if the budget has enough free bytes,
-and without reordering bytes."""
+"""Tests of opening the next segment ahead of time: this uses a second connection, happens only if the budget has enough
+free bytes, and does not reorder bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BEFORE = AFTER_BYTES // SIZE + 1
 
 @dataclass
 class Budget:
-    """Lender that has `free` bytes left to lend. `least` is the smallest value that `free` has had."""
+    """Lender of memory that has `free` bytes left to lend. `least` is the smallest value that `free` has had."""
 
     free: int = AHEAD_BYTES
     least: int = AHEAD_BYTES
@@ -94,7 +94,7 @@ async def test_closing_the_body_also_closes_the_segment_opened_ahead_of_time(she
         assert client.open_connections == 0
 
 
-async def test_no_connection_is_left_if_a_reader_leaves_at_any_moment(shelf: Shelf) -> None:
+async def test_no_connection_stays_open_at_whatever_moment_a_reader_leaves(shelf: Shelf) -> None:
     """The test cancels the reader after 0 to 48 ms."""
 
     async def whole(client: Client) -> bytes:
@@ -124,8 +124,9 @@ def test_expired_segment_urls_are_renewed_from_the_playlist(shelf: Shelf, good_f
 
 
 @pytest.mark.parametrize("cut", range(3, COUNT))
-def test_urls_of_cut_and_expired_fragments_are_renewed_by_a_new_extraction(shelf: Shelf, cut: int) -> None:
-    """The URLs of the fragment that is cut, and of the fragment opened ahead of time, are renewed at the same time."""
+def test_the_urls_of_fragments_that_are_cut_or_expired_are_renewed_by_a_new_extraction(shelf: Shelf, cut: int) -> None:
+    """The URLs of two fragments are renewed at the same time: that of the fragment that is cut, and that of the
+    fragment opened ahead of time."""
 
     def track(visit: int) -> Track:
         fragments = tuple(Fragment(url=f"{shelf.url}/{number}.ts?{visit}") for number in range(COUNT))
@@ -138,7 +139,7 @@ def test_urls_of_cut_and_expired_fragments_are_renewed_by_a_new_extraction(shelf
     assert stream(shelf, page, room=Budget())[1] == FILE
 
 
-def test_the_waits_tell_whether_the_reader_has_waited_longer_than_the_media_server() -> None:
+def test_the_class_waits_tells_whether_the_reader_has_waited_for_the_media_server_longer_than_vice_versa() -> None:
     now = 0.0
     waits = Waits(lambda: now)
     for reader, server, waited in ((1.0, 2.0, True), (2.0, 1.0, False), (0.0, 0.5, True)):

@@ -1,4 +1,4 @@
-"""Tests of segments from a real server that the relay streams as one file: the reader gets every byte once and in
+"""Tests of segments from a real media server that the relay streams as one file. The reader gets every byte once and in
 order, or an error."""
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def encrypt(shelf: Shelf, first: int = 0) -> None:
 
 def ranges_of_one_file(shelf: Shelf, versions: list[dict[str, str]], *, ends: bool = True) -> Track:
     """Return a track whose segments are ranges of one file. Each response with a range of the file has the next header
-    fields in `versions`; after the last of these, all further responses have the last."""
+    fields in `versions`. Once the last of these has been used, all further responses have it too."""
     asked = iter([*versions, *[versions[-1]] * 100])
 
     def file() -> bytes:
@@ -113,7 +113,7 @@ def test_ranges_of_one_version_of_a_file_are_joined(shelf: Shelf, versions: list
     assert stream(shelf, ranges_of_one_file(shelf, versions))[1] == FILE
 
 
-def test_the_ranges_of_a_file_may_have_another_etag_after_the_url_of_the_file_was_renewed(shelf: Shelf) -> None:
+def test_after_the_url_of_a_file_was_renewed_its_ranges_may_have_a_different_etag(shelf: Shelf) -> None:
     shelf.refuse = Tokens(good_for=1)
     shelf.headers["/all.ts"] = V1
     shelf.files["/all.ts"] = FILE
@@ -153,7 +153,7 @@ async def test_a_read_takes_no_more_bytes_from_the_socket_than_its_caller_reques
         assert sum(len(chunk) > 5000 + 16 for chunk in chunks) <= len(PIECES)
 
 
-async def test_a_cancelled_or_failed_opening_of_a_body_leaves_no_connection_open(shelf: Shelf) -> None:
+async def test_no_connection_is_left_if_opening_a_body_is_cancelled_or_fails(shelf: Shelf) -> None:
     async with client_for(shelf) as client:
         page = Page(lambda _: hls(shelf, PLAYLIST))
         for turns in range(200):
@@ -202,7 +202,7 @@ def test_the_fragments_of_several_dash_periods_are_streamed_as_one_file(shelf: S
     assert set(shelf.targets()) == {f"/{number}.ts?token=5" for number in (0, 1, 3)}
 
 
-def test_segments_marked_as_gaps_are_not_requested(shelf: Shelf) -> None:
+def test_segments_that_are_marked_as_gaps_are_not_requested(shelf: Shelf) -> None:
     gaps = PLAYLIST.replace("2.ts", "2.ts\n#EXT-X-GAP\n#EXTINF:4,\ngone.ts")
     assert stream(shelf, hls(shelf, f"{gaps}\n#EXT-X-GAP\ngone.ts"))[1] == FILE
     assert shelf.targets("/gone") == []
@@ -213,7 +213,7 @@ def test_segments_marked_as_gaps_are_not_requested(shelf: Shelf) -> None:
 # Encryption
 
 
-def test_segments_are_decrypted_and_their_key_is_requested_once(shelf: Shelf) -> None:
+def test_segments_are_decrypted_and_their_key_is_requested_only_once(shelf: Shelf) -> None:
     encrypt(shelf, first=7)
     head = '#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-KEY:METHOD=AES-128,URI="/key"\n'
     assert stream(shelf, hls(shelf, head + PLAYLIST))[1] == FILE
@@ -275,7 +275,7 @@ def ranged(shelf: Shelf) -> Track:
     return hls(shelf, "\n".join(lines))
 
 
-def test_a_stream_whose_segments_are_all_byte_ranges_has_a_length(shelf: Shelf, ranged: Track) -> None:
+def test_a_stream_has_a_known_length_if_all_of_its_segments_are_byte_ranges(shelf: Shelf, ranged: Track) -> None:
     head, data = stream(shelf, ranged)
     assert data == FILM
     assert (head.length, head.total, head.seekable, head.etag) == (len(data), len(data), True, None)
@@ -301,20 +301,22 @@ def test_a_range_request_reads_only_the_needed_bytes_from_the_media_server(shelf
     assert [asked.headers["Range"] for asked in shelf.asked[1:]] == ["bytes=100000-100099", beginning]
 
 
-def test_a_range_inside_a_segment_is_streamed_although_its_bytes_look_like_text(shelf: Shelf) -> None:
+def test_a_range_inside_a_segment_is_streamed_even_if_its_bytes_look_like_text(shelf: Shelf) -> None:
     """The requested range consists of MPEG-TS stuffing bytes (0xff)."""
     shelf.files["/0.ts"] = piece = PIECES[0] + b"\xff" * 400
     track = hls(shelf, f"#EXT-X-BYTERANGE:{len(piece)}@0\n0.ts")
     assert stream(shelf, track, ByteRange(len(piece) - 300, len(piece) - 201))[1] == b"\xff" * 100
 
 
-def test_a_range_beyond_the_end_raises_range_not_satisfiable_with_the_total_length(shelf: Shelf, ranged: Track) -> None:
+def test_a_range_beyond_the_end_of_a_stream_raises_range_not_satisfiable_with_the_total_length(
+    shelf: Shelf, ranged: Track
+) -> None:
     with pytest.raises(RangeNotSatisfiable) as caught:
         stream(shelf, ranged, ByteRange(len(FILE) + 12, None))
     assert caught.value.size == len(FILE) + 12
 
 
-async def test_a_range_with_an_unknown_validator_in_if_range_returns_the_whole_stream(
+async def test_a_range_request_with_an_unknown_validator_in_if_range_returns_the_whole_stream(
     shelf: Shelf, ranged: Track
 ) -> None:
     async with client_for(shelf) as client:
@@ -323,7 +325,7 @@ async def test_a_range_with_an_unknown_validator_in_if_range_returns_the_whole_s
         await body.aclose()
 
 
-def test_a_range_of_segments_of_unknown_length_returns_the_whole_stream(shelf: Shelf) -> None:
+def test_a_range_request_for_segments_of_unknown_length_returns_the_whole_stream(shelf: Shelf) -> None:
     head, data = stream(shelf, hls(shelf, PLAYLIST), ByteRange(5, 9))
     assert (head.partial, data) == (False, FILE)
 
@@ -383,7 +385,7 @@ PAGE_ADDRESS = "https://page.example/watch"
         '#EXT-X-KEY:METHOD=AES-128,URI="http://[::1]/key"\n0.ts',
     ],
 )
-def test_the_guard_checks_the_urls_of_segments_keys_and_initialization_sections(shelf: Shelf, text: str) -> None:
+def test_the_guard_checks_the_urls_of_segments_and_keys_and_initialization_sections(shelf: Shelf, text: str) -> None:
     with pytest.raises(TargetForbidden):
         stream(shelf, hls(shelf, text))
 
@@ -392,20 +394,20 @@ def test_the_guard_checks_the_urls_of_segments_keys_and_initialization_sections(
 
 
 @pytest.mark.parametrize("place", ["/0.ts", "/1.ts", "/3.ts", "/high.m3u8"])
-def test_a_segment_that_is_cut_is_resumed(shelf: Shelf, place: str) -> None:
+def test_a_segment_whose_connection_is_cut_is_resumed(shelf: Shelf, place: str) -> None:
     track = hls(shelf, PLAYLIST)
     shelf.cuts[place] = 40
     assert stream(shelf, track)[1] == FILE
 
 
-def test_an_encrypted_segment_that_is_cut_is_resumed(shelf: Shelf) -> None:
+def test_an_encrypted_segment_whose_connection_is_cut_is_resumed(shelf: Shelf) -> None:
     encrypt(shelf)
     shelf.cuts["/0.ts"] = 30_001
     assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{PLAYLIST}'))[1] == FILE
 
 
 @pytest.mark.parametrize("place", ["/2.ts", "/high.m3u8", "/key"])
-def test_a_request_that_is_temporarily_refused_is_repeated(shelf: Shelf, place: str) -> None:
+def test_a_request_for_a_segment_that_is_temporarily_refused_is_repeated(shelf: Shelf, place: str) -> None:
     encrypt(shelf)
     left = [503, 429]
     shelf.refuse = lambda target: left.pop() if target == place and left else None
@@ -413,7 +415,7 @@ def test_a_request_that_is_temporarily_refused_is_repeated(shelf: Shelf, place: 
 
 
 def test_an_expired_segment_url_is_renewed_from_the_playlist(shelf: Shelf) -> None:
-    """Each request for the playlist returns different segment URLs."""
+    """The playlist contains different segment URLs at each request."""
     readings = itertools.count(1)
 
     def playlist() -> bytes:
@@ -428,7 +430,8 @@ def test_an_expired_segment_url_is_renewed_from_the_playlist(shelf: Shelf) -> No
 
 
 def test_an_expired_playlist_url_is_renewed_by_a_new_extraction(shelf: Shelf) -> None:
-    """Each extraction of the page returns a different playlist URL, whose token the segment URLs share."""
+    """The playlist URL is different at each extraction of the page, and the segment URLs contain the same token as the
+    playlist URL."""
 
     def track(visit: int) -> Track:
         return hls(shelf, PLAYLIST.replace(".ts", f".ts?{visit}"), path=f"/{visit}.m3u8", query=f"?{visit}")
@@ -439,7 +442,7 @@ def test_an_expired_playlist_url_is_renewed_by_a_new_extraction(shelf: Shelf) ->
     assert page.visits == 2
 
 
-def test_segments_of_a_renewed_playlist_get_the_segment_query_of_the_new_extraction(shelf: Shelf) -> None:
+def test_segments_of_a_renewed_playlist_get_the_segment_query_from_the_new_extraction(shelf: Shelf) -> None:
     page = Page(lambda visit: hls(shelf, PLAYLIST, path=f"/{visit}.m3u8", segment_query=f"token={visit}"))
     shelf.refuse = lambda target: 403 if target == "/1.m3u8" else None
     assert stream(shelf, page)[1] == FILE
@@ -458,7 +461,7 @@ def test_expired_fragment_urls_are_renewed_by_a_new_extraction(shelf: Shelf) -> 
     assert page.visits == 2
 
 
-def test_a_renewed_playlist_with_different_segments_raises_an_error(shelf: Shelf) -> None:
+def test_a_renewed_playlist_whose_segments_differ_from_the_old_ones_raises_an_error(shelf: Shelf) -> None:
     page = Page(lambda visit: hls(shelf, PLAYLIST if visit == 1 else f"{PLAYLIST}\nmore.ts", path=f"/{visit}.m3u8"))
     shelf.refuse = lambda target: 403 if target in ("/2.ts", "/1.m3u8") and shelf.targets("/2") else None
     with pytest.raises(UpstreamFailed, match="changed"):
@@ -523,7 +526,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 @pytest.mark.parametrize("number", [1, 3])
-def test_a_single_wrong_response_in_place_of_a_segment_is_not_sent_to_the_client(
+def test_a_wrong_response_in_place_of_a_segment_is_not_sent_to_the_client_if_the_next_one_is_right(
     shelf: Shelf, number: int, wrong: bytes
 ) -> None:
     answers = [wrong]
@@ -532,7 +535,7 @@ def test_a_single_wrong_response_in_place_of_a_segment_is_not_sent_to_the_client
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 410, 412, 451, 474, 500])
-def test_a_segment_that_is_refused_once_is_requested_again(shelf: Shelf, status: int) -> None:
+def test_a_segment_that_the_media_server_refuses_once_is_requested_again(shelf: Shelf, status: int) -> None:
     left = [status]
     shelf.refuse = lambda target: left.pop() if target == "/2.ts" and left else None
     page = Page(lambda _: hls(shelf, PLAYLIST))
@@ -562,7 +565,9 @@ def test_a_web_page_in_place_of_an_encrypted_segment_is_not_sent_to_the_client(s
 
 
 @pytest.mark.parametrize("wrong", [b"", PAGE_BYTES, b"a wrong key here", b"short"])
-def test_a_single_response_with_a_wrong_key_is_not_used_for_decryption(shelf: Shelf, wrong: bytes) -> None:
+def test_a_wrong_response_in_place_of_a_key_is_not_used_for_decryption_if_the_next_one_is_right(
+    shelf: Shelf, wrong: bytes
+) -> None:
     encrypt(shelf)
     answers = [wrong]
     shelf.files["/key"] = lambda: answers.pop() if answers else KEY
@@ -570,28 +575,28 @@ def test_a_single_response_with_a_wrong_key_is_not_used_for_decryption(shelf: Sh
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
-def test_a_segment_whose_response_is_empty_twice_is_skipped(shelf: Shelf, number: int) -> None:
+def test_a_segment_is_skipped_if_its_response_is_empty_twice(shelf: Shelf, number: int) -> None:
     shelf.files[f"/{number}.ts"] = b""
     assert stream(shelf, hls(shelf, PLAYLIST))[1] == b"".join(PIECES[:number] + PIECES[number + 1 :])
     assert len(shelf.targets(f"/{number}.ts")) == 2
 
 
-def test_an_encrypted_segment_whose_response_is_empty_twice_is_skipped(shelf: Shelf) -> None:
+def test_an_encrypted_segment_is_skipped_if_its_response_is_empty_twice(shelf: Shelf) -> None:
     encrypt(shelf)
     shelf.files |= {"/1.ts": b"", "/2.ts": encrypted(b"", 2)}
     assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{PLAYLIST}'))[1] == PIECES[0] + PIECES[3]
 
 
 def test_no_segment_is_skipped_if_the_playlist_cannot_be_loaded_again(shelf: Shelf) -> None:
-    """The media server refuses a request for the third segment, and then the request for the playlist that would renew
-    its URL."""
+    """The media server refuses a request for the third segment, and then also the request for the playlist that would
+    renew the segment's URL."""
     left = [404, 404]
     shelf.refuse = lambda target: left.pop() if left and shelf.targets("/2") and target != "/0.ts" else None
     assert stream(shelf, hls(shelf, PLAYLIST))[1] == FILE
 
 
 def init_of(*entries: bytes, mark: bytes = b"") -> bytes:
-    """Return an initialization section with a track for each of the given sample entries."""
+    """Return an initialization section that has one track for each of the given sample entries."""
 
     def box(kind: bytes, *content: bytes) -> bytes:
         data = b"".join(content)
@@ -613,14 +618,14 @@ MAPS = '#EXT-X-MAP:URI="a.mp4"\n0.m4s\n#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI="b.m
     [init_of(b"avc1", b"mp4a"), init_of(b"avc1", b"mp4a", mark=b"other"), init_of(b"mp4a", b"avc1"), init_of()],
     ids=["the same bytes", "other bytes", "another order", "no tracks"],
 )
-def test_a_different_initialization_section_is_sent_before_its_segments(shelf: Shelf, second: bytes) -> None:
+def test_a_new_initialization_section_is_sent_before_its_segments(shelf: Shelf, second: bytes) -> None:
     first = init_of(b"avc1", b"mp4a")
     shelf.files |= {"/a.mp4": first, "/b.mp4": second, "/0.m4s": FRAGMENT + b"0", "/1.m4s": FRAGMENT + b"1"}
     assert stream(shelf, hls(shelf, MAPS))[1] == first + FRAGMENT + b"0" + second + FRAGMENT + b"1"
 
 
 @pytest.mark.parametrize("entries", [(b"hvc1", b"mp4a"), (b"avc1", b"ec-3"), (b"avc1",)])
-async def test_a_different_initialization_section_with_other_codecs_ends_the_stream_with_an_error(
+async def test_a_new_initialization_section_with_other_codecs_ends_the_stream_with_an_error(
     shelf: Shelf, entries: tuple[bytes, ...]
 ) -> None:
     first = init_of(b"avc1", b"mp4a")
@@ -640,13 +645,13 @@ VOD = f"#EXTM3U\n#EXT-X-TARGETDURATION:0\n#EXT-X-PLAYLIST-TYPE:VOD\n{PLAYLIST}\n
 
 
 def unframed(shelf: Shelf, playlist: str) -> Track:
-    """Return a track whose playlist has no Content-Length: the response ends when its connection closes."""
+    """Return a track whose playlist has no Content-Length, so that the response ends when its connection closes."""
     shelf.files["/high.m3u8"] = playlist.encode()
     shelf.headers["/high.m3u8"] = {"Content-Length": "", "Connection": "close"}
     return hls(shelf)
 
 
-def test_a_vod_playlist_without_end_tag_is_complete_if_its_response_has_a_content_length(shelf: Shelf) -> None:
+def test_a_vod_playlist_without_an_end_tag_is_complete_if_its_response_has_a_content_length(shelf: Shelf) -> None:
     shelf.files["/high.m3u8"] = VOD.encode()
     assert stream(shelf, hls(shelf))[1] == FILE
 
@@ -678,7 +683,7 @@ def test_a_vod_playlist_that_was_cut_is_loaded_again_and_read_to_its_end(shelf: 
 
 @pytest.mark.parametrize("beyond", [1, 500])
 @pytest.mark.parametrize("asked", [None, ByteRange(0, None), ByteRange(100_005, None), ByteRange(None, 700)])
-def test_a_last_byte_range_beyond_the_end_of_the_file_is_read_up_to_the_end(
+def test_if_the_last_byte_range_goes_beyond_the_end_of_the_file_it_is_read_up_to_the_end_of_the_file(
     shelf: Shelf, ranged: Track, beyond: int, asked: ByteRange | None
 ) -> None:
     file = FILE[:-beyond]
@@ -698,7 +703,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-async def test_a_hostile_playlist_is_refused_in_bounded_memory(shelf: Shelf, name: str) -> None:
+async def test_a_hostile_playlist_is_refused_and_takes_limited_memory(shelf: Shelf, name: str) -> None:
     shelf.files["/high.m3u8"] = HOSTILE[name]()
 
     # the stall timeout is long, because tracemalloc slows the test down
@@ -716,7 +721,7 @@ async def test_a_hostile_playlist_is_refused_in_bounded_memory(shelf: Shelf, nam
 
 
 class _Room:
-    """A fake lender of memory that has `free` bytes. `grown` is the number of bytes that it has lent."""
+    """A fake lender of memory that has `free` bytes left. `grown` is the number of bytes that it has lent."""
 
     def __init__(self, free: int) -> None:
         self.free = free
@@ -738,7 +743,7 @@ def long_playlist() -> str:
     return "\n".join(f"0.ts?{dice.randbytes(40).hex()}" for _ in range(5000))
 
 
-async def test_a_long_playlist_is_charged_to_the_lender_of_its_room(shelf: Shelf) -> None:
+async def test_the_memory_of_a_long_playlist_is_charged_to_the_lender_of_its_room(shelf: Shelf) -> None:
     room = _Room(10 << 20)
     async with client_for(shelf) as client:
         body = await opened(client, Page(lambda _: hls(shelf, long_playlist())), room=room)
@@ -755,7 +760,7 @@ def test_a_long_playlist_raises_busy_if_the_lender_has_too_few_bytes(shelf: Shel
 # Readers that leave
 
 
-async def test_no_connection_is_left_if_a_reader_leaves_at_any_moment(shelf: Shelf) -> None:
+async def test_no_connection_stays_open_at_whatever_moment_a_reader_leaves(shelf: Shelf) -> None:
     """The test cancels the reader after different numbers of iterations of the event loop."""
     encrypt(shelf)
     track = hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{PLAYLIST}')

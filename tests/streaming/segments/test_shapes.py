@@ -1,5 +1,5 @@
-"""The relay with every shape of HLS and DASH that the sample site has: it sends the bytes that yt-dlp writes,
-states the duration in MP4s, and ends hostile playlists with an error."""
+"""Tests of the relay with every form of HLS and DASH that the sample site has. The relay sends the bytes that yt-dlp
+writes, states the duration in MP4s, and ends hostile playlists with an error."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SHAPES = (
     "hls-group", "hls-group-muxed", "hls-addresses", "dash-on-demand", "dash-time", "dash-periods", "dash-bases",
 )  # fmt: skip
 FILES = ("dash-on-demand",)
-"""Shapes whose formats are one file each, which is sent unchanged."""
+"""Forms of HLS and DASH in which each format is a single file, which is sent unchanged."""
 WITH_LENGTH = ("hls-byterange", "hls-byterange-fmp4", "dash-on-demand")
 HARMLESS = {"bad-duration", "zero-segment"}
-"""Hostile playlists that can be streamed: one declares wrong segment durations, which the relay does not need, and one
+"""Hostile playlists that can be streamed. One declares wrong segment durations, which the relay does not need. Another
 has an empty segment, which adds no bytes."""
 OTHER_HOSTILE = ("million", "endless", "long-line", "empty", "html", "binary")
 
@@ -35,7 +35,9 @@ def written(site: SampleSite, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_every_hls_and_dash_format_has_the_bytes_that_yt_dlp_writes(server: Server, written: Path, name: str) -> None:
+def test_relay_streams_every_hls_and_dash_format_with_the_bytes_that_yt_dlp_writes(
+    server: Server, written: Path, name: str
+) -> None:
     formats = server.get(f"/page/{name}", path="/info").json()["formats"]
     assert {each["id"] for each in formats} == {path.name for path in (written / name).iterdir()}
     for each in formats:
@@ -50,7 +52,7 @@ def test_every_hls_and_dash_format_has_the_bytes_that_yt_dlp_writes(server: Serv
 
 
 @pytest.mark.parametrize("name", WITH_LENGTH[:2])
-def test_a_range_of_an_hls_stream_has_the_bytes_and_the_type_of_the_whole_stream(
+def test_a_range_of_an_hls_stream_has_the_right_bytes_and_the_content_type_of_the_whole_stream(
     server: Server, site: SampleSite, name: str
 ) -> None:
     kind = name.removeprefix("hls-")
@@ -66,7 +68,7 @@ def test_a_range_of_an_hls_stream_has_the_bytes_and_the_type_of_the_whole_stream
 
 @pytest.mark.parametrize("method", ["relay", "embedded"])
 @pytest.mark.parametrize("variant", ["high", "low"])
-def test_a_gap_in_a_playlist_is_skipped(server: Server, site: SampleSite, variant: str, method: str) -> None:
+def test_a_gap_segment_in_a_playlist_is_skipped(server: Server, site: SampleSite, variant: str, method: str) -> None:
     formats = server.get("/page/hls-gap", path="/info").json()["formats"]
     chosen = formats[-1 if variant == "high" else 0]["id"]
     answer = server.get("/page/hls-gap", method=method, format=chosen)
@@ -83,15 +85,15 @@ def test_a_second_initialization_section_is_streamed_before_its_segments(server:
 
 
 @pytest.mark.parametrize("name", sorted({*PLAYLISTS, *OTHER_HOSTILE} - HARMLESS))
-def test_a_hostile_playlist_is_answered_with_an_error_or_a_cut_stream(server: Server, name: str) -> None:
-    """Some hostile playlists make the extraction fail, others the stream."""
+def test_a_hostile_playlist_is_answered_with_an_error_or_its_stream_is_cut(server: Server, name: str) -> None:
+    """Some of these playlists make the extraction fail, and others make the stream fail."""
     answer = server.get(f"/page/hostile/{name}.m3u8", method="relay")
     assert has_failed(answer), (answer.status, answer.headers, len(answer.body))
     server.settled()
 
 
 @pytest.mark.parametrize("name", sorted(HARMLESS))
-def test_a_hostile_playlist_that_can_be_streamed_is_streamed(server: Server, name: str) -> None:
+def test_a_hostile_playlist_whose_faults_are_harmless_is_streamed(server: Server, name: str) -> None:
     answer = server.get(f"/page/hostile/{name}.m3u8", method="relay")
     assert (answer.status, answer.complete) == (200, True)
 

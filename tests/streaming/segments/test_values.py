@@ -1,5 +1,5 @@
-"""Tests of the parts of segmented reads that need no network: packed lines, master playlists, DASH fragments, queries
-and decryption."""
+"""Tests of the parts of segmented reads that need no network: packed lines, master playlists, DASH fragments, query
+parameters and decryption."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write(packed: PackedLines, data: bytes, step: int) -> list[str]:
 
 @settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\ufeff"))), st.integers(1, 99))
-def test_packed_lines_are_returned_as_they_were_written_except_for_empty_lines(lines: list[str], step: int) -> None:
+def test_unpacking_packed_lines_returns_all_lines_except_the_empty_ones(lines: list[str], step: int) -> None:
     packed = PackedLines()
     expected = [line for line in lines if line]
     assert write(packed, "\r\n".join(lines).encode(), step) == expected
@@ -59,7 +59,7 @@ def test_a_line_that_is_too_long_is_refused(data: bytes) -> None:
         PackedLines().write(data)
 
 
-def test_a_text_that_is_too_long_is_refused_with_little_memory() -> None:
+def test_a_text_that_is_too_long_is_refused_and_takes_little_memory() -> None:
     packed = PackedLines()
     for _ in range(MAX_TEXT_BYTES // 32768):
         packed.write(b"#\n" * 16384)
@@ -96,7 +96,7 @@ def test_the_best_variant_has_the_highest_bandwidth_among_those_with_audio() -> 
 
 
 def test_the_variables_in_the_uri_of_the_chosen_variant_are_replaced() -> None:
-    """A variant whose URI has an undefined variable is not chosen."""
+    """A variant whose URI contains an undefined variable is not chosen."""
     text = '#EXT-X-DEFINE:NAME="dir",VALUE="b"\n{}#EXT-X-STREAM-INF:BANDWIDTH={}\n{{$other}}/high.m3u8\n'
     low = "#EXT-X-STREAM-INF:BANDWIDTH=2\n{$dir}/low.m3u8\n"
     assert best_of(text.format(low, 9)) == "https://media.example/a/b/low.m3u8"
@@ -110,7 +110,7 @@ def test_a_master_playlist_without_variants_is_refused() -> None:
 
 
 def test_the_number_of_variants_in_a_master_playlist_is_limited() -> None:
-    """A master playlist with 2000 variants is accepted, one with more than MAX_VARIANTS is refused."""
+    """A master playlist with 2000 variants is accepted. One with more than MAX_VARIANTS variants is refused."""
     variant = "#EXT-X-STREAM-INF:BANDWIDTH={}\nv{}.m3u8\n"
     assert best_of("".join(variant.format(n, n) for n in range(2000))).endswith("/v1999.m3u8")
     with pytest.raises(TooLarge):
@@ -126,18 +126,19 @@ def test_the_length_of_a_master_playlist_is_limited() -> None:
     "line", ["A" * 32_000, "A=" * 16_000 + '"', ',A="' * 8_000, "," + " " * 32_000, "A=B" * 10_000 + '"']
 )
 def test_a_malformed_line_is_parsed_in_linear_time(line: str) -> None:
-    """The test measures no time, but would exceed its timeout if the time were quadratic in the length of the line."""
+    """The test measures no time, but it would exceed its timeout if the parser's time were quadratic in the length of
+    the line."""
     for _ in range(200):
         attributes(line)
 
 
-def test_attributes_of_a_tag_are_separated_by_commas_outside_quotes() -> None:
+def test_the_attributes_of_a_tag_are_separated_by_commas_outside_quotes() -> None:
     found = attributes('METHOD=AES-128, URI="a,B=1,c",IV=0x1,,X="",Y=')
     assert found == {"METHOD": "AES-128", "URI": "a,B=1,c", "IV": "0x1", "X": "", "Y": ""}
 
 
 @pytest.mark.parametrize("line", [b"  a.m4s", b"  %s.m4s" % (b"a" * 5000)])
-def test_a_dash_manifest_yields_none_after_a_limited_amount_of_parsing_so_that_its_reader_can_pause(
+def test_parsing_a_dash_manifest_yields_none_after_a_limited_number_of_characters_so_that_other_tasks_can_run(
     line: bytes,
 ) -> None:
     packed = PackedLines()

@@ -12,8 +12,9 @@ from tests.ytdlp.mpd.listed import AUDIO, VIDEO, mpd, video
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A manifest. `peer` explains why mpd-parser, and `ytdlp` why yt-dlp, lists segments that differ from ServerPY's;
-    they are None if the segments are equal. `right` contains the segments of each format if both parsers are wrong."""
+    """A manifest. `peer` explains why mpd-parser, and `ytdlp` why yt-dlp, lists segments that differ from ServerPY's.
+    `peer` or `ytdlp` is None if that parser lists the same segments. `right` contains the segments of each format if
+    both other parsers are wrong."""
 
     text: str
     peer: str | None = None

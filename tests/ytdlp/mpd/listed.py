@@ -40,7 +40,7 @@ def found(text: str, *, url: str = URL) -> list[Joined]:
 
 
 def listed(text: str, *, url: str = URL) -> dict[str, str]:
-    """Return the segments of each format by the format's id. For a format without segments, the reason takes their
+    """Return the segments of each format, by the id of the format. If a format has no segments, the reason is in their
     place."""
     return {
         each.seed.id or "": f"refused: {each.refusal}" if each.listing is None else short(each.listing)
@@ -49,8 +49,8 @@ def listed(text: str, *, url: str = URL) -> dict[str, str]:
 
 
 def short(fragments: Iterable[Fragment]) -> str:
-    """Return a text that lists the URL of each fragment relative to `BASE`, with its byte range. A `!` precedes the URL
-    of an initialization segment."""
+    """Return a text that lists the URL of each fragment relative to `BASE`, with the byte range of the fragment. A `!`
+    precedes the URL of an initialization segment."""
     return " ".join(
         ("!" if each.initial else "")
         + each.url.removeprefix(BASE)

@@ -1,4 +1,5 @@
-"""Tests that the worker returns yt-dlp's formats of a DASH manifest, but with segments from ServerPY's own parser."""
+"""Tests that the worker returns the same formats of a DASH manifest as yt-dlp, but with segments from ServerPY's own
+parser."""
 
 # ruff: noqa: E501  # elements of a manifest are easier to read on one long line
 
@@ -63,7 +64,7 @@ def test_all_fields_of_a_dash_format_except_its_segments_equal_those_of_yt_dlp(e
     assert subtitles == stock_subtitles
 
 
-def test_the_fragments_of_a_dash_format_are_absolute_urls_with_byte_ranges(extractor: Any) -> None:
+def test_the_fragments_of_a_dash_format_have_absolute_urls_and_byte_ranges(extractor: Any) -> None:
     ranged = (
         '<SegmentList duration="2"><Initialization sourceURL="f.mp4" range="0-9"/><SegmentURL media="f.mp4"'
         ' mediaRange="10-19"/><SegmentURL media="g.mp4"/></SegmentList>'
@@ -96,7 +97,7 @@ COLOUR = '<EssentialProperty schemeIdUri="urn:mpeg:mpegB:cicp:TransferCharacteri
     ("in_set", "in_representation", "best"),
     [(TRICK, "", "v"), (TILE, "", "v"), ("", TILE, "v"), ("", TRICK, "v"), (COLOUR, "", "x"), ("", COLOUR, "x")],
 )
-def test_a_format_with_an_essential_property_that_is_not_understood_is_never_the_best(
+def test_a_format_with_an_unknown_essential_property_is_never_the_best_format(
     extractor: Any, in_set: str, in_representation: str, best: str
 ) -> None:
     special = video(in_representation + NUMBERED, id="x", bandwidth=9_000_000)
@@ -143,7 +144,7 @@ def test_a_file_with_its_initialization_segment_in_another_file_is_streamed_as_s
     ]
 
 
-def test_a_dash_format_with_a_refusal_has_no_segments(extractor: Any) -> None:
+def test_a_dash_format_that_is_refused_has_no_segments(extractor: Any) -> None:
     periods = f'<Period duration="PT2S">{video(NUMBERED)}</Period><Period duration="PT2S"/>'
     other = video(NUMBERED).replace("avc1.4d401e", "av01.0.04M.08")
     found, _ = formats(extractor, mpd(f'{periods}<Period duration="PT2S">{other}</Period>', ""))
@@ -226,7 +227,7 @@ NO_DECLARATION = mpd(f"<Period>{video(NUMBERED)}</Period>").split("?>", 1)[1]
         "NUL last",
     ],
 )
-async def test_a_worker_reads_a_dash_manifest_in_any_encoding_of_xml(shelf: Shelf, document: bytes) -> None:
+async def test_a_worker_reads_a_dash_manifest_in_any_character_encoding_of_xml(shelf: Shelf, document: bytes) -> None:
     url = put(shelf, "")
     shelf.files["/d/m.mpd"] = document
     async with running() as workers:
@@ -256,7 +257,7 @@ def repeated(times: int) -> str:
     )
 
 
-async def test_embedded_downloads_byte_ranges_and_refuses_formats_without_segments(shelf: Shelf) -> None:
+async def test_embedded_downloads_formats_with_byte_ranges_and_refuses_formats_without_segments(shelf: Shelf) -> None:
     shelf.files["/d/f.mp4"] = bytes(range(100))
     ranged = '<SegmentList><SegmentURL media="f.mp4" mediaRange="0-9"/><SegmentURL media="f.mp4" mediaRange="14-63"/>'
     sets = video(f"{ranged}</SegmentList>", id="good"), video("", id="bad")
@@ -273,7 +274,7 @@ async def test_embedded_downloads_byte_ranges_and_refuses_formats_without_segmen
         os.close(reading)
 
 
-def test_the_best_formats_keep_their_segments_if_a_page_has_too_many_segments() -> None:
+def test_if_a_page_has_too_many_segments_only_the_best_formats_keep_their_segments() -> None:
     part = Part(None, Templated(Pattern("https://m.example/%d", ("Number",)), 1, 1, (Run(0, 0, 1, 90_000),)))
     fmt = {"url": URL, "protocol": "http_dash_segments", "fragments": Fragments(Listing((part,)))}
     tracks = list(

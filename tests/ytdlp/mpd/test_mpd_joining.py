@@ -1,4 +1,5 @@
-"""Tests of which representations of several DASH periods are joined to one format, and which cannot be joined."""
+"""Tests of which representations of several DASH periods are joined to one format, and which representations cannot be
+joined."""
 
 # ruff: noqa: E501  # elements of a manifest are easier to read on one long line
 
@@ -40,7 +41,8 @@ def period(*sets: str, seconds: int = 2, inside: str = "", attributes: str = "")
 
 
 def joined(*periods: str) -> dict[str, str]:
-    """Return the segments of each format by its id, as a short text. If a format is refused, the text is "refused"."""
+    """Return the segments of each format as a short text, by the id of the format. If a format is refused, the text is
+    "refused"."""
     return {
         id: "refused" if text.startswith("refused") else text for id, text in listed(mpd("".join(periods), "")).items()
     }
@@ -117,13 +119,13 @@ def test_adaptation_sets_in_periods_of_one_asset_are_matched_by_their_ids() -> N
 
 
 @pytest.mark.parametrize("protected", [0, 1, 2])
-def test_a_format_with_drm_in_any_of_its_periods_has_drm(protected: int) -> None:
+def test_a_format_with_drm_in_any_of_its_periods_is_marked_as_drm_protected(protected: int) -> None:
     periods = [period(video(f"v{n}", inside=PROTECTED if n == protected else "")) for n in range(3)]
     (only,) = found(mpd("".join(periods), ""))
     assert only.has_drm
 
 
-def test_a_representation_with_an_unknown_essential_property_is_not_joined_to_one_without_it() -> None:
+def test_a_representation_with_an_unknown_essential_property_is_not_joined_to_one_without_such_a_property() -> None:
     tile = '<EssentialProperty schemeIdUri="urn:mpeg:dash:srd:2014" value="0,0,0,1,1,2,2"/>'
     film = period(video("a")), period(video("t", inside=tile), video("b", 720))
     assert joined(*film) == {"a": "a-1 b-1"}
@@ -171,8 +173,8 @@ def file(name: str, offset: int = 0) -> str:
 
 
 def split(name: str, initial: str, offset: int = 0) -> str:
-    """Return an adaptation set (XML) with the single file `name`, whose initialization segment is the file
-    `initial`."""
+    """Return an adaptation set (XML) with the single file `name`. The file `initial` contains the initialization
+    segment."""
     return file(name, offset).replace("/></Rep", f'><Initialization sourceURL="{initial}"/></SegmentBase></Rep')
 
 

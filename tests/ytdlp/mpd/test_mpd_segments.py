@@ -75,7 +75,7 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
         (timeline('<S d="2"/><S d="2"/><S d="2"/>', "$Number$.m4s", 'endNumber="2"'), "1.m4s 2.m4s"),
         (timeline('<S t="4" d="2" r="-1"/><S t="2" d="2"/>'), UNKNOWN),
         (timeline('<S t="0" d="2" r="-1"/><S t="0" d="2"/>', "$Number$.m4s"), UNKNOWN),
-        # times that decrease: a URL that contains the time would occur twice or out of order
+        # decreasing times: a URL that contains the time would occur twice or out of order
         (timeline('<S t="0" d="2"/><S t="0" d="2"/>'), TWICE),
         (timeline('<S t="0" d="2" r="2"/><S t="4" d="2"/>'), TWICE),
         (timeline('<S t="4" d="2"/><S t="0" d="2"/>'), TWICE),
@@ -149,13 +149,13 @@ def test_the_segments_of_a_representation_are_listed(content: str, right: str) -
         ('<SegmentList duration="4"><SegmentURL media="a"/><SegmentURL media="b"/></SegmentList>', [4, 2]),
         ('<SegmentList duration="4"><SegmentURL media="a"/></SegmentList>', [4]),
         ('<SegmentList duration="3"><SegmentURL media="a"/><SegmentURL media="b"/><SegmentURL media="c"/></SegmentList>',
-         [3, 3, 3]),  # the segments exceed the period: the media may be longer than stated
+         [3, 3, 3]),  # the segments end after the period: the media may be longer than stated
         (timeline('<S t="0" d="4" r="-1"/>'), [4, 2]),
         (timeline('<S t="0" d="4" r="1"/>'), [4, 4]),  # a timeline states the duration of each segment
         (timeline('<S t="0" d="1" r="-1"/><S t="2" d="3" r="-1"/>'), [1, 1, 3, 1]),
     ],
 )  # fmt: skip
-def test_the_last_segment_ends_with_the_period(content: str, right: list[float]) -> None:
+def test_the_last_segment_ends_at_the_end_of_its_period(content: str, right: list[float]) -> None:
     (only,) = found(mpd(f"<Period>{video(content)}</Period>"))
     assert only.listing is not None
     assert [each.duration for each in only.listing] == right
@@ -202,7 +202,9 @@ ENDED = 'availabilityStartTime="2027-01-15T07:59:00Z" mediaPresentationDuration=
         ('availabilityStartTime="soon" mediaPresentationDuration="PT6S"', f"refused: {LIVE}"),
     ],
 )
-def test_the_segments_of_a_dynamic_manifest_are_listed_only_after_its_end(attributes: str, right: str) -> None:
+def test_the_segments_of_a_dynamic_manifest_are_listed_only_after_the_presentation_has_ended(
+    attributes: str, right: str
+) -> None:
     assert listed(mpd(f"<Period>{video(NUMBERED)}</Period>", attributes, kind="dynamic")) == {"v": right}
 
 
@@ -216,7 +218,7 @@ def test_a_dynamic_manifest_with_a_period_duration_may_omit_the_presentation_dur
 
 
 @pytest.mark.parametrize("empty", ["<Period/>", '<Period id="x"><EventStream/></Period>', "<Period/><Period/>"])
-def test_empty_periods_without_times_do_not_change_the_segments_of_their_neighbours(empty: str) -> None:
+def test_empty_periods_without_times_do_not_change_the_segments_of_the_periods_next_to_them(empty: str) -> None:
     ours = f"<Period>{video(NUMBERED)}</Period>"
     assert listed(mpd(empty + ours)) == listed(mpd(ours + empty)) == {"v": THREE}
 
@@ -226,7 +228,7 @@ def test_an_empty_period_that_refers_to_another_document_is_not_skipped() -> Non
     assert listed(text) == {"v": f"refused: {REMOTE}"}
 
 
-def test_elements_of_a_manifest_that_refer_to_other_documents_are_not_requested() -> None:
+def test_the_server_requests_no_other_documents_to_which_elements_of_a_manifest_refer() -> None:
     ours, href = video(NUMBERED), 'xlink:href="https://x.example/p.xml"'
     to_zero = 'xlink:href="urn:mpeg:dash:resolve-to-zero:2013"'
     assert listed(mpd(f"<Period>{ours}</Period><Period {href}/>")) == {"v": f"refused: {REMOTE}"}
@@ -287,7 +289,7 @@ def test_the_number_of_segments_of_a_representation_is_limited() -> None:
         assert of(timeline(entries), "") == "refused: The DASH manifest lists too many segments."
 
 
-def test_a_timeline_with_very_many_repetitions_is_refused_without_listing_its_segments() -> None:
+def test_a_timeline_with_very_many_repetitions_is_refused_before_its_segments_are_listed() -> None:
     entries = '<S t="0" d="1" r="33688627"/>'
     assert (
         of(timeline(entries), 'mediaPresentationDuration="P2D"')
@@ -305,7 +307,7 @@ def test_the_number_of_representations_in_a_period_is_limited() -> None:
         listed(manifest(MAX_REPRESENTATIONS + 1))
 
 
-def test_a_manifest_with_too_many_representations_in_all_its_periods_is_refused() -> None:
+def test_a_manifest_is_refused_if_all_its_periods_together_have_too_many_representations() -> None:
     each = "".join(f'<Representation id="{number}" bandwidth="{number}"/>' for number in range(500))
     period = f'<Period duration="PT6S">{NUMBERED}<AdaptationSet {VIDEO}>{each}</AdaptationSet></Period>'
     with pytest.raises(TooLarge):
@@ -314,7 +316,7 @@ def test_a_manifest_with_too_many_representations_in_all_its_periods_is_refused(
         found(mpd(period * 50))
 
 
-def test_the_number_of_timeline_entries_is_limited_and_a_timeline_is_parsed_once_for_each_clock() -> None:
+def test_a_shared_timeline_is_parsed_once_for_each_timescale_and_the_total_number_of_its_entries_is_limited() -> None:
     timelines = Timelines(most_entries=1000)
     timeline = ElementTree.fromstring("<SegmentTimeline>" + '<S d="1"/>' * 600 + "</SegmentTimeline>")
     clocks = [Clock(timescale, 0, None, 0, Window(None, None)) for timescale in (1, 2)]

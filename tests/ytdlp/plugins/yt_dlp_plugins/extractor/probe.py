@@ -1,5 +1,5 @@
-"""Plugin for yt-dlp with extractors that misbehave as real extractors may do, for tests of the worker. Their pages are
-`http://…/probe/<what>?to=<argument>`."""
+"""Plugin for yt-dlp with extractors that misbehave as real extractors may do. Tests of the worker use them. Their pages
+are `http://…/probe/<what>?to=<argument>`."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
         return Popen(["/bin/sleep", "3600"]).pid
 
     def _probe_hang(self, argument: str) -> Any:
-        """Hang for an hour, and do not react to cancellation, as a slow regular expression does not."""
+        """Hang for an hour without reacting to cancellation, as a slow regular expression does."""
         threading.Event().wait(3600)
 
     def _probe_generator(self, argument: str) -> Any:
-        """Return a format whose `fragments` is a function, as in the formats of some live streams. It lists one
-        fragment, the file at the URL `argument`."""
+        """Return a format whose `fragments` is a function, as in the formats of some live streams. The function lists
+        one fragment: the file at the URL `argument`."""
         listed = {"protocol": "http_dash_segments_generator", "fragments": lambda _: [{"url": argument}]}
         return {"format_id": "listed", "url": argument, "ext": "mp4", **listed}
 
@@ -64,11 +64,12 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
         re.match(r"(a+)+$", "a" * 50 + "b")
 
     def _probe_freeze(self, argument: str) -> Any:
-        """Hold the interpreter lock for `argument` seconds: `PyDLL` does not release it for a call."""
+        """Hold the interpreter lock for `argument` seconds. `PyDLL` does not release the lock during a call."""
         ctypes.PyDLL(None).usleep(int(1e6 * float(argument)))
 
     def _probe_compute(self, argument: str) -> Any:
-        """Compute for `argument` seconds of CPU time. Returns the number of seconds that have passed meanwhile."""
+        """Compute for `argument` seconds of CPU time. Returns the number of seconds of real time that the computation
+        took."""
         began, until = time.monotonic(), time.thread_time() + float(argument)
         while time.thread_time() < until:
             sum(range(1000))
@@ -92,8 +93,9 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
         return len(bytearray(int(argument)))
 
     def _probe_heap(self, argument: str) -> Any:
-        """Allocate `argument` bytes in small blocks, and free all of them except the last. The C library cannot return
-        this memory to the system by itself. Returns the memory of this process before the blocks were freed."""
+        """Allocate `argument` bytes in small blocks, and free all blocks except the last. The C library cannot return
+        the memory of these blocks to the system by itself. Returns the memory of this process, in bytes, before the
+        blocks were freed."""
         library = ctypes.CDLL(None)
         library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
         blocks = [library.malloc(2000) for _ in range(int(argument) // 2000)]
@@ -105,8 +107,8 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
         return most
 
     def _probe_fill(self, argument: str) -> Any:
-        """Fill the memory with small objects until a MemoryError occurs. Raises the MemoryError, or an ExtractorError
-        in its place if `argument` is "hidden"."""
+        """Fill the memory with small objects until a MemoryError occurs. If `argument` is "hidden", raises an
+        ExtractorError in place of the MemoryError."""
         _leave(64)
         filling: list[Info] = []
         try:
@@ -115,7 +117,7 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
         except MemoryError:
             if argument != "hidden":
                 raise
-            # extractors also replace errors without `from`
+            # real extractors, too, often raise a new error in an `except` block without `from`
             raise ExtractorError("The page could not be parsed.", expected=True)  # noqa: B904
 
     def _probe_run(self, argument: str) -> Any:
@@ -162,16 +164,16 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
         return self._download_webpage(argument, "browser", impersonate=True, require_impersonation=True)
 
     def _probe_like_browser(self, argument: str) -> Any:
-        """Download the page `argument` as a browser does if the impersonation of a browser is possible, and without
-        impersonation otherwise."""
+        """Download the page `argument`. Impersonates a browser if that is possible, and otherwise downloads the page
+        without impersonation."""
         return self._download_webpage(argument, "like_browser", impersonate="chrome")
 
     def _probe_plain(self, argument: str) -> Any:
         return self._ask(Request(argument))
 
     def _probe_ftp(self, argument: str) -> Any:
-        """Request an ftp URL. Returns the result of the request, and whether a client connected to the host and port of
-        the URL."""
+        """Request an ftp URL. Returns the result of the request, and whether a client has connected to the host and
+        port of the URL."""
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(0.5)
             try:
@@ -198,8 +200,8 @@ class ProbeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
 
 
 class ProbeTwoIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
-    """Extractor of playlists that have a failing item, only a failing item, endlessly many items, or very large
-    items."""
+    """Extractor of four kinds of playlists: with a failing item among others, with only a failing item, with endlessly
+    many items, or with very large items."""
 
     IE_NAME = "probe:two"
     _VALID_URL = r"https?://[^/]+/probe2/(?P<id>\w+)"
@@ -220,7 +222,7 @@ class ProbeTwoIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
 
 
 def _leave(mebibytes: int) -> None:
-    """Limit this process to `mebibytes` more memory than it uses now."""
+    """Limit this process to `mebibytes` MiB more memory than it uses now."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     [data] = [line for line in status.splitlines() if line.startswith("VmData")]
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
