@@ -40,6 +40,9 @@ bench: install ## measure the server beside nginx and other rivals, and write th
 	@$(MAKE) --no-print-directory $(VENV)/.installed-rivals || echo "the rivals from PyPI are left out" >&2
 	$(BIN)/serverpy bench $(BENCH)
 
+# The tests start many Python processes, which start faster if the bytecode of their modules is stored.
+test soak: export PYTHONDONTWRITEBYTECODE :=
+
 # Most tests wait for something: three test files at a time keep two cores busy.
 test: check system node ## run the checks, then every test
 	$(BIN)/pytest -n 3 --dist loadfile
