@@ -105,7 +105,7 @@ class Server:
     def ytdlp_processes(self, role: str = "") -> list[psutil.Process]:
         """Return the processes that run yt-dlp. If `role` is "extract" or "download", return only the processes of this
         role."""
-        found = [(each, each.cmdline()) for each in self.children()]
+        found = [(each, _arguments_of(each)) for each in self.children()]
         return [each for each, line in found if YTDLP_PROCESS in line and (not role or role in line)]
 
     def worker(self) -> psutil.Process:
@@ -123,6 +123,14 @@ class Server:
         left |= {"budget": health["budget"]["used"], "children": len(self.children()) - len(self.ytdlp_processes())}
         left |= {"responses of the sample site in progress": answers_under_way(self.site)}
         return {name: number for name, number in left.items() if number}
+
+
+def _arguments_of(process: psutil.Process) -> list[str]:
+    """Return the argument vector of a process. Returns [] if the process has ended."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:  # the base class of psutil.ZombieProcess
+        return []
 
 
 def answers_under_way(site: SampleSite) -> int:

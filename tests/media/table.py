@@ -67,8 +67,8 @@ The rows are for requests with `format`. Without it, video and audio are woven i
 """,
     "Separate video and audio": """
 These films are woven by `relay`, and streamed without any parameters. No other method weaves: `embedded` and
-`subprocess` stream either track alone, and refuse a request for both. As `pair` shows, `embedded` streams the audio if
-the request has no `format`.
+`subprocess` stream either track alone, and refuse a request for both. As `pair` shows, they stream the audio if the
+request has no `format`.
 """,
     "Separate video and audio in segments": """
 These pages are merged by `relay`, and streamed without any parameters. Where a row says "the times

@@ -22,10 +22,10 @@ from serverpy.options import Identity
 from serverpy.streaming.child.files import ChildFiles
 from serverpy.streaming.child.options import ChildOptions
 
-DEFAULT_FORMAT = "b/bv*+ba/bv*/ba/all"
-"""The default format selector. If video and audio are separate formats, the selector selects both, and the method then
-refuses to merge them instead of sending the video without audio. `all` selects images, because these have neither a
-video codec nor an audio codec."""
+DEFAULT_FORMAT = "b/ba/bv*/all"
+"""The default format selector. If the page has only separate video and audio, the selector chooses the audio, because
+this method cannot merge them, and a client can use audio without video rather than video without audio. `all` selects
+images, which have neither a video nor an audio codec."""
 PROGRAM = "serverpy.ytdlp.commandline"
 """Name of the module that the child process runs: yt-dlp's command line with two additions. The module detects a
 truncated TLS connection, and refuses sites that the settings do not allow."""
