@@ -924,7 +924,8 @@ class Measured:
 
 
 def measure(harness: Harness, base: Path, changed: Path, rounds: int, measured: Measured) -> None:
-    """Start the server of each checkout once, which compiles its bytecode, then add all rounds to `measured`."""
+    """Start the server of each checkout once, so that its bytecode is compiled. Then run all rounds, and add their
+    results to `measured`."""
     for checkout in dict.fromkeys((base, changed)):
         _say(f"starting the server of {checkout} once")
         with serving([checkout]) as servers:

@@ -123,7 +123,7 @@ class HeadOnly(Unlosable):
         self.head = head
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        """Raise `UpstreamFailed`, because this body has only a head."""
+        """Raise `UpstreamFailed`: this body was opened for a HEAD request or a redirect, so it has no bytes to read."""
         raise UpstreamFailed("The body cannot be read, because only the head of the media was requested.")
 
     async def aclose(self) -> None: ...

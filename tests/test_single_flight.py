@@ -115,7 +115,7 @@ async def test_the_callers_of_a_shared_run_that_is_closed_get_an_error() -> None
     await tested.aclose()
 
 
-async def test_in_led_flights_another_caller_starts_a_new_run_if_the_first_caller_of_a_run_is_cancelled() -> None:
+async def test_if_the_first_caller_runs_the_shared_function_and_is_cancelled_another_caller_runs_it_again() -> None:
     tested, runs = LedFlights[str, int](), Runs()
     first, second, third = await callers(tested, runs, 3)
     await cancel(first)
@@ -125,7 +125,7 @@ async def test_in_led_flights_another_caller_starts_a_new_run_if_the_first_calle
     assert (await second, await third) == (2, 2)
 
 
-async def test_in_led_flights_a_new_run_can_start_after_all_callers_of_a_run_have_been_cancelled() -> None:
+async def test_if_the_first_caller_runs_the_shared_function_and_all_callers_are_cancelled_a_new_one_runs_it() -> None:
     tested, runs = LedFlights[str, int](), Runs()
     tasks = await callers(tested, runs, 3)
     for task in tasks:

@@ -31,9 +31,9 @@ def write_all(site: SampleSite, pages: Iterable[str], folder: Path) -> Path:
 
 
 def as_relayed(film: bytes, *, has_length: bool, seconds: float = SECONDS) -> bytes:
-    """Return the bytes that `relay` sends for segments that form `film` and take `seconds` in total. Every moov of
-    these bytes states the duration. If `has_length` is false, each moov also has an mehd box, and each index of a
-    segment (sidx) is replaced by a free box."""
+    """Return the bytes that `relay` sends for the segments of `film`, which last `seconds` in total. Every moov box of
+    these bytes states this duration. If `has_length` is false, each moov box also contains an mehd box, and a free box
+    replaces each segment index box (sidx)."""
     if film[4:8] != b"ftyp":
         return film
     parts = []

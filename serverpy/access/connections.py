@@ -263,8 +263,8 @@ class Connections:
         self._looking = asyncio.get_running_loop().call_later(self._look_seconds, self._look)
 
     def _look(self) -> None:
-        """Check all connections. Close each one whose client has received no byte of a response during UNREAD_LOOKS
-        checks."""
+        """Check all connections. Close each connection that has had unsent bytes of a response, and none of them sent,
+        in UNREAD_LOOKS checks in a row."""
         for connection in list(self._all):
             unsent = connection.unsent_bytes()
             has_moved = not unsent or unsent != connection.unread_bytes

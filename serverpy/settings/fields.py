@@ -238,8 +238,9 @@ class Settings(SourcedSettings):
     )
     rate_limit: OptionalRate = setting(
         "Maximum rate of page extractions for each API key or client address (IPv6: each /64), in the syntax of the "
-        "`limits` library, with different windows of 1 second to 366 days. Requests for cached pages are not counted. "
-        "The default does not apply to clients on the server's own machine; any other value applies to them, too.",
+        "`limits` library, for example `10/second;1000/day`. Each rate must have another time window, of 1 second to "
+        "366 days. Requests for cached pages are not counted. The default does not apply to clients on the server's "
+        "own machine; any other value applies to them, too.",
         default=DEFAULT_RATE,
     )
     client_streams: Count = setting(

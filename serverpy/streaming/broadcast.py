@@ -105,7 +105,9 @@ class Broadcast:
         self._segment: Segment | None = None
         self._has_initial = True
         self._is_over = False
-        self._error: Exception | None = UpstreamFailed("The server closed the live stream.")
+        self._error: Exception | None = UpstreamFailed(
+            "This server closed the live stream, because its last reader left or the server stops: request it again."
+        )
         self._patience = 0.0
         self.moved = asyncio.Event()
         """Event that every reader sets when it has taken a chunk."""

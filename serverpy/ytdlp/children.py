@@ -44,7 +44,7 @@ class Ticket(threading.Event):
         return super().is_set() or (self._event is not None and self._event.is_set())
 
     def check(self) -> None:
-        """Raise Stopped if the ticket is set."""
+        """Raise `Stopped` if the extraction or download has been told to stop (this event is set)."""
         if self.is_set():
             raise Stopped
 

@@ -26,7 +26,7 @@ from tests.wire import Exchange
 
 FILM = "/media/large-16.mp4"
 LONG_FILM = "/media/large-64.mp4"
-"""A film that is larger than the socket buffers of a connection."""
+"""A file that is larger than the socket buffers of a connection."""
 SMALL_BUFFER = 4096
 
 

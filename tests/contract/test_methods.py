@@ -259,7 +259,9 @@ def test_a_stream_never_joins_bytes_from_before_a_change_of_the_media_with_bytes
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_response_is_cut_if_a_segment_is_cut_upstream(server: Server, site: SampleSite, method: str) -> None:
+def test_the_response_is_incomplete_or_an_error_if_the_media_server_cuts_the_connection_within_a_segment(
+    server: Server, site: SampleSite, method: str
+) -> None:
     answer = server.get("/fault/cut=300000,norange/hls/ts/master.m3u8", method=method)
     expected = b"".join(site.path(f"hls/ts/high-{n}.ts").read_bytes() for n in range(5))
     assert not (answer.status == 200 and answer.complete)

@@ -56,7 +56,7 @@ def leaves_after_the_last_byte(server: Server, cell: Cell, expected: Expected) -
 def stops_reading(server: Server, cell: Cell, expected: Expected) -> str | None:
     """Stop reading until the server cuts the stream after STALL_TIMEOUT, then read the rest.
 
-    The requested film is too long for the socket buffers, and begins with the bytes of the sample film. A woven film
+    The requested film is too long for the socket buffers, and begins with the bytes of the sample film. A merged MP4
     fits into the buffers, so its stream may be complete.
     """
     if cell.method == "weave":

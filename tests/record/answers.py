@@ -242,7 +242,8 @@ def answers(
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The answers by request, and the fingerprint of the sample media for which they were recorded."""
+    """The recorded responses, keyed by request, and the fingerprint of the sample media with which they were
+    recorded."""
 
     media: str
     answers: Mapping[str, Answer]

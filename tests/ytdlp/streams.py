@@ -61,7 +61,7 @@ class Running:
             self.count = transfer(
                 lambda: session(self.cancelled, **self._options), self._info, self._writer, self.cancelled
             )
-        except BaseException as error:  # noqa: BLE001  # the test checks any error of the download
+        except BaseException as error:  # noqa: BLE001  # keep every exception of the download, so that the test can check it
             self.error = error
 
     def __enter__(self) -> Running:

@@ -46,8 +46,8 @@ def transfer(open_session: OpenSession, info: dict[str, Any], fd: int, cancelled
     soon as the last byte is in the pipe.
 
     Raises a `ServerPYError` if the download fails, if `cancelled` is set, or if the reader of the pipe has closed the
-    reading end (which sets `cancelled`). If `cancelled` is the ticket of the session, a call of `cancelled.set` ends
-    any wait of the thread within about 0.1 s.
+    reading end (which sets `cancelled`). If `cancelled` is a `Ticket`, `cancelled.set()` ends any wait of the thread
+    within about 0.1 s. The thread checks a plain event only between its operations.
     """
     try:
         with Stop(cancelled, fd) as stop:

@@ -134,12 +134,12 @@ UNSUPPORTED = {
 
 
 @pytest.mark.parametrize("film", UNSUPPORTED.values(), ids=UNSUPPORTED)
-def test_mp4_files_with_unsupported_features_cannot_be_woven(film: bytes) -> None:
+def test_mp4_files_with_unsupported_features_cannot_be_merged(film: bytes) -> None:
     with pytest.raises((UnsupportedConversion, NotMedia)):
         laid_out(film)
 
 
-def test_audio_with_a_quicktime_sample_description_cannot_be_woven() -> None:
+def test_audio_with_a_quicktime_sample_description_cannot_be_merged() -> None:
     later = write(b"mp4a", bytes(6), b"\0\1", b"\0\1", bytes(34))
     with pytest.raises(UnsupportedConversion):
         laid_out(bytes(Film()), bytes(Film(handler=AUDIO_HANDLER, entry=later)))

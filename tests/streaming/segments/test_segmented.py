@@ -407,7 +407,9 @@ def test_an_encrypted_segment_whose_connection_is_cut_is_resumed(shelf: Shelf) -
 
 
 @pytest.mark.parametrize("place", ["/2.ts", "/high.m3u8", "/key"])
-def test_a_request_for_a_segment_that_is_temporarily_refused_is_repeated(shelf: Shelf, place: str) -> None:
+def test_a_request_for_a_segment_or_playlist_or_key_that_the_media_server_temporarily_refuses_is_retried(
+    shelf: Shelf, place: str
+) -> None:
     encrypt(shelf)
     left = [503, 429]
     shelf.refuse = lambda target: left.pop() if target == place and left else None
