@@ -140,7 +140,7 @@ class RequestReader(HttpToolsProtocol):
             self._unseen_bytes = max(0, self._unseen_bytes + len(data) - self._seen_bytes + seen)
             self._check_unfinished(len(data))
         elif self.cycle is None or self.cycle.response_complete:
-            # bytes that do not begin a request, such as blank lines, also stop uvicorn's idle timeout
+            # bytes that do not begin a request, such as empty lines, also stop uvicorn's idle timeout
             self._await_request()
 
     def _encode_target(self, data: bytes) -> bytes:

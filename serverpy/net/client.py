@@ -91,8 +91,8 @@ class Response:
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Read the next bytes of the body. Returns `b""` at the clean end of the body. Requests at most `most` bytes (1
         to `LARGE_STEP`) from the socket, and buffers no more than that. Returns as soon as any bytes have arrived.
-        Raises `UpstreamFailed` if the body was cut or cannot be decoded, `UpstreamTimeout` if the media server sends
-        nothing in time, `Busy` if too little of the memory budget is free to decode the body."""
+        Raises `UpstreamFailed` if the body is truncated or cannot be decoded, `UpstreamTimeout` if the media server
+        sends nothing in time, `Busy` if too little of the memory budget is free to decode the body."""
         if self._decoding is not None:
             return await self._decoding.read()
         if self.coding_problem is not None:
@@ -232,7 +232,9 @@ class Client:
         except TimeoutError:
             raise UpstreamTimeout("The media server could not be reached in time.") from None
         except ssl.SSLError as error:
-            raise UpstreamFailed(f"The TLS connection to the media server failed ({error.reason or 'cut'}).") from error
+            raise UpstreamFailed(
+                f"The TLS connection to the media server failed ({error.reason or 'connection closed'})."
+            ) from error
         except OSError as error:
             raise UpstreamFailed("The media server could not be reached.") from error
 

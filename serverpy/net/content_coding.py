@@ -58,7 +58,8 @@ class Decoding:
 
     async def read(self) -> bytes:
         """Return the next decoded bytes, or `b""` at the end of the body. Raises the errors of `source`,
-        `UpstreamFailed` if the body is cut or invalid, and `Busy` if the decoder needs more memory than is free."""
+        `UpstreamFailed` if the body is truncated or invalid, and `Busy` if the decoder needs more memory than is
+        free."""
         return await self._pull(len(self._decoders))
 
     def close(self) -> None:

@@ -24,9 +24,9 @@ DRIP_SECONDS = 0.1
 PLACES = ("first", "middle", "last")
 IN_THE_BODY = ("reset", "stall", "short", "garbage", "tls", "drip")
 INSTEAD_OF_A_RESPONSE = ("refuse", "silent", "loop")
-"""Failures of requests that continue a body. The site cuts the first body when it reaches the offset of the failure.
-With the place `first`, every request fails in this way. A failure whose name is an error status (such as `503@middle`)
-affects the same requests."""
+"""Failures of requests that continue a body. The site closes the connection of the first body when it reaches the
+offset of the failure. With the place `first`, every request fails in this way. A failure whose name is an error status
+(such as `503@middle`) affects the same requests."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class Fanout:
         self._broadcasts: dict[Hashable, Broadcast] = {}
         self._turns: dict[Hashable, Turn] = {}
         self.cuts = 0
-        """Number of readers that were cut because they fell behind, since this object was created."""
+        """Number of readers whose streams were aborted because they fell behind, since this object was created."""
 
     @property
     def upstreams(self) -> int:

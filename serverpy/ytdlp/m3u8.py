@@ -43,7 +43,7 @@ def install() -> None:
 
 
 def begin_with_header(data: bytes) -> bytes:
-    """Return `data`, the first bytes of a response, without a byte order mark and blank lines before EXTM3U. Returns
+    """Return `data`, the first bytes of a response, without a byte order mark and empty lines before EXTM3U. Returns
     `data` unchanged if the response is not a playlist."""
     if data[:1] not in (b"\xef", b" ", b"\t", b"\r", b"\n"):
         return data

@@ -156,7 +156,7 @@ async def test_get_fetches_the_whole_file_again_if_its_source_has_changed(
 
 
 @pytest.mark.parametrize("faulty", ["norange,cut=300000"], indirect=True)
-async def test_get_leaves_only_a_partial_file_if_the_source_cuts_the_connection(
+async def test_get_leaves_only_a_partial_file_if_the_media_server_aborts_the_connection(
     faulty: Faulty, film: bytes, tmp_path: Path
 ) -> None:
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)

@@ -162,7 +162,7 @@ async def test_the_weaver_skips_bytes_of_other_tracks_by_reading_them_instead_of
         assert len(ranges(shelf, "/video")) == 2
 
 
-async def test_the_weaver_resumes_a_source_whose_connection_is_cut(shelf: Shelf) -> None:
+async def test_the_weaver_resumes_the_read_of_a_source_whose_connection_is_aborted(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         shelf.cuts["/video"] = 1_000_000
