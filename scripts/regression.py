@@ -614,8 +614,7 @@ Ask = tuple[str, int]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes and durations of the loads. `turns` is the number of times that each load runs on each server in a
-    round."""
+    """Sizes and durations of the loads. `turns` states how often each load runs on each server in a round."""
 
     fast_mib: int = 160
     six_mib: int = 32
@@ -993,7 +992,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--deadline",
         type=float,
         default=DEADLINE_SECONDS,
-        help="seconds after which the run fails (default: %(default).0f)",
+        help="seconds since its start after which the run fails (default: %(default).0f)",
     )
     return parser.parse_args(arguments)
 

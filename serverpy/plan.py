@@ -485,4 +485,4 @@ def _chosen(media: Media, selection: Sequence[str], allowed: Capabilities) -> tu
 
 
 def _no_media() -> MediaNotFound:
-    return MediaNotFound("The page has no media.")
+    return MediaNotFound("The page has no media: send the URL of a page with video or audio.")

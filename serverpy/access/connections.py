@@ -49,8 +49,8 @@ SENT_LOOK_SECONDS = 0.02
 LOOKS = 4
 """Number of checks for unread responses in each STALL_TIMEOUT."""
 UNREAD_LOOKS = 2 * LOOKS
-"""Number of checks in a row without progress after which a response counts as unread. A media stream itself detects a
-client that does not read, and does so in half of this time."""
+"""Number of checks in a row in which none of the unsent bytes of a response were sent, so that the response counts as
+unread. A media stream itself detects a client that does not read, in half of the time that these checks take."""
 
 
 class Connection(Protocol):

@@ -107,7 +107,7 @@ class Response:
 
     def close(self) -> None:
         """Give the connection back to the HTTP client for reuse if the response was read to its end. Otherwise close
-        the connection, so that a read in progress raises `UpstreamFailed`. Does not block."""
+        the connection, so that a read in progress raises `UpstreamFailed`. Does not block. Idempotent."""
         if not self._closed:
             self._closed = True
             self._client.release(
@@ -212,7 +212,7 @@ class Client:
             connection.write(request.encode(None if absolute_form is None else absolute_form.headers))
             await exchange.head(self.stall_timeout, patience)
             if absolute_form is not None and absolute_form.is_refusal(exchange.status):
-                raise UpstreamFailed("The proxy refused the connection.")
+                raise UpstreamFailed("The proxy of this server (PROXY) refused the connection to the media server.")
         except BaseException:
             self.release(origin, connection, keep=False)
             exchange.close()
@@ -323,7 +323,7 @@ class Client:
         connection.abort()
 
     def close(self) -> None:
-        """Close the idle connections. Connections that are in use stay open."""
+        """Close the idle connections. Connections that are in use stay open. Idempotent."""
         self._drop_all(lambda _: True)
 
     def _drop_all(self, which: Callable[[Origin], bool]) -> None:

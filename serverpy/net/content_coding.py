@@ -92,7 +92,7 @@ class Decoding:
 
     def _hold(self, nbytes: int) -> None:
         if self._room is not None and not self._room.try_grow(nbytes):
-            raise Busy("Decompressing the media needs more memory than is free.")
+            raise Busy("Decompressing the media needs more memory than is free. Try again later.")
 
 
 class _Inflate:

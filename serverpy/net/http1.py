@@ -189,8 +189,8 @@ class Exchange:
 
     def close(self) -> None:
         """Drop the buffered bytes. Also drop an earlier error, because its traceback would keep this exchange in memory
-        until the next run of the garbage collector. A read in progress, and every later read, raises
-        `UpstreamFailed`."""
+        until the next run of the garbage collector. A read in progress, and every later read, raises `UpstreamFailed`.
+        Idempotent."""
         self._chunks.clear()
         self._chunked = None  # the parser refers to this exchange, which would make a reference cycle
         self._head = b""

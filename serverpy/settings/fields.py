@@ -100,9 +100,9 @@ class Settings(SourcedSettings):
         unit="extractions",
     )
     worker_idle: SecondsOrNever = setting(
-        "Time after which the server stops an idle yt-dlp process (about 55 MB of memory): the process that extracts "
-        "pages, or the process that downloads for the embedded method. To start a process again takes one to two "
-        "seconds. With 0, the server keeps idle processes.",
+        "Time since its last request after which the server stops an idle yt-dlp process (about 55 MB of memory): "
+        "the process that extracts pages, or the process that downloads for the embedded method. To start a process "
+        "again takes one to two seconds. With 0, the server keeps idle processes.",
         default=300.0,
         unit="seconds",
     )
@@ -259,8 +259,8 @@ class Settings(SourcedSettings):
         unit="connections",
     )
     min_rate: Annotated[int, Field(ge=0)] = setting(
-        "Minimum number of bytes per second that a client must read, measured over STALL_TIMEOUT. While other requests "
-        "wait for a place, the server cuts slower streams. 0 turns the limit off.",
+        "Minimum number of bytes per second that a client must read, measured over STALL_TIMEOUT. While other "
+        "requests wait because too many streams are open, the server aborts slower streams. 0 turns the limit off.",
         default=512,
         unit="bytes",
     )

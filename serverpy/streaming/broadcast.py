@@ -59,7 +59,7 @@ JOIN_BYTES = 1024 * 1024
 """Number of bytes that the ring buffer must be able to hold before a second reader may join. With a smaller ring, a
 reader would fall behind at its first pause, so a further client gets an upstream of its own instead."""
 READS_SECONDS = 1.0
-"""Number of seconds without a read after which a reader counts as stalled."""
+"""Number of seconds since its last read after which a reader counts as stalled."""
 
 
 class TooSlow(Busy):

@@ -14,8 +14,8 @@ from serverpy.streaming.broadcast import Broadcast, Reader, SharedRead
 
 @dataclass(slots=True)
 class Turn:
-    """The callers that wait for their turn to open the same upstream. `is_unshared` becomes true if a caller has failed
-    to open the upstream, or if the upstream cannot be shared: from then on, no caller needs to wait for another
+    """The callers that wait to open the same upstream, one after the other. `is_unshared` becomes true if a caller has
+    failed to open the upstream, or if the upstream cannot be shared: from then on, no caller needs to wait for another
     caller."""
 
     is_unshared: bool = False

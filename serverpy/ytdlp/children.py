@@ -104,7 +104,7 @@ class Gate:
             self.kill(ticket)
 
     def close(self) -> None:
-        """Kill all child processes, including those that are just being started."""
+        """Kill all child processes, including those that are just being started. Idempotent."""
         self._closed = True
         self.kill()
 

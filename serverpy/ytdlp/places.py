@@ -17,8 +17,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 5.0
-"""Seconds after which a thread that waits for a place continues without a place. Otherwise a page that takes minutes to
-parse could block all other extractions. With this limit, the threads share the CPU."""
+"""Maximum number of seconds that a thread waits for a place. After this time, the thread continues without a place.
+Otherwise a page that takes minutes to parse could block all other extractions. With this limit, the threads share the
+CPU."""
 
 
 class _Turn(threading.Event):

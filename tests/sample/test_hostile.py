@@ -92,7 +92,9 @@ def is_playable(film: Path) -> bool:
 
 
 @pytest.mark.parametrize("name", sorted(UNREADABLE))
-def test_a_hostile_mp4_that_lacks_its_sample_tables_cannot_be_played(media: Path, tmp_path: Path, name: str) -> None:
+def test_a_hostile_mp4_in_which_the_moov_or_its_content_cannot_be_found_cannot_be_played(
+    media: Path, tmp_path: Path, name: str
+) -> None:
     film = tmp_path / "film.mp4"
     film.write_bytes(whole(f"{name}.mp4", media))
     assert not is_playable(film)

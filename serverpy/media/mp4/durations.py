@@ -41,8 +41,8 @@ def with_duration(section: bytes, seconds: float, *, may_grow: bool) -> bytes:
 
 def without_index(segment: bytes) -> bytes:
     """Return `segment`, the beginning of a segment, with each sidx box (§8.16.3) before the first fragment turned into
-    a `free` box. Such an index covers only this segment, but players take the end of the index for the end of the file.
-    Returns `segment` unchanged if it has no such index."""
+    a `free` box. Such a sidx covers only this segment, but players take the end of its last reference for the end of
+    the file. Returns `segment` unchanged if it has no such sidx."""
     data, filled, at = memoryview(segment), bytearray(), 0
     with suppress(NotMedia):  # the rest of `segment` is the beginning of a larger box
         while (box := box_at(data, at, len(data))) is not None and box.kind in _BEFORE_FRAGMENT:

@@ -1,13 +1,13 @@
-"""The layout of an MP4 that is merged from two fragmented tracks: one moov, an index for each track, and the fragments
-of both tracks in the order of their times.
+"""The layout of an MP4 that is merged from two fragmented tracks: one moov, an index (sidx) for each track, and the
+fragments of both tracks in the order of their times.
 
-Merging changes numbers in a fragment, but not the length of the fragment, so the index of each source file gives all
-sizes in advance. While ServerPY sends a fragment, it patches the sequence number, the track number, and the offsets
-that count from the beginning of the file (`patch_moof`).
+Merging changes numbers in a fragment, but not the length of the fragment, so the index (sidx or mfra) of each source
+file gives all sizes in advance. While ServerPY sends a fragment, it patches the sequence number, the track number, and
+the offsets that count from the beginning of the file (`patch_moof`).
 
 Each track has its own sidx, because a single sidx for both tracks makes Chromium's seeks slow and libav lose audio. The
 last sidx belongs to the track whose fragment comes first in the file: according to measurements, Chromium then opens a
-film of five minutes with 7 requests instead of 96.
+file of five minutes with 7 requests instead of 96.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _index_of(source: Located, track: Track) -> Index:
         end = source.total - len(source.mfra)
         return read_mfra(source.mfra, track.number, track.scale, source.moof_start, end)
     raise UnsupportedConversion(
-        "One of the two formats is a fragmented MP4 without an index, so the formats cannot be merged."
+        "One of the two formats is a fragmented MP4 without an index (sidx or mfra), so the formats cannot be merged."
     )
 
 

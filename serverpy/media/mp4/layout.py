@@ -16,8 +16,8 @@ VIDEO, AUDIO, HEADER = 0, 1, 2
 """Numbers that name the sources of the bytes of the merged file: the video file, the audio file, and the header in the
 layout."""
 MAX_MOOFS = 256
-"""Maximum number of fragments in one block, which is the part of a source file that one entry of the file's index
-describes. Each block is assigned this many sequence numbers."""
+"""Maximum number of fragments in one block, which is the part of a source file that one entry of the file's sidx or
+mfra describes. Each block is assigned this many sequence numbers."""
 
 
 @dataclass(frozen=True, slots=True)

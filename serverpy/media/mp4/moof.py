@@ -60,7 +60,6 @@ class Moof:
 
     @property
     def has_track(self) -> bool:
-        """Whether the fragment has samples of the track."""
         return bool(self.numbers)
 
     def patched(self, *, number: int, sequence: int, ticks: int, old_places: Iterable[int], place: int) -> bytes:

@@ -152,7 +152,7 @@ class WovenBody(Unlosable):
 
 class _Parts:
     """The bytes of a range of the merged file. The generator `parts` reads the bytes from `readers` and yields them.
-    `aclose` closes `parts` and all `readers`."""
+    `aclose` closes `parts` and all `readers`. Idempotent."""
 
     def __init__(self, parts: AsyncGenerator[bytes], readers: dict[int, Forward]) -> None:
         self._parts = parts

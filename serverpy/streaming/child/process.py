@@ -46,7 +46,7 @@ class Child:
     `slot`.
 
     `aclose` closes the output pipe, sends SIGTERM to the child's process group, and SIGKILL a second later. `aclose`
-    waits for the child to exit, stops reading the child's messages, and removes the child's directory.
+    waits for the child to exit, stops reading the child's messages, and removes the child's directory. Idempotent.
     """
 
     def __init__(self, options: ChildOptions, source: Source, slot: Slot, hand_over: HandOver) -> None:

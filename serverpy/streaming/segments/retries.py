@@ -1,7 +1,7 @@
-"""The rules that decide after which failures a segment is requested again, and when. A segment of a finished playlist
-is requested four times in two seconds, because a client should not wait longer. A segment of a live playlist is
-requested again until a target duration has passed: a player that falls behind by a target duration can still play, and
-one failure of a packager must not end the streams of all clients of a live stream.
+"""The rules that decide whether a segment is requested again after a failure, and when. A segment of a finished
+playlist is requested four times in two seconds, because a client should not wait longer. A segment of a live playlist
+is requested again until a target duration has passed: a player that falls behind by a target duration can still play,
+and one failure of a packager must not end the streams of all clients of a live stream.
 """
 
 from __future__ import annotations

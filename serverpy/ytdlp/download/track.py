@@ -87,7 +87,7 @@ def _for_downloaders(info: dict[str, Any]) -> dict[str, Any]:
 def _wait_until(available_at: float | None, stop: Stop) -> None:
     seconds = (available_at or 0) - time.time()
     if seconds > MAX_WAIT_SECONDS:
-        raise UpstreamFailed("The media is not available yet.")
+        raise UpstreamFailed("The media is not available yet. Try again later.")
     if seconds > 0:
         stop.pause(seconds)
 
@@ -109,7 +109,7 @@ def _refuse_impossible(info: dict[str, Any]) -> None:
     if (refusal := info.get(REFUSAL)) and "fragments" not in info:
         raise UnsupportedConversion(refusal)
     if info.get("is_live") and info["protocol"] != "http_dash_segments_generator":
-        raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
+        raise UnsupportedConversion("This method cannot stream live media: choose another method.")
 
 
 _NOT_FOR_DOWNLOADERS = frozenset(

@@ -190,7 +190,7 @@ def sidx_at_the_end_of_time() -> bytes:
     ],
     ids=["empty", "beyond the end", "time scale 0", "truncated", "of indices", "time overflow", "missing"],
 )
-def test_a_fragmented_track_with_an_unusable_index_is_refused(
+def test_a_fragmented_track_with_an_unusable_sidx_or_mfra_is_refused(
     media: Path, index: bytes | None, error: type[Exception]
 ) -> None:
     video, audio = (located((media / f"{kind}-sidx.mp4").read_bytes()) for kind in ("video", "audio"))

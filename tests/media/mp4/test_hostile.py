@@ -83,7 +83,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize("film", LARGE.values(), ids=LARGE)
-def test_an_mp4_with_too_many_samples_to_index_is_refused_as_too_large(film: Film) -> None:
+def test_an_mp4_with_more_samples_than_the_server_allows_is_refused_as_too_large(film: Film) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(TooLarge):
@@ -194,12 +194,12 @@ def test_an_mp4_with_randomly_changed_bytes_gets_a_valid_layout_or_is_refused(
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(["sidx", "based", "fragments"]), st.lists(MUTATION, min_size=1, max_size=8))
-def test_a_fragmented_mp4_with_randomly_changed_index_boxes_is_merged_or_refused(
+def test_a_fragmented_mp4_with_randomly_changed_sidx_or_mfra_boxes_is_merged_or_refused(
     name: str, changes: list[tuple[int, int]]
 ) -> None:
     media = ensure_media()
     changed = bytearray((media / f"audio-{name}.mp4").read_bytes())
-    # the boxes before the fragments, and the index at the end of the file
+    # the boxes before the fragments, and the mfra at the end of the file
     ends = [*range(1400), *range(len(changed) - 150, len(changed))]
     for place, value in changes:
         changed[ends[place % len(ends)]] = value
