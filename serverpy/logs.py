@@ -37,7 +37,7 @@ _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asct
 
 def safe(text: str, most: int = MESSAGE_LENGTH) -> str:
     """Return `text`, which may come from a client, a page or a media server, in a form that cannot look like another
-    line of the log: cut to `most` characters, with line breaks and other unprintable characters escaped."""
+    line of the log: truncated to `most` characters, with line breaks and other unprintable characters escaped."""
     left_out = len(text) - most
     text = text[:most]
     if not text.isprintable():

@@ -1,6 +1,6 @@
-"""The side of a client connection that reads requests. It adds limits to uvicorn's HTTP protocol: on the size of a
-request, on the time in which a client must send it, and on the numbers of waiting requests and of connections
-(`access/connections.py`). `protocol.py` adds the side that sends responses.
+"""The half of the HTTP protocol class that reads the requests of a client connection. It adds limits to uvicorn's HTTP
+protocol: on the size of a request, on the time in which a client must send it, and on the numbers of waiting requests
+and of connections (`access/connections.py`). `protocol.py` adds the half that sends responses.
 """
 
 from __future__ import annotations

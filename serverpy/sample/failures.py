@@ -74,8 +74,8 @@ async def refuse(exchange: Exchange, failure: Failure) -> None:
 
 
 async def pour_until(exchange: Exchange, pieces: Generator[bytes], span: Span, place: int, failure: Failure) -> None:
-    """Send the body of `span` up to the offset `place`, and fail there. Closes `pieces`, which begin at `span.start`.
-    Returns early if the client disconnects."""
+    """Send the body of `span` up to the offset `place` of the file, and fail there. Closes `pieces`, which begin at
+    `span.start`. Returns early if the client disconnects."""
     at = span.start
     with closing(pieces):
         for piece in pieces:

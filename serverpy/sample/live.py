@@ -1,7 +1,7 @@
 """Broadcasts: live HLS with a sliding window. New segments appear as time passes, or when a client asks for them. The
 URL of a broadcast states its properties (`Show`), so a client gets a broadcast of its own if it adds a unique id.
 
-The broadcast repeats one film. When the film restarts, the timestamps jump (EXT-X-DISCONTINUITY).
+The broadcast repeats one video. When the video restarts, the timestamps jump (EXT-X-DISCONTINUITY).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Tests that a misbehaving page or process harms no other client. The pages hold the interpreter lock or send their
-bytes slowly. The processes are stopped (SIGSTOP) or killed."""
+"""Tests that other clients get their streams in spite of a misbehaving page or process. The pages hold the interpreter
+lock or send their bytes slowly. The processes are stopped (SIGSTOP) or killed."""
 
 from __future__ import annotations
 

@@ -374,7 +374,7 @@ async def test_a_range_request_that_is_refused_is_repeated_without_range(name: s
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-async def test_a_request_is_sent_without_range_only_after_two_temporary_errors_of_the_server(status: int) -> None:
+async def test_a_request_is_sent_without_range_only_after_two_temporary_errors_of_the_media_server(status: int) -> None:
     async with upstream(range_harms(lambda _ask: refusal(status))) as (source, asked), reading(source) as read:
         assert await rest_of(read) == FILE
         assert ([ask.has_range for ask in asked], read.partial) == ([True, True, False], False)

@@ -3,8 +3,8 @@
 Port numbers are replaced by names. A validator is recorded as `site` if it is that of a file of the sample site, and as
 `present` otherwise, because ETag and Last-Modified contain the time at which the file was made. A body that is a file
 of the sample site, or a range of one, is recorded by the file's name. Any other body is recorded by its length and
-SHA-256. A body that was cut is recorded as `cut`, because the number of bytes before a cut depends on timing. The
-status, the headers and the `code` of an error are recorded, but not its text.
+SHA-256. A truncated body is recorded as `cut`, because its number of bytes depends on timing. The status, the headers
+and the `code` of an error are recorded, but not its text.
 
 The sample media are made by encoders, whose output may differ between versions and processors. `Record.media` is a
 fingerprint of the media; `relaxed` removes from an answer the parts that depend on the media's bytes. The bytes of

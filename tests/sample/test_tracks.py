@@ -156,7 +156,7 @@ def test_the_codec_that_the_catalogue_states_for_each_h264_file_is_the_codec_in_
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_yt_dlp_extracts_the_tracks_of_each_film_as_plain_files_with_their_sizes(
+def test_yt_dlp_extracts_the_tracks_of_each_sampletube_video_as_plain_files_with_their_sizes(
     site: SampleSite, ytdlp: YtDlp, name: str
 ) -> None:
     info = ytdlp.info(f"{site.http}/tube/watch/{name}")
@@ -186,11 +186,13 @@ def test_yt_dlp_downloads_all_bytes_of_a_track_from_an_address_with_faults(
     assert got == site.path(file).read_bytes()
 
 
-def test_each_extraction_of_an_expiring_film_returns_a_different_media_url(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_each_extraction_of_a_video_whose_urls_expire_returns_a_different_media_url(
+    site: SampleSite, ytdlp: YtDlp
+) -> None:
     url = f"{site.http}/tube/watch/fault/expire=1000/pair"
     first_visit, second_visit = ({f["url"] for f in ytdlp.info(url)["formats"]} for _ in range(2))
     assert not first_visit & second_visit
 
 
-def test_a_film_address_with_an_unknown_fault_is_answered_with_404(site: SampleSite) -> None:
+def test_the_address_of_a_video_page_with_an_unknown_fault_is_answered_with_404(site: SampleSite) -> None:
     assert ask(f"{site.http}/tube/api/watch/fault/odd/pair").status == 404

@@ -1,6 +1,7 @@
-"""The durations in the initialization section and the segments of a fragmented MP4 (ISO/IEC 14496-12 §8.8). Many
-packagers write 0 as each duration, because the manifest states the duration. A client that gets the segments as one
-file has no manifest, so ServerPY writes the durations into the segments. The functions are pure.
+"""The durations in the initialization section (DASH: initialization segment) and the media segments of a fragmented MP4
+(ISO/IEC 14496-12 §8.8). Many packagers write 0 as each duration, because the manifest states the duration. A client
+that gets the segments as one file has no manifest, so ServerPY writes the durations into the segments. The functions
+are pure.
 
 Players read the duration from different boxes. According to measurements, libav and Chromium read mdhd or, if the
 segments have a sidx, the sidx of the latest segment; Firefox reads only mehd. These three do not need tkhd. ExoPlayer

@@ -21,7 +21,7 @@ def lay_out(video: Located, audio: Located) -> Layout:
     layout = lay_out_fragments(video, audio) if video.fragmented else lay_out_plain(video, audio)
     if layout.nbytes > MAX_INDEX_BYTES:
         raise TooLarge(
-            "The merged index (moov and sidx) of these two formats is too large for this server: choose a single format."
+            "The merged index (moov and sidx) of these formats is too large for this server: choose a single format."
         )
     return layout
 

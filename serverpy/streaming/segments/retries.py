@@ -82,9 +82,8 @@ class Retries:
 
 
 def _may_pass(error: SourceError) -> bool:
-    """Return whether another request may succeed after `error`. This is so after errors after which
-    `net/range_requests.py` does not repeat a request. After failures of the transport and 5xx responses,
-    `net/range_requests.py` has already repeated the request."""
+    """Return whether another request may succeed after `error`. Returns False after failures of the transport and 5xx
+    responses, because `net/range_requests.py` has already repeated the request after these errors."""
     if isinstance(error, Refused):
         return 400 <= error.status < 500 and error.status not in (408, 425, 429)
     return isinstance(error, NotMedia | WrongKind | ShortFile | InvalidKey | Unhealable)

@@ -158,7 +158,8 @@ def test_an_mp4_that_is_shorter_than_its_announced_length_is_refused_as_not_medi
 
 
 def is_valid(layout: Layout) -> bool:
-    """Return True if every run of bytes lies within its source file and the runs are in the order of their start."""
+    """Return True if every run of the layout (contiguous bytes of one source) lies within its source file, and the runs
+    are in the order of their start."""
     return all(
         piece.offset + piece.length <= layout.sizes[piece.source]
         for piece in layout.read(len(layout.header), layout.total)

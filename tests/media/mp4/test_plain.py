@@ -127,7 +127,9 @@ def test_weaving_reads_each_source_only_forwards_whatever_the_chunk_layout_of_th
         for source in (VIDEO, AUDIO):
             places = [piece.offset for piece in pieces if piece.source == source]
             assert places == sorted(places)
-            assert len(places) >= 10  # at least one run of bytes per second of a track
+            assert (
+                len(places) >= 10
+            )  # the layout has at least one run (contiguous bytes of one source) per second of a track
 
 
 def test_the_samples_of_each_second_of_both_tracks_are_adjacent_in_a_merged_mp4(media: Path) -> None:
