@@ -102,7 +102,8 @@ class Body(Protocol):
 
     @property
     def loss(self) -> ServerPYError | None:
-        """The error with which the stream was lost between two reads, or None if the stream is not lost."""
+        """The error with which the stream was lost between two reads (its client fell behind a shared live stream), or
+        None if the stream is not lost."""
         ...
 
     def when_lost(self, tell: Callable[[], None]) -> None:

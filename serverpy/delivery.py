@@ -2,7 +2,8 @@
 
     check → enter → reserve → extract → plan → first plan that opens
 
-`Stream.aclose` releases the reservation and the grant's place exactly once, after the body is closed.
+`Stream.aclose` releases the reservation, and tells the grant that the stream has ended, exactly once, after the body is
+closed.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ class _Waiter:
 
 
 class Reservation:
-    """The share of the budget that one stream holds from admission until `release`: a place, and a number of bytes. The
-    owner of the stream must release it."""
+    """The share of the budget that one stream holds from admission until `release`: one of the `max_streams` places,
+    and a number of bytes. The owner of the stream must release it."""
 
     def __init__(self, budget: Budget, nbytes: int) -> None:
         self._budget = budget
@@ -157,10 +157,10 @@ class Budget:
         return 0 <= nbytes <= self._total_bytes
 
     async def reserve(self, nbytes: int) -> Reservation:
-        """Reserve a place and `nbytes` bytes for a stream. Waits in the queue if they are not free. The caller must
-        release the reservation. Raises `Busy` if the wait exceeds the budget's time limit or the queue is full,
-        `Draining` if `stop` was called, and `TooLarge` if `nbytes` exceeds the whole budget. If the call is cancelled,
-        it reserves nothing."""
+        """Reserve one of the `max_streams` places, and `nbytes` bytes, for a stream. Waits in the queue if no place or
+        too few bytes are free. The caller must release the reservation. Raises `Busy` if the wait exceeds the budget's
+        time limit or the queue is full, `Draining` if `stop` was called, and `TooLarge` if `nbytes` exceeds the whole
+        budget. If the call is cancelled, it reserves nothing."""
         if self._stopped:
             raise _draining()
         self._check_size(nbytes)

@@ -168,7 +168,7 @@ class Extractions:
 
 
 class Downloads:
-    """The requests to the download process."""
+    """The requests to the download process. Each download runs in a thread of its own."""
 
     def __init__(self, options: WorkerOptions, outbox: Outbox, threads: Threads) -> None:
         # imported here, because the extraction process does not need yt-dlp's downloaders

@@ -21,8 +21,8 @@ separate playlists."""
 _HEADER = b"#EXTM3U"
 _BEFORE_HEADER = b"\xef\xbb\xbf \t\r\n"
 _SEGMENT = re.compile(r"^#EXT(?:INF:(?![ \t]*-)|-X-(?:ENDLIST|MEDIA-SEQUENCE|BYTERANGE|KEY|MAP)\b)", re.MULTILINE)
-"""Pattern of a tag that only media playlists have. A list of TV channels (IPTV) does not match, because its EXTINF
-durations are negative."""
+"""Pattern of a tag that only media playlists have. An IPTV playlist (a list of TV channels) does not match, because its
+EXTINF durations are negative."""
 _VARIABLE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
 _MAX_DOCUMENT = 8 * 1024 * 1024
 _NAMELESS = re.compile(r'(?<=[:,])NAME=""')
