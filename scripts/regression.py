@@ -753,9 +753,9 @@ def loads_for(site: Site, media: Media, sizes: Sizes, numbers: Iterator[int]) ->
 
 def measure_in_turn(load: Load, targets: Sequence[Target], turns: int) -> list[float]:
     """Return one figure for each target: the median time to the first byte if the load is timed, otherwise the CPU cost
-    of the turn in which the target used the least CPU, because other work on the machine can only add to it.
-
-    Each turn reverses the order of the targets, so that a drift of the machine's speed affects all targets alike.
+    of the repetition of the load in which the target used the least CPU, because other work on the machine can only
+    increase this cost. Each repetition reverses the order of the targets, so that a drift of the machine's speed
+    affects all targets alike.
     """
     costs: list[list[float]] = [[] for _ in targets]
     times: list[list[float]] = [[] for _ in targets]

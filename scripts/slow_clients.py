@@ -4,7 +4,7 @@
 
 The script starts `serverpy serve --demo` with MAX_WORKERS set to the number of clients. Each client reads the sample
 file at `--rate` bytes per second, and compares every byte with the file. The script prints the peak memory (PSS) of
-server and worker, sampled twice a second, and exits with 1 if a client did not get exactly the bytes of the film.
+server and worker, sampled twice a second, and exits with 1 if a client did not get exactly the bytes of the file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests of single flight: concurrent callers with the same key share one run of a function. A caller that is cancelled
+"""Tests of single flight: concurrent callers with the same key share one call of a function. A caller that is cancelled
 does not affect the others."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Helpers that write files with yt-dlp's command line, with which tests compare the output of the methods, and that
-apply the changes that `relay` makes to these files."""
+"""Helpers that write reference files with yt-dlp's command line, and apply to them the changes that `relay` makes.
+Tests compare the output of the streaming methods with these files."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class Partial:
         self._release()
 
     def close(self) -> None:
-        """Close the partial file so that a later run can resume it. Removes the file if it is empty."""
+        """Close the partial file so that a later run can resume it. Removes the file if it is empty. Idempotent."""
         if self.size:
             self._release()
         else:

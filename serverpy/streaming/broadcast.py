@@ -87,7 +87,7 @@ class SharedRead(Protocol):
 class Broadcast:
     """One live stream from a media server, and the readers that share it. The broadcast has at least one reader until
     it is closed. When the broadcast is closed, it closes `upstream` and releases `room`. The broadcast calls `on_over`
-    when no further reader can join, and `on_cut` once for each reader that is lost."""
+    when no further reader can join, and `on_cut` once for each reader that is lost, because it has fallen behind."""
 
     def __init__(
         self, upstream: SharedRead, room: Room, *, on_over: Callable[[], None], on_cut: Callable[[], None]

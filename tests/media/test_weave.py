@@ -159,8 +159,8 @@ def test_a_merged_mp4_decodes_to_the_frames_of_its_sources(server: Server, media
 def test_a_seek_in_a_merged_mp4_finds_a_key_frame_at_most_five_seconds_before_its_target(
     server: Server, page: str, seconds: float
 ) -> None:
-    """A player finds the target of a seek with few jumps in the file. In a fragmented MP4 without an index for each
-    track, the player would need 730 jumps."""
+    """A player finds the target of a seek with few changes of its position in the file. In a fragmented MP4 without a
+    sidx for each track, the player would need 730 changes."""
     time, is_key, jumps = sought(server.get(f"/tube/watch/{page}").body, seconds)
     assert is_key
     assert seconds - 5 <= time <= seconds

@@ -223,8 +223,8 @@ def answers(
     jobs: int,
     done: Callable[[Sample], None] = lambda _sample: None,
 ) -> dict[str, Answer]:
-    """Return the answers to all wanted requests, by request. Sends requests for `jobs` samples at a time. The requests
-    for one sample are sent one after the other."""
+    """Return the answers to all wanted requests, keyed by request. Sends requests for `jobs` samples at a time. The
+    requests for one sample are sent one after the other."""
     found: dict[str, Answer] = {}
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(asker.ask_all, sample, wanted): sample for sample in samples}
