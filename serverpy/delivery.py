@@ -275,7 +275,7 @@ class Delivery:
                 raise MediaNotFound("This item of the page has no media: choose another `item`.")
             return _source(request, entry.media, number, grant)
         if entry.url is None:
-            raise MediaNotFound("yt-dlp found no URL for this item of the page: choose another `item`.")
+            raise MediaNotFound("Yt-dlp found no URL for this item of the page: choose another `item`.")
         # an address that comes from an extraction may contain data that yt-dlp smuggled into it, or be an address that
         # only yt-dlp knows
         media = await self._extractor.extract(entry.url, grant=grant)
