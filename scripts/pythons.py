@@ -172,9 +172,9 @@ def segments(server: str, site: str) -> int:
 
 
 def fragments(film: bytes) -> bytes:
-    """Return the bytes of a film that are the same by relay and by embedded: those from the first `styp` box on, with
-    each `sidx` box turned into a `free` box. The boxes before the first `styp` differ, because only relay states the
-    duration in them."""
+    """Return the bytes of a fragmented MP4 that are the same by relay and by embedded: those from the first `styp` box
+    on, with each `sidx` box turned into a `free` box. The boxes before the first `styp` differ, because only relay
+    states the duration in them."""
     return film[max(0, film.find(b"styp")) :].replace(b"sidx", b"free")
 
 

@@ -614,8 +614,7 @@ Ask = tuple[str, int]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes and durations of the loads. `turns` is the number of times that each load runs on each server in a
-    round."""
+    """Sizes and durations of the loads. `turns` states how often each load runs on each server in a round."""
 
     fast_mib: int = 160
     six_mib: int = 32
@@ -754,9 +753,9 @@ def loads_for(site: Site, media: Media, sizes: Sizes, numbers: Iterator[int]) ->
 
 def measure_in_turn(load: Load, targets: Sequence[Target], turns: int) -> list[float]:
     """Return one figure for each target: the median time to the first byte if the load is timed, otherwise the CPU cost
-    of the turn in which the target used the least CPU, because other work on the machine can only add to it.
-
-    Each turn reverses the order of the targets, so that a drift of the machine's speed affects all targets alike.
+    of the repetition of the load in which the target used the least CPU, because other work on the machine can only
+    increase this cost. Each repetition reverses the order of the targets, so that a drift of the machine's speed
+    affects all targets alike.
     """
     costs: list[list[float]] = [[] for _ in targets]
     times: list[list[float]] = [[] for _ in targets]
@@ -924,7 +923,8 @@ class Measured:
 
 
 def measure(harness: Harness, base: Path, changed: Path, rounds: int, measured: Measured) -> None:
-    """Start the server of each checkout once, which compiles its bytecode, then add all rounds to `measured`."""
+    """Start the server of each checkout once, so that its bytecode is compiled. Then run all rounds, and add their
+    results to `measured`."""
     for checkout in dict.fromkeys((base, changed)):
         _say(f"starting the server of {checkout} once")
         with serving([checkout]) as servers:
@@ -992,7 +992,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--deadline",
         type=float,
         default=DEADLINE_SECONDS,
-        help="seconds after which the run fails (default: %(default).0f)",
+        help="seconds since its start after which the run fails (default: %(default).0f)",
     )
     return parser.parse_args(arguments)
 

@@ -24,7 +24,7 @@ BUFFER_BYTES = 256 * 1024
 HEAD_BYTES = 32 * 1024
 CHUNK_LINE_BYTES = 256
 SILENT_SECONDS = 30.0
-"""Number of seconds after which the load has failed if no connection has received a byte."""
+"""Maximum number of seconds since any connection last received a byte. After this time, the load has failed."""
 
 RECEIVE_BYTES = 64 * 1024
 """Size of the kernel's receive buffer of a slow client. With the default size, the client's kernel accepts megabytes of

@@ -3,8 +3,8 @@
     python scripts/slow_clients.py [--clients 200] [--rate 65536] [--methods relay,embedded]
 
 The script starts `serverpy serve --demo` with MAX_WORKERS set to the number of clients. Each client reads the sample
-film at `--rate` bytes per second, and compares every byte with the file. The script prints the peak memory (PSS) of
-server and worker, sampled twice a second, and exits with 1 if a client did not get exactly the bytes of the film.
+file at `--rate` bytes per second, and compares every byte with the file. The script prints the peak memory (PSS) of
+server and worker, sampled twice a second, and exits with 1 if a client did not get exactly the bytes of the file.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def serving(clients: int) -> Iterator[Running]:
 
 
 async def read(running: Running, method: str, rate: int, film: bytes, outcome: Outcome) -> None:
-    """Run one client, which reads the whole film at `rate` bytes per second, and compares every byte with the file."""
+    """Run one client, which reads the whole sample file at `rate` bytes per second, and compares every byte with the
+    file."""
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=READ_BYTES)
     try:
         path = f"/stream?url={quote(running.page, safe='')}&method={method}"
@@ -146,7 +147,7 @@ async def run(clients: int, rate: int, methods: list[str]) -> bool:
 
 
 def _film(running: Running) -> bytes:
-    """Return the bytes of the sample film, downloaded from the sample site."""
+    """Return the bytes of the sample file, downloaded from the sample site."""
     url = running.page.replace("/page/prog", "/media/prog.mp4")
     with urllib.request.urlopen(url, timeout=30) as answer:
         film: bytes = answer.read()

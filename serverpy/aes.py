@@ -29,7 +29,7 @@ class Decryption:
 
     def finish(self) -> bytes:
         """Decrypt the last block of the segment, and return its plaintext without the padding. Raises `UpstreamFailed`
-        if the segment was cut, or was encrypted with another key."""
+        if the segment is truncated, or was encrypted with another key."""
         if len(self._held) != BLOCK:
             raise UpstreamFailed(
                 "An encrypted segment of the media is empty, or its length is not a multiple of the AES block size."

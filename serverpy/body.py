@@ -102,7 +102,8 @@ class Body(Protocol):
 
     @property
     def loss(self) -> ServerPYError | None:
-        """The error with which the stream was lost between two reads, or None if the stream is not lost."""
+        """The error with which the stream was lost between two reads (its client fell behind a shared live stream), or
+        None if the stream is not lost."""
         ...
 
     def when_lost(self, tell: Callable[[], None]) -> None:
@@ -123,7 +124,7 @@ class HeadOnly(Unlosable):
         self.head = head
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
-        """Raise `UpstreamFailed`, because this body has only a head."""
+        """Raise `UpstreamFailed`: this body was opened for a HEAD request or a redirect, so it has no bytes to read."""
         raise UpstreamFailed("The body cannot be read, because only the head of the media was requested.")
 
     async def aclose(self) -> None: ...

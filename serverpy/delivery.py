@@ -2,7 +2,8 @@
 
     check → enter → reserve → extract → plan → first plan that opens
 
-`Stream.aclose` releases the reservation and the grant's place exactly once, after the body is closed.
+`Stream.aclose` releases the reservation, and tells the grant that the stream has ended, exactly once, after the body is
+closed.
 """
 
 from __future__ import annotations
@@ -271,10 +272,10 @@ class Delivery:
         """Return the media of `entry`, which is the item `number` of its page, as a `Source`."""
         if entry.media is not None:
             if not entry.media.tracks:
-                raise MediaNotFound("This item has no media.")
+                raise MediaNotFound("This item of the page has no media: choose another `item`.")
             return _source(request, entry.media, number, grant)
         if entry.url is None:
-            raise MediaNotFound("This item has no address.")
+            raise MediaNotFound("Yt-dlp found no URL for this item of the page: choose another `item`.")
         # an address that comes from an extraction may contain data that yt-dlp smuggled into it, or be an address that
         # only yt-dlp knows
         media = await self._extractor.extract(entry.url, grant=grant)
@@ -282,7 +283,7 @@ class Delivery:
         if media.entries:
             raise UnsupportedConversion("This item is a playlist itself: request its own URL.")
         if not media.tracks:
-            raise MediaNotFound("This item has no media.")
+            raise MediaNotFound("This item of the page has no media: choose another `item`.")
         title = entry.title if entry.is_named else None
         return replace(_source(request, media, None, grant), url=entry.url, title=title)
 

@@ -169,8 +169,8 @@ class Engine:
         await self.workers.start()
 
     async def aclose(self) -> None:
-        """Refuse the waiting requests, stop the worker and all extractions, and close all connections. Every caller of
-        `Delivery.open` must have closed its stream before this call."""
+        """Refuse the waiting requests, stop the worker and all extractions, and close all connections. Idempotent.
+        Every caller of `Delivery.open` must have closed its stream before this call."""
         self._is_closed = True
         self.budget.stop()
         self.client.close()

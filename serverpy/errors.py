@@ -218,7 +218,8 @@ class ExtractionTimeout(SourceError):
 
 
 class UpstreamFailed(SourceError):
-    """A media server that could not be reached, answered with an error, or cut a body that could not be resumed."""
+    """A media server that could not be reached, answered with an error, or truncated a body that could not be
+    resumed."""
 
     code = "upstream_failed"
 

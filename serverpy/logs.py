@@ -29,7 +29,7 @@ WRITE_BYTES = select.PIPE_BUF
 """Maximum number of bytes in one write. A pipe takes a write of this size atomically, so lines of several processes do
 not mix."""
 STUCK_SECONDS = 1.0
-"""Number of seconds after which `flush` and `close` stop waiting if stderr has accepted no byte."""
+"""Maximum number of seconds since stderr last accepted a byte. After this time, `flush` and `close` stop waiting."""
 MALFORMED_REQUEST = "Invalid HTTP request received."
 """The message that uvicorn logs for each malformed request."""
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
@@ -37,7 +37,7 @@ _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asct
 
 def safe(text: str, most: int = MESSAGE_LENGTH) -> str:
     """Return `text`, which may come from a client, a page or a media server, in a form that cannot look like another
-    line of the log: cut to `most` characters, with line breaks and other unprintable characters escaped."""
+    line of the log: truncated to `most` characters, with line breaks and other unprintable characters escaped."""
     left_out = len(text) - most
     text = text[:most]
     if not text.isprintable():

@@ -382,8 +382,9 @@ def _with_others(best: tuple[Track, ...], found: Sequence[Candidate], allowed: C
 
 
 def _candidates(listed: Sequence[Track], usable: Sequence[Track], wish: Wish, allowed: Capabilities) -> list[Candidate]:
-    """Return the candidates for the default choice. Video without audio is a candidate only if the page has no audio,
-    and audio without video only if there is no video, or if no audio can be streamed together with video."""
+    """Return the candidates for the default choice. Video without audio is a candidate only if the page has no audio.
+    Audio without video is a candidate only if the page has no video, or if none of the audio can be streamed together
+    with video."""
     order = {track.id: number for number, track in enumerate(listed)}
     both = [track for track in usable if track.has_video and track.has_audio and not track.is_audio_apart]
     videos = [track for track in usable if track.has_video and (not track.has_audio or track.is_audio_apart)]
@@ -484,4 +485,4 @@ def _chosen(media: Media, selection: Sequence[str], allowed: Capabilities) -> tu
 
 
 def _no_media() -> MediaNotFound:
-    return MediaNotFound("The page has no media.")
+    return MediaNotFound("The page has no media: send the URL of a page with video or audio.")

@@ -26,7 +26,7 @@ Started = Future[subprocess.Popen[bytes]]
 
 class _Starter:
     """The thread that starts processes. It is a daemon thread, because a thread of an executor ends with the main
-    thread, after which other threads may still run an event loop."""
+    thread. Other threads may still run an event loop then."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

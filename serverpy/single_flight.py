@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class _Flight(Generic[T]):
-    """A run in progress, and the number of callers that wait for its result."""
+    """A run (a call of the shared function) in progress, and the number of callers that wait for its result."""
 
     def __init__(self, task: asyncio.Task[T]) -> None:
         self.task = task
@@ -35,7 +35,8 @@ class _Flight(Generic[T]):
 
 
 class SharedFlights(Generic[K, T]):
-    """Runs that are each executed by a task of its own, whose name is `name`. The owner must call `aclose`."""
+    """A class that executes each run (call of a shared function) in a task of its own, whose name is `name`. The owner
+    must call `aclose`."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -48,8 +49,8 @@ class SharedFlights(Generic[K, T]):
         return key in self._flights
 
     async def run(self, key: K, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return the result of the run of `key`. Joins a run in progress, or starts one with `make`. Raises the run's
-        error if the run failed, and `Draining` if `aclose` cancelled the run."""
+        """Return the result of the run (shared call) of `key`. Joins a run in progress, or starts one with `make`.
+        Raises the run's error if the run failed, and `Draining` if `aclose` cancelled the run."""
         flight = self._flights.get(key) or self._begin(key, make)
         flight.callers += 1
         try:
@@ -57,7 +58,7 @@ class SharedFlights(Generic[K, T]):
         except asyncio.CancelledError:
             caller = asyncio.current_task()
             if flight.task.cancelled() and caller is not None and not caller.cancelling():
-                raise Draining("The server is stopping.") from None
+                raise Draining("This server is stopping. Try again later.") from None
             raise
         finally:
             flight.callers -= 1
@@ -66,7 +67,7 @@ class SharedFlights(Generic[K, T]):
                 flight.task.cancel()
 
     async def aclose(self) -> None:
-        """Cancel every run and wait until all have ended."""
+        """Cancel every run, and wait until all runs have ended. Idempotent."""
         tasks = [flight.task for flight in self._flights.values()]
         for task in tasks:
             task.cancel()
@@ -85,23 +86,23 @@ class SharedFlights(Generic[K, T]):
             flight.task.exception()
 
     def _forget(self, key: K, flight: _Flight[T]) -> None:
-        """Remove `flight` as the run of `key`, unless a later run has replaced it. That happens if the last caller left
+        """Remove the run `flight` of `key`, unless a later run has replaced it. That happens if the last caller left
         before the task of `flight` ended."""
         if self._flights.get(key) is flight:
             del self._flights[key]
 
 
 class LedFlights(Generic[K, T]):
-    """Runs that are each executed by the task of the first caller. `make` must not call `run` with the key of its own
-    run."""
+    """A class that executes each run (call of a shared function) in the task of the first caller. `make` must not call
+    `run` with the key of its own run."""
 
     def __init__(self) -> None:
         self._flights: dict[K, asyncio.Future[T]] = {}
 
     async def run(self, key: K, make: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of the run of `key`. Joins a run in progress, or executes one with `make`. Raises the run's
-        error if the run failed. The caller that executes the run returns in the same turn of the event loop in which
-        `make` returns, and the other callers return later."""
+        """Return the result of the run (shared call) of `key`. Joins a run in progress, or executes one with `make`.
+        Raises the run's error if the run failed. The caller that executes the run returns in the same iteration of the
+        event loop in which `make` returns, and the other callers return later."""
         while (led := self._flights.get(key)) is not None:
             with suppress(_LeaderLeft):
                 return await asyncio.shield(led)
@@ -122,4 +123,5 @@ class LedFlights(Generic[K, T]):
 
 
 class _LeaderLeft(Exception):
-    """Error that tells the waiting callers that the caller whose task executed the run was cancelled."""
+    """Error: the caller whose task executed the shared function was cancelled. It tells the waiting callers to start a
+    new run."""

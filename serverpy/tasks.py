@@ -91,9 +91,9 @@ def spawn(coroutine: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
 
 
 class Closing:
-    """An asynchronous function that closes a resource once. The first call runs `close` in a task of its own, and every
-    call waits for that task. If a caller is cancelled, it stops waiting, but the task continues, so `close` must limit
-    its own time."""
+    """An asynchronous function that closes a resource. Idempotent: the first call runs `close` in a task of its own,
+    and every call waits for that task. If a caller is cancelled, it stops waiting, but the task continues, so `close`
+    must limit its own time."""
 
     def __init__(self, close: Callable[[], Coroutine[None, None, None]], name: str) -> None:
         self._close = close

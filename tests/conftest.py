@@ -44,5 +44,4 @@ def site() -> Iterator[SampleSite]:
 
 @pytest.fixture(scope="session")
 def media() -> Path:
-    """Return the folder of the sample media."""
     return ensure_media()

@@ -72,7 +72,7 @@ def threats(page: str) -> Iterator[list[str]]:
             yield cells
 
 
-def test_each_threat_has_a_defence_and_a_test_or_says_that_none_tries_it() -> None:
+def test_each_threat_in_docs_security_md_has_a_defence_and_a_test_or_states_that_no_test_tries_it() -> None:
     page = (ROOT / "docs" / "security.md").read_text()
     rows = list(threats(page))
     tested = [row for row in rows if row[2] != UNTESTED]

@@ -32,7 +32,7 @@ has imported by then, and free heap memory."""
 
 
 def body_of(head: bytes, chunk: Callable[[bytes], bytes] = lambda data: data) -> Callable[[socket.socket, bytes], None]:
-    """Return a handler that sends `head` and an endless film. `chunk` is a function that frames each block of the film
+    """Return a handler that sends `head` and an endless file. `chunk` is a function that frames each block of the file
     for its transfer coding."""
 
     begin, more = head + b"\r\n" + chunk(BODY), chunk(bytes(16384))
@@ -51,7 +51,7 @@ def chunked(data: bytes) -> bytes:
 
 
 def redirecting(connection: socket.socket, asked: bytes) -> None:
-    """Redirect four times, with fifty cookies in each response, and then send an endless film."""
+    """Redirect four times, with fifty cookies in each response, and then send an endless file."""
     while b"/done" not in asked.partition(b"\r\n")[0]:
         hops = asked.partition(b" HTTP/")[0].count(b"+")
         there = b"/done.mp4" if hops == 3 else b"/%s.mp4?%s" % (b"+" * (hops + 1), b"x" * 2000)

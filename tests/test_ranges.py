@@ -74,7 +74,7 @@ def test_every_valid_range_header_is_parsed(one: int, other: int) -> None:
 
 
 @given(st.text(st.sampled_from("bytes=0123456789-, \t"), max_size=40) | st.text(max_size=40))
-def test_a_range_header_with_any_text_is_parsed_as_a_range_or_ignored(text: str) -> None:
+def test_a_range_header_with_arbitrary_text_is_parsed_as_a_range_or_ignored(text: str) -> None:
     for header in (text, f"bytes={text}"):
         found = parse_range(header)
         if found is not None:

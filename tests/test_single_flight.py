@@ -1,4 +1,4 @@
-"""Tests of single flight: concurrent callers with the same key share one run of a function. A caller that is cancelled
+"""Tests of single flight: concurrent callers with the same key share one call of a function. A caller that is cancelled
 does not affect the others."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tests.memory.budgets import turn
 
 
 class Runs:
-    """Counter of runs. Each run ends once the test sets `go`."""
+    """Counter of the calls of the shared function `make`. Each call ends once the test sets `go`."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -43,7 +43,7 @@ def flights(kind: str) -> Flights:
 
 
 async def callers(tested: Flights, runs: Runs, count: int) -> list[asyncio.Task[int]]:
-    """Start `count` callers with the same key. The first of them begins the run."""
+    """Start `count` callers with the same key. The first of them calls the shared function."""
     tasks = [spawn(tested.run("key", runs.make), name="caller") for _ in range(count)]
     await turn()
     return tasks
@@ -53,7 +53,7 @@ each_kind = pytest.mark.parametrize("kind", ["shared", "led"])
 
 
 @each_kind
-async def test_all_callers_of_a_run_get_its_result_but_the_result_is_not_cached(kind: str) -> None:
+async def test_all_callers_of_a_shared_call_get_its_result_but_the_result_is_not_cached(kind: str) -> None:
     tested, runs = flights(kind), Runs()
     tasks = await callers(tested, runs, 3)
     runs.go.set()
@@ -62,7 +62,7 @@ async def test_all_callers_of_a_run_get_its_result_but_the_result_is_not_cached(
 
 
 @each_kind
-async def test_a_caller_with_a_different_key_starts_a_different_run(kind: str) -> None:
+async def test_a_caller_with_a_different_key_starts_a_call_of_its_own(kind: str) -> None:
     tested, runs = flights(kind), Runs()
     tasks = await callers(tested, runs, 2)
     runs.go.set()
@@ -71,7 +71,7 @@ async def test_a_caller_with_a_different_key_starts_a_different_run(kind: str) -
 
 
 @each_kind
-async def test_every_caller_of_a_run_that_fails_gets_its_error(kind: str) -> None:
+async def test_every_caller_of_a_shared_call_that_fails_gets_its_error(kind: str) -> None:
     tested, runs = flights(kind), Runs()
     tasks = await callers(tested, runs, 3)
     runs.error = MediaNotFound("Nothing here.")
@@ -82,7 +82,7 @@ async def test_every_caller_of_a_run_that_fails_gets_its_error(kind: str) -> Non
 
 
 @each_kind
-async def test_a_caller_that_waits_for_a_run_can_be_cancelled(kind: str) -> None:
+async def test_a_caller_that_waits_for_a_shared_call_can_be_cancelled(kind: str) -> None:
     tested, runs = flights(kind), Runs()
     first, second, third = await callers(tested, runs, 3)
     await cancel(second)
@@ -91,7 +91,7 @@ async def test_a_caller_that_waits_for_a_run_can_be_cancelled(kind: str) -> None
     assert (runs.begun, runs.cancelled) == (1, 0)
 
 
-async def test_a_shared_run_continues_without_its_first_caller_and_ends_when_its_last_caller_is_cancelled() -> None:
+async def test_a_shared_call_continues_without_its_first_caller_and_ends_when_its_last_caller_is_cancelled() -> None:
     tested, runs = SharedFlights[str, int]("a run"), Runs()
     first, second, third = await callers(tested, runs, 3)
     await cancel(first)
@@ -106,7 +106,7 @@ async def test_a_shared_run_continues_without_its_first_caller_and_ends_when_its
     assert await again == 2
 
 
-async def test_the_callers_of_a_shared_run_that_is_closed_get_an_error() -> None:
+async def test_the_callers_of_a_shared_call_that_aclose_cancels_get_an_error() -> None:
     tested, runs = SharedFlights[str, int]("a run"), Runs()
     tasks = await callers(tested, runs, 2)
     await tested.aclose()
@@ -115,7 +115,7 @@ async def test_the_callers_of_a_shared_run_that_is_closed_get_an_error() -> None
     await tested.aclose()
 
 
-async def test_in_led_flights_another_caller_starts_a_new_run_if_the_first_caller_of_a_run_is_cancelled() -> None:
+async def test_if_the_first_caller_runs_the_shared_function_and_is_cancelled_another_caller_runs_it_again() -> None:
     tested, runs = LedFlights[str, int](), Runs()
     first, second, third = await callers(tested, runs, 3)
     await cancel(first)
@@ -125,7 +125,7 @@ async def test_in_led_flights_another_caller_starts_a_new_run_if_the_first_calle
     assert (await second, await third) == (2, 2)
 
 
-async def test_in_led_flights_a_new_run_can_start_after_all_callers_of_a_run_have_been_cancelled() -> None:
+async def test_if_the_first_caller_runs_the_shared_function_and_all_callers_are_cancelled_a_new_one_runs_it() -> None:
     tested, runs = LedFlights[str, int](), Runs()
     tasks = await callers(tested, runs, 3)
     for task in tasks:

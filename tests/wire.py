@@ -1,5 +1,5 @@
 """A low-level HTTP/1.1 client. The client reads only when a test calls it, can disconnect after any byte, and
-distinguishes a complete body from one that was cut."""
+distinguishes a complete body from a truncated one."""
 
 from __future__ import annotations
 

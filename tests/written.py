@@ -1,5 +1,5 @@
-"""Helpers that write files with yt-dlp's command line, with which tests compare the output of the methods, and that
-apply the changes that `relay` makes to these files."""
+"""Helpers that write reference files with yt-dlp's command line, and apply to them the changes that `relay` makes.
+Tests compare the output of the streaming methods with these files."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def write_all(site: SampleSite, pages: Iterable[str], folder: Path) -> Path:
 
 
 def as_relayed(film: bytes, *, has_length: bool, seconds: float = SECONDS) -> bytes:
-    """Return the bytes that `relay` sends for segments that form `film` and take `seconds` in total. Every moov of
-    these bytes states the duration. If `has_length` is false, each moov also has an mehd box, and each index of a
-    segment (sidx) is replaced by a free box."""
+    """Return the bytes that `relay` sends for the segments of `film`, which last `seconds` in total. Every moov box of
+    these bytes states this duration. If `has_length` is false, each moov box also contains an mehd box, and a free box
+    replaces each segment index box (sidx)."""
     if film[4:8] != b"ftyp":
         return film
     parts = []

@@ -49,8 +49,8 @@ SENT_LOOK_SECONDS = 0.02
 LOOKS = 4
 """Number of checks for unread responses in each STALL_TIMEOUT."""
 UNREAD_LOOKS = 2 * LOOKS
-"""Number of checks in a row without progress after which a response counts as unread. A media stream itself detects a
-client that does not read, and does so in half of this time."""
+"""Number of checks in a row that find the same number of unsent bytes before a response counts as unread. A media
+stream itself detects a client that does not read, in half of the time that these checks take."""
 
 
 class Connection(Protocol):
@@ -263,8 +263,8 @@ class Connections:
         self._looking = asyncio.get_running_loop().call_later(self._look_seconds, self._look)
 
     def _look(self) -> None:
-        """Check all connections. Close each one whose client has received no byte of a response during UNREAD_LOOKS
-        checks."""
+        """Check all connections. Close each connection that has unsent bytes of a response, and has sent none of them
+        during UNREAD_LOOKS checks in a row."""
         for connection in list(self._all):
             unsent = connection.unsent_bytes()
             has_moved = not unsent or unsent != connection.unread_bytes

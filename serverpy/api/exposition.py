@@ -110,7 +110,6 @@ name of the label."""
 
 
 def prometheus_text(sample: Sample) -> bytes:
-    """Render `sample` in the Prometheus text format."""
     registry = CollectorRegistry()
     registry.register(_Sampled(sample))
     return generate_latest(registry)

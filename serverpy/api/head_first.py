@@ -58,8 +58,8 @@ def _set_linger(transport: asyncio.Transport, value: bytes) -> None:
 
 class HeadFirst:
     """The transport that uvicorn writes one response to. It sends the head with the first bytes of the body, in one
-    system call. The head waits no longer than the current turn of the event loop; an interim response 100 (Continue)
-    counts as a head. `end` closes the connection after the response."""
+    system call. The head waits no longer than the current iteration of the event loop; an interim response 100
+    (Continue) counts as a head. `end` closes the connection after the response."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, end: Callable[[], None]) -> None:
         self._transport = transport

@@ -173,7 +173,7 @@ async def _end(scope: Scope, receive: Receive, send: Send) -> None:
     if _STARTED in scope:
         scope["extensions"][CUT]()
     else:
-        await problem(Draining("The server is stopping."))(scope, receive, send)
+        await problem(Draining("This server is stopping. Try again later."))(scope, receive, send)
 
 
 def _limit_error(scope: Scope) -> ServerPYError | None:

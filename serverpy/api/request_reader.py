@@ -1,6 +1,6 @@
-"""The side of a client connection that reads requests. It adds limits to uvicorn's HTTP protocol: on the size of a
-request, on the time in which a client must send it, and on the numbers of waiting requests and of connections
-(`access/connections.py`). `protocol.py` adds the side that sends responses.
+"""The half of the HTTP protocol class that reads the requests of a client connection. It adds limits to uvicorn's HTTP
+protocol: on the size of a request, on the time in which a client must send it, and on the numbers of waiting requests
+and of connections (`access/connections.py`). `protocol.py` adds the half that sends responses.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class RequestReader(HttpToolsProtocol):
             self._unseen_bytes = max(0, self._unseen_bytes + len(data) - self._seen_bytes + seen)
             self._check_unfinished(len(data))
         elif self.cycle is None or self.cycle.response_complete:
-            # bytes that do not begin a request, such as blank lines, also stop uvicorn's idle timeout
+            # bytes that do not begin a request, such as empty lines, also stop uvicorn's idle timeout
             self._await_request()
 
     def _encode_target(self, data: bytes) -> bytes:

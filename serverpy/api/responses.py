@@ -90,7 +90,7 @@ class StreamResponse(Response):
             elif self._started or CUT in scope.get("extensions", {}):
                 await _cut(scope, send)
             else:
-                await problem(Draining("The server is stopping."))(scope, receive, send)
+                await problem(Draining("This server is stopping. Try again later."))(scope, receive, send)
         except StreamCut:
             raise
         except Exception:

@@ -26,7 +26,7 @@ LISTED = 20
 """Maximum number of playlist entries that the command lists. For any further entries, it shows only how many they
 are."""
 PIPE_COLUMNS = 1000
-"""Width of the output in characters if stdout is not a terminal: so wide that nothing is cut off."""
+"""Width of the output in characters if stdout is not a terminal: so wide that no text is truncated."""
 ALL_METHODS = set(get_args(Method)) - {"auto"}
 HELP = "Show the media of the page URL: its title, kind and formats, the best one last."
 

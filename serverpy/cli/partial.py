@@ -115,7 +115,7 @@ class Partial:
         self._release()
 
     def close(self) -> None:
-        """Close the partial file so that a later run can resume it. Removes the file if it is empty."""
+        """Close the partial file so that a later run can resume it. Removes the file if it is empty. Idempotent."""
         if self.size:
             self._release()
         else:
@@ -157,8 +157,8 @@ class Folder:
         return self.path / f"{name}{STATE}"
 
     def find(self, asked: Asked) -> Partial | None:
-        """Open the partial file of this download that an earlier run has left. If `force` is set, discards the file,
-        and returns None. Returns None if there is no partial file. Raises `InUse` if the partial file is locked."""
+        """Open the partial file that an earlier run of this download has left. Returns None if there is no such file.
+        If `force` is true, removes the file, and returns None. Raises `InUse` if the partial file is locked."""
         for path in sorted(self.path.glob(f"*{STATE}")):
             state = _read(path)
             if state is None or state.asked != asked:

@@ -54,8 +54,8 @@ class Admission:
         return len(self._waiting)
 
     async def enter(self, applicant: Applicant, seconds: float) -> None:
-        """Take a place for an extraction of `applicant`. The caller must return the place with `leave`. Raises `Busy`
-        if no place becomes free within `seconds`."""
+        """Take one of the places for simultaneous extractions for `applicant`. The caller must return the place with
+        `leave`. Raises `Busy` if no place becomes free within `seconds`."""
         if self._fits(applicant):
             self._take(applicant)
             return

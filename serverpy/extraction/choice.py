@@ -20,7 +20,7 @@ def pick_entry(media: Media, item: int | None) -> Entry | None:
         if media.tracks and item in (None, 1):
             return None
         if not media.tracks:
-            raise MediaNotFound("The page has no media.")
+            raise MediaNotFound("The page has no media: send the URL of a page with video or audio.")
         raise ItemNotFound("The page has only one item: leave out `item`.")
     if item is not None and not 1 <= item <= len(media.entries):
         raise ItemNotFound(f"The page has {len(media.entries)} items: there is no item {item}.")

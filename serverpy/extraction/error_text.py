@@ -32,7 +32,7 @@ Sentences = Mapping[type[ServerPYError], str]
 OF_A_PAGE: Sentences = {
     TargetForbidden: "The page leads to an address that may not be reached.",
     UpstreamFailed: "The site could not be reached.",
-    Busy: "The proxy has no free connection.",
+    Busy: "The filtering proxy of this server has no free connection. Try again later.",
     UpstreamTimeout: NO_ANSWER,
 }
 OF_MEDIA: Sentences = {

@@ -193,7 +193,8 @@ class Extractor:
         self._cache.keep_container(url, (media.raw_id, track.id), container)
 
     async def aclose(self) -> None:
-        """Cancel every extraction in progress. The calls of `extract` that wait for one raise `Draining`."""
+        """Cancel every extraction in progress. The calls of `extract` that wait for one raise `Draining`.
+        Idempotent."""
         await self._flights.aclose()
 
     async def _pay(self, grant: Grant, client: str) -> None:

@@ -240,7 +240,7 @@ class RawWritten(Message, frozen=True, kw_only=True):
 
 
 class RawApart(Message, frozen=True, kw_only=True):
-    """The reply to `WriteRaw` if yt-dlp's dictionary has values which only exist in the extraction process (generators
+    """The reply to `WriteRaw` if yt-dlp's dictionary has values that exist only in the extraction process (generators
     and functions), so that the download process must extract the page itself."""
 
     id: int

@@ -116,7 +116,7 @@ class WorkerPool:
         return next((each for each in self.workers if each.ready and each.ready.tag == tag), None)
 
     async def aclose(self) -> None:
-        """Stop all workers and their child processes within a few seconds. Requests in progress fail."""
+        """Stop all workers and their child processes within a few seconds. Requests in progress fail. Idempotent."""
         self._closed = True
         renewals = [self._renewal] if self._renewal else []
         for task in [*renewals, *self._tasks, *self._retired.values()]:
@@ -146,7 +146,7 @@ class WorkerPool:
         if self._current is not None and not self._current.gone.is_set():
             return self._current
         if self._closed:
-            raise Draining("The server is stopping.")
+            raise Draining("This server is stopping. Try again later.")
         if self._refused is not None:
             raise ConfigurationError(self._refused)
         renewal = self._renewal
@@ -155,7 +155,7 @@ class WorkerPool:
             renewal.add_done_callback(self._renewed)
         await asyncio.wait([renewal])
         if renewal.cancelled():
-            raise Draining("The server is stopping.")
+            raise Draining("This server is stopping. Try again later.")
         return renewal.result()
 
     async def _renew(self) -> Worker:
@@ -198,7 +198,9 @@ class WorkerPool:
             worker.kill()
             await self._close(worker)
             if isinstance(error, OSError):  # the machine has no process, descriptor or disk space left
-                raise shortage(error) or ExtractionFailed("The extraction process cannot be started.") from error
+                raise shortage(error) or ExtractionFailed(
+                    "The extraction process, which runs yt-dlp, cannot be started. Try again later."
+                ) from error
             if isinstance(error, ConfigurationError) and self.ready is None:
                 self._refused = error.detail
             raise

@@ -138,7 +138,7 @@ class Worker:
             async with asyncio.timeout(START_SECONDS):
                 self.ready = await asyncio.shield(self._ready)
         except TimeoutError:
-            raise ExtractionFailed("The extraction process did not start in time.") from None
+            raise ExtractionFailed("The yt-dlp process did not start in time. Try again later.") from None
 
     async def _close(self) -> None:
         self._lose()

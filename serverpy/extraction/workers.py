@@ -116,7 +116,7 @@ class Download:
         try:
             return _expect(await asyncio.shield(self._call.reply), DownloadEnd).bytes
         except WorkerLost as error:
-            raise UpstreamFailed("The download process ended unexpectedly.") from error
+            raise UpstreamFailed("The download process, which runs yt-dlp, ended unexpectedly. Try again.") from error
 
     async def cancel(self) -> None:
         """Stop the download. Returns when the worker's thread has released the pipe or, if it does not do so, after a
@@ -149,16 +149,16 @@ class Workers:
         await self._pages.start()
 
     async def aclose(self) -> None:
-        """Stop all processes and their child processes within a few seconds. Requests in progress fail."""
+        """Stop all processes and their child processes within a few seconds. Requests in progress fail. Idempotent."""
         await asyncio.gather(*(pool.aclose() for pool in (self._pages, self._alone, self._downloads)))
 
     # Methods for extractions
 
     async def extract(self, url: str, client: str = "") -> Media:
-        """Extract the page `url` for the account `client`. Raises `Busy` if no place for an extraction becomes free in
-        time, `ExtractionTimeout` if the extraction takes longer than EXTRACT_TIMEOUT, and the error of the extraction
-        if it fails. An extraction whose process was lost is repeated once, and EXTRACT_TIMEOUT begins anew. If the
-        caller is cancelled, the process stops the extraction."""
+        """Extract the page `url` for the account `client`. Raises `Busy` if too many extractions are in progress for
+        too long, `ExtractionTimeout` if the extraction takes longer than EXTRACT_TIMEOUT, and the error of the
+        extraction if it fails. An extraction whose process was lost is repeated once, and EXTRACT_TIMEOUT begins anew.
+        If the caller is cancelled, the process stops the extraction."""
         applicant = Applicant.of(client, url)
         await self._admission.enter(applicant, self.options.timeouts.wait)
         try:
@@ -168,7 +168,9 @@ class Workers:
                 self._reruns += 1
             return await self._extract_alone(url)
         except TimeoutError:
-            raise ExtractionTimeout("The extraction took too long.") from None
+            raise ExtractionTimeout(
+                "The extraction of this page took longer than this server allows (EXTRACT_TIMEOUT). Try again later."
+            ) from None
         finally:
             self._admission.leave(applicant)
 

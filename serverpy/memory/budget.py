@@ -46,8 +46,8 @@ class _Waiter:
 
 
 class Reservation:
-    """The share of the budget that one stream holds from admission until `release`: a place, and a number of bytes. The
-    owner of the stream must release it."""
+    """The share of the budget that one stream holds from admission until `release`: one of the `max_streams` places,
+    and a number of bytes. The owner of the stream must release it."""
 
     def __init__(self, budget: Budget, nbytes: int) -> None:
         self._budget = budget
@@ -157,17 +157,17 @@ class Budget:
         return 0 <= nbytes <= self._total_bytes
 
     async def reserve(self, nbytes: int) -> Reservation:
-        """Reserve a place and `nbytes` bytes for a stream. Waits in the queue if they are not free. The caller must
-        release the reservation. Raises `Busy` if the wait exceeds the budget's time limit or the queue is full,
-        `Draining` if `stop` was called, and `TooLarge` if `nbytes` exceeds the whole budget. If the call is cancelled,
-        it reserves nothing."""
+        """Reserve one of the `max_streams` places, and `nbytes` bytes, for a stream. Waits in the queue if no place or
+        too few bytes are free. The caller must release the reservation. Raises `Busy` if the wait exceeds the budget's
+        time limit or the queue is full, `Draining` if `stop` was called, and `TooLarge` if `nbytes` exceeds the whole
+        budget. If the call is cancelled, it reserves nothing."""
         if self._stopped:
             raise _draining()
         self._check_size(nbytes)
         if not self._growers and not self._newcomers and self._can_admit(nbytes):
             return self._take(nbytes)
         if not self._may_queue(nbytes):
-            raise self._busy("The queue of waiting requests is full.")
+            raise self._busy("The queue of waiting requests is full. Try again later.")
         waiter = _Waiter(nbytes, asyncio.get_running_loop().create_future())
         self._newcomers[waiter] = None
         try:
@@ -292,9 +292,12 @@ class Budget:
         """Wait until the waiter's future is resolved by a grant or a refusal. A timeout resolves the same future with a
         refusal, so that a grant and a timeout cannot both happen."""
         if not waiter.future.done() and self._wait_seconds <= 0:
-            raise self._busy("No place for another stream is free.")
+            raise self._busy("The maximum number of streams or the memory budget is used up. Try again later.")
         timer = asyncio.get_running_loop().call_later(
-            self._wait_seconds, _refuse, waiter, self._busy("No place became free in time.")
+            self._wait_seconds,
+            _refuse,
+            waiter,
+            self._busy("The maximum number of streams or the memory budget was used up for too long. Try again later."),
         )
         try:
             await waiter.future
@@ -325,7 +328,7 @@ class Budget:
                 waiter.future.set_result(None)
         stuck = [waiter for waiter in self._growers if not waiter.future.done()]
         if stuck and len(stuck) == self._streams:
-            _refuse(stuck[-1], self._busy("All streams need more memory."))
+            _refuse(stuck[-1], self._busy("All streams wait for more memory than is free. Try again later."))
 
     def _make_room(self, nbytes: int) -> bool:
         """Return whether `nbytes` bytes are free for a stream that waits to grow. If queued requests hold the missing

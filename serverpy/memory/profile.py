@@ -1,7 +1,7 @@
-"""The size profiles of the server (small, medium, large), and the choice of a profile for this machine. The settings
-that the operator has not set get their values from the profile; `serverpy doctor` shows the profile. The kernel's files
-are read below the parameter `root`, so that a test can simulate any machine. The module imports no other module of
-ServerPY.
+"""The size profiles of ServerPY (small, medium, large), and the choice of a profile for this machine. The settings that
+the operator has not set get their values from the profile; `serverpy doctor` shows the profile. The functions read
+/proc and /sys below the directory `root`, so that a test can simulate any machine. The module imports no other module
+of ServerPY.
 """
 
 from __future__ import annotations

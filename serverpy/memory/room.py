@@ -8,8 +8,8 @@ A room is an account of borrowed bytes. It has one owner, which reports how many
 many bytes at a time, a playlist, a ring buffer, or a layout that is being made. Two invariants hold:
 
 - Bytes are charged to the lender before they are held. The exception is a playlist, whose packed size is known only
-  after packing: it is charged in the same turn of the event loop. So the count of a lender is the sum of the bytes of
-  its rooms, plus the bytes that its owner holds itself.
+  after packing: it is charged in the same iteration of the event loop. So the count of a lender is the sum of the bytes
+  of its rooms, plus the bytes that its owner holds itself.
 - Bytes are given back once: by `shrink`, or all together by `release`. A lender that is released also gives back the
   bytes of its rooms, and ignores what the rooms give back later.
 

@@ -91,8 +91,8 @@ class Response:
     async def read(self, most: int = SMALL_STEP) -> bytes:
         """Read the next bytes of the body. Returns `b""` at the clean end of the body. Requests at most `most` bytes (1
         to `LARGE_STEP`) from the socket, and buffers no more than that. Returns as soon as any bytes have arrived.
-        Raises `UpstreamFailed` if the body was cut or cannot be decoded, `UpstreamTimeout` if the media server sends
-        nothing in time, `Busy` if too little of the memory budget is free to decode the body."""
+        Raises `UpstreamFailed` if the body is truncated or cannot be decoded, `UpstreamTimeout` if the media server
+        sends nothing in time, `Busy` if too little of the memory budget is free to decode the body."""
         if self._decoding is not None:
             return await self._decoding.read()
         if self.coding_problem is not None:
@@ -107,7 +107,7 @@ class Response:
 
     def close(self) -> None:
         """Give the connection back to the HTTP client for reuse if the response was read to its end. Otherwise close
-        the connection, so that a read in progress raises `UpstreamFailed`. Does not block."""
+        the connection, so that a read in progress raises `UpstreamFailed`. Does not block. Idempotent."""
         if not self._closed:
             self._closed = True
             self._client.release(
@@ -212,7 +212,7 @@ class Client:
             connection.write(request.encode(None if absolute_form is None else absolute_form.headers))
             await exchange.head(self.stall_timeout, patience)
             if absolute_form is not None and absolute_form.is_refusal(exchange.status):
-                raise UpstreamFailed("The proxy refused the connection.")
+                raise UpstreamFailed("The proxy of this server (PROXY) refused the connection to the media server.")
         except BaseException:
             self.release(origin, connection, keep=False)
             exchange.close()
@@ -232,7 +232,9 @@ class Client:
         except TimeoutError:
             raise UpstreamTimeout("The media server could not be reached in time.") from None
         except ssl.SSLError as error:
-            raise UpstreamFailed(f"The TLS connection to the media server failed ({error.reason or 'cut'}).") from error
+            raise UpstreamFailed(
+                f"The TLS connection to the media server failed ({error.reason or 'connection closed'})."
+            ) from error
         except OSError as error:
             raise UpstreamFailed("The media server could not be reached.") from error
 
@@ -321,7 +323,7 @@ class Client:
         connection.abort()
 
     def close(self) -> None:
-        """Close the idle connections. Connections that are in use stay open."""
+        """Close the idle connections. Connections that are in use stay open. Idempotent."""
         self._drop_all(lambda _: True)
 
     def _drop_all(self, which: Callable[[Origin], bool]) -> None:

@@ -58,7 +58,8 @@ class Decoding:
 
     async def read(self) -> bytes:
         """Return the next decoded bytes, or `b""` at the end of the body. Raises the errors of `source`,
-        `UpstreamFailed` if the body is cut or invalid, and `Busy` if the decoder needs more memory than is free."""
+        `UpstreamFailed` if the body is truncated or invalid, and `Busy` if the decoder needs more memory than is
+        free."""
         return await self._pull(len(self._decoders))
 
     def close(self) -> None:
@@ -91,7 +92,7 @@ class Decoding:
 
     def _hold(self, nbytes: int) -> None:
         if self._room is not None and not self._room.try_grow(nbytes):
-            raise Busy("Decompressing the media needs more memory than is free.")
+            raise Busy("Decompressing the media needs more memory than is free. Try again later.")
 
 
 class _Inflate:

@@ -155,7 +155,9 @@ class Egress:
             client.transport.abort()
         elif len(self._clients) >= self._limits.connections:
             self._clients[client] = None
-            client.respond(_refusal(Busy("The proxy has no free connection.")))
+            client.respond(
+                _refusal(Busy("The filtering proxy of this server has no free connection. Try again later."))
+            )
         else:
             self._clients[client] = spawn(self._serve(client), name="egress connection")
 

@@ -177,7 +177,7 @@ class Exchange:
                 patience = None
 
     async def chunk(self, timeout: float) -> bytes:
-        """Return the next bytes of the body, or `b""` at its end. Raises `UpstreamFailed` if the body was cut,
+        """Return the next bytes of the body, or `b""` at its end. Raises `UpstreamFailed` if the body is truncated,
         `UpstreamTimeout` if the media server sends nothing for `timeout` seconds."""
         while not self._chunks:
             if self._error is not None:
@@ -189,8 +189,8 @@ class Exchange:
 
     def close(self) -> None:
         """Drop the buffered bytes. Also drop an earlier error, because its traceback would keep this exchange in memory
-        until the next run of the garbage collector. A read in progress, and every later read, raises
-        `UpstreamFailed`."""
+        until the next run of the garbage collector. A read in progress, and every later read, raises `UpstreamFailed`.
+        Idempotent."""
         self._chunks.clear()
         self._chunked = None  # the parser refers to this exchange, which would make a reference cycle
         self._head = b""
@@ -312,7 +312,7 @@ class Exchange:
         else:
             self._fail(
                 UpstreamFailed(
-                    "The media server cut the connection."
+                    "The media server closed the connection before the end of the body."
                     if self.status
                     else "The media server closed the connection without a response."
                 )
@@ -339,8 +339,8 @@ class Exchange:
 
 
 def _dechunker(exchange: Exchange) -> httptools.HttpResponseParser:
-    """Return a parser that expects the first chunk of a body. Like browsers and curl, the parser accepts blanks after
-    the size of a chunk, and LF instead of CRLF."""
+    """Return a parser that expects the first chunk of a body. Like browsers and curl, the parser accepts spaces and
+    tabs after the size of a chunk, and LF instead of CRLF."""
     parser = httptools.HttpResponseParser(exchange)
     parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True)
     parser.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -18,7 +18,7 @@ from serverpy.ranges import NO_FILE_BYTES, ContentRange, body_length, is_endless
 from serverpy.validators import dates_differ, etags_differ, is_strong, strong_validator
 
 MAX_SERVERS = 4
-"""Maximum number of media servers of one file whose ETags a read keeps."""
+"""Maximum number of media servers for which a read of one file remembers the ETag."""
 
 
 class Unusable(UpstreamFailed):

@@ -1,7 +1,7 @@
 """The parser of the head of an HTTP/1 response. The parser accepts malformed fields like curl and browsers, but
 determines the length of the body strictly by RFC 9112 §6.3. The module does no I/O, and never parses requests.
 
-The parser accepts LF instead of CRLF, folded lines, blanks before a colon, control characters in a value, lines that
+The parser accepts LF instead of CRLF, folded lines, spaces before a colon, control characters in a value, lines that
 are not fields (which it drops), and `ICY 200 OK`. If a head states the length of its body in several ways, the rules of
 RFC 9112 decide, and the connection is not reused for another request.
 """
@@ -35,7 +35,7 @@ _STATUS_LINE = re.compile(r"[\t ]*(?:HTTP/(1)(?:\.([0-9]))?|ICY)[\t ]+([1-9][0-9
 _FIELD = re.compile(r"^[\t ]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[\t ]*:(.*)$", re.MULTILINE)
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _BLANKED = bytes(byte if byte in b"\t\n" or (byte >= 32 and byte != 127) else 32 for byte in range(256))
-"""Table that translates control characters to blanks, because some clients of the filtering proxy treat control
+"""Table that replaces control characters by spaces, because some clients of the filtering proxy treat control
 characters as the end of a line."""
 _ENDLESS = re.compile(r"\s*bytes\s+0-[0-9]{16,}/[0-9*]+\s*", re.IGNORECASE)  # from byte 0 to LONGEST_BODY or beyond
 _AROUND = " \t\"'"

@@ -277,7 +277,7 @@ class UpstreamEnd(End):
         self._head_bytes += len(head)
         status, rewritten = rewrite_response(head)
         if self.absolute_form is not None and status >= 200 and self.absolute_form.is_refusal(status):
-            raise BadHead("The proxy refused the connection.")
+            raise BadHead("The proxy of this server (PROXY) refused the connection to the site.")
         if self.client:
             self.client.send(rewritten)
         self._interim += 1
@@ -302,7 +302,7 @@ class UpstreamEnd(End):
 
     def eof_received(self) -> None:
         if self._head is not None:
-            self._fail("The server closed the connection without a response.")
+            self._fail("The site closed the connection without a response.")
         elif self.client:
             self.client.finish()
 
@@ -313,6 +313,10 @@ class UpstreamEnd(End):
             return
         client.upstream = None
         if self._head is not None:
-            client.respond(answer(502, "Bad Gateway", "upstream_failed", "The server cut the connection."))
+            client.respond(
+                answer(
+                    502, "Bad Gateway", "upstream_failed", "The site closed the connection within the response head."
+                )
+            )
         else:
             client.cut()

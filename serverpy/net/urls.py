@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from serverpy.errors import UpstreamFailed
 
 BLANKS = "".join(map(chr, range(33)))
-"""Blanks and control characters, which browsers strip from both ends of a URL (WHATWG URL §4.4)."""
+"""C0 control characters and the space, which browsers strip from both ends of a URL (WHATWG URL §4.4)."""
 _SAFE = "/?%:@!$&'()*+,;=~-._"
 """The characters that may occur unencoded in a path or a query (RFC 3986 §3.3, §3.4), and the percent sign."""
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")

@@ -37,7 +37,8 @@ def boxes(film: bytes, start: int = 0, stop: int | None = None) -> Iterator[Box]
 
 
 def each_sample_a_chunk(film: bytes) -> bytes:
-    """Return the film with a chunk for each sample. `film` must have one track, and its `mdat` before its `moov`."""
+    """Return the MP4 `film` with a chunk for each sample. `film` must have one track, and its `mdat` before its
+    `moov`."""
     (offset,) = (box.start for box in boxes(film) if box.kind == b"mdat")
     sizes = _sample_sizes(film)
     offsets = list(accumulate(sizes[:-1], initial=offset))
@@ -46,8 +47,8 @@ def each_sample_a_chunk(film: bytes) -> bytes:
 
 
 def one_wide_chunk(film: bytes) -> bytes:
-    """Return the film with all samples in one chunk. `film` must have one track, and its `mdat` before its `moov`. The
-    size of `mdat` and the chunk offset get 64 bits although 32 bits would suffice."""
+    """Return the MP4 `film` with all samples in one chunk. `film` must have one track, and its `mdat` before its
+    `moov`. The size of `mdat` and the chunk offset get 64 bits although 32 bits would suffice."""
     (mdat,) = (box for box in boxes(film) if box.kind == b"mdat")
     size = mdat.stop - mdat.start + WIDE_HEAD_BYTES
     head = film[: mdat.start - 8] + struct.pack(">I4sQ", 1, b"mdat", size)
@@ -56,7 +57,7 @@ def one_wide_chunk(film: bytes) -> bytes:
 
 
 def based_on_their_places(film: bytes) -> bytes:
-    """Correct the base data offsets (ISO/IEC 14496-12 §8.8.7) in a fragmented film: libav writes these offsets as if
+    """Correct the base data offsets (ISO/IEC 14496-12 §8.8.7) in a fragmented MP4: libav writes these offsets as if
     there were no `sidx` before the fragments."""
     out = bytearray(film)
     for moof in boxes(film):
@@ -70,7 +71,7 @@ def based_on_their_places(film: bytes) -> bytes:
 
 
 def in_two_runs(film: bytes) -> bytes:
-    """Split the `trun` of each fragment into two. The film must be fragmented and have exactly one `sidx`."""
+    """Split the `trun` of each fragment into two. The MP4 `film` must be fragmented and have exactly one `sidx`."""
     out = bytearray()
     for box in boxes(film):
         if box.kind == b"mfra":

@@ -1,5 +1,5 @@
-"""The tables of the films of SampleTube, the invented video site of the sample site, and of the formats of each
-film."""
+"""The tables of the videos of SampleTube, the invented video site of the sample site, and of the formats of each
+video."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ H264_B_FRAMES = "avc1.4d400c"
 
 @dataclass(frozen=True, slots=True)
 class Rendition:
-    """One format of a film, as the sample site's API describes it. `file` names a file of the sample media, and `path`
+    """One format of a video, as the sample site's API describes it. `file` names a file of the sample media, and `path`
     is the path of that file below `/tube/media/`."""
 
     path: str
@@ -138,7 +138,7 @@ PAIRS = {
     "long-sidx": ("video-long-sidx", "audio-long-sidx"),
     "long-muxed": ("long",),
 }
-"""Films with separate video and audio formats, and films to compare them with."""
+"""Videos with separate video and audio formats, and videos to compare them with."""
 WATCH = {
     "full": FULL,
     "headers": ("360",),
@@ -158,11 +158,11 @@ TRAPS = {
     **{f"hostile-{name}": (f"hostile-{name}", "audio") for name in FILMS},
     **{f"hostile-{name}": (f"hostile-{name}", "audio-sidx") for name in INDEXED_FILMS},
 }
-"""Films whose video is a malicious file that `hostile.py` makes."""
+"""Videos whose video track is a malicious file that `hostile.py` makes."""
 ERRORS = frozenset({"geo", "login", "gone"})
 LONG = frozenset({"long", "long-sidx", "long-muxed", "pair-cut", "pair-late"})
 
 
 def duration_of(film: str) -> int:
-    """Return the duration that the film's page states, in seconds."""
+    """Return the duration that the page of the video states, in seconds."""
     return LONG_SECONDS if film in LONG else SECONDS

@@ -1,4 +1,4 @@
-"""Remuxing of the encoded films into the forms in which sites deliver media: single tracks, HLS, DASH. Packets are
+"""Remuxing of the encoded files into the forms in which sites deliver media: single tracks, HLS, DASH. Packets are
 copied, never encoded again."""
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def _by_list(folder: Path, name: str, tracks: Tracks) -> None:
 
 def _on_demand(folder: Path, name: str, tracks: Tracks) -> None:
     """Write the manifest in which each representation is one file, and the manifest states the byte range of the file's
-    index."""
+    sidx."""
     for track, source in INDEXED.items():
         shutil.copyfile(folder.parent / source, folder / f"{track}.mp4")
 

@@ -81,7 +81,7 @@ def encode_m4a(path: Path, bitrate: int) -> None:
 
 
 def encode_photos(paths: Sequence[Path]) -> None:
-    """Write JPEG files in portrait format, each with a different frame of the film."""
+    """Write JPEG files in portrait format, each with a different frame of the video."""
     for path, frame in zip(paths, picture(*PHOTO, frames=len(paths)), strict=True):
         encoder = VideoCodecContext.create("mjpeg", "w")
         encoder.width, encoder.height = PHOTO
@@ -127,8 +127,8 @@ def _encode(out: OutputContainer, video: VideoStream | None, audio: AudioStream 
 
 
 def picture(width: int, height: int, frames: int) -> Iterator[av.VideoFrame]:
-    """Generate video frames with a moving ramp above a band of noise. The noise makes the files as large as real
-    films."""
+    """Generate video frames with a moving ramp above a band of noise. The noise makes the files as large as those of
+    real videos."""
     grain = random.Random(0).randbytes(1 << 20).translate(bytes(96 + (value >> 2) for value in range(256)))
     ramp = bytes(column * 255 // width for column in range(width)) * 2
     for number in range(frames):

@@ -24,9 +24,9 @@ DRIP_SECONDS = 0.1
 PLACES = ("first", "middle", "last")
 IN_THE_BODY = ("reset", "stall", "short", "garbage", "tls", "drip")
 INSTEAD_OF_A_RESPONSE = ("refuse", "silent", "loop")
-"""Failures of requests that continue a body. The site cuts the first body when it reaches the offset of the failure.
-With the place `first`, every request fails in this way. A failure whose name is an error status (such as `503@middle`)
-affects the same requests."""
+"""Failures of requests that continue a body. The site closes the connection of the first body when it reaches the
+offset of the failure. With the place `first`, every request fails in this way. A failure whose name is an error status
+(such as `503@middle`) affects the same requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ async def refuse(exchange: Exchange, failure: Failure) -> None:
 
 
 async def pour_until(exchange: Exchange, pieces: Generator[bytes], span: Span, place: int, failure: Failure) -> None:
-    """Send the body of `span` up to the offset `place`, and fail there. Closes `pieces`, which begin at `span.start`.
-    Returns early if the client disconnects."""
+    """Send the body of `span` up to the offset `place` of the file, and fail there. Closes `pieces`, which begin at
+    `span.start`. Returns early if the client disconnects."""
     at = span.start
     with closing(pieces):
         for piece in pieces:

@@ -191,7 +191,7 @@ def _sliced(pieces: Generator[bytes], throttle: int | None) -> Generator[bytes]:
 
 
 def _room(faults: Faults, purse: tuple[Tokens, str] | None, sent: int) -> int | None:
-    """Return how many more bytes to send before the fault cuts the body. Returns None if no fault cuts it."""
+    """Return how many more bytes to send before a fault truncates the body. Returns None if no fault truncates it."""
     limits = [limit - sent for limit in (faults.cut, faults.rst, faults.stall) if limit is not None]
     if purse:
         limits.append(purse[0].left(purse[1]))

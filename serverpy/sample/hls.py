@@ -190,9 +190,9 @@ def _gap(folder: Path) -> None:
 
 
 def _ads(start: str, end: str) -> Callable[[Path], None]:
-    """Return a function that writes a shape with advertisements (segments of the other variant) before the film and in
-    the middle of it. They are between tags of an advertising service that yt-dlp recognises, so yt-dlp drops the
-    advertisements."""
+    """Return a function that writes a shape with advertisements (segments of the other variant) before the main content
+    and in the middle of it. The advertisements are between tags of an advertising service that yt-dlp recognises, so
+    yt-dlp drops the advertisements."""
 
     def make(folder: Path) -> None:
         _like(folder, "ts")

@@ -1,4 +1,4 @@
-"""Hostile media: playlists, manifests and films that claim too much, never end, or contain invalid URLs.
+"""Hostile media: playlists, manifests and MP4s that claim too much, never end, or contain invalid URLs.
 
 The site generates large files while a client reads them, so it holds few bytes in memory. For each hostile file, a
 client should report a clear error, in bounded memory and time. The name of each file in `HOSTILE` states its fault.
@@ -246,7 +246,7 @@ FILMS: dict[str, Callable[[bytes], bytes]] = {
     "no-timescale": _patched(b"mdhd", 20, bytes(4)),
     "encrypted": _patched(b"stsd", 20, b"encv"),
 }
-"""Maps the name of each hostile film to the function that makes it from an MP4 that is not fragmented."""
+"""Maps the name of each hostile MP4 to the function that makes that MP4 from an MP4 that is not fragmented."""
 INDEXED_FILMS: dict[str, Callable[[bytes], bytes]] = {
     "sidx-none": _patched(b"sidx", 38, bytes(2)),
     "sidx-many": _patched(b"sidx", 38, b"\xff\xff"),
@@ -255,8 +255,8 @@ INDEXED_FILMS: dict[str, Callable[[bytes], bytes]] = {
     "sidx-far": _patched(b"sidx", 40, b"\x7f\xff\xff\xff"),
     "trun-many": _patched(b"trun", 12, _MAX_UINT32),
 }
-"""Maps the name of each hostile film to the function that makes it from a fragmented MP4, whose fragments begin right
-after its `sidx`."""
+"""Maps the name of each hostile MP4 to the function that makes that MP4 from a fragmented MP4 whose fragments begin
+right after its `sidx`."""
 
 HOSTILE = tuple(
     sorted(

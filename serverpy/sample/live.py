@@ -1,7 +1,7 @@
 """Broadcasts: live HLS with a sliding window. New segments appear as time passes, or when a client asks for them. The
 URL of a broadcast states its properties (`Show`), so a client gets a broadcast of its own if it adds a unique id.
 
-The broadcast repeats one film. When the film restarts, the timestamps jump (EXT-X-DISCONTINUITY).
+The broadcast repeats one video. When the video restarts, the timestamps jump (EXT-X-DISCONTINUITY).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Show:
     """Number of segments that stay available after they have left the window. The default is the number of segments in
     the window (RFC 8216 §6.2.2)."""
     ends: int | None = None
-    """Number of segments after which the broadcast ends. None if it never ends."""
+    """Number of segments that the broadcast has in total. None if the broadcast never ends."""
     target: int | None = None
     """Value of EXT-X-TARGETDURATION in seconds. The default is the duration of a segment, rounded up."""
     expire: int | None = None

@@ -1,6 +1,6 @@
 """The sample media, made with PyAV on first use and kept in a cache directory; the repository contains none of them.
 
-Some films and a tone are encoded (`encode.py`); everything else (TS, fragments, playlists, single tracks) is made from
+Some videos and a tone are encoded (`encode.py`); everything else (TS, fragments, playlists, single tracks) is made from
 them without encoding again. This takes about three seconds of CPU, once per version of the code.
 """
 

@@ -142,7 +142,7 @@ def render(page: Page, place: Place) -> bytes:
 
 
 def index(films: Iterable[str]) -> bytes:
-    """Return the front page: a link to each page, to each film of SampleTube, and to its broadcast."""
+    """Return the front page: a link to each page, to each video of SampleTube, and to the broadcast of SampleTube."""
     listed = _list((f"/page/{name}", page.title) for name, page in PAGES.items())
     tube = _list((f"/tube/watch/{film}", film) for film in films)
     live = _list([("/tube/live/on-air", "on air")])

@@ -19,7 +19,7 @@ _URI_ATTRIBUTE = re.compile(r'(?<=URI=")[^"]+')
 
 @dataclass(frozen=True, slots=True)
 class Misbehaviour:
-    """The faults of a URL. `turn` is the number of earlier requests to that URL."""
+    """The faults of a URL. `turn` is the number of requests to that URL before the current one."""
 
     faults: Faults = NO_FAULTS
     turn: int = 0

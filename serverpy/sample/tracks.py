@@ -25,7 +25,7 @@ players do not play them."""
 
 
 def make_tracks(directory: Path, low: tuple[int, int]) -> None:
-    """Make all files of this module from the films that are already in `directory`."""
+    """Make all files of this module from the MP4s that are already in `directory`."""
     _make_plain(directory)
     _make_fragmented(directory)
     _make_edited(directory, low)
@@ -66,8 +66,8 @@ def _make_edited(directory: Path, low: tuple[int, int]) -> None:
 
 
 def _make_long(directory: Path, low: tuple[int, int]) -> None:
-    """Make a film of one minute, and copies of its tracks whose edit lists begin in the middle of the stream and not at
-    a key frame."""
+    """Make an MP4 of one minute, and copies of its tracks. The edit lists of these copies begin in the middle of the
+    track, at a frame that is not a key frame."""
     film = directory / "long.mp4"
     encode_long_mp4(film, low, 150_000)
     for kind in ("video", "audio"):

@@ -117,8 +117,8 @@ class Tube:
         return details
 
     def _faulty(self, spec: str, name: str = "") -> Json | None:
-        """Describe the film `name` with media that have the faults `spec`. If the faults let tokens expire, each format
-        has a token of its own. Returns None if there is no such film or `spec` is invalid."""
+        """Describe the video `name` with media that have the faults `spec`. If the faults let tokens expire, each
+        format has a token of its own. Returns None if there is no such video or `spec` is invalid."""
         try:
             faults = parse_faults(spec)
         except ValueError:

@@ -1,5 +1,5 @@
-"""The parts of the sample site below ASGI: a uvicorn connection that can be cut or reset, and one request and response
-on it."""
+"""The parts of the sample site below ASGI: a uvicorn connection that can be closed in mid-body or reset, and one
+request and response on it."""
 
 from __future__ import annotations
 

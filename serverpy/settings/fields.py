@@ -100,9 +100,9 @@ class Settings(SourcedSettings):
         unit="extractions",
     )
     worker_idle: SecondsOrNever = setting(
-        "Time after which the server stops an idle yt-dlp process (about 55 MB of memory): the process that extracts "
-        "pages, or the process that downloads for the embedded method. To start a process again takes one to two "
-        "seconds. With 0, the server keeps idle processes.",
+        "Time since its last request after which the server stops an idle yt-dlp process (about 55 MB of memory): "
+        "the process that extracts pages, or the process that downloads for the embedded method. To start a process "
+        "again takes one to two seconds. With 0, the server keeps idle processes.",
         default=300.0,
         unit="seconds",
     )
@@ -238,8 +238,9 @@ class Settings(SourcedSettings):
     )
     rate_limit: OptionalRate = setting(
         "Maximum rate of page extractions for each API key or client address (IPv6: each /64), in the syntax of the "
-        "`limits` library, with different windows of 1 second to 366 days. Requests for cached pages are not counted. "
-        "The default does not apply to clients on the server's own machine; any other value applies to them, too.",
+        "`limits` library, for example `10/second;1000/day`. Each rate must have another time window, of 1 second to "
+        "366 days. Requests for cached pages are not counted. The default does not apply to clients on the server's "
+        "own machine; any other value applies to them, too.",
         default=DEFAULT_RATE,
     )
     client_streams: Count = setting(
@@ -258,8 +259,8 @@ class Settings(SourcedSettings):
         unit="connections",
     )
     min_rate: Annotated[int, Field(ge=0)] = setting(
-        "Minimum number of bytes per second that a client must read, measured over STALL_TIMEOUT. While other requests "
-        "wait for a place, the server cuts slower streams. 0 turns the limit off.",
+        "Minimum number of bytes per second that a client must read, measured over STALL_TIMEOUT. While other "
+        "requests wait because too many streams are open, the server aborts slower streams. 0 turns the limit off.",
         default=512,
         unit="bytes",
     )

@@ -27,7 +27,6 @@ _URLS = ("proxy", "state_url")
 
 
 def environment_name(name: str) -> str:
-    """Return the name of the environment variable for the setting `name`."""
     return PREFIX + name.upper()
 
 

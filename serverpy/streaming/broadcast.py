@@ -59,7 +59,7 @@ JOIN_BYTES = 1024 * 1024
 """Number of bytes that the ring buffer must be able to hold before a second reader may join. With a smaller ring, a
 reader would fall behind at its first pause, so a further client gets an upstream of its own instead."""
 READS_SECONDS = 1.0
-"""Number of seconds without a read after which a reader counts as stalled."""
+"""Number of seconds since its last read after which a reader counts as stalled."""
 
 
 class TooSlow(Busy):
@@ -87,7 +87,7 @@ class SharedRead(Protocol):
 class Broadcast:
     """One live stream from a media server, and the readers that share it. The broadcast has at least one reader until
     it is closed. When the broadcast is closed, it closes `upstream` and releases `room`. The broadcast calls `on_over`
-    when no further reader can join, and `on_cut` once for each reader that is lost."""
+    when no further reader can join, and `on_cut` once for each reader that is lost, because it has fallen behind."""
 
     def __init__(
         self, upstream: SharedRead, room: Room, *, on_over: Callable[[], None], on_cut: Callable[[], None]
@@ -105,7 +105,9 @@ class Broadcast:
         self._segment: Segment | None = None
         self._has_initial = True
         self._is_over = False
-        self._error: Exception | None = UpstreamFailed("The server closed the live stream.")
+        self._error: Exception | None = UpstreamFailed(
+            "This server closed the live stream, because its last reader left or the server stops: request it again."
+        )
         self._patience = 0.0
         self.moved = asyncio.Event()
         """Event that every reader sets when it has taken a chunk."""

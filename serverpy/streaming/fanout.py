@@ -14,8 +14,8 @@ from serverpy.streaming.broadcast import Broadcast, Reader, SharedRead
 
 @dataclass(slots=True)
 class Turn:
-    """The callers that wait for their turn to open the same upstream. `is_unshared` becomes true if a caller has failed
-    to open the upstream, or if the upstream cannot be shared: from then on, no caller needs to wait for another
+    """The callers that wait to open the same upstream, one after the other. `is_unshared` becomes true if a caller has
+    failed to open the upstream, or if the upstream cannot be shared: from then on, no caller needs to wait for another
     caller."""
 
     is_unshared: bool = False
@@ -32,7 +32,7 @@ class Fanout:
         self._broadcasts: dict[Hashable, Broadcast] = {}
         self._turns: dict[Hashable, Turn] = {}
         self.cuts = 0
-        """Number of readers that were cut because they fell behind, since this object was created."""
+        """Number of readers whose streams were aborted because they fell behind, since this object was created."""
 
     @property
     def upstreams(self) -> int:

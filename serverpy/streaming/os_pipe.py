@@ -81,8 +81,8 @@ class PipeReader:
     """
 
     stall_seconds: float | None = None
-    """Seconds after which a waiting read raises `UpstreamTimeout`, even if the writing process is frozen. None means
-    never."""
+    """Maximum number of seconds that a read waits for a byte. It then raises `UpstreamTimeout`, even if the writing
+    process is frozen. None means no limit."""
 
     def __init__(self, fd: int, chunk_bytes: int) -> None:
         os.set_blocking(fd, False)

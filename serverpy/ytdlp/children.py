@@ -2,9 +2,9 @@
 not include.
 
 All modules of yt-dlp start child processes through yt-dlp's own `Popen` class. `install` patches that class once per
-process, so that each child process must wait for a `Gate`. The gate allows at most `limit` child processes at once. It
-records the ticket of the thread that started a child process, so that the deadline of an extraction kills only the
-child processes of that extraction.
+process, so that each child process must wait for a `Gate`. The gate allows at most `limit` child processes at once. The
+gate records the `Ticket` (cancellation event) of the thread that started a child process, so that the deadline of an
+extraction kills only the child processes of that extraction.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ class Stopped(BaseException):
 
 
 class Ticket(threading.Event):
-    """The flag that tells one extraction or download to stop. `set` also calls the hooks of the ticket. These end any
-    wait of the thread that does the work. Only that thread adds hooks; any other thread may call `set`."""
+    """The cancellation event of one extraction or download. `set` tells the thread that does the work to stop, and
+    calls the hooks of the ticket, which end any wait of that thread. Only that thread adds hooks; any other thread may
+    call `set`."""
 
     def __init__(self, event: threading.Event | None = None) -> None:
         super().__init__()
@@ -36,15 +37,15 @@ class Ticket(threading.Event):
 
     @classmethod
     def of(cls, event: threading.Event | None) -> Ticket:
-        """Return `event` itself if it is a ticket. Otherwise return a new ticket that also counts as set while `event`
-        is set."""
+        """Return `event` itself if it is a `Ticket`. Otherwise return a new `Ticket` that also counts as set while
+        `event` is set."""
         return event if isinstance(event, Ticket) else cls(event)
 
     def is_set(self) -> bool:
         return super().is_set() or (self._event is not None and self._event.is_set())
 
     def check(self) -> None:
-        """Raise Stopped if the ticket is set."""
+        """Raise `Stopped` if the extraction or download has been told to stop (this event is set)."""
         if self.is_set():
             raise Stopped
 
@@ -58,7 +59,7 @@ class Ticket(threading.Event):
     @contextmanager
     def hook(self, stop: Callable[[], None]) -> Iterator[None]:
         """Make `set` call `stop`, once and in the thread that calls `set`, if `set` is called while the block runs.
-        Raises Stopped if the ticket is already set."""
+        Raises `Stopped` if `set` has already been called."""
         with self._lock:
             self.check()
             self._hooks.append(stop)
@@ -93,8 +94,8 @@ class Gate:
 
     @contextmanager
     def on_behalf_of(self, ticket: Ticket) -> Iterator[None]:
-        """Record `ticket` for the child processes that the calling thread starts in the block. At the end of the block,
-        kill these child processes."""
+        """Assign the child processes that the calling thread starts in the block to the extraction or download
+        `ticket`. At the end of the block, kill these child processes."""
         self._local.ticket = ticket
         try:
             yield
@@ -103,13 +104,13 @@ class Gate:
             self.kill(ticket)
 
     def close(self) -> None:
-        """Kill all child processes, including those that are just being started."""
+        """Kill all child processes, including those that are just being started. Idempotent."""
         self._closed = True
         self.kill()
 
     def kill(self, ticket: Ticket | None = None) -> None:
-        """Kill the child processes of `ticket`. If `ticket` is None, kill all child processes. The pipes of the killed
-        processes close, which wakes the threads that read from these pipes."""
+        """Kill the child processes of the extraction or download `ticket`. If `ticket` is None, kill all child
+        processes. The pipes of the killed processes close, which wakes the threads that read from these pipes."""
         with self._free:
             doomed = [child for child, owner in self._running.items() if ticket is None or owner is ticket]
         for child in doomed:
@@ -117,7 +118,7 @@ class Gate:
 
     def start(self, child: subprocess.Popen[Any], launch: Callable[[], None]) -> None:
         """Wait until fewer than `limit` child processes run, then call `launch`, which starts the process. Raises
-        Stopped if the ticket of the calling thread is set first."""
+        `Stopped` if the work of the calling thread is cancelled first."""
         ticket: Ticket | None = getattr(self._local, "ticket", None)
         self._enter(ticket)
         try:

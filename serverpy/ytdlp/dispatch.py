@@ -1,9 +1,9 @@
 """The requests of the server process to a yt-dlp process, and the threads that handle these requests: extractions
 (`Extractions`) in the extraction process, downloads (`Downloads`) in the download process.
 
-Each extraction and each download runs in a thread of its own, and has a ticket from the arrival of the request until
-the reply. A `Cancel` message and the end of the process set the ticket. This module imports yt-dlp, so `main` imports
-this module only after it has hidden the modules that yt-dlp must not find.
+Each extraction and each download runs in a thread of its own, and has a `Ticket` (a cancellation event) from the
+arrival of the request until the reply. A `Cancel` message and the end of the process set this event. This module
+imports yt-dlp, so `main` imports this module only after it has hidden the modules that yt-dlp must not find.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class Extractions:
 
 
 class Downloads:
-    """The requests to the download process."""
+    """The requests to the download process. Each download runs in a thread of its own."""
 
     def __init__(self, options: WorkerOptions, outbox: Outbox, threads: Threads) -> None:
         # imported here, because the extraction process does not need yt-dlp's downloaders

@@ -21,8 +21,8 @@ separate playlists."""
 _HEADER = b"#EXTM3U"
 _BEFORE_HEADER = b"\xef\xbb\xbf \t\r\n"
 _SEGMENT = re.compile(r"^#EXT(?:INF:(?![ \t]*-)|-X-(?:ENDLIST|MEDIA-SEQUENCE|BYTERANGE|KEY|MAP)\b)", re.MULTILINE)
-"""Pattern of a tag that only media playlists have. A list of TV channels (IPTV) does not match, because its EXTINF
-durations are negative."""
+"""Pattern of a tag that only media playlists have. An IPTV playlist (a list of TV channels) does not match, because its
+EXTINF durations are negative."""
 _VARIABLE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
 _MAX_DOCUMENT = 8 * 1024 * 1024
 _NAMELESS = re.compile(r'(?<=[:,])NAME=""')
@@ -43,7 +43,7 @@ def install() -> None:
 
 
 def begin_with_header(data: bytes) -> bytes:
-    """Return `data`, the first bytes of a response, without a byte order mark and blank lines before EXTM3U. Returns
+    """Return `data`, the first bytes of a response, without a byte order mark and empty lines before EXTM3U. Returns
     `data` unchanged if the response is not a playlist."""
     if data[:1] not in (b"\xef", b" ", b"\t", b"\r", b"\n"):
         return data

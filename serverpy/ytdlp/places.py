@@ -17,8 +17,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 5.0
-"""Seconds after which a thread that waits for a place continues without a place. Otherwise a page that takes minutes to
-parse could block all other extractions. With this limit, the threads share the CPU."""
+"""Maximum number of seconds that a thread waits for a place. After this time, the thread continues without a place.
+Otherwise a page that takes minutes to parse could block all other extractions. With this limit, the threads share the
+CPU."""
 
 
 class _Turn(threading.Event):
@@ -38,8 +39,8 @@ class Places:
 
     @contextmanager
     def held(self, ticket: Ticket) -> Iterator[None]:
-        """Let the calling thread hold a place during the block, except during calls of `outside`. Raises Stopped if the
-        ticket is set while the thread waits for a place."""
+        """Let the calling thread hold a place during the block, except during calls of `outside`. Raises `Stopped` if
+        the extraction is cancelled (its `Ticket` is set) while the thread waits for a place."""
         self._local.ticket = ticket
         self._local.has_place = False
         try:
@@ -51,8 +52,8 @@ class Places:
 
     def outside(self, wait: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `wait(*args, **kwargs)` and return the result. During the call, the place of the calling thread is free
-        for another thread. Raises Stopped if the ticket of the calling thread is set before the thread has a place
-        again."""
+        for another thread. Raises `Stopped` if the extraction of the calling thread is cancelled before the thread has
+        a place again."""
         ticket = getattr(self._local, "ticket", None)
         if ticket is None:
             return wait(*args, **kwargs)

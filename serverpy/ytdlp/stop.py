@@ -1,9 +1,9 @@
 """Stop signals, which end a running download during any wait of its thread.
 
-The thread can wait for a socket, pause before a retry, or wait for room in its pipe. When the ticket of the session is
-set, the wait for a socket ends, because the connections of the session are cut. `Stop` ends the other two kinds of
-wait, and also sets the ticket when the reader of the pipe has closed the reading end. One thread per process watches
-the tickets and pipes of all downloads, and ends when no download is left.
+The thread can wait for a socket, pause before a retry, or wait for room in its pipe. When the cancellation event
+(`Ticket`) of the download is set, the wait for a socket ends, because the connections of the session are aborted.
+`Stop` ends the other two kinds of wait, and also sets the event when the reader of the pipe has closed the reading end.
+One thread per process watches the events and pipes of all downloads, and ends when no download is left.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from types import TracebackType
 from serverpy.errors import UpstreamFailed
 
 POLL_MS = 50
-"""Maximum time, in milliseconds, until a thread that waits for room in its pipe notices that its ticket is set."""
+"""Maximum time, in milliseconds, until a thread that waits for room in its pipe notices that its download was
+cancelled."""
 
 
 def stopped() -> UpstreamFailed:

@@ -21,7 +21,8 @@ TOO_LARGE = TooLarge("This page or its media needs more memory than the server a
 
 
 class Threads:
-    """The requests in progress, each with a thread and a ticket. Only one thread may call `run`."""
+    """The requests in progress, each with a thread and a `Ticket` (cancellation event). Only one thread may call
+    `run`."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox

@@ -20,7 +20,9 @@ def forwarded(*values: str, proto: str | None = None, peer: str = "127.0.0.1") -
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"])
 @pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost", "LocalHost.:8000", "[::1]", "[::1]:8000", "192.0.2.1"])
-def test_a_client_with_a_loopback_address_is_local_if_host_is_an_ip_address_or_localhost(peer: str, host: str) -> None:
+def test_a_client_with_a_loopback_address_is_local_if_its_host_header_contains_an_ip_address_or_localhost(
+    peer: str, host: str
+) -> None:
     assert client_of(peer, [(b"host", host.encode())]).is_local
 
 

@@ -1,4 +1,4 @@
-"""Tests of the detection of requests that a page of another origin has sent."""
+"""Tests of the detection of cross-origin requests."""
 
 from __future__ import annotations
 

@@ -127,7 +127,9 @@ def test_a_third_party_asgi_server_sends_problem_documents(other: Foreign) -> No
 
 
 @pytest.mark.parametrize("page", [CUT, CUT_OF_UNKNOWN_LENGTH])
-def test_a_third_party_asgi_server_cuts_a_stream_if_the_media_server_cuts_the_media(other: Foreign, page: str) -> None:
+def test_a_third_party_asgi_server_cuts_a_stream_if_the_media_server_truncates_the_body(
+    other: Foreign, page: str
+) -> None:
     answer = other.server.get(page, path=other.stream)
     assert answer.status == 200
     assert 0 < len(answer.body) <= 700_000

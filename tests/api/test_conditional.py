@@ -64,7 +64,7 @@ def test_a_failed_precondition_is_answered_with_412(server: Server, page: str, v
     server.settled()
 
 
-def test_a_cache_that_revalidates_gets_the_new_body_if_the_film_has_changed(server: Server, site: SampleSite) -> None:
+def test_a_cache_that_revalidates_gets_the_new_body_if_the_media_has_changed(server: Server, site: SampleSite) -> None:
     """The media changes after a client has stored a copy, and before the client revalidates its copy."""
     page = "/page/fault/changes=told,id=revalidate/prog-180.mp4"
     first = ask(server, page)

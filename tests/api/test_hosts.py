@@ -170,7 +170,8 @@ async def test_the_host_check_follows_the_settings_allowed_hosts_and_public_url(
 
 
 async def test_an_application_without_the_serve_command_checks_hosts_only_if_allowed_hosts_is_set() -> None:
-    """Without the serve command, the parent application or the ASGI server is responsible for the check."""
+    """If ServerPY is not run by `serverpy serve`, ServerPY does not check the Host header unless ALLOWED_HOSTS is set:
+    the parent application or the ASGI server is responsible for this check."""
     assert await status("test", checks_host=False) == 404
     assert await status("test", checks_host=False, allowed_hosts="media.example") == 421
     assert await status("media.example", checks_host=False, allowed_hosts="media.example") == 404

@@ -1,5 +1,5 @@
-"""Tests that a misbehaving page or process harms no other client. The pages hold the interpreter lock or send their
-bytes slowly. The processes are stopped (SIGSTOP) or killed."""
+"""Tests that other clients get their streams in spite of a misbehaving page or process. The pages hold the interpreter
+lock or send their bytes slowly. The processes are stopped (SIGSTOP) or killed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.wire import Exchange
 
 FILM = "/media/large-16.mp4"
 LONG_FILM = "/media/large-64.mp4"
-"""A film that is larger than the socket buffers of a connection."""
+"""A file that is larger than the socket buffers of a connection."""
 SMALL_BUFFER = 4096
 
 

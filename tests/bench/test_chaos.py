@@ -1,4 +1,4 @@
-"""Tests of the benchmark scenarios `chaos` and `hostile`: which outcomes they report as harm to a client, and short
+"""Tests of the benchmark scenarios `chaos` and `hostile`: which outcomes of requests they report as problems, and short
 runs of both scenarios."""
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def test_every_random_fault_is_a_valid_specification_and_equal_seeds_yield_equal
     assert faults == [some_fault(again, "relay") for _ in range(2000)]
 
 
-def test_the_ledger_counts_outcomes_and_error_codes_and_reports_no_harm_for_expected_outcomes() -> None:
+def test_the_ledger_of_a_chaos_run_counts_outcomes_and_error_codes_and_reports_no_problem_for_expected_outcomes() -> (
+    None
+):
     ledger = Ledger()
     for good in (
         replace(REFUSED, end="complete", status=200, reason="", first_byte=0.5),
@@ -58,7 +60,7 @@ def test_the_ledger_counts_outcomes_and_error_codes_and_reports_no_harm_for_expe
         ({"reason": "502 Bad Gateway"}, "undocumented"),
     ],
 )
-def test_outcomes_that_harm_clients_are_reported_as_one_problem_for_each_kind_of_outcome(
+def test_unexpected_outcomes_of_requests_are_reported_as_one_problem_for_each_kind_of_outcome(
     changes: dict[str, object], kind: str
 ) -> None:
     ledger = Ledger()
@@ -91,7 +93,7 @@ def test_the_expected_error_codes_count_as_documented_but_the_code_internal_does
     assert code_of(REFUSED) == "busy"
 
 
-def test_harm_to_honest_users_during_an_attack_is_reported_as_a_problem() -> None:
+def test_each_effect_of_an_attack_on_the_memory_limit_or_on_honest_users_is_reported_as_a_problem() -> None:
     row = {"held": True, "complete": 9, "highest_pss": 1, "allowed_pss": 2}
     times = {f"{kind}_first_byte_{when}": 0.5 for kind in ("cached", "new") for when in ("before", "during")}
     assert not list(hostile_problems({**row, **times}, []))
@@ -112,7 +114,7 @@ def bench() -> Iterator[Bench]:
 
 
 @pytest.mark.soak
-def test_a_chaos_run_of_30_seconds_harms_no_client_and_leaves_no_resources_behind(bench: Bench) -> None:
+def test_in_a_chaos_run_of_30_seconds_no_client_gets_wrong_bytes_and_no_resources_are_left_behind(bench: Bench) -> None:
     found = measure_chaos(Chaos(30.0, 1, clients=40), bench)
     assert not found.problems
     (row,) = found.rows
@@ -124,6 +126,6 @@ def test_a_chaos_run_of_30_seconds_harms_no_client_and_leaves_no_resources_behin
 
 @pytest.mark.soak
 @pytest.mark.parametrize("crowd", CROWDS, ids=lambda crowd: crowd.name)
-def test_honest_users_are_not_harmed_by_an_attack(bench: Bench, crowd: Crowd) -> None:
+def test_the_requests_of_honest_users_succeed_during_an_attack(bench: Bench, crowd: Crowd) -> None:
     found = measure_hostile(crowd, 10.0, bench)
     assert not found.problems

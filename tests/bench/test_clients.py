@@ -49,7 +49,7 @@ def test_the_outcome_of_a_whole_body_is_complete_regardless_of_its_framing(site:
 
 
 @pytest.mark.parametrize("faults", ["cut=1000", "cut=1000,nolength", "cut=1000,closelength", "rst=1000"])
-def test_the_outcome_of_a_body_that_ends_early_is_cut(site: SampleSite, faults: str) -> None:
+def test_the_outcome_of_a_truncated_body_is_cut(site: SampleSite, faults: str) -> None:
     outcome = get(ask(site, SMALL, faults))
     assert (outcome.end, outcome.received) == ("cut", 1000), outcome
 

@@ -125,7 +125,7 @@ def test_a_child_that_its_parent_has_not_waited_for_is_counted_only_as_a_zombie(
 
 def test_the_cpu_time_of_a_tree_includes_its_ended_children() -> None:
     with program(BUSY) as (process, _):
-        assert read(process.pid).cpu >= 0.2  # /proc counts in ticks of 10 ms, rounded down
+        assert read(process.pid).cpu >= 0.2  # /proc states CPU time in ticks of 10 ms, rounded down
 
 
 def test_reading_a_process_that_has_ended_raises_target_died() -> None:

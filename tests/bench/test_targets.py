@@ -128,7 +128,7 @@ def test_a_signal_that_ends_the_benchmark_also_ends_the_target_and_the_origin(
     assert gone(processes)
 
 
-def test_fresh_pages_have_different_urls_but_the_same_content(origin: Origin) -> None:
+def test_each_value_of_the_parameter_fresh_gives_a_page_with_another_url_but_the_same_content(origin: Origin) -> None:
     pages = [urlsplit(origin.page("prog.mp4", "http", fresh)) for fresh in ("", "1", "2")]
     assert len(set(pages)) == 3
     assert len({ask(page.port or 0, f"{page.path}?{page.query}") for page in pages}) == 1

@@ -62,7 +62,7 @@ async def fetch(
 
 @dataclass(frozen=True)
 class Faulty:
-    """A page of the sample site. Its film of 6 MiB is served with the faults in `spec`."""
+    """A page of the sample site. Its media file of 6 MiB is served with the faults in `spec`."""
 
     site: SampleSite
     spec: str
@@ -77,14 +77,14 @@ class Faulty:
 
     @property
     def firsts(self) -> list[int]:
-        """The position of the first byte of each range of the film that the client has requested, except for
+        """The position of the first byte of each range of the media file that the client has requested, except for
         `bytes=0-511`."""
         asked = [each for each in self.site.requests if each.path == self.path and each.method == "GET"]
         ranges = [each.headers["range"].removeprefix("bytes=") for each in asked]
         return [int(each.rstrip("-")) for each in ranges if each != "0-511"]
 
     def version(self) -> Version:
-        """Send a HEAD request for the film, and return the version that its headers state."""
+        """Send a HEAD request for the media file, and return the version that its headers state."""
         with urllib.request.urlopen(urllib.request.Request(self.site.http + self.path, method="HEAD")) as answer:
             headers = answer.headers
         return Version(headers["etag"], headers["last-modified"], 6 * MIB)
@@ -92,7 +92,7 @@ class Faulty:
 
 @pytest.fixture
 def faulty(site: SampleSite, request: pytest.FixtureRequest) -> Faulty:
-    """Return a sample film with the faults in the parameter of the test, at a URL that no other test uses."""
+    """Return a sample file with the faults in the parameter of the test, at a URL that no other test uses."""
     spec = getattr(request, "param", "")
     return Faulty(site, f"{spec}{',' if spec else ''}id=fetch-{next(_ids)}")
 
@@ -156,7 +156,7 @@ async def test_get_fetches_the_whole_file_again_if_its_source_has_changed(
 
 
 @pytest.mark.parametrize("faulty", ["norange,cut=300000"], indirect=True)
-async def test_get_leaves_only_a_partial_file_if_the_source_cuts_the_connection(
+async def test_get_leaves_only_a_partial_file_if_the_media_server_aborts_the_connection(
     faulty: Faulty, film: bytes, tmp_path: Path
 ) -> None:
     (end,) = await fetch(faulty.site, tmp_path, faulty.page)

@@ -206,7 +206,7 @@ def without(headers: Mapping[str, str], names: tuple[str, ...]) -> dict[str, str
         "changes=told,times=0",
     ],
 )
-def test_relay_recovers_from_cut_connections_and_from_media_that_change_with_a_new_etag(
+def test_relay_recovers_from_aborted_connections_and_from_media_that_change_with_a_new_etag(
     server: Server, site: SampleSite, faults: str
 ) -> None:
     answer = server.get(f"/page/fault/{faults},id=heals/prog.mp4", method="relay")
@@ -227,7 +227,7 @@ def test_relay_extracts_the_page_again_if_a_media_url_expires_during_a_stream(se
 
 @pytest.mark.parametrize("framing", ["norange", "norange,nolength"], ids=["Content-Length", "chunked"])
 @pytest.mark.parametrize("method", METHODS)
-def test_the_response_is_cut_if_an_upstream_without_range_support_is_cut(
+def test_the_server_cuts_its_response_if_a_media_server_without_range_support_truncates_the_body(
     server: Server, site: SampleSite, framing: str, method: str
 ) -> None:
     answer = server.get(f"/page/fault/cut=700000,{framing}/prog.mp4", method=method)
@@ -239,7 +239,7 @@ def test_the_response_is_cut_if_an_upstream_without_range_support_is_cut(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_response_is_complete_or_cut_if_an_upstream_with_range_support_is_cut(
+def test_the_response_is_complete_or_cut_if_a_media_server_with_range_support_truncates_each_body(
     server: Server, site: SampleSite, method: str
 ) -> None:
     answer = server.get("/page/fault/cut=2000000/prog.mp4", method=method)
@@ -259,7 +259,9 @@ def test_a_stream_never_joins_bytes_from_before_a_change_of_the_media_with_bytes
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_response_is_cut_if_a_segment_is_cut_upstream(server: Server, site: SampleSite, method: str) -> None:
+def test_the_response_is_incomplete_or_an_error_if_the_media_server_cuts_the_connection_within_a_segment(
+    server: Server, site: SampleSite, method: str
+) -> None:
     answer = server.get("/fault/cut=300000,norange/hls/ts/master.m3u8", method=method)
     expected = b"".join(site.path(f"hls/ts/high-{n}.ts").read_bytes() for n in range(5))
     assert not (answer.status == 200 and answer.complete)

@@ -46,7 +46,7 @@ class Sample:
 LATE, REFUSED = "/page/fault/delay=30/prog.mp4", "/page/fault/status=404/prog.mp4"
 SILENT = "/page/fault/stall=200000/prog.mp4"
 WAITS_SECONDS = 0.5
-"""Seconds without an end of a read after which the tests assume that the read is waiting for the media server."""
+"""Seconds since the start of a read after which the tests assume that the read is waiting for the media server."""
 PROMPT_SECONDS = 5.0
 TUBE = "/tube/watch/fault"
 SAMPLES = (

@@ -213,8 +213,8 @@ async def test_concurrent_extractions_of_a_url_send_one_request_to_the_site(site
 
 
 class Payer(Grant):
-    """A grant that counts the extractions that it pays for. `most` is the number after which it refuses further ones.
-    Paying takes some iterations of the event loop, as if another machine kept the counters."""
+    """A grant that counts the extractions that it pays for, and refuses more than `most` extractions. Counting takes
+    some iterations of the event loop, as if another machine kept the counters."""
 
     def __init__(self, most: int = 1000) -> None:
         self.paid = 0

@@ -2,6 +2,6 @@
 matrix).
 
 A cell is a combination of a fault and a method. In each cell, the client must get the right bytes, a cut connection or
-a documented error. No other client may be harmed, and the server must release all resources. `make soak` runs every
+a documented error. Other clients must get every byte, and the server must release all resources. `make soak` runs every
 cell. The tests without the marker `soak` run about a fifth of the cells.
 """

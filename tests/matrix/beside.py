@@ -15,7 +15,7 @@ from tests.aio import wait_for
 from tests.server import Server
 
 HONEST = "/tube/watch/fault/throttle=700000,id=honest/headers"
-"""The path of a film of 5 MB that the sample site sends in eight seconds."""
+"""The path of a file of 5 MB that the sample site sends in eight seconds."""
 SMALL_BUFFER = 16 * 1024
 SETTLE_SECONDS = 60.0
 

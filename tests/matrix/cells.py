@@ -61,8 +61,8 @@ class Expected:
 
     @classmethod
     def of(cls, server: Server) -> Expected:
-        """Return the bytes of the sample film, and the bytes that the server sends for a page with separate video and
-        audio and no fault. The tests in `tests/media/` check these woven bytes."""
+        """Return the bytes of the sample file, and the bytes that the server sends for a page with separate video and
+        audio and no fault. The tests in `tests/media/` check the bytes of this merged MP4."""
         woven = server.get("/tube/watch/pair")
         assert woven.status == 200
         assert woven.complete

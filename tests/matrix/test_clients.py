@@ -56,7 +56,7 @@ def leaves_after_the_last_byte(server: Server, cell: Cell, expected: Expected) -
 def stops_reading(server: Server, cell: Cell, expected: Expected) -> str | None:
     """Stop reading until the server cuts the stream after STALL_TIMEOUT, then read the rest.
 
-    The requested film is too long for the socket buffers, and begins with the bytes of the sample film. A woven film
+    The requested file is too long for the socket buffers, and begins with the bytes of the sample file. A merged MP4
     fits into the buffers, so its stream may be complete.
     """
     if cell.method == "weave":
@@ -151,7 +151,7 @@ def run_cells(server: Server, expected: Expected, cells: list[Cell]) -> list[str
         return run_all(cells, lambda cell: BY_NAME[str(cell)](server, cell, expected))
 
 
-def test_misbehaving_clients_harm_no_other_client_in_a_fifth_of_the_cells(
+def test_other_clients_get_every_byte_in_spite_of_misbehaving_clients_in_a_fifth_of_the_fault_matrix(
     impatient: Server, expected: Expected
 ) -> None:
     wrong = run_cells(impatient, expected, [cell for _, cell in CELLS[::5]])
@@ -159,6 +159,8 @@ def test_misbehaving_clients_harm_no_other_client_in_a_fifth_of_the_cells(
 
 
 @pytest.mark.soak
-def test_misbehaving_clients_harm_no_other_client_in_any_cell(impatient: Server, expected: Expected) -> None:
+def test_other_clients_get_every_byte_in_spite_of_misbehaving_clients_in_the_whole_fault_matrix(
+    impatient: Server, expected: Expected
+) -> None:
     wrong = run_cells(impatient, expected, [cell for _, cell in CELLS])
     assert not wrong, "\n".join(wrong)

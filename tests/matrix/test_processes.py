@@ -80,7 +80,7 @@ def test_after_sigterm_each_of_fifty_streams_of_all_methods_is_complete_or_cut_a
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.soak)])
-def test_a_killed_or_stopped_worker_or_child_is_replaced_and_harms_no_stream_of_another_process(
+def test_a_killed_or_stopped_worker_or_child_process_is_replaced_and_the_streams_of_other_processes_continue(
     site: SampleSite, number: signal.Signals
 ) -> None:
     with started(site) as (server, expected), nothing_left(server):

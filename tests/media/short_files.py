@@ -62,7 +62,6 @@ def _packets(stream: AudioStream | VideoStream, rate: int, seconds: float) -> li
 
 
 def image(codec: str) -> bytes:
-    """Return one image encoded with `codec`."""
     encoder, pixels = av.CodecContext.create(codec, "w"), _PIXELS.get(codec, "rgb24")
     assert isinstance(encoder, VideoCodecContext)
     encoder.width, encoder.height, encoder.pix_fmt = 16, 16, pixels

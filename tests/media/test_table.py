@@ -69,7 +69,7 @@ def test_a_row_of_docs_media_md_has_the_values_that_a_new_measurement_gives(
     assert table[sample.title, method][:3] == [facts.exact, facts.length, facts.ranges]
 
 
-def test_docs_media_md_states_for_every_woven_film_that_it_has_the_packets_of_its_sources(
+def test_docs_media_md_states_for_every_merged_mp4_that_it_has_the_packets_of_its_sources(
     table: dict[tuple[str, str], list[str]],
 ) -> None:
     assert {cells[0] for (_, method), cells in table.items() if method == WOVEN} == {"yes, its packets"}

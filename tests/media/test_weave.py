@@ -32,7 +32,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("page", PAIRS)
-def test_separate_video_and_audio_are_woven_to_one_file_of_known_length_that_contains_the_packets_of_both(
+def test_separate_video_and_audio_are_merged_into_one_mp4_of_known_length_that_contains_the_packets_of_both(
     server: Server, media: Path, page: str
 ) -> None:
     answer = server.get(f"/tube/watch/{page}")
@@ -46,7 +46,7 @@ def test_separate_video_and_audio_are_woven_to_one_file_of_known_length_that_con
 
 
 @pytest.mark.parametrize("page", ["pair", "pair-sidx", "pair-based", "long-sidx"])
-def test_every_range_of_a_woven_stream_is_a_slice_of_the_whole_file(server: Server, page: str) -> None:
+def test_every_range_of_the_stream_of_a_merged_mp4_is_a_slice_of_the_whole_file(server: Server, page: str) -> None:
     whole = server.get(f"/tube/watch/{page}")
     total, dice = len(whole.body), random.Random(page)
     for _ in range(50):
@@ -57,20 +57,20 @@ def test_every_range_of_a_woven_stream_is_a_slice_of_the_whole_file(server: Serv
         assert part.body == whole.body[first : last + 1]
 
 
-def test_a_suffix_range_of_a_woven_stream_returns_the_end_of_the_whole_file(server: Server) -> None:
+def test_a_suffix_range_of_the_stream_of_a_merged_mp4_returns_the_end_of_the_whole_file(server: Server) -> None:
     whole = server.get("/tube/watch/pair")
     part = server.get("/tube/watch/pair", headers={"Range": "bytes=-70000"})
     assert (part.status, part.body) == (206, whole.body[-70000:])
 
 
-def test_a_range_beyond_the_end_of_a_woven_stream_is_refused_with_416(server: Server) -> None:
+def test_a_range_beyond_the_end_of_the_stream_of_a_merged_mp4_is_refused_with_416(server: Server) -> None:
     total = int(server.get("/tube/watch/pair", verb="HEAD").headers["content-length"])
     answer = server.get("/tube/watch/pair", headers={"Range": f"bytes={total}-"})
     assert (answer.status, answer.code) == (416, "range_not_satisfiable")
     assert answer.headers["content-range"] == f"bytes */{total}"
 
 
-def test_a_range_of_a_woven_stream_with_an_outdated_if_range_returns_the_whole_file(server: Server) -> None:
+def test_a_range_of_the_stream_of_a_merged_mp4_with_an_outdated_if_range_returns_the_whole_file(server: Server) -> None:
     etag = server.get("/tube/watch/pair", verb="HEAD").headers["etag"]
     same = server.get("/tube/watch/pair", headers={"Range": "bytes=0-99", "If-Range": etag})
     other = server.get("/tube/watch/pair", headers={"Range": "bytes=0-99", "If-Range": '"another"'})
@@ -78,7 +78,7 @@ def test_a_range_of_a_woven_stream_with_an_outdated_if_range_returns_the_whole_f
     assert (other.status, str(len(other.body))) == (200, other.headers["content-length"])
 
 
-def test_head_for_a_woven_stream_has_the_headers_of_get(server: Server) -> None:
+def test_head_for_the_stream_of_a_merged_mp4_has_the_headers_of_get(server: Server) -> None:
     names = ("content-type", "content-length", "accept-ranges", "etag", "content-disposition")
     head, get = (server.get("/tube/watch/pair-sidx", verb=verb) for verb in ("HEAD", "GET"))
     assert [head.headers[name] for name in names] == [get.headers[name] for name in names]
@@ -95,12 +95,12 @@ def test_a_format_selector_may_merge_a_video_and_an_audio_format(server: Server)
     ("page", "format"),
     [("pair-mixed", ""), ("pair-webm", "bv+ba"), ("pair-mixed", "bv+ba")],
 )
-def test_a_pair_of_formats_that_cannot_be_woven_is_refused_with_422(server: Server, page: str, format: str) -> None:
+def test_a_pair_of_formats_that_cannot_be_merged_is_refused_with_422(server: Server, page: str, format: str) -> None:
     answer = server.get(f"/tube/watch/{page}", format=format)
     assert (answer.status, answer.code) == (422, "unsupported_conversion")
 
 
-def test_a_muxed_format_is_streamed_in_place_of_a_pair_of_tracks_that_cannot_be_woven(
+def test_a_muxed_format_is_streamed_in_place_of_a_pair_of_tracks_that_cannot_be_merged(
     server: Server, media: Path
 ) -> None:
     answer = server.get("/tube/watch/pair-or-film")
@@ -110,7 +110,7 @@ def test_a_muxed_format_is_streamed_in_place_of_a_pair_of_tracks_that_cannot_be_
 
 @pytest.mark.parametrize("page", ["pair", "pair-sidx"])
 @pytest.mark.parametrize("faults", ["expire=1500000", "rst=2000000", "status=503,times=1"])
-def test_a_woven_stream_recovers_from_expired_urls_and_resets_and_temporary_errors(
+def test_the_stream_of_a_merged_mp4_recovers_from_expired_urls_and_resets_and_temporary_errors(
     server: Server, faults: str, page: str
 ) -> None:
     answer = server.get(f"/tube/watch/fault/{faults}/{page}")
@@ -138,7 +138,9 @@ def test_a_page_is_streamed_as_audio_only_if_the_method_can_merge_none_of_its_pa
     assert (answer.status, answer.body) == (200, (media / RENDITIONS[file].file).read_bytes())
 
 
-def test_the_server_has_no_open_stream_after_a_client_disconnects_from_a_woven_stream(server: Server) -> None:
+def test_the_server_has_no_open_stream_after_a_client_disconnects_from_the_stream_of_a_merged_mp4(
+    server: Server,
+) -> None:
     with server.open("/tube/watch/pair", receive_bytes=4096) as exchange:
         exchange.read(1)
         assert server.health()["streams"] == 1
@@ -146,7 +148,7 @@ def test_the_server_has_no_open_stream_after_a_client_disconnects_from_a_woven_s
 
 
 @pytest.mark.parametrize("page", ["long", "long-sidx", "pair-cut", "pair-uneven"])
-def test_a_woven_film_decodes_to_the_frames_of_its_sources(server: Server, media: Path, page: str) -> None:
+def test_a_merged_mp4_decodes_to_the_frames_of_its_sources(server: Server, media: Path, page: str) -> None:
     film = server.get(f"/tube/watch/{page}").body
     for kind, name in zip(("video", "audio"), PAIRS[page], strict=True):
         assert decoded(film, kind) == decoded((media / RENDITIONS[name].file).read_bytes(), kind)
@@ -154,11 +156,11 @@ def test_a_woven_film_decodes_to_the_frames_of_its_sources(server: Server, media
 
 @pytest.mark.parametrize("page", ["long", "long-sidx"])
 @pytest.mark.parametrize("seconds", [7.3, 31.0, 55.9])
-def test_a_seek_in_a_woven_film_finds_a_key_frame_at_most_five_seconds_before_its_target(
+def test_a_seek_in_a_merged_mp4_finds_a_key_frame_at_most_five_seconds_before_its_target(
     server: Server, page: str, seconds: float
 ) -> None:
-    """A player finds the target of a seek with few jumps in the file. In a fragmented film without an index for each
-    track, the player would need 730 jumps."""
+    """A player finds the target of a seek with few changes of its position in the file. In a fragmented MP4 without a
+    sidx for each track, the player would need 730 changes."""
     time, is_key, jumps = sought(server.get(f"/tube/watch/{page}").body, seconds)
     assert is_key
     assert seconds - 5 <= time <= seconds

@@ -72,7 +72,9 @@ async def test_the_bytes_of_a_source_and_not_its_content_type_determine_whether_
         assert await weaving.read() == film
 
 
-async def test_head_for_a_woven_stream_whose_layout_is_cached_requests_one_byte_of_each_source(shelf: Shelf) -> None:
+async def test_head_for_the_stream_of_a_merged_mp4_whose_layout_is_cached_requests_one_byte_of_each_source(
+    shelf: Shelf,
+) -> None:
     async with loom(shelf) as weaving:
         whole = await weaving.open()
         await whole.aclose()
@@ -93,7 +95,7 @@ async def test_a_web_page_in_place_of_a_source_is_refused_as_not_media(shelf: Sh
             await weaving.read()
 
 
-async def test_a_read_of_a_woven_stream_returns_no_more_bytes_than_requested(shelf: Shelf) -> None:
+async def test_a_read_of_the_stream_of_a_merged_mp4_returns_no_more_bytes_than_requested(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         whole = await weaving.read()
         woven = await weaving.open()
@@ -114,7 +116,7 @@ async def test_the_weaver_sends_one_additional_request_to_a_source_whose_moov_is
         assert len(ranges(shelf, "/video")) == 3
 
 
-async def test_a_second_stream_of_a_woven_film_reuses_the_cached_layout(shelf: Shelf) -> None:
+async def test_a_second_stream_of_the_same_merged_mp4_reuses_the_cached_layout(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         shelf.asked.clear()
@@ -122,14 +124,14 @@ async def test_a_second_stream_of_a_woven_film_reuses_the_cached_layout(shelf: S
         assert (len(ranges(shelf, "/video")), len(ranges(shelf, "/audio"))) == (1, 1)
 
 
-async def test_concurrent_streams_of_a_woven_film_share_one_layout(shelf: Shelf) -> None:
+async def test_concurrent_streams_of_a_merged_mp4_share_one_layout(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         films = await asyncio.gather(*(weaving.read(ByteRange(0, 200_000)) for _ in range(10)))
         assert len(set(films)) == 1
         assert ranges(shelf, "/video").count("bytes=0-65535") == 1
 
 
-async def test_a_range_of_a_woven_stream_requests_only_its_own_bytes_from_the_sources(shelf: Shelf) -> None:
+async def test_a_range_of_the_stream_of_a_merged_mp4_requests_only_its_own_bytes_from_the_sources(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         shelf.asked.clear()
@@ -140,7 +142,7 @@ async def test_a_range_of_a_woven_stream_requests_only_its_own_bytes_from_the_so
         assert last - first == 99
 
 
-async def test_a_range_inside_the_header_of_a_woven_film_sends_no_request_to_the_sources(shelf: Shelf) -> None:
+async def test_a_range_inside_the_header_of_a_merged_mp4_sends_no_request_to_the_sources(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         shelf.asked.clear()
@@ -160,7 +162,7 @@ async def test_the_weaver_skips_bytes_of_other_tracks_by_reading_them_instead_of
         assert len(ranges(shelf, "/video")) == 2
 
 
-async def test_the_weaver_resumes_a_source_whose_connection_is_cut(shelf: Shelf) -> None:
+async def test_the_weaver_resumes_the_read_of_a_source_whose_connection_is_aborted(shelf: Shelf) -> None:
     async with loom(shelf) as weaving:
         film = await weaving.read()
         shelf.cuts["/video"] = 1_000_000
@@ -237,14 +239,14 @@ async def test_an_empty_source_raises_upstream_failed(shelf: Shelf, path: str) -
             await weaving.open()
 
 
-async def test_sources_without_range_support_cannot_be_woven(shelf: Shelf) -> None:
+async def test_sources_without_range_support_cannot_be_merged(shelf: Shelf) -> None:
     shelf.knows_ranges = False
     async with loom(shelf) as weaving:
         with pytest.raises(UnsupportedConversion):
             await weaving.open()
 
 
-async def test_after_a_range_beyond_the_end_of_a_woven_stream_no_connection_and_no_bytes_are_in_use(
+async def test_after_a_range_beyond_the_end_of_the_stream_of_a_merged_mp4_no_connection_and_no_bytes_are_in_use(
     shelf: Shelf,
 ) -> None:
     async with loom(shelf) as weaving:
@@ -252,7 +254,9 @@ async def test_after_a_range_beyond_the_end_of_a_woven_stream_no_connection_and_
             await weaving.open(ByteRange(1 << 40, None))
 
 
-async def test_after_a_woven_stream_is_cancelled_no_connection_and_no_bytes_are_in_use(shelf: Shelf) -> None:
+async def test_after_the_stream_of_a_merged_mp4_is_cancelled_no_connection_and_no_bytes_are_in_use(
+    shelf: Shelf,
+) -> None:
     """The test cancels the stream after 0 to 117 iterations of the event loop."""
     for turns in range(0, 120, 3):
         async with loom(shelf) as weaving:
@@ -264,7 +268,7 @@ async def test_after_a_woven_stream_is_cancelled_no_connection_and_no_bytes_are_
             await eventually(lambda: not weaving.client.open_connections)
 
 
-async def test_the_layout_of_a_woven_film_is_charged_to_the_budget_while_it_is_in_use_and_is_spare_afterwards(
+async def test_the_layout_of_a_merged_mp4_is_charged_to_the_budget_while_it_is_in_use_and_is_spare_afterwards(
     shelf: Shelf,
 ) -> None:
     async with loom(shelf) as weaving:
@@ -292,11 +296,11 @@ async def test_a_layout_that_exceeds_the_budget_is_refused_as_too_large(shelf: S
             await weaving.open()
 
 
-def test_a_woven_stream_reserves_at_most_half_a_mebibyte_besides_its_layout() -> None:
+def test_the_stream_of_a_merged_mp4_reserves_at_most_half_a_mebibyte_besides_its_layout() -> None:
     assert Weaver.stream_bytes <= 512 * KIB
 
 
-async def test_every_range_of_a_woven_fragmented_film_is_a_slice_of_the_whole_film(shelf: Shelf, media: Path) -> None:
+async def test_every_range_of_a_merged_fragmented_mp4_is_a_slice_of_the_whole_file(shelf: Shelf, media: Path) -> None:
     put(shelf, media / "video-sidx.mp4", media / "audio-based.mp4")
     async with loom(shelf) as weaving:
         film, dice = await weaving.read(), random.Random(3)
@@ -309,8 +313,8 @@ async def test_every_range_of_a_woven_fragmented_film_is_a_slice_of_the_whole_fi
 
 
 def regrouped(film: bytes, fragments: int) -> bytes:
-    """Return the fragmented film with additional boxes between its fragments, and with a sidx that has one reference
-    for every group of `fragments` fragments."""
+    """Return the fragmented MP4 with additional boxes between its fragments, and with a sidx that has one reference for
+    every group of `fragments` fragments."""
     data = memoryview(film)
     head = own_boxes(film)
     first = next(box.start for box in head if box.kind == b"moof")
@@ -332,7 +336,7 @@ def regrouped(film: bytes, fragments: int) -> bytes:
 
 async def test_a_sidx_reference_may_cover_several_fragments_and_other_boxes(shelf: Shelf, media: Path) -> None:
     """The additional boxes move the data of the fragments by 17 bytes away from the data offset in their truns. No test
-    notices this, because none decodes the film."""
+    notices this, because none decodes the file."""
     put(shelf, media / "video-sidx.mp4", media / "audio-sidx.mp4")
     shelf.files["/video"] = regrouped((media / "video-sidx.mp4").read_bytes(), 2)
     async with loom(shelf) as weaving:
@@ -353,7 +357,7 @@ def with_an_index_before_each_fragment(film: Path) -> bytes:
     return out.getvalue()
 
 
-async def test_a_sidx_that_covers_only_the_first_fragment_is_not_used_as_the_index_of_the_film(
+async def test_a_sidx_that_covers_only_the_first_fragment_is_not_used_as_the_index_of_the_whole_file(
     shelf: Shelf, media: Path
 ) -> None:
     put(shelf, media / "video-sidx.mp4", media / "audio-sidx.mp4")

@@ -67,7 +67,7 @@ class Loom:
             raise
 
     async def read(self, range_: ByteRange | None = None) -> bytes:
-        """Open a range of the woven file, read it to its end, and close it."""
+        """Open a range of the merged MP4, read it to its end, and close it."""
         woven = await self.open(range_)
         try:
             return await woven.rest()
@@ -77,7 +77,7 @@ class Loom:
 
 @dataclass
 class Woven:
-    """An open body of a woven file, and its memory reservation."""
+    """An open body of a merged MP4, and its memory reservation."""
 
     body: WovenBody
     reservation: Reservation

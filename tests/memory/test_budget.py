@@ -272,7 +272,7 @@ async def test_cancelling_a_request_just_as_it_is_granted_leaves_no_bytes_reserv
     assert_empty(tested)
 
 
-async def test_cancelling_the_growth_of_a_reservation_just_as_the_growth_is_granted_adds_no_bytes() -> None:
+async def test_a_grow_that_is_cancelled_just_as_it_is_granted_adds_no_bytes_to_the_reservation() -> None:
     tested = budget()
     first, second = await tested.reserve(50), await tested.reserve(50)
     growing = spawn(first.grow(10), name="growing")
@@ -286,12 +286,12 @@ async def test_cancelling_the_growth_of_a_reservation_just_as_the_growth_is_gran
     assert_empty(tested)
 
 
-async def test_a_reservation_cannot_give_back_the_bytes_of_a_growth_that_is_about_to_be_cancelled() -> None:
+async def test_the_bytes_of_a_cancelled_grow_are_returned_once_even_if_the_reservation_shrinks_to_zero() -> None:
     tested = budget(100)
     async with admitted(tested, 50) as reservation, admitted(tested, 50) as other:
         growing = spawn(reservation.grow(20), name="grow")
         await turn()
-        other.shrink(30)  # this release grants the growth
+        other.shrink(30)  # this release grants the call of `grow`
         growing.cancel()
         reservation.shrink(reservation.nbytes)
         await turn()
@@ -343,7 +343,7 @@ async def test_the_repr_of_a_budget_shows_its_bytes_and_streams_and_waiting_requ
     assert repr(reservation) == "<Reservation 60 bytes, released>"
 
 
-async def test_a_growth_without_waiting_leaves_at_least_half_of_the_budget_free() -> None:
+async def test_try_grow_leaves_at_least_half_of_the_budget_free() -> None:
     tested = budget(total=100)
     async with admitted(tested, 20) as reservation:
         assert not reservation.try_grow(31)

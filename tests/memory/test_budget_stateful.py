@@ -1,4 +1,4 @@
-"""Tests that the sums in the memory budget are right after any sequence of requests, growths, releases and
+"""Tests that the sums in the memory budget are right after any sequence of requests, calls of `grow`, releases and
 cancellations."""
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PICKS = st.integers(0, STREAMS)
 
 @dataclass(eq=False)
 class Stream:
-    """A task that requests a reservation of the budget, and the task of the reservation's latest growth."""
+    """A task that requests a reservation of the budget, and the task of the latest call of the reservation's `grow`."""
 
     task: asyncio.Task[Reservation]
     growing: asyncio.Task[None] | None = None
@@ -146,8 +146,7 @@ class BudgetMachine(RuleBasedStateMachine):
         return [stream for stream in self.known if stream.reservation is not None and not stream.reservation._released]
 
     def _check_growth(self, stream: Stream) -> None:
-        """Check that the growth of a reservation has succeeded, been cancelled, or raised one of the allowed
-        exceptions."""
+        """Check that a call of `grow` has succeeded, been cancelled, or raised one of the allowed exceptions."""
         if stream.growing is not None and stream.growing.done() and not stream.growing.cancelled():
             assert isinstance(stream.growing.exception(), Busy | TooLarge | RuntimeError | None)
 

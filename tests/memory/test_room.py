@@ -97,7 +97,7 @@ async def test_bytes_that_a_room_leaves_to_its_lender_stay_charged_to_the_lender
     assert_empty(tested)
 
 
-async def test_concurrent_growths_of_a_room_run_one_after_the_other() -> None:
+async def test_concurrent_calls_of_grow_of_a_room_run_one_after_the_other() -> None:
     tested = budget()
     async with admitted(tested, RESERVED) as reservation:
         room = Room(reservation)
@@ -112,9 +112,9 @@ async def test_concurrent_growths_of_a_room_run_one_after_the_other() -> None:
 
 
 @pytest.mark.parametrize("turns", range(4))
-async def test_cancelling_the_growth_of_a_room_leaves_no_bytes_charged(turns: int) -> None:
-    """The test cancels the growth of a room in different iterations of the event loop, even in the iteration that
-    grants the growth."""
+async def test_cancelling_a_call_of_grow_of_a_room_leaves_no_bytes_charged(turns: int) -> None:
+    """The test cancels a call of `grow` of a room in different iterations of the event loop, even in the iteration that
+    grants the bytes."""
     tested = budget()
     async with admitted(tested, RESERVED) as reservation:
         room = Room(reservation)
@@ -168,8 +168,8 @@ class Held:
 
 
 class RoomMachine(RuleBasedStateMachine):
-    """State machine that makes, grows, moves and releases rooms at random, and cancels their growths. The lenders are a
-    budget, its reservations, and other rooms."""
+    """State machine that makes, grows, moves and releases rooms at random, and cancels their calls of `grow`. The
+    lenders are a budget, its reservations, and other rooms."""
 
     def __init__(self) -> None:
         super().__init__()

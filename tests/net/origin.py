@@ -81,7 +81,7 @@ class Origin:
 
 
 def read_head(connection: socket.socket) -> bytes:
-    """Read a request head up to the blank line, byte by byte, so that the body stays in the socket."""
+    """Read a request head up to the empty line, byte by byte, so that the body stays in the socket."""
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = connection.recv(1)

@@ -140,12 +140,12 @@ def part(ask: Ask, file: bytes = FILE, more: Headers = NONE, *, most: int | None
 
 
 def cut_part(ask: Ask, more: Headers = NONE) -> Reply:
-    """Return a response with the requested range, cut after STARTED_BYTES."""
+    """Return a response with the requested range, truncated after STARTED_BYTES."""
     return _cut(part(ask, more=more))
 
 
 def cut_whole(more: Headers = NONE) -> Reply:
-    """Return a response with the whole file, cut after STARTED_BYTES."""
+    """Return a response with the whole file, truncated after STARTED_BYTES."""
     return _cut(whole(more=more))
 
 

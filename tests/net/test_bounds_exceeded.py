@@ -1,5 +1,6 @@
-"""Tests of responses that exceed a bound on what a media server may send: such a response costs one request, and the
-metrics count it. A body in many small chunks, as a live radio stream may have, exceeds no bound."""
+"""Tests of responses that exceed a limit on what a media server may send. The request that got such a response fails
+without a retry, and the metrics count the response. A body in many small chunks, as a live radio stream may have,
+exceeds no limit."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ async def test_a_response_whose_body_nobody_reads_buffers_at_most_the_bytes_of_o
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("fault", ["cut=200000", "rst=200000", "cut=200000,nolength", "rst=200000,nolength"])
-async def test_reading_a_cut_body_raises_upstream_failed(site: SampleSite, scheme: str, fault: str) -> None:
+async def test_reading_a_truncated_body_raises_upstream_failed(site: SampleSite, scheme: str, fault: str) -> None:
     client = make_client(site)
     response = await client.open(Request(url=f"{base(site, scheme)}/fault/{fault}/media/prog.mp4"))
     with pytest.raises(UpstreamFailed):

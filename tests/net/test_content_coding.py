@@ -92,7 +92,7 @@ async def test_several_content_codings_are_decoded_in_reverse_order() -> None:
 
 
 @pytest.mark.parametrize("coding", ENCODERS)
-async def test_decoding_a_cut_or_invalid_body_raises_upstream_failed(coding: str) -> None:
+async def test_decoding_a_truncated_or_invalid_body_raises_upstream_failed(coding: str) -> None:
     data = ENCODERS[coding](NOISE)
     for wrong in (data[:-1], data[:1000], b"", b"<html>" + data):
         with pytest.raises(UpstreamFailed):

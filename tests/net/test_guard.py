@@ -274,7 +274,7 @@ def test_the_guard_refuses_every_host_name_that_means_loopback(host: str) -> Non
 
 @relaxed
 @given(st.text(max_size=40))
-def test_the_guard_refuses_a_host_with_any_name_if_it_resolves_to_a_forbidden_address(host: str) -> None:
+def test_the_guard_refuses_every_host_name_that_resolves_to_a_forbidden_address(host: str) -> None:
     with pytest.raises((TargetForbidden, UpstreamFailed)):
         asyncio.run(resolve_host(Guard(), host, 80, lookup=answering("127.0.0.1")))
 

@@ -44,7 +44,7 @@ RESUMED = [
 
 
 @pytest.mark.parametrize("fault", RESUMED)
-async def test_a_resuming_read_returns_the_whole_file_in_spite_of_cuts_and_resets_and_stalls(
+async def test_a_resuming_read_returns_the_whole_file_in_spite_of_truncated_responses_and_resets_and_stalls(
     site: SampleSite, fault: str
 ) -> None:
     source = site.path("prog.mp4").read_bytes()
@@ -94,7 +94,7 @@ async def test_a_read_continues_at_a_new_url_if_the_url_of_the_file_expires(site
         assert digest(begun + await rest_of(read)) == digest(source)
 
 
-async def test_a_read_ends_with_upstream_failed_if_the_url_returns_a_different_file_after_a_cut(
+async def test_a_read_ends_with_upstream_failed_if_the_url_returns_a_different_file_after_a_truncated_response(
     site: SampleSite,
 ) -> None:
     async with at(f"{site.http}/fault/cut=1000000/media/prog.mp4") as upstream, reading(upstream) as read:
@@ -115,7 +115,9 @@ async def test_a_read_ends_with_upstream_failed_if_the_file_changes_but_not_its_
             await rest_of(read)
 
 
-async def test_a_read_ends_with_upstream_failed_if_the_etag_changes_after_a_cut(site: SampleSite) -> None:
+async def test_a_read_ends_with_upstream_failed_if_the_etag_changes_after_a_truncated_response(
+    site: SampleSite,
+) -> None:
     """The bytes of the file are the same, but the media server sends a different ETag for the second request."""
     async with at(f"{site.http}/fault/cut=1000000,etag=flip/media/prog.mp4") as upstream, reading(upstream) as read:
         with pytest.raises(UpstreamFailed, match="changed"):

@@ -131,7 +131,7 @@ async def test_a_200_response_that_may_be_only_a_part_of_the_file_is_never_read_
         assert [ask.has_range for ask in asked] == [True, False]
 
 
-# Whether the response after a cut may be joined with the bytes before the cut
+# Whether the response after a truncated response may be joined with the bytes of the truncated response
 
 
 def told(etag: str | None = None, modified: str | None = None) -> Headers:
@@ -157,8 +157,8 @@ CONTRADICTIONS: dict[str, tuple[Headers, Headers, bytes]] = {
 async def test_a_response_whose_validators_or_length_or_bytes_differ_from_an_earlier_response_is_not_joined_to_it(
     *, honours: bool
 ) -> None:
-    """The first response is cut. For the second request, the server sends either the requested range or the whole file
-    again."""
+    """The first response is truncated. For the second request, the server sends either the requested range or the whole
+    file again."""
 
     def case(before: Headers, after: Headers, file: bytes) -> Awaitable[str]:
         def later(ask: Ask) -> Reply:
@@ -173,8 +173,8 @@ async def test_a_response_whose_validators_or_length_or_bytes_differ_from_an_ear
 
 
 async def test_the_first_bytes_of_each_new_response_are_compared_with_bytes_read_before() -> None:
-    """A new response begins after a cut, after a response that is shorter than requested, and for each window. The
-    media server sends no validators, and the changed file has the same length as the original."""
+    """A new response begins after a truncated response, after a response that is shorter than requested, and for each
+    window. The media server sends no validators, and the changed file has the same length as the original."""
     changed: Answer = by_turns(part, lambda ask: part(ask, OTHER_FILE))
     capped: Answer = by_turns(partial(part, most=1000), lambda ask: part(ask, OTHER_FILE, most=1000))
     found = await outcomes(
@@ -374,7 +374,7 @@ async def test_a_range_request_that_is_refused_is_repeated_without_range(name: s
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-async def test_a_request_is_sent_without_range_only_after_two_temporary_errors_of_the_server(status: int) -> None:
+async def test_a_request_is_sent_without_range_only_after_two_temporary_errors_of_the_media_server(status: int) -> None:
     async with upstream(range_harms(lambda _ask: refusal(status))) as (source, asked), reading(source) as read:
         assert await rest_of(read) == FILE
         assert ([ask.has_range for ask in asked], read.partial) == ([True, True, False], False)
@@ -623,9 +623,9 @@ async def test_a_range_request_for_an_internet_radio_stream_returns_the_stream_f
         assert await rest_of(read) == FILE
 
 
-async def test_an_internet_radio_stream_that_is_cut_is_not_joined_with_later_bytes() -> None:
-    """After the cut, the reader compares only the first bytes of the new response, because skipping all bytes that it
-    has read before would take too long."""
+async def test_the_bytes_of_an_aborted_internet_radio_stream_are_not_joined_with_later_bytes() -> None:
+    """After the connection is aborted, the reader compares only the first bytes of the new response, because skipping
+    all bytes that it has read before would take too long."""
 
     def later(_ask: Ask) -> Reply:
         # the new response is too slow for a reader that waits for more bytes

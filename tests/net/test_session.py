@@ -109,7 +109,7 @@ async def test_a_redirect_loop_raises_an_error(pages: dict[str, bytes]) -> None:
     assert len(origin.heads) <= 3
 
 
-async def test_a_redirect_to_itself_that_sets_a_cookie_is_not_a_loop() -> None:
+async def test_a_redirect_to_the_same_url_is_not_refused_as_a_loop_if_it_sets_a_cookie() -> None:
     def handle(connection: socket.socket, head: bytes) -> None:
         connection.sendall(DONE if field(head, "Cookie") else to("/", 302, "Set-Cookie: seen=1"))
 

@@ -123,7 +123,7 @@ CUT = {
 
 
 @pytest.mark.parametrize("answer", CUT.values(), ids=CUT)
-async def test_a_body_that_is_cut_after_an_odd_head_raises_upstream_failed(answer: bytes) -> None:
+async def test_a_truncated_body_after_a_malformed_but_accepted_head_raises_upstream_failed(answer: bytes) -> None:
     with Origin(saying(answer)) as origin:
         async with client() as made:
             with pytest.raises(UpstreamFailed):
@@ -224,7 +224,7 @@ async def test_a_read_of_a_compressed_body_has_no_length_and_supports_no_ranges(
             read.close()
 
 
-async def test_a_compressed_body_that_is_cut_is_read_again_from_its_beginning() -> None:
+async def test_a_compressed_body_that_is_truncated_is_read_again_from_its_beginning() -> None:
     with Origin(compressed("honoured", cut=True)) as origin:
         async with client() as made:
             read = await open_resuming(At(made, origin.url), wait_seconds=1.0)

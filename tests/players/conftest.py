@@ -66,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def player() -> Iterator[str]:
-    """Serve the web page from a separate server, so that the page and the film have different origins. Yields the
+    """Serve the web page from a separate server, so that the page and the media have different origins. Yields the
     page's address."""
     # Chromium opens connections on which it sends no request
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:

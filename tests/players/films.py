@@ -1,4 +1,4 @@
-"""The woven films of the sample site, and the source files of each film."""
+"""The merged MP4s of the sample site, and the source files of each MP4."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ NOT_WOVEN = {
     "long-muxed": "one file",
 }
 FILMS = {name: (ids[0], ids[-1]) for name, ids in catalogue.PAIRS.items() if name not in NOT_WOVEN}
-"""Maps each woven film to its best video format and its audio format."""
+"""Maps the name of each merged MP4 to its best video format and its audio format."""
 
 
 def sources(film: str) -> tuple[Path, Path]:
-    """Return the file that contains the video of `film`, and the file that contains the audio of `film`."""
+    """Return the source files of the merged MP4 `film`: the file with the video, and the file with the audio."""
     media = ensure_media()
     video, audio = (media / RENDITIONS[name].file for name in FILMS[film])
     return video, audio

@@ -81,7 +81,7 @@ def test_a_browser_plays_a_stream_opened_in_a_separate_tab(server: Server, brows
 def test_a_browser_fetches_a_file_again_if_the_file_has_changed(
     server: Server, site: SampleSite, browser: Browser
 ) -> None:
-    """The browser revalidates its cached copy of the film, and gets the new bytes."""
+    """The browser revalidates its cached copy of the file, and gets the new bytes."""
     path = f"/page/fault/changes=told,id={type(browser).__module__}/clip.mp4"
     with browser.page() as page:
         page.go(f"{server.url}/docs")
@@ -97,8 +97,7 @@ def digest(page: Page, target: str) -> str:
 
 
 def load(page: Page, server: Server, player: str) -> Any:
-    """Load a woven film in the page `player`. Returns the properties of the film that the script of the page
-    reports."""
+    """Load a merged MP4 in the page `player`. Returns the properties of the MP4 that the script of the page reports."""
     page.go(player)
     return page.run(f"load({json.dumps(server.url + server.target('/tube/watch/pair'))})")
 

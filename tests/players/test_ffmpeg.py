@@ -1,4 +1,4 @@
-"""Tests of FFmpeg's command line with woven films over HTTP: FFmpeg decodes the films without errors, finds exactly the
+"""Tests of FFmpeg's command line with merged MP4s over HTTP: FFmpeg decodes them without errors, finds exactly the
 packets of their sources, and seeks with few requests."""
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from tests.server import Server
 
 HASHES = ("-c", "copy", "-f", "streamhash", "-hash", "sha256", "-")
 MAX_REQUESTS = 6
-"""Maximum number of requests to each source (the video file or the audio file) during one seek: for the index, for the
-beginning, which a player probes, and for the target of the seek. FFmpeg makes 3 requests for a plain film, and 5 for a
-fragmented film that has both sidx and mfra."""
+"""Maximum number of requests to each source (the video file or the audio file) during one seek: for the index (moov,
+sidx or mfra), for the beginning, which a player probes, and for the target of the seek. FFmpeg sends 3 requests for an
+MP4 that is not fragmented, and 5 for a fragmented MP4 that has both sidx and mfra."""
 
 
 def address(server: Server, film: str) -> str:
@@ -32,7 +32,7 @@ def hashes(*inputs: tuple[str, str]) -> str:
 
 
 @pytest.mark.parametrize("film", FILMS)
-def test_ffmpeg_decodes_a_woven_film_without_errors_and_finds_the_packets_of_its_sources(
+def test_ffmpeg_decodes_a_merged_mp4_without_errors_and_finds_the_packets_of_its_sources(
     server: Server, film: str
 ) -> None:
     decode = ("-map", "0", "-f", "null", "-")
@@ -50,7 +50,7 @@ def landing(media: str | Path, seconds: float) -> tuple[float, str]:
 
 
 def key_frames(media: Path) -> list[float]:
-    """Return the times of all key frames of a film in seconds."""
+    """Return the times of all key frames of a video, in seconds."""
     wanted = ("-select_streams", "v", "-show_entries", "packet=pts_time,flags")
     rows = said("ffprobe", "-v", "error", *wanted, "-of", "csv=p=0", str(media)).split()
     return [float(time) for time, flags, *_ in (row.split(",") for row in rows) if flags.startswith("K")]
@@ -72,13 +72,13 @@ def test_a_seek_over_http_finds_the_last_key_frame_before_its_target(server: Ser
 
 
 @pytest.mark.parametrize("film", ["long", "long-sidx", "pair-cut", "pair-late"])
-def test_a_seek_in_a_woven_film_shows_the_same_frame_as_in_its_source(server: Server, film: str) -> None:
+def test_a_seek_in_a_merged_mp4_shows_the_same_frame_as_a_seek_in_its_source(server: Server, film: str) -> None:
     video, _ = sources(film)
     assert frame_after_seek(address(server, film), 40) == frame_after_seek(video, 40)
 
 
 @pytest.mark.parametrize("film", ["long", "long-sidx"])
-def test_a_seek_in_a_woven_film_sends_few_requests_to_the_media_server(
+def test_a_seek_in_a_merged_mp4_sends_few_requests_to_the_media_server(
     server: Server, site: SampleSite, film: str
 ) -> None:
     page = f"fault/id=sought-{film}/{film}"
@@ -92,7 +92,7 @@ def test_a_seek_in_a_woven_film_sends_few_requests_to_the_media_server(
 def test_ffmpeg_decodes_a_signed_link_for_one_use_only_once_but_may_seek_in_it(
     server: Server, site: SampleSite, film: str
 ) -> None:
-    """FFmpeg reads the index at the end and seeks. Its range requests belong to the one use of the link."""
+    """FFmpeg reads the index at the end of the file, and seeks. All its range requests count as one use of the link."""
     path = issue(server, f"/media/{film}", uses=1)
     seek = ("-ss", "2", "-i", f"{server.url}{path}", "-frames:v", "1", "-f", "framemd5", "-")
     assert said("ffmpeg", "-v", "error", *seek) == said(

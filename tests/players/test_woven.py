@@ -1,4 +1,4 @@
-"""Tests that Chromium and Firefox play woven films from `/stream`, and seek in them."""
+"""Tests that Chromium and Firefox play merged MP4s from `/stream`, and seek in them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.players.films import FILMS, sources
 from tests.server import Server
 
 EDITED = {"pair-cut", "pair-late"}
-"""Films with edit lists. Firefox ignores these lists when it computes the duration of such a film or of one of its
-sources."""
+"""Merged MP4s with edit lists. Firefox ignores these lists when it computes the duration of such an MP4 or of one of
+its source files."""
 
 
 @dataclass(frozen=True)
 class Film:
-    """The duration and the size of a film, as read from its source files."""
+    """The duration of a merged MP4 and the size of its frames, as read from its source files."""
 
     seconds: float
     width: int
@@ -53,7 +53,7 @@ def loaded(page: Page, server: Server, player: str, film: str) -> dict[str, floa
 
 
 @pytest.mark.parametrize("name", FILMS)
-def test_a_browser_plays_and_seeks_a_woven_film(server: Server, browser: Browser, player: str, name: str) -> None:
+def test_a_browser_plays_and_seeks_a_merged_mp4(server: Server, browser: Browser, player: str, name: str) -> None:
     film = film_of(name)
     with browser.page() as page:
         found = loaded(page, server, player, name)

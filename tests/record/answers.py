@@ -3,8 +3,8 @@
 Port numbers are replaced by names. A validator is recorded as `site` if it is that of a file of the sample site, and as
 `present` otherwise, because ETag and Last-Modified contain the time at which the file was made. A body that is a file
 of the sample site, or a range of one, is recorded by the file's name. Any other body is recorded by its length and
-SHA-256. A body that was cut is recorded as `cut`, because the number of bytes before a cut depends on timing. The
-status, the headers and the `code` of an error are recorded, but not its text.
+SHA-256. A truncated body is recorded as `cut`, because its number of bytes depends on timing. The status, the headers
+and the `code` of an error are recorded, but not its text.
 
 The sample media are made by encoders, whose output may differ between versions and processors. `Record.media` is a
 fingerprint of the media; `relaxed` removes from an answer the parts that depend on the media's bytes. The bytes of
@@ -223,8 +223,8 @@ def answers(
     jobs: int,
     done: Callable[[Sample], None] = lambda _sample: None,
 ) -> dict[str, Answer]:
-    """Return the answers to all wanted requests, by request. Sends requests for `jobs` samples at a time. The requests
-    for one sample are sent one after the other."""
+    """Return the answers to all wanted requests, keyed by request. Sends requests for `jobs` samples at a time. The
+    requests for one sample are sent one after the other."""
     found: dict[str, Answer] = {}
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(asker.ask_all, sample, wanted): sample for sample in samples}
@@ -242,7 +242,8 @@ def answers(
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The answers by request, and the fingerprint of the sample media for which they were recorded."""
+    """The recorded responses, keyed by request, and the fingerprint of the sample media with which they were
+    recorded."""
 
     media: str
     answers: Mapping[str, Answer]

@@ -46,7 +46,7 @@ def test_yt_dlp_lists_an_on_demand_dash_manifest_as_plain_files(site: SampleSite
 
 
 @pytest.mark.parametrize("track", ["video-360", "video-180", "audio"])
-def test_the_byte_ranges_in_an_on_demand_manifest_are_those_of_the_initialization_section_and_the_sidx(
+def test_the_byte_ranges_in_an_on_demand_manifest_are_those_of_the_initialization_segment_and_the_sidx(
     site: SampleSite, track: str
 ) -> None:
     text = ask(f"{site.http}/dash/on-demand.mpd").body.decode()
@@ -61,7 +61,7 @@ def test_the_byte_ranges_in_an_on_demand_manifest_are_those_of_the_initializatio
     assert int.from_bytes(film[start : start + 4], "big") == last + 1 - start
 
 
-def test_the_segment_timeline_of_a_manifest_covers_the_whole_film(site: SampleSite) -> None:
+def test_the_segment_timeline_of_a_manifest_covers_the_whole_duration(site: SampleSite) -> None:
     text = ask(f"{site.http}/dash/time.mpd").body.decode()
     assert len(re.findall(r"<S ", text)) == 1 + 1 + 5
     assert re.search(r'<S t="0" d="\d+" r="4"/>', text)
@@ -72,7 +72,7 @@ def test_the_absolute_base_url_of_a_manifest_has_the_host_of_the_request(site: S
     assert re.findall(r"<BaseURL>(.*)</BaseURL>", text)[:3] == [f"{site.http}/", "dash/", "bases/"]
 
 
-def test_the_fragments_of_two_dash_periods_join_to_one_film(site: SampleSite) -> None:
+def test_the_concatenated_segments_of_two_dash_periods_form_one_valid_file(site: SampleSite) -> None:
     joined = b"".join(site.path(f"dash/video-180{suffix}").read_bytes() for suffix in PERIODS)
     with av.open(io.BytesIO(joined), "r") as film:
         assert sum(packet.size > 0 for packet in film.demux()) == 250

@@ -139,7 +139,9 @@ def tube(site: SampleSite, path: str) -> str:
     return f"{site.http}/tube/{path}"
 
 
-def test_yt_dlp_extracts_formats_and_subtitles_and_details_of_a_sampletube_film(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_yt_dlp_extracts_formats_and_subtitles_and_details_of_a_sampletube_video(
+    site: SampleSite, ytdlp: YtDlp
+) -> None:
     info = ytdlp.info(tube(site, "watch/full"))
     assert (info["extractor"], info["title"], info["uploader"]) == (
         "SampleTube",
@@ -197,7 +199,7 @@ def test_sampletube_serves_hls_segments_to_clients_with_its_session(
         ("unheard-of", "HTTPError", "404"),
     ],
 )
-def test_the_yt_dlp_error_for_an_unavailable_film_contains_the_reason(
+def test_the_yt_dlp_error_for_an_unavailable_video_contains_the_reason(
     site: SampleSite, ytdlp: YtDlp, name: str, kind: str, words: str
 ) -> None:
     answer = ytdlp.error(tube(site, f"watch/{name}"))
@@ -205,7 +207,7 @@ def test_the_yt_dlp_error_for_an_unavailable_film_contains_the_reason(
     assert words in answer["error"]
 
 
-def test_the_extraction_of_a_slow_film_ends_with_the_timeout_of_yt_dlp(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_the_extraction_of_a_slow_video_page_ends_with_the_timeout_of_yt_dlp(site: SampleSite, ytdlp: YtDlp) -> None:
     begin = time.monotonic()
     answer = ytdlp.error(tube(site, "watch/slow"), params={"socket_timeout": 0.5, "extractor_retries": 0})
     assert time.monotonic() - begin >= 0.5

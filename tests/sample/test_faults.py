@@ -35,7 +35,7 @@ def test_a_request_with_an_invalid_fault_specification_is_answered_with_400(site
     assert fault(site, spec).status == 400
 
 
-def test_a_cut_fault_ends_each_body_with_fin_after_the_given_number_of_bytes(site: SampleSite) -> None:
+def test_the_fault_cut_ends_each_body_with_fin_after_the_given_number_of_bytes(site: SampleSite) -> None:
     whole = site.path("audio.mp3").read_bytes()
     first = fault(site, "cut=70000")
     second = fault(site, "cut=70000", "Range: bytes=70000-")
@@ -50,7 +50,7 @@ def test_a_reset_fault_ends_the_body_with_rst_after_the_given_number_of_bytes(si
     assert answer.body == site.path("audio.mp3").read_bytes()[:100_000]
 
 
-def test_a_cut_fault_with_0_bytes_still_sends_the_head(site: SampleSite) -> None:
+def test_the_fault_cut_with_0_bytes_still_sends_the_response_head(site: SampleSite) -> None:
     answer = fault(site, "cut=0")
     assert (answer.status, answer.body, answer.end) == (200, b"", "fin")
 
@@ -80,7 +80,7 @@ def test_the_nolength_fault_sends_a_chunked_body(site: SampleSite) -> None:
     assert answer.body.endswith(b"0\r\n\r\n")
 
 
-def test_a_chunked_body_that_is_cut_has_no_last_chunk(site: SampleSite) -> None:
+def test_a_chunked_body_that_the_fault_cut_truncates_has_no_last_chunk(site: SampleSite) -> None:
     answer = fault(site, "nolength,cut=1000", until_end=True)
     assert (answer.end, answer.body[:5]) == ("fin", b"3e8\r\n")
     assert not answer.body.endswith(b"0\r\n\r\n")

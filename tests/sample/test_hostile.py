@@ -92,13 +92,15 @@ def is_playable(film: Path) -> bool:
 
 
 @pytest.mark.parametrize("name", sorted(UNREADABLE))
-def test_a_hostile_film_that_lacks_its_sample_index_cannot_be_played(media: Path, tmp_path: Path, name: str) -> None:
+def test_a_hostile_mp4_in_which_the_moov_or_its_content_cannot_be_found_cannot_be_played(
+    media: Path, tmp_path: Path, name: str
+) -> None:
     film = tmp_path / "film.mp4"
     film.write_bytes(whole(f"{name}.mp4", media))
     assert not is_playable(film)
 
 
-def test_the_hostile_film_deep_mp4_has_boxes_nested_a_thousand_deep(media: Path) -> None:
+def test_the_hostile_file_deep_mp4_has_boxes_that_are_nested_a_thousand_levels_deep(media: Path) -> None:
     film, depth = whole("deep.mp4", media), 0
     (box,) = (box for box in boxes(film) if box.kind == b"moov")
     inner = [box]
@@ -108,14 +110,14 @@ def test_the_hostile_film_deep_mp4_has_boxes_nested_a_thousand_deep(media: Path)
     assert depth == DEPTH
 
 
-def test_each_hostile_film_differs_from_the_valid_film(media: Path) -> None:
+def test_each_hostile_mp4_differs_from_the_valid_mp4_from_which_it_was_made(media: Path) -> None:
     for name in (*FILMS, *INDEXED_FILMS):
         good = "video-180.mp4" if name in FILMS else "video-180-sidx.mp4"
         assert whole(f"{name}.mp4", media) != (media / good).read_bytes()
 
 
 @pytest.mark.parametrize("name", TRAPS)
-def test_sampletube_offers_each_hostile_film_together_with_a_valid_audio_track(
+def test_sampletube_offers_each_hostile_mp4_together_with_a_valid_audio_track(
     site: SampleSite, ytdlp: YtDlp, name: str
 ) -> None:
     found = {entry["format_id"]: entry for entry in ytdlp.info(f"{site.http}/tube/watch/{name}")["formats"]}

@@ -37,7 +37,8 @@ FILMS: dict[str, Codecs] = {
 
 
 def read(film: Path | io.BytesIO) -> tuple[Codecs, float]:
-    """Return the codecs of a film, and the duration in seconds of its longest stream, measured from its packets."""
+    """Return the codecs of a media file, and the duration in seconds of its longest stream, measured from its
+    packets."""
     ends: dict[str, float] = {}
     with av.open(film, "r") as container:
         codecs: Codecs = {stream.type: stream.codec_context.codec.canonical_name for stream in container.streams}
@@ -56,7 +57,7 @@ def assert_whole(film: Path | io.BytesIO, codecs: Codecs) -> None:
 
 
 @pytest.mark.parametrize("name", FILMS)
-def test_a_sample_film_has_the_expected_streams_and_duration(media: Path, name: str) -> None:
+def test_each_sample_file_has_the_expected_streams_and_duration(media: Path, name: str) -> None:
     assert_whole(media / name, FILMS[name])
 
 
@@ -68,7 +69,7 @@ def top_level_boxes(film: bytes) -> list[bytes]:
     return kinds
 
 
-def test_the_moov_box_of_a_sample_film_is_first_or_last_as_its_name_states(media: Path) -> None:
+def test_the_moov_box_of_a_sample_mp4_is_first_or_last_as_the_file_name_states(media: Path) -> None:
     first = top_level_boxes((media / "prog.mp4").read_bytes())
     last = top_level_boxes((media / "moov-last.mp4").read_bytes())
     assert first.index(b"moov") < first.index(b"mdat")
@@ -76,14 +77,14 @@ def test_the_moov_box_of_a_sample_film_is_first_or_last_as_its_name_states(media
 
 
 @pytest.mark.parametrize("name", ["video-sidx.mp4", "audio-sidx.mp4"])
-def test_an_indexed_sample_film_is_fragmented_with_one_sidx_before_the_fragments(media: Path, name: str) -> None:
+def test_a_sample_mp4_with_an_index_is_fragmented_and_has_one_sidx_before_the_fragments(media: Path, name: str) -> None:
     boxes = top_level_boxes((media / name).read_bytes())
     assert boxes[:4] == [b"ftyp", b"moov", b"sidx", b"moof"]
     assert boxes.count(b"sidx") == 1
     assert boxes.count(b"moof") >= 5
 
 
-def test_the_main_sample_film_has_4_to_6_mb(media: Path) -> None:
+def test_the_main_sample_file_has_4_to_6_mb(media: Path) -> None:
     assert 4_000_000 < (media / "prog.mp4").stat().st_size < 6_000_000
 
 
@@ -107,7 +108,9 @@ def variants(master: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize(("kind", "codecs"), [("ts", FILMS["prog.mp4"]), ("audio", FILMS["video-only.mp4"])])
-def test_the_segments_of_each_mpeg_ts_variant_join_to_the_film(media: Path, kind: str, codecs: Codecs) -> None:
+def test_the_concatenated_segments_of_each_mpeg_ts_variant_contain_the_whole_film(
+    media: Path, kind: str, codecs: Codecs
+) -> None:
     for variant in variants(media / "hls" / kind / "master.m3u8"):
         assert len(segments(variant)) == 5
         joined = b"".join(segment.read_bytes() for segment in segments(variant))
@@ -121,7 +124,9 @@ def test_the_segments_of_the_separate_audio_playlist_join_to_the_audio_file(medi
     assert_whole(io.BytesIO(joined), FILMS["audio.m4a"])
 
 
-def test_the_segments_of_each_fmp4_variant_join_to_the_film_after_their_initialization_section(media: Path) -> None:
+def test_the_segments_of_each_fmp4_variant_appended_to_their_initialization_section_contain_the_whole_film(
+    media: Path,
+) -> None:
     for variant in variants(media / "hls/fmp4/master.m3u8"):
         match = re.search(r'#EXT-X-MAP:URI="(.+)"', variant.read_text())
         assert match
@@ -144,7 +149,7 @@ def test_the_segments_of_the_encrypted_variants_decrypt_to_those_of_the_plain_va
 
 
 @pytest.mark.parametrize(("name", "kind"), [("video-360", "video"), ("video-180", "video"), ("audio", "audio")])
-def test_dash_segments_join_to_a_film_if_they_follow_their_initialization_section(
+def test_dash_segments_appended_to_their_initialization_segment_form_a_valid_file(
     media: Path, name: str, kind: str
 ) -> None:
     folder = media / "dash"
@@ -178,14 +183,14 @@ def test_the_large_file_has_its_known_size_and_hash_and_can_be_read_from_any_off
     assert max(map(len, content.pieces(0, content.size))) <= PIECE_BYTES
 
 
-def test_players_can_play_the_large_file_as_a_film(media: Path) -> None:
+def test_players_can_play_the_large_file_as_an_mp4(media: Path) -> None:
     content = large_content(6, media / "prog.mp4")
     assert content
     whole = io.BytesIO(b"".join(content.pieces(0, content.size)))
     assert_whole(whole, FILMS["prog.mp4"])
 
 
-def test_a_large_file_cannot_be_smaller_than_the_film_that_it_contains(media: Path) -> None:
+def test_a_large_file_cannot_be_smaller_than_the_mp4_at_its_beginning(media: Path) -> None:
     assert large_content(1, media / "prog.mp4") is None
     with pytest.raises(ValueError, match="a large file of 1 MiB is too small"):
         large_sha256(1)

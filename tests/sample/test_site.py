@@ -178,7 +178,7 @@ def test_the_https_certificate_of_the_site_is_signed_by_its_own_authority() -> N
 
 
 @pytest.mark.parametrize(("spec", "clean"), [("cut=70000", True), ("rst=70000", False)])
-def test_over_https_a_cut_fault_sends_close_notify_and_a_reset_fault_does_not(spec: str, clean: bool) -> None:
+def test_over_https_the_fault_cut_sends_close_notify_and_the_fault_reset_does_not(spec: str, clean: bool) -> None:
     with SampleSite(https_port=0) as site:
         data, has_close_notify = read_over_tls(site, f"/fault/{spec}/media/audio.mp3")
         assert has_close_notify is clean

@@ -83,7 +83,7 @@ def test_a_file_has_one_sample_per_chunk_or_all_samples_in_one_chunk_as_its_name
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-def test_fragmented_files_have_the_index_box_and_the_base_offset_flag_that_their_layout_states(
+def test_fragmented_files_have_the_first_boxes_and_the_base_data_offset_flags_that_their_layout_states(
     media: Path, kind: str
 ) -> None:
     base_data_offset, default_base_is_moof = 0x1, 0x20000
@@ -109,7 +109,7 @@ def test_fragments_with_two_trun_boxes_have_the_length_that_the_sidx_states(medi
     assert kinds.count(b"trun") == 2 * kinds.count(b"moof")
 
 
-def test_some_sample_films_have_reordered_frames_and_uneven_frame_durations(media: Path) -> None:
+def test_some_sample_mp4_files_have_reordered_frames_and_uneven_frame_durations(media: Path) -> None:
     for name in ("long", "uneven", "cut"):
         film = media / f"video-{name}.mp4"
         assert any(pts != dts for pts, dts, _, _ in samples(film))
@@ -125,7 +125,7 @@ def edits(film: Path) -> list[tuple[int, int]]:
     return [(entries[n], entries[n + 1]) for n in range(0, len(entries), 3)]
 
 
-def test_the_edit_list_of_a_cut_track_begins_between_key_frames(media: Path) -> None:
+def test_the_edit_list_of_a_track_whose_name_contains_cut_begins_between_key_frames(media: Path) -> None:
     for kind in ("video", "audio"):
         ((_, media_time),) = edits(media / f"{kind}-cut.mp4")
         assert media_time > 0
@@ -143,20 +143,20 @@ def test_the_edit_list_of_a_late_audio_track_begins_with_an_empty_edit(media: Pa
 
 
 @pytest.mark.parametrize("name", ["video-long", "audio-long", "video-long-sidx", "audio-long-sidx", "long"])
-def test_the_long_sample_film_lasts_a_minute(media: Path, name: str) -> None:
+def test_each_long_sample_mp4_lasts_a_minute(media: Path, name: str) -> None:
     with av.open(media / f"{name}.mp4") as film:
         assert film.duration is not None
         assert film.duration / 1_000_000 == pytest.approx(60, abs=0.2)
 
 
-def test_the_catalogue_of_films_names_the_codec_in_the_file(media: Path) -> None:
+def test_the_codec_that_the_catalogue_states_for_each_h264_file_is_the_codec_in_that_file(media: Path) -> None:
     for key, rendition in RENDITIONS.items():
         if rendition.vcodec.startswith("avc1") and key not in TRAPS:
             assert (key, h264_codec(media / rendition.file)) == (key, rendition.vcodec)
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_yt_dlp_extracts_the_tracks_of_each_film_as_plain_files_with_their_sizes(
+def test_yt_dlp_extracts_the_tracks_of_each_sampletube_video_as_plain_files_with_their_sizes(
     site: SampleSite, ytdlp: YtDlp, name: str
 ) -> None:
     info = ytdlp.info(f"{site.http}/tube/watch/{name}")
@@ -186,11 +186,13 @@ def test_yt_dlp_downloads_all_bytes_of_a_track_from_an_address_with_faults(
     assert got == site.path(file).read_bytes()
 
 
-def test_each_extraction_of_an_expiring_film_returns_a_different_media_url(site: SampleSite, ytdlp: YtDlp) -> None:
+def test_each_extraction_of_a_video_whose_urls_expire_returns_a_different_media_url(
+    site: SampleSite, ytdlp: YtDlp
+) -> None:
     url = f"{site.http}/tube/watch/fault/expire=1000/pair"
     first_visit, second_visit = ({f["url"] for f in ytdlp.info(url)["formats"]} for _ in range(2))
     assert not first_visit & second_visit
 
 
-def test_a_film_address_with_an_unknown_fault_is_answered_with_404(site: SampleSite) -> None:
+def test_the_address_of_a_video_page_with_an_unknown_fault_is_answered_with_404(site: SampleSite) -> None:
     assert ask(f"{site.http}/tube/api/watch/fault/odd/pair").status == 404

@@ -81,7 +81,7 @@ def promises(body: Body) -> tuple[int | None, bool, bool]:
     return body.head.length, body.head.partial, body.head.seekable
 
 
-async def test_a_compressed_file_that_is_cut_raises_upstream_failed() -> None:
+async def test_a_truncated_compressed_file_raises_upstream_failed() -> None:
     def handle(connection: socket.socket, head: bytes) -> None:
         body = gzip.compress(FILM)[:-4]
         connection.sendall(OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body) + body)

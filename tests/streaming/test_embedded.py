@@ -138,7 +138,7 @@ async def test_mpeg_ts_is_recognised_whatever_type_the_extraction_declares(site:
         ("/media/not-media.mp4", NotMedia),
     ],
 )
-async def test_a_failure_before_the_first_byte_raises_in_open_and_leaves_no_thread_or_descriptor(
+async def test_open_raises_an_error_if_the_download_fails_before_its_first_byte_and_leaves_no_thread_or_descriptor(
     site: SampleSite, path: str, kind: type[ServerPYError]
 ) -> None:
     await prepare(site)
@@ -150,7 +150,9 @@ async def test_a_failure_before_the_first_byte_raises_in_open_and_leaves_no_thre
     await eventually(lambda: no_more_than(before))
 
 
-async def test_a_permanent_cut_raises_upstream_failed_and_never_ends_in_a_clean_eof(site: SampleSite) -> None:
+async def test_a_body_that_is_truncated_at_each_attempt_raises_upstream_failed_and_never_ends_in_a_clean_eof(
+    site: SampleSite,
+) -> None:
     body = await opened(method(), source(f"{site.http}/fault/cut=2000000,norange/media/prog.mp4"))
     received: list[bytes] = []
     with pytest.raises(UpstreamFailed):

@@ -46,7 +46,7 @@ class Packager:
 
     def refuse(self, target: str) -> int | None:
         """Choose whether and how a request fails. Returns the status of a refused request. Returns None if the response
-        has a body, which may be wrong or cut."""
+        has a body, which may be wrong or truncated."""
         count = self.failed[target] = self.failed.get(target, 0) + 1
         fails = count % 2 == 0 if target.endswith(".m3u8") else count == 1
         self._now = next(self.kinds) if fails else ""

@@ -151,7 +151,7 @@ async def test_subprocess_downloads_hls_natively_and_declares_it_as_mpeg_ts(
     ],
     ids=["format", "selector", "item", "merge", "404", "html"],
 )
-async def test_a_failure_before_the_first_byte_raises_in_open_and_leaves_no_child_or_directory(
+async def test_open_raises_an_error_if_the_child_fails_before_its_first_byte_and_leaves_no_child_or_directory(
     site: SampleSite, private_tmp: Path, path: str, fields: dict[str, Any], kind: type[ServerPYError]
 ) -> None:
     async with running() as method:
@@ -162,7 +162,7 @@ async def test_a_failure_before_the_first_byte_raises_in_open_and_leaves_no_chil
         assert ": 0/" in repr(method.slots)
 
 
-async def test_a_cut_body_raises_upstream_failed_and_never_ends_in_a_clean_eof(site: SampleSite) -> None:
+async def test_a_truncated_body_raises_upstream_failed_and_never_ends_in_a_clean_eof(site: SampleSite) -> None:
     async with running() as method:
         body = await opened(method, Source(url=f"{site.http}/fault/cut=2000000/media/prog.mp4"))
         received: list[bytes] = []
@@ -176,7 +176,7 @@ async def test_a_cut_body_raises_upstream_failed_and_never_ends_in_a_clean_eof(s
 async def test_a_body_of_unknown_length_over_tls_is_complete_only_if_it_ends_with_close_notify(
     site: SampleSite, tmp_path: Path, cleanly: bool
 ) -> None:
-    """If a TLS connection ends without close_notify, the body may have been cut (RFC 8446 §6.1)."""
+    """If a TLS connection ends without close_notify, the body may be truncated (RFC 8446 §6.1)."""
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))

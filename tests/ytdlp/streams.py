@@ -25,7 +25,7 @@ PROMPT_SECONDS = 15.0
 @contextlib.contextmanager
 def session(ticket: Ticket, **options: Any) -> Iterator[YoutubeDL]:
     """Open a YoutubeDL without the changes of the worker, but otherwise as `instance.open` does. The connections of
-    this YoutubeDL go through a proxy, and stopping the ticket cuts them."""
+    this YoutubeDL go through a proxy; setting the `Ticket` aborts these connections."""
     with proxies().open() as proxy, ticket.hook(proxy.cut):
         params = {"quiet": True, "no_warnings": True, "cachedir": False, "socket_timeout": 20, "proxy": proxy.url}
         with YoutubeDL({**params, **options}, auto_init=False) as ydl:
@@ -61,7 +61,7 @@ class Running:
             self.count = transfer(
                 lambda: session(self.cancelled, **self._options), self._info, self._writer, self.cancelled
             )
-        except BaseException as error:  # noqa: BLE001  # the test checks any error of the download
+        except BaseException as error:  # noqa: BLE001  # keep every exception of the download, so that the test can check it
             self.error = error
 
     def __enter__(self) -> Running:

@@ -51,7 +51,7 @@ def test_a_child_process_waits_to_start_while_the_maximum_number_of_child_proces
         wait_for(lambda: len(made) == 0)
 
 
-def test_stopping_a_ticket_ends_only_the_child_processes_that_were_started_for_this_ticket() -> None:
+def test_cancelling_an_extraction_ends_only_the_child_processes_that_were_started_for_this_extraction() -> None:
     with gate(4) as (made, popen):
         ticket = Ticket()
         with made.on_behalf_of(ticket):
@@ -66,7 +66,7 @@ def test_stopping_a_ticket_ends_only_the_child_processes_that_were_started_for_t
         assert stranger.wait(PATIENCE_SECONDS) == -9
 
 
-def test_a_child_process_that_waits_to_start_can_be_stopped_by_its_ticket() -> None:
+def test_cancelling_an_extraction_also_cancels_its_child_process_that_waits_to_start() -> None:
     with gate(1) as (made, popen):
         first = popen(SLEEP)
         ticket = Ticket()
@@ -87,7 +87,7 @@ def test_a_child_process_that_fails_to_start_does_not_count_as_running() -> None
         assert len(made) == 0
 
 
-def test_stopping_a_ticket_calls_only_the_hooks_that_are_active() -> None:
+def test_setting_a_ticket_calls_only_the_hooks_whose_blocks_are_still_running() -> None:
     ticket = Ticket()
     ran: list[str] = []
     with ticket.hook(lambda: ran.append("left")):
@@ -103,7 +103,7 @@ def test_stopping_a_ticket_calls_only_the_hooks_that_are_active() -> None:
         pass
 
 
-def test_setting_an_event_stops_the_ticket_that_was_made_from_the_event() -> None:
+def test_setting_an_event_also_cancels_the_ticket_that_was_made_from_the_event() -> None:
     event = threading.Event()
     ticket = Ticket.of(event)
     assert Ticket.of(ticket) is ticket

@@ -37,7 +37,7 @@ def test_a_progressive_download_returns_the_bytes_of_the_file(site: SampleSite) 
 
 
 @pytest.mark.parametrize("faults", ["cut=2000000", "rst=2000000", "nolength", "nolength,cut=2000000"])
-def test_a_cut_download_is_resumed_by_a_range_request(site: SampleSite, faults: str) -> None:
+def test_a_truncated_download_is_resumed_by_a_range_request(site: SampleSite, faults: str) -> None:
     with Running(progressive(f"{site.http}/fault/{faults}/media/prog.mp4")) as download:
         received = download.read_all()
     assert download.error is None
@@ -45,7 +45,7 @@ def test_a_cut_download_is_resumed_by_a_range_request(site: SampleSite, faults: 
 
 
 @pytest.mark.parametrize("faults", ["cut=2000000,norange", "cut=2000000,norange206"])
-def test_a_cut_download_that_cannot_be_resumed_raises_an_error_and_repeats_no_byte(
+def test_a_truncated_download_that_cannot_be_resumed_raises_an_error_and_repeats_no_byte(
     site: SampleSite, faults: str
 ) -> None:
     with Running(progressive(f"{site.http}/fault/{faults}/media/prog.mp4")) as download:
@@ -153,9 +153,9 @@ def hls(url: str, **fields: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["ts", "aes", "fmp4"])
 @pytest.mark.parametrize("faults", ["cut=300000", "rst=300000", "nolength"])
-def test_a_fragment_whose_response_is_cut_is_resumed(site: SampleSite, name: str, faults: str) -> None:
-    """Only the fragments are cut. The playlist is shorter than the number of bytes after which a response is cut, and
-    its relative URLs lead to fragments with the same fault."""
+def test_a_fragment_whose_response_is_truncated_is_resumed(site: SampleSite, name: str, faults: str) -> None:
+    """Only the fragments are truncated. The playlist is shorter than the length to which the fault truncates responses,
+    and the relative URLs of the playlist lead to fragments with the same fault."""
     with Running(hls(f"{site.http}/hls/{name}/high.m3u8")) as download:
         whole = download.read_all()
     with Running(hls(f"{site.http}/fault/{faults}/hls/{name}/high.m3u8")) as download:
@@ -164,7 +164,9 @@ def test_a_fragment_whose_response_is_cut_is_resumed(site: SampleSite, name: str
     assert received == whole
 
 
-def test_a_cut_fragment_that_cannot_be_resumed_raises_an_error_and_no_further_byte_is_sent(site: SampleSite) -> None:
+def test_a_truncated_fragment_that_cannot_be_resumed_raises_an_error_and_no_further_byte_is_sent(
+    site: SampleSite,
+) -> None:
     with Running(hls(f"{site.http}/hls/ts/high.m3u8")) as download:
         whole = download.read_all()
     with Running(hls(f"{site.http}/fault/cut=300000,norange/hls/ts/high.m3u8")) as download:
@@ -408,7 +410,7 @@ def test_a_download_over_https_returns_the_bytes_of_the_file(site: SampleSite, t
     assert download.error is None
 
 
-def test_cancelling_a_download_cuts_its_request_with_impersonation(site: SampleSite) -> None:
+def test_cancelling_a_download_aborts_its_request_with_impersonation(site: SampleSite) -> None:
     before = len(site.requests)
     info = progressive(f"{site.http}/fault/stall=100000/media/prog.mp4", impersonate="chrome")
     with Running(info) as download:

@@ -1,5 +1,5 @@
 """Tests of yt-dlp's HTTP client in the worker. It accepts the same unusual responses as ServerPY's own client, also
-over https, and never reports a body that was cut as complete."""
+over https, and never reports a truncated body as complete."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_a_body_of_unknown_length_that_ends_with_close_notify_is_complete(tls: T
 @pytest.mark.usefixtures("trusting")
 @pytest.mark.parametrize("head", [OK, b"HTTP/1.0 200 OK\r\n", OK + b"Transfer-Encoding: identity\r\n"])
 def test_a_body_of_unknown_length_that_ends_without_close_notify_raises_an_error(tls: Tls, head: bytes) -> None:
-    """The media server ignores ranges, so the body is cut again at each retry."""
+    """The media server ignores ranges, so the body is truncated again at each retry."""
     with Origin(ending(cleanly=False, head=head, at=50_000), tls.server) as origin, downloaded(origin) as download:
         assert download.read_all() == BODY[:50_000]
     assert isinstance(download.error, UpstreamFailed)

@@ -60,7 +60,7 @@ async def test_a_response_with_the_bytes_of_another_file_is_not_joined(name: str
 
 
 @pytest.mark.parametrize("name", [name for name in OTHER if name != "another whole"])
-async def test_one_odd_response_among_several_does_not_end_the_download(name: str) -> None:
+async def test_a_single_response_from_another_version_of_the_file_does_not_end_the_download(name: str) -> None:
     async with serving(by_turns(lambda _: cut_whole(V1), OTHER[name], lambda ask: part(ask, more=V1))) as (url, _):
         assert await downloaded(url) == (FILE, None)
 

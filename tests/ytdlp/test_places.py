@@ -66,7 +66,7 @@ def test_a_thread_waits_if_all_places_for_parsing_are_taken_until_one_of_them_is
     second.finish()
 
 
-def test_a_thread_that_waits_for_a_place_for_parsing_is_stopped_if_its_ticket_is_set(
+def test_a_thread_that_waits_for_a_place_for_parsing_ends_if_its_extraction_is_cancelled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("serverpy.ytdlp.places.PATIENCE_SECONDS", PATIENCE_SECONDS)

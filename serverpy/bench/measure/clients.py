@@ -38,8 +38,8 @@ HOPELESS_AFTER = 50
 
 
 class Reader:
-    """One slow client. On each turn, it reads only so many bytes that its total is at most `rate` (in bytes per second)
-    × the seconds since its first byte."""
+    """One slow client. In each iteration, it reads only so many bytes that its total is at most `rate` (in bytes per
+    second) × the seconds since its first byte."""
 
     def __init__(self, ask: Ask, rate: int) -> None:
         self._ask = ask

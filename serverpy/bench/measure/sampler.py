@@ -37,9 +37,9 @@ class Reading:
 
 
 def read(pid: int, *, alone: bool = False) -> Reading:
-    """Take one reading of `pid` and all its descendants, or of `pid` only if `alone`. A descendant that ends during the
-    reading is left out. Raises TargetDied if the process `pid` is gone or a zombie, and psutil.AccessDenied if a
-    process belongs to another user."""
+    """Take one reading of the process `pid` and all its descendants. If `alone` is true, reads only `pid`. A descendant
+    that ends during the reading is left out. Raises TargetDied if the process `pid` is gone or a zombie, and
+    psutil.AccessDenied if a process belongs to another user."""
     begun = time.monotonic()
     try:
         root = psutil.Process(pid)

@@ -93,7 +93,8 @@ def put(chunks: Chunks, item: bytes | BaseException | None, left: threading.Even
 
 
 async def drained(url: str) -> AsyncIterator[bytes]:
-    """Stream by the founding document's current method: a thread that downloads, and a queue."""
+    """Stream by the method that the founding document calls current: a thread downloads the media and puts the chunks
+    into a queue."""
     chunks: Chunks = queue.Queue(maxsize=QUEUE)
     left = threading.Event()
     executor.submit(download, url, chunks, left)

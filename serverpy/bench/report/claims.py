@@ -37,8 +37,9 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """One claim of the founding document about one server. `words` replaces the range in the report if the document
-    states no range. `on` names what was measured: the title of a server, or a description."""
+    """One claim about one server from the founding document, whose claims are in `claims.toml`. `words` replaces the
+    range in the report if the document states no range. `on` names what was measured: the title of a server, or a
+    description."""
 
     what: str
     on: str

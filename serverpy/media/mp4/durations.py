@@ -1,6 +1,7 @@
-"""The durations in the initialization section and the segments of a fragmented MP4 (ISO/IEC 14496-12 §8.8). Many
-packagers write 0 as each duration, because the manifest states the duration. A client that gets the segments as one
-file has no manifest, so ServerPY writes the durations into the segments. The functions are pure.
+"""The durations in the initialization section (DASH: initialization segment) and the media segments of a fragmented MP4
+(ISO/IEC 14496-12 §8.8). Many packagers write 0 as each duration, because the manifest states the duration. A client
+that gets the segments as one file has no manifest, so ServerPY writes the durations into the segments. The functions
+are pure.
 
 Players read the duration from different boxes. According to measurements, libav and Chromium read mdhd or, if the
 segments have a sidx, the sidx of the latest segment; Firefox reads only mehd. These three do not need tkhd. ExoPlayer
@@ -41,8 +42,8 @@ def with_duration(section: bytes, seconds: float, *, may_grow: bool) -> bytes:
 
 def without_index(segment: bytes) -> bytes:
     """Return `segment`, the beginning of a segment, with each sidx box (§8.16.3) before the first fragment turned into
-    a `free` box. Such an index covers only this segment, but players take the end of the index for the end of the file.
-    Returns `segment` unchanged if it has no such index."""
+    a `free` box. Such a sidx covers only this segment, but players take the end of its last reference for the end of
+    the file. Returns `segment` unchanged if it has no such sidx."""
     data, filled, at = memoryview(segment), bytearray(), 0
     with suppress(NotMedia):  # the rest of `segment` is the beginning of a larger box
         while (box := box_at(data, at, len(data))) is not None and box.kind in _BEFORE_FRAGMENT:

@@ -1,13 +1,13 @@
-"""The layout of an MP4 that is merged from two fragmented tracks: one moov, an index for each track, and the fragments
-of both tracks in the order of their times.
+"""The layout of an MP4 that is merged from two fragmented tracks: one moov, an index (sidx) for each track, and the
+fragments of both tracks in the order of their times.
 
-Merging changes numbers in a fragment, but not the length of the fragment, so the index of each source file gives all
-sizes in advance. While ServerPY sends a fragment, it patches the sequence number, the track number, and the offsets
-that count from the beginning of the file (`patch_moof`).
+Merging changes numbers in a fragment, but not the length of the fragment, so the index (sidx or mfra) of each source
+file gives all sizes in advance. While ServerPY sends a fragment, it patches the sequence number, the track number, and
+the offsets that count from the beginning of the file (`patch_moof`).
 
 Each track has its own sidx, because a single sidx for both tracks makes Chromium's seeks slow and libav lose audio. The
 last sidx belongs to the track whose fragment comes first in the file: according to measurements, Chromium then opens a
-film of five minutes with 7 requests instead of 96.
+file of five minutes with 7 requests instead of 96.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ def _only_track(source: Located, handler: bytes) -> Track:
     track = find_track(source.moov, handler)
     if count_tracks(source.moov) != 1:
         raise UnsupportedConversion(
-            "One of the two formats has more than one track in its fragments, so the formats cannot be merged."
+            "One of the two formats is a fragmented MP4 with more than one track, so the formats cannot be merged."
         )
     box = track.samples.get(b"stsz")
     if box is not None and fields("I", track.data, box, 8)[0]:
         raise UnsupportedConversion(
-            "One of the two formats is only partly fragmented, so the formats cannot be merged."
+            "One of the two formats has samples both in its moov box and in fragments, so the formats cannot be merged."
         )
     return track
 
@@ -88,7 +88,7 @@ def _index_of(source: Located, track: Track) -> Index:
         end = source.total - len(source.mfra)
         return read_mfra(source.mfra, track.number, track.scale, source.moof_start, end)
     raise UnsupportedConversion(
-        "One of the two formats is a fragmented MP4 without an index, so the formats cannot be merged."
+        "One of the two formats is a fragmented MP4 without an index (sidx or mfra), so the formats cannot be merged."
     )
 
 
@@ -143,12 +143,13 @@ def _patch_traf(
             continue
         flags, number = fields("II", data, box)
         if number != old_number:
-            raise damaged("a fragment belongs to an unknown track")
+            raise damaged("a tfhd box has a track ID that the moov box does not have")
         struct.pack_into(">I", patched, box.body + 4, new_number)
         if flags & _BASE_DATA_OFFSET:
             (base,) = fields("Q", data, box, 8)
             struct.pack_into(">Q", patched, box.body + 8, (base + shift) & 0xFFFFFFFFFFFFFFFF)
         elif not flags & _BASE_IS_MOOF and not is_first:
             raise UnsupportedConversion(
-                "The fragments of one of the two formats depend on each other, so the formats cannot be merged."
+                "In one of the two formats, the data offset of a traf box depends on another traf box, so the formats "
+                "cannot be merged."
             )

@@ -16,14 +16,15 @@ VIDEO, AUDIO, HEADER = 0, 1, 2
 """Numbers that name the sources of the bytes of the merged file: the video file, the audio file, and the header in the
 layout."""
 MAX_MOOFS = 256
-"""Maximum number of fragments in one block, which is the part of a source file that one entry of the file's index
-describes. Each block is assigned this many sequence numbers."""
+"""Maximum number of fragments in one block, which is the part of a source file that one entry of the file's sidx or
+mfra describes. Each block is assigned this many sequence numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A contiguous part of a merged file: `length` bytes at `offset` of `source`. A part from the video or audio file
-    belongs to run number `run`, and begins `skip` bytes after the first byte of that run."""
+    belongs to the run (see `Layout`) with the number `run`, and begins `skip` bytes after the first byte of that
+    run."""
 
     source: int
     offset: int
@@ -34,12 +35,12 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A virtual file of `total` bytes. Run r consists of the bytes `starts[r]` to `starts[r + 1] - 1` of the file, and
-    is read from offset `offsets[r]` of the source `sources[r]`. `sizes` are the lengths, in bytes, of the sources for
-    which the layout was made. If `numbers` is None, runs are sent unchanged. Otherwise `numbers` are the track numbers
-    in the sources, each run is a block of at most `most_moofs` fragments, and the moofs are patched while they are sent
-    to the client (`fragments.py`). `seconds` is the duration of the merged file in seconds, or None if it is
-    unknown."""
+    """A virtual file of `total` bytes, divided into runs: contiguous bytes of one source. Run r consists of the bytes
+    `starts[r]` to `starts[r + 1] - 1` of the file, and is read from offset `offsets[r]` of the source `sources[r]`.
+    `sizes` are the lengths, in bytes, of the sources for which the layout was made. If `numbers` is None, runs are sent
+    unchanged. Otherwise `numbers` are the track numbers in the sources, each run is a block of at most `most_moofs`
+    fragments, and the moofs are patched while they are sent to the client (`fragments.py`). `seconds` is the duration
+    of the merged file in seconds, or None if it is unknown."""
 
     header: bytes
     starts: array[int]

@@ -1,6 +1,6 @@
-"""The search for the boxes that describe an MP4 (the moov, and the index of the fragments), with few range requests.
-The functions are pure: `locate` is a generator that yields each range that it needs, and its caller reads the bytes of
-the range and passes them to `send`.
+"""The search for the boxes that describe an MP4 (the moov, and the sidx or mfra that indexes the fragments), with few
+range requests. The functions are pure: `locate` is a generator that yields each range that it needs, and its caller
+reads the bytes of the range and passes them to `send`.
 
 The first 64 KiB of most files contain the moov, or at least the headers of the boxes before the moov. In the second
 case, one more read gets the moov.
@@ -18,7 +18,8 @@ from serverpy.media.mp4.sidx import indexed_end
 
 PROBE_BYTES = 64 * 1024
 MAX_INDEX_BYTES = 32 << 20
-"""Maximum size, in bytes, of the moov of a file. The same limit applies to the index of the file's fragments."""
+"""Maximum size, in bytes, of the moov of a file. The same limit applies to the sidx or mfra, which index the file's
+fragments."""
 MAX_MOOF_BYTES = 64 * 1024
 """Maximum size of a moof, in bytes. The moof of a fragment with one minute of video at 60 frames per second takes 58
 KB."""
@@ -85,7 +86,7 @@ class _Window:
     def fetch(self, first: int, length: int) -> Generator[Span, bytes, None]:
         self._reads += 1
         if self._reads > _MAX_READS:
-            raise damaged("the index lies behind too many boxes")
+            raise damaged("too many boxes precede the moov or moof box")
         end = min(first + length, self._total)
         self.data = memoryview((yield Span(first, end)))
         self.first = first
@@ -95,7 +96,9 @@ class _Window:
     def whole(self, box: Box) -> Generator[Span, bytes, bytes]:
         """Return all bytes of `box`. Yields the range to read if the window does not contain the box."""
         if box.end - box.start > MAX_INDEX_BYTES:
-            raise TooLarge("The index of this MP4 is larger than this server allows.")
+            raise TooLarge(
+                "The index (moov, sidx or mfra) of this MP4 is larger than this server allows: choose a single format."
+            )
         if not self.first <= box.start <= box.end <= self.first + len(self.data):
             yield from self.fetch(box.start, max(box.end - box.start, PROBE_BYTES))
         return bytes(self.data[box.start - self.first : box.end - self.first])
@@ -103,7 +106,7 @@ class _Window:
 
 def locate(total: int) -> Generator[Span, bytes, Located]:
     """Find the boxes that describe an MP4 of `total` bytes. Raises `UnsupportedConversion` if the file is not an MP4,
-    `NotMedia` if it is damaged, and `TooLarge` if the moov or the index exceeds MAX_INDEX_BYTES or the first moof
+    `NotMedia` if it is damaged, and `TooLarge` if the moov, sidx or mfra exceeds MAX_INDEX_BYTES or the first moof
     exceeds MAX_MOOF_BYTES."""
     if total > _MAX_TOTAL:
         raise damaged("the file is too long")

@@ -40,7 +40,8 @@ def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -
     places, times = list(points), list(points.values())
     if not places or places[0] != first_moof:
         raise UnsupportedConversion(
-            "One of the two formats is a fragmented MP4 without an index, so the formats cannot be merged."
+            "One of the two formats is a fragmented MP4 without an index (sidx or mfra), so the formats cannot be "
+            "merged."
         )
     ends, later = [*places[1:], end], times[1:]
     if any(end <= place for place, end in zip(places, ends, strict=True)) or later != sorted(later):

@@ -60,7 +60,6 @@ class Moof:
 
     @property
     def has_track(self) -> bool:
-        """Whether the fragment has samples of the track."""
         return bool(self.numbers)
 
     def patched(self, *, number: int, sequence: int, ticks: int, old_places: Iterable[int], place: int) -> bytes:
@@ -94,7 +93,7 @@ class Moof:
         for place in places:
             if place <= base <= place + furthest:
                 return base - place
-        raise damaged("the data of a fragment does not follow its moof")
+        raise damaged("the base data offset of a fragment does not point to the fragment's own moof or mdat box")
 
 
 def _write_time(patched: bytearray, time: Time, ticks: int) -> None:
@@ -124,7 +123,8 @@ def read_moof(moof: bytes, number: int, default_duration: int) -> Moof:
                 foreign.append(child.start)
             elif traf.base is None and not traf.counts_from_moof and trafs:
                 raise UnsupportedConversion(
-                    "The fragments of one of the two formats depend on each other, so the formats cannot be merged."
+                    "In one of the two formats, the data offset of a traf box depends on another traf box, so the "
+                    "formats cannot be merged."
                 )
             else:
                 own.append(traf)

@@ -43,8 +43,8 @@ def lay_out_plain(video: Located, audio: Located) -> Layout:
 
 
 def _cut(track: Track, total: int) -> Cuts:
-    """Read the sample positions of `track`, and cut the track into chunks. Keeps only the chunks: the sample positions
-    take most of the memory, and are freed before the caller reads the other track."""
+    """Read the sample positions of `track`, and divide the track into chunks. Keeps only the chunks: the sample
+    positions take most of the memory, and are freed before the caller reads the other track."""
     return cut(track, read_samples(track, total))
 
 

@@ -25,7 +25,7 @@ MAX_MICROSECONDS = 1 << 62
 _SAMPLE_BYTES, _CUT_BYTES = 16, 80
 MAX_EXTENTS = 1 << 20
 """Maximum number of extents (contiguous bytes in the source file) of one track. This many extents take 20 MB of memory,
-and suffice for a film of 12 hours of which no two frames are adjacent."""
+and suffice for a video of 12 hours in whose file no two frames are adjacent."""
 
 
 @dataclass(frozen=True, slots=True)

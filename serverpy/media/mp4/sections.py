@@ -1,5 +1,5 @@
-"""Pure functions that make the head of one fragmented MP4 from the initialization sections of two segmented tracks,
-video and audio.
+"""Pure functions that make the head of one fragmented MP4 from the initialization sections (DASH: initialization
+segments) of two segmented tracks, video and audio.
 
 The head states the durations of the tracks, because the merged file has neither a manifest nor an index that could
 state them. Players read the duration from different boxes: according to measurements, libav and Chromium from mdhd,
@@ -90,7 +90,7 @@ def read_section(moov: bytes, handler: bytes) -> Section:
     sizes = track.samples.get(b"stsz")
     if sizes is not None and fields("I", track.data, sizes, 8)[0]:
         raise UnsupportedConversion(
-            "One of the two formats is only partly fragmented, so the formats cannot be merged."
+            "One of the two formats has samples both in its moov box and in fragments, so the formats cannot be merged."
         )
     return Section(track, fields("I", track.data, track.trex, 12)[0])
 

@@ -62,7 +62,8 @@ def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
         size, duration, access = fields("III", data, box, at + 12 * number)
         if size & _OTHER_INDEX:
             raise UnsupportedConversion(
-                "One of the two formats has an index (sidx) of indexes, so the formats cannot be merged."
+                "One of the two formats has a sidx box that refers to other sidx boxes, so the formats cannot be "
+                "merged."
             )
         if offset + size > total:
             raise damaged("the fragment index (sidx) points beyond the end of the file")

@@ -45,7 +45,8 @@ class Track:
     number: int
     handler: bytes
     movie_scale: int
-    """Time scale of the movie header and the edit list, in units per second."""
+    """Time scale of the movie header (mvhd), in units per second. The segment durations of the edit list use it,
+    too."""
     scale: int
     """Time scale of the media, in units per second."""
     mvhd: Box

@@ -20,7 +20,9 @@ def lay_out(video: Located, audio: Located) -> Layout:
         raise UnsupportedConversion("Only one of the two formats is fragmented, so the formats cannot be merged.")
     layout = lay_out_fragments(video, audio) if video.fragmented else lay_out_plain(video, audio)
     if layout.nbytes > MAX_INDEX_BYTES:
-        raise TooLarge("The index of these two formats is larger than this server allows.")
+        raise TooLarge(
+            "The merged index (moov and sidx) of these formats is too large for this server: choose a single format."
+        )
     return layout
 
 

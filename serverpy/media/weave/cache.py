@@ -110,8 +110,8 @@ class Layouts:
         return None if entry is None else self._lend(entry)
 
     def discard(self, key: Key, woven: Woven) -> None:
-        """Remove `woven` from the cache, so that no further stream leases it. Does nothing if `woven` is not in the
-        cache."""
+        """Remove the layout `woven` from the cache, so that no further stream leases this layout. Does nothing if
+        `woven` is not in the cache."""
         entry = self._entries.get(key)
         if entry is None or entry.woven is not woven:
             return

@@ -54,9 +54,9 @@ class Weaver:
     stream_bytes = (
         2 * (SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP + CHUNK_BYTES) + ENOUGH_BYTES + 2 * MAX_MOOF_BYTES
     )
-    """Maximum memory of one stream, in bytes: a read, a chunk, and a moof that is patched, for each of the two source
-    files; and the joined chunks, once. The memory of the layout is charged separately: to the stream that makes the
-    layout while that stream makes it, and afterwards once for all streams that share the layout."""
+    """Maximum memory of one stream, in bytes. For each of the two source files, a stream holds a read, a chunk and a
+    patched moof box. In addition, it holds one buffer of joined chunks. The memory of the layout is charged separately:
+    to the stream that builds the layout while it is built, and then once for all streams that share it."""
 
     def __init__(self, method: Opener, layouts: Layouts) -> None:
         self._method = method
@@ -152,7 +152,7 @@ class WovenBody(Unlosable):
 
 class _Parts:
     """The bytes of a range of the merged file. The generator `parts` reads the bytes from `readers` and yields them.
-    `aclose` closes `parts` and all `readers`."""
+    `aclose` closes `parts` and all `readers`. Idempotent."""
 
     def __init__(self, parts: AsyncGenerator[bytes], readers: dict[int, Forward]) -> None:
         self._parts = parts

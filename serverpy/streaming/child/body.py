@@ -92,7 +92,7 @@ def _not_found(exit_code: int, messages: str, source: Source) -> ServerPYError:
 
 def _refuse(found: Found, source: Source, max_duration: float | None) -> None:
     if found.is_live:
-        raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
+        raise UnsupportedConversion("This method cannot stream live media: choose another method.")
     if found.is_merge:
         raise UnsupportedConversion("This method cannot merge formats: choose one that has video and audio.")
     if source.item not in (None, 1) and not found.is_in_playlist:

@@ -34,7 +34,8 @@ CPU_SECONDS = 4 * 3600
 """Maximum CPU time, in seconds, of a child that sends media. This time suffices for a terabyte of media. Before a child
 has found the media, the limit of its CPU time is twice EXTRACT_TIMEOUT."""
 LIFE_SECONDS = 24 * 3600.0
-"""Seconds after which ServerPY kills a child, even if the child is still sending media."""
+"""Maximum lifetime of a child, in seconds since its start. ServerPY then kills the child, even if the child is still
+sending media."""
 TERMINATE_SECONDS = 1.0
 EXIT_SECONDS = 10.0
 """Maximum number of seconds that a child may run after it has closed its standard output."""
@@ -45,7 +46,7 @@ class Child:
     `slot`.
 
     `aclose` closes the output pipe, sends SIGTERM to the child's process group, and SIGKILL a second later. `aclose`
-    waits for the child to exit, stops reading the child's messages, and removes the child's directory.
+    waits for the child to exit, stops reading the child's messages, and removes the child's directory. Idempotent.
     """
 
     def __init__(self, options: ChildOptions, source: Source, slot: Slot, hand_over: HandOver) -> None:

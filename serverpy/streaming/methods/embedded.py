@@ -182,8 +182,8 @@ def _seconds_until(track: Track) -> float:
 
 
 class _Stream:
-    """A pipe and the download that fills it. The owner must call `aclose`. A second call of `aclose` waits until the
-    first call is complete."""
+    """A pipe and the download that fills it. The owner must call `aclose`. Idempotent: a second call of `aclose` only
+    waits until the first call is complete."""
 
     def __init__(self, reader: PipeReader, download: RunningDownload, stall_timeout: float) -> None:
         self.reader = reader

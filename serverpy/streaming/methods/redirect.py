@@ -100,8 +100,8 @@ class Redirect:
         )
 
     async def _needs_no_page(self, track: Track) -> bool:
-        """Return whether the media server sends the media without the headers that name the page (Referer, Origin).
-        Returns True without a request if the extraction contains no such header. Raises the errors of
+        """Return whether the media server sends the media if the request lacks the headers that name the page (Referer,
+        Origin). Returns True without a request if the extraction contains no such header. Raises the errors of
         `Session.open`."""
         headers = {name: value for name, value in track.headers.items() if name.lower() not in _OF_PAGE}
         if len(headers) == len(track.headers):

@@ -307,7 +307,7 @@ class Relay:
         the extraction (YouTube: 5 seconds)."""
         seconds = (track.available_at or 0) - time.time()
         if seconds > self._wait_seconds:
-            raise UpstreamFailed("The media is not available yet.")
+            raise UpstreamFailed("The media is not available yet. Try again later.")
         # sleep 10 ms longer, because a timer may fire some milliseconds early
         await asyncio.sleep(seconds + 0.01 if seconds > 0 else 0)
 

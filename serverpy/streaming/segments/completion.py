@@ -15,7 +15,7 @@ from serverpy.streaming.segments.segment import Segment
 class Completion:
     """The duration of a stream in seconds. If `keeps_places` is true, clients can request ranges of the stream, so the
     offset of each byte must be known without the bytes before it. In this case only the values of fields in
-    initialization sections change."""
+    initialization sections (DASH: initialization segments) change."""
 
     seconds: float
     keeps_places: bool

@@ -60,7 +60,8 @@ class FinishedCursor:
         self._manifest: Manifest | None = manifest
         self._segments: Iterator[Segment | None] = manifest.segments()
         self._after: Segment | None = None
-        """The segment after which `next` must continue if loading the manifest has failed."""
+        """The last segment that `next` returned before the manifest could not be loaded. `next` must continue after
+        this segment."""
 
     async def next(self) -> Segment | None:
         if self._manifest is None and self._after is not None:

@@ -76,8 +76,8 @@ class MediaPlaylist:
         self.count = 0
         """Number of segments parsed so far, including initialization sections."""
         self.length: int | None = 0
-        """Length, in bytes, of all segments parsed so far together, without those marked as missing; None if the length
-        of a segment is unknown."""
+        """Total length, in bytes, of the segments parsed so far, except those marked as missing (EXT-X-GAP). None if
+        the length of any of them is unknown."""
         self.seconds = 0.0
         self.longest_seconds = 0.0
         self._has_durations = True
@@ -147,8 +147,8 @@ class MediaPlaylist:
         return self._variables.resolve(text)
 
     def _take_header(self, line: str) -> None:
-        """Parse a line before the EXTM3U tag, or the EXTM3U tag itself. IPTV lists add attributes to that tag (`#EXTM3U
-        url-tvg="…"`)."""
+        """Parse a line before the EXTM3U tag, or the EXTM3U tag itself. IPTV playlists add attributes to that tag
+        (`#EXTM3U url-tvg="…"`)."""
         self.is_playlist = line.startswith("#EXTM3U")
         if line and not line.startswith("#"):
             raise NoMedia("The URL of the media's playlist did not return an HLS playlist.")

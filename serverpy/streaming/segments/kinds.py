@@ -62,7 +62,9 @@ class Judge:
         if segment.initial:
             codecs = codecs_of(first)
             if self._codecs and codecs and codecs != self._codecs:
-                raise CodecChange("The media changes its codecs (EXT-X-MAP), which one file cannot express.")
+                raise CodecChange(
+                    "The media changes its codecs (EXT-X-MAP or a DASH period), which one file cannot express."
+                )
             self._codecs = codecs or self._codecs
         self._kind = self._kind or found
 

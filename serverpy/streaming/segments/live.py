@@ -83,7 +83,7 @@ class LiveCursor:
 
     async def next(self) -> Segment | None:
         begun = self._clock()  # the waiting time begins now, so the time between two calls does not count
-        silence: SourceError = UpstreamTimeout("The live stream's playlist lists no more segments.")
+        silence: SourceError = UpstreamTimeout("The live stream's playlist has listed no new segment for too long.")
         failure = silence
         while True:
             if (segment := await self._next_listed()) is not None:

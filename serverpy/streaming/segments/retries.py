@@ -1,7 +1,7 @@
-"""The rules that decide after which failures a segment is requested again, and when. A segment of a finished playlist
-is requested four times in two seconds, because a client should not wait longer. A segment of a live playlist is
-requested again until a target duration has passed: a player that falls behind by a target duration can still play, and
-one failure of a packager must not end the streams of all clients of a live stream.
+"""The rules that decide whether a segment is requested again after a failure, and when. A segment of a finished
+playlist is requested four times in two seconds, because a client should not wait longer. A segment of a live playlist
+is requested again until a target duration has passed: a player that falls behind by a target duration can still play,
+and one failure of a packager must not end the streams of all clients of a live stream.
 """
 
 from __future__ import annotations
@@ -82,9 +82,8 @@ class Retries:
 
 
 def _may_pass(error: SourceError) -> bool:
-    """Return whether another request may succeed after `error`. This is so after errors after which
-    `net/range_requests.py` does not repeat a request. After failures of the transport and 5xx responses,
-    `net/range_requests.py` has already repeated the request."""
+    """Return whether another request may succeed after `error`. Returns False after failures of the transport and 5xx
+    responses, because `net/range_requests.py` has already repeated the request after these errors."""
     if isinstance(error, Refused):
         return 400 <= error.status < 500 and error.status not in (408, 425, 429)
     return isinstance(error, NotMedia | WrongKind | ShortFile | InvalidKey | Unhealable)

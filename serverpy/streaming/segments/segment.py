@@ -44,7 +44,7 @@ class Segment:
     discontinuity: int = 0
     gap: bool = False
     initial: bool = False
-    """Whether the segment is an initialization section (EXT-X-MAP)."""
+    """Whether the segment is an initialization section (EXT-X-MAP) or, in DASH, an initialization segment."""
     may_be_absent: bool = False
     """Whether the segment possibly does not exist, because the media may end before it
     (`extraction/values.py::Fragment`)."""

@@ -1,5 +1,6 @@
 """The read of one segment, which requests the segment, decrypts it, and checks its first bytes. The read resumes after
-a cut connection (`net/resume.py`), and requests the segment again after the failures that `retries.py` lists."""
+the connection is aborted (`net/resume.py`), and requests the segment again after the failures that `retries.py`
+lists."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ class SegmentedRead(Unlosable):
         self.partial = extent.end is not None
         """Whether a client can request ranges of this file, because its length is known."""
         self.honoured = honoured
-        """Whether the client requested a range, and `extent` is that range."""
+        """Whether the client requested a range. If so, `extent` is that range."""
         self.headers = _type_of(first)
         """The Content-Type header of the first response. The other headers, such as the validators, are left out,
         because they apply only to one segment and not to the whole file."""
@@ -339,8 +339,9 @@ class _Segments:
         that fail, return None. The caller then requests the segment at its present URL."""
         if self.current is not None and self.current.is_of(segment):
             await self._prefetch.drop()
-            # let the cursor continue after this segment; the URL of the segment in the current playlist may already be
-            # fresh
+            # Move the cursor to just after this segment, because the segments opened in advance have been dropped. The
+            # current playlist may already list the segment with a new URL: try that URL before the playlist is loaded
+            # again.
             fresh = await self._cursor.back(segment)
             if fresh is not None and _asked(fresh) != _asked(segment):
                 return fresh

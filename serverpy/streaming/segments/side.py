@@ -334,7 +334,7 @@ def header_of(box: Box) -> bytes:
 
 
 def _cut() -> UpstreamFailed:
-    return UpstreamFailed("A segment of the media is cut: bytes of its fragments are missing.")
+    return UpstreamFailed("A segment of the media is truncated: bytes of its fragments are missing.")
 
 
 def _too_large() -> TooLarge:

@@ -191,12 +191,14 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
             raise UpstreamFailed("The URL of the media does not lead to an HLS media playlist.")
         if "#EXT-X-ENDLIST" not in manifest and not self._is_whole_vod(manifest, info_dict):
             # yt-dlp would treat the segments that a live playlist lists now as the whole stream.
-            raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
+            raise UnsupportedConversion("This method cannot stream live media: choose another method.")
         self._numbered = numbered(manifest, info_dict.get("format_index"))
         if len(self._numbered) > MAX_SEGMENTS:
             raise TooLarge("The media's playlist has too many segments.")
         if any(each.is_map for each in self._numbered[1:]):
-            raise UnsupportedConversion("This method cannot change the initialization section (EXT-X-MAP) of a stream.")
+            raise UnsupportedConversion(
+                "This method supports only one initialization section (EXT-X-MAP) per playlist: choose another method."
+            )
         return True
 
     def _is_whole_vod(self, manifest: str, info: dict[str, Any]) -> bool:

@@ -46,8 +46,8 @@ def transfer(open_session: OpenSession, info: dict[str, Any], fd: int, cancelled
     soon as the last byte is in the pipe.
 
     Raises a `ServerPYError` if the download fails, if `cancelled` is set, or if the reader of the pipe has closed the
-    reading end (which sets `cancelled`). If `cancelled` is the ticket of the session, a call of `cancelled.set` ends
-    any wait of the thread within about 0.1 s.
+    reading end (which sets `cancelled`). If `cancelled` is a `Ticket`, `cancelled.set()` ends any wait of the thread
+    within about 0.1 s. The thread checks a plain event only between its operations.
     """
     try:
         with Stop(cancelled, fd) as stop:
@@ -87,7 +87,7 @@ def _for_downloaders(info: dict[str, Any]) -> dict[str, Any]:
 def _wait_until(available_at: float | None, stop: Stop) -> None:
     seconds = (available_at or 0) - time.time()
     if seconds > MAX_WAIT_SECONDS:
-        raise UpstreamFailed("The media is not available yet.")
+        raise UpstreamFailed("The media is not available yet. Try again later.")
     if seconds > 0:
         stop.pause(seconds)
 
@@ -109,7 +109,7 @@ def _refuse_impossible(info: dict[str, Any]) -> None:
     if (refusal := info.get(REFUSAL)) and "fragments" not in info:
         raise UnsupportedConversion(refusal)
     if info.get("is_live") and info["protocol"] != "http_dash_segments_generator":
-        raise UnsupportedConversion("A live stream cannot be downloaded by this method.")
+        raise UnsupportedConversion("This method cannot stream live media: choose another method.")
 
 
 _NOT_FOR_DOWNLOADERS = frozenset(

@@ -60,7 +60,7 @@ def _checked(url: str) -> str:
 
 def ranged(url: str, text: str | None, *, initial: bool = False, seconds: float | None = None) -> Fragment:
     """Return the segment at `url`, limited to the byte range `text` (`first-last`, RFC 9110 §14.1.2). If `text` is None
-    or blank, the segment is the whole file. Raises `Unreadable` if `text` is invalid."""
+    or has only white space, the segment is the whole file. Raises `Unreadable` if `text` is invalid."""
     if text is None or not text.strip() or _FROM_START.fullmatch(text):
         return Fragment(url=url, duration=seconds, initial=initial)
     found = _RANGE.fullmatch(text)

@@ -1,7 +1,7 @@
 """Joining of the representations in the periods of a DASH manifest, so that each result covers the whole presentation.
 The module does no I/O.
 
-Periods are separate presentations in one manifest: a film and the advertisements in it, or the parts of a film. The
+Periods are separate presentations in one manifest: a video and the advertisements in it, or the parts of a video. The
 manifest does not state which representation of the next period continues a representation, so this module takes the
 most similar representation, as players do. The two representations must have the same media type, container and codecs,
 because one decoder plays the result, and usually the same language and role.
@@ -33,7 +33,7 @@ class Joined:
 def join(periods: Sequence[Period]) -> list[Joined]:
     """Return the formats of the presentation, in document order.
 
-    Each format is a representation of the longest period (usually the film), continued in the other periods. A
+    Each format is a representation of the longest period (usually the main content), continued in the other periods. A
     representation of another period that has no counterpart in the longest period becomes a format that cannot be
     streamed, unless it differs from another format only in quality. In that case it is left out."""
     if not periods:
@@ -119,7 +119,7 @@ def continuation(seed: Representation, home: Period, period: Period) -> Represen
     `period` has no such representation.
 
     A representation with a different language or role continues `seed` only if neither period offers a choice of
-    language and role. This is usual for an advertisement in a film."""
+    language and role. This is usual for an advertisement."""
     candidates = [each for each in period.representations if is_compatible(seed, each)]
     alike = [each for each in candidates if each.role == seed.role and _language_distance(seed, each) < _OTHER]
     if not alike and not _has_choice(home, seed) and not _has_choice(period, seed):

@@ -66,8 +66,8 @@ def duration(element: Element, name: str) -> Fraction | None:
 
 
 def integer(value: str | None, default: int) -> int:
-    """Return `value` as an integer of at most 20 digits. Returns `default` if `value` is missing or blank. Raises
-    `Unreadable` if `value` is not an integer or has more than 20 digits."""
+    """Return `value` as an integer of at most 20 digits. Returns `default` if `value` is missing or has only white
+    space. Raises `Unreadable` if `value` is not an integer or has more than 20 digits."""
     if value is None or not value.strip():
         return default
     found = _INTEGER.fullmatch(value.strip())
@@ -78,7 +78,7 @@ def integer(value: str | None, default: int) -> int:
 
 def decimal(value: str | None) -> Fraction | None:
     """Return `value` as a decimal number, with at most 18 digits before the point. Returns None if `value` is missing
-    or blank. Raises `Unreadable` if `value` is malformed."""
+    or has only white space. Raises `Unreadable` if `value` is malformed."""
     if value is None or not value.strip():
         return None
     if not _NUMBER.fullmatch(value.strip()):

@@ -138,9 +138,9 @@ def _within(runs: Iterable[Run], clock: Clock) -> Iterator[Run]:
     """Yield the parts of `runs` that belong to the period.
 
     A timeline may cover several periods, so segments that lie wholly outside this period belong to another period. In
-    the last or only period, no segment at the end is left out, because the media may be longer than the manifest
-    states. The exception is a run with more than MAX_SEGMENTS segments: such a number stands for "up to the end of the
-    period"."""
+    the last or only period, the segments after the stated end are kept, because the media may be longer than the
+    manifest states. A run of more than MAX_SEGMENTS segments is truncated at the end of every period, because such a
+    number means "up to the end of the period"."""
     for run in runs:
         skipped, kept = 0, run.count
         if not clock.window.is_only:

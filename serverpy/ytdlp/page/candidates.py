@@ -22,7 +22,7 @@ Format = dict[str, Any]
 Select = Callable[[dict[str, Any]], Iterable[Format]]
 
 _SECONDS = 0.5
-"""CPU time, in seconds, after which the search for candidates ends."""
+"""Maximum CPU time of one search for candidates, in seconds."""
 _RANKED = re.compile(r"(?P<way>best|worst|b|w)(?:video|audio|v|a)?\*?(?P<number>\.[1-9]\d*)?")
 
 

@@ -27,8 +27,8 @@ _encoder = msgspec.json.Encoder()
 
 
 def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tuple[Media, RawMedia]:
-    """Extract the page `url` in the calling thread. Raises Stopped (a BaseException) if `ticket` is set. Any other
-    exception except MemoryError is raised as a ServerPYError."""
+    """Extract the page `url` in the calling thread. Raises `Stopped` (a BaseException) if the extraction is cancelled
+    (`ticket` is set). Any other exception except MemoryError is raised as a ServerPYError."""
     with _translated(ticket), shared().places.held(ticket), instance.open(options, cancelled=ticket) as ydl:
         info = _info(ydl, url)
         _cut(info)

@@ -59,9 +59,9 @@ FORMAT = "bestvideo*+bestaudio/best/all"
 
 
 class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
-    """A YoutubeDL for one thread. If `ticket` is set, the instance stops at the next request, or while it reads a
-    response. If `extracts` is False, the instance loads no extractors, which saves memory in a process that only
-    downloads."""
+    """A YoutubeDL for one thread. If the cancellation event `ticket` is set, the instance stops at the next request, or
+    while it reads a response. If `extracts` is False, the instance loads no extractors, which saves memory in a process
+    that only downloads."""
 
     def __init__(
         self, params: dict[str, Any], proxy: str, ticket: Ticket, cookies: YoutubeDLCookieJar, *, extracts: bool
@@ -164,8 +164,9 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         return self._watched(response)
 
     def _watched(self, response: Any) -> Any:
-        """Change the method `read` of the response in three ways: it raises Stopped if the ticket is set, it limits the
-        size of a body that is read as a whole, and it removes blank lines and a byte order mark before EXTM3U."""
+        """Change the method `read` of the response in three ways: it raises `Stopped` if the extraction or download is
+        cancelled, it limits the size of a body that is read as a whole, and it removes empty lines and a byte order
+        mark before EXTM3U."""
         read, is_first = response.read, True
 
         def read_part(amt: int) -> bytes:
@@ -227,7 +228,7 @@ def open(
 ) -> Iterator[Instance]:
     """Open a session: an instance with its own parameters, proxy and cookie jar, until the end of the context. The jar
     contains copies of `cookies` or, if `cookies` is None, of the cookies in COOKIES_FILE, which is never written. If
-    `cancelled` is a `Ticket`, a call of `cancelled.set` also cuts the connections of the session. A plain event is only
+    `cancelled` is a `Ticket`, `cancelled.set()` also aborts the connections of the session. A plain event is only
     checked between operations. `extracts` states whether the session extracts pages. Raises `Stopped` (a BaseException)
     if `cancelled` is set."""
     ticket = Ticket.of(cancelled)

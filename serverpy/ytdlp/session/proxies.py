@@ -1,8 +1,8 @@
 """The filtering proxies of yt-dlp's sessions: one for each session, all on one event loop in a thread of its own.
 
-Each session has its own proxy, so that all connections of the session can be cut: when the proxy is closed, they end,
-and a thread that waits for a silent media server wakes up. A proxy consists of a listening socket and a token. Starting
-a proxy takes about 1 ms, and a proxy holds about 40 KB of memory.
+Each session has its own proxy, so that all connections of the session can be aborted: when the proxy is closed, its
+connections end, and a thread that waits for a silent media server wakes up. A proxy consists of a listening socket and
+a token. Starting a proxy takes about 1 ms, and a proxy holds about 40 KB of memory.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from serverpy.tasks import spawn
 
 @dataclass(frozen=True, slots=True)
 class SessionProxy:
-    """The filtering proxy of one session. `url` contains the proxy's token. Any thread may call `cut`, even more than
-    once."""
+    """The filtering proxy of one session. `url` contains the proxy's token. Any thread may call `cut`, which aborts all
+    connections of the session. Idempotent."""
 
     url: str
     cut: Callable[[], None]
@@ -44,7 +44,7 @@ class SessionProxies:
         self._running.result()
 
     def close(self, seconds: float = 2.0) -> None:
-        """Cut all connections of the proxies, and wait at most `seconds` seconds for the thread to end."""
+        """Abort all connections of the proxies, and wait at most `seconds` seconds for the thread to end."""
         if self._thread.is_alive():
             with suppress(RuntimeError):  # the thread has ended and closed its event loop just before this call
                 self._running.result().call_soon_threadsafe(self._stop.set)

@@ -1,5 +1,4 @@
-"""Helpers for tests of woven films. They locate the boxes of a film in memory, and read the packets of a film with a
-demuxer."""
+"""Helpers for tests of merged MP4s. They locate the boxes of an MP4 in memory, and read its packets with a demuxer."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from serverpy.media.mp4.locate import Located, Span, locate
 
 
 def located(film: bytes) -> Located:
-    """Return the boxes and tracks that `locate` finds in `film`."""
+    """Return the boxes and tracks that `locate` finds in the MP4 `film`."""
     return drive(locate(len(film)), film)[0]
 
 
@@ -86,7 +85,7 @@ def decoded(film: bytes, kind: str) -> list[float]:
 
 
 def sought(film: bytes, seconds: float) -> tuple[float, bool, int]:
-    """Seek to `seconds` in a newly opened film, as a player does. Returns the time in seconds of the first video packet
+    """Seek to `seconds` in a newly opened file, as a player does. Returns the time in seconds of the first video packet
     after the seek, whether that packet is a key frame, and the number of seeks in the file."""
     file = CountedReads(film)
     with av.open(file, "r") as container:

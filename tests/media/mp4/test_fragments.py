@@ -1,5 +1,5 @@
-"""Tests of the fragments (moof boxes) of a woven MP4: fragments keep their length when they are renumbered, and offsets
-that count from the start of the file are adjusted."""
+"""Tests of the fragments (moof boxes) of a merged MP4: fragments keep their length when they are renumbered, and
+offsets that count from the start of the file are adjusted."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ def test_fragments_of_a_different_track_and_damaged_fragments_are_refused(traf: 
         patched(traf)
 
 
-def test_a_woven_fragmented_film_has_for_each_track_a_sidx_that_covers_the_fragments_of_both_tracks(
+def test_a_merged_fragmented_mp4_has_for_each_track_a_sidx_that_covers_the_fragments_of_both_tracks(
     media: Path,
 ) -> None:
     """A player can seek with the sidx of either track alone. The last sidx is that of the track whose fragment comes
-    first, because Chromium and libav then open the film with few requests."""
+    first, because Chromium and libav then open the file with few requests."""
     layout = lay_out(located((media / "video-sidx.mp4").read_bytes()), located((media / "audio-sidx.mp4").read_bytes()))
     head = own_boxes(layout.header)
     assert [box.kind for box in head] == [b"ftyp", b"moov", b"sidx", b"sidx"]
@@ -113,26 +113,26 @@ def with_first_time(sidx: bytes, time: int) -> bytes:
     return bytes(changed)
 
 
-def test_woven_fragments_are_sorted_by_their_start_times(media: Path) -> None:
+def test_the_fragments_of_a_merged_mp4_are_sorted_by_their_start_times(media: Path) -> None:
     layout = lay_out(located((media / "video-sidx.mp4").read_bytes()), located((media / "audio-sidx.mp4").read_bytes()))
     assert list(layout.sources) == [VIDEO, AUDIO] * 5
 
 
 def woven_mehd(video: Located, audio: Located) -> int | None:
-    """Return the duration in the mehd of a woven film, in milliseconds, or None if the film has no mehd."""
+    """Return the duration in the mehd box of a merged MP4, in milliseconds, or None if the MP4 has no mehd box."""
     durations = stated(lay_out(video, audio).header).get(b"mehd")
     return None if durations is None else durations[0]
 
 
 @pytest.mark.parametrize("layout", ["sidx", "based", "runs", "fragments", "long-sidx"])
-def test_a_woven_fragmented_film_states_its_duration(media: Path, layout: str) -> None:
+def test_a_merged_fragmented_mp4_states_its_duration(media: Path, layout: str) -> None:
     video, audio = (located((media / f"{kind}-{layout}.mp4").read_bytes()) for kind in ("video", "audio"))
     seconds = LONG_SECONDS if layout == "long-sidx" else SECONDS
     assert woven_mehd(video, audio) == pytest.approx(1000 * seconds, abs=100)
     assert lay_out(video, audio).seconds == pytest.approx(seconds, abs=0.1)
 
 
-def test_the_duration_of_a_woven_film_is_that_of_the_longer_track(media: Path) -> None:
+def test_the_duration_of_a_merged_mp4_is_that_of_the_longer_track(media: Path) -> None:
     short, long = (located((media / name).read_bytes()) for name in ("video-sidx.mp4", "audio-long-sidx.mp4"))
     assert woven_mehd(short, long) == pytest.approx(1000 * LONG_SECONDS, abs=50)
 
@@ -148,7 +148,7 @@ def test_the_duration_of_a_track_whose_mfra_has_only_one_entry_is_not_guessed(me
     assert woven_mehd(*alone) is None
 
 
-def test_a_woven_film_states_no_duration_if_the_duration_would_be_too_large_for_an_mehd(media: Path) -> None:
+def test_a_merged_mp4_states_no_duration_if_the_duration_would_be_too_large_for_an_mehd_box(media: Path) -> None:
     """The earliest presentation time in the sidx is close to the maximum of 64 bits."""
     video, audio = (located((media / f"{kind}-sidx.mp4").read_bytes()) for kind in ("video", "audio"))
     entry = struct.pack(">III", 1000, 1, 0)
@@ -157,7 +157,7 @@ def test_a_woven_film_states_no_duration_if_the_duration_would_be_too_large_for_
     assert lay_out(changed(video, sidx=late), audio).seconds is None
 
 
-def test_the_duration_of_a_woven_film_of_plain_mp4_sources_is_known(media: Path) -> None:
+def test_an_mp4_merged_from_plain_mp4_sources_has_a_known_duration(media: Path) -> None:
     video, audio = (located((media / f"{kind}-only.mp4").read_bytes()) for kind in ("video", "audio"))
     assert lay_out(video, audio).seconds == pytest.approx(SECONDS, abs=0.05)
 
@@ -190,7 +190,7 @@ def sidx_at_the_end_of_time() -> bytes:
     ],
     ids=["empty", "beyond the end", "time scale 0", "truncated", "of indices", "time overflow", "missing"],
 )
-def test_a_fragmented_track_with_an_unusable_index_is_refused(
+def test_a_fragmented_track_with_an_unusable_sidx_or_mfra_is_refused(
     media: Path, index: bytes | None, error: type[Exception]
 ) -> None:
     video, audio = (located((media / f"{kind}-sidx.mp4").read_bytes()) for kind in ("video", "audio"))
@@ -198,7 +198,7 @@ def test_a_fragmented_track_with_an_unusable_index_is_refused(
         lay_out_fragments(video, changed(audio, sidx=index))
 
 
-def test_a_plain_mp4_and_a_fragmented_mp4_cannot_be_woven(media: Path) -> None:
+def test_a_plain_mp4_and_a_fragmented_mp4_cannot_be_merged(media: Path) -> None:
     video, audio = ((media / name).read_bytes() for name in ("video-sidx.mp4", "audio-only.mp4"))
     with pytest.raises(UnsupportedConversion):
         lay_out(located(video), located(audio))

@@ -83,7 +83,7 @@ LARGE = {
 
 
 @pytest.mark.parametrize("film", LARGE.values(), ids=LARGE)
-def test_an_mp4_with_too_many_samples_to_index_is_refused_as_too_large(film: Film) -> None:
+def test_an_mp4_with_more_samples_than_the_server_allows_is_refused_as_too_large(film: Film) -> None:
     tracemalloc.start()
     try:
         with pytest.raises(TooLarge):
@@ -134,12 +134,12 @@ UNSUPPORTED = {
 
 
 @pytest.mark.parametrize("film", UNSUPPORTED.values(), ids=UNSUPPORTED)
-def test_mp4_files_with_unsupported_features_cannot_be_woven(film: bytes) -> None:
+def test_mp4_files_with_unsupported_features_cannot_be_merged(film: bytes) -> None:
     with pytest.raises((UnsupportedConversion, NotMedia)):
         laid_out(film)
 
 
-def test_audio_with_a_quicktime_sample_description_cannot_be_woven() -> None:
+def test_audio_with_a_quicktime_sample_description_cannot_be_merged() -> None:
     later = write(b"mp4a", bytes(6), b"\0\1", b"\0\1", bytes(34))
     with pytest.raises(UnsupportedConversion):
         laid_out(bytes(Film()), bytes(Film(handler=AUDIO_HANDLER, entry=later)))
@@ -158,7 +158,8 @@ def test_an_mp4_that_is_shorter_than_its_announced_length_is_refused_as_not_medi
 
 
 def is_valid(layout: Layout) -> bool:
-    """Return True if every run of bytes lies within its source file and the runs are in the order of their start."""
+    """Return True if every run of the layout (contiguous bytes of one source) lies within its source file, and the runs
+    are in the order of their start."""
     return all(
         piece.offset + piece.length <= layout.sizes[piece.source]
         for piece in layout.read(len(layout.header), layout.total)
@@ -194,12 +195,12 @@ def test_an_mp4_with_randomly_changed_bytes_gets_a_valid_layout_or_is_refused(
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(["sidx", "based", "fragments"]), st.lists(MUTATION, min_size=1, max_size=8))
-def test_a_fragmented_mp4_with_randomly_changed_index_boxes_is_merged_or_refused(
+def test_a_fragmented_mp4_with_randomly_changed_sidx_or_mfra_boxes_is_merged_or_refused(
     name: str, changes: list[tuple[int, int]]
 ) -> None:
     media = ensure_media()
     changed = bytearray((media / f"audio-{name}.mp4").read_bytes())
-    # the boxes before the fragments, and the index at the end of the file
+    # the boxes before the fragments, and the mfra at the end of the file
     ends = [*range(1400), *range(len(changed) - 150, len(changed))]
     for place, value in changes:
         changed[ends[place % len(ends)]] = value

@@ -38,7 +38,7 @@ def laid_out(video: bytes, audio: bytes) -> Layout:
 
 
 def read(layout: Layout, video: bytes, audio: bytes, first: int = 0, end: int | None = None) -> bytes:
-    """Return the bytes of the woven file from the offset `first` up to but not including the offset `end`, or up to the
+    """Return the bytes of the merged MP4 from the offset `first` up to but not including the offset `end`, or up to the
     end of the file if `end` is None."""
     sources = video, audio, layout.header
     return b"".join(
@@ -48,7 +48,7 @@ def read(layout: Layout, video: bytes, audio: bytes, first: int = 0, end: int | 
 
 
 @pytest.mark.parametrize(("video_name", "audio_name"), PAIRS.values(), ids=PAIRS)
-def test_a_woven_film_has_the_packets_of_its_sources(media: Path, video_name: str, audio_name: str) -> None:
+def test_a_merged_mp4_has_the_packets_of_its_sources(media: Path, video_name: str, audio_name: str) -> None:
     video, audio = (media / video_name).read_bytes(), (media / audio_name).read_bytes()
     layout = laid_out(video, audio)
     film = read(layout, video, audio)
@@ -57,7 +57,7 @@ def test_a_woven_film_has_the_packets_of_its_sources(media: Path, video_name: st
     assert packets(film, "audio") == packets(audio, "audio")
 
 
-def test_every_range_of_a_woven_film_is_a_slice_of_the_whole_film(media: Path) -> None:
+def test_every_range_of_a_merged_mp4_is_a_slice_of_the_whole_file(media: Path) -> None:
     video, audio = (media / "video-only.mp4").read_bytes(), (media / "audio.m4a").read_bytes()
     layout = laid_out(video, audio)
     film = read(layout, video, audio)
@@ -81,7 +81,8 @@ def samples_of(film: bytes, handler: bytes) -> list[bytes]:
 
 @st.composite
 def films(draw: st.DrawFn, handler: bytes) -> tuple[Film, list[bytes]]:
-    """Draw a film that has one track of up to 40 samples in a random chunk layout. Returns the film and its samples."""
+    """Generate an MP4 that has one track of up to 40 samples in a random chunk layout. Returns the MP4 and its
+    samples."""
     compact = draw(st.sampled_from([0, 0, 4, 8, 16]))
     sizes = draw(st.lists(st.integers(0, 15 if compact == 4 else 200), min_size=1, max_size=40))
     samples = [handler[:1] * size for size in sizes]
@@ -107,7 +108,7 @@ def films(draw: st.DrawFn, handler: bytes) -> tuple[Film, list[bytes]]:
 
 @settings(max_examples=150, deadline=None)
 @given(films(VIDEO_HANDLER), films(AUDIO_HANDLER))
-def test_films_with_any_chunk_layout_can_be_woven(
+def test_mp4_files_with_any_chunk_layout_can_be_merged(
     video: tuple[Film, list[bytes]], audio: tuple[Film, list[bytes]]
 ) -> None:
     sources = bytes(video[0]), bytes(audio[0])
@@ -126,10 +127,12 @@ def test_weaving_reads_each_source_only_forwards_whatever_the_chunk_layout_of_th
         for source in (VIDEO, AUDIO):
             places = [piece.offset for piece in pieces if piece.source == source]
             assert places == sorted(places)
-            assert len(places) >= 10  # at least one run of bytes per second of a track
+            assert (
+                len(places) >= 10
+            )  # the layout has at least one run (contiguous bytes of one source) per second of a track
 
 
-def test_the_samples_of_each_second_of_both_tracks_are_adjacent_in_a_woven_film(media: Path) -> None:
+def test_the_samples_of_each_second_of_both_tracks_are_adjacent_in_a_merged_mp4(media: Path) -> None:
     """A player that reads the file from start to end always has both video and audio: the file contains at most one
     second of one track before it continues with the other track."""
     video, audio = ((media / f"{kind}-wide.mp4").read_bytes() for kind in ("video", "audio"))
@@ -139,7 +142,7 @@ def test_the_samples_of_each_second_of_both_tracks_are_adjacent_in_a_woven_film(
     assert all(one != other for one, other in itertools.pairwise(sources))
 
 
-def test_the_chunk_offsets_of_a_woven_film_have_64_bits_if_the_film_is_larger_than_4_gib() -> None:
+def test_the_chunk_offsets_of_a_merged_mp4_have_64_bits_if_the_file_is_larger_than_4_gib() -> None:
     """The video track has 5 GB, in samples of the same size. The test creates only the boxes before the samples, and
     not the samples themselves."""
     count, size = 5_000, 1_000_000
@@ -164,7 +167,7 @@ def test_the_chunk_offsets_of_a_woven_film_have_64_bits_if_the_film_is_larger_th
     assert (last.source, last.offset + last.length) == (VIDEO, video.total)
 
 
-def test_the_movie_time_scale_of_a_woven_film_is_a_multiple_of_both_sources_so_that_edits_are_exact() -> None:
+def test_the_movie_time_scale_of_a_merged_mp4_is_a_multiple_of_the_time_scales_in_both_source_mvhd_boxes() -> None:
     video = bytes(Film(movie_scale=600))
     audio = bytes(Film(handler=AUDIO_HANDLER, movie_scale=90, edits=[(90, -1), (7, 0)]))
     film = read(laid_out(video, audio), video, audio)
@@ -179,7 +182,7 @@ def test_a_movie_time_scale_that_would_be_too_large_is_replaced_by_that_of_the_v
     assert find_track(located(read(laid_out(video, audio), video, audio)).moov, AUDIO_HANDLER).movie_scale == 2**31 - 1
 
 
-def test_a_woven_film_keeps_all_sample_groups() -> None:
+def test_a_merged_mp4_keeps_all_sample_groups() -> None:
     groups = {
         kind: b"".join(write_full(kind, 1, 0, name + bytes(8)) for name in (b"roll", b"rap "))
         for kind in (b"sgpd", b"sbgp")
@@ -189,7 +192,7 @@ def test_a_woven_film_keeps_all_sample_groups() -> None:
     assert all(box in moov for box in groups.values())
 
 
-def test_quicktime_audio_is_woven_with_a_sample_description_of_mp4(media: Path) -> None:
+def test_quicktime_audio_is_merged_with_a_sample_description_of_mp4(media: Path) -> None:
     video, audio = (media / "video-only.mp4").read_bytes(), as_quicktime(media / "audio.m4a")
     assert find_track(located(audio).moov, AUDIO_HANDLER).is_quicktime
     film = read(laid_out(video, audio), video, audio)
@@ -231,7 +234,9 @@ COSTLY = {
 
 
 @pytest.mark.parametrize("film", COSTLY.values(), ids=COSTLY)
-def test_laying_out_two_films_takes_no_more_memory_than_the_function_peak_bytes_returns(film: Film) -> None:
+def test_making_the_layout_of_two_mp4_files_takes_no_more_memory_than_the_function_peak_bytes_returns(
+    film: Film,
+) -> None:
     video, audio = located(bytes(film)), located(bytes(Film(handler=AUDIO_HANDLER)))
     tracemalloc.start()
     try:

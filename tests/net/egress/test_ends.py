@@ -44,7 +44,9 @@ from tests.net.origin import (
 )
 
 
-def test_the_client_of_the_egress_notices_that_the_origin_has_cut_the_body(egress: EgressThread, fetch: Fetch) -> None:
+def test_the_client_of_the_egress_notices_that_the_origin_has_truncated_the_body(
+    egress: EgressThread, fetch: Fetch
+) -> None:
     def cut(connection: socket.socket, head: bytes) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY[:100_000])
 

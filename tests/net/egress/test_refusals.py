@@ -140,7 +140,7 @@ def test_the_egress_refuses_a_url_scheme_other_than_http(egress: EgressThread, s
     assert b"X-ServerPY-Refused: target_forbidden\r\n" in received
 
 
-def test_the_egress_refuses_a_wrong_token(egress: EgressThread, fetch: Fetch) -> None:
+def test_the_egress_refuses_a_request_with_a_wrong_token(egress: EgressThread, fetch: Fetch) -> None:
     wrong = egress.url.replace("serverpy:", "serverpy:x")
     with Origin(send_sized) as origin:
         assert fetch(origin.url, wrong).status == 407

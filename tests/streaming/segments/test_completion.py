@@ -53,7 +53,7 @@ def test_the_initialization_section_of_a_stream_of_unknown_length_states_the_dur
     assert (head.duration, head.length) == (LASTS, None)
 
 
-def test_an_initialization_section_that_was_cut_and_resumed_states_the_duration(shelf: Shelf) -> None:
+def test_an_initialization_section_that_was_truncated_and_resumed_states_the_duration(shelf: Shelf) -> None:
     shelf.cuts["/init.mp4"] = 300
     assert stream(shelf, hls(shelf, f"{MAP}\n{LISTED}"))[1] == filled(LASTS) + SENT
     assert len(shelf.targets("/init.mp4")) == 2

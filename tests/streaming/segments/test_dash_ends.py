@@ -198,7 +198,7 @@ def test_the_stream_is_not_complete_if_its_only_segment_is_missing(stage: Stage)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_stream_is_cut_if_the_last_segment_is_first_cut_and_then_missing(stage: Stage, method: str) -> None:
+def test_the_stream_is_cut_if_the_last_segment_is_first_truncated_and_then_missing(stage: Stage, method: str) -> None:
     stage.shelf.cuts["/d/video-360-5.m4s"] = 5000
     stage.statuses["video-360-5.m4s"] = [0, 404]
     answer = stage.get(mpd(period(group("video")), seconds="PT9.5S"), method)

@@ -99,7 +99,7 @@ def test_an_initialization_section_that_a_later_ext_x_map_tag_repeats_is_listed_
     ],
     ids=["another address", "an advert between", "another range"],
 )
-def test_each_ext_x_map_tag_that_names_a_new_initialization_section_adds_this_section_to_the_list(
+def test_each_ext_x_map_tag_that_names_a_new_initialization_section_adds_this_section_to_the_segment_list(
     maps: tuple[str, ...], expected: list[str]
 ) -> None:
     found = read("".join(f'#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI="{uri}"\n{n}.m4s\n' for n, uri in enumerate(maps)))

@@ -104,7 +104,7 @@ async def test_a_live_stream_times_out_if_its_playlist_gets_no_new_segments(shel
     page = Page(lambda _: Show(shelf, ends=False).track())
     async with client_for(shelf, stall_timeout=3.0) as client:
         body = await opened(client, page)
-        with pytest.raises(UpstreamTimeout, match="no more segments"):
+        with pytest.raises(UpstreamTimeout, match="no new segment"):
             await drained(body)
 
 

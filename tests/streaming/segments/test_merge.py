@@ -1,5 +1,5 @@
-"""Tests of merging with a media server that cuts, omits or changes segments. The merged stream is cut where a source is
-cut, and media that cannot be merged is refused before the first byte."""
+"""Tests of merging with a media server that truncates, omits or changes segments. The server cuts the merged stream
+where a source is truncated, and refuses media that cannot be merged before the first byte."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_a_segment_that_is_truncated_between_two_fragments_cuts_the_merged_strea
         assert is_cut(shelf, entire)
 
 
-def test_a_merge_resumes_segments_whose_connections_are_cut(media: Path, whole: bytes) -> None:
+def test_a_merge_resumes_segments_whose_connections_are_aborted(media: Path, whole: bytes) -> None:
     with Shelf() as shelf:
         for name, source in (("v", "high"), ("a", "en")):
             put(shelf, name, segments(media, source))

@@ -124,9 +124,11 @@ def test_expired_segment_urls_are_renewed_from_the_playlist(shelf: Shelf, good_f
 
 
 @pytest.mark.parametrize("cut", range(3, COUNT))
-def test_the_urls_of_fragments_that_are_cut_or_expired_are_renewed_by_a_new_extraction(shelf: Shelf, cut: int) -> None:
-    """The URLs of two fragments are renewed at the same time: that of the fragment that is cut, and that of the
-    fragment opened ahead of time."""
+def test_the_urls_of_fragments_whose_responses_are_truncated_or_refused_are_renewed_by_a_new_extraction(
+    shelf: Shelf, cut: int
+) -> None:
+    """The URLs of two fragments are renewed at the same time: that of the fragment whose response is truncated, and
+    that of the fragment opened ahead of time."""
 
     def track(visit: int) -> Track:
         fragments = tuple(Fragment(url=f"{shelf.url}/{number}.ts?{visit}") for number in range(COUNT))

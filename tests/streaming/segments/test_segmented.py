@@ -394,20 +394,22 @@ def test_the_guard_checks_the_urls_of_segments_and_keys_and_initialization_secti
 
 
 @pytest.mark.parametrize("place", ["/0.ts", "/1.ts", "/3.ts", "/high.m3u8"])
-def test_a_segment_whose_connection_is_cut_is_resumed(shelf: Shelf, place: str) -> None:
+def test_a_segment_whose_connection_is_aborted_is_resumed(shelf: Shelf, place: str) -> None:
     track = hls(shelf, PLAYLIST)
     shelf.cuts[place] = 40
     assert stream(shelf, track)[1] == FILE
 
 
-def test_an_encrypted_segment_whose_connection_is_cut_is_resumed(shelf: Shelf) -> None:
+def test_an_encrypted_segment_whose_connection_is_aborted_is_resumed(shelf: Shelf) -> None:
     encrypt(shelf)
     shelf.cuts["/0.ts"] = 30_001
     assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="key"\n{PLAYLIST}'))[1] == FILE
 
 
 @pytest.mark.parametrize("place", ["/2.ts", "/high.m3u8", "/key"])
-def test_a_request_for_a_segment_that_is_temporarily_refused_is_repeated(shelf: Shelf, place: str) -> None:
+def test_a_request_for_a_segment_or_playlist_or_key_that_the_media_server_temporarily_refuses_is_retried(
+    shelf: Shelf, place: str
+) -> None:
     encrypt(shelf)
     left = [503, 429]
     shelf.refuse = lambda target: left.pop() if target == place and left else None
@@ -638,7 +640,7 @@ async def test_a_new_initialization_section_with_other_codecs_ends_the_stream_wi
     assert len(shelf.targets("/b.mp4")) == 1
 
 
-# Playlists that are cut, and files that are shorter than the playlist states
+# Truncated playlists, and files that are shorter than the playlist states
 
 
 VOD = f"#EXTM3U\n#EXT-X-TARGETDURATION:0\n#EXT-X-PLAYLIST-TYPE:VOD\n{PLAYLIST}\n"
@@ -672,8 +674,8 @@ async def test_a_vod_playlist_with_neither_end_tag_nor_content_length_times_out(
     assert FILE.startswith(given)
 
 
-def test_a_vod_playlist_that_was_cut_is_loaded_again_and_read_to_its_end(shelf: Shelf) -> None:
-    """The cut is inside the URI of the second segment."""
+def test_a_vod_playlist_that_was_truncated_is_loaded_again_and_read_to_its_end(shelf: Shelf) -> None:
+    """The playlist is truncated inside the URI of the second segment."""
     cut = VOD[: VOD.index("1.ts") + 1]
     answers = [cut]
     track = unframed(shelf, "")

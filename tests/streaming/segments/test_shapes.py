@@ -93,7 +93,7 @@ def test_a_hostile_playlist_is_answered_with_an_error_or_its_stream_is_cut(serve
 
 
 @pytest.mark.parametrize("name", sorted(HARMLESS))
-def test_a_hostile_playlist_whose_faults_are_harmless_is_streamed(server: Server, name: str) -> None:
+def test_a_hostile_playlist_with_faults_that_players_ignore_is_streamed(server: Server, name: str) -> None:
     answer = server.get(f"/page/hostile/{name}.m3u8", method="relay")
     assert (answer.status, answer.complete) == (200, True)
 

@@ -50,8 +50,8 @@ REST_SECONDS = 90.0
 KEPT_SECONDS = 15.0
 """Seconds after the last request within which ServerPY closes its idle connections to media servers."""
 GROWTH_SHARE, GROWTH_BYTES = 0.15, 16 << 20
-"""Maximum growth of the PSS over the run: this share of the PSS before the run or this number of bytes, whichever is
-larger."""
+"""Maximum increase of the PSS during the run: this share of the PSS before the run, or this number of bytes, whichever
+is larger."""
 POOL_THREADS = 4
 """Number of threads that the serving process may gain during the run: its bounded thread pool starts each thread when
 the thread is first needed."""
@@ -143,8 +143,8 @@ def _bad(ledger: Ledger, honest_ledger: Ledger, kind: str) -> int:
 
 
 async def _world(bench: Bench, running: Running) -> World:
-    """Return the addresses and the expected bytes of the run. The expected woven bytes are those that the server
-    returns for a film without faults. Raises BenchError if the server does not weave that film."""
+    """Return the addresses and the expected bytes of the run. The expected bytes of the merged MP4 are those that the
+    server returns for a page without faults. Raises BenchError if the server does not merge the tracks of that page."""
     origin = bench.origin
     film = reference(CLIP)
     blank = World(running.host, running.port, origin.http, origin.https, film, film)

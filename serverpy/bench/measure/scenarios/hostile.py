@@ -42,7 +42,8 @@ SETTINGS = {
 }
 PAUSE_SECONDS = 0.2
 PATIENCE_SECONDS = 120.0
-"""Seconds without a received byte after which an honest user gives up. They exceed the timeouts of the server."""
+"""Seconds since the last received byte after which an honest user gives up. This time is longer than the timeouts of
+the server."""
 HZ = 5.0
 
 

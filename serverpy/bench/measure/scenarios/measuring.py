@@ -216,7 +216,7 @@ async def hold(bench: Bench, running: Running, ask: Ask, clients: int, *, rate: 
                 sampler,
                 bench.by_mode(1.0, 5.0, 15.0),
                 longest=bench.by_mode(5.0, 45.0, 120.0),
-                least=bench.by_mode(2.0, 5.0, 8.0),  # the last few per cent of the memory growth come within 5 s
+                least=bench.by_mode(2.0, 5.0, 8.0),  # within 5 s, the memory grows by its last few per cent
             )
             health = running.health()
             pipes = held_in_pipes(running.pid)

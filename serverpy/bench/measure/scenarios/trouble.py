@@ -62,8 +62,8 @@ def documented_codes() -> frozenset[str]:
 @dataclass(frozen=True)
 class World:
     """The addresses and expected bytes of a run: `host` and `port` of the server, the base URLs of the sample site over
-    HTTP (`site`) and HTTPS (`secure_site`), and the bytes that the method weave (`woven`) and the other methods
-    (`film`) must return."""
+    HTTP (`site`) and HTTPS (`secure_site`), and the bytes that the server must return for a merged MP4 (`woven`) and
+    for the sample file (`film`)."""
 
     host: str
     port: int

@@ -1,5 +1,5 @@
-"""The three methods of ServerPY. The bench runs `serverpy serve` as a child process; each request chooses the
-method."""
+"""ServerPY as three servers under test, one for each streaming method (relay, embedded, subprocess). The bench runs
+`serverpy serve` as a child process; each request selects the streaming method by its parameter `method`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The virtual environment of ServerPY's competitors. It is inside ServerPY's own environment; it is separate because
-the competitors need other versions of the same packages. `make bench` creates it.
+"""The separate virtual environment of ServerPY's competitors, which need other versions of the same packages. `make
+bench` creates it in a directory of ServerPY's own virtual environment.
 """
 
 from __future__ import annotations

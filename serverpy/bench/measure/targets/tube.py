@@ -1,5 +1,5 @@
-"""Two servers under test. `WithTube` is ServerPY with the yt-dlp plugin of the sample site, which returns films that
-ServerPY weaves. `WithoutNames` differs from it in that name lookups get no answer."""
+"""Two servers under test. `WithTube` is ServerPY with the yt-dlp plugin of the sample site, whose pages have separate
+video and audio that ServerPY merges. `WithoutNames` is the same server, but its host name look-ups get no response."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
             raise ExtractorError("Video unavailable", expected=True)
 
     def _film(self, url: str, data: Info) -> Info:
-        # A film without a title raises KeyError: an example of a failure that an extractor does not expect.
+        # A video without a title raises KeyError: an example of a failure that an extractor does not expect.
         title = data["title"]
         return {
             "id": data["id"],
@@ -157,8 +157,8 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
 
 
 class SampleTubeOwnIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
-    """An extractor for films at addresses that only yt-dlp knows (`sampletube:…`). Only the result of another extractor
-    contains such an address."""
+    """An extractor for videos at addresses that only yt-dlp knows (`sampletube:…`). Only the result of another
+    extractor contains such an address."""
 
     IE_NAME = "SampleTube:own"
     _VALID_URL = r"sampletube:(?P<id>.+)"
