@@ -63,8 +63,8 @@ def in_starter(start: Start) -> Started:
 
 
 class Process:
-    """A child process that leads a process group of its own, which ends with the child. Belongs to one event loop. The
-    owner ends the process with `signal`, and must await `wait`."""
+    """A child process that leads its own process group. When the child has exited, the rest of the group is killed. An
+    instance belongs to one event loop. The owner ends the process with `signal`, and must await `wait`."""
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         self._popen = popen

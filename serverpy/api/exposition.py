@@ -105,8 +105,8 @@ LABELLED = {
         "end",
     ),
 }
-"""The counters with one label: maps the name of each field of `Sample` to the Prometheus name, the help text and the
-name of the label."""
+"""The counters with one label, as a map from the name of each field of `Sample` to the Prometheus name, the help text
+and the name of the label."""
 
 
 def prometheus_text(sample: Sample) -> bytes:

@@ -137,7 +137,7 @@ class Workers:
         idle = ALONE_IDLE_SECONDS if limits.idle is None else min(limits.idle, ALONE_IDLE_SECONDS)
         self._alone = WorkerPool(options, replace(limits, idle=idle), role="extract")
         self._turn = asyncio.Lock()
-        """The lock that an extraction holds while it runs in the process of `_alone`."""
+        """The lock that an extraction holds while it runs in the process of `_alone`, one extraction at a time."""
         self._downloads = WorkerPool(options, limits, role="download")
         self._reruns = 0
         self._raws_apart = 0

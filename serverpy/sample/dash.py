@@ -17,7 +17,7 @@ from serverpy.sample.encode import SECONDS, SEGMENT_SECONDS
 SEGMENTS = SECONDS // SEGMENT_SECONDS
 FIRST_PERIOD_SEGMENTS = 3
 INDEXED = {"video-360": "video-sidx.mp4", "video-180": "video-180-sidx.mp4", "audio": "audio-sidx.mp4"}
-"""Maps each representation to a file with a `sidx`, which manifests of the on-demand profile use."""
+"""Map from each representation to its file with a `sidx`. Manifests of the on-demand profile refer to these files."""
 
 Tracks = list[tuple[Representation, int]]
 """Representations, each with its average bandwidth in bit/s."""

@@ -335,7 +335,7 @@ class Settings(SourcedSettings):
         unit="pixels",
     )
     default_codec: Codec = setting(
-        "Video codec that is preferred among formats of equal height if a request has no `format` and `codec`.",
+        "Video codec that is preferred among formats of equal height if a request has neither `format` nor `codec`.",
         default="h264",
     )
 

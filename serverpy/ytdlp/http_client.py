@@ -106,7 +106,7 @@ def _read_head(stream: io.BufferedIOBase, left: int) -> tuple[bytes, int]:
     while line := stream.readline(left + 1):
         left -= len(line)
         if left < 0:
-            raise BadHead("The response head is too large.")
+            raise BadHead("The media server sent response headers that are too large.")
         if line.strip(b"\r\n"):
             head += line
         elif head:

@@ -136,7 +136,7 @@ async def test_a_cached_extraction_is_evicted_if_a_stream_needs_its_memory() -> 
     for page in "ab":
         await extractor.extract(page)
     assert budget.used_bytes == 0
-    reservation = await budget.reserve(4 * MIB - size)  # leaves memory for only one of the two cached extractions
+    reservation = await budget.reserve(4 * MIB - size)  # the rest is enough for only one of the two cached extractions
     assert [page for page in "ab" if extractor._cache.get(page)] == ["b"]  # `extract` would fill the cache again
     reservation.release()
 

@@ -197,8 +197,8 @@ def _claims(results: Results) -> Iterator[Block]:
 
 
 def _outcome(judged: Sequence[Judged]) -> str:
-    """Return a sentence with the number of each verdict in a section, and the largest factor by which claims with that
-    verdict missed."""
+    """Return a sentence that states, for each verdict, how many claims of a section have it, and the largest factor by
+    which a measured figure is outside of the range of such a claim."""
     counts = Counter(each.verdict for each in judged)
     parts = []
     for verdict in Verdict:

@@ -21,11 +21,12 @@ def write(
     results_path: Path, out: Path, docs: Path | None = None, more: Sequence[Path] = (), against: Path | None = None
 ) -> Path:
     """Write `report.md`, `report.html` and `img/*.svg` into `out`. If `docs` (the repository's directory) is given,
-    also write `benchmark.md`, `benchmark.json` and `img/*.svg` into it. Returns the path of the HTML page.
+    also write `benchmark.md`, `benchmark.json` and `img/*.svg` into it. Replace each file atomically. Returns the path
+    of the HTML page.
 
-    Adds the scenarios that are missing or failed in this run from the runs in `more`. Shows the figures of the run
-    `against` beside those of this run. Replaces each file atomically. Raises OSError if a file cannot be read or
-    written, ValueError if a file does not hold results.
+    The report takes the scenarios that are missing or failed in this run from the runs in `more`, and shows the figures
+    of the run `against` beside those of this run. Raises OSError if a file cannot be read or written, and ValueError if
+    a file does not hold results.
     """
     raw = load(results_path)
     for path in more:

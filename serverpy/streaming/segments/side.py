@@ -126,7 +126,7 @@ class Side:
         if kind is not Kind.ISO:
             raise UnsupportedConversion(f"The segments of one of the two formats are not MP4 but {kind.value}.")
         if not await self.advance() or self._section is None:
-            raise damaged("the segments contain no fragments")
+            raise damaged("the segments contain no movie fragment (moof box)")
 
     async def advance(self) -> bool:
         """Read up to the next fragment that has samples of the track, and store its moof in `moof`. Returns False at

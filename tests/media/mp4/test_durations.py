@@ -72,8 +72,8 @@ def test_an_initialization_section_with_an_mehd_never_grows(name: str) -> None:
 
 
 def test_filling_in_durations_changes_only_the_duration_fields() -> None:
-    """A section into which durations were filled has the same bytes as a section that was built with these
-    durations."""
+    """An initialization section (ftyp and moov) into which durations were filled has the same bytes as a section that
+    was built with these durations."""
     section = Section(version=1, mdhd=(0, 0), tkhd=0, mehd=0, mehd_version=1)
     written = replace(section, mvhd=MOVIE, mdhd=(MEDIA, MEDIA), tkhd=MOVIE, mehd=MOVIE)
     assert with_duration(bytes(section), SECONDS, may_grow=False) == bytes(written)
