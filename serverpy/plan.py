@@ -213,7 +213,8 @@ class Capabilities:
         return merger is not None and merger.seeks
 
     def wish_of(self, request: StreamRequest) -> Wish:
-        """Return the wish of `request` for the default choice, with the server's wish for what the request omits."""
+        """Return the limits of `request` for the default choice. The settings of the server replace parameters that are
+        absent."""
         height = self.wish.height if request.height is None else None if request.height == "max" else request.height
         codec = request.codec or self.wish.codec
         return Wish(height=height, codec=codec, language=request.lang, max_size=request.max_size)

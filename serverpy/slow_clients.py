@@ -34,7 +34,8 @@ class Pace:
 
 class SlowClients:
     """A watcher of the clients of `running` that read fewer than `min_rate` bytes per second, measured over `seconds`.
-    It cuts the stream of such a client if `is_wanted` returns true: others wait for what the stream holds."""
+    It cuts the stream of such a client if `is_wanted` returns true, which means that other clients wait for the
+    connection, the memory or the place of the stream."""
 
     def __init__(self, running: Running, is_wanted: Callable[[Record], bool], *, min_rate: int, seconds: float) -> None:
         self._running = running
@@ -51,8 +52,8 @@ class SlowClients:
             self.look(loop.time())
 
     def look(self, now: float) -> None:
-        """Measure the rates of the clients for which the server waits. Cut the streams of slow clients if others wait
-        for what these streams hold."""
+        """Measure the rates of the clients for which the server waits. Cut the streams of slow clients if other clients
+        wait for the connections, the memory or the places of these streams."""
         paces = {record: pace for record in self._running if (pace := self._pace(record, now)) is not None}
         self._paces = paces
         for record, pace in paces.items():

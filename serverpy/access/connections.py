@@ -75,7 +75,7 @@ class Connection(Protocol):
 
 def places(max_streams: int, descriptors: int) -> int:
     """Return the maximum number of client connections of a process that may open `descriptors` file descriptors. For
-    each connection, one more descriptor is reserved for what the server opens on its behalf."""
+    each connection, one more descriptor is reserved for the upstream connection or pipe of its request."""
     spare = min(SPARE_DESCRIPTORS, descriptors // 4)
     return max(1, min(max(FEWEST, CONNECTIONS_PER_STREAM * max_streams), (descriptors - spare) // 2))
 
