@@ -70,6 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         cli.main(arguments, prog_name="serverpy")
     except ServerPYError as error:
+        _flush_log()  # the reason is the last line on stderr
         for line in str(error).splitlines():
             print(f"serverpy: {line}", file=sys.stderr)
     sys.exit(1)
+
+
+def _flush_log() -> None:
+    """Wait until the log lines of the server, which another thread writes to stderr, are written."""
+    import logging  # a late import, because most commands do not log
+
+    for handler in logging.getLogger().handlers:
+        handler.flush()
