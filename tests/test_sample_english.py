@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from scripts.sample_english import Text, collect, draw, raised_classes, texts_of
 
 MODULE = '''#!/usr/bin/env python
@@ -33,7 +35,10 @@ def test_texts_of_every_kind_are_found_and_their_directives_are_left_out() -> No
     assert texts_of("made.py", MODULE, raised_classes(MODULE)) == {Text("made.py", *each) for each in TEXTS}
 
 
-def test_the_same_seed_gives_the_same_sample() -> None:
-    texts = collect()
+def test_the_same_seed_gives_the_same_sample(tmp_path: Path) -> None:
+    module = tmp_path / "serverpy" / "made.py"
+    module.parent.mkdir()
+    module.write_text("".join(f"# comment {number}\npass\n" for number in range(200)), encoding="utf-8")
+    texts = collect(tmp_path)
     first, again, other = (draw(texts, seed, 50) for seed in ("a", "a", "b"))
     assert (len(first), first == again, first == other) == (50, True, False)
