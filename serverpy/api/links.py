@@ -27,8 +27,8 @@ from serverpy.api.access import caller_of, grant_of
 from serverpy.api.addresses import base_of
 from serverpy.api.bodies import BodyRoute
 from serverpy.api.conditional import Conditional
-from serverpy.api.link_query import LinkQuery, link_path, make_link, request_of
-from serverpy.api.query import PAGE, StreamQuery
+from serverpy.api.link_query import LinkQuery, link_path, make_link
+from serverpy.api.query import PAGE, StreamQuery, request_of
 from serverpy.api.routes import stream_response
 from serverpy.delivery import Stream
 from serverpy.errors import InvalidParameter, KeyForbids, LinkInvalid
@@ -194,8 +194,9 @@ serving.add_api_route(
 )
 
 
-# the file name has no meaning, so it may be empty
-serving.add_api_route("/s/{token}/", linked, methods=["GET", "HEAD"], include_in_schema=False)
+# the file name has no meaning, so it may be empty or missing
+for _path in ("/s/{token}/", "/s/{token}"):
+    serving.add_api_route(_path, linked, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 def _stream(request: Request, link: Link, grant: Grant, uses: LinkUses) -> Response:

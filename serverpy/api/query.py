@@ -12,6 +12,7 @@ from serverpy.containers import Target
 from serverpy.errors import InvalidParameter, InvalidUrl
 from serverpy.net.guard import check_url
 from serverpy.options import Codec, StreamMethod
+from serverpy.plan import StreamRequest
 from serverpy.settings.types import parse_size_of_media
 
 URL_MEANS = "URL (http or https) of a page, or of the media itself."
@@ -67,6 +68,19 @@ class StreamQuery(BaseModel):
         description="Name of the file that a browser saves. Default: the title of the media. The server may change the "
         "extension to that of the media.",
     )
+
+
+OF_HEAD = frozenset({"download", "filename"})
+"""The parameters of `/stream` that only change the head of the response. All others are those of the stream itself."""
+
+
+def request_of(query: StreamQuery, **more: Any) -> StreamRequest:
+    """Return the request for the stream that `query` describes. `more` holds what is not in the parameters, such as the
+    range. Every parameter except those in `OF_HEAD` must be a field of `StreamRequest`, otherwise this raises
+    TypeError."""
+    values = {name: getattr(query, name) for name in StreamQuery.model_fields if name not in OF_HEAD}
+    values["format"] = query.format or None  # the default choice, too, if `format` is empty
+    return StreamRequest(**values, **more)
 
 
 def parse_query(query: bytes) -> StreamQuery:

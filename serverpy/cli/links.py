@@ -42,7 +42,8 @@ def _parameters(command: Callable[..., None]) -> Callable[..., None]:
     for name, field in reversed(LinkQuery.model_fields.items()):
         if name != "url":
             is_flag = field.annotation is bool
-            command = click.option(f"--{name}", is_flag=is_flag, default=None, help=field.description)(command)
+            names = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
+            command = click.option(*names, name, is_flag=is_flag, default=None, help=field.description)(command)
     return command
 
 
