@@ -4,7 +4,6 @@ or in a child process for each page (`--isolate`)."""
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from serverpy.cli.options import EngineCommand, engine_options
 from serverpy.cli.outputs import Standard
 from serverpy.cli.partial import Folder
 from serverpy.cli.progress import Tally, logging_to, watching
+from serverpy.cli.standard import OUTPUT_CLOSED
 from serverpy.cli.terminal import page_url, run
 from serverpy.containers import TARGETS
 from serverpy.errors import ConfigurationError
@@ -156,7 +156,7 @@ async def get(order: Order, settings: Settings) -> int:
             raise
     if tally.failed:
         return 1
-    return 128 + signal.SIGPIPE if tally.output_closed else 0
+    return OUTPUT_CLOSED if tally.output_closed else 0
 
 
 async def _get_isolated(jobs: Sequence[Job], order: Order, settings: Settings, watcher: Watcher) -> None:

@@ -70,11 +70,9 @@ def add(name: str, api_keys_file: str | None, as_json: bool, **options: Any) -> 
         raise click.UsageError("; ".join(f"key {name}: {line}" for line in lines)) from None
     if key.is_expired(datetime.now(UTC)):
         raise click.UsageError(f"key {name}: --expires must be in the future")
-    key_file.add(path, lambda _keys: key)
-    if as_json:
-        print(json.dumps({"key": secret, **_values(key)}))
-    else:
-        print(secret)
+    shown = json.dumps({"key": secret, **_values(key)}) if as_json else secret
+    key_file.add(path, lambda _keys: key, lambda: print(shown, flush=True))
+    if not as_json:
         print(f"serverpy: this is the API key {key.name}; keep it, because it is not shown again", file=sys.stderr)
 
 
