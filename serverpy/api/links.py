@@ -168,7 +168,7 @@ def _check_rights(asked: StreamRequest, key: Key | None, capabilities: Capabilit
     "path, and all query parameters except `download`.",
     response_class=Response,
     responses=openapi.LINK_RESPONSES,
-    openapi_extra={"parameters": [*openapi.RANGE_FIELDS, *openapi.CONDITIONAL_FIELDS]},
+    openapi_extra={"parameters": [openapi.DOWNLOAD, *openapi.RANGE_FIELDS, *openapi.CONDITIONAL_FIELDS]},
 )
 async def linked(request: Request, token: str, filename: str) -> Response:
     links = _links(request)
@@ -190,7 +190,7 @@ serving.add_api_route(
     summary="The headers of the stream of a signed link, without its bytes",
     response_class=Response,
     responses=openapi.LINK_HEAD_RESPONSES,
-    openapi_extra={"parameters": openapi.CONDITIONAL_FIELDS},
+    openapi_extra={"parameters": [openapi.DOWNLOAD, *openapi.CONDITIONAL_FIELDS]},
 )
 
 
