@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -20,6 +21,13 @@ LANGUAGE = r"^[A-Za-z0-9]{1,8}([-_][A-Za-z0-9]{1,8})*$"
 PAGE = "https://example.com/watch?v=1"
 
 
+def _height(value: object) -> object:
+    """Check that `value` is a number or `max`. Raises ValueError otherwise, with a text that names both."""
+    if value is None or value == "max" or isinstance(value, int | float) or re.fullmatch("[0-9]{1,10}", str(value)):
+        return value
+    raise ValueError("must be a number of pixels, or `max`")
+
+
 class StreamQuery(BaseModel):
     """The parameters of a request for `/stream`."""
 
@@ -31,7 +39,7 @@ class StreamQuery(BaseModel):
         description="How the server delivers the media. `redirect` responds with 302 and the URL of the media if a "
         "client can fetch it without the headers, cookies and network address of this server, otherwise with 422.",
     )
-    height: Annotated[int, Field(ge=1, le=2**31)] | Literal["max"] | None = Field(
+    height: Annotated[Annotated[int, Field(ge=1, le=2**31)] | Literal["max"] | None, BeforeValidator(_height)] = Field(
         None,
         description="Without `format`: maximum height of the video in pixels, measured on the shorter side, or `max` "
         "for the best. If all formats are higher, the lowest of them is chosen. Default: DEFAULT_HEIGHT.",
@@ -109,7 +117,8 @@ def fault_of(details: Mapping[str, Any]) -> InvalidParameter:
         return InvalidParameter("The body is not valid JSON.")
     if location in ((), ("body",)):
         return InvalidParameter("The body must be a JSON object, sent with `Content-Type: application/json`.")
-    return InvalidParameter(f"`{location[-1]}`: {details['msg'].removeprefix('Value error, ')}.")
+    name = location[1] if location[0] in ("body", "query") else location[0]  # a type of a union may follow
+    return InvalidParameter(f"`{name}`: {details['msg'].removeprefix('Value error, ')}.")
 
 
 def check_encoding(query: bytes) -> None:

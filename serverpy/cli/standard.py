@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import signal
 import sys
 from typing import Any, TextIO
@@ -27,7 +28,17 @@ class OutputFailed(Exception):
         self.reason = reason
 
 
-class _Output(io.FileIO):
+class _Waiting(io.FileIO):
+    """A file that waits until it can be written to, also if another process has made the pipe or terminal
+    non-blocking."""
+
+    def write(self, data: Any, /) -> int:
+        while (written := super().write(data)) is None:
+            select.select([], [self], [])
+        return written
+
+
+class _Output(_Waiting):
     """A file that raises `OutputFailed` if it cannot be written to, so that the failure cannot be taken for one of
     another file."""
 
@@ -40,7 +51,7 @@ class _Output(io.FileIO):
             raise OutputFailed(error.strerror) from None
 
 
-class _Diagnostics(io.FileIO):
+class _Diagnostics(_Waiting):
     """A file that loses what cannot be written to it."""
 
     def write(self, data: Any, /) -> int:

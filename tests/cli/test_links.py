@@ -154,13 +154,18 @@ def test_the_command_links_sign_fails_without_link_secret_if_state_dir_cannot_be
     [
         (("--uses", "0"), "`uses`"),
         (("--ttl", "x"), "`ttl`"),
+        (("--height", "tall"), "`height`: must be a number of pixels, or `max`."),
+        (("--max-size", "big"), "`max_size`"),
+        (("--to", "slideshow"), "slideshow"),
         (("--route", "feed"), "`route`"),
         (("--network", "client"), "on the command line, name an IP address or a network"),
         (("--format", "all+all"), "must not merge `all`"),
     ],
 )
 def test_the_error_of_the_command_links_sign_names_the_invalid_parameter(options: tuple[Any, ...], name: str) -> None:
-    assert name in str(error("sign", PAGE, *options))
+    done = run("sign", PAGE, *options)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert name in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ blocked signals."""
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import subprocess
@@ -149,6 +150,24 @@ def test_a_server_that_cannot_print_its_address_serves_all_the_same(tmp_path: Pa
             assert (process.returncode, b"Traceback" in log) == (0, False)
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_command_waits_for_a_slow_reader_of_a_non_blocking_pipe(tmp_path: Path, stream: str) -> None:
+    """A parent such as Node.js makes the pipes of its children non-blocking."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writing, False)
+    arguments = {"stdout": ["serve", "--help"], "stderr": ["get", *("x" * 9000 for _ in range(2))]}[stream]
+    command = [sys.executable, "-m", "serverpy", *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), **{stream: writing}) as process:  # type: ignore[call-overload]  # as in `ended`
+        os.close(writing)
+        with open(reading, "rb") as pipe:
+            text = pipe.read()
+        assert process.wait(SECONDS) == (0 if stream == "stdout" else 2)
+    assert len(text) > 9000
+    assert text.endswith(b"\n")
+    assert b"Traceback" not in text
 
 
 def test_serve_creates_no_first_admin_key_that_it_cannot_print(tmp_path: Path) -> None:
