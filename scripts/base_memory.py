@@ -17,6 +17,7 @@ import contextlib
 import re
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ import psutil
 
 FIGURES = ("Pss", "Anonymous", "Rss")
 SETTLE_SECONDS = 1.0
+START_SECONDS = 120.0
+"""Seconds within which the server and its sample site must start."""
 END_SECONDS = 60.0
 """Seconds after `--idle` within which the idle worker must end."""
 
@@ -59,18 +62,24 @@ def serving(idle: float) -> Iterator[tuple[psutil.Process, str]]:
     command = [sys.executable, "-m", "serverpy", "serve", "--demo", "--port", "0", "--worker-idle", str(idle)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
         assert child.stdout is not None
+        late = threading.Timer(START_SECONDS, child.kill)  # a killed server ends the line that `readline` waits for
+        late.start()
         try:
             said = ""
             while "curl" not in said:
                 line = child.stdout.readline()
                 if not line:
-                    raise SystemExit("the server did not start: run `serverpy serve --demo` to see its error")
+                    raise SystemExit(
+                        f"the server did not start within {START_SECONDS:g} s: run `serverpy serve --demo` to see why"
+                    )
                 said += line
+            late.cancel()
             server, page = re.search(r"ready at (\S+)/", said), re.search(r"sample page: (\S+)", said)
             assert server is not None
             assert page is not None
             yield psutil.Process(child.pid), f"{server[1]}/info?url={quote(page[1], safe='')}"
         finally:
+            late.cancel()
             child.terminate()
             child.wait(60)
 

@@ -12,6 +12,7 @@ each environment, and runs these tests of the checkout there.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -20,16 +21,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 ROOT = Path(__file__).parents[1]
 STARTED = re.compile(r"ready at (http://\S+)/\n.*?(http://\S+)/page/prog\n", re.DOTALL)
+START_SECONDS = 120.0
+"""Seconds within which a server and its sample site must start."""
 SECONDS = 600.0
 TEST_SECONDS = 3600.0
 
@@ -123,7 +126,7 @@ def run_tests(folder: Path, pip: list[str], constraints: Path, tests: list[str])
     return f"; tests: {run(command, ROOT, TEST_SECONDS).strip().splitlines()[-1]}"
 
 
-@contextmanager
+@contextlib.contextmanager
 def serving(folder: Path) -> Iterator[tuple[str, str]]:
     """Run a server and its sample site. Yields the origin (scheme, host and port) of the server, then that of the
     site."""
@@ -134,12 +137,12 @@ def serving(folder: Path) -> Iterator[tuple[str, str]]:
             cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
     try:
+        deadline = time.monotonic() + START_SECONDS
         while (started := STARTED.search(log.read_text())) is None:
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.1)
-            except subprocess.TimeoutExpired:
-                continue
-            raise Failure(f"the server did not start. Its log:\n{log.read_text()}")
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise Failure(f"the server did not start within {START_SECONDS:g} s. Its log:\n{log.read_text()}")
         yield started[1], started[2]
         process.terminate()
         if process.wait(60) or "Traceback" in log.read_text():

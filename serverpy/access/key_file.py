@@ -89,10 +89,12 @@ def load(path: Path) -> Keys:
     return _parsed(path, content)
 
 
-def add(path: Path, make: Callable[[Keys], Key | None]) -> Key | None:
+def add(path: Path, make: Callable[[Keys], Key | None], show: Callable[[], None] = lambda: None) -> Key | None:
     """Add an API key to the file `path`, which is created if it is missing. `make` receives the keys in the file, and
-    returns the key to add, or None to add no key. Returns what `make` returns. Raises `ConfigurationError` if the file
-    is invalid, is in cobalt's format, cannot be read or written, or already has a key with the same name."""
+    returns the key to add, or None to add no key. Returns what `make` returns. `show` shows the secret of the key to
+    its owner; if it raises an error, the file stays as it was, so that no key is valid that nobody has seen. Raises
+    `ConfigurationError` if the file is invalid, is in cobalt's format, cannot be read or written, or already has a key
+    with the same name."""
     with _editing(path, create=True) as text:
         keys = _parsed(path, text.encode())
         key = make(keys)
@@ -101,12 +103,14 @@ def add(path: Path, make: Callable[[Keys], Key | None]) -> Key | None:
         _refuse_cobalt(path, text)
         if keys.get(key.name) is not None:
             raise ConfigurationError(f"there is already a key {key.name} in {path}: revoke it, or choose another name")
+        show()
         _replace(path, f"{text.rstrip()}\n\n{format_key(key)}".lstrip(), [*keys, key])
         return key
 
 
-def add_first_admin(path: Path) -> str | None:
-    """Add an admin key to the file `path`, which is created if it is missing. Returns the secret of the new key.
+def add_first_admin(path: Path, show: Callable[[str], None] = lambda _secret: None) -> str | None:
+    """Add an admin key to the file `path`, which is created if it is missing. Returns the secret of the new key, with
+    which `show` is called before the file changes; if `show` raises an error, the file stays as it was.
     Returns None, without a change, if the file already has an admin key. Raises `ConfigurationError` if the file is
     invalid, is in cobalt's format, or cannot be read or written."""
     secret = new_secret()
@@ -118,7 +122,7 @@ def add_first_admin(path: Path) -> str | None:
         name = next(name for name in names if keys.get(name) is None)
         return Key(name=name, digest=digest_of(secret.encode()), admin=True)
 
-    return None if add(path, make) is None else secret
+    return None if add(path, make, lambda: show(secret)) is None else secret
 
 
 def revoke(path: Path, name: str) -> None:

@@ -13,11 +13,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from serverpy.access.key import Key
 from serverpy.access.links import DIGEST_BYTES, Link, pack_network
 from serverpy.api.filenames import path_name
-from serverpy.api.query import StreamQuery, invalid_parameter
+from serverpy.api.query import StreamQuery, invalid_parameter, request_of
 from serverpy.errors import InvalidParameter
 from serverpy.extraction.selectors import check_selector
 from serverpy.net.guard import check_url
-from serverpy.plan import StreamRequest, check
+from serverpy.plan import check
 from serverpy.settings.types import parse_size_of_media
 
 LINKABLE: dict[str, type[BaseModel]] = {"stream": StreamQuery}
@@ -110,19 +110,6 @@ def make_link(
         packed_network=b"" if query.network is None else _network(query.network, client),
         uses=query.uses,
         max_bytes=query.bytes,
-    )
-
-
-def request_of(query: LinkQuery) -> StreamRequest:
-    """Return the stream request to which a link with the parameters `query` gives access."""
-    return StreamRequest(
-        url=query.url,
-        format=query.format or None,
-        to=query.to,
-        method=query.method,
-        item=query.item,
-        start=query.start,
-        end=query.end,
     )
 
 

@@ -27,8 +27,8 @@ from serverpy.api.access import caller_of, grant_of
 from serverpy.api.addresses import base_of
 from serverpy.api.bodies import BodyRoute
 from serverpy.api.conditional import Conditional
-from serverpy.api.link_query import LinkQuery, link_path, make_link, request_of
-from serverpy.api.query import PAGE, StreamQuery
+from serverpy.api.link_query import LinkQuery, link_path, make_link
+from serverpy.api.query import PAGE, StreamQuery, request_of
 from serverpy.api.routes import stream_response
 from serverpy.delivery import Stream
 from serverpy.errors import InvalidParameter, KeyForbids, LinkInvalid
@@ -168,7 +168,7 @@ def _check_rights(asked: StreamRequest, key: Key | None, capabilities: Capabilit
     "path, and all query parameters except `download`.",
     response_class=Response,
     responses=openapi.LINK_RESPONSES,
-    openapi_extra={"parameters": [*openapi.RANGE_FIELDS, *openapi.CONDITIONAL_FIELDS]},
+    openapi_extra={"parameters": [openapi.DOWNLOAD, *openapi.RANGE_FIELDS, *openapi.CONDITIONAL_FIELDS]},
 )
 async def linked(request: Request, token: str, filename: str) -> Response:
     links = _links(request)
@@ -190,12 +190,13 @@ serving.add_api_route(
     summary="The headers of the stream of a signed link, without its bytes",
     response_class=Response,
     responses=openapi.LINK_HEAD_RESPONSES,
-    openapi_extra={"parameters": openapi.CONDITIONAL_FIELDS},
+    openapi_extra={"parameters": [openapi.DOWNLOAD, *openapi.CONDITIONAL_FIELDS]},
 )
 
 
-# the file name has no meaning, so it may be empty
-serving.add_api_route("/s/{token}/", linked, methods=["GET", "HEAD"], include_in_schema=False)
+# the file name has no meaning, so it may be empty or missing
+for _path in ("/s/{token}/", "/s/{token}"):
+    serving.add_api_route(_path, linked, methods=["GET", "HEAD"], include_in_schema=False)
 
 
 def _stream(request: Request, link: Link, grant: Grant, uses: LinkUses) -> Response:

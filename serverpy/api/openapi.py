@@ -47,6 +47,10 @@ def _field(name: str, description: str, example: str) -> dict[str, Any]:
     return {"name": name, "in": "header", "description": description, "schema": schema, "example": example}
 
 
+DOWNLOAD: dict[str, Any] = {
+    "name": "download", "in": "query", "description": "Takes precedence over `download` of the link: `1` or `0`.",
+    "schema": {"type": "boolean"},
+}  # fmt: skip
 RANGE_FIELDS = [
     _field("Range", "One byte range (RFC 9110 §14.2). The server ignores malformed and multiple ranges.", "bytes=0-1"),
     _field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote_to_bytes
@@ -12,11 +13,19 @@ from serverpy.containers import Target
 from serverpy.errors import InvalidParameter, InvalidUrl
 from serverpy.net.guard import check_url
 from serverpy.options import Codec, StreamMethod
+from serverpy.plan import StreamRequest
 from serverpy.settings.types import parse_size_of_media
 
 URL_MEANS = "URL (http or https) of a page, or of the media itself."
 LANGUAGE = r"^[A-Za-z0-9]{1,8}([-_][A-Za-z0-9]{1,8})*$"
 PAGE = "https://example.com/watch?v=1"
+
+
+def _height(value: object) -> object:
+    """Check that `value` is a number or `max`. Raises ValueError otherwise, with a text that names both."""
+    if value is None or value == "max" or isinstance(value, int | float) or re.fullmatch("[0-9]{1,10}", str(value)):
+        return value
+    raise ValueError("must be a number of pixels, or `max`")
 
 
 class StreamQuery(BaseModel):
@@ -30,7 +39,7 @@ class StreamQuery(BaseModel):
         description="How the server delivers the media. `redirect` responds with 302 and the URL of the media if a "
         "client can fetch it without the headers, cookies and network address of this server, otherwise with 422.",
     )
-    height: Annotated[int, Field(ge=1, le=2**31)] | Literal["max"] | None = Field(
+    height: Annotated[Annotated[int, Field(ge=1, le=2**31)] | Literal["max"] | None, BeforeValidator(_height)] = Field(
         None,
         description="Without `format`: maximum height of the video in pixels, measured on the shorter side, or `max` "
         "for the best. If all formats are higher, the lowest of them is chosen. Default: DEFAULT_HEIGHT.",
@@ -69,6 +78,19 @@ class StreamQuery(BaseModel):
     )
 
 
+OF_HEAD = frozenset({"download", "filename"})
+"""The parameters of `/stream` that only change the head of the response. All others are those of the stream itself."""
+
+
+def request_of(query: StreamQuery, **more: Any) -> StreamRequest:
+    """Return the request for the stream that `query` describes. `more` holds what is not in the parameters, such as the
+    range. Every parameter except those in `OF_HEAD` must be a field of `StreamRequest`, otherwise this raises
+    TypeError."""
+    values = {name: getattr(query, name) for name in StreamQuery.model_fields if name not in OF_HEAD}
+    values["format"] = query.format or None  # the default choice, too, if `format` is empty
+    return StreamRequest(**values, **more)
+
+
 def parse_query(query: bytes) -> StreamQuery:
     """Parse the query string of `/stream`. Raises `InvalidUrl` if the parameter `url` is invalid, or `InvalidParameter`
     if only another parameter is invalid."""
@@ -95,7 +117,8 @@ def fault_of(details: Mapping[str, Any]) -> InvalidParameter:
         return InvalidParameter("The body is not valid JSON.")
     if location in ((), ("body",)):
         return InvalidParameter("The body must be a JSON object, sent with `Content-Type: application/json`.")
-    return InvalidParameter(f"`{location[-1]}`: {details['msg'].removeprefix('Value error, ')}.")
+    name = location[1] if location[0] in ("body", "query") else location[0]  # a type of a union may follow
+    return InvalidParameter(f"`{name}`: {details['msg'].removeprefix('Value error, ')}.")
 
 
 def check_encoding(query: bytes) -> None:

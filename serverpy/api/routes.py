@@ -22,14 +22,13 @@ from serverpy.api.filenames import content_disposition, file_name, own_name
 from serverpy.api.health import Health, health_of
 from serverpy.api.info_response import InfoResponse, cancelled_if_left
 from serverpy.api.middleware import REQUEST_ID
-from serverpy.api.query import PAGE, URL_MEANS, StreamQuery, check_encoding, parse_query
+from serverpy.api.query import PAGE, URL_MEANS, StreamQuery, check_encoding, parse_query, request_of
 from serverpy.api.responses import StatusAndHeaders, StreamResponse
 from serverpy.api.streams import router as running_streams
 from serverpy.delivery import Stream
 from serverpy.errors import PreconditionFailed
 from serverpy.info import Info
 from serverpy.metrics import Sample
-from serverpy.plan import StreamRequest
 from serverpy.preconditions import Outcome
 from serverpy.ranges import ContentRange
 from serverpy.server import Server
@@ -77,18 +76,8 @@ def stream_response(
     open stream and the status. If `begin` raises a `ServerPYError`, the response sends that error instead."""
     server = _server(request)
     conditional = Conditional.of(request.method, request.scope["headers"])
-    asked = StreamRequest(
-        url=query.url,
-        format=query.format or None,
-        to=query.to,
-        method=query.method,
-        item=query.item,
-        height=query.height,
-        codec=query.codec,
-        lang=query.lang,
-        max_size=query.max_size,
-        start=query.start,
-        end=query.end,
+    asked = request_of(
+        query,
         range=conditional.range,
         if_range=conditional.if_range,
         head_only=request.method == "HEAD",

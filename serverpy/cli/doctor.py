@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import json
 import os
 import platform
 import resource
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import Enum
@@ -24,7 +25,7 @@ from rich.text import Text
 
 import serverpy
 from serverpy.access.key_file import load
-from serverpy.cli.terminal import size
+from serverpy.cli.terminal import PIPE_COLUMNS, size
 from serverpy.errors import ConfigurationError
 from serverpy.extras import EXTRAS, JS, Extra
 from serverpy.memory import profile as profiles
@@ -61,18 +62,35 @@ Exits with 1 if something essential is missing.
 
 
 @click.command("doctor", help=HELP)
-def command() -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON object.")
+def command(as_json: bool) -> None:
     findings = list(examine())
-    table = Table("", "found", "", "what to do", title=f"ServerPY {serverpy.__version__}", title_justify="left")
-    for finding in findings:
-        table.add_row(finding.subject, Text(finding.found), finding.verdict.value, Text(finding.advice))
-    Console().print(table)
-    for extra in (extra for extra in EXTRAS if extra.missing):
-        print(f"To {extra.purpose}: {extra.command}")
+    if as_json:
+        print(json.dumps({"version": serverpy.__version__, "findings": list(map(_values, findings))}))
+    else:
+        # without a terminal, the table is as wide as its texts
+        Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(_table(findings))
+        for extra in (extra for extra in EXTRAS if extra.missing):
+            print(f"To {extra.purpose}: {extra.command}")
     missing = [finding.subject for finding in findings if finding.verdict is Verdict.MISSING]
     if missing:
         print(f"serverpy: missing: {', '.join(missing)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _values(finding: Finding) -> dict[str, str]:
+    verdict = Text.from_markup(finding.verdict.value).plain
+    return {"subject": finding.subject, "found": finding.found, "verdict": verdict, "advice": finding.advice}
+
+
+def _table(findings: Iterable[Finding]) -> Table:
+    """Make the table of the findings. A narrow terminal wraps texts, also long paths, but loses none."""
+    table = Table(title=f"ServerPY {serverpy.__version__}", title_justify="left")
+    for name in ("", "found", "", "what to do"):
+        table.add_column(name, overflow="fold")
+    for finding in findings:
+        table.add_row(finding.subject, Text(finding.found), finding.verdict.value, Text(finding.advice))
+    return table
 
 
 def examine() -> Iterator[Finding]:

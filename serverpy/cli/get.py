@@ -4,7 +4,6 @@ or in a child process for each page (`--isolate`)."""
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,12 +14,13 @@ from typing import Any
 
 import click
 
-from serverpy.cli.isolate import Isolated, end_with_parent
+from serverpy.cli.isolate import Isolated, end_with_parent, url_from_parent
 from serverpy.cli.jobs import Announced, Job, Reading, Watcher, run_all
 from serverpy.cli.options import EngineCommand, engine_options
 from serverpy.cli.outputs import Standard
 from serverpy.cli.partial import Folder
 from serverpy.cli.progress import Tally, logging_to, watching
+from serverpy.cli.standard import OUTPUT_CLOSED
 from serverpy.cli.terminal import page_url, run
 from serverpy.containers import TARGETS
 from serverpy.errors import ConfigurationError
@@ -100,10 +100,11 @@ anything failed, 2 for wrong usage, 130 after Ctrl+C, 141 if stdout was closed.
 @engine_options
 def command(urls: tuple[str, ...], output: Path | None, **options: Any) -> None:
     own = {name: options.pop(name) for name in ("format", "to", "item", "jobs", "isolate", "force", "report", "since")}
-    literal = own["report"] is not None  # the parent process has already expanded the URL lists
+    is_child = own["report"] is not None
     own["since"] = time.time() if own["since"] is None else own["since"]
     own["jobs"] = own["jobs"] if output is not None else 1  # only one download at a time can be written to stdout
-    order = Order(urls=urls if literal else tuple(dict.fromkeys(expand(urls))), folder=output, **own)
+    pages = (url_from_parent(),) if is_child else tuple(dict.fromkeys(expand(urls)))
+    order = Order(urls=pages, folder=output, **own)
     settings = load_settings(**options)
     sys.exit(run(lambda: get(order, adapted(settings, order.jobs))))
 
@@ -156,7 +157,7 @@ async def get(order: Order, settings: Settings) -> int:
             raise
     if tally.failed:
         return 1
-    return 128 + signal.SIGPIPE if tally.output_closed else 0
+    return OUTPUT_CLOSED if tally.output_closed else 0
 
 
 async def _get_isolated(jobs: Sequence[Job], order: Order, settings: Settings, watcher: Watcher) -> None:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from serverpy.cli.options import EngineCommand, engine_options
-from serverpy.cli.terminal import READING, one_line, page_url, run, size
+from serverpy.cli.terminal import PIPE_COLUMNS, READING, one_line, page_url, run, size
 from serverpy.options import Method
 from serverpy.settings import Settings, load_settings
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 LISTED = 20
 """Maximum number of playlist entries that the command lists. For any further entries, it shows only how many they
 are."""
-PIPE_COLUMNS = 1000
-"""Width of the output in characters if stdout is not a terminal: so wide that no text is truncated."""
 ALL_METHODS = set(get_args(Method)) - {"auto"}
 HELP = "Show the media of the page URL: its title, kind and formats, the best one last."
 

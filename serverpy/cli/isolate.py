@@ -1,10 +1,11 @@
 """`get --isolate`: downloads each page in a child process. The child runs the same command, but reports to its parent
 instead of to a person on a terminal.
 
-    parent ══ stdin (nothing is written; the child ends when it closes) ══▶ child
+    parent ══ stdin: the URL as one line; the child ends when it closes ══▶ child
     parent ◀═ reports, one JSON object per line ═══════════════════════════ child
 
-Reports come on the child's stdout, or on its stderr if its stdout carries the media (`-o -`).
+Reports come on the child's stdout, or on its stderr if its stdout carries the media (`-o -`). The URL is not an
+argument of the child, because other users of the machine can read the arguments of a process.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Isolated:
 
     async def run(self, job: Job) -> Sequence[Job]:
         process = await self._start(job)
+        assert process.stdin is not None
+        process.stdin.write(os.fsencode(job.url) + b"\n")  # asyncio writes it while the reports are read
         listeners = [
             spawn(self._listen(job, stream), name="reports of a child")
             for stream in (process.stdout, process.stderr)
@@ -68,7 +71,7 @@ class Isolated:
         item = () if job.item is None else ("--item", str(job.item))
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "serverpy", "get", *self._options, *item, "--report", str(report)),
-            *("-o", output, "--", job.url),
+            *("-o", output, "-"),
             stdin=asyncio.subprocess.PIPE,
             stdout=None if self._folder is None else asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -108,6 +111,14 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
             async with asyncio.timeout(STOP_SECONDS):
                 await process.wait()
                 return
+
+
+def url_from_parent() -> str:
+    """Return the URL that a child of `get --isolate` gets from its parent."""
+    line = bytearray()
+    while (byte := os.read(0, 1)) not in (b"", b"\n"):  # not through a buffer, because `end_with_parent` reads on
+        line += byte
+    return os.fsdecode(bytes(line))
 
 
 def end_with_parent() -> None:

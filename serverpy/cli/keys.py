@@ -19,6 +19,7 @@ from rich.table import Table
 from serverpy.access import key_file
 from serverpy.access.key import Key
 from serverpy.access.keys import Keys, digest_of, key_of, new_secret
+from serverpy.cli.terminal import PIPE_COLUMNS
 from serverpy.errors import ConfigurationError
 from serverpy.settings import load_settings
 from serverpy.settings.types import format_size
@@ -70,11 +71,9 @@ def add(name: str, api_keys_file: str | None, as_json: bool, **options: Any) -> 
         raise click.UsageError("; ".join(f"key {name}: {line}" for line in lines)) from None
     if key.is_expired(datetime.now(UTC)):
         raise click.UsageError(f"key {name}: --expires must be in the future")
-    key_file.add(path, lambda _keys: key)
-    if as_json:
-        print(json.dumps({"key": secret, **_values(key)}))
-    else:
-        print(secret)
+    shown = json.dumps({"key": secret, **_values(key)}) if as_json else secret
+    key_file.add(path, lambda _keys: key, lambda: print(shown, flush=True))
+    if not as_json:
         print(f"serverpy: this is the API key {key.name}; keep it, because it is not shown again", file=sys.stderr)
 
 
@@ -86,7 +85,7 @@ def list_(api_keys_file: str | None, as_json: bool) -> None:
     if as_json:
         print(json.dumps([_values(key) for key in keys]))
     else:
-        Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(_table(keys))
+        Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(_table(keys))
 
 
 @command.command(
@@ -152,7 +151,9 @@ def _values(key: Key) -> dict[str, object]:
 
 
 def _table(keys: Keys) -> Table:
-    table = Table("name", "expires", "rights", "limits", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("name", "expires", "rights", "limits"):
+        table.add_column(name, overflow="fold")
     for key in keys:
         end = "never" if key.expires is None else f"{key.expires:%Y-%m-%d %H:%M %Z}"
         expired = " (expired)" if key.is_expired(datetime.now(UTC)) else ""

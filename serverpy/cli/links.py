@@ -18,7 +18,7 @@ import click
 from serverpy.access.clients import parse_address
 from serverpy.cli.options import named_options
 from serverpy.cli.terminal import one_line, page_url
-from serverpy.errors import ConfigurationError
+from serverpy.errors import ConfigurationError, InvalidParameter, UnsupportedConversion
 from serverpy.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def _parameters(command: Callable[..., None]) -> Callable[..., None]:
     for name, field in reversed(LinkQuery.model_fields.items()):
         if name != "url":
             is_flag = field.annotation is bool
-            command = click.option(f"--{name}", is_flag=is_flag, default=None, help=field.description)(command)
+            names = dict.fromkeys((f"--{name.replace('_', '-')}", f"--{name}"))
+            command = click.option(*names, name, is_flag=is_flag, default=None, help=field.description)(command)
     return command
 
 
@@ -57,8 +58,11 @@ def sign_command(url: str, as_json: bool, **options: Any) -> None:
     from serverpy.api.link_query import link_path, make_link, parse_link_query
 
     settings = load_settings(**{name: options.pop(name) for name in SETTINGS})
-    query = parse_link_query({"url": url, **{name: value for name, value in options.items() if value is not None}})
-    link = make_link(query, now=time.time(), ttl=settings.link_ttl, by_operator=True)
+    try:
+        query = parse_link_query({"url": url, **{name: value for name, value in options.items() if value is not None}})
+        link = make_link(query, now=time.time(), ttl=settings.link_ttl, by_operator=True)
+    except (InvalidParameter, UnsupportedConversion) as error:
+        raise click.UsageError(str(error)) from None
     address = _base(settings) + link_path(link, sign(link, _keys(settings, load_or_make)[0]))
     print(json.dumps({"url": address, "expires": _date(link.expires)}) if as_json else address)
 

@@ -1,6 +1,6 @@
 """The command `serverpy`. It imports the module of a subcommand only when the user calls it, so that `--help` is fast.
 
-Exit codes: 0 done, 1 failed (a line on stderr says why), 2 wrong usage.
+Exit codes: 0 done, 1 failed (a line on stderr says why), 2 wrong usage, 141 if the reader of stdout has left.
 """
 
 from __future__ import annotations
@@ -14,7 +14,13 @@ from typing import NoReturn
 import click
 
 import serverpy
-from serverpy.cli.standard import open_missing_streams, replace_missing_characters
+from serverpy.cli.standard import (
+    OUTPUT_CLOSED,
+    OutputFailed,
+    discard_output,
+    open_missing_streams,
+    replace_output_streams,
+)
 from serverpy.errors import ConfigurationError, ServerPYError
 
 COMMANDS = {
@@ -63,17 +69,36 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the subcommand in `arguments` (by default those of the process) and exit with its exit code."""
     open_missing_streams()
-    replace_missing_characters()
+    replace_output_streams()
     if sys.platform == "linux":
         # A parent that waits for its signals by sigwait(3) may have started this process with the same signals blocked.
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
     try:
+        code = _run(arguments)
+        sys.stdout.flush()
+    except OutputFailed as failure:
+        discard_output()
+        code = OUTPUT_CLOSED if failure.reason is None else 1
+        if failure.reason is not None:
+            _complain(f"cannot write to stdout: {failure.reason}")
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> str | int | None:
+    """Run the subcommand, and return its exit code."""
+    try:
         cli.main(arguments, prog_name="serverpy")
     except ServerPYError as error:
         _flush_log()  # the reason is the last line on stderr
-        for line in str(error).splitlines():
-            print(f"serverpy: {line}", file=sys.stderr)
-    sys.exit(1)
+        _complain(str(error))
+    except SystemExit as exit_:
+        return exit_.code
+    return 1
+
+
+def _complain(text: str) -> None:
+    for line in text.splitlines():
+        print(f"serverpy: {line}", file=sys.stderr)
 
 
 def _flush_log() -> None:

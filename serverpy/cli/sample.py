@@ -8,6 +8,7 @@ import threading
 
 import click
 
+from serverpy.cli.standard import ignore_lost_text_of
 from serverpy.errors import ConfigurationError
 from serverpy.extras import SAMPLE
 
@@ -33,6 +34,7 @@ def command(port: int, https_port: int | None, with_parent: bool) -> None:
     SAMPLE.require("The sample site")
     from serverpy.sample import site  # a late import, because `--help` does not need this heavy module
 
+    ignore_lost_text_of("stdout")
     try:
         site.main(port, https_port)
     except OSError as error:

@@ -29,6 +29,7 @@ from serverpy.access.clients import parse_address
 from serverpy.access.key_file import add_first_admin, load
 from serverpy.access.link_secrets import LinkSecrets
 from serverpy.cli.options import setting_options
+from serverpy.cli.standard import ignore_lost_text_of
 from serverpy.errors import ConfigurationError
 from serverpy.extras import SAMPLE
 from serverpy.parent import end_with_parent
@@ -64,6 +65,7 @@ def command(demo: bool, create_key: bool, **options: Any) -> None:
         listener = stack.enter_context(listen(settings))
         if create_key:  # create the key only after the server has opened its port
             _create_key(settings.api_keys_file)
+        ignore_lost_text_of("stdout")
         if settings.api_keys_file is not None:
             load(settings.api_keys_file)  # report an invalid keys file before the processes of --workers start
         page = None
@@ -82,13 +84,12 @@ def command(demo: bool, create_key: bool, **options: Any) -> None:
 
 
 def _create_key(path: Path | None) -> None:
-    """Create and print a first admin key, unless the keys file `path` already has an admin key. Raises
-    `ConfigurationError` if `path` is None, or if the file is invalid or cannot be changed."""
+    """Create and print a first admin key, unless the keys file `path` already has an admin key. Raises `OutputFailed`,
+    without a change, if the key cannot be printed. Raises `ConfigurationError` if `path` is None, or if the file is
+    invalid or cannot be changed."""
     if path is None:
         raise ConfigurationError("--create-key: set API_KEYS_FILE to the file that the key is to be added to")
-    secret = add_first_admin(path)
-    if secret is not None:
-        print(f"The first admin key, which is not shown again: {secret}", flush=True)
+    add_first_admin(path, lambda secret: print(f"The first admin key, which is not shown again: {secret}", flush=True))
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -1,37 +1,114 @@
-"""Functions that repair the standard streams of a command: streams that are closed, because a daemon or a shell
-(`>&-`) started the command without them, and a stdout whose encoding lacks characters."""
+"""The standard streams of a command. They may be closed, because a daemon or a shell (`>&-`) started the command
+without them. Their encoding may lack characters. Writing to them may fail, because the disk is full or the reader of
+the pipe has left.
+
+A command whose text for stdout cannot be written ends at once. It exits with 1 and the reason on stderr or, if the
+reader has left or stdout is closed, quietly with OUTPUT_CLOSED, as a program does that SIGPIPE kills. Text for stderr
+that cannot be written is lost, and nothing else changes: such text only tells how the work goes.
+"""
 
 from __future__ import annotations
 
 import io
 import os
+import select
+import signal
 import sys
+from typing import Any, TextIO
+
+OUTPUT_CLOSED = 128 + signal.SIGPIPE if sys.platform == "linux" else 1
+"""Exit status of a command if the reader of its stdout has left, as a shell reports a process that SIGPIPE killed."""
+
+
+class OutputFailed(Exception):
+    """Text could not be written to stdout. `reason` is None if the reader has left."""
+
+    def __init__(self, reason: str | None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class _Waiting(io.FileIO):
+    """A file that waits until it can be written to, also if another process has made the pipe or terminal
+    non-blocking."""
+
+    def write(self, data: Any, /) -> int:
+        while (written := super().write(data)) is None:
+            select.select([], [self], [])
+        return written
+
+
+class _Output(_Waiting):
+    """A file that raises `OutputFailed` if it cannot be written to, so that the failure cannot be taken for one of
+    another file."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise OutputFailed(None) from None
+        except OSError as error:
+            raise OutputFailed(error.strerror) from None
+
+
+class _Diagnostics(_Waiting):
+    """A file that loses what cannot be written to it."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return memoryview(data).nbytes
 
 
 def open_missing_streams() -> None:
     """Open each of the descriptors 0, 1 and 2 that is closed. Otherwise sockets would get these numbers, and libuv
     aborts the process when it closes such a descriptor.
 
-    A replaced stdin is empty, and text that is printed to a replaced stdout or stderr is lost. A write of media to a
-    replaced stdout fails as if the reader of a pipe had closed it.
+    A replaced stdin is empty, and text that is printed to a replaced stderr is lost. A write to a replaced stdout fails
+    as if the reader of a pipe had closed it.
     """
     for number, fill in enumerate((_fill_with_nothing, _fill_with_broken_pipe, _fill_with_nothing)):
         try:
             os.fstat(number)
         except OSError:
             fill(number)
-    # Python has set the file objects of closed descriptors to None. The new file objects stay open until the process
-    # ends.
+    # Python has set the file object of a closed stdin to None. The new one stays open until the process ends.
     sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
-def replace_missing_characters() -> None:
-    """Make stdout print `?` for each character that its encoding lacks. Otherwise, if the locale is not UTF-8, a title
-    or a help text could end the command with an exception. stderr already replaces such characters."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+def replace_output_streams() -> None:
+    """Make stdout and stderr fail as this module describes, and make stdout print `?` for each character that its
+    encoding lacks. Otherwise, if the locale is not UTF-8, a title or a help text could end the command with an
+    exception. Does nothing to a stream that a caller of `main` has replaced already, such as a test."""
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout, "replace")
+    if sys.stderr is sys.__stderr__:
+        ignore_lost_text_of("stderr")
+
+
+def ignore_lost_text_of(name: str) -> None:
+    """Lose what cannot be written to the stream `name` of `sys`, and go on. A server does so with its stdout: that
+    nobody reads its address is no reason to serve nobody."""
+    before: TextIO | None = getattr(sys, name)
+    if before is not None:
+        before.flush()
+    number = 1 if name == "stdout" else 2
+    errors = "replace" if name == "stdout" else "backslashreplace"
+    setattr(sys, name, _text(_Diagnostics(number, "w", closefd=False), before, errors))
+
+
+def discard_output() -> None:
+    """Discard what is still buffered for stdout, so that Python does not try to write it again when it exits."""
+    _fill_with_nothing(1)
+
+
+def _text(raw: io.FileIO, before: TextIO | None, errors: str) -> io.TextIOWrapper:
+    """Return a text stream to `raw` with the encoding of `before`, or that of the locale if `before` is None. Like
+    those of Python, it writes each line at once to a terminal and to stderr."""
+    encoding = None if before is None else before.encoding
+    by_line = raw.fileno() == 2 or raw.isatty()
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=by_line)
 
 
 def _fill_with_nothing(number: int) -> None:

@@ -18,6 +18,8 @@ from serverpy.tasks import spawn
 
 READING = "reading the page…"
 """Text that the progress display shows until the page's title is known."""
+PIPE_COLUMNS = 1000
+"""Width of a table in characters if stdout is not a terminal: so wide that no text is truncated."""
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")

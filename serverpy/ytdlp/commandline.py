@@ -1,7 +1,7 @@
 """The command line of yt-dlp, as ServerPY runs it in child processes for the `subprocess` method: `python -m
 serverpy.ytdlp.commandline PARENT SITES …`, where PARENT is the process ID of the server process, SITES is `all` or an
-`extraction.sites.Sites` as JSON, and the other arguments are those of yt-dlp. This process ends when the server process
-ends.
+`extraction.sites.Sites` as JSON, and the other arguments are those of yt-dlp. The URL of the page is on stdin, because
+other users of the machine can read the arguments of a process. This process ends when the server process ends.
 
 This module runs yt-dlp's own command line with three changes. First, the HTTP client accepts malformed response heads,
 and treats a truncated TLS connection as an error once the download has begun (`http_client.py`). Second, extractors
@@ -44,7 +44,8 @@ def main(arguments: list[str]) -> None:
     http_client.install()
     end_children_with_us(yt_dlp.utils.Popen)
     yt_dlp.YoutubeDL = Downloading if sites == EVERY_SITE else _limited(sites)
-    yt_dlp.main(rest)
+    # not `--batch-file=-`, which would take a `#` behind a blank for a comment
+    yt_dlp.main([*rest, "--", sys.stdin.read()])
 
 
 def _limited(allowed: str) -> type[Downloading]:

@@ -141,18 +141,24 @@ def test_a_token_contains_neither_the_page_url_nor_the_name_of_the_api_key_nor_t
     assert not any(key in data or repr(key) in repr(KEY) for key in (KEY.mac, KEY.cipher))
 
 
+OF_FILE: dict[str, Value] = {
+    "to": "mp4", "method": "relay", "item": 12, "download": True, "filename": "A film with a name of forty letters.mp4",
+}  # fmt: skip
+BY_SELECTOR: dict[str, Value] = {"format": "bv*[height<=720][ext=mp4]+ba[ext=m4a]/b[height<=720]"}
+BY_DEFAULT: dict[str, Value] = {
+    "height": 1080, "codec": "hevc", "lang": "zh-Hant-TW", "max_size": 1_234_567_890, "start": -30.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("chosen", [BY_SELECTOR, BY_DEFAULT])
 @pytest.mark.parametrize("url", [LINK.url, "https://x.example/", f"https://x.example/{'a7-' * 100}"])
-def test_a_token_has_at_most_300_characters_besides_the_page_url(url: str) -> None:
+def test_a_token_has_at_most_300_characters_besides_the_page_url(url: str, chosen: dict[str, Value]) -> None:
     """The URL of the page takes up four thirds of its length in the token, because the token is base64."""
-    params: dict[str, Value] = {
-        "format": "bv*[height<=720][ext=mp4]+ba[ext=m4a]/b[height<=720]", "to": "mp4", "method": "relay", "item": 12,
-        "download": True, "filename": "A film with a name of forty letters.mp4",
-    }  # fmt: skip
     full = Link(
         url=url,
         expires=NOW,
         id=b"12345678",
-        params=params,
+        params=chosen | OF_FILE,
         key="a-key-with-a-long-name",
         digest=b"abcdefgh",
         packed_network=pack_network("2001:db8::1"),

@@ -131,6 +131,7 @@ NEEDS = {
     "POST /links": "key",
     "GET /s/{token}/{filename}": "signature",
     "GET /s/{token}/": "signature",
+    "GET /s/{token}": "signature",
     "GET /streams": "streams",
     "DELETE /streams/{id}": "streams",
     "GET /health": "status",

@@ -51,3 +51,4 @@ def test_a_selection_parameter_is_refused_if_its_value_is_invalid_or_if_no_forma
 ) -> None:
     answer = server.get(FULL, **parameters)
     assert (answer.status, answer.code) == (status, code)
+    assert status != 400 or answer.json()["detail"].startswith(f"`{next(iter(parameters))}`: ")

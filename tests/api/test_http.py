@@ -9,6 +9,7 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -587,6 +588,16 @@ def test_the_openapi_document_lists_every_error_of_stream(server: Server) -> Non
     of_links = {(STATUS[kind][0], kind.code) for kind in (LinkInvalid, LinkExpired)}
     of_keys = {(401, "key_required"), (401, "key_invalid")}
     assert errors_in(paths["/s/{token}/{filename}"]["get"]["responses"]) == (found | of_links) - of_keys
+
+
+def test_the_page_of_the_http_api_lists_every_route_and_every_error_of_the_openapi_document(server: Server) -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "http-api.md").read_text(encoding="utf-8")
+    paths = server.ask("/openapi.json").json()["paths"]
+    assert {path for path in paths if path not in page} == set()
+    codes = {code for path in paths.values() for each in path.values() for _, code in errors_in(each["responses"])}
+    assert {code for code in codes if f"`{code}`" not in page} == set()
+    parameters = [each["name"] for each in paths["/stream"]["get"]["parameters"] if each["in"] == "query"]
+    assert {name for name in parameters if f"`{name}`" not in page} == set()
 
 
 OF_ALL = {

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 import pytest
@@ -22,8 +22,9 @@ from serverpy import Settings, create_app
 from serverpy.access.grant import Grant
 from serverpy.access.key import Key
 from serverpy.access.links import Link, derive, pack_network, sign
-from serverpy.api.link_query import LINKABLE
+from serverpy.api.link_query import LINKABLE, make_link, parse_link_query
 from serverpy.api.links import ANSWERS, Links
+from serverpy.api.query import OF_HEAD, StreamQuery, parse_query, request_of
 from serverpy.app import Application
 from serverpy.errors import KeyForbids
 from serverpy.sample.site import SampleSite
@@ -95,9 +96,66 @@ def test_a_link_ignores_the_file_name_in_its_path(server: Server, film: bytes) -
     assert answer.body == film
     assert "evil" not in answer.headers["content-disposition"]
     assert server.ask(f"/s/{token}/").body == film
-    assert server.ask(f"/s/{token}").code == "not_found"
+    assert server.ask(f"/s/{token}").body == film
+    assert server.ask(f"/s/{token}?download=1", verb="HEAD").headers["content-disposition"].startswith("attachment;")
+    assert server.ask(f"/s/{token[:-1]}").code == server.ask(f"/s/{token[:-1]}/").code == "link_invalid"
+    assert server.ask("/s/").code == server.ask("/s").code == "not_found"
     assert server.ask(f"/s/{token}/a/b").code == "not_found"
     assert server.ask(f"/s/{token}/a", verb="DELETE").code == "method_not_allowed"
+
+
+PARAMETERS: dict[str, tuple[Any, Any]] = {
+    "url": (f"http://127.0.0.1:1{FILM}", f"http://127.0.0.1:1{FILM}"),
+    "format": ("22", "22"),
+    "to": ("mp4", "mp4"),
+    "method": ("relay", "relay"),
+    "height": (720, 720),
+    "codec": ("vp9", "vp9"),
+    "lang": ("pt-BR", "pt-BR"),
+    "max_size": ("50MB", 50_000_000),
+    "item": (2, 2),
+    "start": (-30, -30.0),
+    "download": (True, True),
+    "filename": ("film.mp4", "film.mp4"),
+}
+"""Maps each parameter of `/stream` to a value that is not its default, and to the value that the server reads."""
+UNSUPPORTED = {"end"}
+"""Parameters of `/stream` that every request and every link with them is refused for."""
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_link_contains_each_parameter_of_the_stream_route(name: str) -> None:
+    value, read = PARAMETERS[name]
+    query = parse_link_query({"url": "http://a/", name: value})
+    link = make_link(query, now=0, ttl=60)
+    assert {"url": link.url, **link.params}[name] == read
+    streamed = parse_query(urlencode({"url": "http://a/", name: value}).encode())
+    assert StreamQuery.model_validate({"url": link.url, **link.params}) == streamed
+    assert request_of(query) == request_of(streamed)
+    assert name in OF_HEAD or getattr(request_of(query), name) == read
+
+
+def test_the_table_of_parameters_in_this_module_is_complete() -> None:
+    assert PARAMETERS.keys() | UNSUPPORTED == StreamQuery.model_fields.keys()
+
+
+def test_a_parameter_of_the_stream_route_without_a_field_in_the_request_of_a_stream_raises_type_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Later(StreamQuery):
+        colour: str = "red"
+
+    monkeypatch.setattr("serverpy.api.query.StreamQuery", Later)
+    with pytest.raises(TypeError, match="colour"):
+        request_of(Later.model_validate({"url": "http://a/"}))
+
+
+@pytest.mark.parametrize("parameters", [{"height": 144}, {"height": "max"}, {"codec": "vp9"}, {"max_size": "2MB"}])
+def test_a_link_chooses_the_same_format_as_the_stream_route(server: Server, parameters: dict[str, Any]) -> None:
+    link = server.ask(issue(server, "/tube/watch/full", **parameters), verb="HEAD")
+    stream = server.get("/tube/watch/full", verb="HEAD", **parameters)
+    assert link.status == stream.status == 200
+    assert lasting(link) == lasting(stream)
 
 
 def test_a_link_to_a_page_without_media_or_with_an_invalid_format_returns_an_error(server: Server) -> None:
@@ -147,6 +205,14 @@ def test_the_path_of_a_link_does_not_reveal_the_url_of_the_page(server: Server) 
         ({"url": "http://a/", "network": "home"}, "invalid_parameter", "`network`"),
         ({"url": "http://a/", "network": "10.0.0.0/99"}, "invalid_parameter", "`network`"),
         ({"url": "http://a/", "item": 0}, "invalid_parameter", "`item`"),
+        (
+            {"url": "http://a/", "height": "tall"},
+            "invalid_parameter",
+            "`height`: must be a number of pixels, or `max`.",
+        ),
+        ({"url": "http://a/", "height": 0}, "invalid_parameter", "`height`"),
+        ({"url": "http://a/", "max_size": "-1"}, "invalid_parameter", "`max_size`"),
+        ({"url": "http://a/", "lang": "e n"}, "invalid_parameter", "`lang`"),
         ({"url": "http://a/", "method": "magic"}, "invalid_parameter", "`method`"),
         ({"url": "http://a/", "end": 3}, "invalid_parameter", "end"),
         ({"url": "http://a/", "to": "flv"}, "invalid_parameter", "`to`"),

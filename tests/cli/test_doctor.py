@@ -3,6 +3,8 @@ ones."""
 
 from __future__ import annotations
 
+import io
+import json
 import resource
 from datetime import date
 from pathlib import Path
@@ -10,9 +12,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
+import serverpy
 from serverpy.cli import doctor
-from serverpy.cli.doctor import Verdict
+from serverpy.cli.doctor import Finding, Verdict
 from serverpy.extras import Extra
 from serverpy.settings import load_settings
 
@@ -28,6 +32,32 @@ def test_doctor_finds_the_packages_installed_in_the_test_environment() -> None:
     for subject in ("python", "yt-dlp", "yt-dlp-ejs", "deno", "av", "curl-cffi", "uvloop", "machine", "pipes"):
         assert subject in done.output
     assert "pip install" not in done.output.rpartition("└")[2]
+
+
+@pytest.mark.parametrize("columns", [None, 40, 60, 80])
+def test_doctor_shows_every_finding_in_full_whatever_the_width_of_the_output(
+    monkeypatch: pytest.MonkeyPatch, columns: int | None
+) -> None:
+    found = [Finding("a path", "/a/" + "long/" * 30 + "end", Verdict.ADVICE, "x" * 90), Finding("b", "c")]
+    monkeypatch.setattr(doctor, "examine", lambda: found)
+    if columns is None:  # a pipe, which is read by programs
+        lines = CliRunner().invoke(doctor.command, env={"COLUMNS": "40"}).stdout.splitlines()
+        assert any(found[0].found in line and found[0].advice in line for line in lines)
+        return
+    console = Console(width=columns, record=True, file=io.StringIO())
+    console.print(doctor._table(found))
+    cells = [line.split("│") for line in console.export_text().splitlines() if "│" in line]
+    for column, text in ((2, found[0].found), (4, found[0].advice)):
+        assert text in "".join(cell[column].strip() for cell in cells)
+
+
+def test_doctor_prints_its_findings_as_json() -> None:
+    done = CliRunner().invoke(doctor.command, ["--json"])
+    document = json.loads(done.stdout)
+    assert (done.exit_code, document["version"]) == (0, serverpy.__version__)
+    verdicts = {each["subject"]: each["verdict"] for each in document["findings"]}
+    assert verdicts["uvloop"] == "ok"
+    assert set(verdicts.values()) <= {"ok", "advice", "missing"}
 
 
 def test_doctor_reports_invalid_settings_and_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from serverpy.access.link_secrets import FILE_NAME
+from serverpy.api.link_query import LinkQuery
 from serverpy.cli.main import cli
 from serverpy.errors import ConfigurationError, LinkInvalid, ServerPYError
 from serverpy.sample.site import SampleSite
@@ -60,6 +61,23 @@ def test_the_command_links_verify_shows_the_parameters_and_limits_that_links_sig
     shown = printed("verify", link).splitlines()
     assert shown[:3] == ["route: stream", f"url: {PAGE}", "to: mp4"]
     assert printed("verify", urlsplit(link).path.split("/")[2]) == "\n".join(shown)
+
+
+def test_each_parameter_of_a_link_is_an_option_of_links_sign() -> None:
+    help_text = printed("sign", "--help")
+    for name in LinkQuery.model_fields.keys() - {"url"}:
+        assert f"--{name.replace('_', '-')}" in help_text
+    for name in ("--max-size", "--max_size"):
+        link = printed("sign", PAGE, "--height", "720", "--codec", "vp9", "--lang", "de", name, "50MB")
+        found = json.loads(printed("verify", "--json", link))
+        assert (found["height"], found["codec"], found["lang"], found["max_size"]) == (720, "vp9", "de", 50_000_000)
+
+
+def test_the_command_links_verify_reads_a_link_without_the_file_name() -> None:
+    link = printed("sign", PAGE)
+    shown = printed("verify", link)
+    without = link.rpartition("/")[0]
+    assert printed("verify", without) == printed("verify", f"{without}/") == shown
 
 
 def test_the_command_links_verify_reports_a_link_as_expired_even_while_a_server_still_accepts_it(
@@ -136,13 +154,18 @@ def test_the_command_links_sign_fails_without_link_secret_if_state_dir_cannot_be
     [
         (("--uses", "0"), "`uses`"),
         (("--ttl", "x"), "`ttl`"),
+        (("--height", "tall"), "`height`: must be a number of pixels, or `max`."),
+        (("--max-size", "big"), "`max_size`"),
+        (("--to", "slideshow"), "slideshow"),
         (("--route", "feed"), "`route`"),
         (("--network", "client"), "on the command line, name an IP address or a network"),
         (("--format", "all+all"), "must not merge `all`"),
     ],
 )
 def test_the_error_of_the_command_links_sign_names_the_invalid_parameter(options: tuple[Any, ...], name: str) -> None:
-    assert name in str(error("sign", PAGE, *options))
+    done = run("sign", PAGE, *options)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert name in done.stderr
 
 
 @pytest.mark.parametrize(

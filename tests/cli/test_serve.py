@@ -207,6 +207,30 @@ def test_serve_prints_a_first_admin_key_once_and_requires_this_key_afterwards(tm
         assert server.status("/stream", Authorization=f"Bearer {match[1]}") == 400
 
 
+def test_the_yt_dlp_processes_of_a_server_with_several_processes_inherit_no_secret_of_the_server(
+    tmp_path: Path, site: SampleSite
+) -> None:
+    """The server processes get the settings in their environment, which only the same user and root can read."""
+    allowed = site.http.removeprefix("http://")
+    arguments = ("--workers", "2", "--allow-networks", allowed, "--link-secret", "hush-" * 8)
+    with serving(tmp_path, *arguments) as server:
+        page = quote(f"{site.http}/page/prog", safe="")
+        streams = [f"/stream?method={method}&url={page}" for method in ("embedded", "subprocess")]
+        with server.get(streams[0]) as first, server.get(streams[1]) as second:
+            assert first.status == second.status == 200
+            of_yt_dlp = [
+                each
+                for each in psutil.Process(server.process.pid).children(recursive=True)
+                if any("serverpy.ytdlp" in argument for argument in each.cmdline())
+            ]
+            assert len({each.cmdline()[2] for each in of_yt_dlp}) == 2
+            for each in of_yt_dlp:
+                assert not any(
+                    name.startswith("SERVERPY") or "hush-" in value for name, value in each.environ().items()
+                )
+                assert not any("hush-" in argument for argument in each.cmdline())
+
+
 def test_without_a_state_directory_each_process_of_a_server_accepts_the_links_of_the_other_processes(
     tmp_path: Path, site: SampleSite
 ) -> None:

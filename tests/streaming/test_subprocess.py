@@ -47,7 +47,7 @@ from serverpy.net.guard import Guard, parse_networks
 from serverpy.options import Identity, Network, Timeouts
 from serverpy.sample import PLUGIN_PATH
 from serverpy.sample.site import SampleSite
-from serverpy.streaming.child.command import arguments, environment
+from serverpy.streaming.child.command import PROGRAM, arguments, environment
 from serverpy.streaming.child.errors import media_error, page_error, translate
 from serverpy.streaming.child.files import DIRECTORY_PREFIX, ChildFiles
 from serverpy.streaming.child.method import Subprocess
@@ -211,6 +211,20 @@ async def test_neither_a_url_nor_a_format_selector_can_become_a_command_line_opt
     assert not Path("pwned").exists()
 
 
+@pytest.mark.parametrize("more", ["?token=hush", "?a=1#hush", "?q=%20%23hush", "?hush=ä"])
+async def test_the_url_of_a_page_is_not_among_the_arguments_of_its_child_which_other_users_can_read(
+    site: SampleSite, more: str
+) -> None:
+    async with running() as method:
+        body = await opened(method, Source(url=f"{site.http}/media/large-64.mp4{more}"))
+        try:
+            (child,) = children()
+            assert PROGRAM in child.cmdline()
+            assert not any("hush" in each or "large-64" in each for each in child.cmdline())
+        finally:
+            await body.aclose()
+
+
 def test_a_child_gets_the_proxy_token_only_in_its_environment_and_gets_no_setting_of_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,7 +232,7 @@ def test_a_child_gets_the_proxy_token_only_in_its_environment_and_gets_no_settin
     monkeypatch.setenv("SERVERPY_LINK_SECRET", "secret")
     options = ChildOptions(proxy_url=lambda: "http://user:token@127.0.0.1:1")
     files = ChildFiles(tmp_path)
-    assert "token" not in " ".join(arguments(options, Source(url="http://x.test/"), "m", files))
+    assert "token" not in " ".join(arguments(options, Source(url="http://x.test/?token"), "m", files))
     given = environment(options, files)
     assert given["http_proxy"] == given["https_proxy"] == given["all_proxy"] == "http://user:token@127.0.0.1:1"
     assert not any("no_proxy" in name.lower() or "SERVERPY" in name for name in given)

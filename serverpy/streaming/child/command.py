@@ -1,10 +1,10 @@
 """Pure functions that return the argument vector and the environment of a yt-dlp child process.
 
-No text from a client can become an option, because the URL is the only argument after `--`, and the format selector is
-part of the argument `--format=`. The environment contains the variables that a Python interpreter needs
+No text from a client can become an option, because the child reads the URL from its stdin (`ytdlp/commandline.py`), and
+the format selector is part of the argument `--format=`. Other users of the machine can read the arguments of a process,
+and the URL may contain a secret. The environment contains the variables that a Python interpreter needs
 (`environment.py`), names no configuration and no cache, and has a PATH without programs. The URL of the filtering proxy
-contains a token, so it is passed in the environment, because other users of the machine can read the arguments of a
-process.
+contains a token, so it is passed in the environment, too.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ truncates texts, because a page may contain texts of any length, and the line mu
 
 
 def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFiles) -> list[str]:
-    """Return the argument vector of a child process. Only the value of `--format=` and the last argument contain text
-    from the client."""
+    """Return the argument vector of a child process. Only the value of `--format=` contains text from the client."""
     return [
         sys.executable,
         "-m",
@@ -79,8 +78,6 @@ def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFi
         f"--print=before_dl:{marker}{FOUND}",
         f"--format={source.format or DEFAULT_FORMAT}",
         "--output=-",
-        "--",
-        source.url,
     ]
 
 

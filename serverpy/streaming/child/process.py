@@ -12,6 +12,7 @@ import signal
 import subprocess
 from contextlib import ExitStack, suppress
 from functools import partial
+from typing import BinaryIO
 
 from serverpy.body import Source
 from serverpy.processes import Process, in_starter, kill_group
@@ -130,15 +131,25 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     # `Popen` is used instead of asyncio's subprocesses, because it can reap the child in any event loop or thread. The
     # call returns in 1 or 2 ms.
-    return subprocess.Popen(
-        arguments(options, source, marker, files),
-        stdin=subprocess.DEVNULL,
-        stdout=out,
-        stderr=err,
-        cwd=files.work,
-        env=environment(options, files),
-        start_new_session=True,
-    )
+    with _in_memory(source.url) as url:
+        return subprocess.Popen(
+            arguments(options, source, marker, files),
+            stdin=url,
+            stdout=out,
+            stderr=err,
+            cwd=files.work,
+            env=environment(options, files),
+            start_new_session=True,
+        )
+
+
+def _in_memory(text: str) -> BinaryIO:
+    """Return a file in memory that contains `text`, at its beginning. A pipe might not take a long text at once, and
+    the child may end before it reads."""
+    file = open(os.memfd_create("serverpy-url", os.MFD_CLOEXEC), "w+b")  # noqa: SIM115  # the caller closes it
+    file.write(text.encode())
+    file.seek(0)
+    return file
 
 
 def _limit(process: subprocess.Popen[bytes], seconds: float) -> None:
