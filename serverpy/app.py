@@ -80,6 +80,9 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # FastAPI's spans would contain the URLs of pages, which may be secret; looking for a tracer takes CPU time of
+        # every request
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         # Starlette would build the address of a redirect from the Host field, before the field is checked
         redirect_slashes=False,
     )

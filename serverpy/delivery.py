@@ -73,6 +73,8 @@ class Stream:
         grant: Grant = UNLIMITED,
     ) -> None:
         self.head = body.head
+        self.timings = body.head.timings
+        """Durations in seconds of the phases of the request, for the `Server-Timing` header."""
         self.method = record.method or "-"
         self._body = body
         self._reservation = reservation
@@ -213,8 +215,9 @@ class Delivery:
             raise
         stream = Stream(body, reservation, record, max_bytes=self._max_bytes, collect=self._collect, grant=grant)
         grant.settle()
-        title = source.title or body.head.title
-        stream.head = replace(body.head, title=title, timings={**clock.seconds, **body.head.timings})
+        stream.timings = {**clock.seconds, **body.head.timings}
+        if source.title:
+            stream.head = replace(body.head, title=source.title)
         if self._max_bytes is not None and max(stream.head.total or 0, stream.head.length or 0) > self._max_bytes:
             await stream.aclose()
             raise _too_large()

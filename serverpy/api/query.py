@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, unquote_to_bytes
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from serverpy.containers import Target
 from serverpy.errors import InvalidParameter, InvalidUrl
@@ -19,6 +20,9 @@ from serverpy.settings.types import parse_size_of_media
 URL_MEANS = "URL (http or https) of a page, or of the media itself."
 LANGUAGE = r"^[A-Za-z0-9]{1,8}([-_][A-Za-z0-9]{1,8})*$"
 PAGE = "https://example.com/watch?v=1"
+_CACHED, _MAX_CACHED = 64, 2048
+"""Number of query strings whose parameters are cached, and their maximum length in bytes. The limits bound the memory
+of the cache, which the memory budget does not count. Players send the same query for each range."""
 
 
 def _height(value: object) -> object:
@@ -30,6 +34,8 @@ def _height(value: object) -> object:
 
 class StreamQuery(BaseModel):
     """The parameters of a request for `/stream`."""
+
+    model_config = ConfigDict(frozen=True)  # requests with the same query share one object
 
     url: str = Field(description=URL_MEANS, examples=[PAGE])
     format: str | None = Field(None, description="yt-dlp format selector, or the id of a format that `/info` lists.")
@@ -94,6 +100,10 @@ def request_of(query: StreamQuery, **more: Any) -> StreamRequest:
 def parse_query(query: bytes) -> StreamQuery:
     """Parse the query string of `/stream`. Raises `InvalidUrl` if the parameter `url` is invalid, or `InvalidParameter`
     if only another parameter is invalid."""
+    return _parse_and_cache(query) if len(query) <= _MAX_CACHED else _parse(query)
+
+
+def _parse(query: bytes) -> StreamQuery:
     values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
     try:
         check_encoding(query)
@@ -103,6 +113,9 @@ def parse_query(query: bytes) -> StreamQuery:
         if isinstance(error, InvalidParameter):
             raise
         raise invalid_parameter(error) from None
+
+
+_parse_and_cache = functools.lru_cache(maxsize=_CACHED)(_parse)
 
 
 def invalid_parameter(error: ValidationError) -> InvalidParameter:

@@ -158,7 +158,7 @@ def _redirect(stream: Stream, location: str) -> dict[str, str]:
 
 
 def _timing(stream: Stream) -> str:
-    return ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in stream.head.timings.items())
+    return ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in stream.timings.items())
 
 
 router = APIRouter()

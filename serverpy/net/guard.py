@@ -13,6 +13,7 @@ network, because every redirect and every playlist can name a new address.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import socket
@@ -39,6 +40,9 @@ Raises OSError if the name does not resolve."""
 log = logging.getLogger(__name__)
 
 MAX_URL_CHARACTERS = 8192
+_CACHED, _MAX_CACHED = 64, 2048
+"""Number of URLs whose check is cached, and their maximum length in characters. The limits bound the memory of the
+cache, which the memory budget does not count."""
 INNER = "This address is not on the public internet and may not be reached."
 _INNER_DOMAINS = frozenset({"corp", "home", "internal", "intranet", "lan", "local", "localdomain", "localhost"})
 """Top-level domains that the public DNS does not have (RFC 6761, RFC 6762, ICANN's list of name collisions), but that a
@@ -305,6 +309,10 @@ def check_url(url: str) -> str:
     """Check the URL of a page or a media file that a client sent. Return the URL with the host in ASCII and everything
     else unchanged: the function neither strips nor repairs anything. Raises InvalidUrl if the URL is invalid or not
     allowed."""
+    return _check_and_cache(url) if len(url) <= _MAX_CACHED else _check(url)
+
+
+def _check(url: str) -> str:
     if len(url) > MAX_URL_CHARACTERS:
         raise InvalidUrl(f"The URL is longer than {MAX_URL_CHARACTERS} characters.")
     if "\\" in url or _has_blank(url):
@@ -318,6 +326,9 @@ def check_url(url: str) -> str:
     checked = f"{scheme}://{_check_authority(authority)}{rest[len(authority) :]}"
     _check_reading(checked)
     return checked
+
+
+_check_and_cache = functools.lru_cache(maxsize=_CACHED)(_check)
 
 
 def _has_blank(text: str) -> bool:

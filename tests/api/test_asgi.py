@@ -280,3 +280,15 @@ def test_creating_an_application_starts_no_worker(settings: Settings) -> None:
     before = children()
     create_app(settings)
     assert children() == before
+
+
+async def test_requests_are_not_reported_to_a_tracer_or_a_meter_of_the_process(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FastAPI reports requests to OpenTelemetry, with their URLs, if the process has a provider."""
+    app, asked = create_app(settings), list[str]()
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: asked.append("tracer"))
+    monkeypatch.setattr("opentelemetry.metrics.get_meter_provider", lambda: asked.append("meter"))
+    async with calling(app) as client, contextlib.aclosing(app):
+        assert (await client.get("/robots.txt")).status_code == 200
+    assert asked == []

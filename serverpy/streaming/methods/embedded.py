@@ -23,7 +23,7 @@ from serverpy.extraction.values import Media, Track
 from serverpy.memory.room import Lender, Room
 from serverpy.options import Timeouts
 from serverpy.plan import Capability, Plan
-from serverpy.streaming.deadline import first_byte_within
+from serverpy.streaming.deadline import FirstByteWithin
 from serverpy.streaming.first_bytes import first_chunks
 from serverpy.streaming.os_pipe import SMALLEST_BYTES, HandOver, PipeReader, open_pipe
 from serverpy.streaming.slots import Slot, Slots
@@ -124,7 +124,7 @@ class Embedded:
         room = Room(reservation, covered_bytes=RAW_BYTES)
         try:
             await self._workers.start_downloads()
-            async with first_byte_within(self._stall_timeout + max(0.0, _seconds_until(track))):
+            with FirstByteWithin(self._stall_timeout + max(0.0, _seconds_until(track))):
                 head, first, stream = await self._open_or_extract_again(source, source.media, track, room)
         except BaseException:
             room.release()

@@ -27,13 +27,13 @@ from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import DASH_PROTOCOL, HLS_PROTOCOLS, Media, Track
 from serverpy.memory.room import NO_ROOM, Lender
 from serverpy.net.client import Client, Response
-from serverpy.net.connection import SMALL_STEP
+from serverpy.net.connection import LARGE_STEP, SMALL_STEP
 from serverpy.net.http1 import Headers
 from serverpy.net.resume import OVERLAP_BYTES, Extent, ResumingRead, open_resuming
 from serverpy.options import Identity, Timeouts
 from serverpy.plan import UNCUT, Capability, Plan
 from serverpy.ranges import ByteRange
-from serverpy.streaming.deadline import first_byte_within
+from serverpy.streaming.deadline import FirstByteWithin
 from serverpy.streaming.fanout import Fanout, Turn
 from serverpy.streaming.first_bytes import NoMedia, brings_beginning, first_chunks, read_beginning
 from serverpy.streaming.pace import Pace
@@ -41,6 +41,10 @@ from serverpy.streaming.segments.manifest import PLAYLIST_BYTES
 from serverpy.streaming.segments.segmented import SegmentedRead, open_segmented
 from serverpy.streaming.track_source import TrackSource, extract_anew, is_same_address
 from serverpy.tasks import Interruptible
+
+TAIL_BYTES = 1024
+"""Number of bytes that the last read of a body may have beyond the usual step. A body of 64 KiB then takes two reads
+instead of three: the first read also contains the response head."""
 
 
 class Read(Protocol):
@@ -71,7 +75,7 @@ class Relay:
     """The opener of media over http(s): plain files, HLS and DASH. The opener supports ranges if the media server
     supports them, and resumes a read if the media server cuts the connection (`net/resume.py`)."""
 
-    stream_bytes = SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP
+    stream_bytes = SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP + TAIL_BYTES
 
     def __init__(
         self,
@@ -118,7 +122,7 @@ class Relay:
             raise InvalidParameter(UNCUT)
         await self._until_available(track)
         begun = time.monotonic()
-        async with first_byte_within(self.stall_timeout):
+        with FirstByteWithin(self.stall_timeout):
             try:
                 return await self._open_media(plan, source, track, reservation, begun)
             except (NotMedia, NoMedia) as error:
@@ -308,8 +312,8 @@ class Relay:
         seconds = (track.available_at or 0) - time.time()
         if seconds > self._wait_seconds:
             raise UpstreamFailed("The media is not available yet. Try again later.")
-        # sleep 10 ms longer, because a timer may fire some milliseconds early
-        await asyncio.sleep(seconds + 0.01 if seconds > 0 else 0)
+        if seconds > 0:
+            await asyncio.sleep(seconds + 0.01)  # 10 ms longer, because a timer may fire some milliseconds early
 
 
 class RelayBody:
@@ -320,14 +324,23 @@ class RelayBody:
         self._read = read
         self._first = deque(first)
         self._pace = pace
+        self._given = 0
         self._reads = Interruptible()
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
         if self._first:
-            return self._first.popleft()
-        chunk = await self._reads.run(self._read.read(min(self._pace.step(time.monotonic()), most)))
-        self._pace.hand(len(chunk), time.monotonic())
+            chunk = self._first.popleft()
+        else:
+            chunk = await self._reads.run(self._read.read(min(self._step(), most)))
+            self._pace.hand(len(chunk), time.monotonic())
+        self._given += len(chunk)
         return chunk
+
+    def _step(self) -> int:
+        step = self._pace.step(time.monotonic())
+        longer = min(step + TAIL_BYTES, LARGE_STEP)
+        is_last = self.head.length is not None and self.head.length - self._given <= longer
+        return longer if is_last else step
 
     @property
     def loss(self) -> ServerPYError | None:

@@ -36,7 +36,7 @@ from serverpy.memory.room import Lender, Room
 from serverpy.net.connection import SMALL_STEP
 from serverpy.net.resume import OVERLAP_BYTES
 from serverpy.plan import Capability, Plan
-from serverpy.streaming.deadline import first_byte_within
+from serverpy.streaming.deadline import FirstByteWithin
 from serverpy.streaming.first_bytes import NoMedia
 from serverpy.streaming.pace import Pace
 from serverpy.streaming.segments.known_lengths import blocks_of, woven
@@ -116,7 +116,7 @@ class Merger:
         MP4, or if the tracks are live."""
         tracks, begun = plan.tracks, time.monotonic()
         try:
-            async with first_byte_within(self._segments.stall_timeout):
+            with FirstByteWithin(self._segments.stall_timeout):
                 try:
                     return await self._open(tracks, source, reservation, begun)
                 except (NotMedia, NoMedia) as error:
