@@ -209,6 +209,29 @@ async def test_if_a_source_redirects_to_another_server_its_last_modified_is_comp
         assert has_probed is not is_same
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "is_same"),
+    [
+        ({"ETag": 'W/"1"'}, {"ETag": 'W/"2"'}, False),
+        ({"ETag": 'W/"1"'}, {"ETag": 'W/"1"'}, True),
+        ({"ETag": 'W/"1"'}, {}, True),
+        ({"ETag": 'W/"1"', "Last-Modified": DATES[0]}, {"ETag": 'W/"2"', "Last-Modified": DATES[0]}, True),
+        ({"ETag": 'W/"1"', "Last-Modified": DATES[0]}, {"ETag": 'W/"1"', "Last-Modified": DATES[1]}, False),
+    ],
+)
+async def test_a_source_whose_weak_etag_changes_counts_as_changed_unless_its_date_is_the_same(
+    shelf: Shelf, first: dict[str, str], second: dict[str, str], *, is_same: bool
+) -> None:
+    """A changed source gets a new layout, for which its first bytes are requested again."""
+    async with loom(shelf) as weaving:
+        shelf.headers["/video"] = first
+        film = await weaving.read()
+        shelf.headers["/video"] = second
+        shelf.asked.clear()
+        assert await weaving.read(ByteRange(1_000_000, 1_000_099)) == film[1_000_000:1_000_100]
+        assert ("bytes=0-65535" in ranges(shelf, "/video")) is not is_same
+
+
 async def test_a_source_that_changes_during_a_stream_raises_upstream_failed(shelf: Shelf, media: Path) -> None:
     async with loom(shelf) as weaving:
         await weaving.read()
