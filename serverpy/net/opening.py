@@ -136,8 +136,7 @@ class Opening:
             return Opened(response, extent, part.first, part.end, partial=True, honoured=asked is not None)
         if not part.is_whole or _may_be_translated(asked, part, response):
             raise Unusable(_OTHER_RANGE, part.total)
-        is_silent = part.total is None and requests.sent is not None and requests.sent.first != 0
-        if is_silent or may_be_range(part, requests.sent, known):
+        if may_be_range(part, requests.sent, known) or _is_unconfirmed(part, requests.sent, known):
             raise Unusable(UNSTATED)  # without Range, the response is the whole file
         if requests.without_range and _is_beyond(self._asked, part.total):
             raise RangeNotSatisfiable(_BEYOND, part.total)
@@ -206,6 +205,14 @@ def _ignores_range(part: Part, asked: ByteRange | None) -> bool:
     if asked.first is None:
         return (asked.last or 0) < part.total
     return asked.first > 0 or (asked.last is not None and asked.last < part.total - 1)
+
+
+def _is_unconfirmed(part: Part, sent: ByteRange | None, known: int | None) -> bool:
+    """Return whether nothing shows that a response to the range `sent`, which does not begin at byte 0, is the whole
+    file: the response states no length, has no byte, or is not as long as the file is known to be."""
+    if sent is None or part.is_range or sent.first == 0:
+        return False
+    return not part.total or (known is not None and part.total != known)
 
 
 def _requested(part: Part, asked: ByteRange | None, known: int | None) -> Extent:

@@ -168,6 +168,25 @@ async def test_a_200_response_as_long_as_an_open_range_is_not_read_as_the_whole_
         assert [ask.has_range for ask in asked] == [True, False]
 
 
+@pytest.mark.parametrize("length", [0, 1, 1000, SIZE - 1, SIZE + 1])
+async def test_a_200_response_to_a_range_must_be_as_long_as_the_file_to_be_read_as_the_whole_file(length: int) -> None:
+    def odd(ask: Ask) -> Reply:
+        return whole((FILE + b"x")[-length:] if length else b"") if ask.has_range else whole()
+
+    async with upstream(odd) as (source, asked):
+        read = await open_resuming(source, TAIL, wait_seconds=2.0, total=SIZE)
+        assert await rest_of(read) == FILE
+        read.close()
+        assert len(asked) == 2
+
+
+async def test_an_empty_response_to_a_range_beyond_the_end_means_range_not_satisfiable() -> None:
+    async with upstream(bare) as (source, _):
+        with pytest.raises(RangeNotSatisfiable) as caught:
+            await open_resuming(source, ByteRange(SIZE, None), wait_seconds=2.0)
+        assert caught.value.size == SIZE
+
+
 async def test_a_file_that_is_as_long_as_the_requested_range_is_read_from_a_server_without_range_support() -> None:
     file = FILE[:512]
     for asked_for, total, requests in ((ByteRange(0, 511), None, 2), (ByteRange(0, 511), 512, 1), (None, None, 1)):
