@@ -69,7 +69,8 @@ class Refused(UpstreamFailed):
 
 class RangeRequests:
     """The requests of one read. `tries` is the number of requests that have failed since the last new byte arrived.
-    `renewals` is the maximum number of URL renewals without a new byte."""
+    `renewals` is the maximum number of URL renewals without a new byte. `continues` states that an earlier read got
+    ranges of the same file, so that no failure is final or blamed on Range."""
 
     def __init__(
         self,
@@ -78,11 +79,13 @@ class RangeRequests:
         wait_seconds: float,
         renewals: int = len(BACK_OFF_SECONDS),
         known: Representation | None = None,
+        *,
+        continues: bool = False,
     ) -> None:
         self._source = source
         self._wait_seconds = wait_seconds
         self._renewals = self._renewals_left = renewals
-        self._has_begun = False
+        self._has_begun = continues
         self._is_trial = False
         self._tried_without = False
         self.window_bytes = window_bytes
@@ -96,7 +99,7 @@ class RangeRequests:
         range."""
         self.without_range = False
         """Whether requests omit the Range header, because the media server cannot answer a request with this header."""
-        self.range_works = False
+        self.range_works = continues
         """Whether the media server at the current URL has responded with a requested range."""
 
     async def send(self, asked: ByteRange | None, if_range: str | None = None) -> Response:

@@ -44,6 +44,7 @@ async def open_resuming(
     total: int | None = None,
     known: Representation | None = None,
     most_skipped: int | None = None,
+    continues: bool = False,
 ) -> ResumingRead:
     """Open a read of the bytes `asked` (None: the whole file). The read returns the whole file if `ranges` is False, if
     the media server does not support ranges, or if the file no longer matches `if_range`. If `most_skipped` is given,
@@ -53,12 +54,13 @@ async def open_resuming(
     The read renews the URL of `source` at most `renewals` times without a new byte. `total` is the length of the file
     in bytes, or None if the caller does not know it. If `total` is known, a suffix range is requested by the offset of
     its first byte. `total` may be wrong, because a length in a response takes precedence. `known` contains the facts
-    about the file that earlier reads have found; the responses must not contradict these facts.
+    about the file that earlier reads have found; the responses must not contradict these facts. `continues` states that
+    an earlier read got ranges of the file, so that a refusal may pass and is not blamed on Range.
 
     Raises `RangeNotSatisfiable` if the range contains no byte of the file, `SourceError` if the media server fails, and
     the errors of `source`. If the call raises an error or is cancelled, it leaves no response open.
     """
-    requests = RangeRequests(source, window_bytes, wait_seconds, renewals, known)
+    requests = RangeRequests(source, window_bytes, wait_seconds, renewals, known, continues=continues)
     opening = Opening(requests, asked, if_range, total, ranges=ranges, most_skipped=most_skipped)
     while True:
         try:

@@ -170,6 +170,19 @@ async def test_the_weaver_resumes_the_read_of_a_source_whose_connection_is_abort
         assert shelf.cuts == {}
 
 
+@pytest.mark.parametrize("status", [202, 204, 304, 400, 403, 404, 405, 410, 416, 451, 501, 503, 520, 599])
+async def test_a_status_without_media_does_not_cut_the_stream_of_a_merged_mp4_if_it_comes_once(
+    shelf: Shelf, status: int
+) -> None:
+    async with loom(shelf) as weaving:
+        film = await weaving.read()
+        left = [status]
+        shelf.refuse = lambda target: left.pop() if target == "/audio" and left else None
+        assert await weaving.read() == film
+        assert left == []
+        assert ranges(shelf, "/audio").count("bytes=0-65535") == 1
+
+
 async def test_a_source_that_changes_between_two_streams_gets_a_new_layout(shelf: Shelf, media: Path) -> None:
     async with loom(shelf) as weaving:
         first = await weaving.open()

@@ -61,7 +61,13 @@ class Ranged:
         # The first read has identified the container by the first bytes of the file as MP4. Later ranges need no
         # identification.
         plan = self._first_plan if version is None else self._plan
-        source = replace(self._source, range=ByteRange(first, end - 1), if_range=validator, head_only=False)
+        source = replace(
+            self._source,
+            range=ByteRange(first, end - 1),
+            if_range=validator,
+            head_only=False,
+            continues=version is not None,
+        )
         return await self._method.open(plan, source, self._reservation)
 
 

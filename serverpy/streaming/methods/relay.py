@@ -271,7 +271,7 @@ class Relay:
             # file.
             asked = source.range if source.if_range is None else None
             return await self._open_segments(source, address, lender, asked)
-        return await self._open_file(address, source.range, source.if_range, total)
+        return await self._open_file(address, source.range, source.if_range, total, continues=source.continues)
 
     async def open_segments(
         self, source: Source, track: Track, lender: Lender, asked: ByteRange | None = None
@@ -296,7 +296,13 @@ class Relay:
         )
 
     async def _open_file(
-        self, address: TrackSource, asked: ByteRange | None, if_range: str | None = None, total: int | None = None
+        self,
+        address: TrackSource,
+        asked: ByteRange | None,
+        if_range: str | None = None,
+        total: int | None = None,
+        *,
+        continues: bool = False,
     ) -> ResumingRead:
         track = address.track
         return await open_resuming(
@@ -308,6 +314,7 @@ class Relay:
             wait_seconds=self._wait_seconds,
             renewals=1,
             total=total,
+            continues=continues,
         )
 
     async def _open_whole(self, address: TrackSource) -> ResumingRead:
