@@ -36,6 +36,12 @@ def etags_differ(one: str | None, other: str | None) -> bool:
     return is_strong(one) and is_strong(other) and one != other
 
 
+def opaque_tags_differ(one: str | None, other: str | None) -> bool:
+    """Return whether two ETags from the same server differ by weak comparison (§8.8.3.2), which ignores the prefix of
+    weak ETags. Returns False if an ETag is missing."""
+    return bool(one and other) and _opaque(one or "") != _opaque(other or "")
+
+
 def dates_differ(one: str | None, other: str | None) -> bool:
     """Return whether two Last-Modified dates mean different times. Returns False if a date is missing. Dates are
     parsed, because several servers of the same file may write the same time in different formats (§5.6.7)."""
@@ -47,6 +53,10 @@ def dates_differ(one: str | None, other: str | None) -> bool:
 def is_strong(etag: str | None) -> TypeGuard[str]:
     """Return whether `etag` is present and not weak."""
     return bool(etag) and not (etag or "").startswith(("W/", "w/"))
+
+
+def _opaque(etag: str) -> str:
+    return etag if is_strong(etag) else etag[2:]
 
 
 def _seconds(date: str) -> int | None:

@@ -41,6 +41,7 @@ LINGER_SECONDS = 5.0
 """Seconds for which the server still reads from a client after it has refused a request. If it closed the connection
 with unread bytes, the operating system would send RST, and the client might lose the response (RFC 9112 §9.6)."""
 
+_HEAD_END = b"\r\n\r\n"
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 
 TOO_LONG = "serverpy.too_long"
@@ -72,6 +73,12 @@ class RequestReader(HttpToolsProtocol):
     unfinished header field."""
     _excess_bytes = 0
     _line_bytes = 0
+    _line_end = b""
+    """The last byte of the unfinished request line that has arrived."""
+    _has_wide_blank = False
+    """Whether the request line has two blanks in a row. RFC 9112 §3 allows one blank."""
+    _last_bytes = b""
+    """The last bytes that have arrived, in which the end of a head may have begun."""
     _in_first_line = True
     _in_head = False
     _wants_body = False
@@ -127,13 +134,20 @@ class RequestReader(HttpToolsProtocol):
         self._limits.close(self)
 
     def data_received(self, data: bytes) -> None:
-        """Pass `data` to the parser, and check the limits on the unfinished request. First percent-encodes non-ASCII
-        bytes of the request target: the parser accepts only ASCII, but curl and other clients send the target as the
-        user typed it. `query.py` refuses a target that is not UTF-8."""
-        if self._is_over:
-            return
+        """Pass `data` to the parser, each request head on its own, because the parser accepts request lines that only
+        their raw bytes show to be invalid."""
+        text, start = self._last_bytes + data, len(self._last_bytes)
+        self._last_bytes = text[-len(_HEAD_END) + 1 :]
+        while not self._is_over and start < len(text):
+            found = text.find(_HEAD_END, max(0, start - len(_HEAD_END) + 1))
+            end = len(text) if found < 0 else found + len(_HEAD_END)
+            self._receive(text[start:end])
+            start = end
+
+    def _receive(self, data: bytes) -> None:
+        """Pass `data` to the parser, and check the limits on the unfinished request."""
         if self._in_first_line:
-            data = self._encode_target(data)
+            data = self._read_line(data)
         seen = self._seen_bytes
         super().data_received(data)
         if self._request_timer is not None:
@@ -143,14 +157,22 @@ class RequestReader(HttpToolsProtocol):
             # bytes that do not begin a request, such as empty lines, also stop uvicorn's idle timeout
             self._await_request()
 
-    def _encode_target(self, data: bytes) -> bytes:
-        end = data.find(b"\n") + 1
+    def _read_line(self, data: bytes) -> bytes:
+        """Check the request line at the beginning of `data`, and return `data` with the non-ASCII bytes of the request
+        target percent-encoded: the parser accepts only ASCII, but curl and other clients send the target as the user
+        typed it. `query.py` refuses a target that is not UTF-8."""
+        # the parser ignores empty lines before a request line (RFC 9112 §2.2)
+        begin = 0 if self._line_bytes else len(data) - len(data.lstrip(b"\r\n"))
+        end = data.find(b"\n", begin) + 1
+        line = data[begin:end] if end else data[begin:]
         self._in_first_line = not end
-        line = data[:end] if end else data
         self._line_bytes += len(line)
+        self._has_wide_blank = self._has_wide_blank or b"  " in self._line_end + line
+        self._line_end = line[-1:]
         if line.isascii():
             return data  # almost all request lines are ASCII, and need no copy
-        return encoded_line(line, is_too_long=self._line_bytes > TARGET_BYTES) + data[len(line) :]
+        encoded = encoded_line(line, is_too_long=self._line_bytes > TARGET_BYTES)
+        return data[:begin] + encoded + data[begin + len(line) :]
 
     def _check_unfinished(self, received: int) -> None:
         """Check the limits on the unfinished request, of which `received` more bytes have arrived. Refuses the request
@@ -326,12 +348,26 @@ class RequestReader(HttpToolsProtocol):
         if hosts and absolute is not None:
             # an absolute-form target takes precedence over Host (RFC 9112 §3.2.2)
             self.headers[hosts[0]] = (b"host", absolute[1])
+        if absolute is not None and not self.url.startswith(b"/", absolute.end()):
+            # an empty path means "/" (RFC 9110 §4.2.3)
+            self.url = absolute[0] + b"/" + self.url[absolute.end() :]
         fault = host_fault([self.headers[number][1] for number in hosts], self.parser.get_http_version())
+        fault = self._framing_fault() or fault
         if fault is not None:
             self._fault = fault
             raise BadRequest
         if any(name == b"content-length" and exceeds(value, BODY_BYTES) for name, value in self.headers):
             self._extensions[TOO_LONG] = "body"
+
+    def _framing_fault(self) -> str | None:
+        """Return a sentence that describes an error in the request line or the transfer coding. Returns None if both
+        are valid."""
+        if self._has_wide_blank:
+            return "The request line has two blanks in a row."
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and self.parser.get_http_version() in ("0.9", "1.0"):
+            return "HTTP/1.0 has no Transfer-Encoding."  # RFC 9112 §6.1
+        return None if codings in ([], [b"chunked"]) else "The request has an unknown transfer coding."
 
     def on_body(self, body: bytes) -> None:
         self._seen_bytes += len(body)
@@ -343,6 +379,7 @@ class RequestReader(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_first_line, self._line_bytes = True, 0
+        self._line_end, self._has_wide_blank = b"", False
         self._request_done()
         self._is_over = self._is_last
         super().on_message_complete()

@@ -5,7 +5,7 @@ that all callers for the same URL share.
 
 Failures are not cached. An extraction is cached for `ttl` seconds (a live stream for at most `LIVE_SECONDS`), but not
 beyond the time at which its URLs expire. With an extraction, the cache also keeps the containers of the tracks, once a
-stream has identified them by the first bytes.
+stream has identified them by the first bytes, and the beginnings of the files.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ LEDGER_SHARE = 2
 """Divisor of MEMORY_BUDGET: cached extractions may hold at most the budget divided by this number."""
 MAX_QUEUE = 64
 LIVE_SECONDS = 5.0
+START_BYTES = 32
+"""Maximum number of bytes at the beginning of a file that the cache keeps."""
 EXPIRY_MARGIN = 10.0
 """Seconds before the expiry of an extraction's URLs at which the cache drops the extraction."""
 
@@ -39,6 +41,25 @@ class PageReader(Protocol):
     """Interface of an object that extracts pages. `Workers` implements it."""
 
     async def extract(self, url: str, client: str = "") -> Media: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The beginning of a file: its first bytes, START_BYTES at most, and its length in bytes. The length is None if no
+    response has stated it."""
+
+    start: bytes
+    total: int | None
+
+    @classmethod
+    def of(cls, first: bytes, total: int | None) -> Beginning:
+        return cls(first[:START_BYTES], total)
+
+    def agrees(self, other: Beginning) -> bool:
+        """Return whether both may be the beginning of the same file."""
+        known = min(len(self.start), len(other.start))
+        is_as_long = None in (self.total, other.total) or self.total == other.total
+        return is_as_long and self.start[:known] == other.start[:known]
 
 
 @dataclass(slots=True)
@@ -50,6 +71,8 @@ class _Cached:
     """Time at which the cache entry expires, in seconds since the epoch."""
     containers: dict[tuple[str, str], Container] = field(default_factory=dict)
     """The known containers of tracks, by the id of the extraction and the id of the track."""
+    beginnings: dict[tuple[str, str], Beginning] = field(default_factory=dict)
+    """The known beginnings of the files of tracks, by the same ids."""
 
 
 class Cache:
@@ -116,9 +139,17 @@ class Cache:
         found = self._entries.get(url)
         return None if found is None else found.containers.get(track)
 
-    def keep_container(self, url: str, track: tuple[str, str], container: Container) -> None:
-        """Store the container of `track`, a pair of extraction id and track id. The cache drops it together with the
-        extraction that listed the track. Does nothing if that extraction is no longer cached."""
+    def beginning(self, url: str, track: tuple[str, str]) -> Beginning | None:
+        """Return the beginning of the file that `keep_container` has stored for `track` of the page `url`, or None."""
+        found = self._entries.get(url)
+        return None if found is None else found.beginnings.get(track)
+
+    def keep_container(
+        self, url: str, track: tuple[str, str], container: Container, beginning: Beginning | None = None
+    ) -> None:
+        """Store the container of `track`, a pair of extraction id and track id, and the beginning of its file if
+        `beginning` is given. The cache drops both together with the extraction that listed the track. Does nothing if
+        that extraction is no longer cached."""
         found = self._entries.get(url)
         # the extraction id of a playlist item is the id of the page's extraction, a dot and the item's number
         raw_id, _, _item = track[0].partition(".")
@@ -128,6 +159,8 @@ class Cache:
             found.size += CONTAINER_BYTES
             self.bytes += CONTAINER_BYTES
         found.containers[track] = container
+        if beginning is not None:
+            found.beginnings[track] = beginning
         self._trim()
 
     def _trim(self) -> None:
@@ -187,10 +220,17 @@ class Extractor:
         identified the container by the track's first bytes yet, or if the extraction is no longer cached."""
         return self._cache.container(url, (media.raw_id, track.id))
 
-    def keep_container(self, url: str, media: Media, track: Track, container: Container) -> None:
-        """Store the container of `track` in the cache entry of `url`, if that entry still holds the extraction of
-        `media`."""
-        self._cache.keep_container(url, (media.raw_id, track.id), container)
+    def beginning_of(self, url: str, media: Media, track: Track) -> Beginning | None:
+        """Return the beginning of the file of `track` of `media`, which is on the page `url`. Returns None if no stream
+        has stored it, or if the extraction is no longer cached."""
+        return self._cache.beginning(url, (media.raw_id, track.id))
+
+    def keep_container(
+        self, url: str, media: Media, track: Track, container: Container, beginning: Beginning | None = None
+    ) -> None:
+        """Store the container of `track`, and the beginning of its file if `beginning` is given, in the cache entry of
+        `url`, if that entry still holds the extraction of `media`."""
+        self._cache.keep_container(url, (media.raw_id, track.id), container, beginning)
 
     async def aclose(self) -> None:
         """Cancel every extraction in progress. The calls of `extract` that wait for one raise `Draining`.

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from serverpy.extraction.values import Entry, Fragment, Media, Track
 
-CONTAINER_BYTES = 256
+CONTAINER_BYTES = 512
 """Memory, in bytes, that is counted for the container of one track: a dictionary entry and its key. The cache of
 extractions stores a container as soon as a stream has identified it."""
 _TURN = 2000

@@ -3,6 +3,9 @@
 If a media server does not support a suffix range, or does not state which range it has sent, `Opening` requests the
 same bytes by the offset of the first byte. For that, `Opening` needs the length of the file. It takes the length from a
 previous response or, if none stated the length, from the response to a request for one byte.
+
+If a media server does not support ranges, the read returns the whole file, or reads past the bytes before the requested
+range if the caller allows that.
 """
 
 from __future__ import annotations
@@ -12,8 +15,8 @@ from typing import TypeGuard
 
 from serverpy.errors import RangeNotSatisfiable
 from serverpy.net.client import Response
-from serverpy.net.range_requests import RangeRequests, Refused
-from serverpy.net.representation import Part, Unusable, part_of
+from serverpy.net.range_requests import RangeRequests, Refused, Unhealable
+from serverpy.net.representation import Part, Unusable, may_be_range, part_of
 from serverpy.ranges import ByteRange, body_length, resolve_range, total_of, with_first
 from serverpy.validators import same_validator
 
@@ -32,12 +35,13 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A response that begins with the first byte of `extent`, and contains the bytes up to, but not including, offset
-    `end` (None: up to the end of the response). `partial` states whether the media server honours ranges. `honoured`
-    states whether `extent` is the requested range."""
+    """A response that contains the bytes of the file from offset `begun`, which is not after the first byte of
+    `extent`, up to, but not including, offset `end` (None: up to the end of the response). `partial` states whether the
+    media server honours ranges. `honoured` states whether `extent` is the requested range."""
 
     response: Response
     extent: Extent
+    begun: int
     end: int | None
     partial: bool
     honoured: bool
@@ -46,17 +50,26 @@ class Opened:
 class Opening:
     """Opener of a ranged read of the bytes `asked` (None: the whole file). If the file no longer matches `if_range`,
     the opener opens the whole file instead. `total` is the length of the file in bytes, or None if the caller does not
-    know it; a length in a response takes precedence. If an attempt fails, the opener keeps the facts about the file
-    that the responses stated."""
+    know it; a length in a response takes precedence. If a response contains the whole file, and the requested range
+    begins at offset `most_skipped` or before, the opener opens the range in this response. If an attempt fails, the
+    opener keeps the facts about the file that the responses stated."""
 
     def __init__(
-        self, requests: RangeRequests, asked: ByteRange | None, if_range: str | None, total: int | None, *, ranges: bool
+        self,
+        requests: RangeRequests,
+        asked: ByteRange | None,
+        if_range: str | None,
+        total: int | None,
+        *,
+        ranges: bool,
+        most_skipped: int | None = None,
     ) -> None:
         self._requests = requests
         self._asked = asked
         self._if_range = None if asked is None else if_range
         self._total = total
         self._ranges = ranges
+        self._most_skipped = most_skipped
 
     async def once(self) -> Opened:
         """Try once to open the requested bytes. Raises `RangeNotSatisfiable` if the range contains no byte of the file,
@@ -84,6 +97,7 @@ class Opening:
             total = total_of(probe.headers.get("content-range"))
         else:
             total = body_length(probe.headers.get("content-length"))
+            total = None if total == 1 else total  # the response may contain only the requested byte
         if total is None:
             raise Unusable("The media server does not report the length of the media.")
         return total
@@ -92,7 +106,7 @@ class Opening:
         response = await self._requests.send((asked or WHOLE) if self._ranges else None, self._if_range)
         try:
             if response.status == 416:
-                raise _beyond(response, self._asked)
+                raise self._beyond(response)
             if self._if_range is None or self._holds(response):
                 part = part_of(response.status, response.headers)
                 opened = self._opened(response, part, asked if self._requests.sent_range else None)
@@ -114,30 +128,53 @@ class Opening:
         """Return `response` as an `Opened`. `part` states which bytes the response contains, and `asked` which bytes
         were requested. Raises `Unusable` if the part does not begin with the requested bytes."""
         requests, is_ranged = self._requests, part.is_range and self._requests.sent_range
+        known = self._total if requests.known.total is None else requests.known.total
         if is_ranged and (requests.window_bytes is not None or not _ignores_range(part, asked)):
             if _is_suffix(self._asked) and self._total not in (None, part.total):
                 raise Unusable(_OTHER_RANGE, part.total)
-            extent = _requested(part, asked)
-            return Opened(response, extent, part.end, partial=True, honoured=asked is not None)
+            extent = _requested(part, asked, known)
+            return Opened(response, extent, part.first, part.end, partial=True, honoured=asked is not None)
         if not part.is_whole or _may_be_translated(asked, part, response):
             raise Unusable(_OTHER_RANGE, part.total)
+        if may_be_range(part, requests.sent, known) or _is_unconfirmed(part, requests.sent, known):
+            raise Unusable(UNSTATED)  # without Range, the response is the whole file
         if requests.without_range and _is_beyond(self._asked, part.total):
             raise RangeNotSatisfiable(_BEYOND, part.total)
         requests.window_bytes = None
-        return Opened(response, Extent(0, part.end, part.total), part.end, partial=False, honoured=False)
+        if self._asked is not None and self._most_skipped is not None:
+            if requests.sent_range and (part.total is None or part.total != requests.known.total):
+                raise Unusable(UNSTATED)
+            return Opened(response, self._within(part, self._asked), 0, part.end, partial=False, honoured=True)
+        return Opened(response, Extent(0, part.end, part.total), 0, part.end, partial=False, honoured=False)
+
+    def _within(self, whole: Part, asked: ByteRange) -> Extent:
+        """Return the range `asked` of the file `whole`. Raises `RangeNotSatisfiable` if the range contains no byte of
+        the file, and `Unhealable` if too many bytes precede the range."""
+        if whole.total is not None:
+            first, end = resolve_range(asked, whole.total)
+            extent = Extent(first, end, whole.total)
+        elif asked.first is not None:
+            extent = Extent(asked.first, None if asked.last is None else asked.last + 1, None)
+        else:
+            raise Unusable(_OTHER_RANGE)
+        if extent.first > (self._most_skipped or 0):
+            raise Unhealable(_IGNORES_RANGES)
+        return extent
+
+    def _beyond(self, response: Response) -> RangeNotSatisfiable | Unusable:
+        """Return the error for a response with status 416: a `RangeNotSatisfiable` if the response states the length of
+        the file and the range contains no byte of the file, and an `Unusable` otherwise. A length of 0, or one that
+        contradicts the known length, is not trusted, because some servers respond so to every range."""
+        total = total_of(response.headers.get("content-range"))
+        if total and _is_beyond(self._asked, total) and (self._total is None or _is_beyond(self._asked, self._total)):
+            return RangeNotSatisfiable(_BEYOND, total)
+        return Unusable("The media server refused the range (HTTP 416).", total or None)
 
 
+UNSTATED = "The media server did not state which part of the media it sent."
+_IGNORES_RANGES = "The media is a byte range far behind the beginning of a file, and the media server ignores ranges."
 _OTHER_RANGE = "The media server sent a different range than requested."
 _BEYOND = "The range lies beyond the end."
-
-
-def _beyond(response: Response, asked: ByteRange | None) -> RangeNotSatisfiable | Unusable:
-    """Return the error for a response with status 416: a `RangeNotSatisfiable` if the response states the length of the
-    file and `asked` contains no byte of the file, and an `Unusable` otherwise."""
-    total = total_of(response.headers.get("content-range"))
-    if _is_beyond(asked, total):
-        return RangeNotSatisfiable(_BEYOND, total)
-    return Unusable("The media server refused the range (HTTP 416).", total)
 
 
 def _is_suffix(asked: ByteRange | None) -> TypeGuard[ByteRange]:
@@ -170,10 +207,20 @@ def _ignores_range(part: Part, asked: ByteRange | None) -> bool:
     return asked.first > 0 or (asked.last is not None and asked.last < part.total - 1)
 
 
-def _requested(part: Part, asked: ByteRange | None) -> Extent:
-    """Return the part of the file that the request `asked` covers. Raises `Unusable` if the response does not begin
-    with the first byte of that part."""
-    assert part.total is not None
+def _is_unconfirmed(part: Part, sent: ByteRange | None, known: int | None) -> bool:
+    """Return whether nothing shows that a response to the range `sent`, which does not begin at byte 0, is the whole
+    file: the response states no length, has no byte, or is not as long as the file is known to be."""
+    if sent is None or part.is_range or sent.first == 0:
+        return False
+    return not part.total or (known is not None and part.total != known)
+
+
+def _requested(part: Part, asked: ByteRange | None, known: int | None) -> Extent:
+    """Return the part of the file that the request `asked` covers. `known` is the length of the file in bytes, or None
+    if it is unknown; it counts only if the response states no length (`*`). Raises `Unusable` if the response does not
+    begin with the first byte of that part, or if the end of that part is unknown."""
+    if part.total is None:
+        return _requested_before(part, asked or WHOLE, known)
     try:
         first, end = resolve_range(asked or WHOLE, part.total)
     except RangeNotSatisfiable:
@@ -181,3 +228,14 @@ def _requested(part: Part, asked: ByteRange | None) -> Extent:
     if part.first != first:
         raise Unusable(_OTHER_RANGE, part.total)
     return Extent(first, end, part.total)
+
+
+def _requested_before(part: Part, asked: ByteRange, known: int | None) -> Extent:
+    """Return the part of a file that the request `asked` covers, if the response does not state the length of the file.
+    The other arguments and errors are those of `_requested`."""
+    assert part.end is not None
+    total = None if known is None or known < part.end else known
+    if part.first != asked.first or (asked.last is None and part.end != total):
+        raise Unusable(UNSTATED)
+    end = part.end if asked.last is None else asked.last + 1
+    return Extent(part.first, end if total is None else min(end, total), total)

@@ -3,7 +3,8 @@
 There are three remedies: repeat the request after a pause; repeat the request once without Range, if Range may have
 made the media server fail; repeat the request at a fresh URL, if the current URL may have expired. If no remedy is
 left, the read fails. `RangeRequests` chooses a remedy by the kind of the failure and by the remedies that it has tried
-since the last new byte.
+since the last new byte. Once a read has begun, any failure may pass: one of several servers behind a URL may fail, or
+lack the file for a moment.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from serverpy.ranges import ByteRange
 
 BACK_OFF_SECONDS = (0.2, 0.5, 1.0)
 _CARRY_MEDIA = frozenset({200, 203, 206})
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses of temporary failures: the same request may succeed later. Any other status without media may mean that the
-URL has expired."""
+_PASSING = frozenset({202, 408, 425, 429, 500, 502, 503, 504, *range(520, 600)})
+"""Statuses of temporary failures: the same request may succeed later. Those from 520 on are no standard; proxies and
+CDNs report by them that they have not reached their origin. Any other status without media may mean that the URL has
+expired."""
 _NOT_BY_RANGE = frozenset({401, 402, 410, 451})
 """Statuses that do not mean that the media server refuses the Range header. Nearly any other status of 400 or more may
 mean that."""
@@ -57,10 +59,18 @@ class Refused(UpstreamFailed):
     def is_passing(self) -> bool:
         return self.status in _PASSING
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the read repeats the request at the same URL. A status below 400 without media, such as 204 or 304,
+        does not state that the request is wrong, but may mean that the URL has expired, so a fresh URL is tried
+        first."""
+        return self.is_passing or self.status < 400
+
 
 class RangeRequests:
     """The requests of one read. `tries` is the number of requests that have failed since the last new byte arrived.
-    `renewals` is the maximum number of URL renewals without a new byte."""
+    `renewals` is the maximum number of URL renewals without a new byte. `continues` states that an earlier read got
+    ranges of the same file, so that no failure is final or blamed on Range."""
 
     def __init__(
         self,
@@ -69,30 +79,35 @@ class RangeRequests:
         wait_seconds: float,
         renewals: int = len(BACK_OFF_SECONDS),
         known: Representation | None = None,
+        *,
+        continues: bool = False,
     ) -> None:
         self._source = source
         self._wait_seconds = wait_seconds
         self._renewals = self._renewals_left = renewals
-        self._has_begun = False
+        self._has_begun = continues
         self._is_trial = False
         self._tried_without = False
         self.window_bytes = window_bytes
         self.tries = 0
         self.known = known or Representation()
         """The facts about the file that the accepted responses of this read and of earlier reads stated."""
-        self.sent_range = False
-        """Whether the last request had a Range header."""
+        self.sent: ByteRange | None = None
+        """The Range header of the last request, or None if it had none."""
+        self.asks_one_more = False
+        """Whether requests ask for one byte more than needed, because the media server leaves out the last byte of a
+        range."""
         self.without_range = False
         """Whether requests omit the Range header, because the media server cannot answer a request with this header."""
-        self.range_works = False
+        self.range_works = continues
         """Whether the media server at the current URL has responded with a requested range."""
 
     async def send(self, asked: ByteRange | None, if_range: str | None = None) -> Response:
         """Request the range `asked`, or the whole file if `asked` is None. Returns a response with media, or a 416 if
         the request had a Range header. Raises `Refused` if the response has any other status, `Unhealable` if its
         content coding cannot be decoded."""
-        headers = {} if asked is None or self.without_range else {"Range": str(self._within_window(asked))}
-        self.sent_range = bool(headers)
+        self.sent = None if asked is None or self.without_range else self._within_window(asked)
+        headers = {} if self.sent is None else {"Range": str(self.sent)}
         if headers and if_range is not None:
             headers["If-Range"] = if_range
         response = await self._source.open(headers)
@@ -112,10 +127,18 @@ class RangeRequests:
         return response
 
     def _within_window(self, asked: ByteRange) -> ByteRange:
-        if self.window_bytes is None or asked.first is None:
+        if asked.first is None:
             return asked
-        last = asked.first + self.window_bytes - 1
-        return ByteRange(asked.first, last if asked.last is None else min(asked.last, last))
+        last = asked.last
+        if self.window_bytes is not None:
+            end_of_window = asked.first + self.window_bytes - 1
+            last = end_of_window if last is None else min(last, end_of_window)
+        return ByteRange(asked.first, last if last is None else last + self.asks_one_more)
+
+    @property
+    def sent_range(self) -> bool:
+        """Whether the last request had a Range header."""
+        return self.sent is not None
 
     def accept(self, response: Response, part: Part) -> None:
         """Record that `response` contains the requested bytes. Raises `Mismatch` if the bytes belong to a different
@@ -182,7 +205,7 @@ class RangeRequests:
         try:
             is_fresh = await self._source.renew()
         except ServerPYError:
-            if isinstance(error, Refused):
+            if isinstance(error, Refused) and not self._has_begun:
                 raise  # the error of the new extraction explains why the site refuses the URL
             return False
         if is_fresh:
@@ -191,8 +214,10 @@ class RangeRequests:
         return is_fresh
 
     def _is_final(self, error: UpstreamFailed | UpstreamTimeout) -> bool:
-        """Return whether the same request would fail again. In the middle of a stream, an unusable response or a failed
-        redirect is not final, because the next response may come from another server that still has the file."""
+        """Return whether the same request would fail again. In the middle of a stream, no failure is final, because the
+        next response may come from another server that still has the file."""
+        if isinstance(error, Refused) and error.retry_after > self._wait_seconds:
+            return True
         if isinstance(error, Refused):
-            return not error.is_passing or error.retry_after > self._wait_seconds
+            return not (self._has_begun or error.may_pass)
         return isinstance(error, Unusable | RedirectFailed) and not self._has_begun

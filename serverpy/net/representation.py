@@ -3,8 +3,9 @@ is being read.
 
 `resume.py` examines every response by both rules. It never joins two responses that differ in their total length or
 Last-Modified date. It does not join two responses from the same server and extraction either if their strong ETags
-differ. Only the ETags of different servers may differ for the same file. The rules are those of RFC 9110 §8.8
-(validators), §14.4 (Content-Range) and §15.3.7 (206). The module does no I/O.
+differ, or if their weak ETags differ and no date and length confirm the file. Only the ETags of different servers may
+differ for the same file. The rules are those of RFC 9110 §8.8 (validators), §14.4 (Content-Range) and §15.3.7 (206).
+The module does no I/O.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 from serverpy.errors import UpstreamFailed
 from serverpy.net.http1 import MAX_VALIDATOR, Headers
 from serverpy.net.urls import Origin
-from serverpy.ranges import NO_FILE_BYTES, ContentRange, body_length, is_endless, total_of
-from serverpy.validators import dates_differ, etags_differ, is_strong, strong_validator
+from serverpy.ranges import NO_FILE_BYTES, ByteRange, ContentRange, body_length, is_endless, total_of
+from serverpy.validators import dates_differ, etags_differ, is_strong, opaque_tags_differ, strong_validator
 
 MAX_SERVERS = 4
 """Maximum number of media servers for which a read of one file remembers the ETag."""
@@ -67,17 +68,20 @@ def part_of(status: int, headers: Headers) -> Part:
         return Part(0, length, length, is_range=False)
     if status != 206 and given is None:
         return _whole(length, total_of(text))
-    if given is None or given.total is None or given.total >= NO_FILE_BYTES or _is_multipart(headers):
+    if given is None or (given.total or 0) >= NO_FILE_BYTES or _is_multipart(headers):
         raise Unusable("The media server sent a missing or invalid Content-Range.", total_of(text))
-    return _ranged(status, given, given.total, length)
+    return _ranged(status, given, length)
 
 
-def _ranged(status: int, given: ContentRange, total: int, length: int | None) -> Part:
+def _ranged(status: int, given: ContentRange, length: int | None) -> Part:
     """Return the part of the file that the Content-Range `given` states. If the last byte of the range lies beyond the
     end of the file, the part ends at the end of the file. If the status is not 206 and the body is as long as the file,
     the part is the whole file. Raises `Unusable` if the body is longer than the range, or if the status is not 206 and
-    the length of the body is unknown or differs from that of the range."""
-    end = min(given.last + 1, total)
+    the length of the file is not stated, or the length of the body is unknown or differs from that of the range."""
+    total = given.total
+    end = given.last + 1 if total is None else min(given.last + 1, total)
+    if status != 206 and total is None:
+        raise Unusable("The media server sent a missing or invalid Content-Range.")
     if status != 206 and (length == total or (length is None and (given.first, end) == (0, total))):
         return Part(0, total, total, is_range=False)
     has_other_length = length is None or length != end - given.first
@@ -92,6 +96,19 @@ def _whole(length: int | None, total: int | None) -> Part:
     if total is not None and total != length:
         raise Unusable("The media server sent a missing or invalid Content-Range.", total)
     return Part(0, length, length, is_range=False)
+
+
+def may_be_range(part: Part, sent: ByteRange | None, total: int | None) -> bool:
+    """Return whether a response that claims to contain the whole file may contain only the requested range: whether its
+    body is exactly as long as the range `sent`. `total` is the length of the file as far as it is known; a body of this
+    length is the whole file. `sent` is None if the request had no Range header."""
+    if sent is None or part.is_range or part.total is None or part.total == total:
+        return False
+    if sent.first is None:
+        return part.total == sent.last
+    if sent.last is not None and part.total == sent.last + 1 - sent.first:
+        return True
+    return total is not None and 0 < sent.first < total and part.total == total - sent.first
 
 
 def _content_range(headers: Headers) -> str | None:
@@ -129,12 +146,15 @@ class Representation:
             raise Mismatch()
         if dates_differ(self._modified, modified):
             raise Mismatch()
-        if etags_differ(known, etag):
+        # Some servers make a new weak ETag for each node or response, so another weak ETag alone does not prove a
+        # change (RFC 9110 §8.8.1) if the date and the length, which differ after nearly every change, are the same.
+        is_confirmed = None not in (self._modified, modified, self.total, total)
+        if etags_differ(known, etag) or (opaque_tags_differ(known, etag) and not is_confirmed):
             raise Mismatch(by_etag=True)
         self.total = total if self.total is None else self.total
         self._modified = self._modified or modified
         self._etag = etag or known
-        if is_strong(etag) and (known is not None or len(self._etags) < MAX_SERVERS):
+        if etag and not is_strong(known) and (known is not None or len(self._etags) < MAX_SERVERS):
             self._etags[origin] = etag
 
     def forget_etags(self) -> None:

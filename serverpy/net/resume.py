@@ -13,9 +13,9 @@ from __future__ import annotations
 from serverpy.errors import UpstreamFailed, UpstreamTimeout
 from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
-from serverpy.net.opening import Extent, Opened, Opening
+from serverpy.net.opening import UNSTATED, Extent, Opened, Opening
 from serverpy.net.range_requests import BACK_OFF_SECONDS, RangeRequests, RangeSource
-from serverpy.net.representation import Mismatch, Part, Representation, Unusable, part_of
+from serverpy.net.representation import Mismatch, Part, Representation, Unusable, may_be_range, part_of
 from serverpy.ranges import ByteRange, total_of
 from serverpy.tasks import Unlosable
 
@@ -29,6 +29,7 @@ START_BYTES = 64
 beginning. An internet radio stream never sends the same bytes again, so this comparison detects such a stream at once.
 Otherwise the read would first drop as many bytes as it has returned."""
 _SHORTER = "The media became shorter while it was read."
+_CHANGED = "The media changed while it was read."
 
 
 async def open_resuming(
@@ -42,20 +43,25 @@ async def open_resuming(
     renewals: int = len(BACK_OFF_SECONDS),
     total: int | None = None,
     known: Representation | None = None,
+    most_skipped: int | None = None,
+    continues: bool = False,
 ) -> ResumingRead:
     """Open a read of the bytes `asked` (None: the whole file). The read returns the whole file if `ranges` is False, if
-    the media server does not support ranges, or if the file no longer matches `if_range`. No request asks for more than
+    the media server does not support ranges, or if the file no longer matches `if_range`. If `most_skipped` is given,
+    the read returns the range even if the media server does not support ranges: it reads past the bytes before the
+    range, and fails if there are more than `most_skipped` of them. No request asks for more than
     `window_bytes`. If the media server's Retry-After is longer than `wait_seconds`, the read fails instead of waiting.
     The read renews the URL of `source` at most `renewals` times without a new byte. `total` is the length of the file
     in bytes, or None if the caller does not know it. If `total` is known, a suffix range is requested by the offset of
     its first byte. `total` may be wrong, because a length in a response takes precedence. `known` contains the facts
-    about the file that earlier reads have found; the responses must not contradict these facts.
+    about the file that earlier reads have found; the responses must not contradict these facts. `continues` states that
+    an earlier read got ranges of the file, so that a refusal may pass and is not blamed on Range.
 
     Raises `RangeNotSatisfiable` if the range contains no byte of the file, `SourceError` if the media server fails, and
     the errors of `source`. If the call raises an error or is cancelled, it leaves no response open.
     """
-    requests = RangeRequests(source, window_bytes, wait_seconds, renewals, known)
-    opening = Opening(requests, asked, if_range, total, ranges=ranges)
+    requests = RangeRequests(source, window_bytes, wait_seconds, renewals, known, continues=continues)
+    opening = Opening(requests, asked, if_range, total, ranges=ranges, most_skipped=most_skipped)
     while True:
         try:
             return ResumingRead(requests, await opening.once())
@@ -74,14 +80,15 @@ class ResumingRead(Unlosable):
         response = opened.response
         self._requests = requests
         self._response: Response | None = response
-        self._position = self._begun = opened.extent.first
+        self._position, self._begun = opened.extent.first, opened.begun
         self._promised = _lesser(opened.end, opened.extent.end)
         self._gained = False
         self._start = b""
         self._tail = b""
         self._overlap_bytes = _overlap_within(requests.window_bytes)
-        self._compares = False
-        self._discard = 0
+        self._discard = opened.extent.first - opened.begun
+        self._compares = bool(self._discard)
+        self._is_range = opened.partial
         self._expected = b""
         self.extent = opened.extent
         self.partial = opened.partial
@@ -135,7 +142,9 @@ class ResumingRead(Unlosable):
         """Handle the clean end of a response. The response may have contained less than requested (RFC 9110 §15.3.7).
         Returns `b""` if the read is complete, and None if a new request must follow."""
         if self._compares:
-            raise Mismatch(_SHORTER)
+            raise self._mismatch(_SHORTER)
+        if self._may_be_cut_short():
+            raise Unusable(UNSTATED)
         if self.extent.end is None or self._position == self.extent.end:
             # Close the response at once, not at the next call: while a slow client takes the last bytes, a media server
             # that sends more than the extent then fills no buffer, and other reads can use the connection of a complete
@@ -143,6 +152,8 @@ class ResumingRead(Unlosable):
             self.close()
             self._promised = self._position
             return b""
+        if self._position == self.extent.end - 1:
+            self._requests.asks_one_more = True
         if not self._gained:
             raise UpstreamFailed("The media server stopped sending bytes before the end of the media.")
         self._overlap_bytes = min(self._overlap_bytes, _overlap_within(self._position - self._begun))
@@ -172,6 +183,14 @@ class ResumingRead(Unlosable):
             self._end_response()
         return chunk
 
+    def _may_be_cut_short(self) -> bool:
+        """Return whether the response that has just ended may contain only the requested range, because it is exactly
+        as long and states neither a range nor a length."""
+        sent = self._requests.sent
+        if self._is_range or self.extent.end is not None or sent is None or sent.last is None:
+            return False
+        return sent.first == 0 and self._position == sent.last + 1
+
     def _note_progress(self, chunk: bytes) -> None:
         """Record that the current response has delivered its first new byte."""
         self._gained = True
@@ -179,18 +198,28 @@ class ResumingRead(Unlosable):
         self._requests.progress()
 
     def _compare(self, chunk: bytes) -> bytes:
-        """Return `chunk` without the repeated bytes at its beginning. Raises `Mismatch` if the repeated bytes differ
-        from the bytes that the read has already returned."""
-        if self._discard == self._begun and not self.extent.first:  # `chunk` begins with the first byte of the file
-            _check_same(chunk, self._start)
+        """Return `chunk` without the repeated bytes at its beginning. Raises the error of `_mismatch` if the repeated
+        bytes differ from the bytes that the read has already returned."""
+        is_beginning = self._discard == self._begun and not self.extent.first  # of the file
+        if is_beginning and not _agree(chunk, self._start):
+            raise self._mismatch(_CHANGED)
         dropped = min(self._discard, len(chunk))
         self._discard -= dropped
         chunk = chunk[dropped:]
-        _check_same(chunk, self._expected)
+        if not _agree(chunk, self._expected):
+            raise self._mismatch(_CHANGED)
         known = min(len(self._expected), len(chunk))
         self._expected = self._expected[known:]
         self._compares = bool(self._discard or self._expected)
         return chunk[known:]
+
+    def _mismatch(self, message: str) -> Mismatch | Unusable:
+        """Return the error for a response whose bytes do not fit those that the read has returned. If the response
+        states no range, it may be the requested range instead of the whole file, and a request without Range may
+        help."""
+        error = Unusable("The media server sent other bytes than requested.")
+        is_doubtful = not self._is_range and self._requests.may_blame_range(error)
+        return error if is_doubtful else Mismatch(message)
 
     async def _reopen(self) -> Response:
         """Send a new request that begins up to `_overlap_bytes` before the current position, and prepare the comparison
@@ -204,7 +233,7 @@ class ResumingRead(Unlosable):
         if end is None and part.total is not None:  # the first response did not state the total length
             self.extent = Extent(self.extent.first, part.total, part.total)
         self._promised = _lesser(part.end, self.extent.end)
-        self._gained = False
+        self._gained, self._is_range = False, part.is_range
         return response
 
     async def _ask_again(self, asked: ByteRange, begin: int) -> tuple[Response, Part]:
@@ -229,10 +258,13 @@ class ResumingRead(Unlosable):
         the response does not continue the read at offset `begin`."""
         if response.status == 416:
             total = total_of(response.headers.get("content-range"))
-            if total is not None and total < self._position:
+            refused = Unusable("The media server refused the range (HTTP 416).", total)
+            if total and total < self._position and not self._requests.may_blame_range(refused):
                 raise Mismatch(_SHORTER)
-            raise Unusable("The media server refused the range (HTTP 416).", total)
+            raise refused
         part = part_of(response.status, response.headers)
+        if not self._is_trusted(part, begin):
+            raise Unusable(UNSTATED)
         if part.total is not None and part.total < self._position:
             raise Mismatch(_SHORTER)
         if part.first > begin or (part.end is not None and part.end <= begin):
@@ -243,11 +275,22 @@ class ResumingRead(Unlosable):
             raise UpstreamFailed("The media server stopped sending bytes before the end of the media.")
         return part
 
+    def _is_trusted(self, part: Part, begin: int) -> bool:
+        """Return whether a response that states that it contains `part` contains that part as far as its head tells. A
+        response without the total length does not tell where an open range ends. A response to a range request that
+        claims to be the whole file may be the range, unless its length or repeated bytes show that it is not."""
+        known = self._requests.known.total
+        if part.is_range:
+            return not (part.total is None and known is None and self.extent.end is None)
+        if may_be_range(part, self._requests.sent, known):
+            return False
+        is_confirmed = begin < self._position if part.total is None else known is not None
+        return not self._requests.sent_range or begin == 0 or is_confirmed
 
-def _check_same(chunk: bytes, expected: bytes) -> None:
+
+def _agree(chunk: bytes, expected: bytes) -> bool:
     known = min(len(chunk), len(expected))
-    if chunk[:known] != expected[:known]:
-        raise Mismatch()
+    return chunk[:known] == expected[:known]
 
 
 def _overlap_within(window_bytes: int | None) -> int:

@@ -1,5 +1,5 @@
-"""Tests of valid but unusual requests: white space after field values, numbers with thousands of digits, and the header
-fields Upgrade and Expect."""
+"""Tests of valid but unusual requests: white space after field values, numbers with thousands of digits, absolute
+targets, and the header fields Upgrade and Expect; and of invalid requests that the HTTP parser accepts."""
 
 from __future__ import annotations
 
@@ -91,6 +91,94 @@ def test_an_http_1_0_client_gets_no_interim_response(server: Server) -> None:
             if version == "1.0":
                 sock.sendall(b"{}")
             assert head_of(sock).startswith(first)
+
+
+# Request lines and transfer codings
+
+
+def send(server: Server, line: str, *fields: str, body: str = "") -> Answer:
+    head = "\r\n".join((line, *(fields or ("Host: 127.0.0.1",)), "", ""))
+    with server.send(f"{head}{body}".encode("latin-1")) as exchange:
+        return exchange.rest()
+
+
+@pytest.mark.parametrize("authority", ["127.0.0.1", "127.0.0.1:8000", "LOCALHOST", "[::1]"])
+@pytest.mark.parametrize("scheme", ["http", "HTTPS"])
+def test_an_absolute_target_without_a_path_is_the_root(server: Server, scheme: str, authority: str) -> None:
+    expected = send(server, "GET / HTTP/1.1")
+    for path in ("", "/"):
+        answer = send(server, f"GET {scheme}://{authority}{path} HTTP/1.1")
+        assert (answer.status, answer.body) == (expected.status, expected.body)
+
+
+def test_the_query_of_an_absolute_target_without_a_path_is_kept(server: Server) -> None:
+    answers = [send(server, f"GET {prefix}?key=a&x=/y HTTP/1.1") for prefix in ("/", "http://127.0.0.1")]
+    assert answers[0].status == answers[1].status
+    assert answers[0].headers.get("location") == answers[1].headers.get("location")
+    assert send(server, "GET http:// HTTP/1.1").status == send(server, "GET http:///ready HTTP/1.1").status == 400
+
+
+@pytest.mark.parametrize(
+    "line", ["GET  /ready HTTP/1.1", "GET /ready  HTTP/1.1", "GET   /ready   HTTP/1.1", " GET /ready HTTP/1.1",
+             "GET /ready HTTP/1.1 ", "GET /ready\tHTTP/1.1", "GET\t/ready HTTP/1.1", "GET  /\u00e4 HTTP/1.1",
+             "HEAD  /ready HTTP/1.1", "POST  /links HTTP/1.1"],
+)  # fmt: skip
+def test_a_request_line_with_other_white_space_than_two_single_blanks_is_refused(server: Server, line: str) -> None:
+    answer = send(server, line)
+    assert (answer.status, answer.headers["connection"]) == (400, "close")
+
+
+def test_empty_lines_before_a_request_line_do_not_hide_its_blanks(server: Server) -> None:
+    for lines in ("\r\n", "\r\n\r\n"):
+        assert send(server, f"{lines}GET /ready HTTP/1.1").status == 200
+        assert send(server, f"{lines}GET  /ready HTTP/1.1").status == 400
+
+
+def test_two_blanks_that_arrive_separately_are_refused(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in (b"GET ", b" ", b"/ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
+            sock.sendall(piece)
+        assert head_of(sock).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("cut", [None, 1, 2, 3, 4])
+def test_the_request_line_of_a_further_request_is_checked(server: Server, cut: int | None) -> None:
+    """The first request ends in one packet with the second, or 1 to 4 bytes before the packet of the second."""
+    first, field = b"GET /ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"Host: 127.0.0.1\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        data = first + b"GET /ready  HTTP/1.1\r\n" + field
+        for piece in (data[: len(first) - (cut or 0)], data[len(first) - (cut or 0) :]) if cut else (data,):
+            sock.sendall(piece)
+        received = b""
+        while chunk := sock.recv(65536):
+            received += chunk
+    assert received.count(b"HTTP/1.1 200 OK") <= 1
+    assert received.count(b"HTTP/1.1 ") == received.count(b"HTTP/1.1 200 OK") + received.count(b"HTTP/1.1 400 ")
+
+
+CHUNKS = "2\r\n{}\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "codings",
+    [("gzip, chunked",), ("gzip", "chunked"), ("chunked, chunked",), ("chunked", "chunked"), ("identity, chunked",),
+     ("chunked, gzip",), ("gzip",), ("identity",), ("x-new;a=b, chunked",), ("chunked;a=b",), ("",), (", chunked",)],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_a_transfer_coding_other_than_chunked_is_refused(server: Server, method: str, codings: tuple[str, ...]) -> None:
+    fields = [f"Transfer-Encoding: {coding}" for coding in codings]
+    line = f"{method} {'/links' if method == 'POST' else '/ready'} HTTP/1.1"
+    answer = send(server, line, "Host: 127.0.0.1", "Content-Type: application/json", *fields, body=CHUNKS)
+    assert (answer.status, answer.code, answer.headers["connection"]) == (400, "bad_request", "close")
+
+
+@pytest.mark.parametrize("coding", ["chunked", "CHUNKED", "Chunked "])
+def test_a_chunked_request_is_read(server: Server, coding: str) -> None:
+    field = f"Transfer-Encoding: {coding}"
+    assert send(server, "GET /ready HTTP/1.1", "Host: 127.0.0.1", field, body=CHUNKS).status == 200
+    assert send(server, "GET /ready HTTP/1.0", "Host: 127.0.0.1", field, body=CHUNKS).status == 400
 
 
 def head_of(sock: socket.socket) -> bytes:

@@ -170,6 +170,19 @@ async def test_the_weaver_resumes_the_read_of_a_source_whose_connection_is_abort
         assert shelf.cuts == {}
 
 
+@pytest.mark.parametrize("status", [202, 204, 304, 400, 403, 404, 405, 410, 416, 451, 501, 503, 520, 599])
+async def test_a_status_without_media_does_not_cut_the_stream_of_a_merged_mp4_if_it_comes_once(
+    shelf: Shelf, status: int
+) -> None:
+    async with loom(shelf) as weaving:
+        film = await weaving.read()
+        left = [status]
+        shelf.refuse = lambda target: left.pop() if target == "/audio" and left else None
+        assert await weaving.read() == film
+        assert left == []
+        assert ranges(shelf, "/audio").count("bytes=0-65535") == 1
+
+
 async def test_a_source_that_changes_between_two_streams_gets_a_new_layout(shelf: Shelf, media: Path) -> None:
     async with loom(shelf) as weaving:
         first = await weaving.open()
@@ -207,6 +220,29 @@ async def test_if_a_source_redirects_to_another_server_its_last_modified_is_comp
             assert await weaving.read(ByteRange(1_000_000, 1_000_099)) == film[1_000_000:1_000_100]
         has_probed = "bytes=0-65535" in ranges(other, "/video")
         assert has_probed is not is_same
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_same"),
+    [
+        ({"ETag": 'W/"1"'}, {"ETag": 'W/"2"'}, False),
+        ({"ETag": 'W/"1"'}, {"ETag": 'W/"1"'}, True),
+        ({"ETag": 'W/"1"'}, {}, True),
+        ({"ETag": 'W/"1"', "Last-Modified": DATES[0]}, {"ETag": 'W/"2"', "Last-Modified": DATES[0]}, True),
+        ({"ETag": 'W/"1"', "Last-Modified": DATES[0]}, {"ETag": 'W/"1"', "Last-Modified": DATES[1]}, False),
+    ],
+)
+async def test_a_source_whose_weak_etag_changes_counts_as_changed_unless_its_date_is_the_same(
+    shelf: Shelf, first: dict[str, str], second: dict[str, str], *, is_same: bool
+) -> None:
+    """A changed source gets a new layout, for which its first bytes are requested again."""
+    async with loom(shelf) as weaving:
+        shelf.headers["/video"] = first
+        film = await weaving.read()
+        shelf.headers["/video"] = second
+        shelf.asked.clear()
+        assert await weaving.read(ByteRange(1_000_000, 1_000_099)) == film[1_000_000:1_000_100]
+        assert ("bytes=0-65535" in ranges(shelf, "/video")) is not is_same
 
 
 async def test_a_source_that_changes_during_a_stream_raises_upstream_failed(shelf: Shelf, media: Path) -> None:

@@ -141,15 +141,15 @@ def part(ask: Ask, file: bytes = FILE, more: Headers = NONE, *, most: int | None
 
 def cut_part(ask: Ask, more: Headers = NONE) -> Reply:
     """Return a response with the requested range, truncated after STARTED_BYTES."""
-    return _cut(part(ask, more=more))
+    return cut(part(ask, more=more))
 
 
 def cut_whole(more: Headers = NONE) -> Reply:
     """Return a response with the whole file, truncated after STARTED_BYTES."""
-    return _cut(whole(more=more))
+    return cut(whole(more=more))
 
 
-def _cut(reply: Reply) -> Reply:
+def cut(reply: Reply) -> Reply:
     return Reply(reply.data[: reply.data.index(b"\r\n\r\n") + 4 + STARTED_BYTES], "FIN")
 
 

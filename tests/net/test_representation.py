@@ -6,8 +6,9 @@ from __future__ import annotations
 import pytest
 
 from serverpy.net.http1 import MAX_VALIDATOR, Headers
-from serverpy.net.representation import MAX_SERVERS, Mismatch, Part, Representation, Unusable, part_of
+from serverpy.net.representation import MAX_SERVERS, Mismatch, Part, Representation, Unusable, may_be_range, part_of
 from serverpy.net.urls import Origin
+from serverpy.ranges import ByteRange
 
 TOTAL = 1000
 ONE, OTHER = Origin("http", "one.example", 80), Origin("https", "other.example", 443)
@@ -30,6 +31,8 @@ WHOLE, UNKNOWN = Part(0, TOTAL, TOTAL, is_range=False), Part(0, None, None, is_r
         (206, "bytes 100-199/1000", 100, Part(100, 200, 1000, is_range=True)),
         (206, "bytes 100-199/1000", None, Part(100, 200, 1000, is_range=True)),
         (206, "bytes 100-199/1000", 60, Part(100, 200, 1000, is_range=True)),
+        (206, "bytes 100-199/*", 100, Part(100, 200, None, is_range=True)),
+        (206, "bytes 0-99/*", None, Part(0, 100, None, is_range=True)),
         (206, "bytes 0-1000/1000", 1000, Part(0, 1000, 1000, is_range=True)),
         (200, None, 1000, WHOLE),
         (203, None, 1000, WHOLE),
@@ -58,7 +61,6 @@ def test_the_extent_of_a_response_is_the_range_that_its_head_states(
     ("status", "content_range", "length", "total"),
     [
         (206, None, 100, None),
-        (206, "bytes 0-99/*", 100, None),
         (206, "bytes=0-99/1000", 100, 1000),
         (206, "0-99/1000", 100, 1000),
         (206, "bytes: 0-99/1000", 100, 1000),
@@ -67,6 +69,8 @@ def test_the_extent_of_a_response_is_the_range_that_its_head_states(
         (206, "bytes 99-0/1000", 100, 1000),
         (206, "bytes 1000-1099/1000", 100, 1000),
         (206, "bytes 0-98/1000", 100, 1000),
+        (206, "bytes 0-98/*", 100, None),
+        (206, "bytes 99-0/*", 100, None),
         (206, f"bytes 100-{2**64 - 2}/{2**64 - 1}", 100, None),
         (206, f"bytes 100-{2**63 - 2}/{2**63 - 1}", 100, 2**63 - 1),
         (206, f"bytes 0-{2**64 - 2}/{2**64 - 1}", 100, None),
@@ -74,6 +78,7 @@ def test_the_extent_of_a_response_is_the_range_that_its_head_states(
         (200, "bytes 100-199/1000", None, 1000),
         (200, "bytes 100-199/1000", 99, 1000),
         (200, "bytes 100-199/*", 100, None),
+        (203, "bytes 0-99/*", None, None),
         (200, "bytes=100-199/1000", 100, 1000),
         (200, "100-199/1000", None, 1000),
     ],
@@ -84,6 +89,30 @@ def test_a_response_whose_head_states_no_consistent_extent_is_unusable(
     with pytest.raises(Unusable) as caught:
         part_of(status, headers(content_range, length))
     assert caught.value.total == total
+
+
+@pytest.mark.parametrize(
+    ("length", "sent", "total", "expected"),
+    [
+        (100, ByteRange(0, 99), None, True),
+        (100, ByteRange(900, 999), None, True),
+        (100, ByteRange(900, 999), TOTAL, True),
+        (100, ByteRange(900, None), TOTAL, True),
+        (100, ByteRange(None, 100), None, True),
+        (100, ByteRange(0, 99), 100, False),
+        (TOTAL, ByteRange(0, 99), None, False),
+        (TOTAL, ByteRange(900, None), TOTAL, False),
+        (100, ByteRange(900, None), None, False),
+        (TOTAL, ByteRange(0, None), TOTAL, False),
+        (90, ByteRange(0, None), TOTAL, False),
+        (100, None, None, False),
+        (None, ByteRange(0, 99), TOTAL, False),
+    ],
+)
+def test_a_response_that_is_as_long_as_the_requested_range_may_be_the_range(
+    length: int | None, sent: ByteRange | None, total: int | None, *, expected: bool
+) -> None:
+    assert may_be_range(Part(0, length, length, is_range=False), sent, total) is expected
 
 
 def test_a_multipart_response_or_one_with_repeated_content_range_is_unusable() -> None:
@@ -120,7 +149,12 @@ def learn(known: Representation, told: Told) -> None:
         [(None, None, None, ONE), (5, '"a"', DATE, ONE)],
         [(5, '"a"', DATE, ONE), (5, '"b"', DATE, OTHER)],
         [(5, 'W/"a"', DATE, ONE), (5, 'W/"b"', DATE, ONE)],
+        [(5, 'W/"a"', DATE, ONE), (5, 'W/"b"', DATE, ONE), (5, 'W/"c"', DATE, ONE)],
+        [(5, '"a"', DATE, ONE), (5, 'W/"b"', DATE, ONE), (5, '"a"', DATE, ONE)],
         [(5, '"a"', DATE, ONE), (5, 'W/"a"', DATE, ONE)],
+        [(5, 'W/"a"', None, ONE), (5, '"a"', None, ONE), (5, 'w/"a"', None, ONE)],
+        [(5, 'W/"a"', None, ONE), (5, 'W/"b"', None, OTHER)],
+        [(5, 'W/"a"', None, ONE), (5, None, None, ONE), (5, 'W/"a"', None, ONE)],
         [(5, None, DATE, ONE), (5, None, "Monday, 01-Jan-24 00:00:00 GMT", OTHER)],
         [(5, None, DATE, ONE), (5, None, "Mon Jan  1 00:00:00 2024", ONE)],
         [(5, "x" * (MAX_VALIDATOR + 1), DATE, ONE), (5, '"b"', DATE, ONE)],
@@ -140,7 +174,15 @@ def test_responses_with_equal_lengths_and_validators_belong_to_one_file(told: li
         ([(5, "a", None, ONE), (5, "b", None, ONE)], True),
         ([(5, '"a"', None, ONE), (5, '"b"', None, OTHER), (5, '"c"', None, ONE)], True),
         ([(5, '"a"', None, ONE), (5, None, None, ONE), (5, '"b"', None, ONE)], True),
-        ([(5, '"a"', None, ONE), (5, 'W/"b"', None, ONE), (5, '"b"', None, ONE)], True),
+        ([(5, '"a"', DATE, ONE), (5, 'W/"b"', DATE, ONE), (5, '"b"', DATE, ONE)], True),
+        ([(5, 'W/"a"', None, ONE), (5, 'W/"b"', None, ONE)], True),
+        ([(5, 'W/"a"', DATE, ONE), (5, 'W/"b"', None, ONE)], True),
+        ([(5, 'W/"a"', None, ONE), (5, 'W/"b"', DATE, ONE)], True),
+        ([(5, 'W/"a"', DATE, ONE), (None, 'W/"b"', DATE, ONE)], True),
+        ([(5, '"a"', None, ONE), (5, 'W/"b"', None, ONE)], True),
+        ([(5, 'W/"a"', None, ONE), (5, '"b"', None, ONE)], True),
+        ([(5, 'W/"a"', None, ONE), (5, 'W/"b"', None, OTHER), (5, 'W/"c"', None, ONE)], True),
+        ([(5, 'W/"a"', DATE, ONE), (5, 'W/"b"', LATER, ONE)], False),
         ([(5, '"a"', DATE, ONE), (6, '"a"', DATE, ONE)], False),
         ([(5, '"a"', DATE, ONE), (6, '"b"', DATE, OTHER)], False),
         ([(5, '"a"', DATE, ONE), (5, '"a"', LATER, ONE)], False),

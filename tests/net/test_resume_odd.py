@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from serverpy.errors import RangeNotSatisfiable, UpstreamFailed
+from serverpy.errors import ExtractionFailed, RangeNotSatisfiable, UpstreamFailed
 from serverpy.net.resume import OVERLAP_BYTES, open_resuming
 from serverpy.ranges import ByteRange
 from serverpy.tasks import cancel, spawn
@@ -24,6 +24,7 @@ from tests.net.reading import (
     Headers,
     Reply,
     by_turns,
+    cut,
     cut_part,
     cut_whole,
     head,
@@ -131,6 +132,108 @@ async def test_a_200_response_that_may_be_only_a_part_of_the_file_is_never_read_
         assert [ask.has_range for ask in asked] == [True, False]
 
 
+# A response with status 200 that contains only the requested range, but states no range
+
+
+def bare(ask: Ask, framing: str = "length") -> Reply:
+    """Return the requested range with status 200 and without Content-Range. Returns the whole file if no range was
+    requested."""
+    first, end = ask.bounds(SIZE) if ask.has_range else (0, SIZE)
+    body = FILE[first:end]
+    if framing == "length":
+        return whole(body)
+    if framing == "chunked":
+        return Reply(head(200, {"Transfer-Encoding": "chunked"}) + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+    return Reply(head(200, {"Connection": "close"}) + body, "FIN")
+
+
+@pytest.mark.parametrize("asked_for", [ByteRange(0, 511), ByteRange(0, 0), ByteRange(100, 199), SUFFIX])
+async def test_a_200_response_as_long_as_the_requested_range_is_not_read_as_the_whole_file(
+    asked_for: ByteRange,
+) -> None:
+    async with upstream(bare) as (source, asked), reading(source, asked_for) as read:
+        assert (read.extent.first, read.extent.end, read.honoured) == (0, SIZE, False)
+        assert await rest_of(read) == FILE
+        assert not asked[-1].has_range
+
+
+@pytest.mark.parametrize("asked_for", [TAIL, ByteRange(SIZE - 1, None), ByteRange(SIZE - 10, SIZE + 10)])
+async def test_a_200_response_as_long_as_an_open_range_is_not_read_as_the_whole_file_if_the_length_is_known(
+    asked_for: ByteRange,
+) -> None:
+    async with upstream(bare) as (source, asked):
+        read = await open_resuming(source, asked_for, wait_seconds=2.0, total=SIZE)
+        assert await rest_of(read) == FILE
+        read.close()
+        assert [ask.has_range for ask in asked] == [True, False]
+
+
+@pytest.mark.parametrize("length", [0, 1, 1000, SIZE - 1, SIZE + 1])
+async def test_a_200_response_to_a_range_must_be_as_long_as_the_file_to_be_read_as_the_whole_file(length: int) -> None:
+    def odd(ask: Ask) -> Reply:
+        return whole((FILE + b"x")[-length:] if length else b"") if ask.has_range else whole()
+
+    async with upstream(odd) as (source, asked):
+        read = await open_resuming(source, TAIL, wait_seconds=2.0, total=SIZE)
+        assert await rest_of(read) == FILE
+        read.close()
+        assert len(asked) == 2
+
+
+async def test_an_empty_response_to_a_range_beyond_the_end_means_range_not_satisfiable() -> None:
+    async with upstream(bare) as (source, _):
+        with pytest.raises(RangeNotSatisfiable) as caught:
+            await open_resuming(source, ByteRange(SIZE, None), wait_seconds=2.0)
+        assert caught.value.size == SIZE
+
+
+async def test_a_file_that_is_as_long_as_the_requested_range_is_read_from_a_server_without_range_support() -> None:
+    file = FILE[:512]
+    for asked_for, total, requests in ((ByteRange(0, 511), None, 2), (ByteRange(0, 511), 512, 1), (None, None, 1)):
+        async with upstream(lambda _ask: whole(file)) as (source, asked):
+            read = await open_resuming(source, asked_for, wait_seconds=2.0, total=total)
+            assert await rest_of(read) == file
+            read.close()
+            assert len(asked) == requests
+
+
+@pytest.mark.parametrize("framing", ["chunked", "close"])
+async def test_a_200_response_of_unknown_length_that_ends_with_the_requested_range_is_completed(framing: str) -> None:
+    """Only the end of the response shows that it contains no more than the requested range."""
+    for asked_for in (ByteRange(0, 99), ByteRange(0, 70_000)):
+        async with upstream(partial(bare, framing=framing)) as (source, asked), reading(source, asked_for) as read:
+            assert await rest_of(read) == FILE
+            assert [ask.has_range for ask in asked] == [True, False]
+        async with upstream(lambda _ask, end=(asked_for.last or 0) + 1: whole(FILE[:end])) as (source, asked):  # type: ignore[misc]
+            assert await all_of(source, asked_for) == FILE[: (asked_for.last or 0) + 1]
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+async def test_a_continuation_that_is_the_requested_range_but_states_no_range_is_never_read_from_the_beginning(
+    framing: str,
+) -> None:
+    """After the connection is cut, the media server sends the rest of the file with status 200. The reader repeats the
+    request without Range if no range request has succeeded, and otherwise as it is."""
+    odd: Answer = partial(bare, framing=framing)
+
+    def cut_chunked(_ask: Ask) -> Reply:
+        return Reply(head(200, {"Transfer-Encoding": "chunked"}) + b"%x\r\n%s" % (SIZE, FILE[:100_000]), "FIN")
+
+    found = await outcomes(
+        {
+            "after 200": lambda: outcome(by_turns(lambda _: cut_whole(), odd)),
+            "after 200 of unknown length": lambda: outcome(by_turns(cut_chunked, odd)),
+            "once after 206": lambda: outcome(by_turns(cut_part, odd, part)),
+            "once after a range": lambda: outcome(by_turns(cut_part, odd, part), TAIL),
+            "always after 206": lambda: outcome(by_turns(cut_part, odd)),
+            "always after a range": lambda: outcome(by_turns(cut_part, odd), TAIL),
+            "between windows": lambda: outcome(by_turns(part, odd, part), window_bytes=70_000),
+            "in the first window": lambda: outcome(odd, window_bytes=70_000),
+        }
+    )
+    assert {name for name, each in found.items() if each != "all"} == {"always after 206", "always after a range"}
+
+
 # Whether the response after a truncated response may be joined with the bytes of the truncated response
 
 
@@ -143,6 +246,10 @@ CONTRADICTIONS: dict[str, tuple[Headers, Headers, bytes]] = {
     "a strong ETag": (A, B, FILE),
     "an ETag without quotes": (told("a"), told("b"), FILE),
     "a date": (told('"a"', DATE), told('"a"', LATER), FILE),
+    "a weak ETag": (told('W/"a"'), told('W/"b"'), FILE),
+    "a weak ETag beside one date": (told('W/"a"', DATE), told('W/"b"'), FILE),
+    "a strong and a weak ETag": (told('"a"'), told('W/"b"'), FILE),
+    "a weak ETag and bytes": (told('W/"a"', DATE), told('W/"b"', DATE), OTHER_FILE),
     "a date beside weak ETags": (told('W/"a"', DATE), told('W/"a"', LATER), FILE),
     "a date alone": (told(None, DATE), told(None, LATER), FILE),
     "a longer file": (told('"a"'), told('"a"'), FILE + b"x"),
@@ -201,6 +308,39 @@ async def test_the_validators_in_the_response_for_each_window_are_compared_with_
     cases = {"ETag": (A, B), "date": (told(None, DATE), told(None, LATER))}
     found = await outcomes({name: partial(case, *each) for name, each in cases.items()})
     assert set(found.values()) == {"The media changed while it was read."}
+
+
+async def test_a_response_with_another_weak_etag_is_joined_only_if_its_date_and_length_are_the_same() -> None:
+    """Some servers make a new weak ETag for each response or node. Others mark an ETag as weak when they compress."""
+
+    def case(before: Headers, after: Headers) -> Awaitable[str]:
+        return outcome(by_turns(partial(cut_part, more=before), partial(part, more=after)))
+
+    changed = "The media changed while it was read."
+    cases: dict[str, tuple[Headers, Headers, str]] = {
+        "the same": (told('W/"a"'), told('W/"a"'), "all"),
+        "the same, but strong": (told('W/"a"'), told('"a"'), "all"),
+        "another with a date": (told('W/"a"', DATE), told('W/"b"', DATE), "all"),
+        "another with the date in another form": (
+            told('W/"a"', DATE),
+            told('W/"b"', "Monday, 01-Jan-24 00:00:00 GMT"),
+            "all",
+        ),
+        "another": (told('W/"a"'), told('W/"b"'), changed),
+        "another with another date": (told('W/"a"', DATE), told('W/"b"', LATER), changed),
+        "none": (told('W/"a"'), told(), "all"),
+    }
+    found = await outcomes({name: partial(case, before, after) for name, (before, after, _) in cases.items()})
+    assert found == {name: expected for name, (_, _, expected) in cases.items()}
+
+
+async def test_a_single_response_with_another_weak_etag_does_not_end_the_read() -> None:
+    answers = by_turns(
+        partial(cut_part, more=told('W/"a"')),
+        partial(part, more=told('W/"b"')),
+        partial(part, more=told('W/"a"')),
+    )
+    assert await outcome(answers) == "all"
 
 
 @pytest.mark.parametrize("window_bytes", [10_000, 65_536, 100_000])
@@ -523,6 +663,188 @@ async def test_a_renewed_url_is_requested_with_range_although_the_old_url_refuse
     async with serving(part) as (fresh, asked), upstream(lambda _ask: refusal(400), fresh) as (source, stale):
         assert await all_of(source, TAIL) == FILE[100_000:]
         assert [ask.has_range for ask in stale + asked] == [True, False, True]
+
+
+ODD_STATUSES = (202, 204, 205, 300, 304, 400, 401, 403, 404, 405, 409, 410, 416, 418, 429, 440, 451, 499, 500, 501)
+SERVER_STATUSES = (502, 503, 504, 507, 509, 511, 520, 521, 522, 524, 527, 530, 598, 599)
+
+
+def odd_status(status: int) -> Answer:
+    return lambda _ask: refusal(status, b"" if status in (204, 205, 304) else b"no")
+
+
+@pytest.mark.parametrize("asked_for", [None, TAIL, ByteRange(100_000, 250_000)], ids=["whole", "open", "closed"])
+async def test_any_status_to_a_continuation_is_requested_again_as_long_as_attempts_remain(
+    asked_for: ByteRange | None,
+) -> None:
+    """The URL of the media cannot be renewed, and each status comes once or twice."""
+
+    async def case(*answers: Answer) -> str:
+        async with upstream(by_turns(*answers)) as (source, _):
+            expected = FILE if asked_for is None else FILE[100_000 : (asked_for.last or SIZE) + 1]
+            return "all" if await all_of(source, asked_for) == expected else "other bytes"
+
+    statuses = (*ODD_STATUSES, *SERVER_STATUSES)
+    once = {f"{status} once": partial(case, cut_part, odd_status(status), part) for status in statuses}
+    twice = {f"{each} twice": partial(case, cut_part, odd_status(each), odd_status(each), part) for each in statuses}
+    found = await outcomes(once | twice)
+    assert {name for name, each in found.items() if each != "all"} == set()
+
+
+@pytest.mark.parametrize("status", [204, 404, 501, 524])
+async def test_a_status_to_every_continuation_ends_the_read_after_three_more_requests(status: int) -> None:
+    async with upstream(by_turns(cut_part, odd_status(status))) as (source, asked), reading(source) as read:
+        with pytest.raises(UpstreamFailed, match=str(status)):
+            await rest_of(read)
+        assert len(asked) == 4
+
+
+async def test_a_read_without_range_support_survives_an_odd_status_to_a_continuation() -> None:
+    def case(status: int) -> Awaitable[str]:
+        whole_again: Answer = lambda _ask: whole()  # noqa: E731
+        return outcome(by_turns(lambda _ask: cut_whole(), odd_status(status), odd_status(status), whole_again))
+
+    found = await outcomes({str(status): partial(case, status) for status in (*ODD_STATUSES, *SERVER_STATUSES)})
+    assert set(found.values()) == {"all"}, found
+
+
+@pytest.mark.parametrize("status", [202, 204, 304, 520, 521, 522, 524, 530, 599])
+async def test_a_status_that_may_pass_is_requested_again_before_the_first_byte(status: int) -> None:
+    async with upstream(by_turns(odd_status(status), part)) as (source, asked), reading(source, TAIL) as read:
+        assert read.honoured
+        assert await rest_of(read) == FILE[100_000:]
+        assert len(asked) == 2
+
+
+async def test_a_read_goes_on_at_its_url_if_the_url_cannot_be_renewed() -> None:
+    async with upstream(by_turns(cut_part, odd_status(403), part)) as (source, _):
+
+        async def fail() -> bool:
+            source.renewals += 1
+            raise ExtractionFailed("The page could not be read.")
+
+        source.renew = fail  # type: ignore[method-assign]
+        assert await all_of(source) == FILE
+        assert source.renewals > 0
+
+
+# Ranges whose total length is unknown, refused ranges, and ranges without their last byte
+
+
+def untold(ask: Ask, file: bytes = FILE) -> Reply:
+    first, end = ask.bounds(SIZE)
+    return part(ask, file, more={"Content-Range": f"bytes {first}-{end - 1}/*"})
+
+
+async def test_a_closed_range_of_a_file_of_unknown_length_is_read() -> None:
+    for asked_for in (ByteRange(0, 511), ByteRange(100_000, 199_999), ByteRange(SIZE - 1, SIZE - 1)):
+        async with upstream(untold) as (source, asked), reading(source, asked_for) as read:
+            assert asked_for.first is not None
+            assert asked_for.last is not None
+            extent = (read.extent.first, read.extent.end, read.extent.total, read.honoured)
+            assert extent == (asked_for.first, asked_for.last + 1, None, True)
+            assert await rest_of(read) == FILE[asked_for.first : asked_for.last + 1]
+            assert len(asked) == 1
+
+
+async def test_a_range_of_a_file_whose_length_is_known_needs_no_length_in_its_response() -> None:
+    for asked_for, end in ((TAIL, SIZE), (ByteRange(SIZE - 10, SIZE + 10), SIZE), (ByteRange(5, 9), 10)):
+        async with upstream(untold) as (source, _):
+            read = await open_resuming(source, asked_for, wait_seconds=2.0, total=SIZE)
+            assert (read.extent.first, read.extent.end, read.extent.total) == (asked_for.first, end, SIZE)
+            assert await rest_of(read) == FILE[asked_for.first : end]
+            read.close()
+
+
+async def test_a_continuation_may_leave_out_the_total_length() -> None:
+    def cut_chunked(_ask: Ask) -> Reply:
+        return Reply(head(200, {"Transfer-Encoding": "chunked"}) + b"%x\r\n%s" % (SIZE, FILE[:100_000]), "FIN")
+
+    found = await outcomes(
+        {
+            "length known": lambda: outcome(by_turns(cut_part, untold)),
+            "closed range": lambda: outcome(by_turns(lambda ask: cut(untold(ask)), untold), ByteRange(0, SIZE - 1)),
+            "other bytes": lambda: outcome(by_turns(cut_part, partial(untold, file=OTHER_FILE))),
+            "length unknown": lambda: outcome(
+                by_turns(cut_chunked, lambda ask: untold(ask) if ask.has_range else whole())
+            ),
+        }
+    )
+    assert {name for name, each in found.items() if each != "all"} == {"other bytes"}
+
+
+@pytest.mark.parametrize("told_size", ["*/0", "*/*", "*/-1", "*/", "", "*/1", "0-0/0"])
+async def test_a_file_is_read_from_a_server_that_answers_every_range_with_416(told_size: str) -> None:
+    def refuses(ask: Ask) -> Reply:
+        return refusal(416, more={"Content-Range": f"bytes {told_size}"}) if ask.has_range else whole()
+
+    for asked_for in (None, TAIL, SUFFIX, ByteRange(0, 0), ByteRange(5, 9)):
+        async with upstream(refuses) as (source, asked):
+            read = await open_resuming(source, asked_for, wait_seconds=2.0, total=SIZE)
+            assert (read.extent.first, read.honoured) == (0, False)
+            assert await rest_of(read) == FILE
+            read.close()
+            assert [ask.has_range for ask in asked].count(False) == 1
+    assert await outcome(by_turns(lambda _ask: cut_whole(), refuses)) == "all"
+    assert await outcome(by_turns(cut_part, refuses, part)) == "all"
+
+
+async def test_a_range_beyond_the_end_is_refused_if_the_file_has_become_shorter() -> None:
+    async with upstream(partial(part, file=FILE[:1000])) as (source, _):
+        with pytest.raises(RangeNotSatisfiable) as caught:
+            await open_resuming(source, ByteRange(5000, None), wait_seconds=2.0, total=SIZE)
+        assert caught.value.size == 1000
+
+
+def exclusive(ask: Ask, *, claims: int = 0, opens: int = 0) -> Reply:
+    """Return the requested range without its last byte. The end in the Content-Range is too large by `claims`. If the
+    range has no end, the last `opens` bytes of the file are missing."""
+    if not ask.has_range:
+        return whole()
+    first, end = ask.bounds(SIZE)
+    end = min(ask.last, SIZE) if ask.last is not None else end - opens
+    if first >= end:
+        return refusal(416, more={"Content-Range": f"bytes */{SIZE}"})
+    body = FILE[first:end]
+    told_range = f"bytes {first}-{end - 1 + claims}/{SIZE}"
+    return Reply(head(206, {"Content-Length": len(body), "Content-Range": told_range}) + body)
+
+
+@pytest.mark.parametrize("claims", [0, 1])
+@pytest.mark.parametrize("window_bytes", [None, 70_000])
+async def test_a_range_is_complete_although_the_media_server_leaves_out_its_last_byte(
+    claims: int, window_bytes: int | None
+) -> None:
+    for asked_for in (ByteRange(0, 99), ByteRange(100, 199_999), ByteRange(0, 1), ByteRange(SIZE - 10, SIZE - 1)):
+        async with (
+            upstream(partial(exclusive, claims=claims)) as (source, asked),
+            reading(source, asked_for, window_bytes=window_bytes) as read,
+        ):
+            assert (read.extent.first, read.honoured) == (asked_for.first, True)
+            assert await rest_of(read) == FILE[asked_for.first : (asked_for.last or 0) + 1]
+            assert len(asked) <= 5
+    assert await outcome(partial(exclusive, claims=claims), window_bytes=window_bytes) == "all"
+    assert await outcome(partial(exclusive, claims=claims, opens=1), TAIL, window_bytes=window_bytes) == "all"
+
+
+async def test_one_byte_is_read_from_a_media_server_that_leaves_out_the_last_byte_of_a_range() -> None:
+    async with upstream(exclusive) as (source, _):
+        assert await all_of(source, ByteRange(7, 7)) == FILE
+    assert await outcome(by_turns(cut_part, exclusive)) == "all"
+
+
+async def test_a_range_whose_content_range_ends_one_byte_too_late_is_read() -> None:
+    def late(ask: Ask) -> Reply:
+        first, end = ask.bounds(SIZE)
+        return part(ask, more={"Content-Range": f"bytes {first}-{end}/{SIZE}"})
+
+    for asked_for in (ByteRange(0, 99), ByteRange(100, 199), TAIL, SUFFIX, ByteRange(SIZE - 1, None)):
+        async with upstream(late) as (source, asked), reading(source, asked_for) as read:
+            first, end = Ask(0, asked_for.first, asked_for.last, True, None, "").bounds(SIZE)
+            assert (read.extent.first, read.extent.end, read.honoured) == (first, end, True)
+            assert await rest_of(read) == FILE[first:end]
+            assert len(asked) == 1
+    assert await outcome(by_turns(cut_part, late)) == "all"
 
 
 # Suffix ranges

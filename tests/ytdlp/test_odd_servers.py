@@ -38,6 +38,7 @@ async def downloaded(url: str, **fields: object) -> tuple[bytes, BaseException |
 
 OTHER: dict[str, Answer] = {
     "ETag": lambda ask: part(ask, more={**V1, "ETag": '"2"'}),
+    "weak ETag": lambda ask: part(ask, more={"ETag": 'W/"2"'}),
     "date": lambda ask: part(ask, more={**V1, "Last-Modified": LATER}),
     "total": lambda ask: part(ask, FILE + b"x", more=V1),
     "bytes": lambda ask: part(ask, OTHER_FILE, more=V1),
@@ -125,6 +126,27 @@ async def test_ranges_of_two_versions_of_a_file_are_not_joined(changed: Headers,
     async with serving(answer) as (url, _):
         received, error = await downloaded(f"{url}.m3u8", protocol="m3u8_native")
     assert (received, error is None) == ((FILE, True) if is_same else (FILE[:200_000], False))
+
+
+def bare(ask: Ask) -> Reply:
+    """Return the requested bytes with status 200 and without Content-Range."""
+    first, end = ask.bounds(len(FILE)) if ask.has_range else (0, len(FILE))
+    return whole(FILE[first:end])
+
+
+@pytest.mark.parametrize("chunk_bytes", [50_000, 100_000])
+async def test_a_chunk_without_a_content_range_is_not_taken_for_the_whole_file(chunk_bytes: int) -> None:
+    async with serving(bare) as (url, _):
+        received, error = await downloaded(url, downloader_options={"http_chunk_size": chunk_bytes})
+    assert (received, isinstance(error, UpstreamFailed)) == (b"", True)
+    async with serving(by_turns(part, bare, part)) as (url, _):
+        assert await downloaded(url, downloader_options={"http_chunk_size": chunk_bytes}) == (FILE, None)
+
+
+async def test_the_rest_of_a_file_without_a_content_range_is_not_taken_for_the_whole_file() -> None:
+    async with serving(by_turns(lambda _: cut_whole(), bare)) as (url, _):
+        received, error = await downloaded(url)
+    assert (received, isinstance(error, UpstreamFailed)) == (FILE[:STARTED_BYTES], True)
 
 
 async def test_chunks_of_two_versions_of_a_file_are_not_joined() -> None:

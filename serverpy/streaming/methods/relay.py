@@ -23,7 +23,7 @@ from serverpy.errors import (
     UpstreamFailed,
 )
 from serverpy.extraction.choice import duration_of
-from serverpy.extraction.extractor import Extractor
+from serverpy.extraction.extractor import Beginning, Extractor
 from serverpy.extraction.values import DASH_PROTOCOL, HLS_PROTOCOLS, Media, Track
 from serverpy.memory.room import NO_ROOM, Lender
 from serverpy.net.client import Client, Response
@@ -137,11 +137,18 @@ class Relay:
             return await self._open_head(source, address, begun)
         try:
             container = plan.container or self._extractor.container_of(source.url, _media(source), track)
-            total = None
+            beginning = self._extractor.beginning_of(source.url, _media(source), track)
+            is_suffix = source.range is not None and source.range.first is None
+            total = None if beginning is None or is_suffix else beginning.total
             if container is None and _needs_beginning(source, track):
-                container, total = await self._sniff(source, address)
+                container, beginning = await self._sniff(source, address)
+                total = beginning.total
             read = await self._open_read(source, track, address, lender, total)
             first = await first_chunks(read.read)
+            if plan.container is None and _is_doubtful(read, b"".join(first), source, beginning):
+                await read.aclose()
+                read = await self._open_whole(address)
+                first = await first_chunks(read.read)
             container = await self._container(read, b"".join(first), container, source, address)
         except BaseException:
             if read is not None:
@@ -176,15 +183,15 @@ class Relay:
             read, first = await read_beginning(partial(self._open_file, address))
         except RangeNotSatisfiable:  # this server chose the range, so the client must not get status 416
             raise UpstreamFailed("The media is empty.") from None
-        container = self._identify(source, address.track, first, read.headers)
+        container = self._identify(source, address.track, first, read)
         whole = Extent(0, read.extent.total, read.extent.total)
         return HeadOnly(replace(_head(read, whole, container, source, address.track, begun), partial=False))
 
-    async def _sniff(self, source: Source, address: TrackSource) -> tuple[Container, int | None]:
+    async def _sniff(self, source: Source, address: TrackSource) -> tuple[Container, Beginning]:
         """Identify the container of a file by its first bytes, which a separate request fetches. Returns the container
-        and the length of the file in bytes. The length is None if the response does not state it."""
+        and the beginning of the file."""
         read, first = await read_beginning(partial(self._open_file, address))
-        return self._identify(source, address.track, first, read.headers), read.extent.total
+        return self._identify(source, address.track, first, read), Beginning.of(first, read.extent.total)
 
     async def _container(
         self, read: Read, first: bytes, known: Container | None, source: Source, address: TrackSource
@@ -194,20 +201,21 @@ class Relay:
         `known` is None, requests the first bytes of the file and identifies the container by them."""
         extent = read.extent
         if extent.first == 0 and (len(first) >= containers.enough_bytes(first) or extent.end == extent.total):
-            return self._identify(source, address.track, first, read.headers)
+            return self._identify(source, address.track, first, read)
         if known is not None:
             return known
         if isinstance(read, SegmentedRead):
-            return self._identify(source, address.track, await read.beginning(), read.headers)
+            return self._identify(source, address.track, await read.beginning(), read)
         container, _ = await self._sniff(source, address)
         return container
 
-    def _identify(self, source: Source, track: Track, first: bytes, headers: Headers) -> Container:
-        """Identify the container of a file by its first bytes, and store the container in the cache together with the
-        extraction. Raises `NotMedia` if the file is not media."""
-        declared_type = headers.get("content-type")
+    def _identify(self, source: Source, track: Track, first: bytes, read: Read) -> Container:
+        """Identify the container of the file of `read` by its first bytes, and store the container and the beginning of
+        the file in the cache together with the extraction. Raises `NotMedia` if the file is not media."""
+        declared_type = read.headers.get("content-type")
         container = containers.identify(first, declared_type, track.file_ext, is_audio=track.is_audio)
-        self._extractor.keep_container(source.url, _media(source), track, container)
+        beginning = Beginning.of(first, read.extent.total) if _is_plain(track) else None
+        self._extractor.keep_container(source.url, _media(source), track, container, beginning)
         return container
 
     async def _open_read(
@@ -267,7 +275,7 @@ class Relay:
             # file.
             asked = source.range if source.if_range is None else None
             return await self._open_segments(source, address, lender, asked)
-        return await self._open_file(address, source.range, source.if_range, total)
+        return await self._open_file(address, source.range, source.if_range, total, continues=source.continues)
 
     async def open_segments(
         self, source: Source, track: Track, lender: Lender, asked: ByteRange | None = None
@@ -292,7 +300,13 @@ class Relay:
         )
 
     async def _open_file(
-        self, address: TrackSource, asked: ByteRange | None, if_range: str | None = None, total: int | None = None
+        self,
+        address: TrackSource,
+        asked: ByteRange | None,
+        if_range: str | None = None,
+        total: int | None = None,
+        *,
+        continues: bool = False,
     ) -> ResumingRead:
         track = address.track
         return await open_resuming(
@@ -304,6 +318,13 @@ class Relay:
             wait_seconds=self._wait_seconds,
             renewals=1,
             total=total,
+            continues=continues,
+        )
+
+    async def _open_whole(self, address: TrackSource) -> ResumingRead:
+        """Open the whole file by a request without Range."""
+        return await open_resuming(
+            FileSource(address, self._until_available), ranges=False, wait_seconds=self._wait_seconds, renewals=1
         )
 
     async def _until_available(self, track: Track) -> None:
@@ -373,6 +394,15 @@ def _needs_beginning(source: Source, track: Track) -> bool:
     """Return whether the first bytes of the file must be requested separately: the range that `source` requests does
     not contain them, and a range request can get them."""
     return _is_plain(track) and _has_ranges(track) and not brings_beginning(source.range)
+
+
+def _is_doubtful(read: Read, first: bytes, source: Source, beginning: Beginning | None) -> bool:
+    """Return whether `read`, which begins with the bytes `first`, may return only the requested range instead of the
+    whole file: the media server has responded to the range request as if it ignored ranges, but the response does not
+    agree with the known beginning of the file."""
+    if source.range is None or source.if_range is not None or read.honoured or beginning is None:
+        return False
+    return not beginning.agrees(Beginning.of(first, read.extent.total))
 
 
 def _is_segmented(track: Track) -> bool:

@@ -82,8 +82,8 @@ class Retries:
 
 
 def _may_pass(error: SourceError) -> bool:
-    """Return whether another request may succeed after `error`. Returns False after failures of the transport and 5xx
-    responses, because `net/range_requests.py` has already repeated the request after these errors."""
+    """Return whether another request may succeed after `error`. Returns False after failures of the transport and
+    temporary statuses, because `net/range_requests.py` has already repeated the request after these errors."""
     if isinstance(error, Refused):
-        return 400 <= error.status < 500 and error.status not in (408, 425, 429)
+        return not error.may_pass
     return isinstance(error, NotMedia | WrongKind | ShortFile | InvalidKey | Unhealable)

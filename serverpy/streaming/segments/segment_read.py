@@ -23,6 +23,11 @@ from serverpy.streaming.segments.retries import AbsentSegment, EmptySegment, Inv
 from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.track_source import TrackSource
 
+MOST_SKIPPED_BYTES = 64 * 1024 * 1024
+"""Maximum number of bytes before a segment that a read receives and discards, if the segment is a byte range of a file
+and the media server ignores ranges. Players read past these bytes, too, but each segment costs as many bytes as precede
+it."""
+
 Renew = Callable[[Segment, int], Awaitable[Segment | None]]
 """The type of a function that returns a segment with a fresh URL, or None if no other URL is known. The second argument
 is the number of this call since the last new byte arrived, counted from 1."""
@@ -190,11 +195,17 @@ async def _open_once(
 
 async def _open_range(opening: Opening, place: _Place, first: int, end: int) -> ResumingRead:
     """Open the bytes `first` to `end - 1` of the file that contains the segment. If the file ends within this range,
-    open the bytes up to the end of the file, as players do. Raises `ShortFile` if the file ends before the range
-    begins."""
+    open the bytes up to the end of the file, as players do. If the media server ignores ranges, read past the bytes
+    before the range. Raises `ShortFile` if the file ends before the range begins."""
     asked, known = ByteRange(first, end - 1), opening.file.at(place.segment.url)
     try:
-        read = await open_resuming(SegmentSource(place), asked, wait_seconds=opening.wait_seconds, known=known)
+        read = await open_resuming(
+            SegmentSource(place),
+            asked,
+            wait_seconds=opening.wait_seconds,
+            known=known,
+            most_skipped=MOST_SKIPPED_BYTES,
+        )
     except RangeNotSatisfiable as error:
         raise ShortFile(place.segment.url, error.size) from error
     given = read.extent

@@ -27,8 +27,9 @@ from serverpy.errors import ServerPYError, TargetForbidden, TooLarge, UpstreamFa
 from serverpy.extraction.error_text import OF_MEDIA, refusal, refused_tunnel
 from serverpy.net.heads import REFUSED_HEADER
 from serverpy.net.http1 import Headers
-from serverpy.net.representation import Mismatch, Part, Representation, Unusable
+from serverpy.net.representation import Mismatch, Part, Representation, Unusable, may_be_range
 from serverpy.net.urls import split
+from serverpy.ranges import ByteRange
 from serverpy.ytdlp.download.parts import end_with, first_of, hide, is_just_the_window, last_of, moved, part_in, prompt
 from serverpy.ytdlp.download.sink import OneFile
 from serverpy.ytdlp.http_client import refuse_cut
@@ -254,16 +255,20 @@ class FileRequests:
             if part.is_range and part.first != asked:
                 raise Unusable("The media server sent a different range than requested.")
             if not part.is_range:
-                self._check_whole(request, part.total)
+                self._check_whole(request, part)
             self._learn(request, response, part)
         except (Unusable, Mismatch) as error:
             raise OddResponse(error) from error
         return part
 
-    def _check_whole(self, request: Request, total: int | None) -> None:
-        if self._window and not is_just_the_window(request, total):
+    def _check_whole(self, request: Request, part: Part) -> None:
+        value = request.headers.get("Range")
+        sent = None if first_of(value) is None else ByteRange(first_of(value), last_of(value))
+        if self._window and not is_just_the_window(request, part.total):
             raise UpstreamFailed("The media is a byte range of a file, but the media server ignores Range requests.")
-        self._limit_impersonated(request, total)
+        if not self._window and may_be_range(part, sent, None if self._known is None else self._known.total):
+            raise Unusable("The media server did not state which part of the media it sent.")
+        self._limit_impersonated(request, part.total)
 
     def _learn(self, request: Request, response: Response, part: Part) -> None:
         if self._known is None:

@@ -92,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         shelf.asked.append(Asked(self.command, self.path, dict(self.headers.items()), body))
         status = shelf.refuse(self.path)
         if status is not None:
-            self._answer(status, b"no", {})
+            self._answer(status, b"" if status in (204, 205, 304) else b"no", {})
         elif path in shelf.redirects:
             self._answer(302, b"", {"Location": shelf.redirects[path]})
         elif path not in shelf.files:
