@@ -91,6 +91,15 @@ def _dots(segment: str) -> int:
     return dots if dots in (1, 2) and not _DOT.sub("", segment) else 0
 
 
+def with_slashes(reference: str) -> str:
+    """Return the URL reference with a slash in place of each backslash before the query, as browsers read it if it is
+    relative to an http(s) URL (WHATWG URL §4.4)."""
+    if "\\" not in reference:
+        return reference
+    end = next((at for at, each in enumerate(reference) if each in "?#"), len(reference))
+    return reference[:end].replace("\\", "/") + reference[end:]
+
+
 def without_user_info(url: str) -> tuple[str, str | None]:
     """Return the URL without its user name and password. Also return the value of the Authorization header for that
     user name and password (RFC 7617 §2), or None if the URL has neither. Raises `UpstreamFailed` if the URL is

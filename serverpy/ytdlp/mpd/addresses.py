@@ -9,6 +9,7 @@ from urllib.parse import urljoin, urlsplit
 from xml.etree.ElementTree import Element
 
 from serverpy.extraction.values import Fragment
+from serverpy.net.urls import with_slashes
 from serverpy.ytdlp.mpd.reading import Unreadable, children
 
 MAX_URL_CHARACTERS = 16 * 1024
@@ -40,7 +41,7 @@ def absolute(base: str, reference: str) -> str:
 
 def _joined(base: str, reference: str) -> str:
     try:
-        return urljoin(base, reference)
+        return urljoin(base, with_slashes(reference))
     except ValueError as error:
         raise Unreadable("The DASH manifest contains an invalid URL.") from error
 
