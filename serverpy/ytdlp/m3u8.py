@@ -17,6 +17,8 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 from yt_dlp.extractor.common import InfoExtractor
 from yt_dlp.utils import parse_m3u8_attributes
 
+from serverpy.net.urls import resolve
+
 AUDIO_APART = "_serverpy_audio_apart"
 """The name of the field that this module adds to a format if its variant has no CODECS attribute and its audio is in
 separate playlists."""
@@ -28,6 +30,7 @@ EXTINF durations are negative."""
 _VARIABLE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
 _TAG = re.compile(r"#EXT-X-(?:STREAM-INF|MEDIA|I-FRAME-STREAM-INF|DEFINE|(?:SESSION-)?KEY):")
 """Pattern of the tags whose attribute lists yt-dlp reads."""
+_URI = re.compile(r'(?<=[:,])(URI=")([^"]*)"')
 _WHITE_SPACE = re.compile(r'("[^"]*")|(?<![ \t])[ \t]*([=,])[ \t]*')
 """Pattern of a quoted string, or of an equals sign or comma and the white space beside it. White space is matched from
 its beginning only, so that the search takes linear time."""
@@ -65,6 +68,8 @@ def mended(text: str, url: str) -> str:
     if "#EXT-X-STREAM-INF" not in text and "#EXT-X-MEDIA:" not in text:
         is_strange = "#EXT-X-TARGETDURATION" not in text and _SEGMENT.search(text)
         return f"{text}\n#EXT-X-TARGETDURATION:0\n" if is_strange else text
+    if url:
+        text = "\n".join(_as_browsers_resolve(line, url) for line in text.splitlines())
     if "#EXT-X-DEFINE" in text and "{$" in text:
         text = "\n".join(_with_values(text.splitlines(), url))
     if "#EXT-X-MEDIA:" in text:
@@ -150,6 +155,21 @@ def _without_other_keys(lines: Sequence[str]) -> Iterable[str]:
         name, given = keys.get(line, ("", {}))
         if name not in plain or given.get("KEYFORMAT", "identity") == "identity":
             yield line
+
+
+def _as_browsers_resolve(line: str, url: str) -> str:
+    """Return `line` with an absolute URL if yt-dlp would resolve the URI in it otherwise than browsers."""
+    if line.startswith("#"):
+        return _URI.sub(lambda match: f'{match[1]}{_address(match[2], url)}"', line)
+    return _address(line.strip(), url) if line.strip() else line
+
+
+def _address(uri: str, url: str) -> str:
+    try:
+        resolved = resolve(url, uri)
+        return uri if resolved == urljoin(url, uri) else resolved
+    except ValueError:
+        return uri
 
 
 def _with_name(line: str) -> str:

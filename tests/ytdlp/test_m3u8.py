@@ -80,6 +80,25 @@ def test_attributes_beside_white_space_are_read() -> None:
     assert (video["acodec"], video["tbr"]) == ("none", 200)
 
 
+@pytest.mark.parametrize(
+    ("url", "variant", "audio", "resolved"),
+    [
+        (URL, "v\\1.m3u8", "..\\a.m3u8", ("https://media.example/a/v/1.m3u8", "https://media.example/a.m3u8")),
+        ("https://media.example//a//m.m3u8", "v.m3u8", "b//a.m3u8",
+         ("https://media.example//a//v.m3u8", "https://media.example//a//b//a.m3u8")),
+        (URL, "https://cdn.example/v.m3u8", "/a.m3u8", ("https://cdn.example/v.m3u8", "https://media.example/a.m3u8")),
+    ],
+)  # fmt: skip
+def test_the_uris_in_a_master_playlist_are_resolved_as_browsers_resolve_them(
+    url: str, variant: str, audio: str, resolved: tuple[str, str]
+) -> None:
+    group = f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="a",URI="{audio}"'
+    text = f'#EXTM3U\n{group}\n{BANDWIDTH},{CODECS},AUDIO="a"\n{variant}\n'
+    extractor = GenericIE(YoutubeDL({"quiet": True}, auto_init=False))
+    formats, _ = extractor._parse_m3u8_formats_and_subtitles(mended(text, url), url)
+    assert [each["url"] for each in reversed(formats)] == [*resolved]
+
+
 def test_white_space_in_a_long_attribute_list_is_removed_in_linear_time() -> None:
     lines = [f"{BANDWIDTH}{' ' * 200_000}x", f"{BANDWIDTH},{' ,' * 100_000}", BANDWIDTH + '"' * 100_001]
     text = "\n".join(["#EXTM3U", *(line + " " for line in lines), "v.m3u8"])

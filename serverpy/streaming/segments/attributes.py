@@ -49,9 +49,9 @@ def seconds(text: str) -> float | None:
 
 def byte_range(text: str, default_first: int) -> tuple[int, int]:
     """Parse the byte range `<n>[@<o>]` (§4.3.2.2) in `text`, and return the offset of the first byte of the range and
-    the offset after the last byte. If `text` has no `<o>`, the range begins at the offset `default_first`. Raises
-    `UpstreamFailed` if the range is invalid or empty."""
-    length, at, offset = text.partition("@")
+    the offset after the last byte. If `text` has no `<o>`, the range begins at the offset `default_first`. Quotes, and
+    a comma and text behind the range, are ignored. Raises `UpstreamFailed` if the range is invalid or empty."""
+    length, at, offset = text.strip().strip('"').partition(",")[0].partition("@")
     first = integer(offset) if at else default_first
     count = integer(length)
     if count == 0:

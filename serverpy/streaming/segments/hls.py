@@ -308,7 +308,7 @@ class MediaPlaylist:
         raise DrmProtected("The media is encrypted with DRM.")
 
     def _take_range(self, value: str) -> None:
-        self._range = attributes.byte_range(value, self._range_end)
+        self._range = attributes.byte_range(value, self._range_end) if value.strip() else None
 
     def _take_duration(self, value: str) -> None:
         self._duration = attributes.seconds(value)
@@ -340,8 +340,9 @@ class MediaPlaylist:
         self.target_seconds = attributes.seconds(value)
 
     def _take_type(self, value: str) -> None:
-        self.is_vod = value.strip() == "VOD"
-        self.is_event = value.strip() == "EVENT"
+        kind = value.strip(' "\t').upper()
+        self.is_vod = kind == "VOD"
+        self.is_event = kind == "EVENT"
 
     def _take_end(self, value: str) -> None:
         self.has_end = True

@@ -8,11 +8,11 @@ import functools
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from serverpy.errors import TooLarge, UpstreamFailed
 from serverpy.extraction.values import AesKey, Track
-from serverpy.net.urls import with_slashes
+from serverpy.net.urls import resolve
 
 MAX_SEGMENTS = 100_000
 """Maximum number of segments in one playlist. So many segments of one second last more than a day."""
@@ -124,7 +124,7 @@ def _folder(base: str) -> str | None:
 
 def _resolved(base: str, reference: str) -> str:
     try:
-        url = urljoin(base, with_slashes(reference))
+        url = resolve(base, reference)
         parts = urlsplit(url)
         _ = parts.port  # raises `ValueError` if the port is invalid
         if parts.scheme in ("http", "https") and parts.hostname:

@@ -175,7 +175,7 @@ def by_duration(described: Inherited, clock: Clock, *, count: int | None = None)
     computed = clock.until(clock.begin, length) if count is None else None
     if count is None:
         count, last = computed, described.get("endNumber")
-        if last is not None:
+        if last is not None and last.strip():
             by_number = max(0, integer(last, 0) - integer(described.get("startNumber"), 1) + 1)
             count = by_number if count is None else min(count, by_number)
             computed = None if count == by_number else computed

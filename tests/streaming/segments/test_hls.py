@@ -53,7 +53,9 @@ def test_the_target_duration_and_the_media_sequence_and_the_discontinuity_sequen
     assert (playlist.count, playlist.seconds, playlist.length, playlist.is_complete) == (2, 11.5, None, False)
 
 
-@pytest.mark.parametrize("end", ["#EXT-X-ENDLIST", "#EXT-X-PLAYLIST-TYPE:VOD"])
+@pytest.mark.parametrize(
+    "end", ["#EXT-X-ENDLIST", "#EXT-X-PLAYLIST-TYPE:VOD", "#EXT-X-PLAYLIST-TYPE: vod", '#EXT-X-PLAYLIST-TYPE:"VOD"']
+)
 def test_a_playlist_with_an_end_tag_or_of_type_vod_is_complete(end: str) -> None:
     playlist = MediaPlaylist(BASE, Rules())
     read_with(playlist, f"one.ts\n{end}")
@@ -71,6 +73,16 @@ def test_a_byte_range_without_an_offset_begins_at_the_end_of_the_previous_range(
     found = read(text)
     assert [(segment.first, segment.end) for segment in found] == [(50, 150), (150, 170), (0, None), (170, 200)]
     assert [segment.length for segment in found] == [100, 20, None, 30]
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [("100@50,", (50, 150)), ('"100@50"', (50, 150)), (" 100 @ 50 ", (50, 150)), ("", (0, None)),
+     (" ", (0, None))],
+)  # fmt: skip
+def test_a_malformed_byte_range_is_read_as_players_read_it(text: str, span: tuple[int, int | None]) -> None:
+    (segment,) = read(f"#EXT-X-BYTERANGE:{text}\nall.ts")
+    assert (segment.first, segment.end) == span
 
 
 def test_the_total_length_of_a_playlist_whose_segments_are_all_byte_ranges_is_known() -> None:
@@ -361,6 +373,7 @@ def test_a_segment_whose_iv_derives_from_an_invalid_media_sequence_number_is_ref
         ("a\\1.ts?p=b\\c", "https://media.example/film/a/1.ts?p=b\\c"),
         ("1.ts?p=b\\c", "https://media.example/film/1.ts?p=b\\c"),
         ("a%5C1.ts", "https://media.example/film/a%5C1.ts"),
+        ("a//1.ts", "https://media.example/film/a//1.ts"),
     ],
 )
 def test_backslashes_in_the_path_of_a_uri_count_as_slashes(reference: str, url: str) -> None:
