@@ -77,6 +77,8 @@ class LiveCursor:
         """The segment that the next call of `next` returns if the last call returned the initialization section of that
         segment. Otherwise None."""
         self._segments: Iterator[Segment | None] = iter(())
+        self._before: Segment | None = None
+        """The last segment that `_segments` has yielded."""
         self._is_complete = False
         """Whether the version of the playlist that was loaded last has ended."""
         self._final: int | None = None
@@ -144,11 +146,12 @@ class LiveCursor:
     def _pass(self, segment: Segment) -> bool:
         """Record that the cursor passes `segment`. Returns whether the cursor must return the segment: it must be new,
         and must not lie before the time at which the stream begins."""
-        position = segment.number + self._shift
+        position, before = segment.number + self._shift, self._before
+        self._before = segment
         if self._last is not None and position <= self._last:
             return False
         self._last = position
-        self._passed.add(segment, position)
+        self._passed.add(segment, position, before)
         if self._passed_seconds <= 0:
             return True
         self._passed_seconds -= segment.duration or 0.0
@@ -211,11 +214,13 @@ class LiveCursor:
         found = await self._compared(manifest, self._last)
         shift = found.found_shift()
         goes_back = manifest.first_number + self._shift < self._first or manifest.end_number + self._shift < self._end
-        is_ahead = manifest.first_number + self._shift > self._last + 1
+        missing = manifest.first_number + self._shift - self._last - 1
         if shift is None:
             are_false = found.contradicts and found.has_other_name and not goes_back
         else:
-            are_false = shift != self._shift and (found.contradicts or (is_ahead and found.continues(shift)))
+            are_false = shift != self._shift and (
+                found.contradicts or (missing >= 0 and found.continues(shift, least=2 if missing else 3))
+            )
         self._is_misnumbered = self._is_misnumbered or are_false
         if goes_back or self._is_misnumbered or not (manifest.has_sequence and self._has_sequence):
             has_numbers = (manifest.has_sequence or self._has_sequence) and not self._is_misnumbered
@@ -251,7 +256,7 @@ class LiveCursor:
         self._initial = self._initial_given = None
 
     def _take(self, manifest: HlsManifest) -> None:
-        self._segments = manifest.segments()
+        self._segments, self._before = manifest.segments(), None
         self._is_complete = manifest.is_complete
         self._final = None if manifest.last is None else manifest.last.number + self._shift
         self._has_sequence = manifest.has_sequence if manifest.count else self._has_sequence

@@ -232,6 +232,13 @@ async def followed(*versions: HlsManifest | UpstreamFailed) -> list[str]:
     return found
 
 
+def rolling(name: str, number: Callable[[int], int]) -> list[HlsManifest]:
+    """Return three versions of a playlist that rolls by one segment. `name` is formatted with the number of a segment
+    and that of the version. `number` returns the media sequence number of a version."""
+    names = [[name.format(n, version) for n in range(version, version + 3)] for version in range(3)]
+    return [of(number(version), *listed, end=version == 2) for version, listed in enumerate(names)]
+
+
 A, B = ("a0.ts", "a1.ts", "a2.ts", "a3.ts", "a4.ts"), ("b0.ts", "b1.ts", "b2.ts")
 ANEW = [
     ("the number is 0 again", [of(7, *A[:3]), of(8, *A[1:4]), of(0, *B, end=True)], [*A[:4], *B]),
@@ -277,6 +284,12 @@ FALSE = [
      ["s?n=1", "s?n=2", "s?n=3"]),
     ("always 0, with fresh tokens", [of(0, "1.ts?t=1", "2.ts?t=1"), of(0, "2.ts?t=2", "3.ts?t=2", end=True)],
      ["1.ts?t=1", "2.ts?t=1", "3.ts?t=2"]),
+    ("always 0, tokens in the path", rolling("t{1}/{0}.ts", lambda version: 0), ["t0/0.ts", "t0/1.ts", "t0/2.ts",
+                                                                                 "t1/3.ts", "t2/4.ts"]),
+    ("falling, tokens and names in a query", rolling("s?n={0}&t={1}", lambda version: 9 - version),
+     ["s?n=0&t=0", "s?n=1&t=0", "s?n=2&t=0", "s?n=3&t=1", "s?n=4&t=2"]),
+    ("ahead, named by a query", [of(5, "s?n=1", "s?n=2", "s?n=3"), of(99, "s?n=2", "s?n=3", "s?n=4", end=True)],
+     ["s?n=1", "s?n=2", "s?n=3", "s?n=4"]),
     ("always 0, a repeated advert", [of(0, "a", "ad", "ad"), of(0, "ad", "ad", "b"), of(0, "ad", "b", "ad", end=True)],
      ["a", "ad", "ad", "b", "ad"]),
 ]  # fmt: skip
