@@ -91,6 +91,29 @@ def _dots(segment: str) -> int:
     return dots if dots in (1, 2) and not _DOT.sub("", segment) else 0
 
 
+def resolve(base: str, reference: str) -> str:
+    """Return the URL of `reference` relative to the http(s) URL `base` as browsers do (WHATWG URL §4.4): backslashes
+    before the query count as slashes, and empty path segments are kept, which `urljoin` removes. Raises ValueError if
+    the URL is invalid."""
+    reference = _with_slashes(reference)
+    url = urljoin(base, reference)
+    if "//" not in base.partition("//")[2] and "//" not in reference:
+        return url
+    parts, root = urlsplit(reference), urlsplit(base)
+    if parts.scheme or parts.netloc or not parts.path or parts.path.startswith("/"):
+        return url
+    folder = root.path[: root.path.rfind("/") + 1] or "/"
+    path = _without_dot_segments(folder + parts.path)
+    return root._replace(path=path, query=parts.query, fragment=parts.fragment).geturl()
+
+
+def _with_slashes(reference: str) -> str:
+    if "\\" not in reference:
+        return reference
+    end = next((at for at, each in enumerate(reference) if each in "?#"), len(reference))
+    return reference[:end].replace("\\", "/") + reference[end:]
+
+
 def without_user_info(url: str) -> tuple[str, str | None]:
     """Return the URL without its user name and password. Also return the value of the Authorization header for that
     user name and password (RFC 7617 §2), or None if the URL has neither. Raises `UpstreamFailed` if the URL is
@@ -116,6 +139,6 @@ def redirected(url: str, location: str) -> str:
     """Return the target URL of a redirect. Decodes bytes that are not ASCII as UTF-8, like browsers. Raises
     `RedirectFailed` if the target URL is invalid."""
     try:
-        return urljoin(url, location.encode("latin-1").decode("utf-8", "replace"))
+        return resolve(url, location.encode("latin-1").decode("utf-8", "replace"))
     except ValueError as error:
         raise RedirectFailed("The media server redirects to an invalid URL.") from error

@@ -2,7 +2,9 @@
 
 yt-dlp is stricter than players. It treats a playlist without EXT-X-TARGETDURATION as a master playlist, and ignores an
 audio rendition without a NAME (so that it treats a video-only variant as one with audio). It does not replace variables
-in URLs, and fails if an EXTINF duration is not a number. The functions that repair a text do no I/O.
+in URLs, loses attributes beside white space, and fails if an EXTINF duration is not a number. It treats a playlist as
+encrypted with DRM if a DRM system can decrypt it, even if everybody else can, too. The functions that repair a text do
+no I/O.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from urllib.parse import parse_qs, urljoin, urlsplit
 from yt_dlp.extractor.common import InfoExtractor
 from yt_dlp.utils import parse_m3u8_attributes
 
+from serverpy.net.urls import resolve
+
 AUDIO_APART = "_serverpy_audio_apart"
 """The name of the field that this module adds to a format if its variant has no CODECS attribute and its audio is in
 separate playlists."""
@@ -24,6 +28,12 @@ _SEGMENT = re.compile(r"^#EXT(?:INF:(?![ \t]*-)|-X-(?:ENDLIST|MEDIA-SEQUENCE|BYT
 """Pattern of a tag that only media playlists have. An IPTV playlist (a list of TV channels) does not match, because its
 EXTINF durations are negative."""
 _VARIABLE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
+_TAG = re.compile(r"#EXT-X-(?:STREAM-INF|MEDIA|I-FRAME-STREAM-INF|DEFINE|(?:SESSION-)?KEY):")
+"""Pattern of the tags whose attribute lists yt-dlp reads."""
+_URI = re.compile(r'(?<=[:,])(URI=")([^"]*)"')
+_WHITE_SPACE = re.compile(r'("[^"]*")|(?<![ \t])[ \t]*([=,])[ \t]*')
+"""Pattern of a quoted string, or of an equals sign or comma and the white space beside it. White space is matched from
+its beginning only, so that the search takes linear time."""
 _MAX_DOCUMENT = 8 * 1024 * 1024
 _NAMELESS = re.compile(r'(?<=[:,])NAME=""')
 
@@ -53,9 +63,13 @@ def begin_with_header(data: bytes) -> bytes:
 
 def mended(text: str, url: str) -> str:
     """Return the text of the playlist at `url` in a form that yt-dlp parses correctly."""
+    if _TAG.search(text):
+        text = "\n".join(_without_other_keys([_tidy(line) for line in text.splitlines()]))
     if "#EXT-X-STREAM-INF" not in text and "#EXT-X-MEDIA:" not in text:
         is_strange = "#EXT-X-TARGETDURATION" not in text and _SEGMENT.search(text)
         return f"{text}\n#EXT-X-TARGETDURATION:0\n" if is_strange else text
+    if url:
+        text = "\n".join(_as_browsers_resolve(line, url) for line in text.splitlines())
     if "#EXT-X-DEFINE" in text and "{$" in text:
         text = "\n".join(_with_values(text.splitlines(), url))
     if "#EXT-X-MEDIA:" in text:
@@ -114,6 +128,48 @@ def _with_values(lines: Iterable[str], url: str) -> Iterable[str]:
             line = _VARIABLE.sub(lambda match: values.get(match[1], match[0]), line)
             left -= len(line)
         yield line
+
+
+def _tidy(line: str) -> str:
+    """Return `line` without white space beside the equals signs and commas of its attribute list."""
+    if not _TAG.match(line) or not (" " in line or "\t" in line):
+        return line
+    name, _, attributes = line.partition(":")
+    return f"{name}:{_WHITE_SPACE.sub(lambda match: match[1] or match[2], attributes.strip())}"
+
+
+def _without_other_keys(lines: Sequence[str]) -> Iterable[str]:
+    """Leave out the keys with a KEYFORMAT of a DRM system if there are keys of the same kind (EXT-X-KEY or
+    EXT-X-SESSION-KEY) that need no DRM: a client chooses a format that it knows (RFC 8216 §4.3.2.4). Whether each
+    segment has such a key is decided when the playlist is read."""
+    tagged = (
+        (line, line.partition(":")[0]) for line in lines if line.startswith(("#EXT-X-KEY:", "#EXT-X-SESSION-KEY:"))
+    )
+    keys = {line: (name, parse_m3u8_attributes(line)) for line, name in tagged}
+    plain = {
+        name
+        for name, given in keys.values()
+        if given.get("METHOD") == "AES-128" and given.get("KEYFORMAT", "identity") == "identity"
+    }
+    for line in lines:
+        name, given = keys.get(line, ("", {}))
+        if name not in plain or given.get("KEYFORMAT", "identity") == "identity":
+            yield line
+
+
+def _as_browsers_resolve(line: str, url: str) -> str:
+    """Return `line` with an absolute URL if yt-dlp would resolve the URI in it otherwise than browsers."""
+    if line.startswith("#"):
+        return _URI.sub(lambda match: f'{match[1]}{_address(match[2], url)}"', line)
+    return _address(line.strip(), url) if line.strip() else line
+
+
+def _address(uri: str, url: str) -> str:
+    try:
+        resolved = resolve(url, uri)
+        return uri if resolved == urljoin(url, uri) else resolved
+    except ValueError:
+        return uri
 
 
 def _with_name(line: str) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serverpy.errors import UpstreamFailed
-from serverpy.net.urls import split, without_user_info
+from serverpy.net.urls import resolve, split, without_user_info
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,39 @@ def test_a_normalised_request_target_has_only_allowed_characters_and_does_not_ch
     assert split(f"http://host.example{target}")[1] == target
     segments = target.partition("?")[0].lower().replace("%2e", ".").split("/")
     assert not {".", ".."} & {*segments}
+
+
+BASE = "https://host.example/a/list.m3u8?t=1//2"
+DOUBLE = "https://host.example//a//b/list.m3u8"
+
+
+@pytest.mark.parametrize(
+    ("base", "reference", "url"),
+    [
+        (BASE, "1.ts", "https://host.example/a/1.ts"),
+        (BASE, "b//1.ts?x=//y#z", "https://host.example/a/b//1.ts?x=//y#z"),
+        (BASE, "b//../1.ts", "https://host.example/a/b/1.ts"),
+        (BASE, "/b//1.ts", "https://host.example/b//1.ts"),
+        (BASE, "//cdn.example//1.ts", "https://cdn.example//1.ts"),
+        (BASE, "http://cdn.example/a//1.ts", "http://cdn.example/a//1.ts"),
+        (BASE, "?n=1", "https://host.example/a/list.m3u8?n=1"),
+        (BASE, "", BASE),
+        (DOUBLE, "1.ts", "https://host.example//a//b/1.ts"),
+        (DOUBLE, "../1.ts?x", "https://host.example//a//1.ts?x"),
+        (DOUBLE, "../../1.ts", "https://host.example//a/1.ts"),
+        (DOUBLE, "c;v=1/./1.ts", "https://host.example//a//b/c;v=1/1.ts"),
+        (DOUBLE, "?n=1", DOUBLE + "?n=1"),
+        (DOUBLE, "/1.ts", "https://host.example/1.ts"),
+        ("https://proxy.example/https://host.example/a/list.m3u8", "1.ts",
+         "https://proxy.example/https://host.example/a/1.ts"),
+        ("https://host.example", "a//1.ts", "https://host.example/a//1.ts"),
+        (BASE, "b\\1.ts", "https://host.example/a/b/1.ts"),
+        (BASE, "b\\\\1.ts?p=c\\d", "https://host.example/a/b//1.ts?p=c\\d"),
+        (BASE, "https:\\\\cdn.example\\1.ts", "https://cdn.example/1.ts"),
+    ],
+)  # fmt: skip
+def test_a_reference_is_resolved_as_browsers_resolve_it(base: str, reference: str, url: str) -> None:
+    assert resolve(base, reference) == url
 
 
 @pytest.mark.parametrize(

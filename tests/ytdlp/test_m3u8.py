@@ -40,6 +40,71 @@ def test_a_playlist_that_needs_no_target_duration_stays_unchanged(text: str) -> 
     assert mended(text, URL) == text
 
 
+IDENTITY = '#EXT-X-KEY:METHOD=AES-128,URI="k"'
+FAIRPLAY = '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="skd://x",KEYFORMAT="com.apple.streamingkeydelivery"'
+PLAYREADY = '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="data:,x",KEYFORMAT="com.microsoft.playready"'
+MASTER = f"#EXTM3U\n{BANDWIDTH}\nv.m3u8"
+
+
+@pytest.mark.parametrize(
+    ("tags", "has_drm"),
+    [
+        ([IDENTITY, FAIRPLAY], False),
+        ([FAIRPLAY, IDENTITY + ',KEYFORMAT="identity"', PLAYREADY], False),
+        ([FAIRPLAY.replace(",URI", " , URI"), IDENTITY.replace("=", " = ")], False),
+        ([FAIRPLAY], True),
+        ([PLAYREADY], True),
+        ([IDENTITY.replace("AES-128", "SAMPLE-AES"), FAIRPLAY], True),
+    ],
+)
+@pytest.mark.parametrize("kind", ["#EXT-X-KEY", "#EXT-X-SESSION-KEY"])
+def test_a_playlist_has_drm_only_if_none_of_its_keys_can_be_used_without_drm(
+    tags: list[str], kind: str, has_drm: bool
+) -> None:
+    lines = [tag.replace("#EXT-X-KEY", kind) for tag in tags]
+    text = "\n".join([MASTER, *lines] if kind == "#EXT-X-SESSION-KEY" else ["#EXTM3U", *lines, "#EXTINF:2,", "s.ts"])
+    extractor = GenericIE(YoutubeDL({"quiet": True}, auto_init=False))
+    formats, _ = extractor._parse_m3u8_formats_and_subtitles(mended(text, URL), URL)
+    assert [each["has_drm"] for each in formats] == [has_drm]
+
+
+def test_attributes_beside_white_space_are_read() -> None:
+    text = (
+        '#EXTM3U\n#EXT-X-MEDIA: TYPE=AUDIO , GROUP-ID = "a , b" ,NAME="One, = two",URI ="a.m3u8"\n'
+        f'{BANDWIDTH} , {CODECS} , AUDIO = "a , b"\nv.m3u8\n'
+    )
+    extractor = GenericIE(YoutubeDL({"quiet": True}, auto_init=False))
+    formats, _ = extractor._parse_m3u8_formats_and_subtitles(mended(text, URL), URL)
+    audio, video = formats
+    assert (audio["format_note"], audio["url"]) == ("One, = two", "https://media.example/a/a.m3u8")
+    assert (video["acodec"], video["tbr"]) == ("none", 200)
+
+
+@pytest.mark.parametrize(
+    ("url", "variant", "audio", "resolved"),
+    [
+        (URL, "v\\1.m3u8", "..\\a.m3u8", ("https://media.example/a/v/1.m3u8", "https://media.example/a.m3u8")),
+        ("https://media.example//a//m.m3u8", "v.m3u8", "b//a.m3u8",
+         ("https://media.example//a//v.m3u8", "https://media.example//a//b//a.m3u8")),
+        (URL, "https://cdn.example/v.m3u8", "/a.m3u8", ("https://cdn.example/v.m3u8", "https://media.example/a.m3u8")),
+    ],
+)  # fmt: skip
+def test_the_uris_in_a_master_playlist_are_resolved_as_browsers_resolve_them(
+    url: str, variant: str, audio: str, resolved: tuple[str, str]
+) -> None:
+    group = f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="a",URI="{audio}"'
+    text = f'#EXTM3U\n{group}\n{BANDWIDTH},{CODECS},AUDIO="a"\n{variant}\n'
+    extractor = GenericIE(YoutubeDL({"quiet": True}, auto_init=False))
+    formats, _ = extractor._parse_m3u8_formats_and_subtitles(mended(text, url), url)
+    assert [each["url"] for each in reversed(formats)] == [*resolved]
+
+
+def test_white_space_in_a_long_attribute_list_is_removed_in_linear_time() -> None:
+    lines = [f"{BANDWIDTH}{' ' * 200_000}x", f"{BANDWIDTH},{' ,' * 100_000}", BANDWIDTH + '"' * 100_001]
+    text = "\n".join(["#EXTM3U", *(line + " " for line in lines), "v.m3u8"])
+    assert len(mended(text, URL)) > 400_000
+
+
 GROUP = '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",{}URI="a.m3u8"'
 NAMES = [("", "a"), ('LANGUAGE="eng",', "eng"), ('NAME="",', "a"), ('NAME="English",', "English")]
 

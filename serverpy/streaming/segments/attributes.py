@@ -9,7 +9,7 @@ from datetime import datetime
 
 from serverpy.errors import UpstreamFailed
 
-_ATTRIBUTE = re.compile(r'(?:^|,)\s*([A-Z0-9-]+)=("[^"]*"|[^",]*)')
+_ATTRIBUTE = re.compile(r'(?:^|,)\s*([A-Z0-9-]+)\s*=\s*("[^"]*"|[^",]*)')
 """Pattern of one attribute. The name must be at the beginning of the text or after a comma, so that parsing a long
 malformed line takes linear time."""
 _MAX_DIGITS = 20
@@ -19,7 +19,7 @@ _MAX_DIGITS = 20
 def attributes(text: str) -> dict[str, str]:
     """Return the attributes in the attribute list `text`, by name. The values of quoted strings do not include the
     quotes."""
-    return {name: value.strip('"') for name, value in _ATTRIBUTE.findall(text)}
+    return {name: value[1:-1] if value.startswith('"') else value.strip() for name, value in _ATTRIBUTE.findall(text)}
 
 
 def integer(text: str) -> int:
@@ -28,6 +28,13 @@ def integer(text: str) -> int:
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= _MAX_DIGITS):
         raise UpstreamFailed("The media's playlist has an invalid integer in a tag.")
     return int(digits)
+
+
+def sequence_number(text: str) -> int | None:
+    """Parse the decimal-integer at the beginning of `text`, as players do. Returns None if there is none, or if it is
+    too large."""
+    found = re.match(r"\s*\+?([0-9]+)", text)
+    return int(found[1]) if found is not None and len(found[1]) <= _MAX_DIGITS else None
 
 
 def seconds(text: str) -> float | None:
@@ -42,9 +49,9 @@ def seconds(text: str) -> float | None:
 
 def byte_range(text: str, default_first: int) -> tuple[int, int]:
     """Parse the byte range `<n>[@<o>]` (§4.3.2.2) in `text`, and return the offset of the first byte of the range and
-    the offset after the last byte. If `text` has no `<o>`, the range begins at the offset `default_first`. Raises
-    `UpstreamFailed` if the range is invalid or empty."""
-    length, at, offset = text.partition("@")
+    the offset after the last byte. If `text` has no `<o>`, the range begins at the offset `default_first`. Quotes, and
+    a comma and text behind the range, are ignored. Raises `UpstreamFailed` if the range is invalid or empty."""
+    length, at, offset = text.strip().strip('"').partition(",")[0].partition("@")
     first = integer(offset) if at else default_first
     count = integer(length)
     if count == 0:

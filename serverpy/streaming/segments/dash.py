@@ -35,12 +35,13 @@ class Lines:
         self._query = query
         self._number = 0
 
-    def feed(self, line: str) -> Segment:
-        """Return the segment that `line` encodes. Raises `UpstreamFailed` if the URL of the segment is invalid."""
+    def feed(self, line: str) -> tuple[Segment]:
+        """Return the segment that `line` encodes, as the only item. Raises `UpstreamFailed` if the URL of the segment
+        is invalid."""
         number, self._number = self._number, self._number + 1
         duration, span, url = line.split(" ", 2)
         first, _, end = span.lstrip(_INITIAL + _MAY_BE_ABSENT).partition("-")
-        return Segment(
+        segment = Segment(
             url=with_query(joined(self._base, url), self._query),
             number=number,
             first=int(first or 0),
@@ -49,3 +50,4 @@ class Lines:
             initial=span.startswith(_INITIAL),
             may_be_absent=span.startswith(_MAY_BE_ABSENT),
         )
+        return (segment,)

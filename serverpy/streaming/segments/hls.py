@@ -8,22 +8,22 @@ play:
   initialization sections.
 - A byte range applies only to the next URL.
 - An EXT-X-MAP that repeats the current initialization section does not add the section again.
-- An EXT-X-MAP with a different initialization section adds that section where the tag stands.
+- An EXT-X-MAP with a different initialization section adds that section before the first segment that needs it. A
+  section that only segments marked as missing (EXT-X-GAP) would need is not added.
 
-The parser accepts errors that players accept: a byte order mark, blank lines before EXTM3U and attributes after it, and
-missing or invalid durations. It rejects invalid values that would change the bytes of the media: numbers, byte ranges
-and keys.
+The parser accepts errors that players accept: a byte order mark, blank lines before EXTM3U and attributes after it,
+missing or invalid durations, and invalid sequence numbers. It rejects invalid values that would change the bytes of the
+media: byte ranges and keys, and a sequence number from which the IV of a segment derives.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NoReturn
 
-from serverpy.errors import DrmProtected, TooLarge, UnsupportedConversion, UpstreamFailed
+from serverpy.errors import DrmProtected, ServerPYError, TooLarge, UnsupportedConversion, UpstreamFailed
 from serverpy.streaming.first_bytes import NoMedia
 from serverpy.streaming.segments import attributes
 from serverpy.streaming.segments.segment import (
@@ -46,6 +46,10 @@ _DRM = re.compile(
 MAX_TAG_LENGTH = MAX_URL_LENGTH + 1024
 """Maximum length of the value of a tag, in characters. A longer value is an error, because a long attribute list takes
 long to parse."""
+MAX_KEY_FORMATS = 16
+"""Maximum number of keys with different KEYFORMATs that apply to one segment."""
+_IDENTITY = "identity"
+"""The KEYFORMAT of a key that a client requests as 16 bytes (RFC 8216 §4.3.2.4)."""
 _METHOD = re.compile(r"[A-Z0-9-]{1,20}")
 
 
@@ -65,8 +69,14 @@ class MediaPlaylist:
     def __init__(self, url: str, rules: Rules) -> None:
         self.url = url
         self._rules = rules
-        self._key: _Key | None = None
-        self._map: tuple[str, int, int | None] | None = None
+        self._keys: dict[str, _Key | ServerPYError] = {}
+        """The keys that apply to the next segments, by KEYFORMAT. If a key cannot be used, the error is in its
+        place."""
+        self._session_keys: set[bool] = set()
+        self._map: Segment | None = None
+        """The initialization section that applies to the next segments."""
+        self._map_given: tuple[str, int, int | None] | None = None
+        """The place of the initialization section that was returned last."""
         self._variables: Variables | None = None
         self._in_advert = False
         self._discontinuity = 0
@@ -84,10 +94,10 @@ class MediaPlaylist:
         self._end_seconds = 0.0
         self.first_number = 0
         self.has_sequence = False
-        """Whether the parser has read an EXT-X-MEDIA-SEQUENCE tag."""
+        """Whether the parser has read a valid EXT-X-MEDIA-SEQUENCE tag."""
+        self._are_numbers_known = True
         self.last: Segment | None = None
         """The segment that was parsed last; None before the first segment."""
-        self.discontinuity_sequence = 0
         self.target_seconds: float | None = None
         self.is_playlist = False
         """Whether the parser has read the EXTM3U tag."""
@@ -106,6 +116,11 @@ class MediaPlaylist:
         return self.has_end or self.is_vod
 
     @property
+    def needs_drm(self) -> bool:
+        """Whether the playlist is a master playlist whose keys (EXT-X-SESSION-KEY) are all for DRM."""
+        return self.is_master and self._session_keys == {False}
+
+    @property
     def duration(self) -> float | None:
         """The time, in seconds, at which the last segment that is not marked as missing ends; None if the playlist
         states no duration for a segment."""
@@ -116,28 +131,29 @@ class MediaPlaylist:
         """The media sequence number after that of the last segment in the playlist."""
         return self._next_number
 
-    def feed(self, line: str) -> Segment | None:
-        """Parse the next line. Returns the segment that the line completes, or None if it completes no segment. Raises
-        `UpstreamFailed` if the line is invalid, `DrmProtected` if the media is encrypted with DRM, and `TooLarge` if
-        the playlist has too many segments."""
+    def feed(self, line: str) -> Sequence[Segment]:
+        """Parse the next line. Returns the segment that the line completes, after its initialization section if that
+        section is another one than before. Returns nothing if the line completes no segment. Raises `UpstreamFailed` if
+        the line is invalid, `DrmProtected` if the media is encrypted with DRM, and `TooLarge` if the playlist has too
+        many segments."""
         line = line.strip()
         if not self.is_playlist:
             self._take_header(line.lstrip("\ufeff \t"))
-            return None
+            return ()
         if not line:
-            return None
+            return ()
         if not line.startswith("#"):
             line = line.strip("\0")  # remove NUL characters, with which some servers pad a fixed-size buffer
-            return self._take_address(self._resolved(line)) if line else None
+            return self._take_address(self._resolved(line)) if line else ()
         name, _, value = line.partition(":")
         take = _TAGS.get(name)
         if take is not None:
             if len(value) > MAX_TAG_LENGTH:
                 raise TooLarge("The media's playlist is too large.")
-            return take(self, self._resolved(value) if name in _WITH_VARIABLES else value)
-        if line.startswith(("#ANVATO-SEGMENT-INFO", "#UPLYNK-SEGMENT")):
+            take(self, self._resolved(value) if name in _WITH_VARIABLES else value)
+        elif line.startswith(("#ANVATO-SEGMENT-INFO", "#UPLYNK-SEGMENT")):
             self._take_marker(line)
-        return None
+        return ()
 
     def _resolved(self, text: str) -> str:
         """Return `text` with each variable (`{$name}`) replaced by its value. Returns `text` unchanged in a master
@@ -155,29 +171,39 @@ class MediaPlaylist:
 
     # Methods for lines with URLs
 
-    def _take_address(self, line: str) -> Segment | None:
+    def _take_address(self, line: str) -> Sequence[Segment]:
         if self.is_master:
-            return None
+            return ()
         number, self._next_number = self._next_number, self._next_number + 1
         first, end = self._range or (0, None)
         if end is not None:
             self._range_end = end
-        segment = None
+        found: Sequence[Segment] = ()
         if self._is_wanted() and not self._in_advert:
             segment = Segment(
                 url=self._address(line),
                 number=number,
                 first=first,
                 end=end,
-                encryption=self._encryption(number),
+                encryption=None if self._gap else self._encryption(number),
                 duration=self._duration,
                 date=self._date,
                 discontinuity=self._discontinuity,
                 gap=self._gap,
             )
-            self._count(segment)
+            found = (segment,) if self._gap else (*self._new_map(number), segment)
+            for each in found:
+                self._count(each)
         self._clear()
-        return segment
+        return found
+
+    def _new_map(self, number: int) -> Sequence[Segment]:
+        """Return the initialization section of the segment `number` if the segments before have another one."""
+        found = self._map
+        if found is None or (place := (found.url, found.first, found.end)) == self._map_given:
+            return ()
+        self._map_given = place
+        return (replace(found, number=number, discontinuity=self._discontinuity),)
 
     def _clear(self) -> None:
         """Reset the state that applies only to the segment that was just parsed."""
@@ -205,8 +231,14 @@ class MediaPlaylist:
         return with_query(joined(self.url, reference), self._rules.segment_query)
 
     def _encryption(self, number: int) -> Encryption | None:
-        key = self._key
-        return None if key is None else Encryption(key.uri, key.key, key.iv or number.to_bytes(16, "big"))
+        if not self._keys:
+            return None
+        key = self._usable_key()
+        if key is None:
+            raise next(error for error in self._keys.values() if isinstance(error, ServerPYError))
+        if key.iv is None and not self._are_numbers_known:
+            raise UpstreamFailed("The media's playlist has an invalid media sequence number, which decryption needs.")
+        return Encryption(key.uri, key.key, key.iv or number.to_bytes(16, "big"))
 
     # Methods for tags
 
@@ -217,39 +249,40 @@ class MediaPlaylist:
         self._variables = self._variables or Variables(self.url)
         self._variables.define(value)
 
-    def _take_map(self, value: str) -> Segment | None:
-        if not self._is_wanted() or self._in_advert:
-            return None
+    def _take_map(self, value: str) -> None:
+        if self._in_advert:
+            return
         given = attributes.attributes(value)
         if not given.get("URI"):
             raise UpstreamFailed("The media's playlist has an EXT-X-MAP tag without a URI.")
         first, end = attributes.byte_range(given["BYTERANGE"], 0) if given.get("BYTERANGE") else (0, None)
-        found = (self._address(given["URI"]), first, end)
-        if found == self._map:
-            return None
-        self._map = found
-        segment = Segment(
-            url=found[0],
-            number=self._next_number,
+        number = self._next_number
+        self._map = Segment(
+            url=self._address(given["URI"]),
+            number=number,
             first=first,
             end=end,
-            encryption=self._encryption(self._next_number),
-            discontinuity=self._discontinuity,
+            encryption=None if self._usable_key() is None else self._encryption(number),
             initial=True,
         )
-        self._count(segment)
-        return segment
 
     def _take_key(self, value: str) -> None:
-        _refuse_drm(value)
+        """Parse an EXT-X-KEY tag. Several tags with different KEYFORMATs may state the same key for the same segments,
+        and a client chooses a format that it knows (RFC 8216 §4.3.2.4). Therefore an unusable key is an error only for
+        a segment that has no usable one."""
         given = attributes.attributes(value)
         method = given.get("METHOD", "").upper()
         if method == "NONE":
-            self._key = None
-        elif method == "AES-128":
-            self._key = self._key_of(given)
-        else:
-            _refuse_method(method)
+            self._keys.clear()
+            return
+        key = self._key_of(given) if method == "AES-128" and not _DRM.search(value) else _unusable(value, method)
+        self._keys[given.get("KEYFORMAT", _IDENTITY).lower()] = key
+        if len(self._keys) > MAX_KEY_FORMATS:
+            raise TooLarge("The media's playlist has too many keys for one segment.")
+
+    def _usable_key(self) -> _Key | None:
+        usable = {format_: key for format_, key in self._keys.items() if isinstance(key, _Key)}
+        return usable.get(_IDENTITY) or next(iter(usable.values()), None)
 
     def _key_of(self, given: dict[str, str]) -> _Key:
         """Return the key that an EXT-X-KEY tag with the attributes `given` states. Values in yt-dlp's `hls_aes`, which
@@ -268,11 +301,14 @@ class MediaPlaylist:
             raise UpstreamFailed("The media's playlist has an EXT-X-KEY tag without a URI.")
         return _Key(with_query(joined(self.url, uri), self._rules.key_query or self._rules.segment_query), None, iv)
 
+    def _take_session_key(self, value: str) -> None:
+        self._session_keys.add(_DRM.search(value) is None)
+
     def _take_drm(self, value: str) -> None:
         raise DrmProtected("The media is encrypted with DRM.")
 
     def _take_range(self, value: str) -> None:
-        self._range = attributes.byte_range(value, self._range_end)
+        self._range = attributes.byte_range(value, self._range_end) if value.strip() else None
 
     def _take_duration(self, value: str) -> None:
         self._duration = attributes.seconds(value)
@@ -284,8 +320,10 @@ class MediaPlaylist:
         self._gap = True
 
     def _take_sequence(self, value: str) -> None:
-        number = attributes.integer(value)
-        self.has_sequence = True
+        number = attributes.sequence_number(value)
+        self.has_sequence = self._are_numbers_known = number is not None
+        if number is None:
+            return
         if self._next_number == self.first_number:
             self.first_number = number
         self._next_number = number
@@ -295,16 +333,16 @@ class MediaPlaylist:
 
     def _take_discontinuity_sequence(self, value: str) -> None:
         # EXT-X-DISCONTINUITY-SEQUENCE adds 1, like EXT-X-DISCONTINUITY, because yt-dlp counts both tags in
-        # `format_index`, when it lists formats as well as when it downloads them
+        # `format_index`, when it lists formats as well as when it downloads them. The number itself does not matter.
         self._discontinuity += 1
-        self.discontinuity_sequence = attributes.integer(value)
 
     def _take_target(self, value: str) -> None:
         self.target_seconds = attributes.seconds(value)
 
     def _take_type(self, value: str) -> None:
-        self.is_vod = value.strip() == "VOD"
-        self.is_event = value.strip() == "EVENT"
+        kind = value.strip(' "\t').upper()
+        self.is_vod = kind == "VOD"
+        self.is_event = kind == "EVENT"
 
     def _take_end(self, value: str) -> None:
         self.has_end = True
@@ -318,28 +356,21 @@ class MediaPlaylist:
             self._in_advert = False
 
 
-def _refuse_drm(value: str) -> None:
+def _unusable(value: str, method: str) -> ServerPYError:
+    """Return the error for a key that cannot be used (RFC 8216bis §4.4.4.4). `value` is the attribute list."""
     if _DRM.search(value):
-        raise DrmProtected("The media is encrypted with DRM.")
-
-
-def _refuse_method(method: str) -> NoReturn:
-    """Raise the error for an EXT-X-KEY whose METHOD is neither NONE nor AES-128 (RFC 8216bis §4.4.4.4)."""
+        return DrmProtected("The media is encrypted with DRM.")
     if not method:
-        raise UpstreamFailed("The media's playlist has an EXT-X-KEY tag without a METHOD.")
+        return UpstreamFailed("The media's playlist has an EXT-X-KEY tag without a METHOD.")
     name = method if _METHOD.fullmatch(method) else "an unknown method"
     if method.startswith("SAMPLE-AES"):
-        raise DrmProtected(f"The media is encrypted with {name}, as for DRM: only AES-128 can be decrypted.")
-    raise UnsupportedConversion(f"The media is encrypted with {name}: only AES-128 can be decrypted.")
-
-
-def _take_session_key(playlist: MediaPlaylist, value: str) -> None:
-    _refuse_drm(value)
+        return DrmProtected(f"The media is encrypted with {name}, as for DRM: only AES-128 can be decrypted.")
+    return UnsupportedConversion(f"The media is encrypted with {name}: only AES-128 can be decrypted.")
 
 
 _WITH_VARIABLES = ("#EXT-X-KEY", "#EXT-X-MAP")
 """The tags, among those that this parser reads, whose values may contain variables (RFC 8216bis §4.3)."""
-_Take = Callable[[MediaPlaylist, str], Segment | None]
+_Take = Callable[[MediaPlaylist, str], None]
 
 _TAGS: dict[str, _Take] = {
     "#EXTINF": MediaPlaylist._take_duration,
@@ -356,7 +387,7 @@ _TAGS: dict[str, _Take] = {
     "#EXT-X-MEDIA-SEQUENCE": MediaPlaylist._take_sequence,
     "#EXT-X-PLAYLIST-TYPE": MediaPlaylist._take_type,
     "#EXT-X-PROGRAM-DATE-TIME": MediaPlaylist._take_date,
-    "#EXT-X-SESSION-KEY": _take_session_key,
+    "#EXT-X-SESSION-KEY": MediaPlaylist._take_session_key,
     "#EXT-X-STREAM-INF": MediaPlaylist._take_variant,
     "#EXT-X-TARGETDURATION": MediaPlaylist._take_target,
 }

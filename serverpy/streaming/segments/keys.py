@@ -18,6 +18,7 @@ MAX_KEYS = 8
 keys."""
 KEY_BYTES = (16, 24, 32)
 """Lengths of AES keys, in bytes. HLS allows only 16 bytes; some sites use 24 or 32 bytes."""
+_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 class Keys:
@@ -55,13 +56,15 @@ def _digest(uri: str) -> bytes:
 
 
 def _inline(uri: str) -> bytes:
-    """Return the bytes in the `data:` URL `uri` (RFC 2397). Raises `UpstreamFailed` if the URL declares base64 and its
+    """Return the bytes in the `data:` URL `uri` (RFC 2397). Accepts base64 as players do: with or without padding and
+    white space, and in either alphabet (RFC 4648 §4, §5). Raises `UpstreamFailed` if the URL declares base64 and its
     data is not valid base64."""
     head, _, data = uri.partition(",")
     content = unquote_to_bytes(data)
-    if not head.lower().endswith(";base64"):
+    if "base64" not in (parameter.strip().lower() for parameter in head.split(";")[1:]):
         return content
+    digits = b"".join(content.split()).rstrip(b"=").translate(_STANDARD)
     try:
-        return base64.b64decode(content, validate=True)
+        return base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
     except binascii.Error as error:
         raise UpstreamFailed("The media has an invalid decryption key.") from error

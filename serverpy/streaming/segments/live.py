@@ -11,8 +11,10 @@ the playlist's numbering is wrong:
 - If the numbers go back and the playlist lists none of the passed segments, the playlist has begun anew (an encoder was
   restarted). All segments of the new playlist then follow the segment that the cursor returned last. If the numbers go
   back but the playlist lists some of the passed segments, the playlist is an old copy, and adds no segments.
-- If a playlist that removes old segments has no EXT-X-MEDIA-SEQUENCE, the cursor finds its position by the URLs of the
-  segments.
+- If a playlist that removes old segments has no EXT-X-MEDIA-SEQUENCE, or if the numbers are false, the cursor finds its
+  position by the URLs of the segments. Numbers are false if the same number has another URL than before (a number that
+  stays 0, or that does not rise by the number of removed segments), or if they leave out numbers although the playlist
+  lists the segments that were read last.
 
 A segment that leaves the playlist before it was read is an error, because no bytes may be missing in the stream.
 """
@@ -27,7 +29,7 @@ from collections.abc import Callable, Iterator
 from serverpy.errors import SourceError, TooLarge, UpstreamFailed, UpstreamTimeout
 from serverpy.streaming.segments.cursor import Load, PlaylistChanged, upcoming
 from serverpy.streaming.segments.manifest import HlsManifest
-from serverpy.streaming.segments.passed import Passed, path_of
+from serverpy.streaming.segments.passed import Comparison, Passed, path_of
 from serverpy.streaming.segments.reloads import Reloads
 from serverpy.streaming.segments.segment import Segment
 
@@ -63,6 +65,8 @@ class LiveCursor:
         self._last: int | None = None
         """Position of the last segment that the cursor has returned or skipped; None before the first segment."""
         self._has_sequence = False
+        self._is_misnumbered = False
+        """Whether the media sequence numbers of a version were false, so that the cursor no longer uses them."""
         self._first = self._end = 0
         """The position (media sequence number plus `_shift`) of the first segment of the current playlist, and the
         position after that of the last segment."""
@@ -73,6 +77,12 @@ class LiveCursor:
         """The segment that the next call of `next` returns if the last call returned the initialization section of that
         segment. Otherwise None."""
         self._segments: Iterator[Segment | None] = iter(())
+        self._before: Segment | None = None
+        """The last segment that `_segments` has yielded."""
+        self._is_complete = False
+        """Whether the version of the playlist that was loaded last has ended."""
+        self._final: int | None = None
+        """The position of the last segment in that version; None if that version has no segments."""
         self._take(manifest)
         edge = max(0.0, manifest.seconds - EDGE_TARGETS * self._reloads.target_seconds)
         self._passed_seconds = min(edge, _begin(manifest, edge, start))
@@ -88,7 +98,7 @@ class LiveCursor:
         while True:
             if (segment := await self._next_listed()) is not None:
                 return segment
-            if self._is_complete:
+            if self._is_over:
                 return None
             if self._clock() - begun > max(self._patience, 3 * self._reloads.target_seconds):
                 raise failure
@@ -112,6 +122,12 @@ class LiveCursor:
     async def back(self, segment: Segment) -> Segment | None:
         return None  # the cursor is still at this segment, because the segments of a live stream are never prefetched
 
+    @property
+    def _is_over(self) -> bool:
+        """Whether the playlist has ended, and the cursor has passed its last segment. The media server need not keep
+        the playlist any longer, so it does not matter whether a later load failed."""
+        return self._is_complete and (self._final is None or (self._last is not None and self._last >= self._final))
+
     # Methods for the segments of the current playlist
 
     async def _next_listed(self) -> Segment | None:
@@ -130,11 +146,12 @@ class LiveCursor:
     def _pass(self, segment: Segment) -> bool:
         """Record that the cursor passes `segment`. Returns whether the cursor must return the segment: it must be new,
         and must not lie before the time at which the stream begins."""
-        position = segment.number + self._shift
+        position, before = segment.number + self._shift, self._before
+        self._before = segment
         if self._last is not None and position <= self._last:
             return False
         self._last = position
-        self._passed.add(segment, position)
+        self._passed.add(segment, position, before)
         if self._passed_seconds <= 0:
             return True
         self._passed_seconds -= segment.duration or 0.0
@@ -171,12 +188,11 @@ class LiveCursor:
     async def _load_now(self, *, renews: bool) -> HlsManifest:
         self._hold_back()
         # drop the manifest before the new version is loaded, so that memory never holds two manifests
-        self._segments, self._is_complete = iter(()), False
+        self._segments = iter(())
         manifest = await self._load(renews=renews)
         if not isinstance(manifest, HlsManifest):
             raise PlaylistChanged("The media's playlist changed while it was read.")
-        if manifest.count:
-            await self._follow(manifest)
+        await self._follow(manifest)
         self._take(manifest)
         return manifest
 
@@ -192,10 +208,23 @@ class LiveCursor:
         segments are missing between the last segment that the cursor returned and the first segment of `manifest`."""
         if self._last is None:
             return
+        if not manifest.count:
+            self._follow_empty(manifest, self._last)
+            return
+        found = await self._compared(manifest, self._last)
+        shift = found.found_shift()
         goes_back = manifest.first_number + self._shift < self._first or manifest.end_number + self._shift < self._end
-        if goes_back or not (manifest.has_sequence and self._has_sequence):
-            shift = await self._shift_by_addresses(manifest)
-            if shift is None and goes_back and (manifest.has_sequence or self._has_sequence):
+        missing = manifest.first_number + self._shift - self._last - 1
+        if shift is None:
+            are_false = found.contradicts and found.has_other_name and not goes_back
+        else:
+            are_false = shift != self._shift and (
+                found.contradicts or (missing >= 0 and found.continues(shift, least=2 if missing else 3))
+            )
+        self._is_misnumbered = self._is_misnumbered or are_false
+        if goes_back or self._is_misnumbered or not (manifest.has_sequence and self._has_sequence):
+            has_numbers = (manifest.has_sequence or self._has_sequence) and not self._is_misnumbered
+            if shift is None and goes_back and has_numbers:
                 shift = self._last + 1 - manifest.first_number
                 self._begin_anew()
             if shift is None:
@@ -204,17 +233,19 @@ class LiveCursor:
         if manifest.first_number + self._shift > self._last + 1:
             raise FellBehind("The client fell behind the live window.")
 
-    async def _shift_by_addresses(self, manifest: HlsManifest) -> int | None:
-        """Return the position of a segment minus its media sequence number in `manifest`. The segment is the latest one
-        that the cursor has passed and that `manifest` lists. Returns None if the playlist lists none of the passed
-        segments."""
-        latest, shift = -1, None
+    def _follow_empty(self, manifest: HlsManifest, last: int) -> None:
+        """Raise `FellBehind` if segments have left the playlist unread before it ended without segments."""
+        are_right = manifest.has_sequence and self._has_sequence and not self._is_misnumbered
+        if manifest.is_complete and are_right and manifest.first_number + self._shift > last + 1:
+            raise FellBehind("The client fell behind the live window.")
+
+    async def _compared(self, manifest: HlsManifest, last: int) -> Comparison:
+        found = Comparison(self._passed, last, self._shift)
         listed = manifest.segments()
         while (segment := await upcoming(listed)) is not None:
-            position = None if segment.initial else self._passed.position_of(segment)
-            if position is not None and position > latest:
-                latest, shift = position, position - segment.number
-        return shift
+            if not segment.initial:
+                found.add(segment)
+        return found
 
     def _begin_anew(self) -> None:
         log.info(
@@ -225,8 +256,9 @@ class LiveCursor:
         self._initial = self._initial_given = None
 
     def _take(self, manifest: HlsManifest) -> None:
-        self._segments = manifest.segments()
+        self._segments, self._before = manifest.segments(), None
         self._is_complete = manifest.is_complete
+        self._final = None if manifest.last is None else manifest.last.number + self._shift
         self._has_sequence = manifest.has_sequence if manifest.count else self._has_sequence
         self._reloads.loaded(manifest, has_changed=self._has_changed(manifest))
 

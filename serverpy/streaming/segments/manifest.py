@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from serverpy.errors import Busy, TooLarge, UpstreamFailed
+from serverpy.errors import Busy, DrmProtected, TooLarge, UpstreamFailed
 from serverpy.extraction.values import DASH_PROTOCOL, Track
 from serverpy.memory.room import Lender, Room
 from serverpy.net.bounds import note
@@ -136,8 +136,6 @@ async def _load(address: TrackSource, room: Room, wait_seconds: float, *, renews
         if playlist.is_master:
             raise UpstreamFailed("The media's master playlist refers to another master playlist.")
     is_complete = playlist.has_end or (playlist.is_vod and fetching.is_whole)
-    if not playlist.count and is_complete:
-        raise UpstreamFailed("The media's playlist has no segments.")
     return HlsManifest(
         lines=lines,
         url=playlist.url,
@@ -256,6 +254,8 @@ class _Reader:
         await self._parse(self._lines.finish(is_whole=is_whole))
         if not self._playlist.is_playlist:
             raise NoMedia("The URL of the media's playlist did not return an HLS playlist.")
+        if self._playlist.needs_drm:
+            raise DrmProtected("The media is encrypted with DRM.")
         return self._playlist, self._lines
 
     async def _parse(self, lines: list[str]) -> None:

@@ -8,10 +8,11 @@ import functools
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from serverpy.errors import TooLarge, UpstreamFailed
 from serverpy.extraction.values import AesKey, Track
+from serverpy.net.urls import resolve
 
 MAX_SEGMENTS = 100_000
 """Maximum number of segments in one playlist. So many segments of one second last more than a day."""
@@ -88,7 +89,7 @@ class Rules:
 MAX_URL_LENGTH = 8192
 """Maximum length of a URL in a playlist, in characters. The limit bounds the memory of a stream, which holds several
 such URLs."""
-_ABSOLUTE = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-5]?[0-9]{1,4})?/\S*")
+_ABSOLUTE = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-5]?[0-9]{1,4})?/[^\s\\]*")
 """Pattern of an absolute URL that needs no parsing. Most URLs in long playlists match it."""
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.~-]*(?:\?[^\s#]*)?")
 """Pattern of a relative reference to a file in the folder of the playlist, which needs no parsing."""
@@ -97,8 +98,9 @@ _FOLDER = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-5]?[0-9]{1,4})?/(?:(?:[^\s/
 
 
 def joined(base: str, reference: str) -> str:
-    """Return the absolute http(s) URL of `reference` (RFC 3986 §5). Raises `UpstreamFailed` if `reference` is invalid
-    or its scheme is neither http nor https, and `TooLarge` if the URL is too long."""
+    """Return the absolute http(s) URL of `reference` (RFC 3986 §5). Backslashes count as slashes, as in browsers.
+    Raises `UpstreamFailed` if `reference` is invalid or its scheme is neither http nor https, and `TooLarge` if the URL
+    is too long."""
     if len(reference) > MAX_URL_LENGTH:
         raise TooLarge("The media's playlist contains a URL that is too long.")
     if _ABSOLUTE.fullmatch(reference):
@@ -122,7 +124,7 @@ def _folder(base: str) -> str | None:
 
 def _resolved(base: str, reference: str) -> str:
     try:
-        url = urljoin(base, reference)
+        url = resolve(base, reference)
         parts = urlsplit(url)
         _ = parts.port  # raises `ValueError` if the port is invalid
         if parts.scheme in ("http", "https") and parts.hostname:

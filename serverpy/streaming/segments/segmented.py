@@ -76,6 +76,8 @@ async def _open(
     excess = 0
     while True:
         manifest = await reload()
+        if not manifest.count and not _is_growing(manifest):
+            raise UpstreamFailed("The media's playlist has no segments.")
         cursor = _cursor_along(manifest, reload, patience, start, is_live=source.track.is_live)
         total = None if start is not None or manifest.length is None else manifest.length - excess
         first, end = (0, None) if total is None else resolve_range(asked, total)

@@ -19,12 +19,11 @@ LINE_LENGTH = 64
 """Number of characters that a turn counts for a line in addition to its text."""
 
 
-def parsed(lines: Iterable[str], feed: Callable[[str], T | None]) -> Iterator[T | None]:
-    """Yield the results of `feed` for `lines` that are not None, and None after each turn."""
+def parsed(lines: Iterable[str], feed: Callable[[str], Iterable[T]]) -> Iterator[T | None]:
+    """Yield the results of `feed` for each of `lines`, and None after each turn."""
     left = TURN_LENGTH
     for line in lines:
-        if (result := feed(line)) is not None:
-            yield result
+        yield from feed(line)
         left -= len(line) + LINE_LENGTH
         if left < 0:
             left = TURN_LENGTH

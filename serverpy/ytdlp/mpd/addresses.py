@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 from xml.etree.ElementTree import Element
 
 from serverpy.extraction.values import Fragment
+from serverpy.net.urls import resolve
 from serverpy.ytdlp.mpd.reading import Unreadable, children
 
 MAX_URL_CHARACTERS = 16 * 1024
@@ -40,7 +41,7 @@ def absolute(base: str, reference: str) -> str:
 
 def _joined(base: str, reference: str) -> str:
     try:
-        return urljoin(base, reference)
+        return resolve(base, reference)
     except ValueError as error:
         raise Unreadable("The DASH manifest contains an invalid URL.") from error
 

@@ -180,7 +180,7 @@ def _templated(
     timeline = described.child("SegmentTimeline")
     start = integer(described.get("startNumber"), 1)
     runs = by_duration(described, clock) if timeline is None else timelines.read(timeline, clock)
-    if timeline is not None and (last := described.get("endNumber")) is not None:
+    if timeline is not None and (last := described.get("endNumber")) is not None and last.strip():
         runs = _first_of(runs, integer(last, 0) - start + 1)
     if timeline is None and described.get("duration") is None:
         # A template without a SegmentTimeline and without a duration describes exactly one segment (ISO/IEC 23009-1

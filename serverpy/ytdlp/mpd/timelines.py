@@ -102,7 +102,8 @@ class Timelines:
 def _runs(entries: Sequence[Element], clock: Clock) -> Iterator[Run]:
     """Yield the runs that the S elements describe (ISO/IEC 23009-1 §5.3.9.6.2)."""
     first, time = 0, 0
-    for entry, after in zip(entries, [*entries[1:], None], strict=False):
+    kept, mark = _without_end_marks(entries)
+    for entry, after in zip(kept, [*kept[1:], mark], strict=False):
         if "n" in entry.attrib or integer(entry.get("k"), 1) != 1:
             raise Unreadable("The DASH manifest uses Segment Sequences (S@n or S@k), which are not supported.")
         time, length = integer(entry.get("t"), time), integer(entry.get("d"), 0)
@@ -115,6 +116,15 @@ def _runs(entries: Sequence[Element], clock: Clock) -> Iterator[Run]:
             yield from _to_end(run, clock) if repeats < 0 and after is None else (run,)
         first += count
         time += count * length
+
+
+def _without_end_marks(entries: Sequence[Element]) -> tuple[Sequence[Element], Element | None]:
+    """Return `entries` without the last S elements whose duration is 0. They list no segment, but only state where the
+    last one ends. Also return the first of them if it states a time, and None otherwise."""
+    kept, mark = [*entries], None
+    while len(kept) > 1 and integer(kept[-1].get("d"), 1) == 0:
+        mark = kept.pop()
+    return kept, mark if mark is not None and mark.get("t") else None
 
 
 def goes_back(runs: Sequence[Run]) -> bool:
@@ -165,7 +175,7 @@ def by_duration(described: Inherited, clock: Clock, *, count: int | None = None)
     computed = clock.until(clock.begin, length) if count is None else None
     if count is None:
         count, last = computed, described.get("endNumber")
-        if last is not None:
+        if last is not None and last.strip():
             by_number = max(0, integer(last, 0) - integer(described.get("startNumber"), 1) + 1)
             count = by_number if count is None else min(count, by_number)
             computed = None if count == by_number else computed

@@ -3,6 +3,7 @@ playlist."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from serverpy.extraction.values import Track
@@ -15,7 +16,9 @@ class Show:
     """Live broadcast of `total` segments. Its playlist lists `window` segments, and advances by `pace` segments at each
     request.
 
-    Its target duration is 0, so that clients wait as briefly as possible between requests.
+    Its target duration is 0, so that clients wait as briefly as possible between requests. `number` returns the media
+    sequence number that the playlist states for its first segment. If `ends_empty` is true, the playlist ends without
+    segments.
     """
 
     shelf: Shelf
@@ -24,6 +27,8 @@ class Show:
     pace: int = 1
     ends: bool = True
     before: str = ""
+    number: Callable[[int], int] = int
+    ends_empty: bool = False
     looks: int = field(default=0)
 
     def __post_init__(self) -> None:
@@ -34,10 +39,12 @@ class Show:
     def playlist(self) -> bytes:
         made = min(self.window + self.looks * self.pace, self.total)
         self.looks += 1
+        if self.ends_empty and made < self.window + (self.looks - 1) * self.pace:
+            return b"#EXTM3U\n#EXT-X-TARGETDURATION:0\n#EXT-X-ENDLIST\n"
         first = max(0, made - self.window)
-        lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:0", f"#EXT-X-MEDIA-SEQUENCE:{first}", self.before]
+        lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:0", f"#EXT-X-MEDIA-SEQUENCE:{self.number(first)}", self.before]
         lines += [f"#EXTINF:0.1,\n{number}.ts" for number in range(first, made)]
-        lines += ["#EXT-X-ENDLIST"] if made == self.total and self.ends else []
+        lines += ["#EXT-X-ENDLIST"] if made == self.total and self.ends and not self.ends_empty else []
         return "\n".join(lines).encode()
 
     def track(self, query: str = "") -> Track:

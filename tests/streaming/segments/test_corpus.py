@@ -125,6 +125,27 @@ PLAYLISTS = [
     Playlist("variables", HEAD + '#EXT-X-DEFINE:QUERYPARAM="token"\n' + MAP.format("i.mp4?t={$token}")
              + segments("1.m4s?t={$token}") + END, "m3u8 leaves variables unresolved"),
     Playlist("variables", HEAD + segments("{$d}/1.ts") + END),
+    # Playlists with invalid sequence numbers, backslashes, white space and keys in several formats
+    Playlist("numbers", HEAD + "#EXT-X-MEDIA-SEQUENCE:5.0\n" + segments("1.ts", "2.ts") + END,
+             "m3u8 refuses a number with a fraction; hls.js and FFmpeg read the digits before it"),
+    Playlist("numbers", HEAD + "#EXT-X-MEDIA-SEQUENCE:\n#EXT-X-DISCONTINUITY-SEQUENCE: \n" + segments("1.ts") + END,
+             "m3u8 refuses an empty number; hls.js and FFmpeg read it as 0"),
+    Playlist("numbers", HEAD + "#EXT-X-MEDIA-SEQUENCE:-1\n" + segments("1.ts", "2.ts") + END),
+    Playlist("numbers", HEAD + "#EXT-X-MEDIA-SEQUENCE:7,\n" + KEY.format("k", "") + segments("7.ts", "8.ts") + END,
+             "m3u8 refuses text behind a number; hls.js and FFmpeg read the digits before it"),
+    Playlist("backslashes", HEAD + segments("a\\1.ts", "a\\2.ts") + END, "m3u8 does not resolve URIs as browsers do"),
+    Playlist("backslashes", HEAD + MAP.format("..\\i.mp4") + segments("1.m4s") + END,
+             "m3u8 does not resolve URIs as browsers do"),
+    Playlist("backslashes", HEAD + segments("1.ts?a=\\b", "d%5C2.ts") + END),
+    Playlist("formats", HEAD + KEY.format("k", "") + KEY.format("x", ',KEYFORMAT="com.example"') + segments("1.ts")
+             + END,
+             "m3u8 takes the last key; RFC 8216 §4.3.2.4: a client chooses a KEYFORMAT that it knows"),
+    Playlist("formats", HEAD + KEY.format("x", ',KEYFORMAT="com.example"') + KEY.format("k", ',KEYFORMAT="identity"')
+             + segments("1.ts", "2.ts") + END),
+    Playlist("formats", HEAD + '#EXT-X-KEY:METHOD=AES-128 , URI = "k" ,IV=0x1\n' + segments("1.ts") + END,
+             "m3u8 does not allow white space in attribute lists"),
+    Playlist("gaps", HEAD + MAP.format("gone.mp4") + "#EXT-X-GAP\n" + segments("gone.m4s") + "\n" + MAP.format("i.mp4")
+             + segments("2.m4s") + END),
 ]  # fmt: skip
 IDS = [f"{each.kind}-{number}" for number, each in enumerate(PLAYLISTS)]
 
@@ -133,7 +154,7 @@ def ours(text: str) -> list[Listed]:
     """Return the requests that the relay would make for the playlist."""
     packed, playlist = PackedLines(), MediaPlaylist(BASE, Rules())
     lines = packed.write(text.encode()) + packed.finish()
-    found = [segment for line in lines if (segment := playlist.feed(line)) is not None]
+    found = [segment for line in lines for segment in playlist.feed(line)]
     # yt-dlp counts EXT-X-DISCONTINUITY-SEQUENCE itself as a discontinuity.
     before, listed = int("#EXT-X-DISCONTINUITY-SEQUENCE" in text), []
     for segment in (each for each in found if not each.gap):
@@ -209,6 +230,14 @@ def test_the_relay_requests_the_segments_that_the_parser_m3u8_lists(playlist: Pl
         ("sloppy-34", [Listed("1.ts"), Listed("2.ts")]),
         ("variables-36", [Listed("dir/x/1.ts"), Listed("dir/x/2.ts")]),
         ("variables-37", [Listed("i.mp4?t=1", initial=True), Listed("1.m4s?t=1")]),
+        ("numbers-39", [Listed("1.ts"), Listed("2.ts")]),
+        ("numbers-40", [Listed("1.ts")]),
+        ("numbers-42", [Listed("7.ts", key="k", iv=bytes(15) + b"\x07"),
+                        Listed("8.ts", key="k", iv=bytes(15) + b"\x08")]),
+        ("backslashes-43", [Listed("a/1.ts"), Listed("a/2.ts")]),
+        ("backslashes-44", [Listed("https://media.example/i.mp4", initial=True), Listed("1.m4s")]),
+        ("formats-46", [Listed("1.ts", key="k", iv=bytes(16))]),
+        ("formats-48", [Listed("1.ts", key="k", iv=bytes(15) + b"\x01")]),
     ],
 )  # fmt: skip
 def test_the_relay_is_right_about_each_playlist_for_which_its_segments_differ_from_those_of_the_parser_m3u8(

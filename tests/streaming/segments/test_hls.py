@@ -4,6 +4,7 @@ refused."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +24,7 @@ def read(text: str, **rules: object) -> list[Segment]:
 
 
 def read_with(playlist: MediaPlaylist, text: str) -> list[Segment]:
-    return [segment for line in ("#EXTM3U\n" + text).splitlines() if (segment := playlist.feed(line)) is not None]
+    return [segment for line in ("#EXTM3U\n" + text).splitlines() for segment in playlist.feed(line)]
 
 
 def paths(segments: Iterable[Segment]) -> list[str]:
@@ -47,12 +48,14 @@ def test_the_target_duration_and_the_media_sequence_and_the_discontinuity_sequen
     playlist = MediaPlaylist(BASE, Rules())
     head = "#EXT-X-TARGETDURATION:6\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-DISCONTINUITY-SEQUENCE:3\n"
     found = read_with(playlist, f"{head}#EXTINF:6,\n7.ts\n#EXTINF:5.5,\n8.ts")
-    assert (playlist.target_seconds, playlist.first_number, playlist.discontinuity_sequence) == (6, 7, 3)
+    assert (playlist.target_seconds, playlist.first_number, found[0].discontinuity) == (6, 7, 1)
     assert [segment.number for segment in found] == [7, 8]
     assert (playlist.count, playlist.seconds, playlist.length, playlist.is_complete) == (2, 11.5, None, False)
 
 
-@pytest.mark.parametrize("end", ["#EXT-X-ENDLIST", "#EXT-X-PLAYLIST-TYPE:VOD"])
+@pytest.mark.parametrize(
+    "end", ["#EXT-X-ENDLIST", "#EXT-X-PLAYLIST-TYPE:VOD", "#EXT-X-PLAYLIST-TYPE: vod", '#EXT-X-PLAYLIST-TYPE:"VOD"']
+)
 def test_a_playlist_with_an_end_tag_or_of_type_vod_is_complete(end: str) -> None:
     playlist = MediaPlaylist(BASE, Rules())
     read_with(playlist, f"one.ts\n{end}")
@@ -70,6 +73,16 @@ def test_a_byte_range_without_an_offset_begins_at_the_end_of_the_previous_range(
     found = read(text)
     assert [(segment.first, segment.end) for segment in found] == [(50, 150), (150, 170), (0, None), (170, 200)]
     assert [segment.length for segment in found] == [100, 20, None, 30]
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [("100@50,", (50, 150)), ('"100@50"', (50, 150)), (" 100 @ 50 ", (50, 150)), ("", (0, None)),
+     (" ", (0, None))],
+)  # fmt: skip
+def test_a_malformed_byte_range_is_read_as_players_read_it(text: str, span: tuple[int, int | None]) -> None:
+    (segment,) = read(f"#EXT-X-BYTERANGE:{text}\nall.ts")
+    assert (segment.first, segment.end) == span
 
 
 def test_the_total_length_of_a_playlist_whose_segments_are_all_byte_ranges_is_known() -> None:
@@ -214,7 +227,7 @@ def test_a_line_that_becomes_too_long_when_its_variables_are_replaced_is_refused
     "line",
     [
         '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="skd://x",KEYFORMAT="com.apple.streamingkeydelivery"',
-        '#EXT-X-SESSION-KEY:METHOD=SAMPLE-AES,KEYFORMAT="com.microsoft.playready",URI="x"',
+        '#EXT-X-KEY:METHOD=SAMPLE-AES,KEYFORMAT="com.microsoft.playready",URI="x"',
         '#EXT-X-KEY:METHOD=AES-128,URI="x",KEYFORMAT="urn:uuid:edef8ba9-79d6-4ace-a3c8-27dcd51d21ed"',
         "#EXT-X-FAXS-CM:URI",
         '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="k",KEYFORMAT="identity"',
@@ -224,7 +237,7 @@ def test_a_line_that_becomes_too_long_when_its_variables_are_replaced_is_refused
 )
 def test_a_playlist_with_drm_tags_is_refused_as_drm_protected(line: str) -> None:
     with pytest.raises(DrmProtected):
-        read(line)
+        read(line + "\none.ts")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +254,6 @@ def test_a_playlist_with_drm_tags_is_refused_as_drm_protected(line: str) -> None
         "#EXT-X-BYTERANGE:0@5",
         "#EXT-X-BYTERANGE:-5",
         "#EXT-X-BYTERANGE:" + "9" * 5000,
-        "#EXT-X-MEDIA-SEQUENCE:many",
         "file:///etc/passwd",
         "ftp://media.example/a.ts",
         "http://[/a.ts",
@@ -250,7 +262,147 @@ def test_a_playlist_with_drm_tags_is_refused_as_drm_protected(line: str) -> None
 )
 def test_an_invalid_tag_or_uri_is_refused(text: str) -> None:
     with pytest.raises(UpstreamFailed):
-        read(text)
+        read(text + "\none.ts")
+
+
+IDENTITY = '#EXT-X-KEY:METHOD=AES-128,URI="k",IV=0x1'
+WIDEVINE = '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="x",KEYFORMAT="urn:uuid:edef8ba9-79d6-4ace-a3c8-27dcd51d21ed"'
+FAIRPLAY = '#EXT-X-KEY:METHOD=SAMPLE-AES,URI="skd://x",KEYFORMAT="com.apple.streamingkeydelivery",KEYFORMATVERSIONS="1"'
+PLAYREADY = '#EXT-X-KEY:METHOD=AES-128,URI="data:,x",KEYFORMAT="com.microsoft.playready"'
+OTHER = '#EXT-X-KEY:METHOD=AES-128,URI="o",KEYFORMAT="com.example.keys",IV=0x1'
+CLEAR = "#EXT-X-KEY:METHOD=NONE"
+
+
+@pytest.mark.parametrize(
+    ("tags", "keys"),
+    [
+        ((IDENTITY, WIDEVINE, "0.ts"), ["k"]),
+        ((FAIRPLAY, WIDEVINE, PLAYREADY, IDENTITY + ',KEYFORMAT="identity"', "0.ts", "1.ts"), ["k", "k"]),
+        ((IDENTITY, OTHER, "0.ts", OTHER.replace('"o"', '"p"'), "1.ts"), ["k", "k"]),
+        ((IDENTITY, WIDEVINE, "0.ts", IDENTITY.replace('"k"', '"l"'), "1.ts"), ["k", "l"]),
+        ((OTHER, WIDEVINE, "0.ts"), ["o"]),
+        ((FAIRPLAY, "#EXT-X-GAP", "0.ts", CLEAR, "1.ts"), [None, None]),
+        ((WIDEVINE, CLEAR, "0.ts"), [None]),
+        (("0.ts", FAIRPLAY), [None]),
+    ],
+    ids=["identity first", "last", "unknown", "the next key", "no identity", "only gaps", "no segment", "at the end"],
+)
+def test_a_segment_is_decrypted_with_the_key_of_a_known_key_format_if_it_has_keys_of_several_formats(
+    tags: tuple[str, ...], keys: list[str | None]
+) -> None:
+    uris = [segment.encryption and segment.encryption.uri.rpartition("/")[2] for segment in read("\n".join(tags))]
+    assert uris == keys
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [(IDENTITY, CLEAR, WIDEVINE), (WIDEVINE, PLAYREADY), (IDENTITY.replace("AES-128", "SAMPLE-AES"), WIDEVINE)],
+)
+def test_a_segment_that_has_no_usable_key_in_any_key_format_is_drm_protected(tags: tuple[str, ...]) -> None:
+    with pytest.raises(DrmProtected):
+        read("\n".join([*tags, "0.ts"]))
+
+
+def test_a_master_playlist_needs_drm_if_all_of_its_session_keys_do() -> None:
+    def needs_drm(*keys: str) -> bool:
+        playlist = MediaPlaylist(BASE, Rules())
+        tags = [key.replace("X-KEY", "X-SESSION-KEY") for key in keys]
+        read_with(playlist, "\n".join([*tags, "#EXT-X-STREAM-INF:BANDWIDTH=1", "low.m3u8"]))
+        return playlist.needs_drm
+
+    assert needs_drm(FAIRPLAY)
+    assert needs_drm(FAIRPLAY, WIDEVINE)
+    assert not needs_drm(IDENTITY)
+    assert not needs_drm(FAIRPLAY, IDENTITY)
+    assert not needs_drm()
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        'METHOD=AES-128 , URI="k" , IV=0x1',
+        'METHOD = AES-128,URI = "k",IV = 0x1',
+        ' METHOD=AES-128,\tURI\t="k",IV=0x1 ',
+        'METHOD="AES-128",URI=k ,IV="0x1"',
+    ],
+)
+def test_white_space_in_an_attribute_list_is_ignored(attributes: str) -> None:
+    (segment,) = read(f"#EXT-X-KEY:{attributes}\none.ts")
+    assert segment.encryption is not None
+    assert segment.encryption.uri == "https://media.example/film/k"
+    assert segment.encryption.iv == bytes(15) + b"\x01"
+
+
+SLOPPY = [
+    ("", None), ("   ", None), ("many", None), ("-3", None), ("9" * 30, None), ("NaN", None),
+    ("5.0", 5), (" 5", 5), ("5,", 5), ("5 # first", 5), ("+5", 5), ("05", 5), ("5;x=1", 5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "number"), SLOPPY)
+def test_an_invalid_media_sequence_number_is_read_as_players_read_it(text: str, number: int | None) -> None:
+    playlist = MediaPlaylist(BASE, Rules())
+    head = f"#EXT-X-MEDIA-SEQUENCE:{text}\n#EXT-X-DISCONTINUITY-SEQUENCE:{text}\n"
+    found = read_with(playlist, head + "a.ts\nb.ts\n#EXT-X-ENDLIST")
+    assert paths(found) == ["a.ts", "b.ts"]
+    assert [segment.number for segment in found] == [number or 0, (number or 0) + 1]
+    assert playlist.has_sequence == (number is not None)
+
+
+def test_a_segment_whose_iv_derives_from_an_invalid_media_sequence_number_is_refused() -> None:
+    key = '#EXT-X-KEY:METHOD=AES-128,URI="k"'
+    for text in ("", "-3", "9" * 30):
+        head = f"#EXT-X-MEDIA-SEQUENCE:{text}\n"
+        with pytest.raises(UpstreamFailed, match="media sequence number"):
+            read(f"{head}{key}\na.ts")
+        assert len(read(f"{head}{key},IV=0x1\na.ts")) == 1
+    (segment,) = read(f"#EXT-X-MEDIA-SEQUENCE:5.0\n{key}\na.ts")
+    assert segment.encryption is not None
+    assert segment.encryption.iv[-1] == 5
+
+
+@pytest.mark.parametrize(
+    ("reference", "url"),
+    [
+        ("seg\\1.ts", "https://media.example/film/seg/1.ts"),
+        ("..\\a\\.\\1.ts", "https://media.example/a/1.ts"),
+        ("\\a\\1.ts", "https://media.example/a/1.ts"),
+        ("\\\\cdn.example\\1.ts", "https://cdn.example/1.ts"),
+        ("https:\\\\cdn.example\\a\\1.ts", "https://cdn.example/a/1.ts"),
+        ("https://cdn.example/a\\1.ts", "https://cdn.example/a/1.ts"),
+        ("a\\1.ts?p=b\\c", "https://media.example/film/a/1.ts?p=b\\c"),
+        ("1.ts?p=b\\c", "https://media.example/film/1.ts?p=b\\c"),
+        ("a%5C1.ts", "https://media.example/film/a%5C1.ts"),
+        ("a//1.ts", "https://media.example/film/a//1.ts"),
+    ],
+)
+def test_backslashes_in_the_path_of_a_uri_count_as_slashes(reference: str, url: str) -> None:
+    assert [segment.url for segment in read(reference)] == [url]
+    assert next(segment.url for segment in read(f'#EXT-X-MAP:URI="{reference}"\n1.m4s')) == url
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('#EXT-X-MAP:URI="i.mp4"\n#EXT-X-GAP\na.m4s\n#EXT-X-ENDLIST', ["a.m4s"]),
+        ('#EXT-X-MAP:URI="x.mp4"\n#EXT-X-GAP\na.m4s\n#EXT-X-MAP:URI="i.mp4"\nb.m4s', ["a.m4s", "i.mp4", "b.m4s"]),
+        ('#EXT-X-MAP:URI="i.mp4"\n#EXT-X-GAP\na.m4s\nb.m4s', ["a.m4s", "i.mp4", "b.m4s"]),
+        ('#EXT-X-MAP:URI="i.mp4"\na.m4s\n#EXT-X-MAP:URI="x.mp4"\n#EXT-X-GAP\nb.m4s\n#EXT-X-MAP:URI="i.mp4"\nc.m4s',
+         ["i.mp4", "a.m4s", "b.m4s", "c.m4s"]),
+        ('#EXT-X-MAP:URI="i.mp4"\na.m4s\n#EXT-X-MAP:URI="x.mp4"', ["i.mp4", "a.m4s"]),
+        ('#EXT-X-MAP:URI="x.mp4"\n#EXT-X-MAP:URI="i.mp4"\na.m4s', ["i.mp4", "a.m4s"]),
+    ],
+    ids=["only gaps", "a gap before", "a gap first", "a gap between", "at the end", "two tags"],
+)  # fmt: skip
+def test_an_initialization_section_is_listed_only_if_a_segment_needs_it(text: str, expected: list[str]) -> None:
+    found = read(text)
+    assert paths(found) == expected
+    assert all(each.number == after.number for each, after in pairwise(found) if each.initial)
+
+
+def test_an_initialization_section_also_applies_to_the_segments_after_a_discontinuity() -> None:
+    text = '#EXT-X-MAP:URI="i.mp4"\na.m4s\n#EXT-X-DISCONTINUITY\nb.m4s'
+    assert paths(read(text, discontinuity=1)) == ["i.mp4", "b.m4s"]
 
 
 @pytest.mark.parametrize("method", ["AES-256", "AES-256-GCM", "AES-128-CTR", "X" * 500, "<b>"])
@@ -280,7 +432,7 @@ def test_a_playlist_without_the_extm3u_tag_is_refused(line: str) -> None:
 def test_malformed_tags_that_players_tolerate_are_accepted(head: str) -> None:
     playlist = MediaPlaylist(BASE, Rules())
     text = f"{head}\n#EXTINF:\none.ts\n#EXTINF\ntwo.ts\n#EXTINF:-1,Title\nthree.ts\n#EXT-X-TARGETDURATION:"
-    found = [segment for line in text.splitlines() if (segment := playlist.feed(line)) is not None]
+    found = [segment for line in text.splitlines() for segment in playlist.feed(line)]
     assert [segment.duration for segment in found] == [None, None, None]
     assert paths(found) == ["one.ts", "two.ts", "three.ts"]
     assert playlist.target_seconds is None
@@ -297,7 +449,7 @@ def test_the_number_of_segments_in_a_playlist_is_limited() -> None:
     playlist = MediaPlaylist(BASE, Rules())
     playlist.feed("#EXTM3U")
     for number in range(MAX_SEGMENTS):
-        assert playlist.feed(str(number)) is not None
+        assert playlist.feed(str(number))
     with pytest.raises(TooLarge):
         playlist.feed("one more")
 
@@ -319,7 +471,7 @@ def test_any_lines_are_either_parsed_to_segments_or_raise_an_error_of_serverpy(
 ) -> None:
     playlist = MediaPlaylist(BASE, Rules(discontinuity=index, segment_query=query))
     try:
-        found = [segment for line in ["#EXTM3U", *lines] if (segment := playlist.feed(line)) is not None]
+        found = [segment for line in ["#EXTM3U", *lines] for segment in playlist.feed(line)]
     except ServerPYError:
         return
     assert playlist.count == len(found)

@@ -3,7 +3,7 @@ error. No segment is skipped without an error."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -68,6 +68,22 @@ def test_the_parameter_start_is_refused_for_media_that_is_not_live(shelf: Shelf)
 
 def test_a_live_playlist_that_has_ended_is_streamed_from_its_beginning(shelf: Shelf) -> None:
     assert stream(shelf, Show(shelf, window=20, total=20).track())[1] == pieces(*range(20))
+
+
+@pytest.mark.parametrize(
+    "number", [lambda _: 0, lambda first: first // 2, lambda first: 100 - first], ids=["0", "slow", "falling"]
+)
+@pytest.mark.parametrize("pace", [1, 2])
+def test_every_segment_is_streamed_once_if_the_media_sequence_numbers_are_false(
+    shelf: Shelf, number: Callable[[int], int], pace: int
+) -> None:
+    assert stream(shelf, Show(shelf, total=8, pace=pace, number=number).track())[1] == pieces(*range(8))
+
+
+def test_a_live_stream_ends_at_once_if_its_playlist_ends_without_segments(shelf: Shelf) -> None:
+    show = Show(shelf, ends_empty=True)
+    assert stream(shelf, show.track())[1] == pieces(*range(12))
+    assert show.looks == 10
 
 
 def test_an_initialization_section_is_streamed_once_if_all_playlists_repeat_it_unchanged(shelf: Shelf) -> None:
@@ -216,6 +232,13 @@ async def followed(*versions: HlsManifest | UpstreamFailed) -> list[str]:
     return found
 
 
+def rolling(name: str, number: Callable[[int], int]) -> list[HlsManifest]:
+    """Return three versions of a playlist that rolls by one segment. `name` is formatted with the number of a segment
+    and that of the version. `number` returns the media sequence number of a version."""
+    names = [[name.format(n, version) for n in range(version, version + 3)] for version in range(3)]
+    return [of(number(version), *listed, end=version == 2) for version, listed in enumerate(names)]
+
+
 A, B = ("a0.ts", "a1.ts", "a2.ts", "a3.ts", "a4.ts"), ("b0.ts", "b1.ts", "b2.ts")
 ANEW = [
     ("the number is 0 again", [of(7, *A[:3]), of(8, *A[1:4]), of(0, *B, end=True)], [*A[:4], *B]),
@@ -223,6 +246,7 @@ ANEW = [
     ("it goes on", [of(7, *A[:2]), of(0, *B[:1]), of(0, *B[:2]), of(1, *B[1:], end=True)], [*A[:2], *B]),
     ("one back", [of(7, *A[:3]), of(6, *B, end=True)], [*A[:3], *B]),
     ("the first number stays", [of(7, *A[:3]), of(7, *B[:2], end=True)], [*A[:3], *B[:2]]),
+    ("numbers that are false only once", [of(7, *A[:3]), of(7, *A[1:4]), of(9, *A[2:], end=True)], list(A)),
     ("silence before", [of(7, *A[:2]), of(7, *A[:2]), of(7, *A[:2]), of(3, *B, end=True)], [*A[:2], *B]),
     ("errors before", [of(7, *A[:2]), UpstreamFailed("gone"), of(0, *B, end=True)], [*A[:2], *B]),
     ("twice", [of(7, *A[:2]), of(0, *B[:2]), of(0, "c0.ts", end=True)], [*A[:2], *B[:2], "c0.ts"]),
@@ -238,12 +262,56 @@ UNNUMBERED = [
     ("rolling by two", [of(None, *A[:3]), of(None, *A[2:], end=True)], list(A)),
     ("the same list again", [of(None, *A[:2]), of(None, *A[:2]), of(None, *A[1:4], end=True)], list(A[:4])),
     ("growing", [of(None, *A[:1]), of(None, *A[:3]), of(None, *A, end=True)], list(A)),
+    ("names that return", [of(None, "0", "1", "2"), of(None, "1", "2", "0"), of(None, "0", "1", "2"),
+                           of(None, "2", "0", "1", end=True)], ["0", "1", "2", "0", "1", "2", "0", "1"]),
     ("named by a query", [of(None, "s?n=1", "s?n=2"), of(None, "s?n=2", "s?n=3", end=True)],
      ["s?n=1", "s?n=2", "s?n=3"]),
     ("with fresh tokens", [of(None, "1.ts?t=1", "2.ts?t=1"), of(None, "2.ts?t=2", "3.ts?t=2", end=True)],
      ["1.ts?t=1", "2.ts?t=1", "3.ts?t=2"]),
 ]  # fmt: skip
-FOLLOWED = ANEW + OLD + UNNUMBERED
+FALSE = [
+    ("always 0", [of(0, *A[:3]), of(0, *A[1:4]), of(0, *A[2:], end=True)], list(A)),
+    ("always 0, by two", [of(0, *A[:3]), of(0, *A[2:], end=True)], list(A)),
+    ("always 0, another length", [of(0, *A[:3]), of(0, *A[2:4]), of(0, *A[3:], end=True)], list(A)),
+    ("always 0, not yet rolled", [of(0, *A[:2]), of(0, *A[:3]), of(0, *A[1:4]), of(0, *A[2:], end=True)], list(A)),
+    ("always 0, then nothing", [of(0, *A[:3]), of(0, *A[1:4]), of(0), of(0, *A[2:], end=True)], list(A)),
+    ("always 0, an old copy", [of(0, *A[:3]), of(0, *A[1:4]), of(0, *A[:3]), of(0, *A[2:], end=True)], list(A)),
+    ("by one though two left", [of(5, *A[:3]), of(6, *A[2:], end=True)], list(A)),
+    ("by two though one left", [of(5, *A[:4]), of(7, *A[1:], end=True)], list(A)),
+    ("back though it rolls", [of(5, *A[:3]), of(3, *A[1:4]), of(4, *A[2:], end=True)], list(A)),
+    ("far ahead", [of(5, *A[:3]), of(100, *A[1:4]), of(101, *A[2:], end=True)], list(A)),
+    ("always 0, named by a query", [of(0, "s?n=1", "s?n=2"), of(0, "s?n=2", "s?n=3", end=True)],
+     ["s?n=1", "s?n=2", "s?n=3"]),
+    ("always 0, with fresh tokens", [of(0, "1.ts?t=1", "2.ts?t=1"), of(0, "2.ts?t=2", "3.ts?t=2", end=True)],
+     ["1.ts?t=1", "2.ts?t=1", "3.ts?t=2"]),
+    ("always 0, tokens in the path", rolling("t{1}/{0}.ts", lambda version: 0), ["t0/0.ts", "t0/1.ts", "t0/2.ts",
+                                                                                 "t1/3.ts", "t2/4.ts"]),
+    ("falling, tokens and names in a query", rolling("s?n={0}&t={1}", lambda version: 9 - version),
+     ["s?n=0&t=0", "s?n=1&t=0", "s?n=2&t=0", "s?n=3&t=1", "s?n=4&t=2"]),
+    ("ahead, named by a query", [of(5, "s?n=1", "s?n=2", "s?n=3"), of(99, "s?n=2", "s?n=3", "s?n=4", end=True)],
+     ["s?n=1", "s?n=2", "s?n=3", "s?n=4"]),
+    ("always 0, a repeated advert", [of(0, "a", "ad", "ad"), of(0, "ad", "ad", "b"), of(0, "ad", "b", "ad", end=True)],
+     ["a", "ad", "ad", "b", "ad"]),
+]  # fmt: skip
+TRUE = [
+    ("fresh tokens in the query", [of(0, "1.ts?t=1", "2.ts?t=1"), of(1, "2.ts?t=2", "3.ts?t=2", end=True)],
+     ["1.ts?t=1", "2.ts?t=1", "3.ts?t=2"]),
+    ("fresh tokens in the path", [of(0, "t1/1.ts", "t1/2.ts"), of(1, "t2/2.ts", "t2/3.ts", end=True)],
+     ["t1/1.ts", "t1/2.ts", "t2/3.ts"]),
+    ("fresh tokens and names in the path", [of(0, "x/1/s.ts", "x/2/s.ts"), of(1, "y/2/s.ts", "y/3/s.ts", end=True)],
+     ["x/1/s.ts", "x/2/s.ts", "y/3/s.ts"]),
+    ("fresh tokens and names in a query", [of(0, "s?n=1&t=1", "s?n=2&t=1"), of(1, "s?n=2&t=2", "s?n=3&t=2", end=True)],
+     ["s?n=1&t=1", "s?n=2&t=1", "s?n=3&t=2"]),
+    ("fresh tokens in the names", [of(0, "w1_1.ts", "w1_2.ts"), of(0, "w2_1.ts", "w2_2.ts", "w2_3.ts", end=True)],
+     ["w1_1.ts", "w1_2.ts", "w2_3.ts"]),
+    ("names that return", [of(0, "0", "1", "2"), of(2, "2", "0", "1"), of(5, "2", "0", "1", end=True)],
+     ["0", "1", "2", "0", "1", "2", "0", "1"]),
+    ("all names return", [of(0, "0", "1", "2"), of(3, "0", "1", "2", end=True)], ["0", "1", "2", "0", "1", "2"]),
+    ("one repeated segment", [of(0, "x", "x"), of(1, "x", "x"), of(3, "x", "x", end=True)], ["x"] * 5),
+    ("another URL for one segment", [of(0, *A[:3]), of(1, A[1], "other.ts", A[3], end=True)], list(A[:4])),
+    ("contiguous", [of(0, *A[:2]), of(2, *A[2:4], end=True)], list(A[:4])),
+]  # fmt: skip
+FOLLOWED = ANEW + OLD + UNNUMBERED + FALSE + TRUE
 
 
 @pytest.mark.parametrize(("versions", "expected"), [row[1:] for row in FOLLOWED], ids=[row[0] for row in FOLLOWED])
@@ -259,12 +327,52 @@ async def test_every_segment_is_read_once_even_if_the_playlist_has_wrong_media_s
         [of(None, *A[:2]), of(None, *B, end=True)],
         [of(None, *A[:3]), of(None, *A[4:], end=True)],
         [of(7, *A[:2]), of(10, *A[3:], end=True)],
+        [of(0, *A[:2]), of(0, *A[3:], end=True)],
+        [of(0, *A[:2]), of(0, *A[1:3]), of(0, *A[4:], end=True)],
+        [of(0, A[0]), of(0, A[2], end=True)],
+        [of(0, "0", "1", "2"), of(6, "0", "1", "2", end=True)],
+        [of(7, *A[:2]), of(10, end=True)],
+        [of(7, *A[:2]), of(9, end=False), of(10, A[4], end=True)],
     ],
-    ids=["nothing in common", "rolled away", "numbers are missing"],
+    ids=[
+        "nothing in common",
+        "rolled away",
+        "numbers are missing",
+        "always 0",
+        "always 0, later",
+        "always 0, one segment",
+        "names that return",
+        "ended without segments",
+        "empty before",
+    ],
 )
 async def test_a_live_playlist_that_skips_unread_segments_raises_an_error(versions: list[HlsManifest]) -> None:
     with pytest.raises(UpstreamFailed, match=r"fell behind|none of the segments"):
         await followed(*versions)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [of(9, end=True), of(0, end=True), of(None, end=True), of(8, end=True), of(9, A[2], end=True)],
+    ids=["the next number", "0", "no number", "an earlier number", "a last segment"],
+)
+async def test_a_live_playlist_that_ends_without_new_segments_ends_the_stream_at_once(last: HlsManifest) -> None:
+    listed = [A[2]] if last.count else []
+    assert await followed(of(7, *A[:2]), last) == [*A[:2], *listed]
+
+
+async def test_a_playlist_that_has_ended_need_not_be_loaded_again_after_its_last_segment() -> None:
+    async def load(*, renews: bool = True) -> HlsManifest:
+        raise UpstreamFailed("gone")
+
+    cursor = LiveCursor(of(7, *A[:2], end=True), load, patience=0.0, start=0.0)
+    first = await cursor.next()
+    last = await cursor.next()
+    assert first is not None
+    assert last is not None
+    with pytest.raises(UpstreamFailed):  # the media server refuses the last segment, so the playlist is loaded again
+        await cursor.again(last)
+    assert await cursor.next() is None
 
 
 MAP_A, MAP_B = '#EXT-X-MAP:URI="a.mp4"', '#EXT-X-MAP:URI="b.mp4"'

@@ -236,6 +236,13 @@ def test_segments_may_have_different_keys_and_keys_may_be_data_urls(shelf: Shelf
     assert stream(shelf, hls(shelf, "\n".join([*tags, "#EXT-X-KEY:METHOD=NONE", "3.ts"])))[1] == FILE
 
 
+def test_an_initialization_section_that_only_missing_segments_need_is_not_requested(shelf: Shelf) -> None:
+    shelf.files["/init.mp4"] = INIT
+    gap = '#EXT-X-MAP:URI="gone.mp4"\n#EXT-X-GAP\ngone.ts\n'
+    assert stream(shelf, hls(shelf, f'{gap}#EXT-X-MAP:URI="init.mp4"\n{PLAYLIST}\n{gap}'))[1] == FILM
+    assert shelf.targets("/gone") == []
+
+
 def test_the_key_or_key_url_of_the_extraction_overrides_that_of_the_playlist(shelf: Shelf) -> None:
     encrypt(shelf)
     text = f'#EXT-X-KEY:METHOD=AES-128,URI="nowhere"\n{PLAYLIST}'
@@ -506,6 +513,10 @@ async def test_a_segment_that_cannot_be_fetched_ends_the_stream_with_an_error(
         ('#EXTM3U\n#EXT-X-KEY:METHOD=AES-256,URI="key"\n0.ts', UnsupportedConversion),
         ('#EXTM3U\n#EXT-X-MAP:URI="nowhere.mp4"\n0.ts\n#EXT-X-ENDLIST', UpstreamFailed),
         ("#EXTM3U\nempty.ts\nempty.ts\n#EXT-X-ENDLIST", UpstreamFailed),
+        (
+            '#EXTM3U\n#EXT-X-SESSION-KEY:METHOD=SAMPLE-AES,URI="skd://x"\n#EXT-X-STREAM-INF:BANDWIDTH=1\nx.m3u8',
+            DrmProtected,
+        ),
         ("#EXTM3U\npage.html\n#EXT-X-ENDLIST", NotMedia),
     ],
 )

@@ -21,9 +21,9 @@ SHAPES = (
 FILES = ("dash-on-demand",)
 """Forms of HLS and DASH in which each format is a single file, which is sent unchanged."""
 WITH_LENGTH = ("hls-byterange", "hls-byterange-fmp4", "dash-on-demand")
-HARMLESS = {"bad-duration", "zero-segment"}
-"""Hostile playlists that can be streamed. One declares wrong segment durations, which the relay does not need. Another
-has an empty segment, which adds no bytes."""
+HARMLESS = {"bad-duration", "huge-sequence", "zero-segment"}
+"""Hostile playlists that can be streamed. Two declare wrong durations or numbers, which the relay does not need.
+Another has an empty segment, which adds no bytes."""
 OTHER_HOSTILE = ("million", "endless", "long-line", "empty", "html", "binary")
 
 

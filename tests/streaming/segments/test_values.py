@@ -17,10 +17,11 @@ from serverpy.errors import TooLarge, UpstreamFailed
 from serverpy.extraction.values import Fragment, Track
 from serverpy.streaming.segments.attributes import attributes
 from serverpy.streaming.segments.dash import Lines, line_of
+from serverpy.streaming.segments.keys import Keys
 from serverpy.streaming.segments.manifest import DashManifest
 from serverpy.streaming.segments.master import MAX_VARIANTS, best_url
 from serverpy.streaming.segments.packed_lines import MAX_LINE_BYTES, MAX_TEXT_BYTES, PackedLines
-from serverpy.streaming.segments.segment import with_query
+from serverpy.streaming.segments.segment import Encryption, with_query
 from serverpy.streaming.segments.turns import LINE_LENGTH, TURN_LENGTH
 
 KEY, IV = b"k" * 16, b"i" * 16
@@ -156,7 +157,8 @@ def test_dash_fragments_become_segments_whose_urls_contain_the_segment_query() -
         segment_query="t=5",
     )  # fmt: skip
     lines = b"".join(map(line_of, track.fragments)).decode().splitlines()
-    found = list(map(Lines(track.url, track.segment_query).feed, lines))
+    parser = Lines(track.url, track.segment_query)
+    found = [segment for line in lines for segment in parser.feed(line)]
     assert [segment.url for segment in found] == ["https://m.example/init.mp4?t=5", "https://m.example/1.m4s?a=1&t=5"]
     assert [segment.duration for segment in found] == [None, 2.0]
 
@@ -190,3 +192,38 @@ def test_truncated_or_wrongly_padded_ciphertext_is_refused(secret: bytes) -> Non
 def test_a_decryption_key_of_the_wrong_length_is_refused(key: bytes) -> None:
     with pytest.raises(UpstreamFailed, match="key"):
         Decryption(key, IV)
+
+
+SECRET = bytes.fromhex("fbef7c3e00112233445566778899ffbe")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "data:text/plain;base64,++98PgARIjNEVWZ3iJn/vg==",
+        "data:text/plain;base64,++98PgARIjNEVWZ3iJn/vg",
+        "data:;base64,--98PgARIjNEVWZ3iJn_vg==",
+        "DATA:;BASE64,--98PgARIjNEVWZ3iJn_vg",
+        "data:text/plain;charset=utf-8;base64,++98PgARIjNEVWZ3iJn/vg==",
+        "data:text/plain;base64;charset=utf-8,++98PgARIjNEVWZ3iJn/vg==",
+        "data:text/plain; base64,++98PgARIjNEVWZ3iJn/vg==",
+        "data:;base64,%2B%2B98PgARIjNEVWZ3iJn%2Fvg%3D%3D",
+        "data:;base64,++98PgAR%0AIjNEVWZ3iJn/vg==",
+        "data:,%FB%EF%7C%3E%00%11%223DUfw%88%99%FF%BE",
+        "data:application/octet-stream;charset=x,%fb%ef|>%00%11%223DUfw%88%99%ff%be",
+    ],
+)
+async def test_a_key_in_a_data_url_is_read_in_every_form_of_base64_and_percent_encoding(uri: str) -> None:
+    async def fetch() -> bytes:
+        raise AssertionError(uri)
+
+    assert await Keys().get(Encryption(uri, None, IV), fetch) == SECRET
+
+
+@pytest.mark.parametrize("uri", ["data:;base64,+", "data:;base64,é", "data:;base64,a|b="])
+async def test_a_data_url_with_invalid_base64_is_refused(uri: str) -> None:
+    async def fetch() -> bytes:
+        raise AssertionError(uri)
+
+    with pytest.raises(UpstreamFailed, match="decryption key"):
+        await Keys().get(Encryption(uri, None, IV), fetch)

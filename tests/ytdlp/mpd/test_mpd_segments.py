@@ -46,6 +46,9 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
         (template('media="$$$Number$%.m4s" duration="4"'), "$1%.m4s $2%.m4s"),
         (template('media="$RepresentationID$/$Bandwidth%06d$/$Number$.m4s" duration="6"'), "v/001000/1.m4s"),
         (template('media="$Number$.m4s" duration="2" endNumber="2"'), "1.m4s 2.m4s"),
+        (template('media="$Number$.m4s" duration="2" endNumber=" "'), "1.m4s 2.m4s 3.m4s"),
+        (timeline('<S d="2" r="2"/>', attributes='endNumber=""'), "0.m4s 2.m4s 4.m4s"),
+        (template('media="a//$Number$.m4s" duration="3"'), "a//1.m4s a//2.m4s"),
         (template('media="$Number$.m4s" duration="2" endNumber="20"'), "1.m4s 2.m4s 3.m4s"),
         (template('media="$Number$.m4s" duration="2.5"'), "1.m4s 2.m4s 3.m4s"),
         (template('media="$Number$.m4s" duration="180180" timescale="90000"'), "1.m4s 2.m4s 3.m4s"),
@@ -81,6 +84,15 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
         (timeline('<S t="4" d="2"/><S t="0" d="2"/>'), TWICE),
         (timeline('<S t="0" d="2" r="2"/><S t="5" d="1"/>'), "0.m4s 2.m4s 4.m4s 5.m4s"),
         (timeline('<S t="0" d="2"/><S t="0" d="2"/>', "$Number$.m4s"), "1.m4s 2.m4s"),
+        # an S without a duration at the end lists no segment, but may state where the last segment ends
+        (timeline('<S t="0" d="2" r="2"/><S t="6" d="0"/>'), "0.m4s 2.m4s 4.m4s"),
+        (timeline('<S t="0" d="2" r="2"/><S d="0"/>'), "0.m4s 2.m4s 4.m4s"),
+        (timeline('<S t="0" d="2"/><S d="0" r="3"/><S d=" 0.0 "/>', "$Number$.m4s"), "1.m4s"),
+        (timeline('<S t="0" d="2" r="-1"/><S t="4" d="0"/>'), "0.m4s 2.m4s"),
+        (timeline('<S t="0" d="2" r="-1"/><S d="0"/>'), "0.m4s 2.m4s 4.m4s"),
+        (timeline('<S t="0" d="2"/><S t="2" d="0"/><S t="2" d="2"/>'), "refused: The DASH manifest lists a segment"
+         " without a duration."),
+        (timeline('<S t="0" d="2"/><S t="2"/>'), "refused: The DASH manifest lists a segment without a duration."),
         (timeline('<S d="0"/>'), "refused: The DASH manifest lists a segment without a duration."),
         (timeline('<S t="0"/>'), "refused: The DASH manifest lists a segment without a duration."),
         (timeline('<S d="1e3"/>'), INVALID),
@@ -131,6 +143,9 @@ def of(content: str, attributes: str = 'mediaPresentationDuration="PT6S"', perio
         ('<SegmentList><SegmentURL media="https://[x"/></SegmentList>', "refused: The DASH manifest contains an invalid"
          " URL."),
         ('<SegmentList><SegmentURL media="?part=1&amp;x=%24"/></SegmentList>', "m.mpd?part=1&x=%24"),
+        (template('media="v\\$Number$.m4s?p=a\\b" duration="3"'), "v/1.m4s?p=a\\b v/2.m4s?p=a\\b"),
+        ('<BaseURL>a\\b\\</BaseURL><SegmentTemplate media="..\\$Number$.m4s" duration="6"/>', "a/1.m4s"),
+        ('<SegmentList><SegmentURL media="\\d\\a.m4s"/></SegmentList>', "a.m4s"),
         ('<BaseURL>a%20b/</BaseURL><SegmentTemplate media="$Number$%41.m4s" duration="6"/>', "a%20b/1%41.m4s"),
     ],
 )  # fmt: skip
