@@ -36,7 +36,7 @@ class Ranged:
         self._method = method
         self._first_plan = plan
         self._plan = replace(plan, container=MP4)
-        self._reservation = reservation
+        self.reservation = reservation
         self._source = source
 
     async def open(self, first: int, end: int, version: SourceVersion | None) -> Body:
@@ -62,7 +62,7 @@ class Ranged:
         # identification.
         plan = self._first_plan if version is None else self._plan
         source = replace(self._source, range=ByteRange(first, end - 1), if_range=validator, head_only=False)
-        return await self._method.open(plan, source, self._reservation)
+        return await self._method.open(plan, source, self.reservation)
 
 
 def server_of(head: Head) -> Origin | None:
