@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from serverpy.errors import UnsupportedConversion
-from serverpy.media.mp4.locate import MAX_MOOF_BYTES, MAX_WALK_READS, locate
+from serverpy.media.mp4 import locate as locating
+from serverpy.media.mp4.locate import MAX_MOOF_BYTES, MAX_WALK_READS, NoIndex, locate
 from serverpy.media.weave import weaver
 from serverpy.ranges import ByteRange
 from serverpy.sample.encode import LONG_SECONDS
+from serverpy.streaming.segments.merge import Merger
 from tests.media.mp4.films import decoded, drive, packets, sought
 from tests.media.mp4.shapes import (
     EMPTY,
@@ -148,6 +150,48 @@ async def test_a_file_without_an_index_is_refused_if_its_fragments_are_not_found
     shelf.files["/video"], shelf.files["/audio"] = (in_fragments(film, kind, 1) for kind in ("video", "audio"))
     async with loom(shelf) as weaving:
         with pytest.raises(UnsupportedConversion, match="without an index"):
+            await weaving.read()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the search for fragments end after its first reads."""
+    monkeypatch.setattr(locating, "MAX_WALK_READS", 2)
+    monkeypatch.setattr(locating, "WALK_BYTES", 1)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("range_", [None, ByteRange(100_000, 200_000)])
+async def test_files_without_an_index_and_with_too_many_fragments_are_merged_while_they_are_read(
+    shelf: Shelf, film: Path, range_: ByteRange | None
+) -> None:
+    """The length of the merged file is unknown, and every request gets the whole of it."""
+    sources = {kind: in_fragments(film, kind, 1) for kind in ("video", "audio")}
+    shelf.files |= {f"/{kind}": source for kind, source in sources.items()}
+    async with loom(shelf, merges=True) as weaving:
+        merged = await weaving.open(range_)
+        assert merged.reservation.nbytes >= Merger.stream_bytes
+        found = await merged.rest()
+        await merged.aclose()
+        head = merged.body.head
+        assert (head.length, head.partial, head.seekable) == (None, False, False)
+        for kind, source in sources.items():
+            assert packets(found, kind) == packets(source, kind)
+        decode(found)
+        shelf.asked.clear()
+        assert await weaving.read() == found
+        assert len(shelf.asked) == 2, "the second stream does not search again"
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("plain", ["video", "audio"])
+async def test_a_file_with_too_many_fragments_and_without_an_index_cannot_be_merged_with_a_plain_file(
+    shelf: Shelf, media: Path, film: Path, plain: str
+) -> None:
+    shelf.files |= {f"/{kind}": in_fragments(film, kind, 1) for kind in ("video", "audio")}
+    shelf.files[f"/{plain}"] = (media / f"{plain}-long.mp4").read_bytes()
+    async with loom(shelf, merges=True) as weaving:
+        with pytest.raises(NoIndex):
             await weaving.read()
 
 

@@ -24,7 +24,7 @@ from serverpy.media.mp4.defragment import end_of
 from serverpy.media.mp4.durations import write_mehd
 from serverpy.media.mp4.header import movie_scale, write_ftyp, write_moov
 from serverpy.media.mp4.layout import AUDIO, MADE, VIDEO, Layout
-from serverpy.media.mp4.locate import Located, no_index
+from serverpy.media.mp4.locate import Located, NoIndex
 from serverpy.media.mp4.made_fragments import Made, make_fragments
 from serverpy.media.mp4.mfra import read_mfra
 from serverpy.media.mp4.own_trafs import with_own_trafs
@@ -60,12 +60,8 @@ def lay_out_fragments(video: Located, audio: Located) -> Layout:
         for source, index in enumerate(indices)
         for reference in index.references
     )
-    ends = [
-        index.end_seconds + track.delay / 1_000_000
-        for index, track in zip(indices, tracks, strict=True)
-        if index.end_seconds is not None
-    ]
-    seconds = believed_duration(max(ends, default=None))
+    ends = [_end_seconds(index, track) for index, track in zip(indices, tracks, strict=True)]
+    seconds = believed_duration(max((end for end in ends if end is not None), default=None))
     head = write_ftyp(fragmented=True) + _write_moov(tracks, seconds)
     sizes = [sidx_bytes(len(index.references)) for index in indices]
     at = len(head) + sum(sizes)
@@ -96,6 +92,13 @@ def lay_out_fragments(video: Located, audio: Located) -> Layout:
         made=b"".join(part.made.heads for part in parts if part.made is not None),
         others=(parts[VIDEO].others, parts[AUDIO].others),
     )
+
+
+def _end_seconds(index: Index, track: Track) -> float | None:
+    """Return the time in seconds at which the presentation of a track ends, or None if it is unknown. The times of the
+    index are those of the media, before the edit list; those of the edit list are exact to the microsecond."""
+    end = index.end_seconds
+    return end if end is None or not track.delay else round(end + track.delay / 1_000_000, 6)
 
 
 class _Runs:
@@ -142,7 +145,7 @@ def _index_of(source: Located, track: Track) -> Index:
         end = source.total - len(source.mfra)
         end_time = None if source.tail is None else end_of(source.tail, track.number, defaults_of(source.moov))
         return read_mfra(source.mfra, track.number, track.scale, source.moof_start, end, end_time)
-    raise no_index()
+    raise NoIndex
 
 
 def _write_moov(tracks: tuple[Track, Track], seconds: float | None) -> bytes:

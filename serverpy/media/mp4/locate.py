@@ -44,6 +44,17 @@ _MAX_TOTAL = 1 << 62
 _FRAGMENT = frozenset({b"styp", b"prft", b"emsg", b"sidx", b"moof", b"mdat"})
 
 
+class NoIndex(UnsupportedConversion):
+    """Error: a fragmented file has no index that covers it, and its fragments cannot be found in advance."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "One of the two formats is a fragmented MP4 without an index (sidx or mfra) that covers it, and its "
+            f"fragments cannot be found with {MAX_WALK_READS} range requests in {WALK_SECONDS:g} seconds, so the "
+            "formats cannot be merged."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """A range of a file: the bytes `first` to `end - 1`. If `kept` is not None, the search goes from fragment to
@@ -109,7 +120,7 @@ class _Window:
         if self.reads > _MAX_READS and self.kept is None:
             raise damaged("too many boxes precede the moov or moof box")
         if self.reads > MAX_WALK_READS:
-            raise no_index()
+            raise NoIndex
         end = min(first + length, self._total)
         self.data = memoryview((yield Span(first, end, self.kept)))
         self.first = first
@@ -202,8 +213,8 @@ def _tail(window: _Window, total: int, mfra: bytes) -> Generator[Span, bytes, Mo
 
 
 def _walk(window: _Window, total: int, box: Box, moof: bytes = b"") -> Generator[Span, bytes, Moofs]:
-    """Return all moof boxes of the file, from `box` on, whose bytes are `moof` if these are known. Raises
-    `UnsupportedConversion` if that takes more than MAX_WALK_READS reads."""
+    """Return all moof boxes of the file, from `box` on, whose bytes are `moof` if these are known. Raises `NoIndex` if
+    that takes more than MAX_WALK_READS reads."""
     data, starts, begin = bytearray(), array("Q"), box.start
     largest, seen = len(moof), 0
     while True:
@@ -217,7 +228,7 @@ def _walk(window: _Window, total: int, box: Box, moof: bytes = b"") -> Generator
             largest = max(largest, box.end - box.start)
             window.kept = len(data) + 8 * len(starts)
             if window.kept > MAX_INDEX_BYTES:
-                raise no_index()
+                raise NoIndex
         at = box.end
         if at + 8 > total:
             return Moofs(bytes(data), starts)
@@ -227,20 +238,12 @@ def _walk(window: _Window, total: int, box: Box, moof: bytes = b"") -> Generator
             step = (end - begin) // done if done else total
             is_dense = 2 * max(step, largest) <= WALK_BYTES
             if (total - at) // (WALK_BYTES if is_dense else step) > 2 * (MAX_WALK_READS - window.reads):
-                raise no_index()
+                raise NoIndex
             yield from window.fetch(at, WALK_BYTES if is_dense else max(_LEAST_BYTES, 2 * largest))
             ahead = window.box(at)
         if ahead is None:
             raise damaged("a box ends within its header")
         box = ahead
-
-
-def no_index() -> UnsupportedConversion:
-    return UnsupportedConversion(
-        "One of the two formats is a fragmented MP4 without an index (sidx or mfra) that covers it, and its fragments "
-        f"cannot be found with {MAX_WALK_READS} range requests in {WALK_SECONDS:g} seconds, so the formats cannot be "
-        "merged."
-    )
 
 
 def _has_fragments_from(window: _Window, at: int) -> Generator[Span, bytes, bool]:

@@ -14,21 +14,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Any, TypeVar
 
 from serverpy.body import SESSION_BYTES, UNBOUNDED, Body, Head, Opener, Source
 from serverpy.containers import MP4
-from serverpy.errors import UpstreamFailed
+from serverpy.errors import NotMedia, UnsupportedConversion, UpstreamFailed
 from serverpy.extraction.choice import believed_duration, is_seekable
 from serverpy.extraction.values import Track
 from serverpy.media.mp4.layout import AUDIO, HEADER, MADE, VIDEO, Layout, Piece
-from serverpy.media.mp4.locate import MAX_MOOF_BYTES, PROBE_BYTES, WALK_SECONDS, Located, Span, locate, no_index
+from serverpy.media.mp4.locate import MAX_MOOF_BYTES, PROBE_BYTES, WALK_SECONDS, Located, NoIndex, Span, locate
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER
 from serverpy.media.mp4.woven import as_plain, lay_out, peak_bytes, plain_bytes
-from serverpy.media.weave.cache import Layouts, Lease, SourceVersion, Woven
+from serverpy.media.weave.cache import Key, Layouts, Lease, SourceVersion, Woven
 from serverpy.media.weave.fragments import read_block
 from serverpy.media.weave.source import Changed, Forward, Ranged, server_of
 from serverpy.memory.budget import Reservation
@@ -47,10 +48,14 @@ ENOUGH_BYTES = 16 * 1024
 costs more than the copy."""
 CHUNK_BYTES = 32 * 1024
 EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
+_MAX_WITHOUT_INDEX = 256
+"""Maximum number of pairs of files without an index that a weaver remembers."""
+OpenFiles = Callable[[Plan, Source, Reservation], Awaitable[Body]]
 
 
 class Weaver:
-    """The opener of merged MP4s. `method` opens the source files. `layouts` belongs to this opener alone."""
+    """The opener of merged MP4s. `method` opens the source files. `layouts` belongs to this opener alone. `otherwise`
+    opens pairs of fragmented files whose fragments cannot be found in advance."""
 
     stream_bytes = (
         2 * (SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP + CHUNK_BYTES) + ENOUGH_BYTES + 2 * MAX_MOOF_BYTES
@@ -59,9 +64,11 @@ class Weaver:
     patched moof box. In addition, it holds one buffer of joined chunks. The memory of the layout is charged separately:
     to the stream that builds the layout while it is built, and then once for all streams that share it."""
 
-    def __init__(self, method: Opener, layouts: Layouts) -> None:
+    def __init__(self, method: Opener, layouts: Layouts, otherwise: OpenFiles | None = None) -> None:
         self._method = method
         self._layouts = layouts
+        self._otherwise = otherwise
+        self._without_index = OrderedDict[Key, NoIndex]()
         # only one layout is made at a time, because the computation holds the interpreter lock and takes memory
         self._one_at_a_time = asyncio.Semaphore(1)
         self.capability = Capability(
@@ -85,9 +92,32 @@ class Weaver:
             and self._method.capability.carries(track)
         )
 
-    async def open(self, plan: Plan, source: Source, reservation: Reservation) -> WovenBody:
+    async def open(self, plan: Plan, source: Source, reservation: Reservation) -> Body:
         """Open the MP4 that is merged from the video and the audio of `plan`. `reservation` grows while the layout is
-        made."""
+        made. If the files have no index and too many fragments, the MP4 is merged while it is read, and has neither a
+        known length nor ranges."""
+        key = tuple(track.url for track in plan.tracks)
+        try:
+            if (known := self._without_index.get(key)) is not None:
+                raise known
+            return await self._open_woven(plan, source, reservation)
+        except NoIndex as error:
+            if self._otherwise is None:
+                raise
+            self._without_index[key] = error.with_traceback(None)
+            if len(self._without_index) > _MAX_WITHOUT_INDEX:
+                self._without_index.popitem(last=False)
+            return await self._open_otherwise(self._otherwise, plan, source, reservation, error)
+
+    async def _open_otherwise(
+        self, otherwise: OpenFiles, plan: Plan, source: Source, reservation: Reservation, error: NoIndex
+    ) -> Body:
+        try:
+            return await otherwise(plan, source, reservation)
+        except (UnsupportedConversion, NotMedia) as failure:  # for example, only one of the files is fragmented
+            raise error from failure
+
+    async def _open_woven(self, plan: Plan, source: Source, reservation: Reservation) -> WovenBody:
         video, audio = plan.tracks
         ranged = (
             Ranged(self._method, self._method.capability.plan((video,)), source, reservation),
@@ -277,7 +307,7 @@ async def _find(ranged: Ranged, handler: bytes, room: Room) -> tuple[Located, So
                         async with asyncio.timeout_at(deadline):
                             data = await _fetch(ranged, span, version, None)
                     except TimeoutError:
-                        search.throw(no_index())
+                        search.throw(NoIndex())
             span = search.send(data[: span.end - span.first])
     except StopIteration as found:
         located: Located = found.value
