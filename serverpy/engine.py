@@ -92,8 +92,9 @@ class Engine:
         self._embedded = Embedded(self.workers, self.extractor, sizes, timeouts, max_workers=limits.max_workers)
         self._subprocess = Subprocess(self._child_options(settings), sizes, max_children=limits.max_children)
         redirect = Redirect(self.client, timeouts, settings.identity)
-        mergers = Weaver(self._relay, Layouts(self.budget)), Merger(self._relay, self.extractor, Layouts(self.budget))
-        return self._relay, *mergers, self._embedded, self._subprocess, redirect
+        merger = Merger(self._relay, self.extractor, Layouts(self.budget))
+        weaver = Weaver(self._relay, Layouts(self.budget), merger.open_files)
+        return self._relay, weaver, merger, self._embedded, self._subprocess, redirect
 
     def _child_options(self, settings: Settings) -> ChildOptions:
         return ChildOptions(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from serverpy.errors import ItemNotFound, MediaNotFound
-from serverpy.extraction.values import Entry, Media, Track
+from serverpy.extraction.values import DASH_PROTOCOL, Entry, Fragment, Media, Track
 
 MAX_DURATION_SECONDS = 366 * 86400.0
 """Maximum duration, in seconds, that is accepted as plausible: a page or a playlist may state any number."""
@@ -42,6 +43,18 @@ def is_seekable(track: Track) -> bool:
     """Return whether the track is one file over http(s) and not a live stream or a list of fragments. Nearly every
     media server answers range requests for such a file."""
     return track.protocol in ("http", "https") and not track.is_live and not track.fragments
+
+
+def as_one_segment(track: Track) -> Track:
+    """Return `track`, one file, as a DASH track whose only fragment is that file."""
+    return replace(track, protocol=DASH_PROTOCOL, fragments=(Fragment(url=track.url),))
+
+
+def in_the_form_of(old: Track, new: Track) -> Track:
+    """Return `new`, the track of a new extraction that replaces `old`, as one segment if `old` is the result of
+    `as_one_segment`. Otherwise returns `new`."""
+    is_one_segment = old.protocol == DASH_PROTOCOL and is_seekable(new)
+    return as_one_segment(new) if is_one_segment else new
 
 
 def duration_of(media: Media, track: Track) -> float | None:

@@ -85,6 +85,7 @@ RENDITIONS = {
     "hls": Rendition("hls/ts/master.m3u8", "hls/ts/master.m3u8", protocol="hls"),
     "webm": Rendition("vp9.webm", "vp9.webm", "webm", LOW, "vp9", "opus"),
     "video-webm": Rendition("video-only.webm", "video-only.webm", "webm", LOW, "vp9"),
+    "video-misnamed": Rendition("video-only.webm", "video-only.webm", size=HIGH, vcodec="vp9"),
     "audio-webm": Rendition("audio-only.webm", "audio-only.webm", "webm", acodec="opus"),
     "chunked": Rendition(
         "chunked/prog.mp4", "prog.mp4", size=HIGH, vcodec=H264, acodec=AAC, extra=(("chunk_bytes", CHUNK_BYTES),)
@@ -147,7 +148,7 @@ WATCH = {
     "slow": ("360",),
     "post": ("post",),
     "later": ("360",),
-    "pair-or-film": ("180", "video-sidx", "audio"),
+    "pair-or-film": ("180", "video-misnamed", "audio"),
     "pairs": ("180", "video-180", "audio", "video-webm", "audio-webm"),
     "webm-pair-or-film": ("180", "video-webm", "audio-webm"),
     "hls-audio-or-film": ("180", "hls-audio"),

@@ -9,7 +9,7 @@ from dataclasses import replace
 from serverpy.access.grant import Grant
 from serverpy.body import Source
 from serverpy.errors import ExtractionFailed
-from serverpy.extraction.choice import by_id, item_of
+from serverpy.extraction.choice import by_id, in_the_form_of, item_of
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import Cookie, Media, Track
 from serverpy.net.client import Client, Response
@@ -60,6 +60,7 @@ class TrackSource:
         the requests for that format have not changed. Raises `ExtractionFailed` if the page no longer offers the
         format, and the error of the extraction if that fails."""
         media, track = await extract_anew(self._extractor, self._page, self._item, self.track, self._grant)
+        track = in_the_form_of(self.track, track)
         if _fingerprint(track, media.cookies) == self._fingerprint:
             return False
         self._set(track, media.cookies)

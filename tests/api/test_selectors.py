@@ -35,7 +35,7 @@ def head(server: Server, page: str, format: str) -> list[str | int | None]:
         (PAIRS, "ba[acodec=opus]", "audio-webm"),
         ("/tube/watch/webm-pair-or-film", "bv*+ba/b", "180"),
         ("/tube/watch/hls-audio-or-film", "bv*+ba/b", "180"),
-        ("/tube/watch/pair-mixed", "bv+ba/ba", "audio"),
+        ("/tube/watch/pair-or-film", "bv+ba/ba", "audio"),
     ],
 )
 def test_a_format_selector_chooses_its_first_alternative_that_the_server_can_stream(

@@ -72,7 +72,7 @@ FILES = sorted(
 )
 """The non-empty files of the sample site, without segments."""
 SEGMENTS = ["hls/ts/low-0.ts", "hls/audio/sound-0.ts", "hls/fmp4/low-init.mp4", "dash/video-180.mp4"]
-WOVEN = [f"/tube/watch/{pair}" for pair in PAIRS if pair not in ("pair-webm", "pair-muxed", "pair-mixed", "long-muxed")]
+WOVEN = [f"/tube/watch/{pair}" for pair in PAIRS if pair not in ("pair-webm", "pair-muxed", "long-muxed")]
 SEEKABLE_PAGES = ["/page/hls-byterange", "/page/hls-byterange-fmp4", "/page/dash-on-demand", *WOVEN]
 TYPES = {
     "mp4": ("video/mp4", "mp4"),

@@ -25,6 +25,7 @@ PAIRS = {
     "pair-sidx-chunked": ("video-sidx-chunked", "audio-sidx-chunked"),
     "pair-based": ("video-based", "audio-based"),
     "pair-fragments": ("video-fragments", "audio-fragments"),
+    "pair-mixed": ("video-sidx", "audio"),
     "long": ("video-long", "audio-long"),
     "long-sidx": ("video-long-sidx", "audio-long-sidx"),
 }
@@ -45,7 +46,7 @@ def test_separate_video_and_audio_are_merged_into_one_mp4_of_known_length_that_c
         assert packets(answer.body, kind) == packets((media / RENDITIONS[name].file).read_bytes(), kind)
 
 
-@pytest.mark.parametrize("page", ["pair", "pair-sidx", "pair-based", "long-sidx"])
+@pytest.mark.parametrize("page", ["pair", "pair-sidx", "pair-based", "pair-mixed", "long-sidx"])
 def test_every_range_of_the_stream_of_a_merged_mp4_is_a_slice_of_the_whole_file(server: Server, page: str) -> None:
     whole = server.get(f"/tube/watch/{page}")
     total, dice = len(whole.body), random.Random(page)
@@ -93,7 +94,7 @@ def test_a_format_selector_may_merge_a_video_and_an_audio_format(server: Server)
 
 @pytest.mark.parametrize(
     ("page", "format"),
-    [("pair-mixed", ""), ("pair-webm", "bv+ba"), ("pair-mixed", "bv+ba")],
+    [("pair-webm", "bv+ba"), ("pairs", "bv[ext=webm]+ba[ext=m4a]"), ("pair-or-film", "bv+ba")],
 )
 def test_a_pair_of_formats_that_cannot_be_merged_is_refused_with_422(server: Server, page: str, format: str) -> None:
     answer = server.get(f"/tube/watch/{page}", format=format)

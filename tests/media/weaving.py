@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from serverpy.body import Source
+from serverpy.body import Body, Source
 from serverpy.errors import ExtractionFailed
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import Media, Track
 from serverpy.media.weave.cache import Layouts
-from serverpy.media.weave.weaver import Weaver, WovenBody
+from serverpy.media.weave.weaver import Weaver
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.client import Client
 from serverpy.net.guard import Guard, parse_networks
@@ -21,6 +21,7 @@ from serverpy.options import Timeouts
 from serverpy.ranges import ByteRange
 from serverpy.streaming.fanout import Fanout
 from serverpy.streaming.methods.relay import Relay
+from serverpy.streaming.segments.merge import Merger
 from tests.streaming.segments.shelf import Shelf
 
 PAGE = "https://page.example/watch"
@@ -79,7 +80,7 @@ class Loom:
 class Woven:
     """An open body of a merged MP4, and its memory reservation."""
 
-    body: WovenBody
+    body: Body
     reservation: Reservation
 
     async def rest(self) -> bytes:
@@ -94,15 +95,18 @@ class Woven:
 
 
 @asynccontextmanager
-async def loom(shelf: Shelf, *, budget_bytes: int = BUDGET_BYTES) -> AsyncIterator[Loom]:
-    """Run a weaver. Raises AssertionError at the end of the block if a connection is still open, or if bytes are still
-    reserved that the budget cannot reclaim."""
+async def loom(shelf: Shelf, *, budget_bytes: int = BUDGET_BYTES, merges: bool = False) -> AsyncIterator[Loom]:
+    """Run a weaver, which, if `merges` is true, passes pairs of files without an index on to a merger. Raises
+    AssertionError at the end of the block if a connection is still open, or if bytes are still reserved that the budget
+    cannot reclaim."""
     client = Client(Guard(allow=parse_networks(["127.0.0.1"])), timeouts=Timeouts(connect=30.0, stall=60.0))
     budget = Budget(budget_bytes, max_streams=50, wait_seconds=5.0)
     layouts = Layouts(budget)
-    relay = Relay(client, Extractor(_NoPages()), Fanout(budget), Timeouts(wait=2.0))
+    extractor = Extractor(_NoPages())
+    relay = Relay(client, extractor, Fanout(budget), Timeouts(wait=2.0))
+    merger = Merger(relay, extractor, Layouts(budget))
     try:
-        yield Loom(shelf, client, budget, Weaver(relay, layouts))
+        yield Loom(shelf, client, budget, Weaver(relay, layouts, merger.open_files if merges else None))
         assert client.open_connections == 0
         assert (budget.used_bytes, budget.streams) == (0, 0)
     finally:

@@ -9,7 +9,6 @@ from serverpy.sample.catalogue import RENDITIONS
 from serverpy.sample.make import ensure_media
 
 NOT_WOVEN = {
-    "pair-mixed": "one is in fragments, the other is not",
     "pair-webm": "WebM",
     "pair-muxed": "one of them has both",
     "long-muxed": "one file",

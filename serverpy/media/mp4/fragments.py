@@ -1,5 +1,6 @@
-"""The layout of an MP4 that is merged from two fragmented tracks: one moov, an index (sidx) for each track, and the
-fragments of both tracks in the order of their times.
+"""The layout of an MP4 that is merged from two tracks, of which at least one is fragmented: one moov, an index (sidx)
+for each track, and the fragments of both tracks in the order of their times. A track that is not fragmented gets
+fragments (`made_fragments.py`).
 
 Merging changes numbers in a fragment, but not the length of the fragment, so the index (sidx or mfra) of each source
 file gives all sizes in advance. While ServerPY sends a fragment, it patches the sequence number, the track number, and
@@ -14,71 +15,127 @@ from __future__ import annotations
 
 import struct
 from array import array
+from dataclasses import dataclass
 
 from serverpy.errors import DrmProtected, UnsupportedConversion
 from serverpy.extraction.choice import believed_duration
 from serverpy.media.mp4.boxes import Box, box_at, children, damaged, fields, write, write_full
+from serverpy.media.mp4.defragment import end_of
 from serverpy.media.mp4.durations import write_mehd
 from serverpy.media.mp4.header import movie_scale, write_ftyp, write_moov
-from serverpy.media.mp4.layout import AUDIO, VIDEO, Layout
-from serverpy.media.mp4.locate import Located
+from serverpy.media.mp4.layout import AUDIO, MADE, VIDEO, Layout
+from serverpy.media.mp4.locate import Located, NoIndex
+from serverpy.media.mp4.made_fragments import Made, make_fragments
 from serverpy.media.mp4.mfra import read_mfra
+from serverpy.media.mp4.own_trafs import with_own_trafs
+from serverpy.media.mp4.samples import read_samples
 from serverpy.media.mp4.sidx import Index, read_sidx, sidx_bytes, write_sidx
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, Track, count_tracks, find_track
+from serverpy.media.mp4.trex import Defaults, defaults_of
 
-_BASE_DATA_OFFSET, _BASE_IS_MOOF = 0x000001, 0x020000
+_BASE_DATA_OFFSET = 0x000001
 _ENCRYPTED = frozenset({b"senc", b"saio", b"saiz"})
 _NO_SAMPLES = {kind: write_full(kind, 0, 0, bytes(4)) for kind in (b"stts", b"stsc", b"stco")}
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One of the two sources: its track, and its fragments. `made` are the fragments that are made from a source
+    without fragments, or None. `others` are the defaults of all tracks, if the source has several, and fragments."""
+
+    track: Track
+    index: Index
+    made: Made | None = None
+    others: dict[int, Defaults] | None = None
+
+
 def lay_out_fragments(video: Located, audio: Located) -> Layout:
-    """Return the layout of the MP4 that is merged from `video` and `audio`. Raises `UnsupportedConversion` if the files
-    cannot be merged, `DrmProtected` if a file is encrypted, and `NotMedia` if a file is damaged."""
-    tracks = _only_track(video, VIDEO_HANDLER), _only_track(audio, AUDIO_HANDLER)
-    indices = _index_of(video, tracks[VIDEO]), _index_of(audio, tracks[AUDIO])
-    for located, track in zip((video, audio), tracks, strict=True):
-        # if the fragments cannot be merged, `patch_moof` raises an error here, before ServerPY sends the first byte
-        patch_moof(located.moof, track.number, 1, 1, 0)
+    """Return the layout of the MP4 that is merged from `video` and `audio`, at least one of which is fragmented. Raises
+    `UnsupportedConversion` if the files cannot be merged, `DrmProtected` if a file is encrypted, and `NotMedia` if a
+    file is damaged."""
+    parts = _part(video, VIDEO_HANDLER, VIDEO + 1), _part(audio, AUDIO_HANDLER, AUDIO + 1)
+    tracks, indices = (parts[VIDEO].track, parts[AUDIO].track), (parts[VIDEO].index, parts[AUDIO].index)
     order = sorted(
         (reference.time / index.scale, source, reference.offset, reference.size)
         for source, index in enumerate(indices)
         for reference in index.references
     )
-    ends = [index.end_seconds for index in indices if index.end_seconds is not None]
-    seconds = believed_duration(max(ends, default=None))
+    ends = [_end_seconds(index, track) for index, track in zip(indices, tracks, strict=True)]
+    seconds = believed_duration(max((end for end in ends if end is not None), default=None))
     head = write_ftyp(fragmented=True) + _write_moov(tracks, seconds)
     sizes = [sidx_bytes(len(index.references)) for index in indices]
     at = len(head) + sum(sizes)
-    starts, offsets, places = array("Q"), array("Q"), (list[int](), list[int]())
+    runs, places = _Runs(), (list[int](), list[int]())
     for _, source, offset, size in order:
-        starts.append(at)
-        offsets.append(offset)
         places[source].append(at)
+        made = parts[source].made
+        if made is None:
+            runs.add(at, source, offset)
+        else:
+            runs.add_made(at, source, made, offset)
         at += size
-    starts.append(at)
+    runs.starts.append(at)
     first = order[0][1]
     own, behind = list[bytes](), len(head)
     for n in (AUDIO, VIDEO) if first == VIDEO else (VIDEO, AUDIO):
         behind += sizes[n]
         own.append(write_sidx(n + 1, indices[n], places[n], at, places[n][0] - behind))
-    header = b"".join((head, *own))
-    numbers = tracks[VIDEO].number, tracks[AUDIO].number
-    sources = bytes(source for _, source, _, _ in order)
-    return Layout(header, starts, offsets, sources, (video.total, audio.total), numbers, seconds)
+    numbers = [part.track.number if part.made is None else None for part in parts]
+    return Layout(
+        b"".join((head, *own)),
+        runs.starts,
+        runs.offsets,
+        bytes(runs.sources),
+        (video.total, audio.total),
+        (numbers[VIDEO], numbers[AUDIO]),
+        seconds,
+        made=b"".join(part.made.heads for part in parts if part.made is not None),
+        others=(parts[VIDEO].others, parts[AUDIO].others),
+    )
 
 
-def _only_track(source: Located, handler: bytes) -> Track:
+def _end_seconds(index: Index, track: Track) -> float | None:
+    """Return the time in seconds at which the presentation of a track ends, or None if it is unknown. The times of the
+    index are those of the media, before the edit list; those of the edit list are exact to the microsecond."""
+    end = index.end_seconds
+    return end if end is None or not track.delay else round(end + track.delay / 1_000_000, 6)
+
+
+class _Runs:
+    """The runs of a layout, as arrays (`Layout`). The last start, the end of the file, is missing."""
+
+    def __init__(self) -> None:
+        self.starts, self.offsets, self.sources = array("Q"), array("Q"), bytearray()
+
+    def add(self, at: int, source: int, offset: int) -> None:
+        self.starts.append(at)
+        self.offsets.append(offset)
+        self.sources.append(source)
+
+    def add_made(self, at: int, source: int, made: Made, number: int) -> None:
+        """Add the runs of the made fragment `number`: its beginning, and its samples."""
+        self.add(at, MADE, made.ends[number])
+        at += made.ends[number + 1] - made.ends[number]
+        for extent in range(made.cuts.extents[number], made.cuts.extents[number + 1]):
+            self.add(at, source, made.cuts.offsets[extent])
+            at += made.cuts.lengths[extent]
+
+
+def _part(source: Located, handler: bytes, number: int) -> _Part:
     track = find_track(source.moov, handler)
-    if count_tracks(source.moov) != 1:
-        raise UnsupportedConversion(
-            "One of the two formats is a fragmented MP4 with more than one track, so the formats cannot be merged."
-        )
+    if not source.fragmented:
+        made = make_fragments(track, read_samples(track, source.total), number)
+        return _Part(track, made.index, made)
     box = track.samples.get(b"stsz")
     if box is not None and fields("I", track.data, box, 8)[0]:
         raise UnsupportedConversion(
             "One of the two formats has samples both in its moov box and in fragments, so the formats cannot be merged."
         )
-    return track
+    others = defaults_of(source.moov) if count_tracks(source.moov) > 1 else None
+    # if the fragments cannot be merged, this raises an error here, before ServerPY sends the first byte
+    own = source.moof if others is None else with_own_trafs(source.moof, source.moof_start, track.number, others)
+    patch_moof(own, track.number, 1, 1, 0)
+    return _Part(track, _index_of(source, track), others=others)
 
 
 def _index_of(source: Located, track: Track) -> Index:
@@ -86,10 +143,9 @@ def _index_of(source: Located, track: Track) -> Index:
         return read_sidx(source.sidx, source.sidx_end, source.total)
     if source.mfra:
         end = source.total - len(source.mfra)
-        return read_mfra(source.mfra, track.number, track.scale, source.moof_start, end)
-    raise UnsupportedConversion(
-        "One of the two formats is a fragmented MP4 without an index (sidx or mfra), so the formats cannot be merged."
-    )
+        end_time = None if source.tail is None else end_of(source.tail, track.number, defaults_of(source.moov))
+        return read_mfra(source.mfra, track.number, track.scale, source.moof_start, end, end_time)
+    raise NoIndex
 
 
 def _write_moov(tracks: tuple[Track, Track], seconds: float | None) -> bytes:
@@ -117,25 +173,21 @@ def patch_moof(moof: bytes, old_number: int, new_number: int, sequence: int, shi
     """Return a copy of `moof` for another file, with three changes: the sequence number becomes `sequence`, the track
     number `old_number` becomes `new_number`, and the offsets that count from the beginning of the file increase by
     `shift` bytes. Raises `NotMedia` if the moof is damaged or belongs to another track, `DrmProtected` if the fragment
-    is encrypted, and `UnsupportedConversion` if the offsets of a track fragment depend on an earlier track fragment."""
+    is encrypted. Offsets that count from the moof, or from the data of an earlier traf of the track (§8.8.7), stay."""
     data, patched = memoryview(moof), bytearray(moof)
     box = box_at(data, 0, len(data))
     if box is None:
         raise damaged("a fragment has an invalid moof box")
-    trafs = 0
     for child in children(data, box):
         if child.kind == b"mfhd":
             fields("I", data, child, 4)
             struct.pack_into(">I", patched, child.body + 4, sequence & 0xFFFFFFFF)
         elif child.kind == b"traf":
-            trafs += 1
-            _patch_traf(data, patched, child, old_number, new_number, shift, is_first=trafs == 1)
+            _patch_traf(data, patched, child, old_number, new_number, shift)
     return bytes(patched)
 
 
-def _patch_traf(
-    data: memoryview, patched: bytearray, traf: Box, old_number: int, new_number: int, shift: int, *, is_first: bool
-) -> None:
+def _patch_traf(data: memoryview, patched: bytearray, traf: Box, old_number: int, new_number: int, shift: int) -> None:
     for box in children(data, traf):
         if box.kind in _ENCRYPTED:
             raise DrmProtected("This format is encrypted, so it cannot be merged.")
@@ -148,8 +200,3 @@ def _patch_traf(
         if flags & _BASE_DATA_OFFSET:
             (base,) = fields("Q", data, box, 8)
             struct.pack_into(">Q", patched, box.body + 8, (base + shift) & 0xFFFFFFFFFFFFFFFF)
-        elif not flags & _BASE_IS_MOOF and not is_first:
-            raise UnsupportedConversion(
-                "In one of the two formats, the data offset of a traf box depends on another traf box, so the formats "
-                "cannot be merged."
-            )

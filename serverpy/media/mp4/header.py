@@ -122,9 +122,7 @@ def _times(data: memoryview, box: Box, between: str) -> tuple[int, int, int, int
 
 def _duration(track: Track, scale: int) -> int:
     """Return the track's duration in units of `scale`, or 2^64-1 if the duration is unknown."""
-    duration = _times(track.data, track.tkhd, between="4x")[3]
-    unknown = _UNKNOWN_64 if fields("B", track.data, track.tkhd)[0] else _UNKNOWN_32
-    return _UNKNOWN_64 if duration == unknown else _rescale(duration, track.movie_scale, scale)
+    return _UNKNOWN_64 if track.duration is None else _rescale(track.duration, track.movie_scale, scale)
 
 
 def _write_edits(track: Track, scale: int) -> bytes:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-VIDEO, AUDIO, HEADER = 0, 1, 2
-"""Numbers that name the sources of the bytes of the merged file: the video file, the audio file, and the header in the
-layout."""
+from serverpy.media.mp4.trex import Defaults
+
+VIDEO, AUDIO, HEADER, MADE = 0, 1, 2, 3
+"""Numbers that name the sources of the bytes of the merged file: the video file, the audio file, the header in the
+layout, and the beginnings of fragments in the layout."""
 MAX_MOOFS = 256
 """Maximum number of fragments in one block, which is the part of a source file that one entry of the file's sidx or
 mfra describes. Each block is assigned this many sequence numbers."""
@@ -37,19 +39,24 @@ class Piece:
 class Layout:
     """A virtual file of `total` bytes, divided into runs: contiguous bytes of one source. Run r consists of the bytes
     `starts[r]` to `starts[r + 1] - 1` of the file, and is read from offset `offsets[r]` of the source `sources[r]`.
-    `sizes` are the lengths, in bytes, of the sources for which the layout was made. If `numbers` is None, runs are sent
-    unchanged. Otherwise `numbers` are the track numbers in the sources, each run is a block of at most `most_moofs`
-    fragments, and the moofs are patched while they are sent to the client (`fragments.py`). `seconds` is the duration
-    of the merged file in seconds, or None if it is unknown."""
+    `sizes` are the lengths, in bytes, of the sources for which the layout was made. The runs of a source whose number
+    in `numbers` is None are sent unchanged. Otherwise that is the track number in the source, each run of the source is
+    a block of at most `most_moofs` fragments, and the moofs are patched while they are sent to the client
+    (`fragments.py`). If such a source has several tracks, `others` has the defaults (trex) of all its tracks, and the
+    fragments of the others are left out. `made` has the beginnings of the fragments that are made from a source without
+    fragments (`made_fragments.py`). `seconds` is the duration of the merged file in seconds, or None if it is
+    unknown."""
 
     header: bytes
     starts: array[int]
     offsets: array[int]
     sources: bytes
     sizes: tuple[int, int]
-    numbers: tuple[int, int] | None = None
+    numbers: tuple[int | None, int | None] = None, None
     seconds: float | None = None
     most_moofs: int = MAX_MOOFS
+    made: bytes = b""
+    others: tuple[Mapping[int, Defaults] | None, Mapping[int, Defaults] | None] = None, None
 
     @property
     def total(self) -> int:
@@ -58,7 +65,7 @@ class Layout:
     @property
     def nbytes(self) -> int:
         """Number of bytes of memory that the layout takes."""
-        return len(self.header) + 8 * (len(self.starts) + len(self.offsets)) + len(self.sources)
+        return len(self.header) + len(self.made) + 8 * (len(self.starts) + len(self.offsets)) + len(self.sources)
 
     def read(self, first: int, end: int) -> Iterator[Piece]:
         """Yield, in order, the parts that make up the bytes `first` to `end - 1` of the merged file."""
@@ -87,5 +94,5 @@ class Layout:
         if low < 0:
             return None
         high = self.sources.rfind(source, begin_run, end_run)
-        begin = self.offsets[low] + (max(0, first - self.starts[low]) if self.numbers is None else 0)
+        begin = self.offsets[low] + (max(0, first - self.starts[low]) if self.numbers[source] is None else 0)
         return begin, self.offsets[high] + min(end, self.starts[high + 1]) - self.starts[high]

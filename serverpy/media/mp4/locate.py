@@ -8,21 +8,35 @@ case, one more read gets the moov.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from serverpy.errors import TooLarge, UnsupportedConversion
+from serverpy.errors import UnsupportedConversion
 from serverpy.media.mp4.boxes import Box, box_at, children, damaged
-from serverpy.media.mp4.mfra import MFRO_BYTES, mfra_bytes
-from serverpy.media.mp4.sidx import indexed_end
+from serverpy.media.mp4.defragment import Moofs
+from serverpy.media.mp4.mfra import MFRO_BYTES, last_listed, lists_from, mfra_bytes
+from serverpy.media.mp4.sidx import indexed_end, indexed_track, is_of_fragments
+from serverpy.media.mp4.tracks import count_tracks, find_track, has_samples
 
 PROBE_BYTES = 64 * 1024
 MAX_INDEX_BYTES = 32 << 20
 """Maximum size, in bytes, of the moov of a file. The same limit applies to the sidx or mfra, which index the file's
 fragments."""
 MAX_MOOF_BYTES = 64 * 1024
-"""Maximum size of a moof, in bytes. The moof of a fragment with one minute of video at 60 frames per second takes 58
-KB."""
+"""Maximum size, in bytes, of a moof that a stream holds without borrowing memory. The moof of a fragment with one
+minute of video at 60 frames per second takes 58 KB."""
+MAX_LARGE_MOOF_BYTES = 8 << 20
+"""Maximum size of a moof, in bytes. A moof of this size describes hours of video."""
+WALK_BYTES = 512 * 1024
+"""Number of bytes that are read at a time where a file has several fragments in that many bytes."""
+MAX_WALK_READS = 128
+WALK_SECONDS = 3.0
+"""Maximum number of range requests, and of seconds, that the search for the fragments of a file without an index may
+take."""
+_LEAST_BYTES = 4096
+_MOST_BOXES = 16
+"""Maximum number of top-level boxes for each fragment, on average."""
 _MAX_READS = 16
 _MAX_BOXES = 1024
 _MAX_TOTAL = 1 << 62
@@ -30,12 +44,25 @@ _MAX_TOTAL = 1 << 62
 _FRAGMENT = frozenset({b"styp", b"prft", b"emsg", b"sidx", b"moof", b"mdat"})
 
 
+class NoIndex(UnsupportedConversion):
+    """Error: a fragmented file has no index that covers it, and its fragments cannot be found in advance."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "One of the two formats is a fragmented MP4 without an index (sidx or mfra) that covers it, and its "
+            f"fragments cannot be found with {MAX_WALK_READS} range requests in {WALK_SECONDS:g} seconds, so the "
+            "formats cannot be merged."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A range of a file: the bytes `first` to `end - 1`."""
+    """A range of a file: the bytes `first` to `end - 1`. If `kept` is not None, the search goes from fragment to
+    fragment, and keeps `kept` bytes of earlier ranges."""
 
     first: int
     end: int
+    kept: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +70,9 @@ class Located:
     """The boxes that `locate` found in an MP4 of `total` bytes: the moov, and, if the file is fragmented, the first
     moof and the index of the fragments. The index is the sidx if a single sidx before the first moof covers all
     fragments. Otherwise the index is the mfra at the end of the file, if the file has an mfra. The offsets in the sidx
-    count from `sidx_end`, the offset after the sidx."""
+    count from `sidx_end`, the offset after the sidx. If the file has no usable index, or if an index does not suffice,
+    `moofs` are all its moof boxes. `tail` are the moof boxes after the last entry of the mfra, which does not state
+    when the tracks end."""
 
     total: int
     moov: bytes
@@ -53,6 +82,8 @@ class Located:
     moof: bytes = b""
     moof_start: int = 0
     mfra: bytes = b""
+    moofs: Moofs | None = None
+    tail: Moofs | None = None
 
 
 class _Window:
@@ -60,7 +91,8 @@ class _Window:
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._reads = 0
+        self.reads = 0
+        self.kept: int | None = None
         self.first = 0
         self.data = memoryview(b"")
 
@@ -84,36 +116,44 @@ class _Window:
         return box
 
     def fetch(self, first: int, length: int) -> Generator[Span, bytes, None]:
-        self._reads += 1
-        if self._reads > _MAX_READS:
+        self.reads += 1
+        if self.reads > _MAX_READS and self.kept is None:
             raise damaged("too many boxes precede the moov or moof box")
+        if self.reads > MAX_WALK_READS:
+            raise NoIndex
         end = min(first + length, self._total)
-        self.data = memoryview((yield Span(first, end)))
+        self.data = memoryview((yield Span(first, end, self.kept)))
         self.first = first
         if len(self.data) != end - first:
             raise damaged("the file is shorter than its boxes state")
 
-    def whole(self, box: Box) -> Generator[Span, bytes, bytes]:
-        """Return all bytes of `box`. Yields the range to read if the window does not contain the box."""
-        if box.end - box.start > MAX_INDEX_BYTES:
-            raise TooLarge(
-                "The index (moov, sidx or mfra) of this MP4 is larger than this server allows: choose a single format."
+    def holds(self, box: Box) -> bool:
+        return self.first <= box.start <= box.end <= self.first + len(self.data)
+
+    def whole(self, box: Box, most: int = MAX_INDEX_BYTES) -> Generator[Span, bytes, bytes]:
+        """Return all bytes of `box`. Yields the range to read if the window does not contain the box. Raises
+        `UnsupportedConversion` if the box has more than `most` bytes."""
+        if box.end - box.start > most:
+            raise UnsupportedConversion(
+                f"The {box.name} box of one of the two formats is larger than this server allows, so the formats "
+                "cannot be merged."
             )
-        if not self.first <= box.start <= box.end <= self.first + len(self.data):
+        if not self.holds(box):
             yield from self.fetch(box.start, max(box.end - box.start, PROBE_BYTES))
         return bytes(self.data[box.start - self.first : box.end - self.first])
 
 
-def locate(total: int) -> Generator[Span, bytes, Located]:
-    """Find the boxes that describe an MP4 of `total` bytes. Raises `UnsupportedConversion` if the file is not an MP4,
-    `NotMedia` if it is damaged, and `TooLarge` if the moov, sidx or mfra exceeds MAX_INDEX_BYTES or the first moof
-    exceeds MAX_MOOF_BYTES."""
+def locate(total: int, handler: bytes | None = None) -> Generator[Span, bytes, Located]:
+    """Find the boxes that describe an MP4 of `total` bytes. If the file has several tracks, `handler` is the type of
+    the one whose sidx is wanted. Raises `UnsupportedConversion` if the file is not an MP4, if a box exceeds its maximum
+    size, or if the fragments cannot be found; and `NotMedia` if the file is damaged. The caller may throw
+    `UnsupportedConversion` into the generator if the search for fragments takes too long."""
     if total > _MAX_TOTAL:
         raise damaged("the file is too long")
     window = _Window(total)
     yield from window.fetch(0, PROBE_BYTES)
     _check_first(window.data)
-    moov, sidx, sidx_end = b"", None, 0
+    moov, sidx, sidx_end, wanted = b"", None, 0, None
     at = 0
     for _ in range(_MAX_BOXES):
         box = yield from window.reach(at)
@@ -123,16 +163,87 @@ def locate(total: int) -> Generator[Span, bytes, Located]:
             moov = yield from window.whole(box)
             if not is_fragmented(moov):
                 return Located(total, moov, fragmented=False)
+            if handler is not None and count_tracks(moov) > 1:
+                wanted = find_track(moov, handler).number
         elif box.kind == b"sidx" and sidx is None:
-            sidx, sidx_end = (yield from window.whole(box)), box.end
+            found = yield from window.whole(box)
+            if wanted in (None, indexed_track(found)):
+                sidx, sidx_end = found, box.end
         elif box.kind == b"moof" and moov:
-            moof = yield from _whole_moof(window, box)
-            if sidx is not None and (yield from _has_fragments_from(window, indexed_end(sidx, sidx_end))):
-                sidx = None
-            mfra = b"" if sidx is not None else (yield from _mfra(window, total))
-            return Located(total, moov, True, sidx, sidx_end, moof, box.start, mfra)
+            return (yield from _locate_fragments(window, total, moov, sidx, sidx_end, box))
         at = box.end
     raise damaged(f"a required {'moof' if moov else 'moov'} box is missing")
+
+
+def _locate_fragments(
+    window: _Window, total: int, moov: bytes, sidx: bytes | None, sidx_end: int, first: Box
+) -> Generator[Span, bytes, Located]:
+    """Find the index of the fragments of an MP4 whose first moof is `first`. Reads all moof boxes if the file has no
+    index, if the first moof is large, because the fragments are then too long to be sent in turn with those of another
+    track, or if the moov lists samples, too."""
+    moof = yield from window.whole(first, MAX_LARGE_MOOF_BYTES)
+    if sidx is not None and not is_of_fragments(sidx):
+        sidx = None
+    if sidx is not None and (yield from _has_fragments_from(window, indexed_end(sidx, sidx_end))):
+        sidx = None
+    mfra = b"" if sidx is not None else (yield from _mfra(window, total))
+    mfra = mfra if lists_from(mfra, first.start, count_tracks(moov)) else b""
+    found = Located(total, moov, True, sidx, sidx_end, moof, first.start, mfra)
+    is_indexed = sidx is not None or bool(mfra)
+    is_mixed = has_samples(moov)
+    if is_indexed and not is_mixed and len(moof) <= MAX_MOOF_BYTES:
+        return replace(found, tail=(yield from _tail(window, total, mfra))) if mfra else found
+    try:
+        moofs = yield from _walk(window, total, first, moof)
+    except UnsupportedConversion:
+        if is_mixed or not is_indexed:
+            raise
+        return found
+    return replace(found, moofs=moofs)
+
+
+def _tail(window: _Window, total: int, mfra: bytes) -> Generator[Span, bytes, Moofs | None]:
+    box = yield from window.reach(last_listed(mfra))
+    if box is None or box.kind != b"moof":
+        raise damaged("an entry of the mfra box does not point to a moof box")
+    try:
+        return (yield from _walk(window, total, box))
+    except UnsupportedConversion:
+        return None
+
+
+def _walk(window: _Window, total: int, box: Box, moof: bytes = b"") -> Generator[Span, bytes, Moofs]:
+    """Return all moof boxes of the file, from `box` on, whose bytes are `moof` if these are known. Raises `NoIndex` if
+    that takes more than MAX_WALK_READS reads."""
+    data, starts, begin = bytearray(), array("Q"), box.start
+    largest, seen = len(moof), 0
+    while True:
+        seen += 1
+        if seen > _MOST_BOXES * (len(starts) + _MOST_BOXES):
+            raise damaged("a fragmented file has too many boxes between its fragments")
+        if box.kind == b"moof":
+            data += moof or (yield from window.whole(box, MAX_LARGE_MOOF_BYTES))
+            moof = b""
+            starts.append(box.start)
+            largest = max(largest, box.end - box.start)
+            window.kept = len(data) + 8 * len(starts)
+            if window.kept > MAX_INDEX_BYTES:
+                raise NoIndex
+        at = box.end
+        if at + 8 > total:
+            return Moofs(bytes(data), starts)
+        ahead = window.box(at)
+        if ahead is None or (ahead.kind == b"moof" and not window.holds(ahead)):
+            done, end = (len(starts) - 1, box.start) if box.kind == b"moof" else (len(starts), at)
+            step = (end - begin) // done if done else total
+            is_dense = 2 * max(step, largest) <= WALK_BYTES
+            if (total - at) // (WALK_BYTES if is_dense else step) > 2 * (MAX_WALK_READS - window.reads):
+                raise NoIndex
+            yield from window.fetch(at, WALK_BYTES if is_dense else max(_LEAST_BYTES, 2 * largest))
+            ahead = window.box(at)
+        if ahead is None:
+            raise damaged("a box ends within its header")
+        box = ahead
 
 
 def _has_fragments_from(window: _Window, at: int) -> Generator[Span, bytes, bool]:
@@ -146,12 +257,6 @@ def _has_fragments_from(window: _Window, at: int) -> Generator[Span, bytes, bool
             return True
         at = box.end
     return True
-
-
-def _whole_moof(window: _Window, box: Box) -> Generator[Span, bytes, bytes]:
-    if box.end - box.start > MAX_MOOF_BYTES:
-        raise TooLarge("The fragments of this MP4 are larger than this server allows.")
-    return (yield from window.whole(box))
 
 
 def _mfra(window: _Window, total: int) -> Generator[Span, bytes, bytes]:

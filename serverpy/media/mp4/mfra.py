@@ -24,10 +24,31 @@ def mfra_bytes(mfro: bytes) -> int:
     return whole if (size, kind) == (MFRO_BYTES, b"mfro") else 0
 
 
-def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -> Index:
+def lists_from(mfra: bytes, first_moof: int, tracks: int) -> bool:
+    """Return whether `mfra` has at least `tracks` lists, and each begins with the moof at the offset `first_moof` of
+    the file. Only then do the lists show where all fragments of each track are. Raises `NotMedia` if the box is
+    damaged."""
+    data = memoryview(mfra)
+    box = box_at(data, 0, len(data))
+    if box is None:
+        return False
+    firsts = [next(_entries(data, tfra), None) for tfra in children(data, box) if tfra.kind == b"tfra"]
+    return len(firsts) >= tracks and all(entry is not None and entry[1] == first_moof for entry in firsts)
+
+
+def last_listed(mfra: bytes) -> int:
+    """Return the smallest of the offsets of the last moofs in the lists of `mfra`, which `lists_from` has accepted."""
+    data = memoryview(mfra)
+    box = box_at(data, 0, len(data))
+    assert box is not None
+    return min(list(_entries(data, tfra))[-1][1] for tfra in children(data, box) if tfra.kind == b"tfra")
+
+
+def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int, end_time: int | None = None) -> Index:
     """Parse the index of the track `number` from an mfra box that begins at offset `end` of the file. The times are in
-    units of 1 / `scale` seconds. Raises `NotMedia` if the box is damaged, and `UnsupportedConversion` if the box does
-    not list the first fragment."""
+    units of 1 / `scale` seconds. `end_time` is the time at which the track ends, which the box does not state, or None
+    if it is unknown; the last block then lasts as long as the one before it. Raises `NotMedia` if the box is damaged,
+    and `UnsupportedConversion` if the box does not list the first fragment."""
     data = memoryview(mfra)
     box = box_at(data, 0, len(data))
     if box is None:
@@ -47,7 +68,10 @@ def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -
     if any(end <= place for place, end in zip(places, ends, strict=True)) or later != sorted(later):
         raise damaged("the entries of the mfra box are out of order")
     durations = [max(0, after - before) for before, after in zip(times, later, strict=False)]
-    durations.append(durations[-1] if durations else scale)  # an mfra does not state when the last block ends
+    if end_time is None or end_time < times[-1]:
+        durations.append(durations[-1] if durations else scale)
+    else:
+        durations.append(end_time - times[-1])
     if max(durations) > MAX_DURATION:
         raise damaged("a time in the mfra box is out of range")
     return Index(
@@ -56,7 +80,7 @@ def read_mfra(mfra: bytes, number: int, scale: int, first_moof: int, end: int) -
             Reference(place, end - place, time, duration, _SYNC)
             for place, end, time, duration in zip(places, ends, times, durations, strict=True)
         ),
-        knows_end=len(places) > 1,
+        knows_end=len(places) > 1 or end_time is not None,
     )
 
 

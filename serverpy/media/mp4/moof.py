@@ -163,7 +163,7 @@ def _read_traf(data: memoryview, traf: Box, number: int, default_duration: int) 
     flags, own_number = fields("II", data, header)
     if own_number != number:
         return None
-    if any(box.kind in _ENCRYPTED or _is_piff_encrypted(data, box) for box in inside):
+    if any(is_encrypted(data, box) for box in inside):
         raise DrmProtected("This format is encrypted, so it cannot be merged.")
     at, base = 8, None
     if flags & _BASE_DATA_OFFSET:
@@ -176,8 +176,10 @@ def _read_traf(data: memoryview, traf: Box, number: int, default_duration: int) 
     return _Traf(header.body + 4, base, time, runs, bool(flags & _BASE_IS_MOOF))
 
 
-def _is_piff_encrypted(data: memoryview, box: Box) -> bool:
-    return box.kind == b"uuid" and bytes(data[box.body : box.body + 16]) == _PIFF_ENCRYPTED
+def is_encrypted(data: memoryview, box: Box) -> bool:
+    """Return whether `box`, a child of a traf box, shows that the samples are encrypted."""
+    is_piff = box.kind == b"uuid" and bytes(data[box.body : box.body + 16]) == _PIFF_ENCRYPTED
+    return is_piff or box.kind in _ENCRYPTED
 
 
 def _read_time(data: memoryview, tfdt: Box) -> Time:

@@ -8,13 +8,14 @@ lie within the file.
 
 from __future__ import annotations
 
+import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate, islice, repeat
 
-from serverpy.errors import TooLarge
+from serverpy.errors import UnsupportedConversion
 from serverpy.media.mp4.boxes import Box, damaged, fields, need, table
 from serverpy.media.mp4.tracks import Track
 
@@ -65,7 +66,7 @@ class Cuts:
 
 def read_samples(track: Track, total: int) -> Samples:
     """Read the samples of `track` in a file of `total` bytes. Raises `NotMedia` if the sample tables contradict each
-    other or point beyond the file, and `TooLarge` if the track has more than MAX_SAMPLES samples."""
+    other or point beyond the file, and `UnsupportedConversion` if the track has more than MAX_SAMPLES samples."""
     ends = array("Q", accumulate(_read_sizes(track), initial=0))
     chunks = _read_chunk_offsets(track)
     first, described = _read_chunk_runs(track, len(chunks))
@@ -92,8 +93,13 @@ def _uniform(track: Track) -> tuple[int, int]:
     samples."""
     box = track.samples.get(b"stsz") or need(track.samples, b"stz2")
     size, count = fields("II", track.data, box, 4)
-    _check_count(count)
+    check_count(count)
     return (size if box.kind == b"stsz" else 0), count
+
+
+def count_samples(track: Track) -> int:
+    """Return the number of samples of `track`. Raises the errors of `read_samples`."""
+    return _uniform(track)[1]
 
 
 def _read_sizes(track: Track) -> Iterable[int]:
@@ -102,7 +108,7 @@ def _read_sizes(track: Track) -> Iterable[int]:
         return _read_compact_sizes(track)
     box = track.samples[b"stsz"]
     size, count = fields("II", data, box, 4)
-    _check_count(count)
+    check_count(count)
     return repeat(size, count) if size else table("I", data, box, 12, count)
 
 
@@ -110,7 +116,7 @@ def _read_compact_sizes(track: Track) -> array[int]:
     """Return the sample sizes from the stz2 box (§8.7.3.3), which has 4, 8 or 16 bits for each size."""
     box = need(track.samples, b"stz2")
     bits, count = fields("BI", track.data, box, 7)
-    _check_count(count)
+    check_count(count)
     if bits == 16:
         return table("H", track.data, box, 12, count)
     if bits == 8:
@@ -121,9 +127,11 @@ def _read_compact_sizes(track: Track) -> array[int]:
     return array("B", [half for pair in pairs for half in (pair >> 4, pair & 15)])[:count]
 
 
-def _check_count(count: int) -> None:
+def check_count(count: int) -> None:
     if count > MAX_SAMPLES:
-        raise TooLarge("One of the two formats has more samples than this server can index.")
+        raise UnsupportedConversion(
+            "One of the two formats has more samples than this server can index, so the formats cannot be merged."
+        )
 
 
 def _read_chunk_offsets(track: Track) -> array[int]:
@@ -157,6 +165,22 @@ def _read_chunk_runs(track: Track, chunks: int) -> tuple[array[int], tuple[tuple
     return first, tuple(described)
 
 
+def rows_of(track: Track, kind: bytes, samples: int) -> Iterator[tuple[int, int]]:
+    """Yield the rows of a table that describes `samples` samples in runs (stts, ctts): a count and a signed number.
+    Yields a last row of zeros if the table describes fewer samples, or does not exist. Raises `NotMedia` if the table
+    describes more."""
+    if (box := track.samples.get(kind)) is not None:
+        (count,) = fields("I", track.data, box, 4)
+        if 8 * count > box.end - box.body - 8:
+            raise damaged(f"the {box.name} box is shorter than the table in it")
+        for own, value in struct.iter_unpack(">Ii", track.data[box.body + 8 : box.body + 8 + 8 * count]):
+            samples -= own
+            if samples < 0:
+                raise damaged(f"the {box.name} box describes more samples than the track has")
+            yield own, value
+    yield samples, 0
+
+
 def cut(track: Track, samples: Samples) -> Cuts:
     """Divide `samples` into new chunks. A chunk ends at each full second of decoding time, before a sample with another
     sample description, and before a sample with which the chunk would exceed MAX_CUT_BYTES. Each chunk has at least one
@@ -168,11 +192,13 @@ def cut(track: Track, samples: Samples) -> Cuts:
             cuts.times.append(_bounded(time * 1_000_000 // track.scale + delay))
             cuts.counts.append(stop - begin)
             cuts.descriptions.append(description)
-            chunk = _add_extents(cuts, samples, chunk, begin, stop)
+            chunk = add_extents(cuts, samples, chunk, begin, stop)
             cuts.extents.append(len(cuts.offsets))
             begin = stop
         if len(cuts.offsets) > MAX_EXTENTS or len(cuts) > MAX_EXTENTS:
-            raise TooLarge("One of the two formats has more chunks than this server can index.")
+            raise UnsupportedConversion(
+                "One of the two formats has more chunks than this server can index, so the formats cannot be merged."
+            )
     return cuts
 
 
@@ -190,7 +216,7 @@ def _fitting(ends: array[int], begin: int, end: int) -> int:
     return max(begin + 1, bisect_right(ends, ends[begin] + MAX_CUT_BYTES, begin, end) - 1)
 
 
-def _add_extents(cuts: Cuts, samples: Samples, chunk: int, begin: int, stop: int) -> int:
+def add_extents(cuts: Cuts, samples: Samples, chunk: int, begin: int, stop: int) -> int:
     """Add the extents of the samples `begin` to `stop - 1` to `cuts`. `chunk` is the number of the chunk of the source
     file that contains sample `begin`, or of an earlier chunk. Returns the number of the chunk that contains the last of
     the samples."""

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serverpy.errors import TooLarge, UnsupportedConversion
+from serverpy.errors import UnsupportedConversion
 from serverpy.media.mp4.boxes import Box, box_at, damaged, fields, table, write_full
 
 _OTHER_INDEX = 1 << 31
@@ -78,6 +78,20 @@ def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
     return Index(scale, tuple(references))
 
 
+def is_of_fragments(sidx: bytes) -> bool:
+    """Return whether no reference of a sidx box is to another sidx box. Raises `NotMedia` if the box is invalid."""
+    data = memoryview(sidx)
+    box = _whole(data)
+    at, _, _, _, count = _head(data, box)
+    return not any(size & _OTHER_INDEX for size in table("I", data, box, at, 3 * count)[::3])
+
+
+def indexed_track(sidx: bytes) -> int:
+    """Return the number of the track that a sidx box describes. Raises `NotMedia` if the box is invalid."""
+    data = memoryview(sidx)
+    return fields("I", data, _whole(data), 4)[0]
+
+
 def indexed_end(sidx: bytes, anchor: int) -> int:
     """Return the offset in the file at which the bytes that a sidx box describes end. The offsets in the box count from
     the offset `anchor` of the file. Raises `NotMedia` if the box is invalid."""
@@ -102,8 +116,11 @@ def _head(data: memoryview, box: Box) -> tuple[int, int, int, int, int]:
     return 32 if version else 24, scale, time, ahead, count
 
 
-def too_many_blocks() -> TooLarge:
-    return TooLarge("The fragments of one of the two formats are too many or too large for an index (sidx).")
+def too_many_blocks() -> UnsupportedConversion:
+    return UnsupportedConversion(
+        "The fragments of one of the two formats are too many or too large for an index (sidx), so the formats cannot "
+        "be merged."
+    )
 
 
 def sidx_bytes(count: int) -> int:

@@ -7,10 +7,12 @@ whose media is in another file (`UnsupportedConversion`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from serverpy.errors import DrmProtected, UnsupportedConversion
 from serverpy.media.mp4.boxes import Box, box_at, boxes, by_kind, children, damaged, fields, need
+from serverpy.media.mp4.gapless import read_gapless
 from serverpy.media.mp4.quicktime import as_mp4, is_quicktime
 
 VIDEO_HANDLER = b"vide"
@@ -22,6 +24,7 @@ _REPEATED = frozenset({b"sbgp", b"csgp", b"sgpd", b"subs"})
 """Types of boxes of which a sample table may have more than one: one box for each kind of sample group (§8.9) or
 sub-sample information (§8.7.7)."""
 _MAX_EDITS = 1024
+_UNKNOWN_32, _UNKNOWN_64 = 2**32 - 1, 2**64 - 1
 _SELF_CONTAINED = 1
 
 
@@ -49,6 +52,8 @@ class Track:
     too."""
     scale: int
     """Time scale of the media, in units per second."""
+    duration: int | None
+    """Duration in the movie's time scale, as the track header (tkhd) states it; None if it is unknown."""
     mvhd: Box
     tkhd: Box
     edits: tuple[Edit, ...]
@@ -116,16 +121,49 @@ def find_track(moov: bytes, handler: bytes) -> Track:
             parts = by_kind(data, trak)
             media = by_kind(data, need(parts, b"mdia"))
             if bytes(data[need(media, b"hdlr").body + 8 :][:4]) == handler:
-                return _read_track(data, inside, parts, media, handler)
+                track = _read_track(data, inside, parts, media, handler)
+                return _with_gapless(track, movie, trak, media[b"mdhd"]) if handler == AUDIO_HANDLER else track
     raise UnsupportedConversion(
         "One of the two formats lacks its video or audio track, so the formats cannot be merged."
     )
+
+
+def _with_gapless(track: Track, movie: Box, trak: Box, mdhd: Box) -> Track:
+    """Return the track with an edit for the gapless data of iTunes, if its edit list skips nothing. The time scale of
+    the movie becomes a multiple of that of the media, because a sample is shorter than a millisecond."""
+    if any(edit.media_time for edit in track.edits) or len(track.edits) > 1:
+        return track
+    gapless = read_gapless(track.data, movie, trak)
+    is_wide = _version(track.data, mdhd) > 0
+    length = 0 if gapless is None else fields("Q" if is_wide else "I", track.data, mdhd, 24 if is_wide else 16)[0]
+    unknown = _UNKNOWN_64 if is_wide else _UNKNOWN_32
+    played = None if gapless is None else gapless.within(0 if length == unknown else length)
+    scale = math.lcm(track.movie_scale, track.scale)
+    if played is None or scale > _UNKNOWN_32:
+        return track
+    begin, count = played
+    duration = count * scale // track.scale
+    return replace(track, movie_scale=scale, edits=(Edit(duration, begin, 1 << 16),), duration=duration)
 
 
 def count_tracks(moov: bytes) -> int:
     data = memoryview(moov)
     movie = box_at(data, 0, len(data))
     return 0 if movie is None else sum(child.kind == b"trak" for child in children(data, movie))
+
+
+def has_samples(moov: bytes) -> bool:
+    """Return whether `moov` lists samples of a video or audio track."""
+    data = memoryview(moov)
+    movie = box_at(data, 0, len(data))
+    for trak in () if movie is None else children(data, movie):
+        if trak.kind == b"trak":
+            media = by_kind(data, need(by_kind(data, trak), b"mdia"))
+            sizes = by_kind(data, need(by_kind(data, need(media, b"minf")), b"stbl")).get(b"stsz")
+            kind = bytes(data[need(media, b"hdlr").body + 8 :][:4])
+            if kind in _ENTRY_FIELDS and sizes is not None and fields("I", data, sizes, 8)[0]:
+                return True
+    return False
 
 
 def _read_track(
@@ -138,13 +176,15 @@ def _read_track(
     if handler == AUDIO_HANDLER and is_quicktime(data, samples[b"stsd"]):
         as_mp4(data, samples[b"stsd"])  # raises an error if the entry cannot be converted to MP4
     _refuse_elsewhere(data, information)
-    (number,) = fields("I", data, tkhd, 20 if _version(data, tkhd) else 12)
+    is_wide = _version(data, tkhd) > 0
+    number, duration = fields("I4xQ" if is_wide else "I4xI", data, tkhd, 20 if is_wide else 12)
     return Track(
         data=data,
         number=number,
         handler=handler,
         movie_scale=_scale(data, mvhd),
         scale=_scale(data, need(media, b"mdhd")),
+        duration=None if duration == (_UNKNOWN_64 if is_wide else _UNKNOWN_32) else duration,
         mvhd=mvhd,
         tkhd=tkhd,
         edits=_read_edits(data, parts.get(b"edts")),

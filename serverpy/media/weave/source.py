@@ -36,7 +36,7 @@ class Ranged:
         self._method = method
         self._first_plan = plan
         self._plan = replace(plan, container=MP4)
-        self._reservation = reservation
+        self.reservation = reservation
         self._source = source
 
     async def open(self, first: int, end: int, version: SourceVersion | None) -> Body:
@@ -68,7 +68,7 @@ class Ranged:
             head_only=False,
             continues=version is not None,
         )
-        return await self._method.open(plan, source, self._reservation)
+        return await self._method.open(plan, source, self.reservation)
 
 
 def server_of(head: Head) -> Origin | None:

@@ -14,20 +14,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Any, TypeVar
 
 from serverpy.body import SESSION_BYTES, UNBOUNDED, Body, Head, Opener, Source
 from serverpy.containers import MP4
-from serverpy.errors import UpstreamFailed
+from serverpy.errors import NotMedia, UnsupportedConversion, UpstreamFailed
 from serverpy.extraction.choice import believed_duration, is_seekable
 from serverpy.extraction.values import Track
-from serverpy.media.mp4.layout import AUDIO, HEADER, VIDEO, Layout, Piece
-from serverpy.media.mp4.locate import MAX_MOOF_BYTES, PROBE_BYTES, Located, Span, locate
-from serverpy.media.mp4.woven import lay_out, peak_bytes
-from serverpy.media.weave.cache import Layouts, Lease, SourceVersion, Woven
+from serverpy.media.mp4.layout import AUDIO, HEADER, MADE, VIDEO, Layout, Piece
+from serverpy.media.mp4.locate import MAX_MOOF_BYTES, PROBE_BYTES, WALK_SECONDS, Located, NoIndex, Span, locate
+from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER
+from serverpy.media.mp4.woven import as_plain, lay_out, peak_bytes, plain_bytes
+from serverpy.media.weave.cache import Key, Layouts, Lease, SourceVersion, Woven
 from serverpy.media.weave.fragments import read_block
 from serverpy.media.weave.source import Changed, Forward, Ranged, server_of
 from serverpy.memory.budget import Reservation
@@ -46,10 +48,14 @@ ENOUGH_BYTES = 16 * 1024
 costs more than the copy."""
 CHUNK_BYTES = 32 * 1024
 EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
+_MAX_WITHOUT_INDEX = 256
+"""Maximum number of pairs of files without an index that a weaver remembers."""
+OpenFiles = Callable[[Plan, Source, Reservation], Awaitable[Body]]
 
 
 class Weaver:
-    """The opener of merged MP4s. `method` opens the source files. `layouts` belongs to this opener alone."""
+    """The opener of merged MP4s. `method` opens the source files. `layouts` belongs to this opener alone. `otherwise`
+    opens pairs of fragmented files whose fragments cannot be found in advance."""
 
     stream_bytes = (
         2 * (SESSION_BYTES + OVERLAP_BYTES + 2 * SMALL_STEP + CHUNK_BYTES) + ENOUGH_BYTES + 2 * MAX_MOOF_BYTES
@@ -58,9 +64,11 @@ class Weaver:
     patched moof box. In addition, it holds one buffer of joined chunks. The memory of the layout is charged separately:
     to the stream that builds the layout while it is built, and then once for all streams that share it."""
 
-    def __init__(self, method: Opener, layouts: Layouts) -> None:
+    def __init__(self, method: Opener, layouts: Layouts, otherwise: OpenFiles | None = None) -> None:
         self._method = method
         self._layouts = layouts
+        self._otherwise = otherwise
+        self._without_index = OrderedDict[Key, NoIndex]()
         # only one layout is made at a time, because the computation holds the interpreter lock and takes memory
         self._one_at_a_time = asyncio.Semaphore(1)
         self.capability = Capability(
@@ -84,9 +92,32 @@ class Weaver:
             and self._method.capability.carries(track)
         )
 
-    async def open(self, plan: Plan, source: Source, reservation: Reservation) -> WovenBody:
+    async def open(self, plan: Plan, source: Source, reservation: Reservation) -> Body:
         """Open the MP4 that is merged from the video and the audio of `plan`. `reservation` grows while the layout is
-        made."""
+        made. If the files have no index and too many fragments, the MP4 is merged while it is read, and has neither a
+        known length nor ranges."""
+        key = tuple(track.url for track in plan.tracks)
+        try:
+            if (known := self._without_index.get(key)) is not None:
+                raise known
+            return await self._open_woven(plan, source, reservation)
+        except NoIndex as error:
+            if self._otherwise is None:
+                raise
+            self._without_index[key] = error.with_traceback(None)
+            if len(self._without_index) > _MAX_WITHOUT_INDEX:
+                self._without_index.popitem(last=False)
+            return await self._open_otherwise(self._otherwise, plan, source, reservation, error)
+
+    async def _open_otherwise(
+        self, otherwise: OpenFiles, plan: Plan, source: Source, reservation: Reservation, error: NoIndex
+    ) -> Body:
+        try:
+            return await otherwise(plan, source, reservation)
+        except (UnsupportedConversion, NotMedia) as failure:  # for example, only one of the files is fragmented
+            raise error from failure
+
+    async def _open_woven(self, plan: Plan, source: Source, reservation: Reservation) -> WovenBody:
         video, audio = plan.tracks
         ranged = (
             Ranged(self._method, self._method.capability.plan((video,)), source, reservation),
@@ -113,13 +144,24 @@ class Weaver:
         """Read the boxes that describe both source files, and make the layout of the merged file."""
         await room.grow(4 * PROBE_BYTES)
         (video, video_version), (audio, audio_version) = await _together(
-            _find(ranged[VIDEO], room), _find(ranged[AUDIO], room)
+            _find(ranged[VIDEO], VIDEO_HANDLER, room), _find(ranged[AUDIO], AUDIO_HANDLER, room)
         )
         async with self._one_at_a_time:
+            video, audio = [
+                await _as_plain(each, handler, room)
+                for each, handler in ((video, VIDEO_HANDLER), (audio, AUDIO_HANDLER))
+            ]
             await room.grow(await in_thread(partial(peak_bytes, video, audio), name="lay out"))
             layout = await in_thread(partial(lay_out, video, audio), name="lay out")
         versions = video_version, audio_version
         return Woven(layout, versions, _etag(layout, versions))
+
+
+async def _as_plain(source: Located, handler: bytes, room: Room) -> Located:
+    if source.moofs is None:
+        return source
+    await room.grow(await in_thread(partial(plain_bytes, source, handler), name="lay out"))
+    return await in_thread(partial(as_plain, source, handler), name="lay out")
 
 
 class WovenBody(Unlosable):
@@ -196,7 +238,7 @@ async def begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], beg
             # If the client requests only the head, one byte suffices to check whether the source file has changed.
             end_of_read = bounds[0] + 1 if source.head_only else bounds[1]
             readers[number] = Forward(ranged[number], woven.versions[number], end_of_read)
-    parts = _Parts(_read(layout, layout.read(first, end), readers), readers)
+    parts = _Parts(_read(layout, layout.read(first, end), readers, Room(ranged[VIDEO].reservation)), readers)
     try:
         await _together(*(readers[number].go_to(starts[number]) for number in readers))
         connected = time.monotonic() - begun
@@ -220,37 +262,64 @@ async def begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], beg
     return WovenBody(head, first_bytes, parts, lease)
 
 
-async def _read(layout: Layout, pieces: Iterator[Piece], readers: dict[int, Forward]) -> AsyncGenerator[bytes]:
-    """Yield the bytes of `pieces`, from the header in `layout` and from `readers`, as they arrive."""
-    for piece in pieces:
-        if piece.source == HEADER:
-            for at in range(piece.offset, piece.offset + piece.length, CHUNK_BYTES):
-                yield layout.header[at : min(at + CHUNK_BYTES, piece.offset + piece.length)]
-        elif layout.numbers is not None:
-            async with aclosing(read_block(layout, piece, readers[piece.source])) as parts:
-                async for part in parts:
-                    yield part
-        else:
-            at, end = piece.offset, piece.offset + piece.length
-            while at < end:
-                chunk = await readers[piece.source].some(at, end - at)
-                at += len(chunk)
-                yield chunk
+async def _read(
+    layout: Layout, pieces: Iterator[Piece], readers: dict[int, Forward], room: Room
+) -> AsyncGenerator[bytes]:
+    """Yield the bytes of `pieces`, from the header in `layout` and from `readers`, as they arrive. Releases `room` at
+    the end."""
+    try:
+        for piece in pieces:
+            if piece.source in (HEADER, MADE):
+                own = layout.header if piece.source == HEADER else layout.made
+                for at in range(piece.offset, piece.offset + piece.length, CHUNK_BYTES):
+                    yield own[at : min(at + CHUNK_BYTES, piece.offset + piece.length)]
+            elif layout.numbers[piece.source] is not None:
+                async with aclosing(read_block(layout, piece, readers[piece.source], room)) as parts:
+                    async for part in parts:
+                        yield part
+            else:
+                at, end = piece.offset, piece.offset + piece.length
+                while at < end:
+                    chunk = await readers[piece.source].some(at, end - at)
+                    at += len(chunk)
+                    yield chunk
+    finally:
+        room.release()
 
 
-async def _find(ranged: Ranged, room: Room) -> tuple[Located, SourceVersion]:
-    """Return the boxes that describe a source file, and the version of the file from which the boxes were read."""
+async def _find(ranged: Ranged, handler: bytes, room: Room) -> tuple[Located, SourceVersion]:
+    """Return the boxes that describe a source file, and the version of the file from which the boxes were read. The
+    search for the fragments of a file without an index may take WALK_SECONDS."""
     version, data = await _probe(ranged)
-    search = locate(version.total)
+    search = locate(version.total, handler)
+    held, deadline = 0, None
     try:
         span = next(search)
         while True:
             if span.end > len(data) or span.first:
-                data = await _fetch(ranged, span, version, room)
+                data = b""
+                if span.kept is None:
+                    data = await _fetch(ranged, span, version, room)
+                else:
+                    deadline = deadline or asyncio.get_running_loop().time() + WALK_SECONDS
+                    held = await _grow_to(room, held, 2 * span.kept + 3 * (span.end - span.first))
+                    try:
+                        async with asyncio.timeout_at(deadline):
+                            data = await _fetch(ranged, span, version, None)
+                    except TimeoutError:
+                        search.throw(NoIndex())
             span = search.send(data[: span.end - span.first])
     except StopIteration as found:
         located: Located = found.value
         return located, version
+
+
+async def _grow_to(room: Room, held: int, needed: int) -> int:
+    """Make sure that `needed` bytes are borrowed, of which `held` bytes are already. Returns how many bytes are
+    borrowed then."""
+    if needed > held:
+        await room.grow(needed - held)
+    return max(held, needed)
 
 
 async def _probe(ranged: Ranged) -> tuple[SourceVersion, bytes]:
@@ -264,9 +333,10 @@ async def _probe(ranged: Ranged) -> tuple[SourceVersion, bytes]:
     return SourceVersion(head.total, head.etag, head.last_modified, server_of(head)), data
 
 
-async def _fetch(ranged: Ranged, span: Span, version: SourceVersion, room: Room) -> bytes:
+async def _fetch(ranged: Ranged, span: Span, version: SourceVersion, room: Room | None) -> bytes:
+    """Return the bytes of `span`. Borrows the memory for them from `room`, unless that is None."""
     length = span.end - span.first
-    if length > PROBE_BYTES:
+    if room is not None and length > PROBE_BYTES:
         # three copies of the bytes: the joined chunks, the bytes of the range, and the box that is kept
         await room.grow(3 * length)
     body = await ranged.open(span.first, span.end, version)

@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 from serverpy.body import SESSION_BYTES, UNBOUNDED, Body, Head, HeadOnly, Opener, Source
 from serverpy.containers import MP4
 from serverpy.errors import NotMedia, RateLimited, ServerPYError, UnsupportedConversion
-from serverpy.extraction.choice import by_id, item_of
+from serverpy.extraction.choice import as_one_segment, by_id, in_the_form_of, item_of
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import DASH_PROTOCOL, HLS_PROTOCOLS, Track
 from serverpy.media.mp4.locate import MAX_MOOF_BYTES
@@ -126,6 +126,14 @@ class Merger:
             ids = " or ".join(f"format={track.id}" for track in tracks)
             raise UnsupportedConversion(f"{error.detail} Choose a single format, for example {ids}.") from error
 
+    async def open_files(self, plan: Plan, source: Source, reservation: Reservation) -> Body:
+        """Open the merge of two fragmented MP4s, each of which is one file and not a list of segments. The length of
+        the merged file is unknown, and no range of it can be requested. `plan` may be that of another opener, which has
+        reserved less. Raises the errors of `open`."""
+        await reservation.grow(max(0, self.stream_bytes - plan.nbytes))
+        tracks = tuple(map(as_one_segment, plan.tracks))
+        return await self.open(replace(plan, tracks=tracks), source, reservation)
+
     async def _extract_anew(
         self, source: Source, tracks: tuple[Track, ...], error: NotMedia | NoMedia
     ) -> tuple[Source, tuple[Track, ...]]:
@@ -140,7 +148,9 @@ class Merger:
             raise
         except ServerPYError as failure:
             raise error from failure
-        found = tuple(track for each in tracks if (track := by_id(media.tracks, each.id)) is not None)
+        found = tuple(
+            in_the_form_of(each, track) for each in tracks if (track := by_id(media.tracks, each.id)) is not None
+        )
         if len(found) != len(tracks) or found == tracks:
             raise error
         return replace(source, media=media), found

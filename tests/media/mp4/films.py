@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Protocol
 
 import av
 
@@ -18,7 +19,13 @@ def located(film: bytes) -> Located:
     return drive(locate(len(film)), film)[0]
 
 
-def drive(reading: Generator[Span, bytes, Located], film: bytes) -> tuple[Located, list[Span]]:
+class Film(Protocol):
+    """The bytes of a film."""
+
+    def __getitem__(self, span: slice, /) -> bytes: ...
+
+
+def drive(reading: Generator[Span, bytes, Located], film: Film) -> tuple[Located, list[Span]]:
     """Run the generator `reading`, which requests byte spans of a file, with the bytes of `film`. Returns the result of
     the generator, and the requested spans."""
     asked = list[Span]()

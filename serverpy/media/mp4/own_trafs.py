@@ -1,0 +1,99 @@
+"""The removal of the track fragments (traf) of other tracks from a moof (ISO/IEC 14496-12 §8.8), for a file that has
+one of the tracks only. The function is pure.
+
+The moof keeps its length, because the index of the file states the positions of the fragments: a removed traf becomes a
+`free` box. The data of the other tracks stays behind the moof, where nothing refers to it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from serverpy.errors import UnsupportedConversion
+from serverpy.media.mp4.boxes import Box, box_at, children, damaged, fields
+from serverpy.media.mp4.fragment_runs import (
+    BASE_IS_MOOF,
+    DATA_OFFSET,
+    Run,
+    data_end,
+    read_tfhd,
+    read_trun,
+    track_number,
+)
+from serverpy.media.mp4.trex import Defaults
+
+_FIELD_BYTES = 4
+_LARGEST = (1 << 31) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Traf:
+    """A traf box, its children, and its runs of samples."""
+
+    box: Box
+    inside: list[Box]
+    runs: list[tuple[Box, Run]]
+
+
+def with_own_trafs(moof: bytes, start: int, number: int, defaults: Mapping[int, Defaults]) -> bytes:
+    """Return a copy of `moof`, which begins at the offset `start` of its file, without the trafs of other tracks than
+    `number`. `defaults` are those of all tracks of the file. A traf without a base data offset, whose data begins where
+    that of a removed traf ends (§8.8.7), gets data offsets that count from the moof. Raises `UnsupportedConversion` if
+    these do not fit into the box, and `NotMedia` if the moof is damaged."""
+    data, changed = memoryview(moof), bytearray(moof)
+    box = box_at(data, 0, len(data))
+    if box is None:
+        raise damaged("a fragment has an invalid moof box")
+    implicit, removed = start, None
+    for child in children(data, box):
+        if child.kind != b"traf":
+            continue
+        inside = list(children(data, child))
+        own = track_number(data, inside)
+        header = read_tfhd(data, inside, defaults.get(own, Defaults()))
+        traf = _Traf(child, inside, [(each, read_trun(data, each, header)) for each in inside if each.kind == b"trun"])
+        base = header.base_in(start, implicit)
+        if own != number:
+            changed[child.start + 4 : child.start + 8] = b"free"
+            removed = child
+        elif removed is not None and header.is_implicit and traf.runs:
+            _count_from_moof(changed, data, traf, base - start, removed)
+        removed = removed if own != number else None
+        implicit = data_end(base, [run for _, run in traf.runs])
+    return bytes(changed)
+
+
+def _count_from_moof(changed: bytearray, data: memoryview, traf: _Traf, base: int, removed: Box) -> None:
+    """Let the data offsets of `traf`, which count from the distance `base` from the moof, count from the moof. If the
+    first run has no data offset, takes the bytes of the field from `removed`, the `free` box before `traf`."""
+    header = next(box for box in traf.inside if box.kind == b"tfhd")
+    struct.pack_into(">I", changed, header.body, fields("I", data, header)[0] | BASE_IS_MOOF)
+    for number, (box, run) in enumerate(traf.runs):
+        if run.data_offset is None and number:
+            continue
+        offset = base + (run.data_offset or 0)
+        if not -_LARGEST <= offset <= _LARGEST:
+            raise _does_not_fit()
+        if run.data_offset is not None:
+            struct.pack_into(">i", changed, box.body + 8, offset)
+        else:
+            _insert_offset(changed, traf.box, box, removed, offset)
+
+
+def _insert_offset(changed: bytearray, traf: Box, trun: Box, removed: Box, offset: int) -> None:
+    if removed.end != traf.start or any(box.body - box.start != 8 for box in (removed, traf, trun)):
+        raise _does_not_fit()
+    for box, grown in ((removed, -_FIELD_BYTES), (traf, _FIELD_BYTES), (trun, _FIELD_BYTES)):
+        struct.pack_into(">I", changed, box.start, box.end - box.start + grown)
+    changed[trun.body + 3] |= DATA_OFFSET
+    behind = trun.body + 8
+    changed[removed.end - _FIELD_BYTES : behind] = changed[removed.end : behind] + struct.pack(">i", offset)
+
+
+def _does_not_fit() -> UnsupportedConversion:
+    return UnsupportedConversion(
+        "In one of the two formats, the data offset of a traf box depends on the traf box of another track, so the "
+        "formats cannot be merged."
+    )
