@@ -34,8 +34,7 @@ class Source:
     """The origin of a plan's tracks, and the bytes of them that the client wants.
 
     `url` is the page as the client gave it; `format` is the selector, if any. `media` is the result of the extraction;
-    it is None only for an opener that extracts by itself. `title` is that of the playlist, if it replaces the title of
-    the media. `item` is 1-based. `if_range` is the client's validator, as
+    it is None only for an opener that extracts by itself. `item` is 1-based. `if_range` is the client's validator, as
     sent. `start` is the position in a live stream at which to begin, in seconds: from the oldest listed segment or, if
     negative, back from the end of the playlist; None means the live edge. `head_only` means that the body will not be
     read: an opener then requests only the bytes from which it learns the head. `continues` means that ranges of the
@@ -47,7 +46,6 @@ class Source:
     format: str | None = None
     item: int | None = None
     media: Media | None = None
-    title: str | None = None
     range: ByteRange | None = None
     if_range: str | None = None
     start: float | None = None

@@ -33,7 +33,7 @@ from serverpy.errors import (
     UnsupportedConversion,
     shortage,
 )
-from serverpy.extraction.choice import item_of, pick_entry
+from serverpy.extraction.choice import item_of, pick_entry, playable_first
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import Entry, Media
 from serverpy.extraction.workers import Workers
@@ -216,8 +216,6 @@ class Delivery:
         stream = Stream(body, reservation, record, max_bytes=self._max_bytes, collect=self._collect, grant=grant)
         grant.settle()
         stream.timings = {**clock.seconds, **body.head.timings}
-        if source.title:
-            stream.head = replace(body.head, title=source.title)
         if self._max_bytes is not None and max(stream.head.total or 0, stream.head.length or 0) > self._max_bytes:
             await stream.aclose()
             raise _too_large()
@@ -254,14 +252,14 @@ class Delivery:
             return _source(request, media, None, grant)
         if request.item is not None:
             return await self._item(request, entry, request.item, grant)
-        return await self._first_item(request, media.entries, grant)
+        return await self._first_item(request, playable_first(media), grant)
 
-    async def _first_item(self, request: StreamRequest, entries: Sequence[Entry], grant: Grant) -> Source:
-        """Find the first of `entries` that has media. Raises the error of the first entry if none has media, or if none
-        of the first MAX_TRIES entries that must be extracted has."""
+    async def _first_item(self, request: StreamRequest, entries: Sequence[tuple[int, Entry]], grant: Grant) -> Source:
+        """Find the first of `entries`, each with its number, that has media. Raises the error of the first entry if
+        none has media, or if none of the first MAX_TRIES entries that must be extracted has."""
         failures: list[ServerPYError] = []
         tries = 0
-        for number, entry in enumerate(entries, 1):
+        for number, entry in entries:
             tries += entry.media is None and entry.url is not None
             if tries > MAX_TRIES:
                 break
@@ -279,16 +277,14 @@ class Delivery:
             return _source(request, entry.media, number, grant)
         if entry.url is None:
             raise MediaNotFound("Yt-dlp found no URL for this item of the page: choose another `item`.")
-        # an address that comes from an extraction may contain data that yt-dlp smuggled into it, or be an address that
-        # only yt-dlp knows
+        # an address that comes from an extraction may contain data that yt-dlp smuggled into it, or be an `OwnAddress`
         media = await self._extractor.extract(entry.url, grant=grant)
         grant.check_site(media.extractor)
         if media.entries:
             raise UnsupportedConversion("This item is a playlist itself: request its own URL.")
         if not media.tracks:
             raise MediaNotFound("This item of the page has no media: choose another `item`.")
-        title = entry.title if entry.is_named else None
-        return replace(_source(request, media, None, grant), url=entry.url, title=title)
+        return replace(_source(request, media, None, grant), url=entry.url)
 
     async def _select(self, media: Media | None, request: StreamRequest, allowed: Capabilities) -> StreamRequest:
         """Have yt-dlp apply the format selector of `request`, if the request has a selector. Returns `request` with the

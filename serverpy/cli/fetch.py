@@ -182,11 +182,11 @@ def version_of(head: Head) -> Version:
 
 
 def _part(job: Job, number: int, entry: Entry) -> Job:
-    """Return a job for an item of a page: by the item's own URL if its media must still be extracted, otherwise by the
-    page's URL and the item's number."""
+    """Return a job for an item of a page: by the item's own URL if its media must still be extracted and the URL leads
+    to the same media, otherwise by the page's URL and the item's number."""
     order = (*job.order, number)
-    if entry.media is None and entry.public_url is not None:
-        return Job(order, entry.public_url)
+    if entry.media is None and entry.url is not None and entry.is_plain:
+        return Job(order, entry.url)
     return Job(order, job.url, number)
 
 

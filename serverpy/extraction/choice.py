@@ -28,6 +28,15 @@ def pick_entry(media: Media, item: int | None) -> Entry | None:
     return media.entries[(item or 1) - 1]
 
 
+def playable_first(media: Media) -> list[tuple[int, Entry]]:
+    """Return the entries of a page with their numbers, in the order in which to try them if the request names none: in
+    their own order, but images last, unless the page is an image post."""
+    numbered = list(enumerate(media.entries, 1))
+    if media.kind != "images":
+        numbered.sort(key=lambda each: each[1].media is not None and each[1].media.kind == "images")
+    return numbered
+
+
 def item_of(page: Media, item: int | None) -> Media:
     """Return the media of `item` if the extraction of `page` contains it; otherwise, or if `item` is None, return
     `page`. Raises the errors of `pick_entry` if `item` is invalid."""

@@ -74,9 +74,7 @@ async def _entry_in_turns(raw: msgspec.Raw) -> Entry:
     outline = _entry_outlines.decode(raw)
     await asyncio.sleep(0)
     media = await _media_in_turns(outline.media) if bytes(outline.media) != b"null" else None
-    return Entry(
-        title=outline.title, url=outline.url, duration=outline.duration, media=media, is_named=outline.is_named
-    )
+    return Entry(title=outline.title, url=outline.url, duration=outline.duration, media=media)
 
 
 def _outline(kind: type, *lists: str) -> Any:
@@ -102,7 +100,6 @@ class _EntryOutline(msgspec.Struct, frozen=True, kw_only=True):
     url: str | None = None
     duration: float | None = None
     media: msgspec.Raw = msgspec.Raw(b"null")
-    is_named: bool = False
 
 
 _EXTRACTED = b'{"type":"Extracted"'

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -174,28 +174,29 @@ class Subtitle:
     automatic: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class OwnAddress:
-    """An address that only yt-dlp knows, such as `kaltura:1:2`, which an extractor returns for an item. `extractor` is
-    yt-dlp's key of the extractor that reads the address. The text form of the address is not a URL that a client may
-    send, so it always comes from an extraction."""
+class OwnAddress(msgspec.Struct, frozen=True, array_like=True):
+    """The address of an item of a playlist, with all that an extractor states about how to extract it. `address` is an
+    http(s) URL, or an address that only yt-dlp knows, such as `kaltura:1:2`. `extractor` is yt-dlp's key of the
+    extractor that reads the address, or "" if yt-dlp finds the extractor itself. `fields` are the fields of yt-dlp's
+    dictionary that replace those of the item's page (yt-dlp's `url_transparent`). The text form of the address is not a
+    URL that a client may send, so it always comes from an extraction."""
 
     extractor: str
     address: str
+    fields: dict[str, Any] = {}  # msgspec copies the default
 
     def __str__(self) -> str:
-        return f"{_OWN}{self.extractor}:{self.address}"
+        return _OWN + msgspec.json.encode(self).decode()
 
     @classmethod
     def read(cls, text: str) -> OwnAddress | None:
         """Parse the text form of an address. Returns None if `text` is a URL."""
-        if not text.startswith(_OWN):
-            return None
-        extractor, _, address = text.removeprefix(_OWN).partition(":")
-        return cls(extractor, address)
+        return msgspec.json.decode(text.removeprefix(_OWN), type=cls) if text.startswith(_OWN) else None
 
 
 _OWN = "yt-dlp:"
+_SMUGGLED = "#__youtubedl_smuggle="
+"""The beginning of the data that yt-dlp appends to a URL for an extractor."""
 
 
 def is_public(url: str | None) -> bool:
@@ -206,20 +207,25 @@ def is_public(url: str | None) -> bool:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """An item of a playlist or image post: either the URL of a page that has not been extracted yet (`url`), or the
-    media of a page that has been extracted (`media`). `url` may be an address that only yt-dlp knows (`OwnAddress`).
-    `is_named` states whether the title of the item in the playlist replaces the title of the item's page (yt-dlp's
-    `url_transparent`)."""
+    media of a page that has been extracted (`media`). `url` may be the text form of an `OwnAddress`."""
 
     title: str | None = None
     url: str | None = None
     duration: float | None = None
     media: Media | None = None
-    is_named: bool = False
 
     @property
     def public_url(self) -> str | None:
-        """The URL of the item's page. None if a client cannot request it."""
-        return self.url if is_public(self.url) else None
+        """The URL of the item's page, without data that yt-dlp has added for an extractor. None if a client cannot
+        request it."""
+        own = None if self.url is None else OwnAddress.read(self.url)
+        url = self.url if own is None else own.address
+        return url.partition(_SMUGGLED)[0] if url is not None and is_public(url) else None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a request for `public_url` gets the same as a request for this item of its page."""
+        return self.url is not None and self.url == self.public_url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)

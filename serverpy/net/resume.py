@@ -115,6 +115,11 @@ class ResumingRead(Unlosable):
                 if chunk is not None:
                     return chunk
 
+    def allow_retries(self) -> None:
+        """Allow all retries and renewals of the URL again, as after a new byte. A caller that calls `read` again after
+        an error calls this method first."""
+        self._requests.progress()
+
     def close(self) -> None:
         """Close the current response. Idempotent."""
         response, self._response = self._response, None

@@ -37,7 +37,17 @@ Json = dict[str, Any]
 _FILM: Json = {"path": "/tube/watch/item-2", "id": "item-2", "title": "The second item"}
 ODD_PLAYLISTS: dict[str, tuple[Json, ...]] = {
     "own-addresses": ({**_FILM, "own": True}, {**_FILM, "own": True, "path": "/tube/watch/gone"}),
-    "transparent": ({**_FILM, "title": "Its title in the list", "transparent": True},),
+    "transparent": (
+        {**_FILM, "title": "Its title in the list", "transparent": True, "fields": {"duration": 7}},
+        {**_FILM, "title": None, "transparent": True, "fields": {"duration": 7, "uploader": None}},
+        {**_FILM, "title": "Its title in the list", "transparent": True, "own": True, "fields": {"duration": 8.5}},
+    ),
+    "keyless": (
+        {**_FILM, "path": "/media/prog-180.mp4", "keyless": True},
+        {**_FILM, "keyless": True},
+        {**_FILM, "keyless": True, "own": True},
+        {**_FILM, "path": "/media/audio.mp3", "title": "Its title in the list", "keyless": True, "transparent": True},
+    ),
     "first-gone": (
         *({**_FILM, "path": f"/tube/watch/{name}"} for name in ("gone", "login", "missing")),
         {**_FILM, "path": "/tube/playlist/list-12"},
@@ -45,8 +55,8 @@ ODD_PLAYLISTS: dict[str, tuple[Json, ...]] = {
     ),
     "all-gone": tuple({**_FILM, "path": f"/tube/watch/{name}"} for name in ("login", "gone")),
 }
-"""Playlists with special items: items at addresses that only yt-dlp knows (`own`), an item whose title replaces that of
-its page (`transparent`), and items without media."""
+"""Playlists with special items: items at addresses that only yt-dlp knows (`own`), items whose fields replace those of
+their pages (`transparent`), items that name no extractor (`keyless`), and items without media."""
 
 
 class Tube:

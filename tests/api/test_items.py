@@ -30,15 +30,55 @@ def test_an_item_whose_url_only_yt_dlp_understands_fails_with_the_error_of_its_p
     assert len({(answer.status, answer.code) for answer in answers}) == 1
 
 
-def test_the_title_of_a_transparent_item_is_the_title_of_the_playlist_entry(server: Server) -> None:
-    answer = server.get("/tube/playlist/transparent", verb="HEAD")
-    assert answer.headers["content-disposition"].startswith('inline; filename="Its title in the list.mp4"')
+@pytest.mark.parametrize(
+    ("item", "title", "duration"),
+    [
+        (None, "Its title in the list", "7"),
+        ("2", "SampleTube film_ item-2", "7"),
+        ("3", "Its title in the list", "8.5"),
+    ],
+)
+def test_the_fields_of_a_transparent_item_replace_those_of_its_page(
+    server: Server, item: str | None, title: str, duration: str
+) -> None:
+    page = "/tube/playlist/transparent"
+    answer = server.get(page) if item is None else server.get(page, item=item)
+    assert answer.headers["content-disposition"].startswith(f'inline; filename="{title}.mp4"')
+    assert answer.headers["x-duration"] == duration
+    assert answer.body == server.get("/tube/watch/item-2").body
 
 
 @pytest.mark.parametrize("page", ["own-addresses", "list-12"])
 def test_the_title_of_any_other_item_is_the_title_of_its_page(server: Server, page: str) -> None:
     answer = server.get(f"/tube/playlist/{page}", verb="HEAD")
     assert "SampleTube film" in answer.headers["content-disposition"]
+
+
+@pytest.mark.parametrize(
+    ("item", "page", "title"),
+    [
+        ("1", "/media/prog-180.mp4", "prog-180"),
+        ("2", "/tube/watch/item-2", "SampleTube film_ item-2"),
+        ("3", "/tube/watch/item-2", "SampleTube film_ item-2"),
+        ("4", "/media/audio.mp3", "Its title in the list"),
+    ],
+)
+def test_an_item_that_names_no_extractor_is_streamed(server: Server, item: str, page: str, title: str) -> None:
+    answer = server.get("/tube/playlist/keyless", item=item)
+    assert (answer.status, answer.body) == (200, server.get(page).body)
+    assert answer.headers["content-disposition"].startswith(f'inline; filename="{title}.')
+
+
+def test_info_states_the_url_of_a_transparent_item_although_its_fields_replace_those_of_that_page(
+    server: Server,
+) -> None:
+    entries = server.get("/tube/playlist/transparent", path="/info").json()["entries"]
+    page = f"{server.site.http}/tube/watch/item-2"
+    assert [(entry["title"], entry["duration"], entry["url"]) for entry in entries] == [
+        ("Its title in the list", 7, page),
+        (None, 7, page),
+        ("Its title in the list", 8.5, None),
+    ]
 
 
 def test_without_the_parameter_item_the_first_playlist_item_that_has_media_is_streamed(server: Server) -> None:

@@ -56,7 +56,7 @@ PAGES: dict[str, Callable[[], Media]] = {
     "media in entries": lambda: replace(
         EMPTY,
         entries=tuple(
-            Entry(is_named=True, media=replace(EMPTY, title=f"item {each}", tracks=(track(each),)))
+            Entry(duration=1.5, media=replace(EMPTY, title=f"item {each}", tracks=(track(each),)))
             for each in range(400)
         ),
     ),

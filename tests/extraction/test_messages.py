@@ -85,7 +85,7 @@ REPLIES: tuple[Reply, ...] = (
             kind="playlist",
             extractor="",
             webpage_url="",
-            entries=(Entry(media=MEDIA), Entry(url="u", is_named=True)),
+            entries=(Entry(media=MEDIA), Entry(url="u", duration=1.5)),
         ),
     ),
     Selected(id=2, choices=(("a", "b"), ("c",))),

@@ -306,6 +306,7 @@ class SegmentRead:
             except SourceError as error:
                 retries = retries or Retries(self._opening.retry_seconds())
                 await retries.wait(error)
+                self._read.allow_retries()
                 continue
             self._is_over = not chunk
             if self._decryption is not None:

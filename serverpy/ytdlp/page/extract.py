@@ -63,9 +63,15 @@ def raw_bytes(raw: RawMedia, track_id: str) -> bytes | Page:
 
 def _info(ydl: instance.Instance, url: str, ie_key: str | None = None) -> InfoDict:
     own = OwnAddress.read(url)
-    if own is not None:
-        url, ie_key = own.address, own.extractor
-    info = ydl.extract_info(url, download=False, ie_key=ie_key)
+    if own is not None and own.fields:
+        info = ydl.process_ie_result(
+            {**own.fields, "_type": "url_transparent", "url": own.address, "ie_key": own.extractor or None},
+            download=False,
+        )
+    elif own is not None:
+        info = ydl.extract_info(own.address, download=False, ie_key=own.extractor or None)
+    else:
+        info = ydl.extract_info(url, download=False, ie_key=ie_key)
     if not isinstance(info, dict):
         raise MediaNotFound("No media was found on this page.")
     return info

@@ -11,13 +11,13 @@ import http.cookiejar
 import time
 from collections.abc import Iterable, Iterator
 
-from serverpy.extraction.values import Entry, Kind, Media, OwnAddress, Subtitle, Track, is_public
+from serverpy.extraction.values import Entry, Kind, Media, Subtitle, Track
 from serverpy.ytdlp.page.cookies import cookies_for
+from serverpy.ytdlp.page.entry_url import entry_url
 from serverpy.ytdlp.page.expiry import expires_at
 from serverpy.ytdlp.page.info_dict import MAX_TITLE, InfoDict, address, is_complete, is_playlist, number, text
 from serverpy.ytdlp.page.subtitles import subtitles_of
 from serverpy.ytdlp.page.tracks import Impersonation, tracks_of
-from serverpy.ytdlp.session.extractors import GenericIE
 
 
 def media_of(info: InfoDict, raw_id: str, jar: http.cookiejar.CookieJar, impersonation: Impersonation) -> Media:
@@ -105,23 +105,9 @@ def _entries(
         else:
             yield Entry(
                 title=text(entry.get("title"), MAX_TITLE),
-                url=_entry_url(entry),
+                url=entry_url(entry),
                 duration=number(entry.get("duration")),
-                is_named=entry.get("_type") == "url_transparent" and bool(entry.get("title")),
             )
-
-
-def _entry_url(entry: InfoDict) -> str | None:
-    """Return the URL of an entry. Some extractors put only an id into the field `url`, so a full URL in any other field
-    takes precedence. If no field contains a full URL, returns yt-dlp's own address of the entry, or None if the
-    extractor for that address is unknown."""
-    urls = [address(entry.get(key)) for key in ("url", "webpage_url", "original_url")]
-    known = [url for url in urls if url]
-    full = next((url for url in known if is_public(url)), None)
-    extractor = text(entry.get("ie_key"), 200)
-    if full or not known or not extractor or not extractor.isidentifier() or extractor == GenericIE.ie_key():
-        return full
-    return str(OwnAddress(extractor, known[0]))
 
 
 def _addresses(page: str, tracks: Iterable[Track], subtitles: Iterable[Subtitle]) -> Iterator[str]:

@@ -454,6 +454,20 @@ def test_an_expired_playlist_url_is_renewed_by_a_new_extraction(shelf: Shelf) ->
     assert page.visits == 2
 
 
+@pytest.mark.parametrize("status", [403, 404, 410, 474])
+@pytest.mark.parametrize("number", [0, 2, 3])
+def test_a_segment_url_that_expires_in_the_middle_is_renewed_by_a_new_extraction_if_the_playlist_still_lists_it(
+    shelf: Shelf, number: int, status: int
+) -> None:
+    """The old playlist is still served after the segment URLs in it have expired."""
+    page = Page(lambda visit: hls(shelf, PLAYLIST.replace(".ts", f".ts?{visit}"), path=f"/{visit}.m3u8"))
+    place = f"/{number}.ts"
+    shelf.cuts[place] = len(PIECES[number]) // 2
+    shelf.refuse = lambda target: status if target == f"{place}?1" and len(shelf.targets(place)) > 1 else None
+    assert stream(shelf, page)[1] == FILE
+    assert page.visits == 2
+
+
 def test_segments_of_a_renewed_playlist_get_the_segment_query_from_the_new_extraction(shelf: Shelf) -> None:
     page = Page(lambda visit: hls(shelf, PLAYLIST, path=f"/{visit}.m3u8", segment_query=f"token={visit}"))
     shelf.refuse = lambda target: 403 if target == "/1.m3u8" else None

@@ -115,7 +115,12 @@ class SampleTubeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         own = f"sampletube:{url.partition('://')[2]}"
         kind, address = (SampleTubeOwnIE, own) if item.get("own") else (SampleTubeIE, url)
         found: Info = self.url_result(
-            address, kind, item["id"], item["title"], url_transparent=item.get("transparent", False)
+            address,
+            None if item.get("keyless") else kind,
+            item["id"],
+            item["title"],
+            url_transparent=item.get("transparent", False),
+            **item.get("fields", {}),
         )
         return found
 
