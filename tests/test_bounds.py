@@ -334,6 +334,9 @@ BOUNDS = (
     Bound("a URL in a playlist", "streaming.segments.segment.MAX_URL_LENGTH", 8192, playlist(LONG), "too_large"),
     Bound("a key in a playlist", "streaming.segments.segment.MAX_URL_LENGTH", 8192,
           playlist(b'#EXT-X-KEY:METHOD=AES-128,URI="%s"\na' % LONG), "too_large"),
+    Bound("keys of a segment", "streaming.segments.hls.MAX_KEY_FORMATS", 8,
+          playlist(b"".join(b'#EXT-X-KEY:METHOD=AES-128,URI="k",KEYFORMAT="%d"\n' % n for n in range(9)) + b"a"),
+          "too_large"),
     Bound("a tag of a playlist", "streaming.segments.hls.MAX_TAG_LENGTH", 9216,
           playlist(b'#EXT-X-MAP:URI="a"' + b',X="x"' * 2000 + b"\na"), "too_large"),
     Bound("variables of a playlist", "streaming.segments.variables.MAX_VALUES_LENGTH", 8192,
@@ -370,7 +373,7 @@ BOUNDS = (
           digits_in(OK + b"Transfer-Encoding: chunked\r\n", b"%s\r\nhello" % DIGITS), (FAILED, FAILED)),
     Bound("digits of Max-Age", "net.cookies._MAX_DIGITS", 12, a_lasting_cookie, "a=1"),
     Bound("digits in a playlist", "streaming.segments.attributes._MAX_DIGITS", 20,
-          playlist(b"#EXT-X-MEDIA-SEQUENCE:%s\na" % DIGITS), FAILED),
+          playlist(b"#EXT-X-BYTERANGE:%s\na" % DIGITS), FAILED),
 )  # fmt: skip
 
 

@@ -283,6 +283,14 @@ def test_padding_after_a_playlist_does_not_count_as_a_fragment(site: SampleSite)
     assert received == site.path("hls/ts/high-0.ts").read_bytes()
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_playlist_with_keys_of_several_key_formats_is_refused_without_a_byte(site: SampleSite, order: int) -> None:
+    keys = ['#EXT-X-KEY:METHOD=AES-128,URI="k"', '#EXT-X-KEY:METHOD=AES-128,URI="o",KEYFORMAT="com.example"'][::order]
+    with Running(playlist_with(site, *keys, "#EXTINF:2,", "high-0.ts", "#EXT-X-ENDLIST")) as download:
+        assert download.read_all() == b""
+    assert isinstance(download.error, UnsupportedConversion)
+
+
 def test_byte_ranges_of_one_file_are_downloaded_or_raise_an_error_if_the_media_server_ignores_ranges(
     site: SampleSite,
 ) -> None:

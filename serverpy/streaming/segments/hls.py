@@ -46,8 +46,10 @@ _DRM = re.compile(
 MAX_TAG_LENGTH = MAX_URL_LENGTH + 1024
 """Maximum length of the value of a tag, in characters. A longer value is an error, because a long attribute list takes
 long to parse."""
-MAX_KEY_FORMATS = 16
+MAX_KEY_FORMATS = 8
 """Maximum number of keys with different KEYFORMATs that apply to one segment."""
+_FORMAT_LENGTH = 100
+"""Number of characters of a KEYFORMAT that are compared."""
 _IDENTITY = "identity"
 """The KEYFORMAT of a key that a client requests as 16 bytes (RFC 8216 §4.3.2.4)."""
 _METHOD = re.compile(r"[A-Z0-9-]{1,20}")
@@ -276,7 +278,7 @@ class MediaPlaylist:
             self._keys.clear()
             return
         key = self._key_of(given) if method == "AES-128" and not _DRM.search(value) else _unusable(value, method)
-        self._keys[given.get("KEYFORMAT", _IDENTITY).lower()] = key
+        self._keys[given.get("KEYFORMAT", _IDENTITY).lower()[:_FORMAT_LENGTH]] = key
         if len(self._keys) > MAX_KEY_FORMATS:
             raise TooLarge("The media's playlist has too many keys for one segment.")
 

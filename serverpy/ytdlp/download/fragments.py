@@ -185,8 +185,12 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
         # of this process
         if manifest.count("\n") + manifest.count("\r") > MAX_LINES:
             raise TooLarge("The media's playlist has too many segments.")
-        for line in re.findall(r"(?m)^#EXT-X-KEY:.*", manifest):
-            _refuse_method(parse_m3u8_attributes(line).get("METHOD", ""))
+        keys = [parse_m3u8_attributes(line) for line in re.findall(r"(?m)^#EXT-X-KEY:.*", manifest)]
+        for key in keys:
+            _refuse_method(key.get("METHOD", ""))
+        if len({key.get("KEYFORMAT", "identity") for key in keys if key["METHOD"] != "NONE"}) > 1:
+            # yt-dlp would use the last key, whatever its format is
+            raise UnsupportedConversion("This method supports only keys of one KEYFORMAT: choose another method.")
         if "#EXT-X-STREAM-INF" in manifest or "#EXTM3U" not in manifest:
             raise UpstreamFailed("The URL of the media does not lead to an HLS media playlist.")
         if "#EXT-X-ENDLIST" not in manifest and not self._is_whole_vod(manifest, info_dict):
