@@ -163,8 +163,12 @@ def _create_app(
 
 def _import_fastapi() -> None:
     """Import FastAPI without building its models of the OpenAPI schema (1.4 MB). The first request for the schema
-    builds them."""
+    builds them. Also hide the copy of version 1 in pydantic (1.5 MB): FastAPI imports it only to recognise models of
+    that version, and this application has none."""
     from pydantic import BaseModel
+
+    # setting None in sys.modules is the documented way to make an import fail
+    sys.modules.setdefault("pydantic.v1", None)  # type: ignore[arg-type]
 
     before = BaseModel.model_config
     BaseModel.model_config = {**before, "defer_build": True}

@@ -23,7 +23,6 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
-import idna
 import psutil
 
 from serverpy.errors import ConfigurationError, InvalidUrl, TargetForbidden, UpstreamFailed
@@ -373,11 +372,17 @@ def _encoded_host(host: str) -> str:
         if IPv6Address(host[1:-1]).scope_id is not None:
             raise ValueError("the address has a scope id, which is not allowed")
         return host
-    encoded = host if host.isascii() else idna.encode(host, uts46=True).decode("ascii")
+    encoded = host if host.isascii() else _in_ascii(host)
     labels = encoded.removesuffix(".").split(".")
     if len(encoded) > 254 or not all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", label) for label in labels):
         raise ValueError("a label of the host name is empty or too long, or has an invalid character")
     return encoded
+
+
+def _in_ascii(name: str) -> str:
+    import idna  # a late import, because `idna` is rarely needed and its tables are large
+
+    return idna.encode(name, uts46=True).decode("ascii")
 
 
 def _check_reading(url: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
+from typing import TYPE_CHECKING
 
 from serverpy.body import SESSION_BYTES, Source
 from serverpy.errors import Busy, InvalidParameter, InvalidUrl, ServerPYError, UpstreamFailed
@@ -19,13 +20,14 @@ from serverpy.extraction.selectors import check_selector
 from serverpy.extraction.values import Track
 from serverpy.memory.room import Lender
 from serverpy.plan import Capability, Plan
-from serverpy.streaming.child.body import SubprocessBody, open_body
-from serverpy.streaming.child.files import sweep_directories
 from serverpy.streaming.child.messages import MAX_FOUND_BYTES, MESSAGE_BYTES
 from serverpy.streaming.child.options import ChildOptions
-from serverpy.streaming.child.process import Child
 from serverpy.streaming.os_pipe import HandOver
 from serverpy.streaming.slots import Slot, Slots
+
+if TYPE_CHECKING:
+    from serverpy.streaming.child.body import SubprocessBody
+    from serverpy.streaming.child.process import Child
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,9 @@ class Subprocess:
         return not (track.is_live or track.has_drm or track.refusal) and track.protocol in PROTOCOLS
 
     async def open(self, plan: Plan, source: Source, reservation: Lender) -> SubprocessBody:
+        # a late import, because most servers never run a child, and its modules take 0.4 MB
+        from serverpy.streaming.child.body import open_body
+
         _check(source)
         slot = await self.slots.take()
         began = time.monotonic()
@@ -73,6 +78,9 @@ class Subprocess:
         return await open_body(child, source, self._options, began)
 
     def _start(self, source: Source, slot: Slot) -> Child:
+        from serverpy.streaming.child.files import sweep_directories
+        from serverpy.streaming.child.process import Child
+
         try:
             if not self._swept:
                 sweep_directories()
