@@ -227,6 +227,8 @@ MUXED: dict[str, Callable[[Path], bytes]] = {
     "mfra and base data offsets": lambda film: in_fragments(film, "video audio", 2, "+empty_moov"),
     "mfra and implicit bases": lambda film: in_fragments(film, "video audio", 2, IMPLICIT),
     "mfra and no data offsets": lambda film: without_data_offsets(in_fragments(film, "video audio", 2, IMPLICIT)),
+    "sidx and a moof for each track": lambda film: in_fragments(film, "video audio", 2, INDEXED + "+separate_moof"),
+    "mfra and a moof for each track": lambda film: in_fragments(film, "video audio", 2, EMPTY + "+separate_moof"),
     "no index": lambda film: in_fragments(film, "video audio", 2),
     "no index and implicit bases": lambda film: in_fragments(film, "video audio", 2, IMPLICIT + NO_INDEX),
     "no index and no data offsets": lambda film: without_data_offsets(

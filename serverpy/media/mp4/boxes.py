@@ -12,6 +12,7 @@ import sys
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from serverpy.errors import NotMedia
 
@@ -79,6 +80,16 @@ def boxes(data: memoryview, start: int, end: int) -> Iterator[Box]:
 def children(data: memoryview, box: Box, skip: int = 0) -> Iterator[Box]:
     """Yield the child boxes of `box`. Skips the `skip` bytes of fields that precede the first child."""
     return boxes(data, box.body + skip, box.end)
+
+
+def sample_entries(data: memoryview, stsd: Box) -> list[Box]:
+    """Return the sample entries of an stsd box (§8.5.2). Ignores boxes that follow the declared number of entries.
+    Raises `NotMedia` if the box has no entry, or fewer than it declares."""
+    (count,) = fields("I", data, stsd, 4)
+    entries = list(islice(children(data, stsd, skip=8), count))
+    if count == 0 or count != len(entries):
+        raise damaged("the stsd box does not have as many entries as it declares")
+    return entries
 
 
 def by_kind(data: memoryview, box: Box, skip: int = 0) -> dict[bytes, Box]:

@@ -38,7 +38,9 @@ from serverpy.media.mp4.trex import Defaults, defaults_of
 
 _DEPENDENT = 0x01010000
 """Bits of the sample flags (§8.8.3.1): the sample is not a sync sample, or it depends on others."""
-_MAX_32 = 2**32 - 1
+_MAX_16, _MAX_32 = 2**16 - 1, 2**32 - 1
+_MOST_GROUPS = 64
+"""Maximum number of kinds of sample groups of a track."""
 _SAMPLE_BYTES, _MOOF_FACTOR, _FIXED_BYTES = 96, 3, 64 * 1024
 
 
@@ -166,6 +168,19 @@ def _each(runs: _Runs) -> Iterator[int]:
 
 
 @dataclass(slots=True)
+class _Groups:
+    """The group of each of the first `count` samples, as runs: the number of a description in the moov, or 0."""
+
+    runs: _Runs = field(default_factory=_Runs)
+    count: int = 0
+
+    def go_to(self, count: int) -> None:
+        """State that the samples up to the number `count` belong to no group, as far as their groups are not known."""
+        self.runs.add(max(0, count - self.count), 0)
+        self.count = max(self.count, count)
+
+
+@dataclass(slots=True)
 class _Samples:
     """The samples of a track, as the tables of a moov list them. `begin` is the decode time of the first sample, and
     `length` the sum of the durations, both in units of the track's time scale. Each run of adjacent samples is a
@@ -179,6 +194,8 @@ class _Samples:
     """Numbers of the sync samples; the first sample has the number 1."""
     chunks: array[int] = field(default_factory=lambda: array("Q"))
     counts: array[int] = field(default_factory=lambda: array("I"))
+    groups: dict[bytes, _Groups] = field(default_factory=dict)
+    """The sample groups, by the fields of their sbgp boxes before the table."""
     descriptions: array[int] = field(default_factory=lambda: array("I"))
     begin: int | None = None
     length: int = 0
@@ -205,6 +222,21 @@ class _Samples:
         self.durations.change_last(duration)
         self.length += gap
 
+    def add_groups(self, data: memoryview, box: Box, before: int) -> None:
+        """Add the groups of an sbgp box (§8.9.2), whose first sample has `before` samples before it. Descriptions that
+        a fragment has itself, with numbers from 65537 on, are left out."""
+        at = 12 if fields("B", data, box)[0] else 8
+        (rows,) = fields("I", data, box, at)
+        assigned = table("I", data, box, at + 4, 2 * rows)
+        groups = self.groups.setdefault(bytes(data[box.body : box.body + at]), _Groups())
+        if len(self.groups) > _MOST_GROUPS:
+            raise damaged("the fragments have too many kinds of sample groups")
+        groups.go_to(before)
+        for count, number in zip(assigned[0::2], assigned[1::2], strict=True):
+            check_count(groups.count + count)
+            groups.runs.add(count, number if number <= _MAX_16 else 0)
+            groups.count += count
+
     def add_chunk(self, offset: int, count: int, description: int) -> None:
         self.chunks.append(offset)
         self.counts.append(count)
@@ -227,6 +259,9 @@ def _add_listed(made: _Samples, track: Track, total: int) -> bool:
         made.sync.extend(range(1, samples.count + 1))
     else:
         made.sync = table("I", track.data, sync, 8, fields("I", track.data, sync, 4)[0])
+    for box in track.repeated:
+        if box.kind == b"sbgp":
+            made.add_groups(track.data, box, 0)
     descriptions = dict(samples.described)
     description = samples.described[0][1]
     for chunk, offset in enumerate(samples.chunks):
@@ -260,6 +295,9 @@ def _add_moof(
             if any(is_encrypted(data, box) for box in inside):
                 raise DrmProtected("This format is encrypted, so it cannot be merged.")
             made.go_to(decode_time(data, inside))
+            for box in inside:
+                if box.kind == b"sbgp":
+                    made.add_groups(data, box, len(made.sizes))
         for box in inside:
             if box.kind == b"trun":
                 run = read_trun(data, box, header)
@@ -349,8 +387,16 @@ def _write_table(track: Track, made: _Samples) -> bytes:
         write_full(b"stsz", 0, 0, struct.pack(">II", size, count), sizes),
         _write_chunks(made),
         write_full(b"co64", 0, 0, struct.pack(">I", len(made.chunks)), swapped(made.chunks).tobytes()),
+        *_write_groups(made),
     ]
     return write(b"stbl", *boxes)
+
+
+def _write_groups(made: _Samples) -> Iterator[bytes]:
+    for head, groups in made.groups.items():
+        if any(groups.runs.values):
+            groups.go_to(len(made.sizes))
+            yield write(b"sbgp", head, groups.runs.packed())
 
 
 def _write_sync(track: Track, made: _Samples) -> bytes:

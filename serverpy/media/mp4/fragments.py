@@ -27,6 +27,7 @@ from serverpy.media.mp4.layout import AUDIO, MADE, VIDEO, Layout
 from serverpy.media.mp4.locate import Located, NoIndex
 from serverpy.media.mp4.made_fragments import Made, make_fragments
 from serverpy.media.mp4.mfra import read_mfra
+from serverpy.media.mp4.moof import is_encrypted
 from serverpy.media.mp4.own_trafs import with_own_trafs
 from serverpy.media.mp4.samples import read_samples
 from serverpy.media.mp4.sidx import Index, read_sidx, sidx_bytes, write_sidx
@@ -34,7 +35,6 @@ from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, Track, count
 from serverpy.media.mp4.trex import Defaults, defaults_of
 
 _BASE_DATA_OFFSET = 0x000001
-_ENCRYPTED = frozenset({b"senc", b"saio", b"saiz"})
 _NO_SAMPLES = {kind: write_full(kind, 0, 0, bytes(4)) for kind in (b"stts", b"stsc", b"stco")}
 
 
@@ -189,7 +189,7 @@ def patch_moof(moof: bytes, old_number: int, new_number: int, sequence: int, shi
 
 def _patch_traf(data: memoryview, patched: bytearray, traf: Box, old_number: int, new_number: int, shift: int) -> None:
     for box in children(data, traf):
-        if box.kind in _ENCRYPTED:
+        if is_encrypted(data, box):
             raise DrmProtected("This format is encrypted, so it cannot be merged.")
         if box.kind != b"tfhd":
             continue

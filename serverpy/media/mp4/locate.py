@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from serverpy.errors import UnsupportedConversion
+from serverpy.errors import NotMedia, UnsupportedConversion
 from serverpy.media.mp4.boxes import Box, box_at, children, damaged
 from serverpy.media.mp4.defragment import Moofs
 from serverpy.media.mp4.mfra import MFRO_BYTES, last_listed, lists_from, mfra_bytes
@@ -203,12 +204,12 @@ def _locate_fragments(
 
 
 def _tail(window: _Window, total: int, mfra: bytes) -> Generator[Span, bytes, Moofs | None]:
-    box = yield from window.reach(last_listed(mfra))
-    if box is None or box.kind != b"moof":
-        raise damaged("an entry of the mfra box does not point to a moof box")
+    """Return the moof boxes after the last entry of `mfra`. Returns None if they cannot be read, because then only the
+    duration is less exact."""
     try:
-        return (yield from _walk(window, total, box))
-    except UnsupportedConversion:
+        box = yield from window.reach(last_listed(mfra))
+        return None if box is None else (yield from _walk(window, total, box))
+    except (UnsupportedConversion, NotMedia):
         return None
 
 
@@ -247,15 +248,17 @@ def _walk(window: _Window, total: int, box: Box, moof: bytes = b"") -> Generator
 
 
 def _has_fragments_from(window: _Window, at: int) -> Generator[Span, bytes, bool]:
-    """Return whether the file has fragments after the offset `at`, the end of the bytes that the first sidx describes.
-    This is so if a sidx that describes only one fragment precedes each fragment."""
-    for _ in range(_MAX_BOXES):
-        box = yield from window.reach(at)
-        if box is None:
-            return False
-        if box.kind in _FRAGMENT:
-            return True
-        at = box.end
+    """Return whether the file has fragments after the offset `at`, the end of the bytes that the first sidx describes,
+    or no box begins there. The first is so if a sidx that describes only one fragment precedes each fragment, the
+    second if the sizes in the sidx are wrong."""
+    with suppress(NotMedia):
+        for _ in range(_MAX_BOXES):
+            box = yield from window.reach(at)
+            if box is None:
+                return False
+            if box.kind in _FRAGMENT:
+                return True
+            at = box.end
     return True
 
 

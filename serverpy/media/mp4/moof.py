@@ -107,12 +107,12 @@ def read_moof(moof: bytes, number: int, default_duration: int) -> Moof:
     """Read a moof for the track with the number `number` in the source. If neither the tfhd nor the trun box states the
     durations of samples, each sample lasts `default_duration`. Raises `NotMedia` if the moof is damaged, `DrmProtected`
     if the samples are encrypted, and `UnsupportedConversion` if the positions of the samples depend on an earlier traf
-    box."""
+    box of another track, which `with_own_trafs` can prevent."""
     data = memoryview(moof)
     box = box_at(data, 0, len(data))
     if box is None or box.kind != b"moof":
         raise damaged("a fragment has an invalid moof box")
-    own, foreign, sequence_at, trafs = list[_Traf](), list[int](), None, 0
+    own, foreign, sequence_at = list[_Traf](), list[int](), None
     for child in children(data, box):
         if child.kind == b"mfhd":
             fields("I", data, child, 4)
@@ -121,14 +121,13 @@ def read_moof(moof: bytes, number: int, default_duration: int) -> Moof:
             traf = _read_traf(data, child, number, default_duration)
             if traf is None:
                 foreign.append(child.start)
-            elif traf.base is None and not traf.counts_from_moof and trafs:
+            elif traf.base is None and not traf.counts_from_moof and foreign:
                 raise UnsupportedConversion(
                     "In one of the two formats, the data offset of a traf box depends on another traf box, so the "
                     "formats cannot be merged."
                 )
             else:
                 own.append(traf)
-            trafs += 1
     times = tuple(traf.time for traf in own if traf.time is not None)
     return Moof(
         data=moof,

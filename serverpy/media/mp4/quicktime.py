@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from serverpy.errors import UnsupportedConversion
-from serverpy.media.mp4.boxes import Box, boxes, children, fields, write, write_full
+from serverpy.media.mp4.boxes import Box, boxes, children, fields, sample_entries, write, write_full
 
 _FIELDS, _MORE_FIELDS = 28, 16
 
@@ -19,13 +19,13 @@ def is_quicktime(data: memoryview, stsd: Box) -> bool:
     itself defines differ: these occur only in an stsd box of version 1."""
     if fields("B", data, stsd)[0]:
         return False
-    return any(fields("H", data, entry, 8)[0] for entry in children(data, stsd, skip=8))
+    return any(fields("H", data, entry, 8)[0] for entry in sample_entries(data, stsd))
 
 
 def as_mp4(data: memoryview, stsd: Box) -> bytes:
     """Return the stsd box with its entries converted to those of MP4. Raises `UnsupportedConversion` if an entry has no
     esds, or has version 2."""
-    entries = [_entry(data, entry) for entry in children(data, stsd, skip=8)]
+    entries = [_entry(data, entry) for entry in sample_entries(data, stsd)]
     return write_full(b"stsd", 0, 0, struct.pack(">I", len(entries)), *entries)
 
 

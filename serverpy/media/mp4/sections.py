@@ -20,6 +20,7 @@ from serverpy.media.mp4.durations import write_mehd
 from serverpy.media.mp4.fragments import write_empty_table, write_trex
 from serverpy.media.mp4.header import movie_scale, write_ftyp, write_moov
 from serverpy.media.mp4.tracks import Track, count_tracks, find_track
+from serverpy.media.mp4.trex import Defaults, defaults_of
 
 _UNKNOWN_32 = 2**32 - 1
 
@@ -31,6 +32,8 @@ class Section:
 
     track: Track
     default_duration: int
+    others: dict[int, Defaults] | None = None
+    """The defaults (trex) of all tracks of the source, if it has more tracks than `track`."""
 
     @property
     def number(self) -> int:
@@ -40,7 +43,7 @@ class Section:
     @property
     def has_others(self) -> bool:
         """Whether the source has more tracks than `track`."""
-        return count_tracks(bytes(self.track.data)) > 1
+        return self.others is not None
 
     @property
     def scale(self) -> int:
@@ -92,7 +95,8 @@ def read_section(moov: bytes, handler: bytes) -> Section:
         raise UnsupportedConversion(
             "One of the two formats has samples both in its moov box and in fragments, so the formats cannot be merged."
         )
-    return Section(track, fields("I", track.data, track.trex, 12)[0])
+    others = defaults_of(moov) if count_tracks(moov) > 1 else None
+    return Section(track, fields("I", track.data, track.trex, 12)[0], others)
 
 
 def write_head(sections: Sequence[Section], seconds: Sequence[float | None]) -> bytes:

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, replace
 
 from serverpy.errors import DrmProtected, UnsupportedConversion
-from serverpy.media.mp4.boxes import Box, box_at, boxes, by_kind, children, damaged, fields, need
+from serverpy.media.mp4.boxes import Box, box_at, boxes, by_kind, children, damaged, fields, need, sample_entries
 from serverpy.media.mp4.gapless import read_gapless
 from serverpy.media.mp4.quicktime import as_mp4, is_quicktime
 
@@ -89,7 +89,7 @@ class Track:
     @property
     def entries(self) -> list[Box]:
         """The sample entries (§8.5.2)."""
-        return list(children(self.data, self.samples[b"stsd"], skip=8))
+        return sample_entries(self.data, self.samples[b"stsd"])
 
     @property
     def entry_fields(self) -> int:
@@ -228,10 +228,7 @@ def _find_trex(data: memoryview, mvex: Box | None, number: int) -> Box | None:
 
 
 def _refuse_encrypted(data: memoryview, stsd: Box, samples: dict[bytes, Box], handler: bytes) -> None:
-    (count,) = fields("I", data, stsd, 4)
-    entries = list(children(data, stsd, skip=8))
-    if count == 0 or count != len(entries):
-        raise damaged("the stsd box does not have as many entries as it declares")
+    entries = sample_entries(data, stsd)
     kinds = {entry.kind for entry in entries} | set(samples)
     for entry in entries:
         inside = min(entry.body + _ENTRY_FIELDS[handler], entry.end)

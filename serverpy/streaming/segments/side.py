@@ -13,6 +13,7 @@ from serverpy.errors import TooLarge, UnsupportedConversion, UpstreamFailed
 from serverpy.media.mp4.boxes import HEADER_BYTES, Box, box_at, damaged
 from serverpy.media.mp4.locate import MAX_MOOF_BYTES
 from serverpy.media.mp4.moof import Moof, read_moof
+from serverpy.media.mp4.own_trafs import with_own_trafs
 from serverpy.media.mp4.sections import Section, read_section
 from serverpy.net.connection import SMALL_STEP
 from serverpy.streaming.segments.kinds import CodecChange, Kind, kind_of
@@ -183,13 +184,16 @@ class Side:
         """Store the moof box `data` as the next moof. Returns False if the box has no samples of the track."""
         if self._section is None:
             raise damaged("a moof box comes before the moov box")
-        moof = read_moof(data, self._section.number, self._section.default_duration)
-        if not moof.has_track:
-            return False
-        self.moof = moof
         in_all = self._at - len(data)
         in_segment = in_all - self._segment_at
-        self.position = Position(in_all, in_segment, in_segment + (0 if self._segment is None else self._segment.first))
+        position = Position(in_all, in_segment, in_segment + (0 if self._segment is None else self._segment.first))
+        section = self._section
+        if section.others is not None:
+            data = with_own_trafs(data, position.in_file, section.number, section.others)
+        moof = read_moof(data, section.number, section.default_duration)
+        if not moof.has_track:
+            return False
+        self.moof, self.position = moof, position
         self._judge_time(moof)
         self._segment_ticks += moof.duration
         self._short_seconds = 0.0

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serverpy.errors import DrmProtected, NotMedia, ServerPYError, UnsupportedConversion
+from serverpy.media.mp4.boxes import write_full
 from serverpy.media.mp4.defragment import defragmented, defragmented_bytes
 from serverpy.media.mp4.locate import Located
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, find_track
@@ -135,6 +136,29 @@ def test_the_conversion_takes_no_more_memory_than_the_function_defragmented_byte
         assert tracemalloc.get_traced_memory()[1] <= most
     finally:
         tracemalloc.stop()
+
+
+def test_the_sample_groups_of_fragments_are_kept(film: Path) -> None:
+    """The moov describes a kind of group, and the first fragment assigns samples to it; the others assign none."""
+    rolls = write_full(b"sgpd", 1, 0, b"roll", struct.pack(">IIh", 2, 1, -1))
+    rows = write_full(b"sbgp", 0, 0, b"roll", struct.pack(">IIIII", 2, 3, 1, 4, 65537))
+    source = fragments(film)["audio"]
+    found = located(grown(grown(source, rolls, b"moov", b"trak", b"mdia", b"minf", b"stbl"), rows, b"moof", b"traf"))
+    moov = as_plain(found, AUDIO_HANDLER).moov
+    count = int.from_bytes(moov[moov.index(b"stsz") + 12 :][:4], "big")
+    assert rolls in moov
+    assert write_full(b"sbgp", 0, 0, b"roll", struct.pack(">IIIII", 2, 3, 1, count - 3, 0)) in moov
+
+
+def grown(film: bytes, more: bytes, *parents: bytes) -> bytes:
+    """Return the film with the box `more` at the end of the last of `parents`, each of which contains the next. Offsets
+    become wrong."""
+    changed, at = bytearray(film), 0
+    for kind in parents:
+        at = changed.index(kind, at) - 4
+        size = int.from_bytes(changed[at : at + 4], "big")
+        changed[at : at + 4] = (size + len(more)).to_bytes(4, "big")
+    return bytes(changed[: at + size] + more + changed[at + size :])
 
 
 MUTATION = st.tuples(st.integers(0, 1 << 16), st.sampled_from([0, 1, 0x7F, 0x80, 0xFF]) | st.integers(0, 255))

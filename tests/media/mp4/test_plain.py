@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serverpy.media.mp4.boxes import write_full
+from serverpy.media.mp4.boxes import write, write_full
 from serverpy.media.mp4.layout import AUDIO, VIDEO, Layout
 from serverpy.media.mp4.locate import Located
 from serverpy.media.mp4.plain import lay_out_plain
@@ -244,3 +244,12 @@ def test_making_the_layout_of_two_mp4_files_takes_no_more_memory_than_the_functi
         assert tracemalloc.get_traced_memory()[1] <= peak_bytes(video, audio) + SMALL_BYTES
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("more", [write(b"free", bytes(4)), write(b"free"), bytes(7)], ids=["free", "empty", "rest"])
+def test_what_follows_the_sample_descriptions_is_ignored(more: bytes) -> None:
+    entry = write(b"test", bytes(6), b"\0\1", bytes(20))
+    stsd = write_full(b"stsd", 0, 0, struct.pack(">I", 1), entry, more)
+    video, audio = bytes(Film()), bytes(Film(handler=AUDIO_HANDLER, replaced={b"stsd": stsd}))
+    film = read(laid_out(video, audio), video, audio)
+    assert [box.kind for box in find_track(located(film).moov, AUDIO_HANDLER).entries] == [b"test"]

@@ -4,7 +4,7 @@ where a source is truncated, and refuses media that cannot be merged before the 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,9 @@ import pytest
 
 from serverpy.errors import DrmProtected, NotMedia, ServerPYError, TooLarge, UnsupportedConversion, UpstreamFailed
 from serverpy.media.mp4.boxes import boxes
+from serverpy.sample.cut import split_fragments
 from tests.media.mp4.films import own_boxes, packets
+from tests.media.mp4.shapes import IMPLICIT, NO_INDEX, in_fragments, without_data_offsets
 from tests.streaming.segments.merging import merge, merge_into, put, segments
 from tests.streaming.segments.shelf import Shelf
 
@@ -264,3 +266,14 @@ def test_a_later_initialization_section_that_differs_only_in_bit_rates_does_not_
     assert shelf.files["/b-0"] != head
     shelf.files["/a.m3u8"] = playlist.replace(b"#EXTINF:2.0,\na-3", b'#EXT-X-MAP:URI="b-0"\n#EXTINF:2.0,\na-3')
     assert merge(shelf) == whole
+
+
+@pytest.mark.parametrize("change", [bytes, without_data_offsets], ids=["data offset 0", "no data offset"])
+@pytest.mark.parametrize(("name", "kind"), [("v", "video"), ("a", "audio")])
+def test_muxed_segments_whose_data_offsets_depend_on_the_other_track_are_merged(
+    shelf: Shelf, media: Path, name: str, kind: str, change: Callable[[bytes], bytes]
+) -> None:
+    """The data of the second track of a fragment begins where that of the first ends (ISO/IEC 14496-12 §8.8.7)."""
+    muxed = change(in_fragments(media / "prog.mp4", "video audio", 2, IMPLICIT + NO_INDEX))
+    put(shelf, name, split_fragments(muxed))
+    assert packets(merge(shelf), kind) == packets(muxed, kind)
