@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from serverpy.errors import Busy
+from serverpy.extraction.values import OwnAddress
 
 BUSY = "Too many extractions are in progress. Try again later."
 
@@ -20,14 +21,17 @@ BUSY = "Too many extractions are in progress. Try again later."
 @dataclass(frozen=True, slots=True)
 class Applicant:
     """The account and the host that an extraction counts against: the account of the client that requests it, and the
-    host of the page. The account "" (the operator) has no limit of its own."""
+    host of the page. The account "" (the operator) has no limit of its own. For an address without a host, which only
+    yt-dlp knows, `host` is the address's scheme."""
 
     client: str
     host: str
 
     @classmethod
     def of(cls, client: str, url: str) -> Applicant:
-        return cls(client, (urlsplit(url).hostname or "").rstrip("."))
+        own = OwnAddress.read(url)
+        address = urlsplit(url if own is None else own.address)
+        return cls(client, (address.hostname or address.scheme).rstrip("."))
 
 
 class Admission:

@@ -33,8 +33,14 @@ MAX_QUEUE = 64
 LIVE_SECONDS = 5.0
 START_BYTES = 32
 """Maximum number of bytes at the beginning of a file that the cache keeps."""
+RECENT_SECONDS = 60.0
+"""Age, in seconds, up to which an extraction replaces another one whose URLs have expired. The tracks of a stream, and
+the streams of a page, notice the expiry one after the other, and one extraction suffices for all of them."""
 EXPIRY_MARGIN = 10.0
 """Seconds before the expiry of an extraction's URLs at which the cache drops the extraction."""
+
+
+Accepts = Callable[[Media], bool]
 
 
 class PageReader(Protocol):
@@ -67,8 +73,9 @@ class _Cached:
     media: Media
     size: int
     holding: Holding | None
+    since: float
     until: float
-    """Time at which the cache entry expires, in seconds since the epoch."""
+    """Times at which the cache entry was stored and at which it expires, in seconds since the epoch."""
     containers: dict[tuple[str, str], Container] = field(default_factory=dict)
     """The known containers of tracks, by the id of the extraction and the id of the track."""
     beginnings: dict[tuple[str, str], Beginning] = field(default_factory=dict)
@@ -99,6 +106,11 @@ class Cache:
         self._entries.move_to_end(url)
         return found.media
 
+    def recent(self, url: str) -> Media | None:
+        """Return the extraction of `url`, unless it is older than RECENT_SECONDS."""
+        found = self.get(url)
+        return None if found is None or self._entries[url].since < self._clock() - RECENT_SECONDS else found
+
     def put(self, url: str, media: Media, size: int, holding: Holding | None = None) -> None:
         """Store `media`, which takes `size` bytes, as the entry of `url`, in place of an older entry. If `media` has
         expired or is too large, only remove the older entry. `holding` is the memory charged for `media`, or None if no
@@ -109,7 +121,7 @@ class Cache:
             if holding is not None:
                 holding.use()
             return
-        self._entries[url] = _Cached(media, size, holding, until)
+        self._entries[url] = _Cached(media, size, holding, self._clock(), until)
         self.bytes += size
         self._trim()
 
@@ -199,21 +211,31 @@ class Extractor:
         self._of_client = Counter[str]()
         self._payments = asyncio.Lock()
 
-    async def extract(self, url: str, *, fresh: bool = False, grant: Grant = UNLIMITED) -> Media:
+    async def extract(
+        self, url: str, *, fresh: bool = False, accepts: Accepts | None = None, grant: Grant = UNLIMITED
+    ) -> Media:
         """Return the media of the page `url`. `fresh` skips the cache and replaces the cached entry, but still joins an
-        extraction in progress. A new extraction counts against the limits of the account of `grant`. Raises `Busy` if
-        the queue is full or too little memory is free, `Draining` if the extractor is closed, and the error of the
-        extraction if it fails. When the last caller that waits for an extraction is cancelled, the extraction is
+        extraction in progress. If `accepts` is not None, `fresh` does not skip a recent extraction (RECENT_SECONDS) for
+        which `accepts` returns True. A new extraction counts against the limits of the account of `grant`. Raises
+        `Busy` if the queue is full or too little memory is free, `Draining` if the extractor is closed, and the error
+        of the extraction if it fails. When the last caller that waits for an extraction is cancelled, the extraction is
         cancelled, too."""
         client = grant.account
-        media = None if fresh else self._cache.get(url)
+        media = self._cached(url, fresh, accepts)
         if media is None and url not in self._flights:
             # the lock ensures that only one of several simultaneous callers for a page is charged for its extraction
             async with self._payments:
-                media = None if fresh else self._cache.get(url)
+                media = self._cached(url, fresh, accepts)
                 if media is None and url not in self._flights:
                     await self._pay(grant, client)
         return media or await self._flights.run(url, partial(self._extract, url, client))
+
+    def _cached(self, url: str, fresh: bool, accepts: Accepts | None) -> Media | None:
+        if not fresh:
+            return self._cache.get(url)
+        if accepts is None or (recent := self._cache.recent(url)) is None:
+            return None
+        return recent if accepts(recent) else None
 
     def container_of(self, url: str, media: Media, track: Track) -> Container | None:
         """Return the container of `track` of `media`, which is on the page `url`. Returns None if no stream has

@@ -3,12 +3,12 @@ renew them by a new extraction of the page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from serverpy.access.grant import Grant
 from serverpy.body import Source
-from serverpy.errors import ExtractionFailed
+from serverpy.errors import ExtractionFailed, ServerPYError
 from serverpy.extraction.choice import by_id, in_the_form_of, item_of
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import Cookie, Media, Track
@@ -59,26 +59,48 @@ class TrackSource:
         """Extract the page again, and use the URLs of the same format of the same item from now on. Returns False if
         the requests for that format have not changed. Raises `ExtractionFailed` if the page no longer offers the
         format, and the error of the extraction if that fails."""
-        media, track = await extract_anew(self._extractor, self._page, self._item, self.track, self._grant)
-        track = in_the_form_of(self.track, track)
-        if _fingerprint(track, media.cookies) == self._fingerprint:
+        media, track = await extract_anew(
+            self._extractor, self._page, self._item, self.track, self._grant, self._differs
+        )
+        if not self._differs(media, track):
             return False
         self._set(track, media.cookies)
         return True
 
+    def _differs(self, media: Media, track: Track) -> bool:
+        """Return whether the requests for `track` of `media` are different from the current ones."""
+        return _fingerprint(track, media.cookies) != self._fingerprint
+
 
 async def extract_anew(
-    extractor: Extractor, page: str, item: int | None, track: Track, grant: Grant
+    extractor: Extractor,
+    page: str,
+    item: int | None,
+    track: Track,
+    grant: Grant,
+    differs: Callable[[Media, Track], bool],
 ) -> tuple[Media, Track]:
     """Extract `page` again, as an extraction that counts against `grant`. Return two values: the media of the page (of
-    its item number `item`, if `item` is not None), and the track of that media that has the same format as `track`.
-    Raises `ExtractionFailed` if the page no longer offers that format, `RateLimited` if `grant` allows no further
-    extraction now, and the error of the extraction if that fails."""
-    media = item_of(await extractor.extract(page, fresh=True, grant=grant), item)
+    its item number `item`, if `item` is not None), and the track of that media that has the same format as `track`. If
+    another stream or track has just extracted the page again, and `differs` returns True for the result, return that
+    result. Raises `ExtractionFailed` if the page no longer offers that format, `RateLimited` if `grant` allows no
+    further extraction now, and the error of the extraction if that fails."""
+
+    def accepts(extracted: Media) -> bool:
+        try:
+            return differs(*_same_format(extracted, item, track))
+        except ServerPYError:
+            return False
+
+    return _same_format(await extractor.extract(page, fresh=True, accepts=accepts, grant=grant), item, track)
+
+
+def _same_format(extracted: Media, item: int | None, track: Track) -> tuple[Media, Track]:
+    media = item_of(extracted, item)
     found = by_id(media.tracks, track.id)
     if found is None or found.ext != track.ext:
         raise ExtractionFailed("The page no longer offers the format that was being streamed.")
-    return media, found
+    return media, in_the_form_of(track, found)
 
 
 def is_same_address(media: Media, track: Track, other_media: Media, other: Track) -> bool:

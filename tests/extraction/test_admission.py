@@ -9,6 +9,7 @@ import pytest
 
 from serverpy.errors import Busy
 from serverpy.extraction.admission import Admission, Applicant
+from serverpy.extraction.values import OwnAddress
 from serverpy.tasks import cancel, spawn
 
 
@@ -74,3 +75,9 @@ async def test_an_extraction_that_is_cancelled_when_it_gets_a_place_passes_the_p
 def test_hosts_of_pages_are_compared_without_case_and_port_and_final_dot() -> None:
     hosts = {Applicant.of("", url).host for url in ("http://Site.example:81/x", "https://u@site.example./y")}
     assert hosts == {"site.example"}
+
+
+def test_an_own_address_counts_against_its_host_or_else_against_its_scheme() -> None:
+    addresses = ("https://Site.example/1", "kaltura:1:2", "nrk:3")
+    hosts = [Applicant.of("", str(OwnAddress("Any", address, {"title": "Title"}))).host for address in addresses]
+    assert hosts == ["site.example", "kaltura", "nrk"]

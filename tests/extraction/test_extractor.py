@@ -150,6 +150,17 @@ async def test_callers_that_set_fresh_share_a_new_extraction_that_replaces_the_c
     assert await extractor.extract("film") is fresh[0]
 
 
+async def test_fresh_does_not_skip_a_recent_extraction_that_the_caller_accepts() -> None:
+    source = Source()
+    source.go.set()
+    extractor = Extractor(source)
+    first = await extractor.extract("film")
+    assert await extractor.extract("film", fresh=True, accepts=lambda media: media is first) is first
+    second = await extractor.extract("film", fresh=True, accepts=lambda media: media is not first)
+    assert second.raw_id == "r2"
+    assert await extractor.extract("film", fresh=True, accepts=lambda media: media is not first) is second
+
+
 async def test_an_extraction_is_cancelled_when_its_last_caller_leaves() -> None:
     source = Source()
     extractor = Extractor(source)

@@ -22,7 +22,7 @@ def test_a_stream_continues_after_its_media_addresses_have_expired(replayed: Ser
         site.expire()
     answer = replayed.get(page)
     assert (answer.status, is_whole_film(name, answer)) == (200, True)
-    assert site.issued > issued
+    assert site.issued == issued + 1
 
 
 @pytest.mark.parametrize("name", ["tiktok", "instagram", "bilibili", "twitch-clip"])
@@ -33,4 +33,4 @@ def test_a_range_continues_after_its_media_addresses_have_expired(replayed: Serv
     site.expire_after(1_000_000)
     part = replayed.get(page, headers={"Range": "bytes=2000000-", "If-Range": whole.headers["etag"]})
     assert (part.status, part.body == whole.body[2_000_000:]) == (206, True)
-    assert site.issued > issued
+    assert site.issued == issued + 1

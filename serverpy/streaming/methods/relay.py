@@ -166,12 +166,14 @@ class Relay:
         with a web page or without a body. Raises `error` if the new URL is the same as the old URL, or if the
         extraction fails, and `RateLimited` if the client may not extract more pages now."""
         try:
-            media, fresh = await extract_anew(self._extractor, source.url, source.item, track, source.grant)
+            media, fresh = await extract_anew(
+                self._extractor, source.url, source.item, track, source.grant, partial(_differs, source, track)
+            )
         except RateLimited:
             raise
         except ServerPYError as failure:
             raise error from failure
-        if is_same_address(_media(source), track, media, fresh):
+        if not _differs(source, track, media, fresh):
             raise error
         await self._until_available(fresh)
         return replace(source, media=media), fresh
@@ -444,6 +446,11 @@ def _duration(read: Read, source: Source, track: Track) -> float | None:
 def _media(source: Source) -> Media:
     assert source.media is not None
     return source.media
+
+
+def _differs(source: Source, track: Track, media: Media, other: Track) -> bool:
+    """Return whether the requests for `other` of `media` are different from those for `track` of `source`."""
+    return not is_same_address(_media(source), track, media, other)
 
 
 class FileSource:
