@@ -10,7 +10,7 @@ instance gets a copy. The generic extractor of this module asks only the extract
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from typing import Any
 
 import yt_dlp
 from yt_dlp import YoutubeDL
+from yt_dlp.extractor.common import InfoExtractor
 from yt_dlp.extractor.generic import GenericIE as StockGenericIE
 from yt_dlp.plugins import load_all_plugins
 
@@ -65,7 +66,7 @@ def permitted(sites: Sites) -> Extractors:
 def refusing(ie: Any) -> Any:
     """Return an extractor that accepts the same URLs as `ie`, and raises SiteForbidden instead of extracting them."""
 
-    class Forbidden(yt_dlp.extractor.common.InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
+    class Forbidden(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
         IE_NAME = ie.IE_NAME
         _VALID_URL = ie._VALID_URL
         suitable = staticmethod(ie.suitable)
@@ -90,8 +91,36 @@ class GenericIE(StockGenericIE):  # type: ignore[misc]  # yt-dlp is untyped
             self._downloader._ies = everything
 
 
+def first_suitable(url: str) -> str | None:
+    """Return the key of the extractor that yt-dlp chooses for `url`: the first one whose method `suitable` accepts it.
+    Returns None if no extractor accepts `url`. Takes a quarter of the time of yt-dlp's own search, which is a quarter
+    of the extraction of a small page."""
+    return next((key for key, accepts in _acceptances() if accepts(url)), None)
+
+
+@functools.cache
+def _acceptances() -> tuple[tuple[str, Callable[[str], object]], ...]:
+    """Return for each extractor, in yt-dlp's order, its key, and a function that returns a true value if the extractor
+    accepts a URL. `permitted` does not change which URLs an extractor accepts."""
+    return tuple((key, _acceptance(ie)) for key, ie in known().classes.items())
+
+
+def _acceptance(ie: Any) -> Callable[[str], object]:
+    """Return the method `match` of the extractor's regular expression, or the extractor's method `suitable` if the
+    extractor overrides yt-dlp's search, or has several expressions or none."""
+    accepts: Callable[[str], object] = ie.suitable
+    accepts("https://host.invalid/")  # yt-dlp compiles the expressions here
+    expressions = vars(ie).get("_VALID_URL_RE", ())
+    is_plain = len(expressions) == 1 and _inherits(ie, "suitable") and _inherits(ie, "_match_valid_url")
+    return expressions[0].match if is_plain else accepts
+
+
+def _inherits(ie: Any, method: str) -> bool:
+    """Return whether `method` is that of the base class of all extractors, or of all lazy extractors."""
+    return getattr(ie, method).__qualname__ in (f"InfoExtractor.{method}", f"LazyLoadExtractor.{method}")
+
+
 def warm_up() -> None:
     """Match a URL against all extractors. The first match in a process compiles 1,750 regular expressions (0.5–1 s).
     After this call, no client has to wait for that."""
-    for ie in known().classes.values():
-        ie.suitable("https://host.invalid/")
+    first_suitable("https://host.invalid/")

@@ -1,0 +1,65 @@
+"""Tests that the search for the extractor of a URL agrees with yt-dlp's own search."""
+
+from __future__ import annotations
+
+import pytest
+from yt_dlp.extractor.common import InfoExtractor
+
+from serverpy.ytdlp.session.extractors import _acceptance, first_suitable, known
+
+A_URL = "https://example.invalid/a"
+B_URL = "https://example.invalid/b"
+
+
+class AIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp is untyped
+    _VALID_URL = r"https?://example\.invalid/a"
+
+
+class EitherIE(InfoExtractor):  # type: ignore[misc]
+    _VALID_URL = (r"https?://example\.invalid/a", r"https?://example\.invalid/b")
+
+
+class NoneIE(InfoExtractor):  # type: ignore[misc]
+    _VALID_URL = False
+
+
+class PickyIE(AIE):
+    @classmethod
+    def suitable(cls, url: str) -> bool:
+        return "picky" in url and bool(super().suitable(url))
+
+
+class PickyHeirIE(PickyIE):
+    _VALID_URL = r"https?://example\.invalid/b"
+
+
+class OddMatchIE(AIE):
+    @classmethod
+    def _match_valid_url(cls, url: str) -> str | None:
+        return url if "odd" in url else None
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("https://www.youtube.com/watch?v=abcdefghijk", "Youtube"),
+        ("https://www.youtube.com/watch?v=abcdefghijk&list=PLabc", "YoutubeTab"),
+        ("https://www.youtube.com/playlist?list=PLabc", "YoutubeTab"),
+        ("https://vimeo.com/123", "Vimeo"),
+        ("https://soundcloud.com/artist/sets/name", "SoundcloudSet"),
+        ("https://www.bbc.co.uk/programmes/b039d07m", "BBCCoUk"),
+        ("ytsearch:film", "YoutubeSearch"),
+        ("http://127.0.0.1:8000/page?fresh=1", "Generic"),
+        ("", "Generic"),
+    ],
+)
+def test_the_extractor_of_a_url_is_the_first_one_that_ytdlp_finds_suitable(url: str, key: str) -> None:
+    assert next(key for key, ie in known().classes.items() if ie.suitable(url)) == key
+    assert first_suitable(url) == key
+
+
+@pytest.mark.parametrize("ie", [AIE, EitherIE, NoneIE, PickyIE, PickyHeirIE, OddMatchIE])
+def test_an_extractor_with_a_search_of_its_own_accepts_what_that_search_accepts(ie: type[InfoExtractor]) -> None:
+    accepts = _acceptance(ie)
+    for url in (A_URL, B_URL, f"{A_URL}/picky", f"{B_URL}/picky", f"{A_URL}/odd", "https://host.invalid/odd", ""):
+        assert bool(accepts(url)) == ie.suitable(url), url
