@@ -243,9 +243,8 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 @pytest.mark.parametrize("shape", MUXED.values(), ids=MUXED)
-@pytest.mark.parametrize("wanted", ["video", "audio"])
+@pytest.mark.parametrize(("wanted", "other"), [("video", OTHERS["plain"]), ("audio", OTHERS["sidx"])], ids=OTHERS)
 async def test_one_track_of_a_file_with_both_is_merged_with_a_track_of_another_file(
     shelf: Shelf, film: Path, shape: Callable[[Path], bytes], other: Shape, wanted: str
 ) -> None:
