@@ -28,6 +28,7 @@ from tests.media.mp4.shapes import (
     moofs_of,
     remuxed,
     with_a_sidx_of_sidxs,
+    with_one_reference,
     with_padded_moofs,
     without_data_offsets,
 )
@@ -242,9 +243,8 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 @pytest.mark.parametrize("shape", MUXED.values(), ids=MUXED)
-@pytest.mark.parametrize("wanted", ["video", "audio"])
+@pytest.mark.parametrize(("wanted", "other"), [("video", OTHERS["plain"]), ("audio", OTHERS["sidx"])], ids=OTHERS)
 async def test_one_track_of_a_file_with_both_is_merged_with_a_track_of_another_file(
     shelf: Shelf, film: Path, shape: Callable[[Path], bytes], other: Shape, wanted: str
 ) -> None:
@@ -258,6 +258,19 @@ async def test_one_track_of_a_file_with_both_is_merged_with_a_track_of_another_f
 async def test_both_tracks_of_one_file_are_merged(shelf: Shelf, film: Path, shape: Callable[[Path], bytes]) -> None:
     async with loom(shelf) as weaving:
         await woven(weaving, shape(film), shape(film))
+
+
+async def test_a_reference_of_an_index_may_cover_a_thousand_fragments(shelf: Shelf, film: Path) -> None:
+    video, audio = (remuxed(film, kind, EMPTY + NO_INDEX + "+frag_every_frame") for kind in ("video", "audio"))
+    shelf.files["/video"] = with_one_reference(video, 1000, 60_000)
+    shelf.files["/audio"] = with_one_reference(audio, 1000, 60_000)
+    assert min(video.count(b"moof"), audio.count(b"moof")) > 1000
+    async with loom(shelf) as weaving:
+        merged = await weaving.read()
+        for kind in ("video", "audio"):
+            assert [each.digest for each in packets(merged, kind)] == [
+                each.digest for each in packets({"video": video, "audio": audio}[kind], kind)
+            ]
 
 
 @pytest.mark.parametrize("place", ["first", "later"])

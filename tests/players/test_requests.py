@@ -24,7 +24,7 @@ MINUTES = 5
 MOST_TO_OPEN = 10
 SHAPES = {"sidx": ("sidx", "sidx", 10), "no index": ("none", "none", 5), "plain with sidx": ("plain", "sidx", 10)}
 """The shapes of video and audio, and the maximum number of requests until a seek has found its place. Without an index,
-the merged file is not fragmented: a seek then takes 2 or 3 requests, and in a fragmented file 5 to 7, because the audio
+the merged file is not fragmented: a seek then takes 1 to 3 requests, and in a fragmented file 4 to 7, because the audio
 fragment that contains the target may lie before the video fragment that does."""
 OPTIONS = {
     "sidx": {"movflags": FRAGMENTED + INDEX},

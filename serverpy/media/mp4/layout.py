@@ -18,8 +18,9 @@ VIDEO, AUDIO, HEADER, MADE = 0, 1, 2, 3
 """Numbers that name the sources of the bytes of the merged file: the video file, the audio file, the header in the
 layout, and the beginnings of fragments in the layout."""
 MAX_MOOFS = 256
-"""Maximum number of fragments in one block, which is the part of a source file that one entry of the file's sidx or
-mfra describes. Each block is assigned this many sequence numbers."""
+"""Number of sequence numbers for each block, which is the part of a source file that one entry of the file's sidx or
+mfra describes. If a block has more fragments, the last number is used repeatedly, because players do not need the
+numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Layout:
     `starts[r]` to `starts[r + 1] - 1` of the file, and is read from offset `offsets[r]` of the source `sources[r]`.
     `sizes` are the lengths, in bytes, of the sources for which the layout was made. The runs of a source whose number
     in `numbers` is None are sent unchanged. Otherwise that is the track number in the source, each run of the source is
-    a block of at most `most_moofs` fragments, and the moofs are patched while they are sent to the client
+    a block of fragments with `most_moofs` sequence numbers, and the moofs are patched while they are sent to the client
     (`fragments.py`). If such a source has several tracks, `others` has the defaults (trex) of all its tracks, and the
     fragments of the others are left out. `made` has the beginnings of the fragments that are made from a source without
     fragments (`made_fragments.py`). `seconds` is the duration of the merged file in seconds, or None if it is

@@ -61,7 +61,7 @@ async def _read_moof(
 ) -> bytes:
     """Read the whole moof at `offset`, whose first bytes are `head`, and return the moof as patched for the merged
     file."""
-    if box.end > MAX_LARGE_MOOF_BYTES or moofs >= layout.most_moofs:
+    if box.end > MAX_LARGE_MOOF_BYTES:
         raise UnsupportedConversion("The fragments of one of the two formats are larger than this server allows.")
     number = layout.numbers[piece.source]
     assert number is not None
@@ -70,5 +70,5 @@ async def _read_moof(
     if others is not None:
         moof = with_own_trafs(moof, offset, number, others)
     shift = layout.starts[piece.run] - layout.offsets[piece.run]
-    sequence = piece.run * layout.most_moofs + moofs + 1
+    sequence = piece.run * layout.most_moofs + min(moofs + 1, layout.most_moofs)
     return patch_moof(moof, number, piece.source + 1, sequence, shift)

@@ -49,7 +49,9 @@ costs more than the copy."""
 CHUNK_BYTES = 32 * 1024
 EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
 _MAX_WITHOUT_INDEX = 256
-"""Maximum number of pairs of files without an index that a weaver remembers."""
+_WITHOUT_INDEX_SECONDS = 600.0
+"""Maximum number of pairs of files without an index that a weaver remembers, and the number of seconds for which it
+does not search for their fragments again. A slow media server may be the reason that these were not found."""
 OpenFiles = Callable[[Plan, Source, Reservation], Awaitable[Body]]
 
 
@@ -68,7 +70,7 @@ class Weaver:
         self._method = method
         self._layouts = layouts
         self._otherwise = otherwise
-        self._without_index = OrderedDict[Key, NoIndex]()
+        self._without_index = OrderedDict[Key, float]()
         # only one layout is made at a time, because the computation holds the interpreter lock and takes memory
         self._one_at_a_time = asyncio.Semaphore(1)
         self.capability = Capability(
@@ -98,16 +100,23 @@ class Weaver:
         known length nor ranges."""
         key = tuple(track.url for track in plan.tracks)
         try:
-            if (known := self._without_index.get(key)) is not None:
-                raise known
+            if self._without_index.get(key, 0.0) > time.monotonic():
+                raise NoIndex
             return await self._open_woven(plan, source, reservation)
         except NoIndex as error:
             if self._otherwise is None:
                 raise
-            self._without_index[key] = error.with_traceback(None)
+            self._remember(key)
+            return await self._open_otherwise(self._otherwise, plan, source, reservation, error)
+
+    def _remember(self, key: Key) -> None:
+        """Remember for _WITHOUT_INDEX_SECONDS that the fragments of the files `key` cannot be found."""
+        now = time.monotonic()
+        if self._without_index.get(key, 0.0) <= now:
+            self._without_index.pop(key, None)
+            self._without_index[key] = now + _WITHOUT_INDEX_SECONDS
             if len(self._without_index) > _MAX_WITHOUT_INDEX:
                 self._without_index.popitem(last=False)
-            return await self._open_otherwise(self._otherwise, plan, source, reservation, error)
 
     async def _open_otherwise(
         self, otherwise: OpenFiles, plan: Plan, source: Source, reservation: Reservation, error: NoIndex

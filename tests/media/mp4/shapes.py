@@ -111,6 +111,14 @@ def with_a_sidx_of_sidxs(film: bytes) -> bytes:
     return film[: sidx.start] + outer + film[sidx.start :]
 
 
+def with_one_reference(film: bytes, scale: int, duration: int) -> bytes:
+    """Return the fragmented MP4, which has no index, with a sidx that has one reference for all fragments."""
+    first = film.index(b"moof") - 4
+    head = struct.pack(">IIIIHH", 1, scale, 0, 0, 0, 1)
+    sidx = write_full(b"sidx", 0, 0, head, struct.pack(">III", len(film) - first, duration, 0x90000000))
+    return film[:first] + sidx + film[first:]
+
+
 class Sparse:
     """A long fragmented MP4, of which only the bytes that are read exist: the head of `film`, and the first moof of
     `film`, repeated `fragments` times, each followed by an mdat of `nbytes`."""
