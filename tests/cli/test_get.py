@@ -210,6 +210,13 @@ def test_get_with_the_option_isolate_fetches_each_page_in_a_child_process(site: 
     assert (tmp_path / "SampleTube film_ item-2.mp4").read_bytes() == site.path("prog.mp4").read_bytes()
 
 
+def test_get_names_a_playlist_item_by_the_title_in_the_playlist_if_that_replaces_the_title_of_its_page(
+    site: SampleSite, tmp_path: Path
+) -> None:
+    assert run(site, "get", f"{site.http}/tube/playlist/transparent", cwd=tmp_path).returncode == 0
+    assert names(tmp_path) == ["Its title in the list.mp4", "SampleTube film_ item-2.mp4"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_an_isolated_download_ends_with_its_parent_process_and_can_be_resumed(
     site: SampleSite, tmp_path: Path, number: signal.Signals

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from serverpy.sample.hls import parts_of
 from tests.replay.results import SEVERAL, SINGLE, is_whole_film, row
+from tests.replay.site import read
 from tests.replay.sites import PAGES
 from tests.replay.stock import Choice
 from tests.server import Server
@@ -56,7 +58,15 @@ def test_a_pair_in_mpeg_ts_gives_way_to_the_best_single_format(replayed: Server)
     assert stream(replayed, "ted").body == stream(replayed, "ted", format="h264-1200k").body
 
 
-@pytest.mark.parametrize("name", PAGES)
+def test_a_live_broadcast_is_streamed_from_a_segment_to_its_end(replayed: Server) -> None:
+    """The server loads the playlist again after a target duration of two seconds."""
+    answer = stream(replayed, "twitch-live")
+    assert (answer.status, answer.complete) == (200, True)
+    parts = [read(f"hls/{part}") for part in parts_of("ts", "high")]
+    assert answer.body in [b"".join(parts[number:]) for number in range(len(parts))]
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "twitch-live"])
 def test_a_request_without_format_gets_the_whole_film_and_ranges_of_it(replayed: Server, name: str) -> None:
     answer = stream(replayed, name)
     assert answer.status == 200, answer.body

@@ -3,8 +3,10 @@ states the qualities as groups of video; clips are progressive MP4s with a token
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
+from serverpy.sample.hls import SEGMENTS
 from tests.replay.manifests import AUDIO, LOW_VIDEO, VIDEO
 from tests.replay.messages import PLAYLIST, Request, Response, as_json
 from tests.replay.site import Site, open_media
@@ -14,6 +16,7 @@ _QUALITIES = (
     ("360p30", "360p", ",RESOLUTION=640x360,FRAME-RATE=30.000", f"{LOW_VIDEO},{AUDIO}", 1_200_000, "low"),
     ("audio_only", "audio_only", "", AUDIO, 160_000, "sound"),
 )
+_LIVE = "https://video-weaver.fra02.hls.ttvnw.net"
 _PLAYLISTS = {"high": "hls/ts/high.m3u8", "low": "hls/ts/low.m3u8", "sound": "hls/audio/sound.m3u8"}
 
 
@@ -22,19 +25,33 @@ class Twitch(Site):
         "twitch": "https://www.twitch.tv/videos/6528877",
         "twitch-clip": "https://clips.twitch.tv/FaintLightGullWholeWheat",
         "twitch-collection": "https://www.twitch.tv/collections/wlDCoH0zEBZZbQ",
+        "twitch-live": "https://www.twitch.tv/somebody",
     }
     hosts = (
         "gql.twitch.tv",
+        "video-weaver.fra02.hls.ttvnw.net",
         "usher.ttvnw.net",
         "d2nvs31859zcd8.cloudfront.net",
         "production.assets.clips.twitchcdn.net",
         "static-cdn.jtvnw.net",
     )
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._reloads = Counter[tuple[str, str]]()
+        """Number of requests for the playlist of each quality of each live broadcast."""
+
     def answer(self, request: Request) -> Response | None:
         match request.host, request.path.split("/")[1:]:
             case "gql.twitch.tv", _:
                 return as_json(self._graphql(request.json()))
+            case "usher.ttvnw.net", ["api", *_]:
+                return self.refused(request) or _master(f"{_LIVE}/{self.signature(request)}")
+            case "video-weaver.fra02.hls.ttvnw.net", [broadcast, quality, "index.m3u8"]:
+                self._reloads[broadcast, quality] += 1
+                return _live_playlist(quality, is_over=self._reloads[broadcast, quality] > 1)
+            case "video-weaver.fra02.hls.ttvnw.net", [_, quality, name]:
+                return open_media(request, f"hls/{'audio' if quality == 'sound' else 'ts'}/{name}")
             case "usher.ttvnw.net", _:
                 return self.refused(request) or _master("https://d2nvs31859zcd8.cloudfront.net")
             case "d2nvs31859zcd8.cloudfront.net", [quality, "index.m3u8"]:
@@ -49,7 +66,8 @@ class Twitch(Site):
 
     def _graphql(self, asked: Any) -> Any:
         if isinstance(asked, dict):
-            return {"data": {"videoPlaybackAccessToken": self._token()}}
+            names = ("videoPlaybackAccessToken", "streamPlaybackAccessToken")
+            return {"data": {name: self._token() for name in names if name in asked["query"]}}
         return [{"data": self._data(operation["operationName"])} for operation in asked]
 
     def _token(self) -> dict[str, str]:
@@ -57,6 +75,12 @@ class Twitch(Site):
 
     def _data(self, operation: str) -> Any:
         match operation:
+            case "StreamMetadata":
+                return {
+                    "user": {"id": "1", "stream": {"id": "40", "type": "live", "createdAt": "2026-07-01T00:00:00Z"}}
+                }
+            case "ComscoreStreamingQuery":
+                return {"user": {"displayName": "Somebody", "broadcastSettings": {"title": "A broadcast"}}}
             case "VideoMetadata":
                 return {"video": _VIDEO}
             case "CollectionSideBar":
@@ -64,6 +88,14 @@ class Twitch(Site):
             case "ShareClipRenderStatus":
                 return {"clip": {**_CLIP, "playbackAccessToken": self._token()}}
         return None
+
+
+def _live_playlist(quality: str, *, is_over: bool) -> Response:
+    """Return the playlist of a broadcast: its first three segments, then all of them and the end."""
+    lines = ["#EXTM3U", "#EXT-X-VERSION:3", "#EXT-X-TARGETDURATION:2", "#EXT-X-MEDIA-SEQUENCE:0"]
+    for number in range(SEGMENTS if is_over else 3):
+        lines += ["#EXTINF:2.000,live", f"{quality}-{number}.ts"]
+    return Response("\n".join([*lines, *["#EXT-X-ENDLIST"] * is_over, ""]).encode(), content_type=PLAYLIST)
 
 
 def _master(host: str) -> Response:
