@@ -78,6 +78,7 @@ def create_app(
         version=__version__,
         description=SUMMARY,
         lifespan=lifespan,
+        openapi_url=None,  # `add_routes` adds the route, because FastAPI's own builds the schema in the event loop
         docs_url=None,
         redoc_url=None,
         # Starlette would build the address of a redirect from the Host field, before the field is checked

@@ -74,7 +74,7 @@ class _Window:
             return None
         return Box(found.kind, at, found.body + self.first, found.end + self.first)
 
-    def reach(self, at: int) -> Generator[Span, bytes, Box | None]:
+    def reach(self, at: int) -> Generator[Span, bytes | memoryview, Box | None]:
         """Return the box at offset `at`. Yields the range to read if the window does not contain the header of the box.
         Returns None if `at` is the end of the file."""
         box = self.box(at)
@@ -83,7 +83,7 @@ class _Window:
             box = self.box(at)
         return box
 
-    def fetch(self, first: int, length: int) -> Generator[Span, bytes, None]:
+    def fetch(self, first: int, length: int) -> Generator[Span, bytes | memoryview, None]:
         self._reads += 1
         if self._reads > _MAX_READS:
             raise damaged("too many boxes precede the moov or moof box")
@@ -93,7 +93,7 @@ class _Window:
         if len(self.data) != end - first:
             raise damaged("the file is shorter than its boxes state")
 
-    def whole(self, box: Box) -> Generator[Span, bytes, bytes]:
+    def whole(self, box: Box) -> Generator[Span, bytes | memoryview, bytes]:
         """Return all bytes of `box`. Yields the range to read if the window does not contain the box."""
         if box.end - box.start > MAX_INDEX_BYTES:
             raise TooLarge(
@@ -104,7 +104,7 @@ class _Window:
         return bytes(self.data[box.start - self.first : box.end - self.first])
 
 
-def locate(total: int) -> Generator[Span, bytes, Located]:
+def locate(total: int) -> Generator[Span, bytes | memoryview, Located]:
     """Find the boxes that describe an MP4 of `total` bytes. Raises `UnsupportedConversion` if the file is not an MP4,
     `NotMedia` if it is damaged, and `TooLarge` if the moov, sidx or mfra exceeds MAX_INDEX_BYTES or the first moof
     exceeds MAX_MOOF_BYTES."""
@@ -135,7 +135,7 @@ def locate(total: int) -> Generator[Span, bytes, Located]:
     raise damaged(f"a required {'moof' if moov else 'moov'} box is missing")
 
 
-def _has_fragments_from(window: _Window, at: int) -> Generator[Span, bytes, bool]:
+def _has_fragments_from(window: _Window, at: int) -> Generator[Span, bytes | memoryview, bool]:
     """Return whether the file has fragments after the offset `at`, the end of the bytes that the first sidx describes.
     This is so if a sidx that describes only one fragment precedes each fragment."""
     for _ in range(_MAX_BOXES):
@@ -148,13 +148,13 @@ def _has_fragments_from(window: _Window, at: int) -> Generator[Span, bytes, bool
     return True
 
 
-def _whole_moof(window: _Window, box: Box) -> Generator[Span, bytes, bytes]:
+def _whole_moof(window: _Window, box: Box) -> Generator[Span, bytes | memoryview, bytes]:
     if box.end - box.start > MAX_MOOF_BYTES:
         raise TooLarge("The fragments of this MP4 are larger than this server allows.")
     return (yield from window.whole(box))
 
 
-def _mfra(window: _Window, total: int) -> Generator[Span, bytes, bytes]:
+def _mfra(window: _Window, total: int) -> Generator[Span, bytes | memoryview, bytes]:
     """Return the bytes of the mfra box at the end of the file. The last 16 bytes of such a file are an mfro box, which
     states the length of the mfra. Returns b"" if the file has no mfra."""
     yield from window.fetch(max(0, total - MFRO_BYTES), MFRO_BYTES)

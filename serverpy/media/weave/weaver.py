@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Any, TypeVar
@@ -117,9 +117,8 @@ class Weaver:
         )
         async with self._one_at_a_time:
             await room.grow(await in_thread(partial(peak_bytes, video, audio), name="lay out"))
-            layout = await in_thread(partial(lay_out, video, audio), name="lay out")
-        versions = video_version, audio_version
-        return Woven(layout, versions, _etag(layout, versions))
+            versions = video_version, audio_version
+            return await in_thread(partial(_woven, video, audio, versions), name="lay out")
 
 
 class WovenBody(Unlosable):
@@ -226,6 +225,7 @@ async def _read(layout: Layout, pieces: Iterator[Piece], readers: dict[int, Forw
         if piece.source == HEADER:
             for at in range(piece.offset, piece.offset + piece.length, CHUNK_BYTES):
                 yield layout.header[at : min(at + CHUNK_BYTES, piece.offset + piece.length)]
+                await asyncio.sleep(0)  # neither the source of these bytes nor a fast client lets the task wait
         elif layout.numbers is not None:
             async with aclosing(read_block(layout, piece, readers[piece.source])) as parts:
                 async for part in parts:
@@ -242,18 +242,26 @@ async def _find(ranged: Ranged, room: Room) -> tuple[Located, SourceVersion]:
     """Return the boxes that describe a source file, and the version of the file from which the boxes were read."""
     version, data = await _probe(ranged)
     search = locate(version.total)
+    found: Span | Located = next(search)
+    while isinstance(found, Span):
+        if found.end > len(data) or found.first:
+            data = await _fetch(ranged, found, version, room)
+        # `locate` copies the boxes that it keeps, which may have megabytes
+        advance = partial(_advance, search, memoryview(data)[: found.end - found.first])
+        found = advance() if len(data) <= PROBE_BYTES else await in_thread(advance, name="locate")
+    return found, version
+
+
+def _advance(search: Generator[Span, bytes | memoryview, Located], data: memoryview) -> Span | Located:
+    """Pass the bytes of the last range to `search`. Returns the next range, or the result of the search."""
     try:
-        span = next(search)
-        while True:
-            if span.end > len(data) or span.first:
-                data = await _fetch(ranged, span, version, room)
-            span = search.send(data[: span.end - span.first])
+        return search.send(data)
     except StopIteration as found:
         located: Located = found.value
-        return located, version
+        return located
 
 
-async def _probe(ranged: Ranged) -> tuple[SourceVersion, bytes]:
+async def _probe(ranged: Ranged) -> tuple[SourceVersion, bytearray]:
     body = await ranged.open(0, PROBE_BYTES, None)
     try:
         head = body.head
@@ -264,10 +272,10 @@ async def _probe(ranged: Ranged) -> tuple[SourceVersion, bytes]:
     return SourceVersion(head.total, head.etag, head.last_modified, server_of(head)), data
 
 
-async def _fetch(ranged: Ranged, span: Span, version: SourceVersion, room: Room) -> bytes:
+async def _fetch(ranged: Ranged, span: Span, version: SourceVersion, room: Room) -> bytearray:
     length = span.end - span.first
     if length > PROBE_BYTES:
-        # three copies of the bytes: the joined chunks, the bytes of the range, and the box that is kept
+        # three copies of the bytes: the joined chunks, which may be copied once more when they grow, and the kept box
         await room.grow(3 * length)
     body = await ranged.open(span.first, span.end, version)
     try:
@@ -276,7 +284,7 @@ async def _fetch(ranged: Ranged, span: Span, version: SourceVersion, room: Room)
         await body.aclose()
 
 
-async def _drain(body: Body, length: int) -> bytes:
+async def _drain(body: Body, length: int) -> bytearray:
     """Return all bytes of `body`. Raises `UpstreamFailed` if `body` does not have exactly `length` bytes."""
     data = bytearray()
     while chunk := await body.read():
@@ -285,7 +293,12 @@ async def _drain(body: Body, length: int) -> bytes:
             break
     if len(data) != length:
         raise UpstreamFailed("The media server sent a different range than requested.")
-    return bytes(data)
+    return data
+
+
+def _woven(video: Located, audio: Located, versions: tuple[SourceVersion, SourceVersion]) -> Woven:
+    layout = lay_out(video, audio)
+    return Woven(layout, versions, _etag(layout, versions))
 
 
 def _etag(layout: Layout, versions: tuple[SourceVersion, SourceVersion]) -> str:
