@@ -78,6 +78,7 @@ def create_app(
         version=__version__,
         description=SUMMARY,
         lifespan=lifespan,
+        openapi_url=None,  # `add_routes` adds the route, because FastAPI's own builds the schema in the event loop
         docs_url=None,
         redoc_url=None,
         # FastAPI's spans would contain the URLs of pages, which may be secret; looking for a tracer takes CPU time of

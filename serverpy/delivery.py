@@ -8,12 +8,15 @@ closed.
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from serverpy.access.grant import UNLIMITED, Grant
@@ -43,9 +46,13 @@ from serverpy.net.guard import check_url
 from serverpy.net.lookups import asking_client
 from serverpy.plan import After, Capabilities, Plan, StreamRequest, check, needs_selection, plans, streamable
 from serverpy.running import Record, unlisted
+from serverpy.tasks import in_thread
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
+FEW_TRACKS = 100
+"""Number of tracks of a page up to which the event loop chooses among them: it takes a millisecond."""
 MAX_TRIES = 5
 """Maximum number of items that are extracted to find the first that has media."""
 _WITHOUT_MEDIA = (
@@ -179,6 +186,7 @@ class Delivery:
         self._max_bytes = max_bytes
         self._collect = collect
         self._hosts = Hosts()
+        self._many_tracks = asyncio.Semaphore(1)
         self.fallbacks = 0
         """Number of times that `auto` tried `embedded` because the HTTP client of `relay` failed."""
 
@@ -202,7 +210,8 @@ class Delivery:
             clock.lap("wait")
             source = await self._locate(request, allowed, grant)
             request = await self._select(source.media, request, allowed)
-            planned = plans_around(plans(source.media, request, allowed), request, self._hosts)
+            found = await self.by_tracks(source.media, partial(plans, source.media, request, allowed))
+            planned = plans_around(found, request, self._hosts)
             record.site = None if source.media is None else source.media.extractor
             clock.lap("extract")
             body = await self._open_first(planned, source, reservation, record)
@@ -233,6 +242,14 @@ class Delivery:
             raise
         grant.check_site(media.extractor)
         return media
+
+    async def by_tracks(self, media: Media | None, work: Callable[[], T]) -> T:
+        """Return the result of `work`, whose time grows with the number of tracks of `media`. If there are many, `work`
+        runs in a thread, one at a time, because it holds the interpreter lock."""
+        if media is None or len(media.tracks) <= FEW_TRACKS:
+            return work()
+        async with self._many_tracks:
+            return await in_thread(work, name="many tracks")
 
     async def _locate(self, request: StreamRequest, allowed: Capabilities, grant: Grant) -> Source:
         """Extract the page of `request`, or its item with the number `request.item`, and return the result as a
@@ -293,7 +310,8 @@ class Delivery:
             return request
         able = streamable(media)
         try:
-            selections = await self._selector.select(able, request.format, allowed.kinds_of(able.tracks))
+            kinds = await self.by_tracks(media, partial(allowed.kinds_of, able.tracks))
+            selections = await self._selector.select(able, request.format, kinds)
         except FormatNotFound:
             if able is media:
                 raise

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 
 from serverpy.body import Opener
@@ -147,7 +148,8 @@ class Engine:
         """Return the media of the page at `url`, in the form of the response of `GET /info`. Raises a `ServerPYError`
         if the extraction fails."""
         delivery = self._started()
-        return info_of(await delivery.info(url), delivery.capabilities)
+        media = await delivery.info(url)
+        return await delivery.by_tracks(media, partial(info_of, media, delivery.capabilities))
 
     def _started(self) -> Delivery:
         if self._is_closed:

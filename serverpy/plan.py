@@ -11,13 +11,14 @@ table, without a server. `default_choice.py` orders the tracks that a request wi
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Literal
 
 from serverpy.containers import MP4, TARGETS, UNAVAILABLE, Container
-from serverpy.default_choice import DEFAULT, Candidate, Wish, best_audio_first, ranked
+from serverpy.default_choice import DEFAULT, Candidate, Wish, best_audio_first, ranked, size_of
 from serverpy.errors import (
     DrmProtected,
     FormatNotFound,
@@ -359,7 +360,7 @@ def _default(media: Media, request: StreamRequest, allowed: Capabilities) -> lis
     if not usable:
         raise allowed.refusal("None of the formats of this page can be streamed by the requested method.")
     wish = allowed.wish_of(request)
-    candidates = _candidates(media.tracks, usable, wish, allowed)
+    candidates = _candidates(media, usable, wish, allowed)
     if not candidates:  # the method is `redirect`, which must not lead the client to only video or only audio
         raise UnsupportedConversion(NO_REDIRECT)
     found = ranked(candidates, wish, media.duration)
@@ -382,15 +383,15 @@ def _with_others(best: tuple[Track, ...], found: Sequence[Candidate], allowed: C
     return [*choices, best[1:]]
 
 
-def _candidates(listed: Sequence[Track], usable: Sequence[Track], wish: Wish, allowed: Capabilities) -> list[Candidate]:
+def _candidates(media: Media, usable: Sequence[Track], wish: Wish, allowed: Capabilities) -> list[Candidate]:
     """Return the candidates for the default choice. Video without audio is a candidate only if the page has no audio.
     Audio without video is a candidate only if the page has no video, or if none of the audio can be streamed together
     with video."""
-    order = {track.id: number for number, track in enumerate(listed)}
+    order = {track.id: number for number, track in enumerate(media.tracks)}
     both = [track for track in usable if track.has_video and track.has_audio and not track.is_audio_apart]
     videos = [track for track in usable if track.has_video and (not track.has_audio or track.is_audio_apart)]
     audios = [track for track in usable if track.has_audio and not track.has_video]
-    pairs = [pair for video in videos for pair in _pairs(video, audios, wish, allowed)]
+    pairs = list(_pairs(videos, _AudioChoice(audios, wish, media.duration, allowed), allowed))
     if not both and not pairs:
         if videos and audios and allowed.openers[0].redirects:
             return []
@@ -400,14 +401,61 @@ def _candidates(listed: Sequence[Track], usable: Sequence[Track], wish: Wish, al
     ]
 
 
-def _pairs(video: Track, audios: Sequence[Track], wish: Wish, allowed: Capabilities) -> Iterator[tuple[Track, Track]]:
-    """Yield `video` with the best audio that can be merged with it. If the size is limited, also yield `video` with
-    each other audio that can be merged with it, because smaller audio may fit."""
-    for audio in best_audio_first(audios, wish):
-        if allowed.merges(video, audio):
-            yield video, audio
-            if wish.max_size is None:
-                return
+class _AudioChoice:
+    """The choice of the audio for a video. Its time grows with the number of audio tracks, and not with the number of
+    pairs, of which a page may have a million."""
+
+    def __init__(self, audios: Sequence[Track], wish: Wish, duration: float | None, allowed: Capabilities) -> None:
+        self._audios = best_audio_first(audios, wish)
+        self._wish = wish
+        self._duration = duration
+        self._allowed = allowed
+        self._places: dict[int, list[int]] = {}
+        """The places in `audios` of the audio of each kind that can be the best that fits a size: each is smaller than
+        all better audio of its kind. Without a limit on the size, only the best of each kind."""
+        self._negative_sizes: dict[int, list[int]] = {}
+        """The sizes of this audio, negated, because `bisect` needs ascending numbers."""
+        for place, kind in enumerate(allowed.kinds_of(self._audios)):
+            self._add(place, kind)
+
+    def _add(self, place: int, kind: int) -> None:
+        if self._wish.max_size is None:
+            self._places.setdefault(kind, [place])
+            return
+        size = size_of((self._audios[place],), self._duration)
+        sizes = self._negative_sizes.setdefault(kind, [])
+        if size is not None and (not sizes or -size > sizes[-1]):
+            self._places.setdefault(kind, []).append(place)
+            sizes.append(-size)
+
+    def kinds_for(self, video: Track) -> list[int]:
+        """Return the kinds of audio that can be merged with `video`."""
+        return [kind for kind, (place, *_) in self._places.items() if self._allowed.merges(video, self._audios[place])]
+
+    def best_for(self, video: Track, kinds: Sequence[int]) -> Iterator[Track]:
+        """Yield the best audio of `kinds` for `video`. If the size is limited, yield the best audio of each kind with
+        which the pair has a known size within the limit, best first, because another opener may merge each kind."""
+        if self._wish.max_size is None:
+            places = [min(self._places[kind][0] for kind in kinds)] if kinds else []
+        else:
+            places = sorted(self._fitting(size_of((video,), self._duration), self._wish.max_size, kinds))
+        yield from (self._audios[place] for place in places)
+
+    def _fitting(self, size: int | None, max_size: int, kinds: Sequence[int]) -> Iterator[int]:
+        if size is None:
+            return
+        for kind in kinds:
+            found = bisect_left(self._negative_sizes[kind], size - max_size)
+            yield from self._places[kind][found : found + 1]
+
+
+def _pairs(videos: Sequence[Track], choice: _AudioChoice, allowed: Capabilities) -> Iterator[tuple[Track, Track]]:
+    """Yield each of `videos` with the audio that `choice` finds for it."""
+    kinds: dict[int, list[int]] = {}
+    for video, number in zip(videos, allowed.kinds_of(videos), strict=True):
+        if number not in kinds:
+            kinds[number] = choice.kinds_for(video)
+        yield from ((video, audio) for audio in choice.best_for(video, kinds[number]))
 
 
 def _withheld(track: Track) -> bool:

@@ -380,6 +380,7 @@ BOUNDS = (
 ELSEWHERE = {
     "net.client.IDLE_CONNECTIONS": "each idle connection holds what its parser holds, and is closed after 10 s",
     "net.content_coding.MAX_CODINGS": "test_the_number_of_content_codings_of_a_response_is_bounded",
+    "net.guard.MAX_ADDRESSES": "test_only_the_first_of_thousands_of_addresses_of_a_host_are_checked_and_used",
     "net.guard.MAX_URL_CHARACTERS": "test_the_error_for_a_refused_url_states_the_reason",
     "net.guard._MAX_UNQUOTINGS": "applies to the URL of a client, whose length is limited",
     "net.happy_eyeballs.MAX_ADDRESSES": "the client tries no further addresses of a host",

@@ -3,12 +3,14 @@ plan promises about the response."""
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from serverpy.containers import MP4
+from serverpy.default_choice import Candidate, Wish, best_audio_first, ranked
 from serverpy.errors import (
     DrmProtected,
     FormatNotFound,
@@ -324,3 +326,57 @@ def test_a_request_that_is_invalid_for_any_media_raises_an_error(
 ) -> None:
     with pytest.raises(error):
         check(StreamRequest(url="https://example.com", **fields))
+
+
+def test_choosing_among_a_million_pairs_asks_the_openers_a_few_times_for_each_track() -> None:
+    asked = 0
+
+    def carries(_track: Track) -> bool:
+        nonlocal asked
+        asked += 1
+        return True
+
+    openers = tuple(replace(each, carries=carries) for each in CAPABILITIES.openers)
+    allowed = replace(CAPABILITIES, openers=openers)
+    audios = [audio(f"a{number}", size=1000 - number) for number in range(1000)]
+    videos = [track(f"v{number}", 100 + number, size=5000) for number in range(1000)]
+    for limits in ({}, {"max_size": 5500}, {"lang": "de"}):
+        request = StreamRequest(url="https://example.com", **limits)
+        plans(media(*audios, *videos), request, allowed.allowed_for(request))
+    assert asked < 3 * 2000 * 15
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_pair_within_a_size_is_the_best_of_all_pairs(seed: int) -> None:
+    chance = random.Random(seed)
+    some: dict[str, Any] = {
+        "protocol": lambda: chance.choice(("https", *SEGMENTS)),
+        "size": lambda: chance.choice((None, *range(9))),
+    }
+    audios = [
+        audio(f"a{number}", language=chance.choice(("de", "en", None)), **{name: one() for name, one in some.items()})
+        for number in range(12)
+    ]
+    videos = [
+        track(f"v{number}", chance.choice((360, 720)), **{name: one() for name, one in some.items()})
+        for number in range(8)
+    ]
+    page, wish = media(*audios, *videos), Wish(language="de", max_size=chance.randrange(14))
+    request = StreamRequest(url="https://example.com", lang="de", max_size=wish.max_size)
+    allowed = CAPABILITIES.allowed_for(request)
+    every = [
+        Candidate((video, each), allowed.seeks_in(video, each), page.tracks.index(video))
+        for video in videos
+        for each in best_audio_first(audios, wish)
+        if allowed.merges(video, each)
+    ]
+    best = {
+        allowed.plan(each.tracks).opener: each.tracks
+        for each in reversed(ranked(every, allowed.wish_of(request), None))
+    }
+    if not best:
+        with pytest.raises(TooLarge):
+            planned(page, request)
+        return
+    found = {plan.opener: plan.tracks for plan in planned(page, request) if plan.after is After.UNOPENABLE}
+    assert found == best

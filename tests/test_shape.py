@@ -84,6 +84,7 @@ MAY_IMPORT: dict[str, str] = {
     "__main__": "cli",
     "sample": "sample",
     "bench": "settings sample",
+    "bench.measure.callbacks": "cli",
 }
 """Maps a module or package to the modules and packages that it may import, in addition to those in EVERYWHERE and its
 own package. For a module, only the longest matching key applies."""

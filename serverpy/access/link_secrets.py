@@ -49,8 +49,11 @@ class LinkSecrets:
     async def keys(self) -> tuple[LinkKey, ...]:
         """Return the keys that are derived from the secrets. The first call reads or creates the file in a thread."""
         if not self._keys:
-            self._keys = tuple(map(derive, await asyncio.to_thread(self.secrets)))
+            self._keys = await asyncio.to_thread(self._derived)
         return self._keys
+
+    def _derived(self) -> tuple[LinkKey, ...]:
+        return tuple(map(derive, self.secrets()))
 
     def _kept(self) -> tuple[str, ...]:
         """Return the secrets in the file. If the file cannot be used, logs a warning and returns a random secret, which

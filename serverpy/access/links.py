@@ -125,7 +125,10 @@ class LinkKey:
 def derive(secret: str) -> LinkKey:
     """Derive the keys for signed links from a secret of LINK_SECRET. The secret must be hard to guess, because HKDF
     does not slow down an attacker who tries many secrets."""
-    from Cryptodome.Hash import SHA256  # a late import, for the reason given in `_crypt`
+    # Late imports, for the reason given in `_crypt`, whose import is also made here: it takes 40 ms, for which the
+    # event loop must not wait. The server calls this function in a thread, and needs its result for `_crypt`.
+    from Cryptodome.Cipher import AES  # noqa: F401
+    from Cryptodome.Hash import SHA256
     from Cryptodome.Protocol.KDF import HKDF
 
     derived = HKDF(secret.encode(), 2 * _KEY_BYTES + _ID_BYTES, b"", SHA256, context=_LABEL)

@@ -4,7 +4,8 @@ renders the result."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -180,7 +181,8 @@ async def info(request: Request, url: UrlParameter) -> Response:
     server = _server(request)
     with cancelled_if_left(request.scope):
         media = await server.delivery.info(url, grant_of(request))
-    return InfoResponse(media, server.delivery.capabilities, server.budget)
+    delivery = server.delivery
+    return await delivery.by_tracks(media, partial(InfoResponse, media, delivery.capabilities, server.budget))
 
 
 @router.get("/health", summary="The state of the server process that sends the response")
@@ -230,7 +232,24 @@ for _path, _endpoint in (("/info", info), ("/health", health), ("/ready", ready)
 def add_routes(app: FastAPI) -> None:
     """Add the routes themselves to `app`. `include_router` would wrap each of them in another layer of routing, which
     costs CPU time while a stream runs."""
+    app.add_route("/openapi.json", _schema_route(app), include_in_schema=False)
     app.router.routes += [*streams.routes, *router.routes, *running_streams.routes, *login.router.routes]
+
+
+def _schema_route(app: FastAPI) -> Callable[[Request], Awaitable[Response]]:
+    """Return the handler of the OpenAPI schema. The first request builds the schema in a thread, because that takes 60
+    ms; requests that arrive meanwhile wait for it."""
+    building = asyncio.Lock()
+
+    async def schema(request: Request) -> Response:
+        async with building:
+            if app.openapi_schema is None:
+                await asyncio.to_thread(app.openapi)
+        content = app.openapi_schema or {}
+        root_path = request.scope.get("root_path", "").rstrip("/")
+        return JSONResponse({**content, "servers": [{"url": root_path}]} if root_path else content)
+
+    return schema
 
 
 def _exposed(sample: Sample) -> Response:

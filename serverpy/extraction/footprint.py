@@ -13,15 +13,20 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
-from typing import Protocol
+from functools import cache
+from typing import Any, Protocol
+
+import msgspec
 
 from serverpy.extraction.values import Entry, Fragment, Media, Track
 
 CONTAINER_BYTES = 512
 """Memory, in bytes, that is counted for the container of one track: a dictionary entry and its key. The cache of
 extractions stores a container as soon as a stream has identified it."""
-_TURN = 2000
-"""Number of objects that are measured before the event loop runs other tasks."""
+_TURN = 200
+"""Number of objects that are measured before the event loop runs other tasks: a millisecond's work."""
+_FRAGMENTS = 32
+"""Number of fragments that count as one object, because they take as long."""
 _SLACK = 1.1
 """Factor for what the allocator adds: it rounds the size of each object up to 16 bytes."""
 _FRAGMENT_BYTES = sys.getsizeof(Fragment(url="")) + sys.getsizeof(1.0) + 8
@@ -104,8 +109,8 @@ def _sizes(media: Media) -> Iterator[int]:
     yield from map(_own, media.cookies)
     for track in media.tracks:
         yield _track(track)
-        for at in range(0, len(track.fragments), _TURN):
-            yield sum(_FRAGMENT_BYTES + sys.getsizeof(each.url) for each in track.fragments[at : at + _TURN])
+        for at in range(0, len(track.fragments), _FRAGMENTS):
+            yield sum(_FRAGMENT_BYTES + sys.getsizeof(each.url) for each in track.fragments[at : at + _FRAGMENTS])
     for entry in media.entries:
         yield _own(entry)
         if entry.media is not None:
@@ -118,7 +123,16 @@ def _track(track: Track) -> int:
     return _own(track) + aes + sum(_ENTRY_BYTES + sys.getsizeof(a) + sys.getsizeof(b) for a, b in headers.items())
 
 
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    """Return the names of the fields of a dataclass or `msgspec.Struct`."""
+    if issubclass(kind, msgspec.Struct):
+        return tuple(kind.__struct_fields__)
+    return tuple(each.name for each in fields(kind))
+
+
 def _own(value: Media | Track | Entry | object) -> int:
     """Return the bytes of a value and of its fields, but not of what its lists contain."""
-    held = [getattr(value, each.name) for each in fields(value)]  # type: ignore[arg-type]  # each value is a dataclass
+    kind: Any = type(value)
+    held = [getattr(value, name) for name in _names(kind)]
     return sys.getsizeof(value) + sum(sys.getsizeof(each) for each in held if isinstance(each, str | tuple | float))

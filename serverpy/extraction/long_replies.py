@@ -31,6 +31,7 @@ async def decode_in_turns(body: bytes) -> Reply:
     if len(body) <= TURN_BYTES or not body.startswith(_EXTRACTED):
         return decode_reply(body)
     reply = _long_replies.decode(body)
+    await asyncio.sleep(0)
     return Extracted(id=reply.id, media=await _media_in_turns(reply.media))
 
 

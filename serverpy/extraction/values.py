@@ -163,9 +163,11 @@ AUDIO_ONLY_EXTENSIONS = {"mp4": "m4a", "webm": "weba"}
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "gif", "avif", "heic", "bmp"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subtitle:
-    """One subtitle file. `automatic` is true for machine-generated captions."""
+class Subtitle(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One subtitle file. `automatic` is true for machine-generated captions.
+
+    The class is a `msgspec.Struct` and not a dataclass, because a page may list 5,000 subtitles, which the garbage
+    collector need not visit."""
 
     language: str
     ext: str

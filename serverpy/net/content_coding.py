@@ -7,6 +7,7 @@ gets no more input until the reader has taken those bytes. The memory of a decod
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
@@ -60,6 +61,8 @@ class Decoding:
         """Return the next decoded bytes, or `b""` at the end of the body. Raises the errors of `source`,
         `UpstreamFailed` if the body is truncated or invalid, and `Busy` if the decoder needs more memory than is
         free."""
+        # A few bytes may decode to megabytes, while neither the source nor a fast client lets this task wait.
+        await asyncio.sleep(0)
         return await self._pull(len(self._decoders))
 
     def close(self) -> None:

@@ -77,7 +77,7 @@ def in_two_runs(film: bytes) -> bytes:
         if box.kind == b"mfra":
             break
         whole = film[box.start - 8 : box.stop]
-        out += _rebuilt(film, box, {b"trun": _two_runs(film, box)}) if box.kind == b"moof" else whole
+        out += rebuilt(film, box, {b"trun": _two_runs(film, box)}) if box.kind == b"moof" else whole
     (index,) = (box for box in boxes(film) if box.kind == b"sidx")
     place = index.start + SIDX_ENTRIES
     while place < index.stop:
@@ -111,15 +111,15 @@ def _with_moov(film: bytes, head: bytes, changed: dict[bytes, bytes]) -> bytes:
     replaced."""
     inside = {box.kind: box for box in boxes(film)}
     mdat, moov = inside[b"mdat"], inside[b"moov"]
-    return head + film[mdat.start : mdat.stop] + _rebuilt(film, moov, changed)
+    return head + film[mdat.start : mdat.stop] + rebuilt(film, moov, changed)
 
 
-def _rebuilt(film: bytes, box: Box, changed: dict[bytes, bytes]) -> bytes:
+def rebuilt(film: bytes, box: Box, changed: dict[bytes, bytes]) -> bytes:
     if box.kind in changed:
         return changed[box.kind]
     if box.kind not in CONTAINERS:
         return film[box.start - 8 : box.stop]
-    content = b"".join(_rebuilt(film, child, changed) for child in boxes(film, box.start, box.stop))
+    content = b"".join(rebuilt(film, child, changed) for child in boxes(film, box.start, box.stop))
     return struct.pack(">I4s", len(content) + 8, box.kind) + content
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import random
 import zlib
@@ -13,6 +14,7 @@ import pytest
 from serverpy.errors import Busy, UpstreamFailed
 from serverpy.memory.room import NO_ROOM, Room
 from serverpy.net.content_coding import STEP, Decoding, codings_of, window_of
+from serverpy.tasks import cancel, spawn
 
 TEXT = b"#EXTM3U, and other lines that are alike. " * 5000
 NOISE = random.Random(3).randbytes(200_000)
@@ -133,6 +135,25 @@ async def test_a_decompression_bomb_is_decoded_only_on_demand_and_in_bounded_ste
     for _ in range(10):
         assert 0 < len(await decoding.read()) <= STEP
     assert taken <= 4096
+
+
+@pytest.mark.parametrize("coding", ENCODERS)
+async def test_other_tasks_run_between_the_steps_of_decoding_a_decompression_bomb(coding: str) -> None:
+    turns = steps = 0
+    decoding = Decoding((coding,), pieces_of(ENCODERS[coding](bytes(8 << 20)), 1 << 20), None)
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = spawn(other(), name="other")
+    while await decoding.read():
+        steps += 1
+    await cancel(task)
+    assert steps >= (8 << 20) // STEP
+    assert turns >= steps - 1
 
 
 @pytest.mark.parametrize("coding", ENCODERS)

@@ -14,7 +14,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from serverpy.errors import InvalidUrl, TargetForbidden, UpstreamFailed
-from serverpy.net.guard import MAX_URL_CHARACTERS, Guard, Lookup, UnusableName, check_url, parse_networks, resolve_host
+from serverpy.net.guard import (
+    MAX_ADDRESSES,
+    MAX_URL_CHARACTERS,
+    Guard,
+    Lookup,
+    UnusableName,
+    check_url,
+    parse_networks,
+    resolve_host,
+)
 from serverpy.net.ports import BAD_PORTS
 
 relaxed = settings(deadline=None)
@@ -249,6 +258,15 @@ def test_the_guard_accepts_the_address_of_this_server_only_in_numeric_form() -> 
 def test_the_guard_refuses_a_host_if_one_of_its_addresses_is_forbidden(addresses: tuple[str, ...]) -> None:
     with pytest.raises(UnusableName):
         asyncio.run(resolve_host(Guard(), "rebinding.example", 80, lookup=answering(*addresses)))
+
+
+def test_only_the_first_of_thousands_of_addresses_of_a_host_are_checked_and_used() -> None:
+    public = [f"93.184.{number // 256}.{number % 256}" for number in range(4000)]
+    found = asyncio.run(resolve_host(Guard(), "site.example", 443, lookup=answering(*public, "127.0.0.1")))
+    assert found == tuple(public[:MAX_ADDRESSES])
+    inside = [*public[: MAX_ADDRESSES - 1], "127.0.0.1"]
+    with pytest.raises(UnusableName):
+        asyncio.run(resolve_host(Guard(), "site.example", 443, lookup=answering(*inside)))
 
 
 def test_the_addresses_of_a_host_keep_their_order_and_lose_their_duplicates() -> None:

@@ -107,7 +107,7 @@ class _Window:
             return None
         return Box(found.kind, at, found.body + self.first, found.end + self.first)
 
-    def reach(self, at: int) -> Generator[Span, bytes, Box | None]:
+    def reach(self, at: int) -> Generator[Span, bytes | memoryview, Box | None]:
         """Return the box at offset `at`. Yields the range to read if the window does not contain the header of the box.
         Returns None if `at` is the end of the file."""
         box = self.box(at)
@@ -116,7 +116,7 @@ class _Window:
             box = self.box(at)
         return box
 
-    def fetch(self, first: int, length: int) -> Generator[Span, bytes, None]:
+    def fetch(self, first: int, length: int) -> Generator[Span, bytes | memoryview, None]:
         self.reads += 1
         if self.reads > _MAX_READS and self.kept is None:
             raise damaged("too many boxes precede the moov or moof box")
@@ -131,7 +131,7 @@ class _Window:
     def holds(self, box: Box) -> bool:
         return self.first <= box.start <= box.end <= self.first + len(self.data)
 
-    def whole(self, box: Box, most: int = MAX_INDEX_BYTES) -> Generator[Span, bytes, bytes]:
+    def whole(self, box: Box, most: int = MAX_INDEX_BYTES) -> Generator[Span, bytes | memoryview, bytes]:
         """Return all bytes of `box`. Yields the range to read if the window does not contain the box. Raises
         `UnsupportedConversion` if the box has more than `most` bytes."""
         if box.end - box.start > most:
@@ -144,7 +144,7 @@ class _Window:
         return bytes(self.data[box.start - self.first : box.end - self.first])
 
 
-def locate(total: int, handler: bytes | None = None) -> Generator[Span, bytes, Located]:
+def locate(total: int, handler: bytes | None = None) -> Generator[Span, bytes | memoryview, Located]:
     """Find the boxes that describe an MP4 of `total` bytes. If the file has several tracks, `handler` is the type of
     the one whose sidx is wanted. Raises `UnsupportedConversion` if the file is not an MP4, if a box exceeds its maximum
     size, or if the fragments cannot be found; and `NotMedia` if the file is damaged. The caller may throw
@@ -178,7 +178,7 @@ def locate(total: int, handler: bytes | None = None) -> Generator[Span, bytes, L
 
 def _locate_fragments(
     window: _Window, total: int, moov: bytes, sidx: bytes | None, sidx_end: int, first: Box
-) -> Generator[Span, bytes, Located]:
+) -> Generator[Span, bytes | memoryview, Located]:
     """Find the index of the fragments of an MP4 whose first moof is `first`. Reads all moof boxes if the file has no
     index, if the first moof is large, because the fragments are then too long to be sent in turn with those of another
     track, or if the moov lists samples, too."""
@@ -203,7 +203,7 @@ def _locate_fragments(
     return replace(found, moofs=moofs)
 
 
-def _tail(window: _Window, total: int, mfra: bytes) -> Generator[Span, bytes, Moofs | None]:
+def _tail(window: _Window, total: int, mfra: bytes) -> Generator[Span, bytes | memoryview, Moofs | None]:
     """Return the moof boxes after the last entry of `mfra`. Returns None if they cannot be read, because then only the
     duration is less exact."""
     try:
@@ -213,7 +213,7 @@ def _tail(window: _Window, total: int, mfra: bytes) -> Generator[Span, bytes, Mo
         return None
 
 
-def _walk(window: _Window, total: int, box: Box, moof: bytes = b"") -> Generator[Span, bytes, Moofs]:
+def _walk(window: _Window, total: int, box: Box, moof: bytes = b"") -> Generator[Span, bytes | memoryview, Moofs]:
     """Return all moof boxes of the file, from `box` on, whose bytes are `moof` if these are known. Raises `NoIndex` if
     that takes more than MAX_WALK_READS reads."""
     data, starts, begin = bytearray(), array("Q"), box.start
@@ -247,7 +247,7 @@ def _walk(window: _Window, total: int, box: Box, moof: bytes = b"") -> Generator
         box = ahead
 
 
-def _has_fragments_from(window: _Window, at: int) -> Generator[Span, bytes, bool]:
+def _has_fragments_from(window: _Window, at: int) -> Generator[Span, bytes | memoryview, bool]:
     """Return whether the file has fragments after the offset `at`, the end of the bytes that the first sidx describes,
     or no box begins there. The first is so if a sidx that describes only one fragment precedes each fragment, the
     second if the sizes in the sidx are wrong."""
@@ -262,7 +262,7 @@ def _has_fragments_from(window: _Window, at: int) -> Generator[Span, bytes, bool
     return True
 
 
-def _mfra(window: _Window, total: int) -> Generator[Span, bytes, bytes]:
+def _mfra(window: _Window, total: int) -> Generator[Span, bytes | memoryview, bytes]:
     """Return the bytes of the mfra box at the end of the file. The last 16 bytes of such a file are an mfro box, which
     states the length of the mfra. Returns b"" if the file has no mfra."""
     yield from window.fetch(max(0, total - MFRO_BYTES), MFRO_BYTES)

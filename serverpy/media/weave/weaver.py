@@ -15,7 +15,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import AsyncExitStack, aclosing
 from functools import partial
 from typing import Any, TypeVar
@@ -161,9 +161,8 @@ class Weaver:
                 for each, handler in ((video, VIDEO_HANDLER), (audio, AUDIO_HANDLER))
             ]
             await room.grow(await in_thread(partial(peak_bytes, video, audio), name="lay out"))
-            layout = await in_thread(partial(lay_out, video, audio), name="lay out")
-        versions = video_version, audio_version
-        return Woven(layout, versions, _etag(layout, versions))
+            versions = video_version, audio_version
+            return await in_thread(partial(_woven, video, audio, versions), name="lay out")
 
 
 async def _as_plain(source: Located, handler: bytes, room: Room) -> Located:
@@ -282,6 +281,7 @@ async def _read(
                 own = layout.header if piece.source == HEADER else layout.made
                 for at in range(piece.offset, piece.offset + piece.length, CHUNK_BYTES):
                     yield own[at : min(at + CHUNK_BYTES, piece.offset + piece.length)]
+                    await asyncio.sleep(0)  # neither the source of these bytes nor a fast client lets the task wait
             elif layout.numbers[piece.source] is not None:
                 async with aclosing(read_block(layout, piece, readers[piece.source], room)) as parts:
                     async for part in parts:
@@ -302,25 +302,44 @@ async def _find(ranged: Ranged, handler: bytes, room: Room) -> tuple[Located, So
     version, data = await _probe(ranged)
     search = locate(version.total, handler)
     held, deadline = 0, None
+    found: Span | Located = next(search)
+    while isinstance(found, Span):
+        span = found
+        if span.end > len(data) or span.first:
+            data = bytearray()
+            if span.kept is None:
+                data = await _fetch(ranged, span, version, room)
+            else:
+                deadline = deadline or asyncio.get_running_loop().time() + WALK_SECONDS
+                held = await _grow_to(room, held, 2 * span.kept + 3 * (span.end - span.first))
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        data = await _fetch(ranged, span, version, None)
+                except TimeoutError:
+                    return _give_up(search), version
+        # `locate` copies the boxes that it keeps, which may have megabytes
+        advance = partial(_advance, search, memoryview(data)[: span.end - span.first])
+        found = advance() if len(data) <= PROBE_BYTES else await in_thread(advance, name="locate")
+    return found, version
+
+
+def _advance(search: Generator[Span, bytes | memoryview, Located], data: memoryview) -> Span | Located:
+    """Pass the bytes of the last range to `search`. Returns the next range, or the result of the search."""
     try:
-        span = next(search)
-        while True:
-            if span.end > len(data) or span.first:
-                data = b""
-                if span.kept is None:
-                    data = await _fetch(ranged, span, version, room)
-                else:
-                    deadline = deadline or asyncio.get_running_loop().time() + WALK_SECONDS
-                    held = await _grow_to(room, held, 2 * span.kept + 3 * (span.end - span.first))
-                    try:
-                        async with asyncio.timeout_at(deadline):
-                            data = await _fetch(ranged, span, version, None)
-                    except TimeoutError:
-                        search.throw(NoIndex())
-            span = search.send(data[: span.end - span.first])
+        return search.send(data)
     except StopIteration as found:
         located: Located = found.value
-        return located, version
+        return located
+
+
+def _give_up(search: Generator[Span, bytes | memoryview, Located]) -> Located:
+    """Return what `search` has found without the fragments. Raises `NoIndex` if that does not suffice."""
+    try:
+        search.throw(NoIndex())
+    except StopIteration as found:
+        located: Located = found.value
+        return located
+    raise AssertionError("unreachable: a search that is stopped reads nothing more")
 
 
 async def _grow_to(room: Room, held: int, needed: int) -> int:
@@ -331,7 +350,7 @@ async def _grow_to(room: Room, held: int, needed: int) -> int:
     return max(held, needed)
 
 
-async def _probe(ranged: Ranged) -> tuple[SourceVersion, bytes]:
+async def _probe(ranged: Ranged) -> tuple[SourceVersion, bytearray]:
     body = await ranged.open(0, PROBE_BYTES, None)
     try:
         head = body.head
@@ -342,11 +361,11 @@ async def _probe(ranged: Ranged) -> tuple[SourceVersion, bytes]:
     return SourceVersion(head.total, head.etag, head.last_modified, server_of(head)), data
 
 
-async def _fetch(ranged: Ranged, span: Span, version: SourceVersion, room: Room | None) -> bytes:
+async def _fetch(ranged: Ranged, span: Span, version: SourceVersion, room: Room | None) -> bytearray:
     """Return the bytes of `span`. Borrows the memory for them from `room`, unless that is None."""
     length = span.end - span.first
     if room is not None and length > PROBE_BYTES:
-        # three copies of the bytes: the joined chunks, the bytes of the range, and the box that is kept
+        # three copies of the bytes: the joined chunks, which may be copied once more when they grow, and the kept box
         await room.grow(3 * length)
     body = await ranged.open(span.first, span.end, version)
     try:
@@ -355,7 +374,7 @@ async def _fetch(ranged: Ranged, span: Span, version: SourceVersion, room: Room 
         await body.aclose()
 
 
-async def _drain(body: Body, length: int) -> bytes:
+async def _drain(body: Body, length: int) -> bytearray:
     """Return all bytes of `body`. Raises `UpstreamFailed` if `body` does not have exactly `length` bytes."""
     data = bytearray()
     while chunk := await body.read():
@@ -364,7 +383,12 @@ async def _drain(body: Body, length: int) -> bytes:
             break
     if len(data) != length:
         raise UpstreamFailed("The media server sent a different range than requested.")
-    return bytes(data)
+    return data
+
+
+def _woven(video: Located, audio: Located, versions: tuple[SourceVersion, SourceVersion]) -> Woven:
+    layout = lay_out(video, audio)
+    return Woven(layout, versions, _etag(layout, versions))
 
 
 def _etag(layout: Layout, versions: tuple[SourceVersion, SourceVersion]) -> str:

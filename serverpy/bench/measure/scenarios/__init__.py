@@ -4,6 +4,7 @@ server, for example about its speed."""
 from __future__ import annotations
 
 from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Mode, Plan, Result, Scenario, new_bench
+from serverpy.bench.measure.scenarios.callbacks import CALLBACKS
 from serverpy.bench.measure.scenarios.chaos import CHAOS
 from serverpy.bench.measure.scenarios.crowd import CROWD
 from serverpy.bench.measure.scenarios.embedded import COLLECT, HAND_OVER, OVERLOAD, WORKERS
@@ -25,7 +26,7 @@ SCENARIOS: dict[str, Scenario] = {
     for scenario in (
         *(STEPS, CROWD, OVER_TIME, SEQUENTIAL, HAND_OVER, WORKERS, COLLECT, OVERLOAD),
         *(LATENCY, RATE, THROUGHPUT, HLS, PROFILES, EXTRACTION),
-        *(IDLE, SATURATION, MIXED, PROMISE, SOAK, CHAOS, HOSTILE),
+        *(IDLE, SATURATION, MIXED, PROMISE, SOAK, CHAOS, HOSTILE, CALLBACKS),
     )
 }
 """The scenarios by name, in the order of a run. A run for which the user names no scenarios leaves out the scenarios

@@ -1,0 +1,80 @@
+"""Tests that work which takes long does not run in the thread of the event loop. The benchmark scenario `callbacks`
+measures what is left (`tests/bench/test_callbacks.py`)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from serverpy.access import link_secrets
+from serverpy.access.link_secrets import LinkSecrets
+from serverpy.access.links import LinkKey, derive
+from serverpy.app import create_app
+from serverpy.delivery import FEW_TRACKS
+from serverpy.engine import Engine
+from serverpy.extraction.values import Media, Track
+from serverpy.settings import Settings
+
+
+def page(tracks: int) -> Media:
+    listed = tuple(Track(id=str(n), url=f"https://e.example/{n}", protocol="https", ext="mp4") for n in range(tracks))
+    url = "https://e.example"
+    return Media(raw_id="1", id="1", title="A film", kind="video", extractor="X", webpage_url=url, tracks=listed)
+
+
+@pytest.mark.parametrize(("tracks", "in_thread"), [(FEW_TRACKS, False), (FEW_TRACKS + 1, True), (2000, True)])
+async def test_only_work_on_a_page_with_many_tracks_runs_in_a_thread(tracks: int, in_thread: bool) -> None:
+    found = await Engine(Settings()).delivery.by_tracks(page(tracks), threading.get_ident)
+    assert (found != threading.get_ident()) == in_thread
+
+
+async def test_the_work_on_several_pages_with_many_tracks_runs_one_after_another() -> None:
+    delivery = Engine(Settings()).delivery
+    running = most = 0
+
+    def work() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        threading.Event().wait(0.01)
+        running -= 1
+
+    await asyncio.gather(*(delivery.by_tracks(page(FEW_TRACKS + 1), work) for _ in range(5)))
+    assert most == 1
+
+
+async def test_the_first_of_several_requests_builds_the_openapi_document_in_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app, threads = create_app(Settings()), list[int]()
+    build: Callable[[], dict[str, Any]] = app.openapi
+
+    def counted() -> dict[str, Any]:
+        threads.append(threading.get_ident())
+        return build()
+
+    monkeypatch.setattr(app, "openapi", counted)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+        answers = await asyncio.gather(*(client.get("/openapi.json") for _ in range(3)))
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
+    assert [answer.json()["info"]["title"] for answer in answers] == ["ServerPY"] * 3
+
+
+async def test_the_keys_of_signed_links_are_derived_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def counted(secret: str) -> LinkKey:
+        threads.append(threading.get_ident())
+        return derive(secret)
+
+    monkeypatch.setattr(link_secrets, "derive", counted)
+    secrets = LinkSecrets(["a secret that is long enough", "another secret of that length"], None)
+    assert await secrets.keys() == await secrets.keys()
+    assert len(threads) == 2
+    assert threading.get_ident() not in threads
