@@ -127,11 +127,14 @@ class Interruptible:
         self._reader: asyncio.Task[Any] | None = None
         self._interrupted = False
         self._over = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, read: Coroutine[Any, Any, T]) -> T:
         """Await `read`, and return its result. Raises `UpstreamFailed` if `interrupt` is called before the read
         ends."""
-        task = asyncio.current_task()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task(self._loop)  # without its argument, `current_task` would search for the loop
         assert task is not None
         cancelling, self._reader = task.cancelling(), task
         try:

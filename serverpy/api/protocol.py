@@ -27,6 +27,11 @@ UNSENT = "serverpy.unsent"
 """Key in `scope["extensions"]` of a function that returns the number of written bytes that the client has not received
 yet. The function returns 0 if the operating system has accepted all of them."""
 
+DRAIN = "serverpy.drain"
+"""Key in `scope["extensions"]` of an asynchronous function that waits while the send buffer of the connection is full.
+It does the same as sending a part of a body without bytes, but takes less CPU time, because it bypasses the
+middleware."""
+
 
 class StreamProtocol(RequestReader):
     """The HTTP protocol on one client connection."""
@@ -54,6 +59,7 @@ class StreamProtocol(RequestReader):
         self._extensions[CUT] = partial(self._cut, cycle)
         self._extensions[LEFT] = partial(self._set_on_left, cycle)
         self._extensions[UNSENT] = self.unsent_bytes
+        self._extensions[DRAIN] = self.flow.drain
         if self._on_left:
             # uvicorn pauses reading of the connection while a pipelined request waits, and would not notice that the
             # client disconnects

@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from serverpy.access.key import Key
 from serverpy.access.refusals import Refusals
 from serverpy.api.problems import problem
-from serverpy.api.protocol import CUT, LEFT, UNFRAMED, UNSENT
+from serverpy.api.protocol import CUT, DRAIN, LEFT, UNFRAMED, UNSENT
 from serverpy.delivery import Stream
 from serverpy.errors import Draining, ServerPYError
 from serverpy.running import Record, Running
@@ -147,12 +147,15 @@ class StreamResponse(Response):
         await send({"type": "http.response.start", "status": status, "headers": _encoded(headers)})
         self._started = True
         if stream is not None:
-            await self._send_body(stream, record, send)
+            drain = scope.get("extensions", {}).get(DRAIN) or functools.partial(send, FLUSH)
+            await self._send_body(stream, record, send, drain)
         self._ending = True
         end()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send_body(self, stream: Stream, record: Record, send: Send) -> None:
+    async def _send_body(
+        self, stream: Stream, record: Record, send: Send, drain: Callable[[], Awaitable[None]]
+    ) -> None:
         try:
             with Stall(self._stall_timeout, record.unsent_bytes) as stall:
                 stream.when_lost(stall.expire)
@@ -162,9 +165,9 @@ class StreamResponse(Response):
                     stall.begin()
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
                     del chunk
-                    # uvicorn waits for a slow client before it writes, not after. Without this empty message, the
-                    # response would read the next chunk while the previous chunk still waits in the transport.
-                    await send(FLUSH)
+                    # uvicorn waits for a slow client before it writes, not after. Without this wait, the response would
+                    # read the next chunk while the previous chunk still waits in the transport.
+                    await drain()
                     stall.end()
                     record.sent_bytes += size
         except TimeoutError:

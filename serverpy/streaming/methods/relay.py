@@ -347,7 +347,7 @@ class RelayBody:
         self._read = read
         self._first = deque(first)
         self._pace = pace
-        self._given = 0
+        self._left = head.length
         self._reads = Interruptible()
 
     async def read(self, most: int = UNBOUNDED) -> bytes:
@@ -356,14 +356,15 @@ class RelayBody:
         else:
             chunk = await self._reads.run(self._read.read(min(self._step(), most)))
             self._pace.hand(len(chunk), time.monotonic())
-        self._given += len(chunk)
+        if self._left is not None:
+            self._left -= len(chunk)
         return chunk
 
     def _step(self) -> int:
         step = self._pace.step(time.monotonic())
-        longer = min(step + TAIL_BYTES, LARGE_STEP)
-        is_last = self.head.length is not None and self.head.length - self._given <= longer
-        return longer if is_last else step
+        if self._left is None or self._left > step + TAIL_BYTES:
+            return step
+        return min(step + TAIL_BYTES, LARGE_STEP)
 
     @property
     def loss(self) -> ServerPYError | None:
