@@ -62,7 +62,7 @@ def serving(idle: float) -> Iterator[tuple[psutil.Process, str]]:
     command = [sys.executable, "-m", "serverpy", "serve", "--demo", "--port", "0", "--worker-idle", str(idle)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
         assert child.stdout is not None
-        late = threading.Timer(START_SECONDS, child.kill)  # a killed server ends the line that `readline` waits for
+        late = threading.Timer(START_SECONDS, child.kill)  # killing the server ends its stdout, so `readline` returns
         late.start()
         try:
             said = ""
@@ -70,7 +70,8 @@ def serving(idle: float) -> Iterator[tuple[psutil.Process, str]]:
                 line = child.stdout.readline()
                 if not line:
                     raise SystemExit(
-                        f"the server did not start within {START_SECONDS:g} s: run `serverpy serve --demo` to see why"
+                        f"the server ended, or was not ready within {START_SECONDS:g} s: run `serverpy serve --demo` "
+                        "to see why"
                     )
                 said += line
             late.cancel()

@@ -142,7 +142,9 @@ def serving(folder: Path) -> Iterator[tuple[str, str]]:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.1)
             if process.poll() is not None or time.monotonic() > deadline:
-                raise Failure(f"the server did not start within {START_SECONDS:g} s. Its log:\n{log.read_text()}")
+                raise Failure(
+                    f"the server ended, or was not ready within {START_SECONDS:g} s. Its log:\n{log.read_text()}"
+                )
         yield started[1], started[2]
         process.terminate()
         if process.wait(60) or "Traceback" in log.read_text():

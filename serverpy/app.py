@@ -78,11 +78,11 @@ def create_app(
         version=__version__,
         description=SUMMARY,
         lifespan=lifespan,
-        openapi_url=None,  # `add_routes` adds the route, because FastAPI's own builds the schema in the event loop
+        openapi_url=None,  # `add_routes` adds the route: that of FastAPI builds the schema in the event loop
         docs_url=None,
         redoc_url=None,
-        # FastAPI's spans would contain the URLs of pages, which may be secret; looking for a tracer takes CPU time of
-        # every request
+        # The spans that FastAPI traces would contain the URLs of pages, which may be secret. Even without a tracer,
+        # FastAPI would spend CPU time on each request to look for one.
         telemetry={"tracing": False, "metrics": False, "logs": False},
         # Starlette would build the address of a redirect from the Host field, before the field is checked
         redirect_slashes=False,

@@ -37,8 +37,8 @@ class Source:
     it is None only for an opener that extracts by itself. `item` is 1-based. `if_range` is the client's validator, as
     sent. `start` is the position in a live stream at which to begin, in seconds: from the oldest listed segment or, if
     negative, back from the end of the playlist; None means the live edge. `head_only` means that the body will not be
-    read: an opener then requests only the bytes from which it learns the head. `continues` means that ranges of the
-    same file have been read, so that a refusal of this range may pass. `grant` pays for further extractions of
+    read: an opener then requests only the bytes from which it learns the head. `continues` means that earlier reads got
+    ranges of the same file, so that a refusal of this range may be temporary. `grant` pays for further extractions of
     the page, and states whether the client is on this machine.
     """
 

@@ -52,7 +52,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FEW_TRACKS = 100
-"""Number of tracks of a page up to which the event loop chooses among them: it takes a millisecond."""
+"""Maximum number of tracks of a page among which the event loop itself chooses. The choice among so many takes a
+millisecond."""
 MAX_TRIES = 5
 """Maximum number of items that are extracted to find the first that has media."""
 _WITHOUT_MEDIA = (
@@ -244,8 +245,8 @@ class Delivery:
         return media
 
     async def by_tracks(self, media: Media | None, work: Callable[[], T]) -> T:
-        """Return the result of `work`, whose time grows with the number of tracks of `media`. If there are many, `work`
-        runs in a thread, one at a time, because it holds the interpreter lock."""
+        """Return the result of `work`, whose time grows with the number of tracks of `media`. If there are more than
+        FEW_TRACKS, `work` runs in a thread, one at a time, because it holds the interpreter lock."""
         if media is None or len(media.tracks) <= FEW_TRACKS:
             return work()
         async with self._many_tracks:
@@ -272,8 +273,8 @@ class Delivery:
         return await self._first_item(request, playable_first(media), grant)
 
     async def _first_item(self, request: StreamRequest, entries: Sequence[tuple[int, Entry]], grant: Grant) -> Source:
-        """Find the first of `entries`, each with its number, that has media. Raises the error of the first entry if
-        none has media, or if none of the first MAX_TRIES entries that must be extracted has."""
+        """Find the first of `entries`, each with its 1-based number, that has media. Raises the error of the first
+        entry if none has media, or if none of the first MAX_TRIES entries that must be extracted has any."""
         failures: list[ServerPYError] = []
         tries = 0
         for number, entry in entries:

@@ -402,8 +402,8 @@ def _candidates(media: Media, usable: Sequence[Track], wish: Wish, allowed: Capa
 
 
 class _AudioChoice:
-    """The choice of the audio for a video. Its time grows with the number of audio tracks, and not with the number of
-    pairs, of which a page may have a million."""
+    """The choice of the audio for a video. The time that it takes grows with the number of audio tracks, but not with
+    the number of pairs, of which a page may have a million."""
 
     def __init__(self, audios: Sequence[Track], wish: Wish, duration: float | None, allowed: Capabilities) -> None:
         self._audios = best_audio_first(audios, wish)
@@ -411,10 +411,10 @@ class _AudioChoice:
         self._duration = duration
         self._allowed = allowed
         self._places: dict[int, list[int]] = {}
-        """The places in `audios` of the audio of each kind that can be the best that fits a size: each is smaller than
-        all better audio of its kind. Without a limit on the size, only the best of each kind."""
+        """By kind, the indices in `_audios` of the tracks that can be the best within a limit on the size: each track
+        is smaller than all better tracks of its kind. If the size is not limited, only the index of the best track."""
         self._negative_sizes: dict[int, list[int]] = {}
-        """The sizes of this audio, negated, because `bisect` needs ascending numbers."""
+        """The sizes, in bytes, of these tracks, negated because `bisect` needs ascending numbers."""
         for place, kind in enumerate(allowed.kinds_of(self._audios)):
             self._add(place, kind)
 
@@ -433,8 +433,8 @@ class _AudioChoice:
         return [kind for kind, (place, *_) in self._places.items() if self._allowed.merges(video, self._audios[place])]
 
     def best_for(self, video: Track, kinds: Sequence[int]) -> Iterator[Track]:
-        """Yield the best audio of `kinds` for `video`. If the size is limited, yield the best audio of each kind with
-        which the pair has a known size within the limit, best first, because another opener may merge each kind."""
+        """Yield the best audio of `kinds` for `video`. If the size is limited, yield for each kind the best audio with
+        which the pair has a known size within the limit, best first: different openers may merge the kinds."""
         if self._wish.max_size is None:
             places = [min(self._places[kind][0] for kind in kinds)] if kinds else []
         else:

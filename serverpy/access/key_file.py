@@ -91,10 +91,10 @@ def load(path: Path) -> Keys:
 
 def add(path: Path, make: Callable[[Keys], Key | None], show: Callable[[], None] = lambda: None) -> Key | None:
     """Add an API key to the file `path`, which is created if it is missing. `make` receives the keys in the file, and
-    returns the key to add, or None to add no key. Returns what `make` returns. `show` shows the secret of the key to
-    its owner; if it raises an error, the file stays as it was, so that no key is valid that nobody has seen. Raises
-    `ConfigurationError` if the file is invalid, is in cobalt's format, cannot be read or written, or already has a key
-    with the same name."""
+    returns the key to add, or None to add no key. Returns what `make` returns. `show` is called before the file
+    changes, and shows the secret of the key to its owner. If `show` raises an error, the file does not change, because
+    otherwise it would contain a valid key whose secret nobody knows. Raises `ConfigurationError` if the file is
+    invalid, is in cobalt's format, cannot be read or written, or already has a key with the same name."""
     with _editing(path, create=True) as text:
         keys = _parsed(path, text.encode())
         key = make(keys)
@@ -109,9 +109,9 @@ def add(path: Path, make: Callable[[Keys], Key | None], show: Callable[[], None]
 
 
 def add_first_admin(path: Path, show: Callable[[str], None] = lambda _secret: None) -> str | None:
-    """Add an admin key to the file `path`, which is created if it is missing. Returns the secret of the new key, with
-    which `show` is called before the file changes; if `show` raises an error, the file stays as it was.
-    Returns None, without a change, if the file already has an admin key. Raises `ConfigurationError` if the file is
+    """Add an admin key to the file `path`, which is created if it is missing. Returns the secret of the new key. `show`
+    is called with the secret before the file changes; if `show` raises an error, the file does not change. Returns
+    None, without a change, if the file already has an admin key. Raises `ConfigurationError` if the file is
     invalid, is in cobalt's format, or cannot be read or written."""
     secret = new_secret()
 

@@ -125,8 +125,9 @@ class LinkKey:
 def derive(secret: str) -> LinkKey:
     """Derive the keys for signed links from a secret of LINK_SECRET. The secret must be hard to guess, because HKDF
     does not slow down an attacker who tries many secrets."""
-    # Late imports, for the reason given in `_crypt`, whose import is also made here: it takes 40 ms, for which the
-    # event loop must not wait. The server calls this function in a thread, and needs its result for `_crypt`.
+    # Late imports, for the reason given in `_crypt`. This function also imports AES, which only `_crypt` uses: the
+    # import takes 40 ms, and `_crypt` runs in the event loop. The server calls this function in a thread, and before
+    # `_crypt`, which needs its result.
     from Cryptodome.Cipher import AES  # noqa: F401
     from Cryptodome.Hash import SHA256
     from Cryptodome.Protocol.KDF import HKDF

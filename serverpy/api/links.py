@@ -194,7 +194,7 @@ serving.add_api_route(
 )
 
 
-# the file name has no meaning, so it may be empty or missing
+# the server ignores the file name, so it may be empty or missing
 for _path in ("/s/{token}/", "/s/{token}"):
     serving.add_api_route(_path, linked, methods=["GET", "HEAD"], include_in_schema=False)
 

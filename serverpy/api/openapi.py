@@ -48,7 +48,7 @@ def _field(name: str, description: str, example: str) -> dict[str, Any]:
 
 
 DOWNLOAD: dict[str, Any] = {
-    "name": "download", "in": "query", "description": "Takes precedence over `download` of the link: `1` or `0`.",
+    "name": "download", "in": "query", "description": "`1` or `0`: takes precedence over `download` in the link.",
     "schema": {"type": "boolean"},
 }  # fmt: skip
 RANGE_FIELDS = [

@@ -26,7 +26,8 @@ of the cache, which the memory budget does not count. Players send the same quer
 
 
 def _height(value: object) -> object:
-    """Check that `value` is a number or `max`. Raises ValueError otherwise, with a text that names both."""
+    """Return `value` if it is None, a number or `max`. Raises ValueError otherwise. The error names both choices;
+    pydantic would report one error for each type of the union."""
     if value is None or value == "max" or isinstance(value, int | float) or re.fullmatch("[0-9]{1,10}", str(value)):
         return value
     raise ValueError("must be a number of pixels, or `max`")
@@ -85,15 +86,15 @@ class StreamQuery(BaseModel):
 
 
 OF_HEAD = frozenset({"download", "filename"})
-"""The parameters of `/stream` that only change the head of the response. All others are those of the stream itself."""
+"""The parameters of `/stream` that only change the head of the response. All others belong to the `StreamRequest`."""
 
 
 def request_of(query: StreamQuery, **more: Any) -> StreamRequest:
-    """Return the request for the stream that `query` describes. `more` holds what is not in the parameters, such as the
-    range. Every parameter except those in `OF_HEAD` must be a field of `StreamRequest`, otherwise this raises
-    TypeError."""
+    """Return the request for the stream that `query` describes. `more` contains the fields of the request that are not
+    parameters of `/stream`, such as the range. Raises TypeError if a parameter that is not in `OF_HEAD` is not a field
+    of `StreamRequest`."""
     values = {name: getattr(query, name) for name in StreamQuery.model_fields if name not in OF_HEAD}
-    values["format"] = query.format or None  # the default choice, too, if `format` is empty
+    values["format"] = query.format or None  # an empty `format` means the default choice
     return StreamRequest(**values, **more)
 
 
@@ -130,7 +131,7 @@ def fault_of(details: Mapping[str, Any]) -> InvalidParameter:
         return InvalidParameter("The body is not valid JSON.")
     if location in ((), ("body",)):
         return InvalidParameter("The body must be a JSON object, sent with `Content-Type: application/json`.")
-    name = location[1] if location[0] in ("body", "query") else location[0]  # a type of a union may follow
+    name = location[1] if location[0] in ("body", "query") else location[0]  # the name of a type of a union may follow
     return InvalidParameter(f"`{name}`: {details['msg'].removeprefix('Value error, ')}.")
 
 

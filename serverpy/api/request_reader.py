@@ -74,11 +74,11 @@ class RequestReader(HttpToolsProtocol):
     _excess_bytes = 0
     _line_bytes = 0
     _line_end = b""
-    """The last byte of the unfinished request line that has arrived."""
-    _has_wide_blank = False
-    """Whether the request line has two blanks in a row. RFC 9112 §3 allows one blank."""
+    """The last received byte of the unfinished request line."""
+    _has_two_spaces = False
+    """Whether the request line has two spaces in a row. RFC 9112 §3 allows a single space between its parts."""
     _last_bytes = b""
-    """The last bytes that have arrived, in which the end of a head may have begun."""
+    """The last three received bytes, which may be the beginning of the end of a head (CRLF CRLF)."""
     _in_first_line = True
     _in_head = False
     _wants_body = False
@@ -134,8 +134,8 @@ class RequestReader(HttpToolsProtocol):
         self._limits.close(self)
 
     def data_received(self, data: bytes) -> None:
-        """Pass `data` to the parser, each request head on its own, because the parser accepts request lines that only
-        their raw bytes show to be invalid."""
+        """Pass `data` to the parser. Each request head is passed in a call of its own, so that `_read_line` can check
+        the raw bytes of each request line: the parser accepts some invalid request lines."""
         text, start = self._last_bytes + data, len(self._last_bytes)
         self._last_bytes = text[-len(_HEAD_END) + 1 :]
         while not self._is_over and start < len(text):
@@ -167,7 +167,7 @@ class RequestReader(HttpToolsProtocol):
         line = data[begin:end] if end else data[begin:]
         self._in_first_line = not end
         self._line_bytes += len(line)
-        self._has_wide_blank = self._has_wide_blank or b"  " in self._line_end + line
+        self._has_two_spaces = self._has_two_spaces or b"  " in self._line_end + line
         self._line_end = line[-1:]
         if line.isascii():
             return data  # almost all request lines are ASCII, and need no copy
@@ -362,11 +362,11 @@ class RequestReader(HttpToolsProtocol):
     def _framing_fault(self) -> str | None:
         """Return a sentence that describes an error in the request line or the transfer coding. Returns None if both
         are valid."""
-        if self._has_wide_blank:
-            return "The request line has two blanks in a row."
+        if self._has_two_spaces:
+            return "The request line has two spaces in a row."
         codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
         if codings and self.parser.get_http_version() in ("0.9", "1.0"):
-            return "HTTP/1.0 has no Transfer-Encoding."  # RFC 9112 §6.1
+            return "Transfer-Encoding is not allowed in an HTTP/1.0 request."  # RFC 9112 §6.1
         return None if codings in ([], [b"chunked"]) else "The request has an unknown transfer coding."
 
     def on_body(self, body: bytes) -> None:
@@ -379,7 +379,7 @@ class RequestReader(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._in_first_line, self._line_bytes = True, 0
-        self._line_end, self._has_wide_blank = b"", False
+        self._line_end, self._has_two_spaces = b"", False
         self._request_done()
         self._is_over = self._is_last
         super().on_message_complete()

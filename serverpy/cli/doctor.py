@@ -84,7 +84,7 @@ def _values(finding: Finding) -> dict[str, str]:
 
 
 def _table(findings: Iterable[Finding]) -> Table:
-    """Make the table of the findings. A narrow terminal wraps texts, also long paths, but loses none."""
+    """Return the table of the findings. In a narrow terminal, texts are wrapped, even in long paths, and not cut."""
     table = Table(title=f"ServerPY {serverpy.__version__}", title_justify="left")
     for name in ("", "found", "", "what to do"):
         table.add_column(name, overflow="fold")

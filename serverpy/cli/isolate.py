@@ -114,9 +114,10 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 
 def url_from_parent() -> str:
-    """Return the URL that a child of `get --isolate` gets from its parent."""
+    """Read the URL of a child of `get --isolate` from stdin, to which the parent writes it as one line. Blocks until
+    the line has arrived, or the parent has closed stdin."""
     line = bytearray()
-    while (byte := os.read(0, 1)) not in (b"", b"\n"):  # not through a buffer, because `end_with_parent` reads on
+    while (byte := os.read(0, 1)) not in (b"", b"\n"):  # unbuffered: `end_with_parent` reads on
         line += byte
     return os.fsdecode(bytes(line))
 

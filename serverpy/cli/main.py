@@ -1,6 +1,6 @@
 """The command `serverpy`. It imports the module of a subcommand only when the user calls it, so that `--help` is fast.
 
-Exit codes: 0 done, 1 failed (a line on stderr says why), 2 wrong usage, 141 if the reader of stdout has left.
+Exit codes: 0 done, 1 failed (a line on stderr says why), 2 wrong usage, 141 if the reader of stdout has closed it.
 """
 
 from __future__ import annotations

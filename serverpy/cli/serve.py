@@ -163,8 +163,8 @@ def _create_app(
 
 def _import_fastapi() -> None:
     """Import FastAPI without building its models of the OpenAPI schema (1.4 MB). The first request for the schema
-    builds them. Also hide the copy of version 1 in pydantic (1.5 MB): FastAPI imports it only to recognise models of
-    that version, and this application has none."""
+    builds them. Also prevent the import of `pydantic.v1` (1.5 MB): FastAPI imports it only to recognise models of
+    pydantic 1, and this application has none."""
     from pydantic import BaseModel
 
     # setting None in sys.modules is the documented way to make an import fail

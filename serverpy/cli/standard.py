@@ -2,9 +2,9 @@
 without them. Their encoding may lack characters. Writing to them may fail, because the disk is full or the reader of
 the pipe has left.
 
-A command whose text for stdout cannot be written ends at once. It exits with 1 and the reason on stderr or, if the
-reader has left or stdout is closed, quietly with OUTPUT_CLOSED, as a program does that SIGPIPE kills. Text for stderr
-that cannot be written is lost, and nothing else changes: such text only tells how the work goes.
+If text cannot be written to stdout, the command ends at once: with status 1 and the reason on stderr or, if stdout is
+closed or its reader has left, with status OUTPUT_CLOSED and without a message, like a program that SIGPIPE kills. Text
+that cannot be written to stderr is discarded, and the command continues, because such text only reports its progress.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import sys
 from typing import Any, TextIO
 
 OUTPUT_CLOSED = 128 + signal.SIGPIPE if sys.platform == "linux" else 1
-"""Exit status of a command if the reader of its stdout has left, as a shell reports a process that SIGPIPE killed."""
+"""Exit status of a command if the reader of its stdout has left. On Linux, a shell reports the same status for a
+process that SIGPIPE killed."""
 
 
 class OutputFailed(Exception):
-    """Text could not be written to stdout. `reason` is None if the reader has left."""
+    """Error: text could not be written to stdout. `reason` is None if the reader of stdout has left."""
 
     def __init__(self, reason: str | None) -> None:
         super().__init__(reason)
@@ -29,8 +30,8 @@ class OutputFailed(Exception):
 
 
 class _Waiting(io.FileIO):
-    """A file that waits until it can be written to, also if another process has made the pipe or terminal
-    non-blocking."""
+    """A file whose `write` waits until the descriptor accepts bytes, even if another process has made the pipe or
+    terminal non-blocking."""
 
     def write(self, data: Any, /) -> int:
         while (written := super().write(data)) is None:
@@ -39,8 +40,8 @@ class _Waiting(io.FileIO):
 
 
 class _Output(_Waiting):
-    """A file that raises `OutputFailed` if it cannot be written to, so that the failure cannot be taken for one of
-    another file."""
+    """The file of stdout. Its `write` raises `OutputFailed` instead of `OSError`, so that a caller cannot mistake the
+    failure for one of another file."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -52,7 +53,7 @@ class _Output(_Waiting):
 
 
 class _Diagnostics(_Waiting):
-    """A file that loses what cannot be written to it."""
+    """The file of stderr or of a server's stdout. Its `write` discards bytes that cannot be written."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -78,9 +79,9 @@ def open_missing_streams() -> None:
 
 
 def replace_output_streams() -> None:
-    """Make stdout and stderr fail as this module describes, and make stdout print `?` for each character that its
-    encoding lacks. Otherwise, if the locale is not UTF-8, a title or a help text could end the command with an
-    exception. Does nothing to a stream that a caller of `main` has replaced already, such as a test."""
+    """Give failed writes to stdout and stderr the effects that this module describes, and make stdout print `?` for
+    each character that its encoding lacks. Otherwise, if the locale is not UTF-8, a title or a help text could end the
+    command with an exception. Does nothing to a stream that a caller of `main` has already replaced, such as a test."""
     if sys.stdout is sys.__stdout__:
         sys.stdout = _text(_Output(1, "w", closefd=False), sys.stdout, "replace")
     if sys.stderr is sys.__stderr__:
@@ -88,8 +89,9 @@ def replace_output_streams() -> None:
 
 
 def ignore_lost_text_of(name: str) -> None:
-    """Lose what cannot be written to the stream `name` of `sys`, and go on. A server does so with its stdout: that
-    nobody reads its address is no reason to serve nobody."""
+    """Replace the stream `name` of `sys`, `stdout` or `stderr`, by one that discards text that cannot be written. A
+    server calls this function for its stdout, because it must serve clients even if nobody reads its output. Raises
+    `OutputFailed` if text that is still buffered for stdout cannot be written."""
     before: TextIO | None = getattr(sys, name)
     if before is not None:
         before.flush()
@@ -99,13 +101,13 @@ def ignore_lost_text_of(name: str) -> None:
 
 
 def discard_output() -> None:
-    """Discard what is still buffered for stdout, so that Python does not try to write it again when it exits."""
+    """Discard the text that is buffered for stdout, so that Python does not try to write it again when it exits."""
     _fill_with_nothing(1)
 
 
 def _text(raw: io.FileIO, before: TextIO | None, errors: str) -> io.TextIOWrapper:
-    """Return a text stream to `raw` with the encoding of `before`, or that of the locale if `before` is None. Like
-    those of Python, it writes each line at once to a terminal and to stderr."""
+    """Return a text stream to `raw` with the encoding of `before`, or that of the locale if `before` is None. Like the
+    streams of Python, it flushes after each line if `raw` is a terminal or stderr."""
     encoding = None if before is None else before.encoding
     by_line = raw.fileno() == 2 or raw.isatty()
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=by_line)

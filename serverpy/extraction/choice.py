@@ -29,8 +29,8 @@ def pick_entry(media: Media, item: int | None) -> Entry | None:
 
 
 def playable_first(media: Media) -> list[tuple[int, Entry]]:
-    """Return the entries of a page with their numbers, in the order in which to try them if the request names none: in
-    their own order, but images last, unless the page is an image post."""
+    """Return the entries of a page with their 1-based numbers, in the order in which they are tried if the request
+    names no item. This is the order of the page, but with image posts last, unless the page itself is an image post."""
     numbered = list(enumerate(media.entries, 1))
     if media.kind != "images":
         numbered.sort(key=lambda each: each[1].media is not None and each[1].media.kind == "images")
@@ -60,8 +60,8 @@ def as_one_segment(track: Track) -> Track:
 
 
 def in_the_form_of(old: Track, new: Track) -> Track:
-    """Return `new`, the track of a new extraction that replaces `old`, as one segment if `old` is the result of
-    `as_one_segment`. Otherwise returns `new`."""
+    """Return `new`, the track of a new extraction that replaces `old`. If `old` is the result of `as_one_segment`,
+    return the same form of `new`."""
     is_one_segment = old.protocol == DASH_PROTOCOL and is_seekable(new)
     return as_one_segment(new) if is_one_segment else new
 

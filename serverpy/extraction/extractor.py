@@ -34,13 +34,15 @@ LIVE_SECONDS = 5.0
 START_BYTES = 32
 """Maximum number of bytes at the beginning of a file that the cache keeps."""
 RECENT_SECONDS = 60.0
-"""Age, in seconds, up to which an extraction replaces another one whose URLs have expired. The tracks of a stream, and
-the streams of a page, notice the expiry one after the other, and one extraction suffices for all of them."""
+"""Maximum age, in seconds, of an extraction that is used instead of a new one when URLs have expired. The tracks of a
+stream, and the streams of a page, find that their URLs have expired one after another, and one new extraction suffices
+for all of them."""
 EXPIRY_MARGIN = 10.0
 """Seconds before the expiry of an extraction's URLs at which the cache drops the extraction."""
 
 
 Accepts = Callable[[Media], bool]
+"""Type of a function that returns whether a recent extraction can be used instead of a new one."""
 
 
 class PageReader(Protocol):
@@ -62,7 +64,7 @@ class Beginning:
         return cls(first[:START_BYTES], total)
 
     def agrees(self, other: Beginning) -> bool:
-        """Return whether both may be the beginning of the same file."""
+        """Return whether both may be beginnings of the same file."""
         known = min(len(self.start), len(other.start))
         is_as_long = None in (self.total, other.total) or self.total == other.total
         return is_as_long and self.start[:known] == other.start[:known]

@@ -21,12 +21,12 @@ import msgspec
 from serverpy.extraction.values import Entry, Fragment, Media, Track
 
 CONTAINER_BYTES = 512
-"""Memory, in bytes, that is counted for the container of one track: a dictionary entry and its key. The cache of
-extractions stores a container as soon as a stream has identified it."""
+"""Memory, in bytes, that is counted for the container of one track and the beginning of its file: two dictionary
+entries and their key. The cache of extractions stores both as soon as a stream has identified the container."""
 _TURN = 200
-"""Number of objects that are measured before the event loop runs other tasks: a millisecond's work."""
+"""Number of objects that are measured before the event loop runs other tasks. Measuring them takes a millisecond."""
 _FRAGMENTS = 32
-"""Number of fragments that count as one object, because they take as long."""
+"""Number of fragments that count as one object, because measuring them takes as long as measuring one object."""
 _SLACK = 1.1
 """Factor for what the allocator adds: it rounds the size of each object up to 16 bytes."""
 _FRAGMENT_BYTES = sys.getsizeof(Fragment(url="")) + sys.getsizeof(1.0) + 8

@@ -226,7 +226,7 @@ class Entry:
 
     @property
     def is_plain(self) -> bool:
-        """Whether a request for `public_url` gets the same as a request for this item of its page."""
+        """Whether a request for `public_url` gets the same media as a request for this item of its page."""
         return self.url is not None and self.url == self.public_url
 
 

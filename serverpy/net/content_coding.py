@@ -61,7 +61,7 @@ class Decoding:
         """Return the next decoded bytes, or `b""` at the end of the body. Raises the errors of `source`,
         `UpstreamFailed` if the body is truncated or invalid, and `Busy` if the decoder needs more memory than is
         free."""
-        # A few bytes may decode to megabytes, while neither the source nor a fast client lets this task wait.
+        # A few bytes may decode to megabytes. If they are buffered and the client is fast, nothing else waits.
         await asyncio.sleep(0)
         return await self._pull(len(self._decoders))
 

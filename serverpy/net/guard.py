@@ -39,8 +39,8 @@ Raises OSError if the name does not resolve."""
 log = logging.getLogger(__name__)
 
 MAX_ADDRESSES = 64
-"""Maximum number of addresses of a name that are checked and used. A DNS response may have 4,000, whose check would
-block the event loop for 50 ms."""
+"""Maximum number of addresses of a name that are checked and used. A DNS response may have 4,000 addresses, and
+checking all of them would block the event loop for 50 ms."""
 MAX_URL_CHARACTERS = 8192
 _CACHED, _MAX_CACHED = 64, 2048
 """Number of URLs whose check is cached, and their maximum length in characters. The limits bound the memory of the
@@ -245,7 +245,7 @@ async def resolve_host(
     guard: Guard, host: str, port: int, *, lookup: Lookup = look_up, is_remote: bool = False
 ) -> tuple[str, ...]:
     """Resolve `host` to the numeric addresses to connect to, in the order in which to try them. The guard checks the
-    first MAX_ADDRESSES, and the others are not used; if one of them is forbidden, the whole name is forbidden.
+    first MAX_ADDRESSES addresses, and further ones are not used. If a checked address is forbidden, so is the name.
 
     `host` is a name or a bare address (no brackets). A name is looked up once, with `lookup`; the caller must set a
     timeout. If `is_remote`, the operator's proxy looks the name up, and the result is the name itself. Raises

@@ -4,8 +4,8 @@ If a media server does not support a suffix range, or does not state which range
 same bytes by the offset of the first byte. For that, `Opening` needs the length of the file. It takes the length from a
 previous response or, if none stated the length, from the response to a request for one byte.
 
-If a media server does not support ranges, the read returns the whole file, or reads past the bytes before the requested
-range if the caller allows that.
+If a media server does not support ranges, the read returns the whole file or, if the caller allows that, discards the
+bytes before the requested range.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class Opening:
         if not part.is_whole or _may_be_translated(asked, part, response):
             raise Unusable(_OTHER_RANGE, part.total)
         if may_be_range(part, requests.sent, known) or _is_unconfirmed(part, requests.sent, known):
-            raise Unusable(UNSTATED)  # without Range, the response is the whole file
+            raise Unusable(UNSTATED)  # a request without Range will get the whole file
         if requests.without_range and _is_beyond(self._asked, part.total):
             raise RangeNotSatisfiable(_BEYOND, part.total)
         requests.window_bytes = None
@@ -172,7 +172,9 @@ class Opening:
 
 
 UNSTATED = "The media server did not state which part of the media it sent."
-_IGNORES_RANGES = "The media is a byte range far behind the beginning of a file, and the media server ignores ranges."
+_IGNORES_RANGES = (
+    "The media is a byte range far from the beginning of a file, but the media server ignores Range requests."
+)
 _OTHER_RANGE = "The media server sent a different range than requested."
 _BEYOND = "The range lies beyond the end."
 

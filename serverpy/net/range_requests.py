@@ -3,8 +3,8 @@
 There are three remedies: repeat the request after a pause; repeat the request once without Range, if Range may have
 made the media server fail; repeat the request at a fresh URL, if the current URL may have expired. If no remedy is
 left, the read fails. `RangeRequests` chooses a remedy by the kind of the failure and by the remedies that it has tried
-since the last new byte. Once a read has begun, any failure may pass: one of several servers behind a URL may fail, or
-lack the file for a moment.
+since the last new byte. Once a read has begun, any failure may be temporary, because one of several servers behind a
+URL may fail, or lack the file for a moment.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from serverpy.ranges import ByteRange
 BACK_OFF_SECONDS = (0.2, 0.5, 1.0)
 _CARRY_MEDIA = frozenset({200, 203, 206})
 _PASSING = frozenset({202, 408, 425, 429, 500, 502, 503, 504, *range(520, 600)})
-"""Statuses of temporary failures: the same request may succeed later. Those from 520 on are no standard; proxies and
-CDNs report by them that they have not reached their origin. Any other status without media may mean that the URL has
+"""Statuses of temporary failures: the same request may succeed later. No standard defines those from 520 on; CDNs and
+proxies use them if they cannot reach the origin server. Any other status without media may mean that the URL has
 expired."""
 _NOT_BY_RANGE = frozenset({401, 402, 410, 451})
 """Statuses that do not mean that the media server refuses the Range header. Nearly any other status of 400 or more may
@@ -95,8 +95,8 @@ class RangeRequests:
         self.sent: ByteRange | None = None
         """The Range header of the last request, or None if it had none."""
         self.asks_one_more = False
-        """Whether requests ask for one byte more than needed, because the media server leaves out the last byte of a
-        range."""
+        """Whether requests ask for one byte more than needed, because the media server leaves out the last requested
+        byte."""
         self.without_range = False
         """Whether requests omit the Range header, because the media server cannot answer a request with this header."""
         self.range_works = continues

@@ -48,14 +48,14 @@ async def open_resuming(
 ) -> ResumingRead:
     """Open a read of the bytes `asked` (None: the whole file). The read returns the whole file if `ranges` is False, if
     the media server does not support ranges, or if the file no longer matches `if_range`. If `most_skipped` is given,
-    the read returns the range even if the media server does not support ranges: it reads past the bytes before the
-    range, and fails if there are more than `most_skipped` of them. No request asks for more than
-    `window_bytes`. If the media server's Retry-After is longer than `wait_seconds`, the read fails instead of waiting.
-    The read renews the URL of `source` at most `renewals` times without a new byte. `total` is the length of the file
-    in bytes, or None if the caller does not know it. If `total` is known, a suffix range is requested by the offset of
-    its first byte. `total` may be wrong, because a length in a response takes precedence. `known` contains the facts
-    about the file that earlier reads have found; the responses must not contradict these facts. `continues` states that
-    an earlier read got ranges of the file, so that a refusal may pass and is not blamed on Range.
+    the read returns the range even if the media server does not support ranges: it discards the bytes before the range,
+    and fails if there are more than `most_skipped` of them. No request asks for more than `window_bytes`. If the media
+    server's Retry-After is longer than `wait_seconds`, the read fails instead of waiting. The read renews the URL of
+    `source` at most `renewals` times without a new byte. `total` is the length of the file in bytes, or None if the
+    caller does not know it. If `total` is known, a suffix range is requested by the offset of its first byte. `total`
+    may be wrong, because a length in a response takes precedence. `known` contains the facts about the file that
+    earlier reads have found; the responses must not contradict these facts. `continues` states that an earlier read got
+    ranges of the file, so that a refusal may be temporary, and is not blamed on Range.
 
     Raises `RangeNotSatisfiable` if the range contains no byte of the file, `SourceError` if the media server fails, and
     the errors of `source`. If the call raises an error or is cancelled, it leaves no response open.
@@ -189,8 +189,8 @@ class ResumingRead(Unlosable):
         return chunk
 
     def _may_be_cut_short(self) -> bool:
-        """Return whether the response that has just ended may contain only the requested range, because it is exactly
-        as long and states neither a range nor a length."""
+        """Return whether the response that has just ended may contain only the requested range: the response is exactly
+        as long as the range, and its head states neither a range nor a length."""
         sent = self._requests.sent
         if self._is_range or self.extent.end is not None or sent is None or sent.last is None:
             return False
@@ -205,7 +205,7 @@ class ResumingRead(Unlosable):
     def _compare(self, chunk: bytes) -> bytes:
         """Return `chunk` without the repeated bytes at its beginning. Raises the error of `_mismatch` if the repeated
         bytes differ from the bytes that the read has already returned."""
-        is_beginning = self._discard == self._begun and not self.extent.first  # of the file
+        is_beginning = self._discard == self._begun and not self.extent.first  # `chunk` begins with the first byte
         if is_beginning and not _agree(chunk, self._start):
             raise self._mismatch(_CHANGED)
         dropped = min(self._discard, len(chunk))
@@ -219,9 +219,9 @@ class ResumingRead(Unlosable):
         return chunk[known:]
 
     def _mismatch(self, message: str) -> Mismatch | Unusable:
-        """Return the error for a response whose bytes do not fit those that the read has returned. If the response
-        states no range, it may be the requested range instead of the whole file, and a request without Range may
-        help."""
+        """Return the error for a response whose bytes differ from those that the read has returned. If the head of the
+        response states no range, the response may contain the requested range instead of the whole file, and a request
+        without Range may help."""
         error = Unusable("The media server sent other bytes than requested.")
         is_doubtful = not self._is_range and self._requests.may_blame_range(error)
         return error if is_doubtful else Mismatch(message)
@@ -281,9 +281,9 @@ class ResumingRead(Unlosable):
         return part
 
     def _is_trusted(self, part: Part, begin: int) -> bool:
-        """Return whether a response that states that it contains `part` contains that part as far as its head tells. A
-        response without the total length does not tell where an open range ends. A response to a range request that
-        claims to be the whole file may be the range, unless its length or repeated bytes show that it is not."""
+        """Return whether the head of a response leaves no doubt that the response contains `part`. Without a total
+        length, the end of an open range is unknown. A response to a range request that claims to be the whole file may
+        be the range, unless its length or repeated bytes show that it is not."""
         known = self._requests.known.total
         if part.is_range:
             return not (part.total is None and known is None and self.extent.end is None)

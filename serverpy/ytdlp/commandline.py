@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
     http_client.install()
     end_children_with_us(yt_dlp.utils.Popen)
     yt_dlp.YoutubeDL = Downloading if sites == EVERY_SITE else _limited(sites)
-    # not `--batch-file=-`, which would take a `#` behind a blank for a comment
+    # `--batch-file=-` would treat a `#` after a space as the beginning of a comment
     yt_dlp.main([*rest, "--", sys.stdin.read()])
 
 

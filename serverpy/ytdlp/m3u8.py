@@ -2,9 +2,9 @@
 
 yt-dlp is stricter than players. It treats a playlist without EXT-X-TARGETDURATION as a master playlist, and ignores an
 audio rendition without a NAME (so that it treats a video-only variant as one with audio). It does not replace variables
-in URLs, loses attributes beside white space, and fails if an EXTINF duration is not a number. It treats a playlist as
-encrypted with DRM if a DRM system can decrypt it, even if everybody else can, too. The functions that repair a text do
-no I/O.
+in URLs, loses attributes with white space beside the equals sign or comma, and fails if an EXTINF duration is not a
+number. It treats a playlist as encrypted with DRM if one of its keys is for a DRM system, even if another key is not.
+The functions that repair a text do no I/O.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _VARIABLE = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
 _TAG = re.compile(r"#EXT-X-(?:STREAM-INF|MEDIA|I-FRAME-STREAM-INF|DEFINE|(?:SESSION-)?KEY):")
 """Pattern of the tags whose attribute lists yt-dlp reads."""
 _URI = re.compile(r'(?<=[:,])(URI=")([^"]*)"')
+"""Pattern of a URI attribute."""
 _WHITE_SPACE = re.compile(r'("[^"]*")|(?<![ \t])[ \t]*([=,])[ \t]*')
 """Pattern of a quoted string, or of an equals sign or comma and the white space beside it. White space is matched from
 its beginning only, so that the search takes linear time."""
@@ -139,9 +140,9 @@ def _tidy(line: str) -> str:
 
 
 def _without_other_keys(lines: Sequence[str]) -> Iterable[str]:
-    """Leave out the keys with a KEYFORMAT of a DRM system if there are keys of the same kind (EXT-X-KEY or
-    EXT-X-SESSION-KEY) that need no DRM: a client chooses a format that it knows (RFC 8216 §4.3.2.4). Whether each
-    segment has such a key is decided when the playlist is read."""
+    """Yield `lines` without the keys of DRM systems if there are keys of the same kind (EXT-X-KEY or EXT-X-SESSION-KEY)
+    that need no DRM: a client chooses a KEYFORMAT that it knows (RFC 8216 §4.3.2.4). The parser of the media playlist
+    decides later whether each segment has such a key."""
     tagged = (
         (line, line.partition(":")[0]) for line in lines if line.startswith(("#EXT-X-KEY:", "#EXT-X-SESSION-KEY:"))
     )
@@ -158,13 +159,15 @@ def _without_other_keys(lines: Sequence[str]) -> Iterable[str]:
 
 
 def _as_browsers_resolve(line: str, url: str) -> str:
-    """Return `line` with an absolute URL if yt-dlp would resolve the URI in it otherwise than browsers."""
+    """Return `line` with an absolute URL if yt-dlp would resolve its URI differently from browsers."""
     if line.startswith("#"):
         return _URI.sub(lambda match: f'{match[1]}{_address(match[2], url)}"', line)
     return _address(line.strip(), url) if line.strip() else line
 
 
 def _address(uri: str, url: str) -> str:
+    """Return the absolute URL of `uri` in the playlist at `url` if yt-dlp would resolve `uri` differently. Otherwise,
+    or if `uri` is invalid, returns `uri`."""
     try:
         resolved = resolve(url, uri)
         return uri if resolved == urljoin(url, uri) else resolved

@@ -85,8 +85,8 @@ class Threads:
 
     def _give_back_for_ever(self) -> None:
         """Return free memory to the operating system soon after requests have ended, if no other request is in
-        progress. Not after each request: a collection and `malloc_trim` take a fifth of the CPU time of an
-        extraction."""
+        progress. This is not done after each request, because a garbage collection and `malloc_trim` take a fifth of
+        the CPU time of an extraction."""
         while True:
             self._has_ended.wait()
             time.sleep(self._seconds)

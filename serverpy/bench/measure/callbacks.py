@@ -1,5 +1,5 @@
 """The command `serverpy` with an event loop whose callbacks are measured: `python -m serverpy.bench.measure.callbacks
-FILE serve …` runs `serverpy serve …`, and appends a line to FILE for each callback that took long.
+FILE serve …` runs `serverpy serve …`, and appends a line to FILE for each callback of at least LEAST_SECONDS.
 
 The time of a callback is the CPU time of its thread, so neither other processes nor other threads add to it. The server
 runs on asyncio's own event loop in place of uvloop, because uvloop's callbacks cannot be wrapped.
@@ -21,16 +21,16 @@ from pathlib import Path
 from typing import Any
 
 LEAST_SECONDS = 0.001
-"""CPU time in seconds from which on a callback is recorded."""
+"""Minimum CPU time, in seconds, of a callback that is recorded."""
 COLLECTION = "garbage collection"
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
     """A callback of the event loop that took `seconds` of CPU time. `name` is the qualified name of the coroutine or
-    function. `at` is where the coroutine waits after the callback, in its innermost frame: None if it has ended, or if
-    the callback is no step of a task. A garbage collection, which is part of the callback in which it happens, also has
-    a record of its own."""
+    function. `at` is the place (file, line and function) at which the innermost frame of the coroutine waits after the
+    callback. It is None if the coroutine has ended, or if the callback is not a step of a task. A garbage collection
+    also has a record of its own; its time is part of the time of the callback in which it happens."""
 
     seconds: float
     name: str
@@ -39,7 +39,7 @@ class Callback:
 
 def record_callbacks(record: Callable[[Callback], None], least_seconds: float = LEAST_SECONDS) -> Callable[[], None]:
     """Call `record` for each callback of an asyncio event loop in this process that takes `least_seconds` or longer.
-    Returns a function that ends this."""
+    Returns a function that ends the recording."""
     handles: Any = asyncio.Handle  # asyncio has no public hook around a callback
     run = handles._run
     loop_thread, begun_collecting = 0, 0.0
@@ -47,7 +47,7 @@ def record_callbacks(record: Callable[[Callback], None], least_seconds: float = 
     def measured(handle: asyncio.Handle) -> None:
         nonlocal loop_thread
         loop_thread = threading.get_ident()
-        callback = handle._callback  # type: ignore[attr-defined]  # cleared if the callback cancels its handle
+        callback = handle._callback  # type: ignore[attr-defined]  # `run` may clear it
         begun = time.thread_time()
         run(handle)
         seconds = time.thread_time() - begun
@@ -105,12 +105,12 @@ def read_callbacks(path: Path) -> list[Callback]:
 
 
 def main() -> None:
-    """Run the command line `FILE COMMAND…`."""
+    """Run `serverpy` with the arguments after FILE, and record its long callbacks in FILE."""
     descriptor = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     record_callbacks(lambda callback: _append(descriptor, callback))
     del sys.argv[1]
 
-    import uvicorn.config  # after the hook, like all that the server imports
+    import uvicorn.config  # imported after the hook is set, like all modules of the server
 
     from serverpy.cli.main import main as serverpy
 

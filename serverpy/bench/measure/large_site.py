@@ -1,5 +1,5 @@
-"""A media server of the bench for answers that are as large as the bounds of the server allow. It runs in the bench's
-event loop, at several addresses of loopback, which are different hosts for cookies."""
+"""A media server of the bench whose responses are as large as the limits of the server under test allow. It runs in the
+event loop of the bench, and listens on several loopback addresses, which count as different hosts for cookies."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ PIECE_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response. `fields` are header fields in addition to those that HTTP needs. The body honours ranges if the
-    status is 200."""
+    """A response. `fields` are header fields that the site sends in addition to its own. If `status` is 200, the site
+    honours Range."""
 
     content: HeldContent | RepeatedContent
     status: int = 200
@@ -33,7 +33,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class LargeSite:
-    """A running site, which maps paths to `answers`."""
+    """A running site. `answers` maps each path to its response; answers may be added while the site runs."""
 
     port: int
     answers: dict[str, Answer] = field(repr=False)
@@ -44,6 +44,7 @@ class LargeSite:
 
 @contextlib.asynccontextmanager
 async def large_site() -> AsyncIterator[LargeSite]:
+    """Run a site without answers. It responds to an unknown path with status 404."""
     answers: dict[str, Answer] = {}
     connections: set[asyncio.StreamWriter] = set()
 

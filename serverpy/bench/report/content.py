@@ -262,7 +262,7 @@ def _trouble() -> Iterator[Block]:
     )
     yield Paragraph(
         "Three scenarios measure harm instead of cost. They run only if they are named, because they keep the machine "
-        "busy; all need only the extra `serverpy[bench]`, and the internet is not used."
+        "busy; all need only the extra `serverpy[bench]`, and none uses the internet."
     )
     yield Bullets(
         (
@@ -283,16 +283,16 @@ def _trouble() -> Iterator[Block]:
             "**callbacks**: the CPU time of each callback of the event loop, while the server gets the largest inputs "
             "that its bounds allow (pages, cookies, playlists, manifests, moov, sidx, compressed bodies, keys, heads), "
             "in three starts of the server (`--quick`: one, and smaller MP4s; `--full`: five). It fails if a callback "
-            "takes more than 20 ms in every start; what only one of them has is a slow moment of the machine. "
-            "The server runs on asyncio's event loop, because the callbacks of uvloop cannot be measured: "
-            "what uvloop itself does between callbacks is not in the figures.",
+            "takes more than 20 ms in every start; a longer time in only some starts counts as a delay of the machine. "
+            "The server runs on asyncio's event loop, because the callbacks of uvloop cannot be measured, "
+            "so the figures do not include the work of uvloop itself between callbacks.",
         )
     )
     yield Paragraph(
         "All write all figures into `results.json` and the report in the directory `--out`: `chaos` one row (requests "
         "by end, method and code, harm of each kind, signals, memory before, at most and after), `hostile` a row for "
         "each attack, `callbacks` a row for each input with its longest callback. "
-        "What was wrong is the reason in the report, and the command exits with 1. The figures of a run "
+        "The report states the reason of each failure, and the command then exits with 1. The figures of a run "
         "of each are in `docs/reliability.md`."
     )
 

@@ -1,5 +1,5 @@
-"""The conversion of a track in fragments into a track that is not fragmented: a moov whose sample tables list the
-samples of all fragments at their positions in the same file (ISO/IEC 14496-12 §8.6, §8.8). The functions are pure.
+"""The conversion of a fragmented track into a track that is not fragmented: a moov whose sample tables list the samples
+of all fragments at their positions in the same file (ISO/IEC 14496-12 §8.6, §8.8). The functions are pure.
 
 The conversion needs every moof of the file. It suits files without an index, files with few long fragments, and files
 that have samples both in the moov and in fragments.
@@ -42,6 +42,7 @@ _MAX_16, _MAX_32 = 2**16 - 1, 2**32 - 1
 _MOST_GROUPS = 64
 """Maximum number of kinds of sample groups of a track."""
 _SAMPLE_BYTES, _MOOF_FACTOR, _FIXED_BYTES = 96, 3, 64 * 1024
+"""Memory that a conversion takes: bytes for each sample, copies of the moov and moof boxes, and other bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +102,9 @@ def defragmented(moov: bytes, moofs: Moofs, handler: bytes, total: int) -> bytes
 
 
 def end_of(moofs: Moofs, number: int, defaults: Mapping[int, Defaults]) -> int | None:
-    """Return the presentation time at which the track `number` ends, according to `moofs`, the last fragments of a
-    file. Returns None if these have no samples of the track, or state no decode time. Raises `NotMedia` if a box is
-    damaged."""
+    """Return the presentation time, in units of the track's time scale, at which the track `number` ends. `moofs` are
+    the last fragments of the file, and `defaults` those of all tracks. Returns None if these fragments have no samples
+    of the track, or state no decode time. Raises `NotMedia` if a box is damaged."""
     data, time, end = memoryview(moofs.data), None, None
     for _, moof in moofs:
         for traf in children(data, moof):
@@ -148,7 +149,7 @@ class _Runs:
             self.add(sum(1 for _ in same), value)
 
     def change_last(self, value: int) -> None:
-        """Replace the last number, and only that, by `value`."""
+        """Replace the last number by `value`. Equal numbers before it stay."""
         self.counts[-1] -= 1
         if not self.counts[-1]:
             self.counts.pop()
@@ -156,7 +157,7 @@ class _Runs:
         self.add(1, value)
 
     def packed(self) -> bytes:
-        """Return the runs as the content of a stts or ctts box: big-endian numbers of 32 bits."""
+        """Return the runs as the content of an stts or ctts box: big-endian numbers of 32 bits."""
         rows = array("I", bytes(8 * len(self.counts)))
         rows[0::2] = self.counts
         rows[1::2] = array("I", (value & _MAX_32 for value in self.values))
@@ -169,13 +170,14 @@ def _each(runs: _Runs) -> Iterator[int]:
 
 @dataclass(slots=True)
 class _Groups:
-    """The group of each of the first `count` samples, as runs: the number of a description in the moov, or 0."""
+    """The sample groups of the first `count` samples, as runs. A number is that of a group description in the moov, or
+    0 for a sample in no group."""
 
     runs: _Runs = field(default_factory=_Runs)
     count: int = 0
 
     def go_to(self, count: int) -> None:
-        """State that the samples up to the number `count` belong to no group, as far as their groups are not known."""
+        """Extend the groups to the first `count` samples. A sample whose group is not known is in no group."""
         self.runs.add(max(0, count - self.count), 0)
         self.count = max(self.count, count)
 
@@ -193,23 +195,26 @@ class _Samples:
     sync: array[int] = field(default_factory=lambda: array("I"))
     """Numbers of the sync samples; the first sample has the number 1."""
     chunks: array[int] = field(default_factory=lambda: array("Q"))
+    """The offset of each chunk in the file. `counts` and `descriptions` contain the number of samples of each chunk,
+    and the number of its sample description."""
     counts: array[int] = field(default_factory=lambda: array("I"))
     groups: dict[bytes, _Groups] = field(default_factory=dict)
-    """The sample groups, by the fields of their sbgp boxes before the table."""
+    """The sample groups, by the fields that precede the table in their sbgp boxes."""
     descriptions: array[int] = field(default_factory=lambda: array("I"))
     begin: int | None = None
     length: int = 0
 
     @property
     def end(self) -> int:
-        """The presentation time, in units of the track's time scale, at which the last sample ends. The decode time of
-        the first sample is 0."""
+        """The presentation time, in units of the track's time scale, at which the last sample ends, if the decode time
+        of the first sample is 0."""
         durations, shifts = (_each(runs) for runs in (self.durations, self.shifts))
         return max(map(add, accumulate(durations), shifts), default=0)
 
     def go_to(self, time: int | None) -> None:
-        """State the decode time of the next sample. If it is not the end of the last sample, that sample gets another
-        duration. Raises `UnsupportedConversion` if the time lies before the last sample."""
+        """Set the decode time of the next sample to `time`, or to the end of the last sample if `time` is None. If
+        `time` is not the end of the last sample, changes the duration of that sample. Raises `UnsupportedConversion` if
+        `time` lies before the last sample."""
         if self.begin is None:
             self.begin = time or 0
         if time is None or (gap := time - self.begin - self.length) == 0:
@@ -217,14 +222,15 @@ class _Samples:
         duration = (self.durations.values[-1] + gap) if self.sizes else -1
         if not 0 <= duration <= _MAX_32:
             raise UnsupportedConversion(
-                "In one of the two formats, the decode times of the fragments go back, so the formats cannot be merged."
+                "In one of the two formats, the decode times of the fragments are out of order, so the formats cannot "
+                "be merged."
             )
         self.durations.change_last(duration)
         self.length += gap
 
     def add_groups(self, data: memoryview, box: Box, before: int) -> None:
-        """Add the groups of an sbgp box (§8.9.2), whose first sample has `before` samples before it. Descriptions that
-        a fragment has itself, with numbers from 65537 on, are left out."""
+        """Add the groups of an sbgp box (§8.9.2), whose first sample has `before` samples before it. Leaves out the
+        groups whose descriptions are in the fragment itself, which have numbers from 65537 on."""
         at = 12 if fields("B", data, box)[0] else 8
         (rows,) = fields("I", data, box, at)
         assigned = table("I", data, box, at + 4, 2 * rows)
@@ -311,6 +317,8 @@ def _add_moof(
 
 
 def decode_time(data: memoryview, inside: list[Box]) -> int | None:
+    """Return the decode time in the tfdt box among `inside`, the children of a traf box. Returns None if there is no
+    tfdt box. Raises `NotMedia` if the time is out of range."""
     box = next((box for box in inside if box.kind == b"tfdt"), None)
     if box is None:
         return None
@@ -344,11 +352,11 @@ def _add_run(made: _Samples, run: Run, offset: int, header: Header) -> None:
 
 
 def _edits(track: Track, made: _Samples, scale: int, *, is_open: bool) -> list[Edit]:
-    """Return the edit list of the track for a decode time line that begins at 0 instead of `made.begin`, so that the
-    presentation times stay. `scale` is the time scale of the movie. A duration of 0 in the edit list of a fragmented
-    file means the whole media (§8.6.6); so does that of the last edit if `is_open` is true, because it is then the
-    duration of the samples in the moov. No edit begins before the first sample, because libav presents that sample at
-    the beginning of its edit."""
+    """Return the edit list of the track for decode times that begin at 0 instead of `made.begin`, so that the
+    presentation times do not change. `scale` is the time scale of the movie. A duration of 0 in the edit list of a
+    fragmented file means the whole media (§8.6.6). If `is_open` is true, any duration of the last edit means that, too,
+    because it covers only the samples in the moov. No edit begins before the first sample, because libav presents that
+    sample at the beginning of its edit."""
     begin, first = made.begin or 0, max(0, made.shifts.values[0])
     old = track.edits or ((Edit(0, 0, 1 << 16),) if begin else ())
     edits = list[Edit]()
@@ -400,7 +408,8 @@ def _write_groups(made: _Samples) -> Iterator[bytes]:
 
 
 def _write_sync(track: Track, made: _Samples) -> bytes:
-    """Return the stss box. All audio samples are sync samples, as for libav, whatever their flags are."""
+    """Return the stss box, or nothing for audio: like libav, treats all audio samples as sync samples, whatever their
+    flags are."""
     if track.handler == AUDIO_HANDLER:
         return b""
     return write_full(b"stss", 0, 0, struct.pack(">I", len(made.sync)), swapped(made.sync).tobytes())

@@ -11,7 +11,7 @@ from serverpy.media.mp4.boxes import Box, damaged, fields, table
 from serverpy.media.mp4.trex import Defaults
 
 _BASE_DATA_OFFSET, BASE_IS_MOOF = 0x000001, 0x020000
-"""Flags of a tfhd box (§8.8.7) that state where the offsets of the samples count from."""
+"""Flags of a tfhd box (§8.8.7) that state from which position the data offsets count."""
 _DESCRIPTION, _DURATION, _SIZE, _FLAGS = 0x000002, 0x000008, 0x000010, 0x000020
 """Flags of a tfhd box for the fields that replace the defaults in the trex box."""
 DATA_OFFSET, _FIRST_FLAGS = 0x000001, 0x000004
@@ -21,6 +21,8 @@ _DURATIONS, _SIZES, _SAMPLE_FLAGS, _SHIFTS = 0x000100, 0x000200, 0x000400, 0x000
 
 
 def track_number(data: memoryview, inside: list[Box]) -> int:
+    """Return the number of the track in the tfhd box among `inside`, the children of a traf box. Raises `NotMedia` if
+    there is no tfhd box."""
     header = next((box for box in inside if box.kind == b"tfhd"), None)
     if header is None:
         raise damaged("a fragment has no tfhd box")
@@ -49,6 +51,8 @@ class Header:
 
 
 def read_tfhd(data: memoryview, inside: list[Box], defaults: Defaults) -> Header:
+    """Parse the tfhd box among `inside`, the children of a traf box that has one. `defaults` are those of the track.
+    Raises `NotMedia` if the box is damaged."""
     box = next(box for box in inside if box.kind == b"tfhd")
     (flags,) = fields("I", data, box)
     at, base = 8, None
@@ -77,6 +81,7 @@ class Run:
 
 
 def read_trun(data: memoryview, box: Box, header: Header) -> Run:
+    """Parse a trun box. `header` is that of its traf box. Raises `NotMedia` if the box is damaged."""
     flags, count = fields("II", data, box)
     at, offset, first = 8, None, None
     if flags & DATA_OFFSET:
@@ -95,8 +100,8 @@ def read_trun(data: memoryview, box: Box, header: Header) -> Run:
 
 
 def data_end(base: int, runs: Iterable[Run]) -> int:
-    """Return the offset at which the data of a traf ends, whose data offsets count from `base`. A run without a data
-    offset begins where the run before it ends."""
+    """Return the offset in the file at which the data of a traf ends. Its data offsets count from `base`. A run without
+    a data offset begins where the run before it ends."""
     at = base
     for run in runs:
         at = (at if run.data_offset is None else base + run.data_offset) + run.nbytes

@@ -40,8 +40,9 @@ _NO_SAMPLES = {kind: write_full(kind, 0, 0, bytes(4)) for kind in (b"stts", b"st
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One of the two sources: its track, and its fragments. `made` are the fragments that are made from a source
-    without fragments, or None. `others` are the defaults of all tracks, if the source has several, and fragments."""
+    """One of the two sources: its track, and the index of its fragments. `made` contains the fragments that are made
+    for a source that is not fragmented, and is None otherwise. `others` contains the defaults of all tracks if the
+    source is fragmented and has several tracks, and is None otherwise."""
 
     track: Track
     index: Index
@@ -95,14 +96,14 @@ def lay_out_fragments(video: Located, audio: Located) -> Layout:
 
 
 def _end_seconds(index: Index, track: Track) -> float | None:
-    """Return the time in seconds at which the presentation of a track ends, or None if it is unknown. The times of the
-    index are those of the media, before the edit list; those of the edit list are exact to the microsecond."""
+    """Return the time in seconds at which the presentation of a track ends, or None if it is unknown. The index states
+    times of the media, to which this function adds the delay of the edit list, which is exact to the microsecond."""
     end = index.end_seconds
     return end if end is None or not track.delay else round(end + track.delay / 1_000_000, 6)
 
 
 class _Runs:
-    """The runs of a layout, as arrays (`Layout`). The last start, the end of the file, is missing."""
+    """The runs of a `Layout`, as arrays. The caller appends the end of the file to `starts`."""
 
     def __init__(self) -> None:
         self.starts, self.offsets, self.sources = array("Q"), array("Q"), bytearray()
@@ -132,7 +133,7 @@ def _part(source: Located, handler: bytes, number: int) -> _Part:
             "One of the two formats has samples both in its moov box and in fragments, so the formats cannot be merged."
         )
     others = defaults_of(source.moov) if count_tracks(source.moov) > 1 else None
-    # if the fragments cannot be merged, this raises an error here, before ServerPY sends the first byte
+    # if the fragments cannot be merged, `patch_moof` raises an error here, before ServerPY sends the first byte
     own = source.moof if others is None else with_own_trafs(source.moof, source.moof_start, track.number, others)
     patch_moof(own, track.number, 1, 1, 0)
     return _Part(track, _index_of(source, track), others=others)
@@ -172,8 +173,9 @@ def write_trex(number: int, track: Track) -> bytes:
 def patch_moof(moof: bytes, old_number: int, new_number: int, sequence: int, shift: int) -> bytes:
     """Return a copy of `moof` for another file, with three changes: the sequence number becomes `sequence`, the track
     number `old_number` becomes `new_number`, and the offsets that count from the beginning of the file increase by
-    `shift` bytes. Raises `NotMedia` if the moof is damaged or belongs to another track, `DrmProtected` if the fragment
-    is encrypted. Offsets that count from the moof, or from the data of an earlier traf of the track (§8.8.7), stay."""
+    `shift` bytes. Offsets that count from the moof, or from the data of an earlier traf of the track (§8.8.7), do not
+    change. Raises `NotMedia` if the moof is damaged or belongs to another track, and `DrmProtected` if the fragment is
+    encrypted."""
     data, patched = memoryview(moof), bytearray(moof)
     box = box_at(data, 0, len(data))
     if box is None:

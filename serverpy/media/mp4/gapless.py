@@ -1,5 +1,5 @@
-"""The gapless data of iTunes: how many samples at the beginning and at the end of an audio track are the encoder's own,
-and are not to be played. A merged MP4 states the same by an edit list (ISO/IEC 14496-12 §8.6.6), which all players
+"""The gapless data of iTunes: how many samples at the beginning and at the end of an audio track are padding of the
+encoder, which players skip. A merged MP4 states the same by an edit list (ISO/IEC 14496-12 §8.6.6), which all players
 read.
 
 The data is text in a metadata item `iTunSMPB` of the file: hexadecimal numbers, of which the second is the delay of the
@@ -30,10 +30,10 @@ class Gapless:
     count: int
 
     def within(self, length: int) -> tuple[int, int] | None:
-        """Return the media time of the first sample to play, and the duration to play, of a track whose media lasts
-        `length`, or an unknown time if `length` is 0. Counts two samples for one unit of time, or the reverse, if only
-        then the numbers fit: the time scale of HE-AAC may be that of its core or of its output. Returns None if the
-        numbers do not fit at all."""
+        """Return the media time of the first sample to play, and the duration to play, in units of the track's time
+        scale. `length` is the duration of the media, or 0 if it is unknown. If the numbers do not fit the duration,
+        but do so with two samples for each unit of time or two units for each sample, counts in this way, because the
+        time scale of HE-AAC may be that of its core or of its output. Returns None if the numbers do not fit at all."""
         if not length:
             return (self.delay, self.count) if self.count else None
         stated = self.delay + self.padding + self.count
@@ -46,7 +46,7 @@ class Gapless:
 
 _TOLERANCE = 4096
 """Maximum difference, in units of the track's time scale, between the stated number of samples and the duration of the
-media. It is that of two long frames."""
+media. Two long frames have this duration."""
 
 
 def read_gapless(data: memoryview, *parents: Box) -> Gapless | None:

@@ -16,7 +16,7 @@ from serverpy.media.mp4.trex import Defaults
 
 VIDEO, AUDIO, HEADER, MADE = 0, 1, 2, 3
 """Numbers that name the sources of the bytes of the merged file: the video file, the audio file, the header in the
-layout, and the beginnings of fragments in the layout."""
+layout, and the beginnings of made fragments in the layout."""
 MAX_MOOFS = 256
 """Number of sequence numbers for each block, which is the part of a source file that one entry of the file's sidx or
 mfra describes. If a block has more fragments, the last number is used repeatedly, because players do not need the
@@ -40,13 +40,13 @@ class Piece:
 class Layout:
     """A virtual file of `total` bytes, divided into runs: contiguous bytes of one source. Run r consists of the bytes
     `starts[r]` to `starts[r + 1] - 1` of the file, and is read from offset `offsets[r]` of the source `sources[r]`.
-    `sizes` are the lengths, in bytes, of the sources for which the layout was made. The runs of a source whose number
-    in `numbers` is None are sent unchanged. Otherwise that is the track number in the source, each run of the source is
-    a block of fragments with `most_moofs` sequence numbers, and the moofs are patched while they are sent to the client
+    `sizes` are the lengths, in bytes, of the sources for which the layout was made. `numbers` contains the track number
+    of each source, or None if the runs of the source are sent unchanged. Each run of a source with a track number is a
+    block of fragments with `most_moofs` sequence numbers, and the moofs are patched while they are sent to the client
     (`fragments.py`). If such a source has several tracks, `others` has the defaults (trex) of all its tracks, and the
-    fragments of the others are left out. `made` has the beginnings of the fragments that are made from a source without
-    fragments (`made_fragments.py`). `seconds` is the duration of the merged file in seconds, or None if it is
-    unknown."""
+    fragments of the other tracks are left out. `made` has the beginnings of the fragments that are made for a source
+    that is not fragmented (`made_fragments.py`). `seconds` is the duration of the merged file in seconds, or None if it
+    is unknown."""
 
     header: bytes
     starts: array[int]

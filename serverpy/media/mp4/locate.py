@@ -30,12 +30,13 @@ minute of video at 60 frames per second takes 58 KB."""
 MAX_LARGE_MOOF_BYTES = 8 << 20
 """Maximum size of a moof, in bytes. A moof of this size describes hours of video."""
 WALK_BYTES = 512 * 1024
-"""Number of bytes that are read at a time where a file has several fragments in that many bytes."""
+"""Number of bytes of each read of a file whose fragments are so short that several of them fit into one read."""
 MAX_WALK_READS = 128
 WALK_SECONDS = 3.0
 """Maximum number of range requests, and of seconds, that the search for the fragments of a file without an index may
 take."""
 _LEAST_BYTES = 4096
+"""Minimum number of bytes of a read that searches for a fragment."""
 _MOST_BOXES = 16
 """Maximum number of top-level boxes for each fragment, on average."""
 _MAX_READS = 16
@@ -58,8 +59,8 @@ class NoIndex(UnsupportedConversion):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A range of a file: the bytes `first` to `end - 1`. If `kept` is not None, the search goes from fragment to
-    fragment, and keeps `kept` bytes of earlier ranges."""
+    """A range of a file: the bytes `first` to `end - 1`. `kept` is None unless the range is part of a search for all
+    fragments. Then it is the number of bytes of earlier ranges that the search keeps."""
 
     first: int
     end: int
@@ -71,9 +72,9 @@ class Located:
     """The boxes that `locate` found in an MP4 of `total` bytes: the moov, and, if the file is fragmented, the first
     moof and the index of the fragments. The index is the sidx if a single sidx before the first moof covers all
     fragments. Otherwise the index is the mfra at the end of the file, if the file has an mfra. The offsets in the sidx
-    count from `sidx_end`, the offset after the sidx. If the file has no usable index, or if an index does not suffice,
-    `moofs` are all its moof boxes. `tail` are the moof boxes after the last entry of the mfra, which does not state
-    when the tracks end."""
+    count from `sidx_end`, the offset after the sidx. `moofs` contains all moof boxes of the file if it has no usable
+    index, or if an index does not suffice; otherwise it is None. `tail` contains the moof boxes from the last entry of
+    the mfra on, because the mfra does not state when the tracks end."""
 
     total: int
     moov: bytes
@@ -146,8 +147,8 @@ class _Window:
 
 def locate(total: int, handler: bytes | None = None) -> Generator[Span, bytes | memoryview, Located]:
     """Find the boxes that describe an MP4 of `total` bytes. If the file has several tracks, `handler` is the type of
-    the one whose sidx is wanted. Raises `UnsupportedConversion` if the file is not an MP4, if a box exceeds its maximum
-    size, or if the fragments cannot be found; and `NotMedia` if the file is damaged. The caller may throw
+    the track whose sidx is needed. Raises `UnsupportedConversion` if the file is not an MP4, if a box exceeds its
+    maximum size, or if the fragments cannot be found; and `NotMedia` if the file is damaged. The caller may throw
     `UnsupportedConversion` into the generator if the search for fragments takes too long."""
     if total > _MAX_TOTAL:
         raise damaged("the file is too long")
@@ -179,9 +180,9 @@ def locate(total: int, handler: bytes | None = None) -> Generator[Span, bytes | 
 def _locate_fragments(
     window: _Window, total: int, moov: bytes, sidx: bytes | None, sidx_end: int, first: Box
 ) -> Generator[Span, bytes | memoryview, Located]:
-    """Find the index of the fragments of an MP4 whose first moof is `first`. Reads all moof boxes if the file has no
-    index, if the first moof is large, because the fragments are then too long to be sent in turn with those of another
-    track, or if the moov lists samples, too."""
+    """Find the index of the fragments of an MP4 whose first moof is `first`. Reads all moof boxes in three cases: the
+    file has no index; the first moof is so large that the fragments are too long to alternate with those of another
+    track; or the moov lists samples, too."""
     moof = yield from window.whole(first, MAX_LARGE_MOOF_BYTES)
     if sidx is not None and not is_of_fragments(sidx):
         sidx = None
@@ -204,8 +205,8 @@ def _locate_fragments(
 
 
 def _tail(window: _Window, total: int, mfra: bytes) -> Generator[Span, bytes | memoryview, Moofs | None]:
-    """Return the moof boxes after the last entry of `mfra`. Returns None if they cannot be read, because then only the
-    duration is less exact."""
+    """Return the moof boxes from the last entry of `mfra` on. Returns None if they cannot be read: the duration of the
+    merged file is then less exact."""
     try:
         box = yield from window.reach(last_listed(mfra))
         return None if box is None else (yield from _walk(window, total, box))
@@ -214,8 +215,8 @@ def _tail(window: _Window, total: int, mfra: bytes) -> Generator[Span, bytes | m
 
 
 def _walk(window: _Window, total: int, box: Box, moof: bytes = b"") -> Generator[Span, bytes | memoryview, Moofs]:
-    """Return all moof boxes of the file, from `box` on, whose bytes are `moof` if these are known. Raises `NoIndex` if
-    that takes more than MAX_WALK_READS reads."""
+    """Return all moof boxes of the file from `box` on. `moof` contains the bytes of `box`, or nothing if they have not
+    been read. Raises `NoIndex` if the search takes more than MAX_WALK_READS reads or MAX_INDEX_BYTES bytes."""
     data, starts, begin = bytearray(), array("Q"), box.start
     largest, seen = len(moof), 0
     while True:
@@ -249,8 +250,8 @@ def _walk(window: _Window, total: int, box: Box, moof: bytes = b"") -> Generator
 
 def _has_fragments_from(window: _Window, at: int) -> Generator[Span, bytes | memoryview, bool]:
     """Return whether the file has fragments after the offset `at`, the end of the bytes that the first sidx describes,
-    or no box begins there. The first is so if a sidx that describes only one fragment precedes each fragment, the
-    second if the sizes in the sidx are wrong."""
+    or has no valid box there. There are such fragments if a separate sidx precedes each fragment, and there is no valid
+    box if the sizes in the sidx are wrong."""
     with suppress(NotMedia):
         for _ in range(_MAX_BOXES):
             box = yield from window.reach(at)

@@ -1,8 +1,8 @@
-"""The fragments of a track that is not fragmented, for a merged file with a track that is (ISO/IEC 14496-12 §8.8). The
-functions are pure.
+"""The fragments that are made for a track that is not fragmented, so that it can be merged with a fragmented track
+(ISO/IEC 14496-12 §8.8). The functions are pure.
 
 Each fragment consists of a moof and the header of an mdat, which the layout holds, and of bytes of the source file. A
-fragment of video begins with a sync sample, as far as the track has them often enough.
+fragment of video begins with a sync sample if the track has sync samples often enough.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from serverpy.media.mp4.sidx import Index, Reference
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, Track
 
 FRAGMENT_SECONDS = 2
-"""Duration, in seconds, from which on a fragment ends before the next sync sample."""
+"""A fragment that has reached this duration, in seconds, ends before the next sync sample."""
 MOST_SECONDS = 10
 MOST_BYTES = 8 << 20
-"""Duration and number of bytes from which on a fragment ends before the next sample, whatever that is."""
+"""Maximum duration, in seconds, and maximum number of bytes of samples of a fragment with more than one sample."""
 _SAMPLE_BYTES, _FRAGMENT_BYTES = 64, 768
 """Bytes of memory for each sample and each fragment while a layout is made, according to measurements and with a
 margin."""
@@ -40,9 +40,9 @@ _LARGEST_MDAT = _MAX_32 - 8
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The fragments of a track. Fragment k begins with the bytes `heads[ends[k]:ends[k + 1]]`; the rest of it are the
-    extents `cuts.extents[k]` to `cuts.extents[k + 1] - 1` of the source file. `index` has the times of the fragments;
-    the offset of a reference is the number of its fragment, and the size that of the fragment."""
+    """The fragments of a track. Fragment k begins with the bytes `heads[ends[k]:ends[k + 1]]`. Its other bytes are the
+    extents `cuts.extents[k]` to `cuts.extents[k + 1] - 1` of the source file. `index` has the times of the fragments:
+    the offset of a reference is the number of its fragment, and its size is that of the fragment in bytes."""
 
     heads: bytes
     ends: array[int]
@@ -51,7 +51,7 @@ class Made:
 
 
 def made_bytes(track: Track, total: int) -> int:
-    """Return the maximum number of bytes of memory that the layout with the fragments of `track`, a track in a file of
+    """Return the maximum number of bytes of memory that a layout with fragments of `track`, a track in a file of
     `total` bytes, takes in addition to one with its chunks. Raises `NotMedia` if a table of the track is damaged."""
     count = count_samples(track)
     seconds = sum(each * (duration & _MAX_32) for each, duration in rows_of(track, b"stts", count)) // track.scale
@@ -115,7 +115,7 @@ def _each(rows: Iterator[tuple[int, int]]) -> Iterator[int]:
 
 
 def _borders(track: Track, samples: Samples, tables: _Tables) -> Iterator[tuple[int, int, int]]:
-    """Yield the number of the first sample of each fragment, that of the first sample behind it, and the number of the
+    """Yield the number of the first sample of each fragment, that of the first sample after it, and the number of the
     sample description."""
     changes = [(at, description) for at, description in samples.described]
     ends = [at for at, _ in changes[1:]] + [samples.count]
@@ -128,7 +128,7 @@ def _borders(track: Track, samples: Samples, tables: _Tables) -> Iterator[tuple[
 
 
 def _end(track: Track, samples: Samples, tables: _Tables, begin: int, last: int) -> int:
-    """Return the number of the first sample behind the fragment that begins with the sample `begin`."""
+    """Return the number of the first sample after the fragment that begins with the sample `begin`."""
     times = tables.times
     least = max(begin + 1, min(last, bisect_right(times, times[begin] + FRAGMENT_SECONDS * track.scale - 1, begin)))
     most = min(last, bisect_right(times, times[begin] + MOST_SECONDS * track.scale - 1, begin))

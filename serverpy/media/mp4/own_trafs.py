@@ -2,7 +2,7 @@
 one of the tracks only. The function is pure.
 
 The moof keeps its length, because the index of the file states the positions of the fragments: a removed traf becomes a
-`free` box. The data of the other tracks stays behind the moof, where nothing refers to it.
+`free` box. The data of the other tracks stays after the moof, where nothing refers to it.
 """
 
 from __future__ import annotations
@@ -66,8 +66,9 @@ def with_own_trafs(moof: bytes, start: int, number: int, defaults: Mapping[int, 
 
 
 def _count_from_moof(changed: bytearray, data: memoryview, traf: _Traf, base: int, removed: Box) -> None:
-    """Let the data offsets of `traf`, which count from the distance `base` from the moof, count from the moof. If the
-    first run has no data offset, takes the bytes of the field from `removed`, the `free` box before `traf`."""
+    """Make the data offsets of `traf` count from the moof. They have counted from the position that lies `base` bytes
+    after the beginning of the moof. If the first run has no data offset, adds one, and shortens `removed`, the `free`
+    box before `traf`, by the size of the field."""
     header = next(box for box in traf.inside if box.kind == b"tfhd")
     struct.pack_into(">I", changed, header.body, fields("I", data, header)[0] | BASE_IS_MOOF)
     for number, (box, run) in enumerate(traf.runs):
@@ -83,6 +84,8 @@ def _count_from_moof(changed: bytearray, data: memoryview, traf: _Traf, base: in
 
 
 def _insert_offset(changed: bytearray, traf: Box, trun: Box, removed: Box, offset: int) -> None:
+    """Add the data offset `offset` to `trun`, the first trun box of `traf`. Raises `UnsupportedConversion` if `removed`
+    does not end where `traf` begins, or if a box has a size of 64 bits."""
     if removed.end != traf.start or any(box.body - box.start != 8 for box in (removed, traf, trun)):
         raise _does_not_fit()
     for box, grown in ((removed, -_FIELD_BYTES), (traf, _FIELD_BYTES), (trun, _FIELD_BYTES)):

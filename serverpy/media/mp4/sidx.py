@@ -79,7 +79,7 @@ def read_sidx(sidx: bytes, anchor: int, total: int) -> Index:
 
 
 def is_of_fragments(sidx: bytes) -> bool:
-    """Return whether no reference of a sidx box is to another sidx box. Raises `NotMedia` if the box is invalid."""
+    """Return whether no reference of a sidx box refers to another sidx box. Raises `NotMedia` if the box is invalid."""
     data = memoryview(sidx)
     box = _whole(data)
     at, _, _, _, count = _head(data, box)

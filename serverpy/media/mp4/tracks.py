@@ -129,8 +129,8 @@ def find_track(moov: bytes, handler: bytes) -> Track:
 
 
 def _with_gapless(track: Track, movie: Box, trak: Box, mdhd: Box) -> Track:
-    """Return the track with an edit for the gapless data of iTunes, if its edit list skips nothing. The time scale of
-    the movie becomes a multiple of that of the media, because a sample is shorter than a millisecond."""
+    """Return the track with an edit for the gapless data of iTunes, unless its edit list already skips samples. The
+    time scale of the movie becomes a multiple of that of the media, so that the edit is exact to the sample."""
     if any(edit.media_time for edit in track.edits) or len(track.edits) > 1:
         return track
     gapless = read_gapless(track.data, movie, trak)

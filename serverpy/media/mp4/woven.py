@@ -1,5 +1,5 @@
-"""The layout of the MP4 that the weaver merges from two located files. The merged file is fragmented if one of these
-is, and if not all its moof boxes are known."""
+"""The layout of the MP4 that the weaver merges from two located files. The merged file is fragmented if at least one of
+the files is fragmented and `as_plain` has not converted it."""
 
 from __future__ import annotations
 

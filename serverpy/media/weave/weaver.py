@@ -50,8 +50,8 @@ CHUNK_BYTES = 32 * 1024
 EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
 _MAX_WITHOUT_INDEX = 256
 _WITHOUT_INDEX_SECONDS = 600.0
-"""Maximum number of pairs of files without an index that a weaver remembers, and the number of seconds for which it
-does not search for their fragments again. A slow media server may be the reason that these were not found."""
+"""Maximum number of pairs of files without an index that a weaver remembers, and the number of seconds after which it
+searches for their fragments again: a slow media server may be the reason that they were not found."""
 OpenFiles = Callable[[Plan, Source, Reservation], Awaitable[Body]]
 
 
@@ -96,8 +96,8 @@ class Weaver:
 
     async def open(self, plan: Plan, source: Source, reservation: Reservation) -> Body:
         """Open the MP4 that is merged from the video and the audio of `plan`. `reservation` grows while the layout is
-        made. If the files have no index and too many fragments, the MP4 is merged while it is read, and has neither a
-        known length nor ranges."""
+        made. If a fragmented file has no index, and its fragments cannot be found in advance, the MP4 is merged while
+        it is read, and has neither a known length nor ranges."""
         key = tuple(track.url for track in plan.tracks)
         try:
             if self._without_index.get(key, 0.0) > time.monotonic():
@@ -281,7 +281,7 @@ async def _read(
                 own = layout.header if piece.source == HEADER else layout.made
                 for at in range(piece.offset, piece.offset + piece.length, CHUNK_BYTES):
                     yield own[at : min(at + CHUNK_BYTES, piece.offset + piece.length)]
-                    await asyncio.sleep(0)  # neither the source of these bytes nor a fast client lets the task wait
+                    await asyncio.sleep(0)  # with a fast client, nothing else in this loop waits
             elif layout.numbers[piece.source] is not None:
                 async with aclosing(read_block(layout, piece, readers[piece.source], room)) as parts:
                     async for part in parts:
@@ -333,7 +333,8 @@ def _advance(search: Generator[Span, bytes | memoryview, Located], data: memoryv
 
 
 def _give_up(search: Generator[Span, bytes | memoryview, Located]) -> Located:
-    """Return what `search` has found without the fragments. Raises `NoIndex` if that does not suffice."""
+    """End `search` without the fragments that it has not found, and return its result. Raises `NoIndex` if the result
+    needs these fragments."""
     try:
         search.throw(NoIndex())
     except StopIteration as found:
@@ -343,8 +344,8 @@ def _give_up(search: Generator[Span, bytes | memoryview, Located]) -> Located:
 
 
 async def _grow_to(room: Room, held: int, needed: int) -> int:
-    """Make sure that `needed` bytes are borrowed, of which `held` bytes are already. Returns how many bytes are
-    borrowed then."""
+    """Borrow bytes until `room` has lent `needed` bytes, of which it has already lent `held`. Returns the number of
+    bytes that it has lent."""
     if needed > held:
         await room.grow(needed - held)
     return max(held, needed)

@@ -4,7 +4,7 @@ No text from a client can become an option, because the child reads the URL from
 the format selector is part of the argument `--format=`. Other users of the machine can read the arguments of a process,
 and the URL may contain a secret. The environment contains the variables that a Python interpreter needs
 (`environment.py`), names no configuration and no cache, and has a PATH without programs. The URL of the filtering proxy
-contains a token, so it is passed in the environment, too.
+contains a token, so it is passed in the environment, and not as an argument.
 """
 
 from __future__ import annotations

@@ -144,8 +144,8 @@ def _start(
 
 
 def _in_memory(text: str) -> BinaryIO:
-    """Return a file in memory that contains `text`, at its beginning. A pipe might not take a long text at once, and
-    the child may end before it reads."""
+    """Return a file in memory that contains `text`, at its beginning. A pipe does not suffice: a write of a long text
+    may block, or fail if the child ends before it reads."""
     file = open(os.memfd_create("serverpy-url", os.MFD_CLOEXEC), "w+b")  # noqa: SIM115  # the caller closes it
     file.write(text.encode())
     file.seek(0)

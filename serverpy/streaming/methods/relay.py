@@ -43,8 +43,8 @@ from serverpy.streaming.track_source import TrackSource, extract_anew, is_same_a
 from serverpy.tasks import Interruptible
 
 TAIL_BYTES = 1024
-"""Number of bytes that the last read of a body may have beyond the usual step. A body of 64 KiB then takes two reads
-instead of three: the first read also contains the response head."""
+"""Number of bytes by which the last read of a body may exceed the usual step. A body of 64 KiB then takes two reads
+instead of three, because the first read also contains the response head."""
 
 
 class Read(Protocol):

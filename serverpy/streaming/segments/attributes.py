@@ -31,8 +31,8 @@ def integer(text: str) -> int:
 
 
 def sequence_number(text: str) -> int | None:
-    """Parse the decimal-integer at the beginning of `text`, as players do. Returns None if there is none, or if it is
-    too large."""
+    """Parse the decimal-integer at the beginning of `text`, as players do. Returns None if there is none, or if it has
+    too many digits."""
     found = re.match(r"\s*\+?([0-9]+)", text)
     return int(found[1]) if found is not None and len(found[1]) <= _MAX_DIGITS else None
 
@@ -49,8 +49,8 @@ def seconds(text: str) -> float | None:
 
 def byte_range(text: str, default_first: int) -> tuple[int, int]:
     """Parse the byte range `<n>[@<o>]` (§4.3.2.2) in `text`, and return the offset of the first byte of the range and
-    the offset after the last byte. If `text` has no `<o>`, the range begins at the offset `default_first`. Quotes, and
-    a comma and text behind the range, are ignored. Raises `UpstreamFailed` if the range is invalid or empty."""
+    the offset after the last byte. If `text` has no `<o>`, the range begins at the offset `default_first`. Ignores
+    quotes around the range, and a comma and text after it. Raises `UpstreamFailed` if the range is invalid or empty."""
     length, at, offset = text.strip().strip('"').partition(",")[0].partition("@")
     first = integer(offset) if at else default_first
     count = integer(length)

@@ -75,10 +75,11 @@ class MediaPlaylist:
         """The keys that apply to the next segments, by KEYFORMAT. If a key cannot be used, the error is in its
         place."""
         self._session_keys: set[bool] = set()
+        """For the EXT-X-SESSION-KEY tags, whether their keys are usable without DRM."""
         self._map: Segment | None = None
         """The initialization section that applies to the next segments."""
         self._map_given: tuple[str, int, int | None] | None = None
-        """The place of the initialization section that was returned last."""
+        """The URL and the byte range of the initialization section that was returned last."""
         self._variables: Variables | None = None
         self._in_advert = False
         self._discontinuity = 0
@@ -98,6 +99,7 @@ class MediaPlaylist:
         self.has_sequence = False
         """Whether the parser has read a valid EXT-X-MEDIA-SEQUENCE tag."""
         self._are_numbers_known = True
+        """Whether the media sequence numbers are known: the last EXT-X-MEDIA-SEQUENCE tag, if any, is valid."""
         self.last: Segment | None = None
         """The segment that was parsed last; None before the first segment."""
         self.target_seconds: float | None = None
@@ -134,10 +136,10 @@ class MediaPlaylist:
         return self._next_number
 
     def feed(self, line: str) -> Sequence[Segment]:
-        """Parse the next line. Returns the segment that the line completes, after its initialization section if that
-        section is another one than before. Returns nothing if the line completes no segment. Raises `UpstreamFailed` if
-        the line is invalid, `DrmProtected` if the media is encrypted with DRM, and `TooLarge` if the playlist has too
-        many segments."""
+        """Parse the next line. Returns the segment that the line completes, preceded by its initialization section if
+        that differs from the section of the segments before. Returns nothing if the line completes no segment. Raises
+        `UpstreamFailed` if the line is invalid, `DrmProtected` if the media is encrypted with DRM, and `TooLarge` if
+        the playlist has too many segments."""
         line = line.strip()
         if not self.is_playlist:
             self._take_header(line.lstrip("\ufeff \t"))
@@ -200,7 +202,8 @@ class MediaPlaylist:
         return found
 
     def _new_map(self, number: int) -> Sequence[Segment]:
-        """Return the initialization section of the segment `number` if the segments before have another one."""
+        """Return the initialization section of the segment `number`, or nothing if it was already returned for the
+        segments before."""
         found = self._map
         if found is None or (place := (found.url, found.first, found.end)) == self._map_given:
             return ()
@@ -239,7 +242,9 @@ class MediaPlaylist:
         if key is None:
             raise next(error for error in self._keys.values() if isinstance(error, ServerPYError))
         if key.iv is None and not self._are_numbers_known:
-            raise UpstreamFailed("The media's playlist has an invalid media sequence number, which decryption needs.")
+            raise UpstreamFailed(
+                "The media's playlist has an invalid media sequence number, so it cannot be decrypted."
+            )
         return Encryption(key.uri, key.key, key.iv or number.to_bytes(16, "big"))
 
     # Methods for tags

@@ -19,6 +19,7 @@ keys."""
 KEY_BYTES = (16, 24, 32)
 """Lengths of AES keys, in bytes. HLS allows only 16 bytes; some sites use 24 or 32 bytes."""
 _STANDARD = bytes.maketrans(b"-_", b"+/")
+"""Translation of the base64url alphabet into the base64 alphabet (RFC 4648 §4, §5)."""
 
 
 class Keys:

@@ -11,9 +11,9 @@ the playlist's numbering is wrong:
 - If the numbers go back and the playlist lists none of the passed segments, the playlist has begun anew (an encoder was
   restarted). All segments of the new playlist then follow the segment that the cursor returned last. If the numbers go
   back but the playlist lists some of the passed segments, the playlist is an old copy, and adds no segments.
-- If a playlist that removes old segments has no EXT-X-MEDIA-SEQUENCE, or if the numbers are false, the cursor finds its
-  position by the URLs of the segments. Numbers are false if the same number has another URL than before (a number that
-  stays 0, or that does not rise by the number of removed segments), or if they leave out numbers although the playlist
+- If a playlist that removes old segments has no EXT-X-MEDIA-SEQUENCE, or if the numbers are wrong, the cursor finds its
+  position by the URLs of the segments. The numbers are wrong if a number has another URL than before (a number that
+  stays 0, or that does not rise by the number of removed segments), or if numbers are left out although the playlist
   lists the segments that were read last.
 
 A segment that leaves the playlist before it was read is an error, because no bytes may be missing in the stream.
@@ -66,7 +66,7 @@ class LiveCursor:
         """Position of the last segment that the cursor has returned or skipped; None before the first segment."""
         self._has_sequence = False
         self._is_misnumbered = False
-        """Whether the media sequence numbers of a version were false, so that the cursor no longer uses them."""
+        """Whether the media sequence numbers of a version were wrong, so that the cursor no longer uses them."""
         self._first = self._end = 0
         """The position (media sequence number plus `_shift`) of the first segment of the current playlist, and the
         position after that of the last segment."""
@@ -216,12 +216,12 @@ class LiveCursor:
         goes_back = manifest.first_number + self._shift < self._first or manifest.end_number + self._shift < self._end
         missing = manifest.first_number + self._shift - self._last - 1
         if shift is None:
-            are_false = found.contradicts and found.has_other_name and not goes_back
+            are_wrong = found.contradicts and found.has_other_name and not goes_back
         else:
-            are_false = shift != self._shift and (
+            are_wrong = shift != self._shift and (
                 found.contradicts or (missing >= 0 and found.continues(shift, least=2 if missing else 3))
             )
-        self._is_misnumbered = self._is_misnumbered or are_false
+        self._is_misnumbered = self._is_misnumbered or are_wrong
         if goes_back or self._is_misnumbered or not (manifest.has_sequence and self._has_sequence):
             has_numbers = (manifest.has_sequence or self._has_sequence) and not self._is_misnumbered
             if shift is None and goes_back and has_numbers:
@@ -234,12 +234,14 @@ class LiveCursor:
             raise FellBehind("The client fell behind the live window.")
 
     def _follow_empty(self, manifest: HlsManifest, last: int) -> None:
-        """Raise `FellBehind` if segments have left the playlist unread before it ended without segments."""
+        """Raise `FellBehind` if `manifest`, which lists no segments, has ended, and segments after the position `last`
+        have left the playlist unread."""
         are_right = manifest.has_sequence and self._has_sequence and not self._is_misnumbered
         if manifest.is_complete and are_right and manifest.first_number + self._shift > last + 1:
             raise FellBehind("The client fell behind the live window.")
 
     async def _compared(self, manifest: HlsManifest, last: int) -> Comparison:
+        """Compare all segments of `manifest` with the passed segments, the last of which is at the position `last`."""
         found = Comparison(self._passed, last, self._shift)
         listed = manifest.segments()
         while (segment := await upcoming(listed)) is not None:

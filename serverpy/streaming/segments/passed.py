@@ -37,7 +37,7 @@ class Passed:
         self._latest = [segment] if before is None else [before, segment]
 
     def naming(self) -> _Naming | None:
-        """Return how the URLs name segments. Returns None if no segment is remembered."""
+        """Return the words by which the URLs name segments. Returns None if no segment is remembered."""
         if not self._latest:
             return None
         *earlier, last = map(_words, self._latest)
@@ -144,6 +144,8 @@ class Comparison:
         return self._last - self._named_last[0] if len(self._named_last) == 1 else None
 
     def _shift_by(self, level: int) -> int | None:
+        """Return the most credible position of a segment minus its media sequence number. The URLs are compared with
+        their queries if `level` is 0, and without them if it is 1. Returns None if no number is credible."""
         remembered = {position: hashes[level] for position, hashes in self._passed.hashes.items()}
         candidates = {
             position - number
@@ -173,8 +175,8 @@ class Comparison:
         return last is not None and bool(there) and there[0][level] != last[level]
 
     def _reaches(self, shift: int) -> bool:
-        """Return whether this version lists the last passed segment or later ones, which only an old copy does not. The
-        names of segments may return after a while, so an older position may have the same names."""
+        """Return whether, with `shift`, this version lists the last passed segment or later ones. Only an old copy of
+        the playlist does not. If URLs repeat after a while, this also rules out older positions with the same URLs."""
         return self._end_number + shift >= self._last
 
     def continues(self, shift: int, least: int) -> bool:

@@ -25,8 +25,8 @@ from serverpy.streaming.track_source import TrackSource
 
 MOST_SKIPPED_BYTES = 64 * 1024 * 1024
 """Maximum number of bytes before a segment that a read receives and discards, if the segment is a byte range of a file
-and the media server ignores ranges. Players read past these bytes, too, but each segment costs as many bytes as precede
-it."""
+and the media server ignores ranges. Players also discard these bytes. The limit bounds the traffic, because the media
+server sends them again for each segment."""
 
 Renew = Callable[[Segment, int], Awaitable[Segment | None]]
 """The type of a function that returns a segment with a fresh URL, or None if no other URL is known. The second argument

@@ -189,7 +189,7 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
         for key in keys:
             _refuse_method(key.get("METHOD", ""))
         if len({key.get("KEYFORMAT", "identity") for key in keys if key["METHOD"] != "NONE"}) > 1:
-            # yt-dlp would use the last key, whatever its format is
+            # yt-dlp would use the last key, regardless of its KEYFORMAT
             raise UnsupportedConversion("This method supports only keys of one KEYFORMAT: choose another method.")
         if "#EXT-X-STREAM-INF" in manifest or "#EXTM3U" not in manifest:
             raise UpstreamFailed("The URL of the media does not lead to an HLS media playlist.")

@@ -12,9 +12,10 @@ from serverpy.ytdlp.page.info_dict import InfoDict, address, text
 from serverpy.ytdlp.session.extractors import GenericIE, known
 
 MAX_FIELDS_BYTES = 4096
-"""Maximum encoded size of the fields of an item that replace those of its page. The longest fields are left out until
-the rest is small enough."""
+"""Maximum size, in bytes of JSON, of the fields of an item that replace those of its page. The longest fields are left
+out until the rest is small enough."""
 _OWN_SCHEME = re.compile(r"(?!file:|data:)[A-Za-z][A-Za-z0-9+.-]*:.")
+"""Pattern of an address with a scheme by which yt-dlp can choose the extractor."""
 _NOT_PASSED = frozenset({"_type", "url", "ie_key", "id", "extractor", "extractor_key"})
 """Fields that yt-dlp always takes from the item's page."""
 
@@ -39,7 +40,7 @@ def entry_url(entry: InfoDict) -> str | None:
 
 def transparent_fields(entry: InfoDict) -> dict[str, Any]:
     """Return the fields of an entry that replace those of the entry's page. These are all fields of an entry whose type
-    is `url_transparent`, but for fields without a value, and fields that JSON cannot represent."""
+    is `url_transparent`, except fields without a value, and fields that JSON cannot represent."""
     if entry.get("_type") != "url_transparent":
         return {}
     sizes = {}
@@ -62,6 +63,7 @@ def _extractor(entry: InfoDict) -> str:
 
 
 def _leads_to(extractor: str, url: str) -> bool:
-    """Return whether yt-dlp finds the extractor with the key `extractor` by `url` alone."""
+    """Return whether the extractor with the key `extractor` accepts `url`, so that yt-dlp needs no key to choose it.
+    Returns True if no extractor has this key."""
     kind = known().classes.get(extractor) if extractor else None
     return kind is None or bool(kind.suitable(url))

@@ -1,10 +1,10 @@
 """The scenario `callbacks`: how long the callbacks of the server's event loop take, for each of the largest inputs that
 the bounds of the server allow. No callback may take more than 20 ms of CPU time, because all streams wait meanwhile.
 
-The server runs on asyncio's event loop, whose callbacks are measured (`measure/callbacks.py`). It is started several
-times and gets each input once per start. For each kind of callback the least of these figures counts: what is true of
-the input shows in each of them, a slow moment of the machine does not. The first use of a part of the server, with its
-imports, is in each figure of the input that uses it first.
+The server runs on asyncio's event loop, whose callbacks are measured (`measure/callbacks.py`). The scenario starts the
+server several times, and sends each input once per start. For each kind of callback, the longest callback of each start
+is found, and the shortest of these counts: a cost of the input appears in every start, but a delay of the machine does
+not. The cost of the first use of a part of the server, with its imports, counts for the input that uses the part first.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ from serverpy.bench.measure.targets.base import Launch
 from serverpy.bench.measure.targets.tube import WithTube
 
 ALLOWED_SECONDS = 0.020
+"""Maximum CPU time, in seconds, of a callback."""
 SECONDS_OF_INPUT = 4.0
+"""Estimated duration, in seconds, of one input."""
 RECORDS = "callbacks.jsonl"
 QUICK_SCALE = 0.1
+"""The `scale` of a `Load` in a quick run."""
 SETTINGS = {
     "MEMORY_BUDGET": 1 << 30,
     "MAX_STREAMS": 400,
@@ -41,7 +44,7 @@ SETTLE_SECONDS = 0.5
 
 @dataclass(frozen=True, repr=False)
 class Measured(WithTube):
-    """ServerPY on asyncio's event loop, which appends its long callbacks to the file RECORDS."""
+    """ServerPY on asyncio's event loop. It appends a record of each long callback to the file RECORDS."""
 
     def launch(self, origin: Origin, settings: Mapping[str, str]) -> Launch:
         launch = super().launch(origin, settings)
@@ -70,7 +73,7 @@ def measure(inputs: Sequence[Input], starts: int, bench: Bench) -> Findings:
 
 
 async def _measured(inputs: Sequence[Input], bench: Bench, running: Running) -> list[tuple[str, list[Callback]]]:
-    """Send all inputs, and return the recorded callbacks of each."""
+    """Send all inputs to the running server. Returns the name of each input, with the callbacks recorded for it."""
     records, found = running.child.directory / RECORDS, []
     scale = bench.by_mode(QUICK_SCALE, 1.0, 1.0)
     async with large_site() as site:
@@ -86,8 +89,9 @@ async def _measured(inputs: Sequence[Input], bench: Bench, running: Running) -> 
 
 
 def longest(repeated: Iterable[Sequence[Callback]]) -> Callback | None:
-    """Return the longest callback of an input that was sent several times. For each kind of callback, that is, each
-    name, only the shortest of the longest callbacks of each time counts. Returns None if no kind is in each time."""
+    """Return the longest callback of an input. `repeated` contains the recorded callbacks of each start. Callbacks with
+    the same name are of one kind, and for each kind only the shortest of the longest callbacks of each start counts.
+    Returns None if no kind occurs in every start."""
     kinds: list[dict[str, Callback]] = []
     for callbacks in repeated:
         ascending = sorted(callbacks, key=lambda callback: callback.seconds)
@@ -111,6 +115,7 @@ def _row(each: Input, repeated: Sequence[Sequence[Callback]]) -> Row:
 
 
 def problems(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield a description of the longest callback of each input that exceeds ALLOWED_SECONDS."""
     for row in rows:
         if not row["held"]:
             at = f", which waits at {row['waits_at']}" if row["waits_at"] else ""

@@ -1,7 +1,7 @@
-"""The inputs of the scenario `callbacks`: each is as large as the bounds of the server allow, or exceeds one of them.
+"""The inputs of the scenario `callbacks`: each is as large as a limit of the server allows, or exceeds a limit.
 
-An input is a coroutine function that prepares answers of the `LargeSite`, sends requests to the server under test, and
-checks their statuses, so that the scenario does not measure a refusal in place of the input.
+An input is a coroutine function that prepares answers of the `LargeSite` and sends requests to the server under test.
+It checks the statuses of the responses, so that the scenario does not measure a refusal instead of the input.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ STREAMS = 250
 SECONDS = 120.0
 """Seconds within which a request must be answered."""
 MUCH = 128 << 10
+"""Number of bytes that are read of the response to a request for `/stream`."""
 KEY = "the-secret-of-the-admin-key"
 KEYS_FILE = "keys.toml"
 HEAD = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:2\n#EXT-X-PLAYLIST-TYPE:VOD\n"
@@ -43,8 +44,8 @@ HEAD = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:2\n#EXT-X-PLAYLIST-TYPE
 
 @dataclass(frozen=True)
 class Load:
-    """The server under test and the media servers that an input may use. `scale` (at most 1) makes inputs smaller that
-    take long."""
+    """The server under test, and the media servers that an input may use. An input that takes long multiplies its size
+    by `scale`, which is at most 1."""
 
     running: Running
     origin: Origin
@@ -57,12 +58,13 @@ class Load:
         return self.site.url(path)
 
     async def page(self, url: str, *statuses: int, route: str = "stream", fields: str = "", **query: str) -> bytes:
-        """Request the page `url`; the rest is as with `ask`."""
+        """Request `route` for the page `url`, with the parameters `query`. Returns and raises the same as `ask`."""
         return await self.ask(f"/{route}?{urlencode({'url': url, **query}, quote_via=quote)}", *statuses, fields=fields)
 
     async def ask(self, target: str, *statuses: int, verb: str = "GET", fields: str = "", body: bytes = b"") -> bytes:
-        """Send a request on a connection of its own, and return the response: of a stream the first MUCH bytes. Raises
-        BenchError if its status is none of `statuses` (200 or 206 if there are none)."""
+        """Send a request on a new connection, and return the response, or its first MUCH bytes if it is a stream.
+        Raises BenchError if the status is not among `statuses` (default: 200 and 206), and TimeoutError if the response
+        takes longer than SECONDS."""
         async with asyncio.timeout(SECONDS), self.connection(target, verb=verb, fields=fields, body=body) as reader:
             response = await _some(reader, MUCH if target.startswith("/stream") else 1 << 30)
         status = int(response[9:12] or 0)
@@ -74,7 +76,7 @@ class Load:
     async def connection(
         self, target: str, *, verb: str = "GET", fields: str = "", body: bytes = b""
     ) -> AsyncIterator[asyncio.StreamReader]:
-        """Send a request, and give the reader of its response. The end of the block aborts the connection."""
+        """Send a request, and yield the reader of its response. Aborts the connection at the end of the block."""
         host, port = self.running.host, self.running.port
         reader, writer = await asyncio.open_connection(host, port)
         length = f"Content-Length: {len(body)}\r\n" if body else ""
@@ -95,6 +97,8 @@ async def _some(reader: asyncio.StreamReader, most: int) -> bytes:
 
 @dataclass(frozen=True)
 class Input:
+    """An input of the scenario. `title` describes it in the report, and `send` sends it."""
+
     name: str
     title: str
     send: Callable[[Load], Awaitable[None]]
@@ -149,7 +153,7 @@ async def many_pairs(load: Load) -> None:
 
 
 async def long_addresses(load: Load) -> None:
-    """An extraction of nearly 8 MiB, by long URLs."""
+    """An extraction of nearly 8 MiB with long URLs."""
     formats = (_format(number, f"/{number}.mp4?{'x' * 3000}") for number in range(FORMATS))
     url = _film(load, "addresses", formats)
     await load.page(url, route="info")
@@ -176,8 +180,8 @@ async def many_images(load: Load) -> None:
 
 
 async def many_cookies(load: Load) -> None:
-    """Nineteen redirects between twenty hosts. Each sets cookies until the head has nearly 64 KiB, and so does the
-    page."""
+    """A page and nineteen redirects between twenty hosts. Each response sets so many cookies that its head has nearly
+    64 KiB."""
     expires = "Expires=Wed, 21 Oct 2099 07:28:00 GMT; Path=/"
     small = [("Set-Cookie", f"c{number}={'v' * 550}; {expires}") for number in range(90)]
     large = [("Set-Cookie", f"d{number}={'v' * 4000}; {expires}") for number in range(15)]
@@ -213,7 +217,7 @@ async def long_playlist(load: Load) -> None:
 
 
 async def ranged_playlist(load: Load) -> None:
-    """100,000 byte ranges, whose stream has a length and is read from its end."""
+    """A playlist of 100,000 byte ranges. The length of its stream is known, so its last bytes are requested, too."""
     unit = "#EXTINF:2,\n#EXT-X-BYTERANGE:1880@0\nseg.ts\n"
     url = _playlist(load, "ranged", [unit] * SEGMENTS)
     await load.page(url, method="relay")
@@ -222,14 +226,14 @@ async def ranged_playlist(load: Load) -> None:
 
 
 async def keys_in_a_playlist(load: Load) -> None:
-    """Segments that each have a key tag of their own, in nearly the 8 MiB that an extraction may read."""
+    """A playlist of 70,000 segments, each with an EXT-X-KEY tag. It has nearly 8 MiB, the maximum for an extraction."""
     units = (f'#EXT-X-KEY:METHOD=AES-128,URI="key?{n}",IV=0x{n:032x}\n#EXTINF:2,\ns?{n}\n' for n in range(70_000))
     url = _playlist(load, "keys", units)
     await load.page(url, 200, 415, 502, method="relay")
 
 
 async def many_tags(load: Load) -> None:
-    """A playlist of nearly 8 MiB in long lines, with variables in them."""
+    """A playlist of nearly 8 MiB with long lines, and with variables in the URLs of its segments."""
     define = f'#EXT-X-DEFINE:NAME="n",VALUE="{"x" * 2000}"\n'
     unit = "#EXTINF:2,\nseg.ts?{$n}{$n}{$n}\n"
     url = _playlist(load, "tags", [define, *[unit] * 2000, *[f"#{'x' * 30_000}\n"] * 260])
@@ -237,7 +241,7 @@ async def many_tags(load: Load) -> None:
 
 
 async def many_variants(load: Load) -> None:
-    """A format whose playlist turns out to be a master playlist with 5,000 variants."""
+    """A master playlist with 5,000 variants, each of which is a master playlist again."""
     unit = '#EXT-X-STREAM-INF:BANDWIDTH={0},RESOLUTION=320x180,CODECS="avc1.4d401e,mp4a.40.2",AUDIO="a"\n{0}.m3u8\n'
     lines = "".join(unit.format(number) for number in range(1, VARIANTS + 1))
     media = "".join(f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="{n}",URI="a{n}.m3u8"\n' for n in range(1000))
@@ -291,7 +295,7 @@ def _merged_list(track: str, count: int) -> str:
 
 
 async def long_merge(load: Load) -> None:
-    """Video and audio in 50,000 byte ranges each, of which the server makes a layout."""
+    """A merge of video and audio with 50,000 byte ranges each, for which the server makes a layout."""
     media = ensure_media() / "hls/apart-byterange"
     for track in ("high", "en"):
         load.put(f"/merge/{track}.m3u8", _merged_list(track, SEGMENTS // 2).encode())
@@ -310,8 +314,8 @@ def _full_box(kind: bytes, content: bytes) -> bytes:
 
 
 def _long_plain(name: str, count: int) -> bytes:
-    """Return the MP4 `name` of the sample site with `count` samples of one byte each. Each of them has an entry of its
-    own in `stsz` and `ctts`, and every fourth in `stts`."""
+    """Return the MP4 `name` of the sample site with `count` samples of one byte each. Each sample has an entry of its
+    own in `stsz` and `ctts`; four samples share an entry in `stts`."""
     film = (ensure_media() / name).read_bytes()
     (moov,) = (box for box in boxes(film) if box.kind == b"moov")
     (ftyp,) = (film[box.start - 8 : box.stop] for box in boxes(film) if box.kind == b"ftyp")
@@ -373,7 +377,7 @@ async def long_index(load: Load) -> None:
 
 
 async def coded_bodies(load: Load) -> None:
-    """Media that decode to a thousand times their size."""
+    """Media whose decoded size is up to a thousand times the encoded size."""
     film = (ensure_media() / "prog.mp4").read_bytes() + bytes(64 << 20)
     for coding, encode in (("gzip", gzip.compress), ("br", lambda data: brotli.compress(data, quality=5))):
         load.put(f"/coded/{coding}.mp4", encode(film), fields=[("Content-Encoding", coding)])
@@ -388,7 +392,7 @@ async def zstd_body(load: Load) -> None:
 
 
 async def large_heads(load: Load) -> None:
-    """A response with 95 fields of 600 bytes each, and one with 5,000 fields."""
+    """A response with 90 additional fields of 600 bytes each, and one with 5,000 additional fields."""
     for count, statuses in ((90, (200,)), (5000, (502,))):
         fields = [(f"X-{number}", "v" * (600 if count == 90 else 2)) for number in range(count)]
         load.put(f"/heads/{count}.mp4", (ensure_media() / "clip.mp4").read_bytes(), fields=fields)
@@ -396,7 +400,7 @@ async def large_heads(load: Load) -> None:
 
 
 async def sample_segments(load: Load) -> None:
-    """HLS under AES-128, a live playlist, and whole films by each method."""
+    """HLS with AES-128, HLS with separate audio, a live playlist and a file; the file also by two other methods."""
     for path in ("page/hls-aes", "page/hls-apart", "page/live/clock=real,speed=8", "page/prog"):
         async with load.connection(_stream(urljoin(load.origin.http, f"/{path}"))) as reader:
             async with asyncio.timeout(SECONDS):
@@ -462,7 +466,7 @@ def _key(name: str, secret: str) -> str:
 
 
 async def many_keys(load: Load) -> None:
-    """The keys file changes, with 10,000 keys in it, while a stream runs by one of them."""
+    """A keys file with 10,000 keys, which changes while a stream of its admin key runs."""
     fields = f"Authorization: Bearer {KEY}\r\n"
     page = urljoin(load.origin.http, "/page/fault/throttle=100000/prog.mp4")
     async with load.connection(_stream(page, method="relay"), fields=fields) as reader:
@@ -476,7 +480,7 @@ async def many_keys(load: Load) -> None:
 
 
 async def many_streams(load: Load) -> None:
-    """The documents that list streams, while many run; then all of them end at once."""
+    """Requests for `/streams`, `/metrics` and `/health` while many streams run; then all streams end at once."""
     page = urljoin(load.origin.http, "/page/fault/throttle=20000/large-64.mp4")
     async with contextlib.AsyncExitStack() as stack:
         asked = [load.connection(_stream(page, method="relay")) for _ in range(STREAMS)]
@@ -516,6 +520,6 @@ INPUTS: Sequence[Input] = (
     Input("zstd", "an unknown content coding", zstd_body),
     Input("heads", "response heads at their limits", large_heads),
     Input("names", "host names that do not resolve", dead_names),
-    Input("media", "AES-128, live, apart, embedded, subprocess", sample_segments),
-    Input("streams", "/streams, /metrics, /health beside 250 streams", many_streams),
+    Input("media", "HLS with AES-128, live HLS, separate audio, embedded, subprocess", sample_segments),
+    Input("streams", "/streams, /metrics, /health while 250 streams run", many_streams),
 )
