@@ -283,17 +283,17 @@ def _trouble() -> Iterator[Block]:
             "**callbacks**: the CPU time of each callback of the event loop, while the server gets the largest inputs "
             "that its bounds allow (pages, cookies, playlists, manifests, moov, sidx, compressed bodies, keys, heads), "
             "in three starts of the server (`--quick`: one, and smaller MP4s; `--full`: five). It fails if a callback "
-            "takes more than 20 ms in every start; what only one of them has is a slow moment of the machine. "
-            "The server runs on asyncio's event loop, because the callbacks of uvloop cannot be measured: "
+            "takes more than 20 ms in every start; a callback that is long in only some of them is attributed to the "
+            "machine. The server runs on asyncio's event loop, because the callbacks of uvloop cannot be measured: "
             "what uvloop itself does between callbacks is not in the figures.",
         )
     )
     yield Paragraph(
-        "All write all figures into `results.json` and the report in the directory `--out`: `chaos` one row (requests "
-        "by end, method and code, harm of each kind, signals, memory before, at most and after), `hostile` a row for "
-        "each attack, `callbacks` a row for each input with its longest callback. "
-        "What was wrong is the reason in the report, and the command exits with 1. The figures of a run "
-        "of each are in `docs/reliability.md`."
+        "Each writes its figures into `results.json` and the report in the directory `--out`: `chaos` one row "
+        "(requests by end, method and code, harm of each kind, signals, memory before, at most and after), `hostile` a "
+        "row for each attack, `callbacks` a row for each input with its longest callback. "
+        "If something is wrong, the report states it, and the command exits with 1. `docs/reliability.md` has the "
+        "figures of one run of each."
     )
 
 
