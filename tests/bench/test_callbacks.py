@@ -1,4 +1,4 @@
-"""Tests of the benchmark scenario `callbacks`: the recorder of long callbacks, the choice of the figures, a short run."""
+"""Tests of the benchmark scenario `callbacks`: the recorder of long callbacks, the choice of figures, a short run."""
 
 from __future__ import annotations
 
