@@ -1,5 +1,5 @@
 """Tests that work which takes long does not run in the thread of the event loop. The benchmark scenario `callbacks`
-measures what is left (`tests/bench/test_callbacks.py`)."""
+measures the work that runs there (`tests/bench/test_callbacks.py`)."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ PARAMETERS: dict[str, tuple[Any, Any]] = {
 }
 """Maps each parameter of `/stream` to a value that is not its default, and to the value that the server reads."""
 UNSUPPORTED = {"end"}
-"""Parameters of `/stream` that every request and every link with them is refused for."""
+"""Parameters of `/stream` that are not supported: the server refuses every request and every link with one of them."""
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

@@ -123,18 +123,18 @@ def test_the_query_of_an_absolute_target_without_a_path_is_kept(server: Server) 
              "GET /ready HTTP/1.1 ", "GET /ready\tHTTP/1.1", "GET\t/ready HTTP/1.1", "GET  /\u00e4 HTTP/1.1",
              "HEAD  /ready HTTP/1.1", "POST  /links HTTP/1.1"],
 )  # fmt: skip
-def test_a_request_line_with_other_white_space_than_two_single_blanks_is_refused(server: Server, line: str) -> None:
+def test_a_request_line_with_other_white_space_than_two_single_spaces_is_refused(server: Server, line: str) -> None:
     answer = send(server, line)
     assert (answer.status, answer.headers["connection"]) == (400, "close")
 
 
-def test_empty_lines_before_a_request_line_do_not_hide_its_blanks(server: Server) -> None:
+def test_empty_lines_before_a_request_line_are_ignored_but_its_white_space_is_checked(server: Server) -> None:
     for lines in ("\r\n", "\r\n\r\n"):
         assert send(server, f"{lines}GET /ready HTTP/1.1").status == 200
         assert send(server, f"{lines}GET  /ready HTTP/1.1").status == 400
 
 
-def test_two_blanks_that_arrive_separately_are_refused(server: Server) -> None:
+def test_two_spaces_of_a_request_line_are_refused_if_they_arrive_separately(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for piece in (b"GET ", b" ", b"/ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
@@ -144,7 +144,7 @@ def test_two_blanks_that_arrive_separately_are_refused(server: Server) -> None:
 
 @pytest.mark.parametrize("cut", [None, 1, 2, 3, 4])
 def test_the_request_line_of_a_further_request_is_checked(server: Server, cut: int | None) -> None:
-    """The first request ends in one packet with the second, or 1 to 4 bytes before the packet of the second."""
+    """The client sends both requests at once, or the last `cut` bytes of the first one together with the second one."""
     first, field = b"GET /ready HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"Host: 127.0.0.1\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,4 +1,4 @@
-"""Tests of the benchmark scenario `callbacks`: the recorder of long callbacks, which figures count, and a short run."""
+"""Tests of the benchmark scenario `callbacks`: the recorder of long callbacks, the choice of figures, a short run."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ async def in_the_loop(call: Callable[[asyncio.AbstractEventLoop], object]) -> No
 
 
 def recorded(main: Callable[[], object]) -> list[Callback]:
-    """Return the callbacks of 20 ms or more while `main` runs. A task of its own must wait for the long ones, because
-    the loop of `asyncio.run` has steps of its own."""
+    """Return the callbacks that use the CPU for at least 20 ms while `main` runs."""
     found: list[Callback] = []
     end = record_callbacks(found.append, 0.02)
     try:
@@ -80,7 +79,7 @@ def test_a_callback_that_uses_the_cpu_is_found_by_the_name_of_its_function(
     assert found.seconds >= BURNT_SECONDS
 
 
-def test_the_cpu_time_of_other_threads_and_time_without_cpu_do_not_count() -> None:
+def test_the_cpu_time_of_other_threads_and_the_time_of_waiting_do_not_count() -> None:
     async def main() -> None:
         await asyncio.to_thread(burn)
         time.sleep(BURNT_SECONDS)  # noqa: ASYNC251  the callback blocks the loop on purpose
@@ -89,7 +88,7 @@ def test_the_cpu_time_of_other_threads_and_time_without_cpu_do_not_count() -> No
         assert recorded(lambda: runner.run(main())) == []
 
 
-def test_only_what_is_long_each_time_counts() -> None:
+def test_a_callback_counts_only_if_it_is_long_at_each_start() -> None:
     slow, noise = Callback(30 * MS, "slow", "a"), Callback(90 * MS, "noise")
     first = [slow, noise, Callback(2 * MS, "slow")]
     second = [Callback(3 * MS, "noise"), Callback(25 * MS, "slow", "b")]
@@ -106,7 +105,7 @@ def test_a_callback_of_more_than_20_ms_is_a_problem_that_names_the_callback() ->
 
 
 def test_a_short_run_measures_the_callbacks_of_a_real_server() -> None:
-    """The figures are not checked: they depend on the machine, and a single start does not remove its slow moments."""
+    """The test does not check the figures, because they depend on the machine: a single start may have slow moments."""
     inputs = [each for each in INPUTS if each.name == "documents"]
     with sample_origin() as origin, new_bench("quick", origin) as bench:
         found = measure(inputs, 1, bench)

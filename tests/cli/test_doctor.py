@@ -35,12 +35,12 @@ def test_doctor_finds_the_packages_installed_in_the_test_environment() -> None:
 
 
 @pytest.mark.parametrize("columns", [None, 40, 60, 80])
-def test_doctor_shows_every_finding_in_full_whatever_the_width_of_the_output(
+def test_doctor_shows_every_finding_in_full_at_every_width_of_the_output(
     monkeypatch: pytest.MonkeyPatch, columns: int | None
 ) -> None:
     found = [Finding("a path", "/a/" + "long/" * 30 + "end", Verdict.ADVICE, "x" * 90), Finding("b", "c")]
     monkeypatch.setattr(doctor, "examine", lambda: found)
-    if columns is None:  # a pipe, which is read by programs
+    if columns is None:  # stdout is a pipe, which programs read
         lines = CliRunner().invoke(doctor.command, env={"COLUMNS": "40"}).stdout.splitlines()
         assert any(found[0].found in line and found[0].advice in line for line in lines)
         return

@@ -64,7 +64,7 @@ def test_get_to_stdout_exits_with_an_error_status_if_stdout_is_closed(site: Samp
 
 @contextlib.contextmanager
 def failing(fault: str) -> Iterator[int]:
-    """Open a file that cannot be written to, because the disk is full or the reader of the pipe has left."""
+    """Yield the descriptor of a file that cannot be written to: of a full disk, or of a pipe whose reader has left."""
     if fault == "full":
         descriptor = os.open("/dev/full", os.O_WRONLY)
     else:
@@ -77,8 +77,9 @@ def failing(fault: str) -> Iterator[int]:
 
 
 def ended(folder: Path, arguments: Iterable[str], closed: str = "", **streams: int) -> tuple[int, bytes, bytes]:
-    """Run the command in `folder`, with the streams `closed` closed. Returns its exit status and what it wrote to
-    stdout and stderr."""
+    """Run the command in `folder`. `closed` are redirections of the shell that close standard streams. `streams` are
+    descriptors for other standard streams. Returns the exit status, and the bytes that the command wrote to stdout and
+    stderr."""
     command = closing(closed, [sys.executable, "-m", "serverpy", *arguments])
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams}
     done = subprocess.run(command, cwd=folder, env=environment(), timeout=SECONDS, **pipes)  # type: ignore[call-overload]  # mypy takes the values for other parameters
@@ -105,7 +106,7 @@ def test_a_command_that_cannot_write_to_stdout_says_why_or_ends_quietly_if_the_r
         )
         assert disk_full.result() == (1, b"", FULL)
         assert left.result() == closed.result() == (CLOSED_STDOUT, b"", b"")
-    assert [each.name for each in load(folder / "keys.toml")] == ["al"]  # no key is added that nobody has seen
+    assert [each.name for each in load(folder / "keys.toml")] == ["al"]  # the key could not be printed
 
 
 @pytest.mark.parametrize("fault", ["full", "reader gone"])
@@ -135,7 +136,7 @@ def test_a_command_that_cannot_write_to_stderr_does_its_work_and_keeps_its_exit_
 
 
 @pytest.mark.parametrize(("name", "fault"), [("serve", "full"), ("serve", "reader gone"), ("sample", "full")])
-def test_a_server_that_cannot_print_its_address_serves_all_the_same(tmp_path: Path, name: str, fault: str) -> None:
+def test_a_server_that_cannot_print_its_address_answers_requests(tmp_path: Path, name: str, fault: str) -> None:
     port = free_port()
     command = [sys.executable, "-m", "serverpy", name, "--port", str(port)]
     path = {"serve": "/ready", "sample": "/page/prog"}[name]

@@ -155,13 +155,13 @@ async def test_a_file_without_an_index_is_refused_if_its_fragments_are_not_found
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the search for fragments end after its first reads."""
     monkeypatch.setattr(locating, "MAX_WALK_READS", 2)
     monkeypatch.setattr(locating, "WALK_BYTES", 1)
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("short_search")
 @pytest.mark.parametrize("range_", [None, ByteRange(100_000, 200_000)])
 async def test_files_without_an_index_and_with_too_many_fragments_are_merged_while_they_are_read(
     shelf: Shelf, film: Path, range_: ByteRange | None
@@ -184,7 +184,7 @@ async def test_files_without_an_index_and_with_too_many_fragments_are_merged_whi
         assert len(shelf.asked) == 2, "the second stream does not search again"
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("short_search")
 @pytest.mark.parametrize("plain", ["video", "audio"])
 async def test_a_file_with_too_many_fragments_and_without_an_index_cannot_be_merged_with_a_plain_file(
     shelf: Shelf, media: Path, film: Path, plain: str

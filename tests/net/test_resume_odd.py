@@ -180,7 +180,7 @@ async def test_a_200_response_to_a_range_must_be_as_long_as_the_file_to_be_read_
         assert len(asked) == 2
 
 
-async def test_an_empty_response_to_a_range_beyond_the_end_means_range_not_satisfiable() -> None:
+async def test_an_empty_response_to_a_range_beyond_the_end_raises_range_not_satisfiable() -> None:
     async with upstream(bare) as (source, _):
         with pytest.raises(RangeNotSatisfiable) as caught:
             await open_resuming(source, ByteRange(SIZE, None), wait_seconds=2.0)
@@ -699,7 +699,7 @@ async def test_a_status_to_every_continuation_ends_the_read_after_three_more_req
         assert len(asked) == 4
 
 
-async def test_a_read_without_range_support_survives_an_odd_status_to_a_continuation() -> None:
+async def test_a_read_without_range_support_continues_after_an_odd_status_to_a_continuation() -> None:
     def case(status: int) -> Awaitable[str]:
         whole_again: Answer = lambda _ask: whole()  # noqa: E731
         return outcome(by_turns(lambda _ask: cut_whole(), odd_status(status), odd_status(status), whole_again))
@@ -731,14 +731,14 @@ async def test_a_read_goes_on_at_its_url_if_the_url_cannot_be_renewed() -> None:
 # Ranges whose total length is unknown, refused ranges, and ranges without their last byte
 
 
-def untold(ask: Ask, file: bytes = FILE) -> Reply:
+def without_total(ask: Ask, file: bytes = FILE) -> Reply:
     first, end = ask.bounds(SIZE)
     return part(ask, file, more={"Content-Range": f"bytes {first}-{end - 1}/*"})
 
 
 async def test_a_closed_range_of_a_file_of_unknown_length_is_read() -> None:
     for asked_for in (ByteRange(0, 511), ByteRange(100_000, 199_999), ByteRange(SIZE - 1, SIZE - 1)):
-        async with upstream(untold) as (source, asked), reading(source, asked_for) as read:
+        async with upstream(without_total) as (source, asked), reading(source, asked_for) as read:
             assert asked_for.first is not None
             assert asked_for.last is not None
             extent = (read.extent.first, read.extent.end, read.extent.total, read.honoured)
@@ -749,7 +749,7 @@ async def test_a_closed_range_of_a_file_of_unknown_length_is_read() -> None:
 
 async def test_a_range_of_a_file_whose_length_is_known_needs_no_length_in_its_response() -> None:
     for asked_for, end in ((TAIL, SIZE), (ByteRange(SIZE - 10, SIZE + 10), SIZE), (ByteRange(5, 9), 10)):
-        async with upstream(untold) as (source, _):
+        async with upstream(without_total) as (source, _):
             read = await open_resuming(source, asked_for, wait_seconds=2.0, total=SIZE)
             assert (read.extent.first, read.extent.end, read.extent.total) == (asked_for.first, end, SIZE)
             assert await rest_of(read) == FILE[asked_for.first : end]
@@ -762,11 +762,13 @@ async def test_a_continuation_may_leave_out_the_total_length() -> None:
 
     found = await outcomes(
         {
-            "length known": lambda: outcome(by_turns(cut_part, untold)),
-            "closed range": lambda: outcome(by_turns(lambda ask: cut(untold(ask)), untold), ByteRange(0, SIZE - 1)),
-            "other bytes": lambda: outcome(by_turns(cut_part, partial(untold, file=OTHER_FILE))),
+            "length known": lambda: outcome(by_turns(cut_part, without_total)),
+            "closed range": lambda: outcome(
+                by_turns(lambda ask: cut(without_total(ask)), without_total), ByteRange(0, SIZE - 1)
+            ),
+            "other bytes": lambda: outcome(by_turns(cut_part, partial(without_total, file=OTHER_FILE))),
             "length unknown": lambda: outcome(
-                by_turns(cut_chunked, lambda ask: untold(ask) if ask.has_range else whole())
+                by_turns(cut_chunked, lambda ask: without_total(ask) if ask.has_range else whole())
             ),
         }
     )

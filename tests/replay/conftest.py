@@ -1,4 +1,4 @@
-"""Fixtures: the replayed internet, and a server that reaches it by the setting PROXY."""
+"""Fixtures: the replayed internet, a server that reaches it, and the choices of yt-dlp's command line."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def internet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Internet]:
 
 @pytest.fixture(scope="package")
 def replayed(internet: Internet, site: SampleSite) -> Iterator[Server]:
-    """Run a server for which the replayed internet is the internet."""
+    """Run a server that reaches the replayed internet by the setting PROXY."""
     with serving(site, proxy=internet.proxy, proxy_dns="remote", ca_file=internet.ca_file, stall_timeout=30) as server:
         yield server
 
 
 @pytest.fixture(scope="package")
 def stock(internet: Internet) -> dict[str, Choice]:
-    """Return what `yt-dlp -S res:1080` chooses on each page."""
+    """Return the formats that `yt-dlp -S res:1080` chooses on each page with one item."""
     return choices(internet.proxy, [PAGES[name][1] for name in SINGLE], "-S", "res:1080")

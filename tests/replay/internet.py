@@ -1,8 +1,8 @@
 """A replayed internet on loopback: an HTTP proxy which answers for the hosts of all replayed sites.
 
-The server and yt-dlp reach it by the setting PROXY, with `PROXY_DNS=remote`, so no name is looked up. A CONNECT to any
-port 443 ends here, with a certificate of the test's own authority (`ca_file`). A host that belongs to no site answers
-404.
+The server and yt-dlp reach the proxy by the setting PROXY, with `PROXY_DNS=remote`, so they look up no name. The proxy
+itself ends each CONNECT to port 443, with a certificate of the authority of the tests (`ca_file`). The response to a
+request for a host that belongs to no site is 404.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ SECONDS = 60.0
 
 
 class Internet:
-    """The proxy and the sites behind it, from entering the block to its end. `directory` receives the certificate of
-    the authority."""
+    """The proxy that answers for `sites`. It runs from the beginning of the block to its end. `directory` receives the
+    certificate of the authority."""
 
     def __init__(self, sites: Sequence[Site], directory: Path) -> None:
         self.requests: list[Request] = []
         self.failures: list[str] = []
-        """Tracebacks of the sites."""
+        """Tracebacks of the exceptions that sites have raised."""
         self.ca_file = directory / "ca.pem"
         self._hosts = {host: site for site in sites for host in site.hosts}
         authority, self.context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -83,7 +83,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One connection: requests in absolute form, or a CONNECT and then requests to the host that it names."""
+    """A connection with requests in absolute form, or with a CONNECT and then requests to the host that it names."""
 
     server: _Server
     protocol_version = "HTTP/1.1"

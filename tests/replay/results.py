@@ -1,4 +1,4 @@
-"""What a request without `format` gets on each replayed page: the sample film, and the row of the table in
+"""The expected responses to requests without `format` for the replayed pages, and the rows of the table in
 docs/reliability.md."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tests.wire import Answer
 SEVERAL = ("x-two", "instagram-carousel", "twitch-collection", "podcast")
 """Playlists. `/info` states no default for such a page."""
 LOW = ("ted", "instagram-carousel")
-"""Pages of which a request without `format` gets the film of low quality. The carousel has no other. The video of high
+"""Pages for which a request without `format` gets the film of low quality. The carousel has no other. The video of high
 quality of `ted` is MPEG-TS with audio apart, which this server cannot merge."""
 SIGNED = ("vimeo", "dailymotion", "twitch-clip", "tiktok", "instagram", "bilibili")
 """Pages of one item whose media have signed addresses."""

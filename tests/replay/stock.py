@@ -1,4 +1,4 @@
-"""What yt-dlp's command line chooses on pages: `python -m tests.replay.stock PROXY [OPTION …] -- URL …`.
+"""The formats that yt-dlp's command line chooses: `python -m tests.replay.stock PROXY [OPTION …] -- URL …`.
 
 Prints a JSON object that maps each URL to the fields of a `Choice`. The tests run this module in a process of its own,
 because yt-dlp in the process of the tests may have been loaded without curl_cffi."""

@@ -54,7 +54,7 @@ def test_the_default_is_the_choice_of_yt_dlp_or_a_format_of_equal_height_with_ra
     assert row(name, "+".join(ids), choice, has_ranges=has_ranges(answer)) in DOCS.read_text()
 
 
-def test_a_pair_in_mpeg_ts_gives_way_to_the_best_single_format(replayed: Server) -> None:
+def test_the_best_single_format_is_sent_if_the_best_pair_is_in_mpeg_ts(replayed: Server) -> None:
     assert stream(replayed, "ted").body == stream(replayed, "ted", format="h264-1200k").body
 
 

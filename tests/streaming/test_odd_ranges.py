@@ -125,11 +125,11 @@ async def test_a_range_from_a_media_server_that_refuses_every_range_gets_the_who
 
 
 async def test_a_range_whose_response_states_no_total_length_is_honoured() -> None:
-    def untold(ask: Ask) -> Reply:
+    def without_total(ask: Ask) -> Reply:
         first, end = ask.bounds(SIZE)
         return part(ask, more={"Content-Range": f"bytes {first}-{end - 1}/*"} if ask.has_range else {})
 
-    async with rig(untold) as (it, _):
+    async with rig(without_total) as (it, _):
         assert await checked(it, ByteRange(5, 9))
         assert await checked(it, ByteRange(0, 599))
         assert not await checked(it, ByteRange(5, None))

@@ -59,7 +59,7 @@ def test_the_extractor_of_a_url_is_the_first_one_that_ytdlp_finds_suitable(url: 
 
 
 @pytest.mark.parametrize("ie", [AIE, EitherIE, NoneIE, PickyIE, PickyHeirIE, OddMatchIE])
-def test_an_extractor_with_a_search_of_its_own_accepts_what_that_search_accepts(ie: type[InfoExtractor]) -> None:
+def test_the_fast_check_of_an_extractor_accepts_the_same_urls_as_its_method_suitable(ie: type[InfoExtractor]) -> None:
     accepts = _acceptance(ie)
     for url in (A_URL, B_URL, f"{A_URL}/picky", f"{B_URL}/picky", f"{A_URL}/odd", "https://host.invalid/odd", ""):
         assert bool(accepts(url)) == ie.suitable(url), url

@@ -76,8 +76,8 @@ def _move_data(moof: bytearray, distance: int) -> None:
 
 
 def without_data_offsets(film: bytes) -> bytes:
-    """Return the MP4, whose fragments have implicit bases, without the data offsets that are 0: each becomes a `free`
-    box behind its trun, without its field. So the fragments keep their sizes."""
+    """Return the MP4, whose fragments have implicit bases, without the data offsets that are 0. Their tfhd boxes become
+    longer by as many bytes, so the fragments keep their sizes."""
     changed = bytearray(film)
     for moof in own_boxes(film):
         for traf in boxes(memoryview(film), moof.body, moof.end) if moof.kind == b"moof" else ():

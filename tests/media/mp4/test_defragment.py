@@ -68,7 +68,7 @@ def test_fragments_whose_times_do_not_begin_at_0_keep_their_times(film: Path, fl
         assert times(packets(found, kind)) == times(packets(source, kind))
 
 
-def test_a_gap_between_fragments_stays(film: Path) -> None:
+def test_a_gap_between_the_times_of_fragments_is_kept(film: Path) -> None:
     """The last sample before the gap lasts until its end."""
     sources = {kind: with_later_times(source, 5000, first=3) for kind, source in fragments(film).items()}
     found = merged(sources)

@@ -80,7 +80,7 @@ def test_audio_in_fragments_keeps_the_gapless_data_of_itunes(media: Path) -> Non
     ],
     ids=["fits", "unknown length", "HE-AAC", "half", "shorter", "other film", "empty"],
 )
-def test_gapless_data_counts_if_it_fits_the_duration_of_the_media(
+def test_gapless_data_is_used_only_if_it_fits_the_duration_of_the_media(
     gapless: Gapless, length: int, played: tuple[int, int] | None
 ) -> None:
     assert gapless.within(length) == played

@@ -247,7 +247,7 @@ def test_making_the_layout_of_two_mp4_files_takes_no_more_memory_than_the_functi
 
 
 @pytest.mark.parametrize("more", [write(b"free", bytes(4)), write(b"free"), bytes(7)], ids=["free", "empty", "rest"])
-def test_what_follows_the_sample_descriptions_is_ignored(more: bytes) -> None:
+def test_bytes_after_the_sample_descriptions_are_ignored(more: bytes) -> None:
     entry = write(b"test", bytes(6), b"\0\1", bytes(20))
     stsd = write_full(b"stsd", 0, 0, struct.pack(">I", 1), entry, more)
     video, audio = bytes(Film()), bytes(Film(handler=AUDIO_HANDLER, replaced={b"stsd": stsd}))

@@ -9,7 +9,7 @@ from tests.replay.messages import Request, Response, as_json
 from tests.replay.site import Site, open_media
 
 _VERSIONS = {"VO-STF": ("ogsub", "French subtitles"), "VOEU": ("ov", "Original")}
-"""Map from the code of a version to its label: a film in its original language, with French subtitles or without."""
+"""Maps the code of each version (original language, with French subtitles or without) to its short and long label."""
 
 
 class Arte(Site):

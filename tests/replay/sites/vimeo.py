@@ -1,6 +1,6 @@
 """Vimeo: the player's page with its configuration, HLS with audio apart in fragmented MP4, DASH of template segments.
-The signature of the media is a part of their path. The page refuses requests that do not look like those of a browser;
-`sec-ch-ua` stands for the fingerprint of the TLS handshake, which this site cannot check."""
+The signature of the media is a part of their path. The page refuses requests without the header `sec-ch-ua`. The header
+stands for the fingerprint of the TLS handshake of a browser, because this site cannot check fingerprints."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_a_live_playlist_that_has_ended_is_streamed_from_its_beginning(shelf: Sh
     "number", [lambda _: 0, lambda first: first // 2, lambda first: 100 - first], ids=["0", "slow", "falling"]
 )
 @pytest.mark.parametrize("pace", [1, 2])
-def test_every_segment_is_streamed_once_if_the_media_sequence_numbers_are_false(
+def test_every_segment_is_streamed_once_if_the_media_sequence_numbers_are_wrong(
     shelf: Shelf, number: Callable[[int], int], pace: int
 ) -> None:
     assert stream(shelf, Show(shelf, total=8, pace=pace, number=number).track())[1] == pieces(*range(8))

@@ -28,7 +28,7 @@ def dash(url: str) -> Track:
     return Track(id="d", url=url, protocol=DASH_PROTOCOL, ext="mp4", vcodec="a", acodec="b", fragments=fragments)
 
 
-def untold(ask: Ask) -> Reply:
+def without_total(ask: Ask) -> Reply:
     first, end = ask.bounds(SIZE)
     return part(ask, more={"Content-Range": f"bytes {first}-{end - 1}/*"}) if ask.has_range else whole()
 
@@ -56,9 +56,9 @@ def everything(_ask: Ask) -> Reply:
 
 
 ODD: dict[str, Answer] = {
-    "no total": untold,
-    "no total once": by_turns(untold, part),
-    "no total later": by_turns(part, untold),
+    "no total": without_total,
+    "no total once": by_turns(without_total, part),
+    "no total later": by_turns(part, without_total),
     "the whole": lambda _ask: whole(),
     "the whole, chunked": lambda _ask: chunked(FILE),
     "the whole until the connection ends": lambda _ask: Reply(head(200, {"Connection": "close"}) + FILE, "FIN"),
@@ -86,7 +86,7 @@ async def test_the_segments_of_one_file_are_read_from_a_media_server_with_odd_ra
         assert await drained(body) == FILE
 
 
-async def test_no_more_than_a_bounded_number_of_bytes_is_read_past_before_a_segment(
+async def test_the_number_of_bytes_that_are_skipped_before_a_segment_is_limited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(segment_read, "MOST_SKIPPED_BYTES", 199_999)
