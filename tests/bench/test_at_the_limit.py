@@ -134,7 +134,7 @@ def test_the_memory_trend_is_reported_in_bytes_per_hour() -> None:
 
 
 def test_long_benchmark_scenarios_run_only_if_the_user_names_them() -> None:
-    assert [each.name for each in SCENARIOS.values() if each.only_named] == ["soak", "chaos", "hostile"]
+    assert [each.name for each in SCENARIOS.values() if each.only_named] == ["soak", "chaos", "hostile", "callbacks"]
 
 
 # --- Saturation and idling -----------------------------------------------------------------------------------------
