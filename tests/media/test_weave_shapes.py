@@ -4,14 +4,16 @@ and in fragments, or fragments in only one of the two sources."""
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from serverpy.errors import UnsupportedConversion
+from serverpy.errors import ServerPYError, UnsupportedConversion
 from serverpy.media.mp4 import locate as locating
-from serverpy.media.mp4.locate import MAX_MOOF_BYTES, MAX_WALK_READS, NoIndex, locate
+from serverpy.media.mp4.boxes import Box, write
+from serverpy.media.mp4.locate import MAX_MOOF_BYTES, MAX_WALK_READS, WALK_BYTES, NoIndex, locate
 from serverpy.media.weave import weaver
 from serverpy.ranges import ByteRange
 from serverpy.sample.encode import LONG_SECONDS
@@ -117,12 +119,22 @@ async def test_fragments_with_a_sidx_of_sidxs_are_found_and_merged(shelf: Shelf,
         )
 
 
-async def test_at_most_128_requests_find_the_fragments_of_a_file_without_an_index(shelf: Shelf, film: Path) -> None:
-    async with loom(shelf) as weaving:
-        shelf.files["/video"], shelf.files["/audio"] = (in_fragments(film, kind, 1) for kind in ("video", "audio"))
-        await weaving.read(ByteRange(0, 0))
-        for path in ("/video", "/audio"):
-            assert len(shelf.targets(path)) <= MAX_WALK_READS
+def test_the_fragments_of_a_film_without_an_index_are_found_by_reads_of_half_a_mebibyte(film: Path) -> None:
+    for kind in ("video", "audio"):
+        source = in_fragments(film, kind, 1)
+        found, asked = drive(locate(len(source)), source)
+        assert found.moofs is not None
+        assert found.moofs.data == b"".join(moofs_of(source))
+        reads = [span for span in asked if span.kept is not None]
+        assert len(reads) <= len(source) // WALK_BYTES + 2
+
+
+@pytest.mark.parametrize("fragments", [130, 140])
+def test_at_most_128_requests_search_for_the_fragments_of_a_file_without_an_index(film: Path, fragments: int) -> None:
+    video = Sparse(in_fragments(film, "video", 2), fragments, 5_000_000)
+    with pytest.raises(NoIndex):
+        drive(locate(len(video)), video)
+    assert 100 < video.reads <= MAX_WALK_READS
 
 
 @pytest.mark.parametrize(("fragments", "nbytes"), [(10_000, 300_000), (300, 5_000_000)])
@@ -140,8 +152,113 @@ def test_the_fragments_of_a_film_of_a_gigabyte_without_an_index_are_found_if_the
     found, asked = drive(locate(len(video)), video)
     assert found.moofs is not None
     assert len(found.moofs.starts) == 100
-    assert len(asked) <= MAX_WALK_READS
+    assert 100 <= len(asked) <= 102
     assert sum(span.end - span.first for span in asked) < 1_000_000
+
+
+def test_a_read_that_searches_for_fragments_has_at_most_a_mebibyte_or_one_moof(film: Path) -> None:
+    video = with_padded_moofs(in_fragments(film, "video", 20), 3 << 20)
+    found, asked = drive(locate(len(video)), video)
+    largest = max(map(len, moofs_of(video)))
+    assert found.moofs is not None
+    assert found.moofs.data == b"".join(moofs_of(video))
+    assert max(span.end - span.first for span in asked if span.kept is not None) == largest
+
+
+DAMAGES = {
+    "too many entries": lambda mfra, at: at_offset(mfra, at + 16, 70_000),
+    "more entries than bytes": lambda mfra, at: at_offset(mfra, at + 16, 1000),
+    "a list that is too long": lambda mfra, at: at_offset(mfra, at - 4, 1 << 20),
+    "a list that is too short": lambda mfra, at: at_offset(mfra, at - 4, 4),
+}
+
+
+def at_offset(data: bytes, at: int, number: int) -> bytes:
+    return data[:at] + number.to_bytes(4, "big") + data[at + 4 :]
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_the_fragments_of_a_film_whose_mfra_is_damaged_are_found(
+    film: Path, damage: Callable[[bytes, int], bytes]
+) -> None:
+    video = in_fragments(film, "video", 2, EMPTY)
+    whole = drive(locate(len(video)), video)[0]
+    assert whole.moofs is None
+    damaged = damage(video, video.rindex(b"tfra"))
+    found = drive(locate(len(damaged)), damaged)[0]
+    assert found.mfra == b""
+    assert found.moofs is not None
+    assert found.moofs.data == b"".join(moofs_of(video))
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+async def test_a_failed_read_of_the_last_fragments_does_not_fail_a_merge_that_has_an_index(
+    shelf: Shelf, film: Path, status: int
+) -> None:
+    """The last fragments only make the duration more exact."""
+    sources = {f"/{kind}": in_fragments(film, kind, 2, EMPTY) for kind in ("video", "audio")}
+    shelf.files |= sources
+    refuse_searches(shelf, sources, status)
+    async with loom(shelf) as weaving:
+        merged = await weaving.read()
+        assert packets(merged, "video") == packets(sources["/video"], "video")
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+async def test_a_failed_read_of_fragments_without_an_index_is_not_remembered_as_a_missing_index(
+    shelf: Shelf, film: Path, status: int
+) -> None:
+    sources = {f"/{kind}": in_fragments(film, kind, 2) for kind in ("video", "audio")}
+    shelf.files |= sources
+    refuse_searches(shelf, sources, status)
+    async with loom(shelf, merges=True) as weaving:
+        with pytest.raises(ServerPYError) as failed:
+            await weaving.read()
+        assert not isinstance(failed.value, NoIndex)
+        shelf.refuse = lambda _target: None
+        assert kinds_of(await weaving.read()) == PLAIN
+
+
+def refuse_searches(shelf: Shelf, sources: dict[str, bytes], status: int) -> None:
+    """Let the media server refuse the reads that search for fragments."""
+    begins = {
+        f"{path} bytes={span.first}-"
+        for path, source in sources.items()
+        for span in drive(locate(len(source)), source)[1]
+        if span.kept is not None
+    }
+    assert len(begins) >= 2
+
+    def refuse(target: str) -> int | None:
+        (last, *_) = [asked for asked in reversed(shelf.asked) if asked.target == target]
+        asked = f"{target} {last.headers.get('Range', '')}"
+        return status if any(map(asked.startswith, begins)) else None
+
+    shelf.refuse = refuse
+
+
+async def test_a_window_full_of_fragments_is_searched_in_a_thread(
+    shelf: Shelf, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In 64 KiB, there may be thousands of moof boxes without content."""
+    video = in_fragments(film, "video", 2)
+    threads = list[threading.Thread]()
+    walk = locating.box_at
+
+    def box_at(data: memoryview, at: int, end: int, **options: bool) -> Box | None:
+        found = walk(data, at, end, **options)
+        if found is not None and found.kind == b"moof":
+            threads.append(threading.current_thread())
+        return found
+
+    monkeypatch.setattr(locating, "box_at", box_at)
+    shelf.files["/video"] = video[: video.index(b"moof") - 4] + write(b"moof") * 8000
+    shelf.files["/audio"] = in_fragments(film, "audio", 2)
+    async with loom(shelf) as weaving:
+        with pytest.raises(ServerPYError):
+            await weaving.read()
+    assert len(threads) > 8000
+    assert threading.current_thread() not in threads
 
 
 async def test_a_file_without_an_index_is_refused_if_its_fragments_are_not_found_in_three_seconds(

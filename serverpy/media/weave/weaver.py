@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from serverpy.body import SESSION_BYTES, UNBOUNDED, Body, Head, Opener, Source
 from serverpy.containers import MP4
-from serverpy.errors import NotMedia, UnsupportedConversion, UpstreamFailed
+from serverpy.errors import NotMedia, SourceError, UnsupportedConversion, UpstreamFailed
 from serverpy.extraction.choice import believed_duration, is_seekable
 from serverpy.extraction.values import Track
 from serverpy.media.mp4.layout import AUDIO, HEADER, MADE, VIDEO, Layout, Piece
@@ -298,10 +298,11 @@ async def _read(
 
 async def _find(ranged: Ranged, handler: bytes, room: Room) -> tuple[Located, SourceVersion]:
     """Return the boxes that describe a source file, and the version of the file from which the boxes were read. The
-    search for the fragments of a file without an index may take WALK_SECONDS."""
+    reads that search for the fragments of a file without an index may take WALK_SECONDS together. If such a read fails
+    and the file has an index, does without these fragments."""
     version, data = await _probe(ranged)
     search = locate(version.total, handler)
-    held, deadline = 0, None
+    walk, left, time_of = Room(room), WALK_SECONDS, asyncio.get_running_loop().time
     found: Span | Located = next(search)
     while isinstance(found, Span):
         span = found
@@ -310,21 +311,32 @@ async def _find(ranged: Ranged, handler: bytes, room: Room) -> tuple[Located, So
             if span.kept is None:
                 data = await _fetch(ranged, span, version, room)
             else:
-                deadline = deadline or asyncio.get_running_loop().time() + WALK_SECONDS
-                held = await _grow_to(room, held, 2 * span.kept + 3 * (span.end - span.first))
+                await walk.settle(2 * span.kept + 3 * (span.end - span.first))
+                begun = time_of()
                 try:
-                    async with asyncio.timeout_at(deadline):
+                    async with asyncio.timeout(left):
                         data = await _fetch(ranged, span, version, None)
-                except TimeoutError:
-                    return _give_up(search), version
-        # `locate` copies the boxes that it keeps, which may have megabytes
-        advance = partial(_advance, search, memoryview(data)[: span.end - span.first])
-        found = advance() if len(data) <= PROBE_BYTES else await in_thread(advance, name="locate")
+                except Changed:
+                    raise
+                except (TimeoutError, SourceError) as error:
+                    found = _give_up(search, error)
+                    break
+                left -= time_of() - begun
+        found = await _advance(search, span, data)
+    kept = found.moofs or found.tail
+    walk.shrink(max(0, walk.nbytes - (0 if kept is None else kept.nbytes)))
     return found, version
 
 
-def _advance(search: Generator[Span, bytes | memoryview, Located], data: memoryview) -> Span | Located:
-    """Pass the bytes of the last range to `search`. Returns the next range, or the result of the search."""
+async def _advance(search: Generator[Span, bytes | memoryview, Located], span: Span, data: bytearray) -> Span | Located:
+    """Pass the bytes of `span`, with which `data` begins, to `search`. Returns the next range, or the result of the
+    search. Uses a thread if `search` copies megabytes, or looks at fragments, of which 64 KiB may contain thousands."""
+    send = partial(_send, search, memoryview(data)[: span.end - span.first])
+    is_short = len(data) <= PROBE_BYTES and b"moof" not in data
+    return send() if is_short else await in_thread(send, name="locate")
+
+
+def _send(search: Generator[Span, bytes | memoryview, Located], data: memoryview) -> Span | Located:
     try:
         return search.send(data)
     except StopIteration as found:
@@ -332,23 +344,19 @@ def _advance(search: Generator[Span, bytes | memoryview, Located], data: memoryv
         return located
 
 
-def _give_up(search: Generator[Span, bytes | memoryview, Located]) -> Located:
-    """End `search` without the fragments that it has not found, and return its result. Raises `NoIndex` if the result
-    needs these fragments."""
+def _give_up(search: Generator[Span, bytes | memoryview, Located], error: Exception) -> Located:
+    """End `search` without the fragments that it has not found, because a read raised `error`. Returns the result of
+    `search`. If the result needs these fragments, raises `error`, or `NoIndex` if the search took too long."""
     try:
         search.throw(NoIndex())
     except StopIteration as found:
         located: Located = found.value
         return located
+    except NoIndex:
+        if isinstance(error, TimeoutError):
+            raise
+        raise error from None
     raise AssertionError("unreachable: a search that is stopped reads nothing more")
-
-
-async def _grow_to(room: Room, held: int, needed: int) -> int:
-    """Borrow bytes until `room` has lent `needed` bytes, of which it has already lent `held`. Returns the number of
-    bytes that it has lent."""
-    if needed > held:
-        await room.grow(needed - held)
-    return max(held, needed)
 
 
 async def _probe(ranged: Ranged) -> tuple[SourceVersion, bytearray]:

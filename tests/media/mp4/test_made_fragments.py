@@ -122,9 +122,9 @@ def test_making_fragments_takes_no_more_memory_than_the_function_peak_bytes_retu
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("count", [1 << 16, 1 << 18])
-def test_more_fragments_than_an_index_can_list_are_not_made(media: Path, count: int) -> None:
+def test_more_fragments_than_an_index_can_list_are_not_made(media: Path) -> None:
     """The description changes with each sample, so each sample needs a fragment."""
+    count = 1 << 16
     film = Film([b"x"] * count, [1] * count, [(count, 40)], descriptions=[1, 2] * (count // 2))
     video, audio = located(bytes(film)), located((media / "audio-sidx.mp4").read_bytes())
     tracemalloc.start()
