@@ -12,7 +12,7 @@ import pytest
 
 from serverpy.errors import ServerPYError, UnsupportedConversion
 from serverpy.media.mp4 import locate as locating
-from serverpy.media.mp4.boxes import Box, write
+from serverpy.media.mp4.boxes import Box, box_at, write
 from serverpy.media.mp4.locate import MAX_MOOF_BYTES, MAX_WALK_READS, WALK_BYTES, NoIndex, locate
 from serverpy.media.weave import weaver
 from serverpy.ranges import ByteRange
@@ -243,15 +243,14 @@ async def test_a_window_full_of_fragments_is_searched_in_a_thread(
     """In 64 KiB, there may be thousands of moof boxes without content."""
     video = in_fragments(film, "video", 2)
     threads = list[threading.Thread]()
-    walk = locating.box_at
 
-    def box_at(data: memoryview, at: int, end: int, **options: bool) -> Box | None:
-        found = walk(data, at, end, **options)
+    def watched(data: memoryview, at: int, end: int, *, may_be_open: bool = False) -> Box | None:
+        found = box_at(data, at, end, may_be_open=may_be_open)
         if found is not None and found.kind == b"moof":
             threads.append(threading.current_thread())
         return found
 
-    monkeypatch.setattr(locating, "box_at", box_at)
+    monkeypatch.setattr(locating, "box_at", watched)
     shelf.files["/video"] = video[: video.index(b"moof") - 4] + write(b"moof") * 8000
     shelf.files["/audio"] = in_fragments(film, "audio", 2)
     async with loom(shelf) as weaving:
@@ -299,6 +298,22 @@ async def test_files_without_an_index_and_with_too_many_fragments_are_merged_whi
         shelf.asked.clear()
         assert await weaving.read() == found
         assert len(shelf.asked) == 2, "the second stream does not search again"
+
+
+@pytest.mark.usefixtures("short_search")
+async def test_a_search_that_failed_is_remembered_for_the_page_whatever_the_signatures_of_its_urls_are(
+    shelf: Shelf, film: Path
+) -> None:
+    shelf.files |= {f"/{kind}": in_fragments(film, kind, 1) for kind in ("video", "audio")}
+    async with loom(shelf, merges=True) as weaving:
+        asked = list[int]()
+        for signature in ("first", "second", "third"):
+            shelf.asked.clear()
+            weaving.query = f"?signature={signature}"
+            await weaving.read()
+            asked.append(len(shelf.asked))
+        assert asked[0] > 2
+        assert asked[1:] == [2, 2]
 
 
 @pytest.mark.usefixtures("short_search")

@@ -29,7 +29,7 @@ from serverpy.media.mp4.layout import AUDIO, HEADER, MADE, VIDEO, Layout, Piece
 from serverpy.media.mp4.locate import MAX_MOOF_BYTES, PROBE_BYTES, WALK_SECONDS, Located, NoIndex, Span, locate
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER
 from serverpy.media.mp4.woven import as_plain, lay_out, peak_bytes, plain_bytes
-from serverpy.media.weave.cache import Key, Layouts, Lease, SourceVersion, Woven
+from serverpy.media.weave.cache import Layouts, Lease, SourceVersion, Woven
 from serverpy.media.weave.fragments import read_block
 from serverpy.media.weave.source import Changed, Forward, Ranged, server_of
 from serverpy.memory.budget import Reservation
@@ -50,7 +50,7 @@ CHUNK_BYTES = 32 * 1024
 EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
 _MAX_WITHOUT_INDEX = 256
 _WITHOUT_INDEX_SECONDS = 600.0
-"""Maximum number of pairs of files without an index that a weaver remembers, and the number of seconds after which it
+"""Maximum number of pairs of formats without an index that a weaver remembers, and the number of seconds after which it
 searches for their fragments again: a slow media server may be the reason that they were not found."""
 OpenFiles = Callable[[Plan, Source, Reservation], Awaitable[Body]]
 
@@ -70,7 +70,7 @@ class Weaver:
         self._method = method
         self._layouts = layouts
         self._otherwise = otherwise
-        self._without_index = OrderedDict[Key, float]()
+        self._without_index = OrderedDict[bytes, float]()
         # only one layout is made at a time, because the computation holds the interpreter lock and takes memory
         self._one_at_a_time = asyncio.Semaphore(1)
         self.capability = Capability(
@@ -98,7 +98,7 @@ class Weaver:
         """Open the MP4 that is merged from the video and the audio of `plan`. `reservation` grows while the layout is
         made. If a fragmented file has no index, and its fragments cannot be found in advance, the MP4 is merged while
         it is read, and has neither a known length nor ranges."""
-        key = tuple(track.url for track in plan.tracks)
+        key = _formats_of(plan, source)
         try:
             if self._without_index.get(key, 0.0) > time.monotonic():
                 raise NoIndex
@@ -109,8 +109,8 @@ class Weaver:
             self._remember(key)
             return await self._open_otherwise(self._otherwise, plan, source, reservation, error)
 
-    def _remember(self, key: Key) -> None:
-        """Remember for _WITHOUT_INDEX_SECONDS that the fragments of the files `key` cannot be found."""
+    def _remember(self, key: bytes) -> None:
+        """Remember for _WITHOUT_INDEX_SECONDS that the fragments of the formats `key` cannot be found."""
         now = time.monotonic()
         if self._without_index.get(key, 0.0) <= now:
             self._without_index.pop(key, None)
@@ -163,6 +163,14 @@ class Weaver:
             await room.grow(await in_thread(partial(peak_bytes, video, audio), name="lay out"))
             versions = video_version, audio_version
             return await in_thread(partial(_woven, video, audio, versions), name="lay out")
+
+
+def _formats_of(plan: Plan, source: Source) -> bytes:
+    """Return a digest that identifies the formats of `plan` on their page. It does not depend on their URLs, which many
+    sites sign anew for each extraction."""
+    media = source.media
+    own = [track.url for track in plan.tracks] if media is None else [media.id, *(track.id for track in plan.tracks)]
+    return hashlib.sha256(repr((source.url, source.item, own)).encode()).digest()
 
 
 async def _as_plain(source: Located, handler: bytes, room: Room) -> Located:
