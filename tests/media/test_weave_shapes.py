@@ -7,6 +7,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -375,7 +376,14 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("shape", MUXED.values(), ids=MUXED)
+def muxed(*quick: str) -> list[Any]:
+    """Return all shapes. Those that are not in `quick` are tested by `make soak` only."""
+    return [
+        pytest.param(shape, id=name, marks=() if name in quick else pytest.mark.soak) for name, shape in MUXED.items()
+    ]
+
+
+@pytest.mark.parametrize("shape", muxed("plain", "sidx", "mfra and no data offsets", "no index and implicit bases"))
 @pytest.mark.parametrize(("wanted", "other"), [("video", OTHERS["plain"]), ("audio", OTHERS["sidx"])], ids=OTHERS)
 async def test_one_track_of_a_file_with_both_is_merged_with_a_track_of_another_file(
     shelf: Shelf, film: Path, shape: Callable[[Path], bytes], other: Shape, wanted: str
@@ -386,7 +394,7 @@ async def test_one_track_of_a_file_with_both_is_merged_with_a_track_of_another_f
         await woven(weaving, sources["video"], sources["audio"])
 
 
-@pytest.mark.parametrize("shape", MUXED.values(), ids=MUXED)
+@pytest.mark.parametrize("shape", muxed("mfra", "samples in the moov, too"))
 async def test_both_tracks_of_one_file_are_merged(shelf: Shelf, film: Path, shape: Callable[[Path], bytes]) -> None:
     async with loom(shelf) as weaving:
         await woven(weaving, shape(film), shape(film))
