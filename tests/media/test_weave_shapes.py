@@ -16,6 +16,7 @@ from serverpy.media.mp4 import locate as locating
 from serverpy.media.mp4.boxes import Box, box_at, write
 from serverpy.media.mp4.locate import MAX_MOOF_BYTES, MAX_WALK_READS, WALK_BYTES, NoIndex, locate
 from serverpy.media.weave import weaver
+from serverpy.media.weave.weaver import Weaver
 from serverpy.ranges import ByteRange
 from serverpy.sample.encode import LONG_SECONDS
 from serverpy.streaming.segments.merge import Merger
@@ -164,6 +165,15 @@ def test_a_read_that_searches_for_fragments_has_at_most_a_mebibyte_or_one_moof(f
     assert found.moofs is not None
     assert found.moofs.data == b"".join(moofs_of(video))
     assert max(span.end - span.first for span in asked if span.kept is not None) == largest
+
+
+async def test_after_the_search_only_the_fragments_that_it_found_are_charged(shelf: Shelf, film: Path) -> None:
+    """The conversion takes three times their size in addition, and the read of the first one three times its size."""
+    video = with_padded_moofs(in_fragments(film, "video", 12), 3 << 20)
+    shelf.files["/video"], shelf.files["/audio"] = video, in_fragments(film, "audio", 12)
+    found = sum(map(len, moofs_of(video)))
+    async with loom(shelf, budget_bytes=Weaver.stream_bytes + 4 * found + (18 << 20)) as weaving:
+        assert kinds_of(await weaving.read()) == PLAIN
 
 
 DAMAGES = {
