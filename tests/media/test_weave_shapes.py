@@ -4,15 +4,19 @@ and in fragments, or fragments in only one of the two sources."""
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from serverpy.errors import UnsupportedConversion
+from serverpy.errors import ServerPYError, UnsupportedConversion
 from serverpy.media.mp4 import locate as locating
-from serverpy.media.mp4.locate import MAX_MOOF_BYTES, MAX_WALK_READS, NoIndex, locate
+from serverpy.media.mp4.boxes import Box, box_at, write
+from serverpy.media.mp4.locate import MAX_MOOF_BYTES, MAX_WALK_READS, WALK_BYTES, NoIndex, locate
 from serverpy.media.weave import weaver
+from serverpy.media.weave.weaver import Weaver
 from serverpy.ranges import ByteRange
 from serverpy.sample.encode import LONG_SECONDS
 from serverpy.streaming.segments.merge import Merger
@@ -117,12 +121,22 @@ async def test_fragments_with_a_sidx_of_sidxs_are_found_and_merged(shelf: Shelf,
         )
 
 
-async def test_at_most_128_requests_find_the_fragments_of_a_file_without_an_index(shelf: Shelf, film: Path) -> None:
-    async with loom(shelf) as weaving:
-        shelf.files["/video"], shelf.files["/audio"] = (in_fragments(film, kind, 1) for kind in ("video", "audio"))
-        await weaving.read(ByteRange(0, 0))
-        for path in ("/video", "/audio"):
-            assert len(shelf.targets(path)) <= MAX_WALK_READS
+def test_the_fragments_of_a_film_without_an_index_are_found_by_reads_of_half_a_mebibyte(film: Path) -> None:
+    for kind in ("video", "audio"):
+        source = in_fragments(film, kind, 1)
+        found, asked = drive(locate(len(source)), source)
+        assert found.moofs is not None
+        assert found.moofs.data == b"".join(moofs_of(source))
+        reads = [span for span in asked if span.kept is not None]
+        assert len(reads) <= len(source) // WALK_BYTES + 2
+
+
+@pytest.mark.parametrize("fragments", [130, 140])
+def test_at_most_128_requests_search_for_the_fragments_of_a_file_without_an_index(film: Path, fragments: int) -> None:
+    video = Sparse(in_fragments(film, "video", 2), fragments, 5_000_000)
+    with pytest.raises(NoIndex):
+        drive(locate(len(video)), video)
+    assert 100 < video.reads <= MAX_WALK_READS
 
 
 @pytest.mark.parametrize(("fragments", "nbytes"), [(10_000, 300_000), (300, 5_000_000)])
@@ -140,8 +154,121 @@ def test_the_fragments_of_a_film_of_a_gigabyte_without_an_index_are_found_if_the
     found, asked = drive(locate(len(video)), video)
     assert found.moofs is not None
     assert len(found.moofs.starts) == 100
-    assert len(asked) <= MAX_WALK_READS
+    assert 100 <= len(asked) <= 102
     assert sum(span.end - span.first for span in asked) < 1_000_000
+
+
+def test_a_read_that_searches_for_fragments_has_at_most_a_mebibyte_or_one_moof(film: Path) -> None:
+    video = with_padded_moofs(in_fragments(film, "video", 20), 3 << 20)
+    found, asked = drive(locate(len(video)), video)
+    largest = max(map(len, moofs_of(video)))
+    assert found.moofs is not None
+    assert found.moofs.data == b"".join(moofs_of(video))
+    assert max(span.end - span.first for span in asked if span.kept is not None) == largest
+
+
+async def test_after_the_search_only_the_fragments_that_it_found_are_charged(shelf: Shelf, film: Path) -> None:
+    """The conversion takes three times their size in addition, and the read of the first one three times its size."""
+    video = with_padded_moofs(in_fragments(film, "video", 12), 3 << 20)
+    shelf.files["/video"], shelf.files["/audio"] = video, in_fragments(film, "audio", 12)
+    found = sum(map(len, moofs_of(video)))
+    async with loom(shelf, budget_bytes=Weaver.stream_bytes + 4 * found + (18 << 20)) as weaving:
+        assert kinds_of(await weaving.read()) == PLAIN
+
+
+DAMAGES = {
+    "too many entries": lambda mfra, at: at_offset(mfra, at + 16, 70_000),
+    "more entries than bytes": lambda mfra, at: at_offset(mfra, at + 16, 1000),
+    "a list that is too long": lambda mfra, at: at_offset(mfra, at - 4, 1 << 20),
+    "a list that is too short": lambda mfra, at: at_offset(mfra, at - 4, 4),
+}
+
+
+def at_offset(data: bytes, at: int, number: int) -> bytes:
+    return data[:at] + number.to_bytes(4, "big") + data[at + 4 :]
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_the_fragments_of_a_film_whose_mfra_is_damaged_are_found(
+    film: Path, damage: Callable[[bytes, int], bytes]
+) -> None:
+    video = in_fragments(film, "video", 2, EMPTY)
+    whole = drive(locate(len(video)), video)[0]
+    assert whole.moofs is None
+    damaged = damage(video, video.rindex(b"tfra"))
+    found = drive(locate(len(damaged)), damaged)[0]
+    assert found.mfra == b""
+    assert found.moofs is not None
+    assert found.moofs.data == b"".join(moofs_of(video))
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+async def test_a_failed_read_of_the_last_fragments_does_not_fail_a_merge_that_has_an_index(
+    shelf: Shelf, film: Path, status: int
+) -> None:
+    """The last fragments only make the duration more exact."""
+    sources = {f"/{kind}": in_fragments(film, kind, 2, EMPTY) for kind in ("video", "audio")}
+    shelf.files |= sources
+    refuse_searches(shelf, sources, status)
+    async with loom(shelf) as weaving:
+        merged = await weaving.read()
+        assert packets(merged, "video") == packets(sources["/video"], "video")
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+async def test_a_failed_read_of_fragments_without_an_index_is_not_remembered_as_a_missing_index(
+    shelf: Shelf, film: Path, status: int
+) -> None:
+    sources = {f"/{kind}": in_fragments(film, kind, 2) for kind in ("video", "audio")}
+    shelf.files |= sources
+    refuse_searches(shelf, sources, status)
+    async with loom(shelf, merges=True) as weaving:
+        with pytest.raises(ServerPYError) as failed:
+            await weaving.read()
+        assert not isinstance(failed.value, NoIndex)
+        shelf.refuse = lambda _target: None
+        assert kinds_of(await weaving.read()) == PLAIN
+
+
+def refuse_searches(shelf: Shelf, sources: dict[str, bytes], status: int) -> None:
+    """Let the media server refuse the reads that search for fragments."""
+    begins = {
+        f"{path} bytes={span.first}-"
+        for path, source in sources.items()
+        for span in drive(locate(len(source)), source)[1]
+        if span.kept is not None
+    }
+    assert len(begins) >= 2
+
+    def refuse(target: str) -> int | None:
+        (last, *_) = [asked for asked in reversed(shelf.asked) if asked.target == target]
+        asked = f"{target} {last.headers.get('Range', '')}"
+        return status if any(map(asked.startswith, begins)) else None
+
+    shelf.refuse = refuse
+
+
+async def test_a_window_full_of_fragments_is_searched_in_a_thread(
+    shelf: Shelf, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In 64 KiB, there may be thousands of moof boxes without content."""
+    video = in_fragments(film, "video", 2)
+    threads = list[threading.Thread]()
+
+    def watched(data: memoryview, at: int, end: int, *, may_be_open: bool = False) -> Box | None:
+        found = box_at(data, at, end, may_be_open=may_be_open)
+        if found is not None and found.kind == b"moof":
+            threads.append(threading.current_thread())
+        return found
+
+    monkeypatch.setattr(locating, "box_at", watched)
+    shelf.files["/video"] = video[: video.index(b"moof") - 4] + write(b"moof") * 8000
+    shelf.files["/audio"] = in_fragments(film, "audio", 2)
+    async with loom(shelf) as weaving:
+        with pytest.raises(ServerPYError):
+            await weaving.read()
+    assert len(threads) > 8000
+    assert threading.current_thread() not in threads
 
 
 async def test_a_file_without_an_index_is_refused_if_its_fragments_are_not_found_in_three_seconds(
@@ -182,6 +309,22 @@ async def test_files_without_an_index_and_with_too_many_fragments_are_merged_whi
         shelf.asked.clear()
         assert await weaving.read() == found
         assert len(shelf.asked) == 2, "the second stream does not search again"
+
+
+@pytest.mark.usefixtures("short_search")
+async def test_a_search_that_failed_is_remembered_for_the_page_whatever_the_signatures_of_its_urls_are(
+    shelf: Shelf, film: Path
+) -> None:
+    shelf.files |= {f"/{kind}": in_fragments(film, kind, 1) for kind in ("video", "audio")}
+    async with loom(shelf, merges=True) as weaving:
+        asked = list[int]()
+        for signature in ("first", "second", "third"):
+            shelf.asked.clear()
+            weaving.query = f"?signature={signature}"
+            await weaving.read()
+            asked.append(len(shelf.asked))
+        assert asked[0] > 2
+        assert asked[1:] == [2, 2]
 
 
 @pytest.mark.usefixtures("short_search")
@@ -243,7 +386,14 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("shape", MUXED.values(), ids=MUXED)
+def muxed(*quick: str) -> list[Any]:
+    """Return all shapes. Those that are not in `quick` are tested by `make soak` only."""
+    return [
+        pytest.param(shape, id=name, marks=() if name in quick else pytest.mark.soak) for name, shape in MUXED.items()
+    ]
+
+
+@pytest.mark.parametrize("shape", muxed("plain", "sidx", "mfra and no data offsets", "no index and implicit bases"))
 @pytest.mark.parametrize(("wanted", "other"), [("video", OTHERS["plain"]), ("audio", OTHERS["sidx"])], ids=OTHERS)
 async def test_one_track_of_a_file_with_both_is_merged_with_a_track_of_another_file(
     shelf: Shelf, film: Path, shape: Callable[[Path], bytes], other: Shape, wanted: str
@@ -254,7 +404,7 @@ async def test_one_track_of_a_file_with_both_is_merged_with_a_track_of_another_f
         await woven(weaving, sources["video"], sources["audio"])
 
 
-@pytest.mark.parametrize("shape", MUXED.values(), ids=MUXED)
+@pytest.mark.parametrize("shape", muxed("mfra", "samples in the moov, too"))
 async def test_both_tracks_of_one_file_are_merged(shelf: Shelf, film: Path, shape: Callable[[Path], bytes]) -> None:
     async with loom(shelf) as weaving:
         await woven(weaving, shape(film), shape(film))

@@ -35,18 +35,20 @@ class _NoPages:
 
 @dataclass
 class Loom:
-    """A weaver, its memory budget, and its sources: the files `/video` and `/audio` on the media server."""
+    """A weaver, its memory budget, and its sources: the files `/video` and `/audio` on the media server. `query` is the
+    query of their URLs."""
 
     shelf: Shelf
     client: Client
     budget: Budget
     weaver: Weaver
+    query: str = ""
 
     @property
     def source(self) -> Source:
         tracks = (
-            Track(id="v", url=f"{self.shelf.url}/video", protocol="http", ext="mp4", vcodec="avc1"),
-            Track(id="a", url=f"{self.shelf.url}/audio", protocol="http", ext="m4a", acodec="mp4a"),
+            Track(id="v", url=f"{self.shelf.url}/video{self.query}", protocol="http", ext="mp4", vcodec="avc1"),
+            Track(id="a", url=f"{self.shelf.url}/audio{self.query}", protocol="http", ext="m4a", acodec="mp4a"),
         )
         media = Media(
             raw_id="1", id="1", title="A film", kind="video", extractor="made up", webpage_url=PAGE, tracks=tracks

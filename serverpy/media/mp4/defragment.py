@@ -95,8 +95,9 @@ def defragmented(moov: bytes, moofs: Moofs, handler: bytes, total: int) -> bytes
         raise damaged("the fragments have no samples of the track")
     scale = math.lcm(track.movie_scale, track.scale)
     scale = scale if scale <= _MAX_32 else track.movie_scale
-    edits = _edits(track, made, scale, is_open=has_samples)
-    duration = sum(edit.duration for edit in edits) if edits else _rounded_up(made.end * scale, track.scale)
+    end = made.end  # a pass over all samples
+    edits = _edits(track, made, scale, end, is_open=has_samples)
+    duration = sum(edit.duration for edit in edits) if edits else _rounded_up(end * scale, track.scale)
     moved = replace(track, movie_scale=scale, edits=tuple(edits), duration=duration)
     return _with_media_duration(write_moov([moved], [_write_table(moved, made)]), made.length)
 
@@ -104,8 +105,9 @@ def defragmented(moov: bytes, moofs: Moofs, handler: bytes, total: int) -> bytes
 def end_of(moofs: Moofs, number: int, defaults: Mapping[int, Defaults]) -> int | None:
     """Return the presentation time, in units of the track's time scale, at which the track `number` ends. `moofs` are
     the last fragments of the file, and `defaults` those of all tracks. Returns None if these fragments have no samples
-    of the track, or state no decode time. Raises `NotMedia` if a box is damaged."""
-    data, time, end = memoryview(moofs.data), None, None
+    of the track, or state no decode time. Raises `NotMedia` if a box is damaged, and `UnsupportedConversion` if the
+    fragments have more than MAX_SAMPLES samples of the track."""
+    data, time, end, count = memoryview(moofs.data), None, None, 0
     for _, moof in moofs:
         for traf in children(data, moof):
             inside = list(children(data, traf)) if traf.kind == b"traf" else []
@@ -115,7 +117,10 @@ def end_of(moofs: Moofs, number: int, defaults: Mapping[int, Defaults]) -> int |
             time = time if stated is None else stated
             for box in inside:
                 if box.kind == b"trun" and time is not None:
-                    for duration, shift in _times_of(read_trun(data, box, header), header):
+                    run = read_trun(data, box, header)
+                    count += run.count
+                    check_count(count)
+                    for duration, shift in _times_of(run, header):
                         time += duration
                         end = max(end or 0, time + shift)
     return end
@@ -123,7 +128,6 @@ def end_of(moofs: Moofs, number: int, defaults: Mapping[int, Defaults]) -> int |
 
 def _times_of(run: Run, header: Header) -> Iterator[tuple[int, int]]:
     """Yield the duration of each sample of `run`, and the difference between its presentation and decode times."""
-    check_count(run.count)
     durations = repeat(header.defaults.duration, run.count) if run.durations is None else run.durations
     return zip(durations, repeat(0, run.count) if run.shifts is None else run.shifts, strict=True)
 
@@ -351,12 +355,12 @@ def _add_run(made: _Samples, run: Run, offset: int, header: Header) -> None:
             made.sync.append(number)
 
 
-def _edits(track: Track, made: _Samples, scale: int, *, is_open: bool) -> list[Edit]:
+def _edits(track: Track, made: _Samples, scale: int, end: int, *, is_open: bool) -> list[Edit]:
     """Return the edit list of the track for decode times that begin at 0 instead of `made.begin`, so that the
-    presentation times do not change. `scale` is the time scale of the movie. A duration of 0 in the edit list of a
-    fragmented file means the whole media (§8.6.6). If `is_open` is true, any duration of the last edit means that, too,
-    because it covers only the samples in the moov. No edit begins before the first sample, because libav presents that
-    sample at the beginning of its edit."""
+    presentation times do not change. `scale` is the time scale of the movie, and `end` is `made.end`. A duration of 0
+    in the edit list of a fragmented file means the whole media (§8.6.6). If `is_open` is true, any duration of the last
+    edit means that, too, because it covers only the samples in the moov. No edit begins before the first sample,
+    because libav presents that sample at the beginning of its edit."""
     begin, first = made.begin or 0, max(0, made.shifts.values[0])
     old = track.edits or ((Edit(0, 0, 1 << 16),) if begin else ())
     edits = list[Edit]()
@@ -371,7 +375,7 @@ def _edits(track: Track, made: _Samples, scale: int, *, is_open: bool) -> list[E
             edits.append(Edit(late, -1, edit.rate))
             duration, time = max(0, duration - late), first
         if not edit.duration or (is_open and number == len(old)):
-            duration = _rounded_up(max(0, made.end - time) * scale, track.scale)
+            duration = _rounded_up(max(0, end - time) * scale, track.scale)
         edits.append(Edit(duration, time, edit.rate))
     return edits
 

@@ -125,7 +125,7 @@ class _Runs:
 def _part(source: Located, handler: bytes, number: int) -> _Part:
     track = find_track(source.moov, handler)
     if not source.fragmented:
-        made = make_fragments(track, read_samples(track, source.total), number)
+        made = make_fragments(track, read_samples(track, source.total), number, source.total)
         return _Part(track, made.index, made)
     box = track.samples.get(b"stsz")
     if box is not None and fields("I", track.data, box, 8)[0]:

@@ -35,8 +35,9 @@ MAX_WALK_READS = 128
 WALK_SECONDS = 3.0
 """Maximum number of range requests, and of seconds, that the search for the fragments of a file without an index may
 take."""
-_LEAST_BYTES = 4096
-"""Minimum number of bytes of a read that searches for a fragment."""
+_LEAST_BYTES, _MOST_BYTES = 4096, 1 << 20
+"""Minimum and maximum number of bytes of a read that searches for a fragment. A moof that is longer takes one more
+read."""
 _MOST_BOXES = 16
 """Maximum number of top-level boxes for each fragment, on average."""
 _MAX_READS = 16
@@ -59,8 +60,8 @@ class NoIndex(UnsupportedConversion):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A range of a file: the bytes `first` to `end - 1`. `kept` is None unless the range is part of a search for all
-    fragments. Then it is the number of bytes of earlier ranges that the search keeps."""
+    """A range of a file: the bytes `first` to `end - 1`. `kept` is None unless the range is part of a search for
+    fragments, which the caller may end. Then it is the number of bytes of earlier ranges that the search keeps."""
 
     first: int
     end: int
@@ -124,6 +125,7 @@ class _Window:
         if self.reads > MAX_WALK_READS:
             raise NoIndex
         end = min(first + length, self._total)
+        self.data = memoryview(b"")  # do not hold two windows
         self.data = memoryview((yield Span(first, end, self.kept)))
         self.first = first
         if len(self.data) != end - first:
@@ -149,7 +151,7 @@ def locate(total: int, handler: bytes | None = None) -> Generator[Span, bytes | 
     """Find the boxes that describe an MP4 of `total` bytes. If the file has several tracks, `handler` is the type of
     the track whose sidx is needed. Raises `UnsupportedConversion` if the file is not an MP4, if a box exceeds its
     maximum size, or if the fragments cannot be found; and `NotMedia` if the file is damaged. The caller may throw
-    `UnsupportedConversion` into the generator if the search for fragments takes too long."""
+    `UnsupportedConversion` into the generator if the search for fragments takes too long, or if a read fails."""
     if total > _MAX_TOTAL:
         raise damaged("the file is too long")
     window = _Window(total)
@@ -188,8 +190,7 @@ def _locate_fragments(
         sidx = None
     if sidx is not None and (yield from _has_fragments_from(window, indexed_end(sidx, sidx_end))):
         sidx = None
-    mfra = b"" if sidx is not None else (yield from _mfra(window, total))
-    mfra = mfra if lists_from(mfra, first.start, count_tracks(moov)) else b""
+    mfra = b"" if sidx is not None else (yield from _usable_mfra(window, total, first.start, count_tracks(moov)))
     found = Located(total, moov, True, sidx, sidx_end, moof, first.start, mfra)
     is_indexed = sidx is not None or bool(mfra)
     is_mixed = has_samples(moov)
@@ -204,9 +205,22 @@ def _locate_fragments(
     return replace(found, moofs=moofs)
 
 
+def _usable_mfra(
+    window: _Window, total: int, first_moof: int, tracks: int
+) -> Generator[Span, bytes | memoryview, bytes]:
+    """Return the mfra of the file if it shows where all fragments of `tracks` tracks are, or b"" if it does not. A
+    damaged mfra, or one that is too long, is the same as none."""
+    try:
+        mfra = yield from _mfra(window, total)
+        return mfra if lists_from(mfra, first_moof, tracks) else b""
+    except (UnsupportedConversion, NotMedia):
+        return b""
+
+
 def _tail(window: _Window, total: int, mfra: bytes) -> Generator[Span, bytes | memoryview, Moofs | None]:
     """Return the moof boxes from the last entry of `mfra` on. Returns None if they cannot be read: the duration of the
     merged file is then less exact."""
+    window.kept = 0  # from here on, the caller may end the search
     try:
         box = yield from window.reach(last_listed(mfra))
         return None if box is None else (yield from _walk(window, total, box))
@@ -241,7 +255,7 @@ def _walk(window: _Window, total: int, box: Box, moof: bytes = b"") -> Generator
             is_dense = 2 * max(step, largest) <= WALK_BYTES
             if (total - at) // (WALK_BYTES if is_dense else step) > 2 * (MAX_WALK_READS - window.reads):
                 raise NoIndex
-            yield from window.fetch(at, WALK_BYTES if is_dense else max(_LEAST_BYTES, 2 * largest))
+            yield from window.fetch(at, WALK_BYTES if is_dense else min(max(_LEAST_BYTES, 2 * largest), _MOST_BYTES))
             ahead = window.box(at)
         if ahead is None:
             raise damaged("a box ends within its header")

@@ -12,12 +12,12 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate, chain, repeat
+from itertools import accumulate, chain, groupby, repeat
 
 from serverpy.errors import UnsupportedConversion
-from serverpy.media.mp4.boxes import fields, swapped, table, write, write_full
+from serverpy.media.mp4.boxes import fields, need, swapped, table, write, write_full
 from serverpy.media.mp4.samples import Cuts, Samples, add_extents, count_samples, rows_of
-from serverpy.media.mp4.sidx import Index, Reference
+from serverpy.media.mp4.sidx import MAX_REFERENCES, Index, Reference, too_many_blocks
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, Track
 
 FRAGMENT_SECONDS = 2
@@ -53,19 +53,33 @@ class Made:
 def made_bytes(track: Track, total: int) -> int:
     """Return the maximum number of bytes of memory that a layout with fragments of `track`, a track in a file of
     `total` bytes, takes in addition to one with its chunks. Raises `NotMedia` if a table of the track is damaged."""
+    return _SAMPLE_BYTES * count_samples(track) + _FRAGMENT_BYTES * _most_fragments(track, total)
+
+
+def _most_fragments(track: Track, total: int) -> int:
+    """Return the maximum number of fragments of `track`. A fragment ends after FRAGMENT_SECONDS or at a change of the
+    sample description, or together with the sample after it, it exceeds MOST_BYTES. So two fragments that follow each
+    other have MOST_BYTES."""
     count = count_samples(track)
     seconds = sum(each * (duration & _MAX_32) for each, duration in rows_of(track, b"stts", count)) // track.scale
-    fragments = min(count, seconds // FRAGMENT_SECONDS + total // MOST_BYTES + 1)
-    return _SAMPLE_BYTES * count + _FRAGMENT_BYTES * fragments
+    box = need(track.samples, b"stsc")
+    rows = table("I", track.data, box, 8, 3 * fields("I", track.data, box, 4)[0])
+    described = sum(1 for _ in groupby(rows[2::3]))
+    return min(count, MAX_REFERENCES, seconds // FRAGMENT_SECONDS + 2 * total // MOST_BYTES + described + 1)
 
 
-def make_fragments(track: Track, samples: Samples, number: int) -> Made:
-    """Return the fragments of `track` for a file in which the track has the number `number`. Raises
-    `UnsupportedConversion` if a sample is too large for a fragment, and `NotMedia` if a table of the track is
-    damaged."""
+def make_fragments(track: Track, samples: Samples, number: int, total: int) -> Made:
+    """Return the fragments of `track`, a track in a file of `total` bytes, for a file in which the track has the number
+    `number`. Raises `UnsupportedConversion` if a sample is too large for a fragment, or if there are more fragments
+    than `made_bytes` counts; and `NotMedia` if a table of the track is damaged."""
+    most = _most_fragments(track, total)
+    if len(samples.described) > most:
+        raise too_many_blocks()
     tables = _Tables.of(track, samples)
     cuts, heads, ends, references, chunk = Cuts(), bytearray(), array("Q", [0]), list[Reference](), 0
     for begin, end, description in _borders(track, samples, tables):
+        if len(references) == most:  # more than an index can list, or the chunks overlap
+            raise too_many_blocks()
         chunk = add_extents(cuts, samples, chunk, begin, end)
         cuts.extents.append(len(cuts.offsets))
         nbytes = samples.ends[end] - samples.ends[begin]

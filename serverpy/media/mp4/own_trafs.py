@@ -46,7 +46,7 @@ def with_own_trafs(moof: bytes, start: int, number: int, defaults: Mapping[int, 
     box = box_at(data, 0, len(data))
     if box is None:
         raise damaged("a fragment has an invalid moof box")
-    implicit, removed = start, None
+    implicit, removed = start, None  # the last removed traf, while the data of the next one would begin elsewhere
     for child in children(data, box):
         if child.kind != b"traf":
             continue
@@ -58,9 +58,11 @@ def with_own_trafs(moof: bytes, start: int, number: int, defaults: Mapping[int, 
         if own != number:
             changed[child.start + 4 : child.start + 8] = b"free"
             removed = child
-        elif removed is not None and header.is_implicit and traf.runs:
+        elif not header.is_implicit:
+            removed = None
+        elif removed is not None and traf.runs:
             _count_from_moof(changed, data, traf, base - start, removed)
-        removed = removed if own != number else None
+            removed = None
         implicit = data_end(base, [run for _, run in traf.runs])
     return bytes(changed)
 

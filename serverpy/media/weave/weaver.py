@@ -22,14 +22,14 @@ from typing import Any, TypeVar
 
 from serverpy.body import SESSION_BYTES, UNBOUNDED, Body, Head, Opener, Source
 from serverpy.containers import MP4
-from serverpy.errors import NotMedia, UnsupportedConversion, UpstreamFailed
+from serverpy.errors import NotMedia, SourceError, UnsupportedConversion, UpstreamFailed
 from serverpy.extraction.choice import believed_duration, is_seekable
 from serverpy.extraction.values import Track
 from serverpy.media.mp4.layout import AUDIO, HEADER, MADE, VIDEO, Layout, Piece
 from serverpy.media.mp4.locate import MAX_MOOF_BYTES, PROBE_BYTES, WALK_SECONDS, Located, NoIndex, Span, locate
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER
 from serverpy.media.mp4.woven import as_plain, lay_out, peak_bytes, plain_bytes
-from serverpy.media.weave.cache import Key, Layouts, Lease, SourceVersion, Woven
+from serverpy.media.weave.cache import Layouts, Lease, SourceVersion, Woven
 from serverpy.media.weave.fragments import read_block
 from serverpy.media.weave.source import Changed, Forward, Ranged, server_of
 from serverpy.memory.budget import Reservation
@@ -50,7 +50,7 @@ CHUNK_BYTES = 32 * 1024
 EXTENSIONS = frozenset({"mp4", "m4a", "m4v", "mov"})
 _MAX_WITHOUT_INDEX = 256
 _WITHOUT_INDEX_SECONDS = 600.0
-"""Maximum number of pairs of files without an index that a weaver remembers, and the number of seconds after which it
+"""Maximum number of pairs of formats without an index that a weaver remembers, and the number of seconds after which it
 searches for their fragments again: a slow media server may be the reason that they were not found."""
 OpenFiles = Callable[[Plan, Source, Reservation], Awaitable[Body]]
 
@@ -70,7 +70,7 @@ class Weaver:
         self._method = method
         self._layouts = layouts
         self._otherwise = otherwise
-        self._without_index = OrderedDict[Key, float]()
+        self._without_index = OrderedDict[bytes, float]()
         # only one layout is made at a time, because the computation holds the interpreter lock and takes memory
         self._one_at_a_time = asyncio.Semaphore(1)
         self.capability = Capability(
@@ -98,7 +98,7 @@ class Weaver:
         """Open the MP4 that is merged from the video and the audio of `plan`. `reservation` grows while the layout is
         made. If a fragmented file has no index, and its fragments cannot be found in advance, the MP4 is merged while
         it is read, and has neither a known length nor ranges."""
-        key = tuple(track.url for track in plan.tracks)
+        key = _formats_of(plan, source)
         try:
             if self._without_index.get(key, 0.0) > time.monotonic():
                 raise NoIndex
@@ -109,8 +109,8 @@ class Weaver:
             self._remember(key)
             return await self._open_otherwise(self._otherwise, plan, source, reservation, error)
 
-    def _remember(self, key: Key) -> None:
-        """Remember for _WITHOUT_INDEX_SECONDS that the fragments of the files `key` cannot be found."""
+    def _remember(self, key: bytes) -> None:
+        """Remember for _WITHOUT_INDEX_SECONDS that the fragments of the formats `key` cannot be found."""
         now = time.monotonic()
         if self._without_index.get(key, 0.0) <= now:
             self._without_index.pop(key, None)
@@ -163,6 +163,14 @@ class Weaver:
             await room.grow(await in_thread(partial(peak_bytes, video, audio), name="lay out"))
             versions = video_version, audio_version
             return await in_thread(partial(_woven, video, audio, versions), name="lay out")
+
+
+def _formats_of(plan: Plan, source: Source) -> bytes:
+    """Return a digest that identifies the formats of `plan` on their page. It does not depend on their URLs, which many
+    sites sign anew for each extraction."""
+    media = source.media
+    own = [track.url for track in plan.tracks] if media is None else [media.id, *(track.id for track in plan.tracks)]
+    return hashlib.sha256(repr((source.url, source.item, own)).encode()).digest()
 
 
 async def _as_plain(source: Located, handler: bytes, room: Room) -> Located:
@@ -298,10 +306,11 @@ async def _read(
 
 async def _find(ranged: Ranged, handler: bytes, room: Room) -> tuple[Located, SourceVersion]:
     """Return the boxes that describe a source file, and the version of the file from which the boxes were read. The
-    search for the fragments of a file without an index may take WALK_SECONDS."""
+    reads that search for the fragments of a file without an index may take WALK_SECONDS together. If such a read fails
+    and the file has an index, does without these fragments."""
     version, data = await _probe(ranged)
     search = locate(version.total, handler)
-    held, deadline = 0, None
+    walk, left, time_of = Room(room), WALK_SECONDS, asyncio.get_running_loop().time
     found: Span | Located = next(search)
     while isinstance(found, Span):
         span = found
@@ -310,21 +319,32 @@ async def _find(ranged: Ranged, handler: bytes, room: Room) -> tuple[Located, So
             if span.kept is None:
                 data = await _fetch(ranged, span, version, room)
             else:
-                deadline = deadline or asyncio.get_running_loop().time() + WALK_SECONDS
-                held = await _grow_to(room, held, 2 * span.kept + 3 * (span.end - span.first))
+                await walk.settle(2 * span.kept + 3 * (span.end - span.first))
+                begun = time_of()
                 try:
-                    async with asyncio.timeout_at(deadline):
+                    async with asyncio.timeout(left):
                         data = await _fetch(ranged, span, version, None)
-                except TimeoutError:
-                    return _give_up(search), version
-        # `locate` copies the boxes that it keeps, which may have megabytes
-        advance = partial(_advance, search, memoryview(data)[: span.end - span.first])
-        found = advance() if len(data) <= PROBE_BYTES else await in_thread(advance, name="locate")
+                except Changed:
+                    raise
+                except (TimeoutError, SourceError) as error:
+                    found = _give_up(search, error)
+                    break
+                left -= time_of() - begun
+        found = await _advance(search, span, data)
+    kept = found.moofs or found.tail
+    walk.shrink(max(0, walk.nbytes - (0 if kept is None else kept.nbytes)))
     return found, version
 
 
-def _advance(search: Generator[Span, bytes | memoryview, Located], data: memoryview) -> Span | Located:
-    """Pass the bytes of the last range to `search`. Returns the next range, or the result of the search."""
+async def _advance(search: Generator[Span, bytes | memoryview, Located], span: Span, data: bytearray) -> Span | Located:
+    """Pass the bytes of `span`, with which `data` begins, to `search`. Returns the next range, or the result of the
+    search. Uses a thread if `search` copies megabytes, or looks at fragments, of which 64 KiB may contain thousands."""
+    send = partial(_send, search, memoryview(data)[: span.end - span.first])
+    is_short = len(data) <= PROBE_BYTES and b"moof" not in data
+    return send() if is_short else await in_thread(send, name="locate")
+
+
+def _send(search: Generator[Span, bytes | memoryview, Located], data: memoryview) -> Span | Located:
     try:
         return search.send(data)
     except StopIteration as found:
@@ -332,23 +352,19 @@ def _advance(search: Generator[Span, bytes | memoryview, Located], data: memoryv
         return located
 
 
-def _give_up(search: Generator[Span, bytes | memoryview, Located]) -> Located:
-    """End `search` without the fragments that it has not found, and return its result. Raises `NoIndex` if the result
-    needs these fragments."""
+def _give_up(search: Generator[Span, bytes | memoryview, Located], error: Exception) -> Located:
+    """End `search` without the fragments that it has not found, because a read raised `error`. Returns the result of
+    `search`. If the result needs these fragments, raises `error`, or `NoIndex` if the search took too long."""
     try:
         search.throw(NoIndex())
     except StopIteration as found:
         located: Located = found.value
         return located
+    except NoIndex:
+        if isinstance(error, TimeoutError):
+            raise
+        raise error from None
     raise AssertionError("unreachable: a search that is stopped reads nothing more")
-
-
-async def _grow_to(room: Room, held: int, needed: int) -> int:
-    """Borrow bytes until `room` has lent `needed` bytes, of which it has already lent `held`. Returns the number of
-    bytes that it has lent."""
-    if needed > held:
-        await room.grow(needed - held)
-    return max(held, needed)
 
 
 async def _probe(ranged: Ranged) -> tuple[SourceVersion, bytearray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
+from array import array
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serverpy.errors import DrmProtected, NotMedia, ServerPYError, UnsupportedConversion
-from serverpy.media.mp4.boxes import write_full
-from serverpy.media.mp4.defragment import defragmented, defragmented_bytes
+from serverpy.media.mp4.boxes import write, write_full
+from serverpy.media.mp4.defragment import Moofs, defragmented, defragmented_bytes, end_of
 from serverpy.media.mp4.locate import Located
+from serverpy.media.mp4.samples import MAX_SAMPLES
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, find_track
+from serverpy.media.mp4.trex import Defaults
 from serverpy.media.mp4.woven import as_plain, lay_out
 from serverpy.sample.encode import LONG_SECONDS
 from serverpy.sample.make import ensure_media
+from tests.media.mp4.building import Film
 from tests.media.mp4.films import Packet, located, packets
 from tests.media.mp4.shapes import EMPTY, NO_INDEX, in_fragments, with_later_times
 from tests.media.mp4.test_plain import SMALL_BYTES, read
@@ -86,7 +90,7 @@ def test_fragments_that_overlap_by_less_than_a_sample_keep_their_times(film: Pat
 def test_fragments_whose_times_go_back_cannot_be_merged(film: Path) -> None:
     sources = fragments(film)
     sources["video"] = with_later_times(sources["video"], -20_000, first=3)
-    with pytest.raises(UnsupportedConversion, match="go back"):
+    with pytest.raises(UnsupportedConversion, match="out of order"):
         merged(sources)
 
 
@@ -110,6 +114,46 @@ def test_a_run_that_claims_billions_of_samples_cannot_be_merged_and_takes_little
         assert tracemalloc.get_traced_memory()[1] < SMALL_BYTES
     finally:
         tracemalloc.stop()
+
+
+NUMBER, DURATION = 7, 2
+
+
+def moof(*runs: int) -> bytes:
+    """Return a moof of the track NUMBER, which begins at the time 0. Each of `runs` is the number of samples of a trun
+    box whose samples have the default fields."""
+    tfhd = write_full(b"tfhd", 0, 0x000018, struct.pack(">III", NUMBER, DURATION, 1))
+    truns = (write_full(b"trun", 0, 0, struct.pack(">I", count)) for count in runs)
+    return write(b"moof", write(b"traf", tfhd, write_full(b"tfdt", 0, 0, bytes(4)), *truns))
+
+
+def moofs(*found: bytes) -> Moofs:
+    return Moofs(b"".join(found), array("Q", range(len(found))))
+
+
+@pytest.mark.parametrize(
+    "last",
+    [moofs(moof(*[MAX_SAMPLES] * 4000)), moofs(*[moof(MAX_SAMPLES)] * 4000), moofs(moof(3, 0xFFFFFFFF))],
+    ids=["runs", "moofs", "one run"],
+)
+def test_the_end_of_fragments_with_too_many_samples_in_all_their_runs_is_not_computed(last: Moofs) -> None:
+    with pytest.raises(UnsupportedConversion, match="more samples"):
+        end_of(last, NUMBER, {})
+
+
+def test_the_end_of_fragments_is_that_of_their_last_sample() -> None:
+    assert end_of(moofs(moof(*[3] * 1000)), NUMBER, {}) == 3000 * DURATION
+    assert end_of(moofs(moof(5)), NUMBER + 1, {NUMBER: Defaults()}) is None
+
+
+def test_the_end_of_the_samples_is_computed_once_for_all_edits() -> None:
+    """A duration of 0 in the edit list means the whole media. At one pass over the samples for each of these edits, the
+    conversion would take several minutes."""
+    edits = [(0, time) for time in range(1000)]
+    moov = Film(samples=(), chunked=(), stts=(), handler=AUDIO_HANDLER, edits=edits).moov(0)
+    plain = defragmented(moov, moofs(moof(MAX_SAMPLES)), AUDIO_HANDLER, 1 << 40)
+    found = find_track(plain, AUDIO_HANDLER).edits
+    assert [edit.duration for edit in found] == [MAX_SAMPLES * DURATION - time for time in range(1000)]
 
 
 def defragmented_bytes_of(found: Located) -> int:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from serverpy.errors import NotMedia
+from serverpy.errors import NotMedia, UnsupportedConversion
 from serverpy.media.mp4.layout import AUDIO, MADE, VIDEO, Layout
 from serverpy.media.mp4.made_fragments import MOST_SECONDS, Made, make_fragments
 from serverpy.media.mp4.samples import read_samples
-from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER, find_track
+from serverpy.media.mp4.tracks import AUDIO_HANDLER, find_track
 from serverpy.media.mp4.woven import lay_out, peak_bytes
 from tests.media.mp4.building import Film, sample_table
 from tests.media.mp4.films import located
@@ -23,7 +23,7 @@ from tests.media.mp4.test_plain import SMALL_BYTES
 def made(film: Film) -> Made:
     found = located(bytes(film))
     track = find_track(found.moov, film.handler)
-    return make_fragments(track, read_samples(track, found.total), 1)
+    return make_fragments(track, read_samples(track, found.total), 1, found.total)
 
 
 def seconds(count: int, *sync: int) -> Film:
@@ -107,16 +107,41 @@ COSTLY = {
     "one size for all": Film(
         samples=[b"x"] * 5000, chunked=[5000], stts=[(5000, 40)], replaced={b"stsz": sample_table(b"stsz", 1, 5000)}
     ),
+    "a description for each": Film([b"x"] * 5000, [1] * 5000, [(5000, 40)], descriptions=[1, 2] * 2500),
 }
 
 
 @pytest.mark.parametrize("film", COSTLY.values(), ids=COSTLY)
 def test_making_fragments_takes_no_more_memory_than_the_function_peak_bytes_returns(media: Path, film: Film) -> None:
     video, audio = located(bytes(film)), located((media / "audio-sidx.mp4").read_bytes())
-    assert find_track(video.moov, VIDEO_HANDLER).handler == VIDEO_HANDLER
     tracemalloc.start()
     try:
         lay_out(video, audio)
         assert tracemalloc.get_traced_memory()[1] <= peak_bytes(video, audio) + SMALL_BYTES
     finally:
         tracemalloc.stop()
+
+
+def test_more_fragments_than_an_index_can_list_are_not_made(media: Path) -> None:
+    """The description changes with each sample, so each sample needs a fragment."""
+    count = 1 << 16
+    film = Film([b"x"] * count, [1] * count, [(count, 40)], descriptions=[1, 2] * (count // 2))
+    video, audio = located(bytes(film)), located((media / "audio-sidx.mp4").read_bytes())
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnsupportedConversion, match="too many"):
+            lay_out(video, audio)
+        assert tracemalloc.get_traced_memory()[1] <= peak_bytes(video, audio) + SMALL_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+def test_chunks_that_overlap_make_no_more_fragments_than_are_counted() -> None:
+    """Each of 1000 chunks is the same sample of more than 4 MiB, so two of them do not fit into one fragment."""
+    places = sample_table(b"stco", 1000, *[100] * 1000)
+    sizes = sample_table(b"stsz", 5 << 20, 1000)
+    film = Film([b""] * 1000, [1] * 1000, [(1000, 1)], replaced={b"stco": places, b"stsz": sizes})
+    track = find_track(located(bytes(film)).moov, film.handler)
+    total = 6 << 20
+    with pytest.raises(UnsupportedConversion, match="too many"):
+        make_fragments(track, read_samples(track, total), 1, total)

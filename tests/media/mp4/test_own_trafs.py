@@ -78,6 +78,15 @@ def test_the_samples_of_a_track_stay_in_place_when_other_tracks_are_removed(firs
         assert places(changed, OWN) == places(given, OWN), names
 
 
+@pytest.mark.parametrize("empty", [[traf(OWN, 0, None, runs=0)], [traf(OWN, 0, None, runs=0)] * 2], ids=["one", "two"])
+def test_trafs_without_runs_do_not_move_the_samples_behind_them(empty: list[bytes]) -> None:
+    given = moof(traf(OTHER, 5, 300), *empty, traf(OWN, 3, 100), traf(OWN, 2, None))
+    assert places(with_own_trafs(given, START, OWN, DEFAULTS), OWN) == places(given, OWN)
+    without = moof(traf(OTHER, 5, 300), *empty, traf(OWN, 3, None))
+    with pytest.raises(UnsupportedConversion, match="data offset"):
+        with_own_trafs(without, START, OWN, DEFAULTS)
+
+
 def test_a_moof_without_other_tracks_does_not_change() -> None:
     given = moof(traf(OWN, 3, 100), traf(OWN, 2, None))
     assert with_own_trafs(given, START, OWN, DEFAULTS) == given
