@@ -11,7 +11,24 @@ import pytest
 from serverpy.errors import UpstreamFailed
 from serverpy.extraction.values import DASH_PROTOCOL, Fragment, Track
 from serverpy.streaming.segments import segment_read
-from tests.net.reading import FILE, Answer, Ask, Reply, at, by_turns, head, part, refusal, serving, whole
+from tests.net.reading import (
+    FILE,
+    Answer,
+    Ask,
+    Reply,
+    at,
+    bare,
+    by_turns,
+    chunked,
+    exclusive,
+    head,
+    part,
+    refusal,
+    refuses,
+    serving,
+    whole,
+    without_total,
+)
 from tests.streaming.segments.relaying import Page, drain_into, drained, opened
 
 SIZE = len(FILE)
@@ -29,29 +46,6 @@ def dash(url: str) -> Track:
     return Track(id="d", url=url, protocol=DASH_PROTOCOL, ext="mp4", vcodec="a", acodec="b", fragments=fragments)
 
 
-def without_total(ask: Ask) -> Reply:
-    first, end = ask.bounds(SIZE)
-    return part(ask, more={"Content-Range": f"bytes {first}-{end - 1}/*"}) if ask.has_range else whole()
-
-
-def chunked(data: bytes) -> Reply:
-    return Reply(head(200, {"Transfer-Encoding": "chunked"}) + b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data))
-
-
-def bare(ask: Ask, *, framed: bool) -> Reply:
-    """Return the requested bytes with status 200 and without Content-Range."""
-    first, end = ask.bounds(SIZE) if ask.has_range else (0, SIZE)
-    return whole(FILE[first:end]) if framed else chunked(FILE[first:end])
-
-
-def exclusive(ask: Ask) -> Reply:
-    return part(Ask(ask.number, ask.first, None if ask.last is None else ask.last - 1, ask.has_range, None, ""))
-
-
-def refuses(ask: Ask, content_range: str | None) -> Reply:
-    return refusal(416, more={"Content-Range": content_range}) if ask.has_range else whole()
-
-
 def everything(_ask: Ask) -> Reply:
     return part(Ask(0, 0, None, True, None, ""))
 
@@ -65,9 +59,9 @@ ODD: dict[str, Answer] = {
     "the whole until the connection ends": lambda _ask: Reply(head(200, {"Connection": "close"}) + FILE, "FIN"),
     "the whole as 206": everything,
     "the whole once": by_turns(part, lambda _ask: whole(), part),
-    "200 with a part": partial(bare, framed=True),
-    "200 with a part, chunked": partial(bare, framed=False),
-    "200 with a part once": by_turns(part, partial(bare, framed=True), part),
+    "200 with a part": bare,
+    "200 with a part, chunked": partial(bare, framing="chunked"),
+    "200 with a part once": by_turns(part, bare, part),
     "416 without a length": partial(refuses, content_range=None),
     "416 with a length of 0": partial(refuses, content_range="bytes */0"),
     "400": lambda ask: refusal(400) if ask.has_range else whole(),
