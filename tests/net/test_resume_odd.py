@@ -43,6 +43,8 @@ from tests.net.reading import (
 )
 from tests.opening import rest_of
 
+pytestmark = pytest.mark.usefixtures("short_back_off")
+
 SIZE = len(FILE)
 TAIL, SUFFIX = ByteRange(100_000, None), ByteRange(None, 100)
 DATE, LATER = "Mon, 01 Jan 2024 00:00:00 GMT", "Tue, 02 Jan 2024 00:00:00 GMT"

@@ -36,6 +36,8 @@ from tests.net.reading import (
 from tests.streaming.segments.relaying import PAGE, Page, drained
 from tests.streaming.test_stale_addresses import film
 
+pytestmark = pytest.mark.usefixtures("short_back_off")
+
 SIZE = len(FILE)
 PERIODIC = bytes(range(256)) * 1000
 ASKED = [None, ByteRange(102_400, None), ByteRange(5, 9), ByteRange(None, 100), ByteRange(0, 0), ByteRange(0, 599)]

@@ -31,6 +31,8 @@ from tests.net.reading import (
 )
 from tests.streaming.segments.relaying import Page, drain_into, drained, opened
 
+pytestmark = pytest.mark.usefixtures("short_back_off")
+
 SIZE = len(FILE)
 SPANS = [(0, 90_000), (90_000, 200_000), (200_000, SIZE)]
 
