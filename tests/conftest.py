@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from serverpy.net import range_requests
 from serverpy.sample.make import ensure_media
 from serverpy.sample.site import SampleSite
+from serverpy.streaming.segments import retries
 from tests.aio import run
 from tests.server import hurried, server
 
@@ -45,3 +47,10 @@ def site() -> Iterator[SampleSite]:
 @pytest.fixture(scope="session")
 def media() -> Path:
     return ensure_media()
+
+
+@pytest.fixture
+def short_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the pauses between attempts to read from a media server, for modules that test hundreds of retries."""
+    for module in (range_requests, retries):
+        monkeypatch.setattr(module, "BACK_OFF_SECONDS", (0.005,) * len(module.BACK_OFF_SECONDS))

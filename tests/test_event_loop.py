@@ -19,6 +19,8 @@ from serverpy.delivery import FEW_TRACKS
 from serverpy.engine import Engine
 from serverpy.extraction.values import Media, Track
 from serverpy.settings import Settings
+from serverpy.tasks import spawn
+from tests.aio import eventually
 
 
 def page(tracks: int) -> Media:
@@ -34,18 +36,23 @@ async def test_only_work_on_a_page_with_many_tracks_runs_in_a_thread(tracks: int
 
 
 async def test_the_work_on_several_pages_with_many_tracks_runs_one_after_another() -> None:
-    delivery = Engine(Settings()).delivery
-    running = most = 0
+    delivery, may_end, begun = Engine(Settings()).delivery, threading.Event(), list[int]()
 
     def work() -> None:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        threading.Event().wait(0.01)
-        running -= 1
+        begun.append(threading.get_ident())
+        may_end.wait()
 
-    await asyncio.gather(*(delivery.by_tracks(page(FEW_TRACKS + 1), work) for _ in range(5)))
-    assert most == 1
+    tasks = [spawn(delivery.by_tracks(page(FEW_TRACKS + 1), work), name="request") for _ in range(5)]
+    try:
+        await eventually(lambda: begun)
+        for _ in range(3):  # each of the other requests runs in the first iteration
+            await asyncio.sleep(0)
+        assert len([task for task in asyncio.all_tasks() if task.get_name() == "many tracks"]) == 1
+        assert len(begun) == 1
+    finally:
+        may_end.set()
+        await asyncio.gather(*tasks)
+    assert len(begun) == 5
 
 
 async def test_the_first_of_several_requests_builds_the_openapi_document_in_a_thread(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable
 
 from serverpy.errors import Busy, ExtractionFailed, ServerPYError, TooLarge
@@ -25,17 +24,18 @@ TOO_LARGE = TooLarge("This page or its media needs more memory than the server a
 
 class Threads:
     """The requests in progress, each with a thread and a `Ticket` (cancellation event). Only one thread may call
-    `run`."""
+    `run`. `pause` waits for the seconds that it is given before memory is returned; `close` ends the default pause."""
 
     def __init__(
         self,
         outbox: Outbox,
         *,
-        seconds: float = GIVE_BACK_SECONDS,
+        pause: Callable[[float], object] | None = None,
         give_back: Callable[[], None] = give_memory_back,
     ) -> None:
         self._outbox = outbox
-        self._seconds = seconds
+        self._is_closed = threading.Event()
+        self._pause = pause or self._is_closed.wait
         self._give_back = give_back
         self._lock = threading.Lock()
         self._tickets: dict[int, Ticket] = {}
@@ -73,11 +73,13 @@ class Threads:
             ticket.set()
 
     def close(self) -> None:
-        """Tell every request to stop."""
+        """Tell every request to stop, and end the thread that returns memory."""
         with self._lock:
             tickets = list(self._tickets.values())
         for ticket in tickets:
             ticket.set()
+        self._is_closed.set()
+        self._has_ended.set()
 
     def _forget(self, id_: int) -> None:
         with self._lock:
@@ -87,9 +89,9 @@ class Threads:
         """Return free memory to the operating system soon after requests have ended, if no other request is in
         progress. This is not done after each request, because a garbage collection and `malloc_trim` take a fifth of
         the CPU time of an extraction."""
-        while True:
+        while not self._is_closed.is_set():
             self._has_ended.wait()
-            time.sleep(self._seconds)
+            self._pause(GIVE_BACK_SECONDS)
             self._has_ended.clear()
             if not self._tickets:
                 self._give_back()  # reference cycles keep ended sessions: 20 MB after 100 downloads

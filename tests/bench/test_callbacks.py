@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from serverpy.bench.measure.callbacks import Callback, record_callbacks
+from serverpy.bench.measure.callbacks import COLLECTION, Callback, record_callbacks
 from serverpy.bench.measure.scenarios import new_bench
 from serverpy.bench.measure.scenarios.callbacks import longest, measure, problems
 from serverpy.bench.measure.scenarios.large_inputs import INPUTS
@@ -43,22 +43,25 @@ async def in_the_loop(call: Callable[[asyncio.AbstractEventLoop], object]) -> No
 
 
 def recorded(main: Callable[[], object]) -> list[Callback]:
-    """Return the callbacks that use the CPU for at least 20 ms while `main` runs."""
+    """Return the callbacks that use the CPU for at least 20 ms while `main` runs, without garbage collections."""
     found: list[Callback] = []
     end = record_callbacks(found.append, 0.02)
     try:
         main()
     finally:
         end()
-    return found
+    return [each for each in found if not each.name.startswith(COLLECTION)]
+
+
+def named(name: str, callbacks: list[Callback]) -> list[Callback]:
+    return [each for each in callbacks if each.name == name]
 
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_task_that_uses_the_cpu_is_found_with_the_place_where_it_waits_afterwards(waits: bool) -> None:
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-        (found,) = recorded(lambda: runner.run(outer(waits)))
-    assert found.name == "outer"
-    assert BURNT_SECONDS <= found.seconds < 4 * BURNT_SECONDS
+        (found,) = named("outer", recorded(lambda: runner.run(outer(waits))))
+    assert found.seconds >= BURNT_SECONDS
     assert found.at is None if not waits else found.at is not None and "__sleep0" in found.at
 
 
@@ -74,8 +77,8 @@ def test_a_callback_that_uses_the_cpu_is_found_by_the_name_of_its_function(
     call: Callable[[asyncio.AbstractEventLoop], object],
 ) -> None:
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-        (found,) = recorded(lambda: runner.run(in_the_loop(call)))
-    assert (found.name, found.at) == ("burn", None)
+        (found,) = named("burn", recorded(lambda: runner.run(in_the_loop(call))))
+    assert found.at is None
     assert found.seconds >= BURNT_SECONDS
 
 
@@ -115,5 +118,6 @@ def test_a_short_run_measures_the_callbacks_of_a_real_server() -> None:
 
 @pytest.mark.soak
 def test_no_input_keeps_the_event_loop_busy_for_more_than_20_ms() -> None:
-    with sample_origin() as origin, new_bench("quick", origin) as bench:
+    """A quick run would make the woven inputs smaller."""
+    with sample_origin() as origin, new_bench("default", origin) as bench:
         assert measure(INPUTS, 3, bench).problems == ()

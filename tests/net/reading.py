@@ -153,6 +153,51 @@ def cut(reply: Reply) -> Reply:
     return Reply(reply.data[: reply.data.index(b"\r\n\r\n") + 4 + STARTED_BYTES], "FIN")
 
 
+def cut_chunked(_ask: Ask) -> Reply:
+    """Return the whole file in a chunk, truncated after STARTED_BYTES, so that its length is unknown."""
+    return Reply(head(200, {"Transfer-Encoding": "chunked"}) + b"%x\r\n%s" % (len(FILE), FILE[:STARTED_BYTES]), "FIN")
+
+
+def chunked(data: bytes, more: Headers = NONE) -> Reply:
+    return Reply(head(200, {"Transfer-Encoding": "chunked", **more}) + b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data))
+
+
+def bare(ask: Ask, file: bytes = FILE, *, framing: str = "length") -> Reply:
+    """Return the requested range with status 200 and without Content-Range. Returns the whole file if no range was
+    requested. The end of the body is the end of its "length", of its chunks ("chunked"), or of the connection
+    ("close")."""
+    first, end = ask.bounds(len(file)) if ask.has_range else (0, len(file))
+    body = file[first:end]
+    if framing == "length":
+        return whole(body)
+    return chunked(body) if framing == "chunked" else Reply(head(200, {"Connection": "close"}) + body, "FIN")
+
+
+def without_total(ask: Ask, file: bytes = FILE) -> Reply:
+    """Return the requested range without the length of the file, or the whole file if no range was requested."""
+    first, end = ask.bounds(len(file))
+    return part(ask, file, more={"Content-Range": f"bytes {first}-{end - 1}/*"}) if ask.has_range else whole(file)
+
+
+def exclusive(ask: Ask, *, claims: int = 0, opens: int = 0) -> Reply:
+    """Return the requested range without its last byte. The end in the Content-Range is too large by `claims`. If the
+    range has no end, the last `opens` bytes of the file are missing."""
+    if not ask.has_range:
+        return whole()
+    first, end = ask.bounds(len(FILE))
+    end = min(ask.last, len(FILE)) if ask.last is not None else end - opens
+    if first >= end:
+        return refusal(416, more={"Content-Range": f"bytes */{len(FILE)}"})
+    body = FILE[first:end]
+    told_range = f"bytes {first}-{end - 1 + claims}/{len(FILE)}"
+    return Reply(head(206, {"Content-Length": len(body), "Content-Range": told_range}) + body)
+
+
+def refuses(ask: Ask, content_range: str | None) -> Reply:
+    """Refuse any range with status 416, and return the whole file if no range was requested."""
+    return refusal(416, more={"Content-Range": content_range}) if ask.has_range else whole()
+
+
 def by_turns(*answers: Answer) -> Answer:
     """Return a handler that answers each request with the next of `answers`, and all further requests with the last of
     them."""

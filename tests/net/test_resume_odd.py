@@ -23,19 +23,27 @@ from tests.net.reading import (
     At,
     Headers,
     Reply,
+    bare,
     by_turns,
+    chunked,
     cut,
+    cut_chunked,
     cut_part,
     cut_whole,
+    exclusive,
     head,
     part,
     reading,
     refusal,
+    refuses,
     serving,
     upstream,
     whole,
+    without_total,
 )
 from tests.opening import rest_of
+
+pytestmark = pytest.mark.usefixtures("short_back_off")
 
 SIZE = len(FILE)
 TAIL, SUFFIX = ByteRange(100_000, None), ByteRange(None, 100)
@@ -97,12 +105,6 @@ async def test_a_200_response_with_content_range_is_read_as_the_range_that_the_h
         assert await rest_of(read) == FILE[first : read.extent.end]
 
 
-def chunked(ask: Ask, content_range: str | None) -> Reply:
-    first, end = ask.bounds(SIZE)
-    body = b"%x\r\n%s\r\n0\r\n\r\n" % (end - first, FILE[first:end])
-    return Reply(head(200, {"Transfer-Encoding": "chunked", "Content-Range": content_range}) + body)
-
-
 @pytest.mark.parametrize(
     "content_range",
     [f"bytes 100000-299999/{SIZE}", "bytes 100000-299999/*", f"bytes=100000-299999/{SIZE}", f"100000-299999/{SIZE}"],
@@ -116,7 +118,7 @@ async def test_a_200_response_that_may_be_only_a_part_of_the_file_is_never_read_
 
     def odd(ask: Ask) -> Reply:
         if length is None:
-            return chunked(ask, content_range)
+            return chunked(FILE[slice(*ask.bounds(SIZE))], {"Content-Range": content_range})
         return part(ask, status=200, more={"Content-Range": content_range})
 
     def always(ask: Ask) -> Reply:
@@ -133,18 +135,6 @@ async def test_a_200_response_that_may_be_only_a_part_of_the_file_is_never_read_
 
 
 # A response with status 200 that contains only the requested range, but states no range
-
-
-def bare(ask: Ask, framing: str = "length") -> Reply:
-    """Return the requested range with status 200 and without Content-Range. Returns the whole file if no range was
-    requested."""
-    first, end = ask.bounds(SIZE) if ask.has_range else (0, SIZE)
-    body = FILE[first:end]
-    if framing == "length":
-        return whole(body)
-    if framing == "chunked":
-        return Reply(head(200, {"Transfer-Encoding": "chunked"}) + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
-    return Reply(head(200, {"Connection": "close"}) + body, "FIN")
 
 
 @pytest.mark.parametrize("asked_for", [ByteRange(0, 511), ByteRange(0, 0), ByteRange(100, 199), SUFFIX])
@@ -215,9 +205,6 @@ async def test_a_continuation_that_is_the_requested_range_but_states_no_range_is
     """After the connection is cut, the media server sends the rest of the file with status 200. The reader repeats the
     request without Range if no range request has succeeded, and otherwise as it is."""
     odd: Answer = partial(bare, framing=framing)
-
-    def cut_chunked(_ask: Ask) -> Reply:
-        return Reply(head(200, {"Transfer-Encoding": "chunked"}) + b"%x\r\n%s" % (SIZE, FILE[:100_000]), "FIN")
 
     found = await outcomes(
         {
@@ -731,11 +718,6 @@ async def test_a_read_goes_on_at_its_url_if_the_url_cannot_be_renewed() -> None:
 # Ranges whose total length is unknown, refused ranges, and ranges without their last byte
 
 
-def without_total(ask: Ask, file: bytes = FILE) -> Reply:
-    first, end = ask.bounds(SIZE)
-    return part(ask, file, more={"Content-Range": f"bytes {first}-{end - 1}/*"})
-
-
 async def test_a_closed_range_of_a_file_of_unknown_length_is_read() -> None:
     for asked_for in (ByteRange(0, 511), ByteRange(100_000, 199_999), ByteRange(SIZE - 1, SIZE - 1)):
         async with upstream(without_total) as (source, asked), reading(source, asked_for) as read:
@@ -757,9 +739,6 @@ async def test_a_range_of_a_file_whose_length_is_known_needs_no_length_in_its_re
 
 
 async def test_a_continuation_may_leave_out_the_total_length() -> None:
-    def cut_chunked(_ask: Ask) -> Reply:
-        return Reply(head(200, {"Transfer-Encoding": "chunked"}) + b"%x\r\n%s" % (SIZE, FILE[:100_000]), "FIN")
-
     found = await outcomes(
         {
             "length known": lambda: outcome(by_turns(cut_part, without_total)),
@@ -777,18 +756,16 @@ async def test_a_continuation_may_leave_out_the_total_length() -> None:
 
 @pytest.mark.parametrize("told_size", ["*/0", "*/*", "*/-1", "*/", "", "*/1", "0-0/0"])
 async def test_a_file_is_read_from_a_server_that_answers_every_range_with_416(told_size: str) -> None:
-    def refuses(ask: Ask) -> Reply:
-        return refusal(416, more={"Content-Range": f"bytes {told_size}"}) if ask.has_range else whole()
-
+    answer = partial(refuses, content_range=f"bytes {told_size}")
     for asked_for in (None, TAIL, SUFFIX, ByteRange(0, 0), ByteRange(5, 9)):
-        async with upstream(refuses) as (source, asked):
+        async with upstream(answer) as (source, asked):
             read = await open_resuming(source, asked_for, wait_seconds=2.0, total=SIZE)
             assert (read.extent.first, read.honoured) == (0, False)
             assert await rest_of(read) == FILE
             read.close()
             assert [ask.has_range for ask in asked].count(False) == 1
-    assert await outcome(by_turns(lambda _ask: cut_whole(), refuses)) == "all"
-    assert await outcome(by_turns(cut_part, refuses, part)) == "all"
+    assert await outcome(by_turns(lambda _ask: cut_whole(), answer)) == "all"
+    assert await outcome(by_turns(cut_part, answer, part)) == "all"
 
 
 async def test_a_range_beyond_the_end_is_refused_if_the_file_has_become_shorter() -> None:
@@ -796,20 +773,6 @@ async def test_a_range_beyond_the_end_is_refused_if_the_file_has_become_shorter(
         with pytest.raises(RangeNotSatisfiable) as caught:
             await open_resuming(source, ByteRange(5000, None), wait_seconds=2.0, total=SIZE)
         assert caught.value.size == 1000
-
-
-def exclusive(ask: Ask, *, claims: int = 0, opens: int = 0) -> Reply:
-    """Return the requested range without its last byte. The end in the Content-Range is too large by `claims`. If the
-    range has no end, the last `opens` bytes of the file are missing."""
-    if not ask.has_range:
-        return whole()
-    first, end = ask.bounds(SIZE)
-    end = min(ask.last, SIZE) if ask.last is not None else end - opens
-    if first >= end:
-        return refusal(416, more={"Content-Range": f"bytes */{SIZE}"})
-    body = FILE[first:end]
-    told_range = f"bytes {first}-{end - 1 + claims}/{SIZE}"
-    return Reply(head(206, {"Content-Length": len(body), "Content-Range": told_range}) + body)
 
 
 @pytest.mark.parametrize("claims", [0, 1])

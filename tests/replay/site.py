@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,8 +28,8 @@ class Site:
     """A site. `pages` maps names for its pages to their URLs, and `hosts` are the hosts for which `answer` returns
     responses.
 
-    The media addresses of most sites contain a signature (`sign`), and each extraction gets a new one. `expire_after`
-    makes all signatures invalid after that number of bytes of media, in the middle of a response."""
+    The media addresses of most sites contain a signature (`sign`), and each extraction gets a new one, until
+    `expire` or `expiring_after` makes them invalid."""
 
     pages: ClassVar[dict[str, str]]
     hosts: ClassVar[tuple[str, ...]]
@@ -66,9 +68,17 @@ class Site:
         with self._lock:
             self._expired = self._issued
 
-    def expire_after(self, nbytes: int) -> None:
+    @contextmanager
+    def expiring_after(self, nbytes: int) -> Iterator[None]:
+        """Make all signatures invalid after `nbytes` of media, in the middle of a response, unless the block ends
+        before."""
         with self._lock:
             self._left = nbytes
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._left = None
 
     def refused(self, request: Request) -> Response | None:
         """Return the refusal of a request whose URL has no valid signature, otherwise None."""

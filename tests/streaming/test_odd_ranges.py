@@ -19,9 +19,24 @@ from serverpy.options import Timeouts
 from serverpy.ranges import ByteRange, resolve_range
 from serverpy.streaming.fanout import Fanout
 from serverpy.streaming.methods.relay import Relay
-from tests.net.reading import FILE, OTHER_FILE, Answer, Ask, Reply, at, by_turns, head, part, refusal, serving, whole
+from tests.net.reading import (
+    FILE,
+    OTHER_FILE,
+    Answer,
+    Ask,
+    at,
+    bare,
+    by_turns,
+    exclusive,
+    refuses,
+    serving,
+    whole,
+    without_total,
+)
 from tests.streaming.segments.relaying import PAGE, Page, drained
 from tests.streaming.test_stale_addresses import film
+
+pytestmark = pytest.mark.usefixtures("short_back_off")
 
 SIZE = len(FILE)
 PERIODIC = bytes(range(256)) * 1000
@@ -52,14 +67,6 @@ async def rig(answer: Answer, *, ttl: float = 300.0) -> AsyncIterator[tuple[Rig,
         fanout = Fanout(Budget(64 << 20, max_streams=50, wait_seconds=5.0))
         relay = Relay(source.client, extractor, fanout, Timeouts(wait=2.0))
         yield Rig(source.client, relay, extractor), asked
-
-
-def bare(ask: Ask, file: bytes = FILE, *, framing: str = "length") -> Reply:
-    """Return the requested bytes with status 200 and without Content-Range."""
-    first, end = ask.bounds(len(file)) if ask.has_range else (0, len(file))
-    if framing == "length":
-        return whole(file[first:end])
-    return Reply(head(200, {"Connection": "close"}) + file[first:end], "FIN")
 
 
 async def checked(it: Rig, asked: ByteRange | None, file: bytes = FILE) -> bool:
@@ -115,20 +122,13 @@ async def test_a_file_that_has_changed_since_it_was_first_read_is_sent_as_a_whol
 async def test_a_range_from_a_media_server_that_refuses_every_range_gets_the_whole_file(
     content_range: str | None,
 ) -> None:
-    def refuses(ask: Ask) -> Reply:
-        return refusal(416, more={"Content-Range": content_range}) if ask.has_range else whole()
-
-    async with rig(refuses) as (it, _):
+    async with rig(partial(refuses, content_range=content_range)) as (it, _):
         for asked in ASKED:
             assert not await checked(it, asked)
         assert (await it.get(None, head_only=True))[0].length == SIZE
 
 
 async def test_a_range_whose_response_states_no_total_length_is_honoured() -> None:
-    def without_total(ask: Ask) -> Reply:
-        first, end = ask.bounds(SIZE)
-        return part(ask, more={"Content-Range": f"bytes {first}-{end - 1}/*"} if ask.has_range else {})
-
     async with rig(without_total) as (it, _):
         assert await checked(it, ByteRange(5, 9))
         assert await checked(it, ByteRange(0, 599))
@@ -138,10 +138,6 @@ async def test_a_range_whose_response_states_no_total_length_is_honoured() -> No
 
 
 async def test_a_range_from_a_media_server_that_leaves_out_its_last_byte_is_complete() -> None:
-    def exclusive(ask: Ask) -> Reply:
-        last = None if ask.last is None else ask.last - 1
-        return part(Ask(ask.number, ask.first, last, ask.has_range, None, ""))
-
     async with rig(exclusive) as (it, _):
         for asked in (ByteRange(5, 9), ByteRange(0, 599), ByteRange(1000, 99_999), ByteRange(102_400, None)):
             assert await checked(it, asked)

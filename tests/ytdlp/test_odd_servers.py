@@ -16,6 +16,7 @@ from tests.net.reading import (
     Ask,
     Headers,
     Reply,
+    bare,
     by_turns,
     cut_whole,
     head,
@@ -126,12 +127,6 @@ async def test_ranges_of_two_versions_of_a_file_are_not_joined(changed: Headers,
     async with serving(answer) as (url, _):
         received, error = await downloaded(f"{url}.m3u8", protocol="m3u8_native")
     assert (received, error is None) == ((FILE, True) if is_same else (FILE[:200_000], False))
-
-
-def bare(ask: Ask) -> Reply:
-    """Return the requested bytes with status 200 and without Content-Range."""
-    first, end = ask.bounds(len(FILE)) if ask.has_range else (0, len(FILE))
-    return whole(FILE[first:end])
 
 
 @pytest.mark.parametrize("chunk_bytes", [50_000, 100_000])

@@ -3,6 +3,7 @@ reader gets every byte once and in order, or an error."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -10,8 +11,27 @@ import pytest
 from serverpy.errors import UpstreamFailed
 from serverpy.extraction.values import DASH_PROTOCOL, Fragment, Track
 from serverpy.streaming.segments import segment_read
-from tests.net.reading import FILE, Answer, Ask, Reply, at, by_turns, head, part, refusal, serving, whole
+from tests.net.reading import (
+    FILE,
+    Answer,
+    Ask,
+    Reply,
+    at,
+    bare,
+    by_turns,
+    chunked,
+    exclusive,
+    head,
+    part,
+    refusal,
+    refuses,
+    serving,
+    whole,
+    without_total,
+)
 from tests.streaming.segments.relaying import Page, drain_into, drained, opened
+
+pytestmark = pytest.mark.usefixtures("short_back_off")
 
 SIZE = len(FILE)
 SPANS = [(0, 90_000), (90_000, 200_000), (200_000, SIZE)]
@@ -28,29 +48,6 @@ def dash(url: str) -> Track:
     return Track(id="d", url=url, protocol=DASH_PROTOCOL, ext="mp4", vcodec="a", acodec="b", fragments=fragments)
 
 
-def without_total(ask: Ask) -> Reply:
-    first, end = ask.bounds(SIZE)
-    return part(ask, more={"Content-Range": f"bytes {first}-{end - 1}/*"}) if ask.has_range else whole()
-
-
-def chunked(data: bytes) -> Reply:
-    return Reply(head(200, {"Transfer-Encoding": "chunked"}) + b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data))
-
-
-def bare(ask: Ask, *, framed: bool) -> Reply:
-    """Return the requested bytes with status 200 and without Content-Range."""
-    first, end = ask.bounds(SIZE) if ask.has_range else (0, SIZE)
-    return whole(FILE[first:end]) if framed else chunked(FILE[first:end])
-
-
-def exclusive(ask: Ask) -> Reply:
-    return part(Ask(ask.number, ask.first, None if ask.last is None else ask.last - 1, ask.has_range, None, ""))
-
-
-def refuses(ask: Ask, content_range: str | None) -> Reply:
-    return refusal(416, more={"Content-Range": content_range}) if ask.has_range else whole()
-
-
 def everything(_ask: Ask) -> Reply:
     return part(Ask(0, 0, None, True, None, ""))
 
@@ -64,9 +61,9 @@ ODD: dict[str, Answer] = {
     "the whole until the connection ends": lambda _ask: Reply(head(200, {"Connection": "close"}) + FILE, "FIN"),
     "the whole as 206": everything,
     "the whole once": by_turns(part, lambda _ask: whole(), part),
-    "200 with a part": partial(bare, framed=True),
-    "200 with a part, chunked": partial(bare, framed=False),
-    "200 with a part once": by_turns(part, partial(bare, framed=True), part),
+    "200 with a part": bare,
+    "200 with a part, chunked": partial(bare, framing="chunked"),
+    "200 with a part once": by_turns(part, bare, part),
     "416 without a length": partial(refuses, content_range=None),
     "416 with a length of 0": partial(refuses, content_range="bytes */0"),
     "400": lambda ask: refusal(400) if ask.has_range else whole(),
@@ -79,8 +76,9 @@ ODD: dict[str, Answer] = {
 
 @pytest.mark.parametrize("track", [hls, dash])
 @pytest.mark.parametrize("name", ODD)
-async def test_the_segments_of_one_file_are_read_from_a_media_server_with_odd_ranges(name: str, track: object) -> None:
-    assert callable(track)
+async def test_the_segments_of_one_file_are_read_from_a_media_server_with_odd_ranges(
+    name: str, track: Callable[[str], Track]
+) -> None:
     async with serving(ODD[name]) as (url, _), at() as source:
         body = await opened(source.client, Page(lambda _visit: track(url)))
         assert await drained(body) == FILE
@@ -92,7 +90,7 @@ async def test_the_number_of_bytes_that_are_skipped_before_a_segment_is_limited(
     monkeypatch.setattr(segment_read, "MOST_SKIPPED_BYTES", 199_999)
     given = bytearray()
     async with serving(lambda _ask: whole()) as (url, _), at() as source:
-        with pytest.raises(UpstreamFailed, match="ignores ranges"):
+        with pytest.raises(UpstreamFailed, match="ignores Range requests"):
             await drain_into(given, await opened(source.client, Page(lambda _visit: hls(url))))
     assert given == FILE[:200_000]
 

@@ -34,7 +34,7 @@ SAMPLES = 1_000_000
 REFERENCES = 65_535
 STREAMS = 250
 SECONDS = 120.0
-"""Seconds within which a request must be answered."""
+"""Timeout, in seconds, of a connection, of the head of a response, and of its body."""
 MUCH = 128 << 10
 """Number of bytes that are read of the response to a request for `/stream`."""
 KEY = "the-secret-of-the-admin-key"
@@ -62,36 +62,51 @@ class Load:
         return await self.ask(f"/{route}?{urlencode({'url': url, **query}, quote_via=quote)}", *statuses, fields=fields)
 
     async def ask(self, target: str, *statuses: int, verb: str = "GET", fields: str = "", body: bytes = b"") -> bytes:
-        """Send a request on a new connection, and return the response, or its first MUCH bytes if it is a stream.
-        Raises BenchError if the status is not among `statuses` (default: 200 and 206), and TimeoutError if the response
-        takes longer than SECONDS."""
-        async with asyncio.timeout(SECONDS), self.connection(target, verb=verb, fields=fields, body=body) as reader:
-            response = await _some(reader, MUCH if target.startswith("/stream") else 1 << 30)
-        status = int(response[9:12] or 0)
-        if status not in (statuses or (200, 206)):
-            raise BenchError(f"{target[:200]} was answered with status {status}: {response[-300:]!r}")
-        return response
+        """Send a request on a new connection, and return the body of the response, or its first MUCH bytes if it is a
+        stream. Raises the errors of `connection`, and TimeoutError if the body takes longer than SECONDS."""
+        async with self.connection(target, *statuses, verb=verb, fields=fields, body=body) as reader:
+            return await _some(reader, MUCH if target.startswith("/stream") else 1 << 30)
 
     @contextlib.asynccontextmanager
     async def connection(
-        self, target: str, *, verb: str = "GET", fields: str = "", body: bytes = b""
+        self, target: str, *statuses: int, verb: str = "GET", fields: str = "", body: bytes = b""
     ) -> AsyncIterator[asyncio.StreamReader]:
-        """Send a request, and yield the reader of its response. Aborts the connection at the end of the block."""
+        """Send a request on a new connection, and yield the reader of the body of its response. Aborts the connection
+        at the end of the block. Raises BenchError if the status is not among `statuses` (default: 200 and 206), and
+        TimeoutError if the head of the response takes longer than SECONDS."""
         host, port = self.running.host, self.running.port
-        reader, writer = await asyncio.open_connection(host, port)
+        async with asyncio.timeout(SECONDS):
+            reader, writer = await asyncio.open_connection(host, port)
         length = f"Content-Length: {len(body)}\r\n" if body else ""
         head = f"{verb} {target} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n{length}{fields}\r\n"
         try:
             writer.write(head.encode() + body)
+            status = await _status(reader)
+            if status not in (statuses or (200, 206)):
+                text = await _some(reader, 300)
+                raise BenchError(f"{target[:200]} was answered with status {status}: {text!r}")
             yield reader
         finally:
             writer.transport.abort()
 
 
+async def _status(reader: asyncio.StreamReader) -> int:
+    """Read the head of a response, and return its status, or 0 if the connection ends within the head."""
+    async with asyncio.timeout(SECONDS):
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            return 0
+    return int(head[9:12])
+
+
 async def _some(reader: asyncio.StreamReader, most: int) -> bytes:
+    """Read to the end, or until at least `most` bytes have arrived. Raises TimeoutError if that takes longer than
+    SECONDS."""
     data = bytearray()
-    while len(data) < most and (part := await reader.read(1 << 16)):
-        data += part
+    async with asyncio.timeout(SECONDS):
+        while len(data) < most and (part := await reader.read(1 << 16)):
+            data += part
     return bytes(data)
 
 
@@ -403,8 +418,7 @@ async def sample_segments(load: Load) -> None:
     """HLS with AES-128, HLS with separate audio, a live playlist and a file; the file also by two other methods."""
     for path in ("page/hls-aes", "page/hls-apart", "page/live/clock=real,speed=8", "page/prog"):
         async with load.connection(_stream(urljoin(load.origin.http, f"/{path}"))) as reader:
-            async with asyncio.timeout(SECONDS):
-                await _some(reader, 3 << 20)
+            await _some(reader, 3 << 20)
     for method in ("embedded", "subprocess"):
         await load.page(urljoin(load.origin.http, "/page/prog"), method=method)
 
@@ -445,7 +459,7 @@ async def posts(load: Load) -> None:
     json_type = "Content-Type: application/json\r\n"
     link = {"route": "stream", "url": urljoin(load.origin.http, "/page/prog"), "ttl": 600}
     made = await load.ask("/links", 200, 201, verb="POST", fields=json_type, body=json.dumps(link).encode())
-    url = json.loads(made.partition(b"\r\n\r\n")[2])["url"]
+    url = json.loads(made)["url"]
     await load.ask(url.removeprefix(f"http://{load.running.host}:{load.running.port}"))
     for body in (json.dumps({**link, "filename": "x" * 60_000}).encode(), b"[" * 60_000, b'{"a":1,' * 8000):
         await load.ask("/links", 200, 400, 414, 422, verb="POST", fields=json_type, body=body)
@@ -483,11 +497,9 @@ async def many_streams(load: Load) -> None:
     """Requests for `/streams`, `/metrics` and `/health` while many streams run; then all streams end at once."""
     page = urljoin(load.origin.http, "/page/fault/throttle=20000/large-64.mp4")
     async with contextlib.AsyncExitStack() as stack:
-        asked = [load.connection(_stream(page, method="relay")) for _ in range(STREAMS)]
-        readers = [await stack.enter_async_context(each) for each in asked]
-        async with asyncio.timeout(SECONDS):
-            for reader in readers:
-                await reader.readuntil(b"\r\n\r\n")
+        async with asyncio.TaskGroup() as group:
+            for _ in range(STREAMS):
+                group.create_task(stack.enter_async_context(load.connection(_stream(page, method="relay"))))
         for path in ("/streams", "/metrics", "/health"):
             await load.ask(path)
 
