@@ -57,9 +57,9 @@ def made_bytes(track: Track, total: int) -> int:
 
 
 def _most_fragments(track: Track, total: int) -> int:
-    """Return the maximum number of fragments of `track`. A fragment ends after FRAGMENT_SECONDS or at a change of the
-    sample description, or together with the sample after it, it exceeds MOST_BYTES. So two fragments that follow each
-    other have MOST_BYTES."""
+    """Return the maximum number of fragments of `track`. A fragment lasts at least FRAGMENT_SECONDS, or ends before
+    another sample description, or would exceed MOST_BYTES with the next sample. In the last case, it has more than
+    MOST_BYTES together with the next fragment."""
     count = count_samples(track)
     seconds = sum(each * (duration & _MAX_32) for each, duration in rows_of(track, b"stts", count)) // track.scale
     box = need(track.samples, b"stsc")
