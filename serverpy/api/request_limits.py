@@ -18,7 +18,7 @@ without waiting for the end of the head. If the excess is smaller, the applicati
 fields that all responses have."""
 FRAMING_BYTES = 64 * 1024
 """Maximum number of bytes of a request that are neither target, header field nor body: an unfinished field, white
-space, and the sizes and extensions of chunks."""
+space, and the sizes and extensions of chunks. The empty lines before a request have the same limit."""
 BODY_BYTES = 1024 * 1024
 """Maximum size of a request body, in bytes. The server discards the body of a GET or HEAD as it arrives."""
 PIPELINED = 16

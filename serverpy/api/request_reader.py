@@ -42,6 +42,10 @@ LINGER_SECONDS = 5.0
 with unread bytes, the operating system would send RST, and the client might lose the response (RFC 9112 §9.6)."""
 
 _HEAD_END = b"\r\n\r\n"
+_EMPTY_LINES = re.compile(rb"[\r\n]+")
+_CUT_BYTES = 64
+"""Number of bytes for which each CRLF CRLF in a chunked body counts in the limit FRAMING_BYTES, because each takes one
+more call of the parser."""
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 
 TOO_LONG = "serverpy.too_long"
@@ -66,6 +70,10 @@ class RequestReader(HttpToolsProtocol):
     _kept_bytes = 0
     """Memory, in bytes, that the stored header fields of the current head take."""
     _body_bytes = 0
+    _body_length = 0
+    """Value of Content-Length of the current request."""
+    _empty_bytes = 0
+    """Number of bytes of the empty lines since the last request began."""
     _seen_bytes = 0
     """Number of bytes of targets, header fields and bodies that the parser has passed to the callbacks."""
     _unseen_bytes = 0
@@ -138,11 +146,34 @@ class RequestReader(HttpToolsProtocol):
         the raw bytes of each request line: the parser accepts some invalid request lines."""
         text, start = self._last_bytes + data, len(self._last_bytes)
         self._last_bytes = text[-len(_HEAD_END) + 1 :]
-        while not self._is_over and start < len(text):
-            found = text.find(_HEAD_END, max(0, start - len(_HEAD_END) + 1))
-            end = len(text) if found < 0 else found + len(_HEAD_END)
+        while start < len(text) and not self._is_over and not self.transport.is_closing():
+            end = self._end_of_piece(text, start)
             self._receive(text[start:end])
             start = end
+
+    def _end_of_piece(self, text: bytes, start: int) -> int:
+        """Return the end of the next piece of `text` to pass to the parser, which begins at `start`: empty lines, a
+        head or the beginning of one, or a part of a body. The next head begins after the piece, not in it."""
+        if self._in_first_line and not self._line_bytes and (empty := _EMPTY_LINES.match(text, start)):
+            self._count_empty(empty.end() - start)
+            return empty.end()
+        is_body = not (self._in_first_line or self._in_head)
+        if is_body and self._is_last:
+            return len(text)
+        if is_body and self._body_bytes < self._body_length:
+            return min(len(text), start + self._body_length - self._body_bytes)
+        found = text.find(_HEAD_END, max(0, start - len(_HEAD_END) + 1))
+        if found < 0:
+            return len(text)
+        if is_body:  # only the parser knows whether the chunked body ends here
+            self._unseen_bytes += _CUT_BYTES
+        return found + len(_HEAD_END)
+
+    def _count_empty(self, received: int) -> None:
+        """Count `received` bytes of empty lines before a request line. Closes the connection if there are too many."""
+        self._empty_bytes += received
+        if self._empty_bytes > FRAMING_BYTES:
+            self._limits.drop(self, "memory")
 
     def _receive(self, data: bytes) -> None:
         """Pass `data` to the parser, and check the limits on the unfinished request."""
@@ -267,7 +298,7 @@ class RequestReader(HttpToolsProtocol):
             raise BadRequest
         super().on_message_begin()
         self._header_bytes = self._header_count = self._body_bytes = self._excess_bytes = self._unseen_bytes = 0
-        self._kept_bytes = 0
+        self._kept_bytes = self._body_length = self._empty_bytes = 0
         self._in_head = True
         self._extensions = {}
         self.scope["extensions"] = self._extensions
@@ -356,8 +387,11 @@ class RequestReader(HttpToolsProtocol):
         if fault is not None:
             self._fault = fault
             raise BadRequest
-        if any(name == b"content-length" and exceeds(value, BODY_BYTES) for name, value in self.headers):
+        lengths = [value for name, value in self.headers if name == b"content-length"]
+        if any(exceeds(value, BODY_BYTES) for value in lengths):
             self._extensions[TOO_LONG] = "body"
+        elif lengths:  # the parser has checked that this is a single number
+            self._body_length = int(lengths[0].lstrip(b"0") or b"0")
 
     def _framing_fault(self) -> str | None:
         """Return a sentence that describes an error in the request line or the transfer coding. Returns None if both

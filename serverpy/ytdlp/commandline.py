@@ -14,7 +14,7 @@ the same limits as in the extraction process (`page/selector_filters.py`).
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, BinaryIO
 
 import yt_dlp
 
@@ -45,7 +45,12 @@ def main(arguments: list[str]) -> None:
     end_children_with_us(yt_dlp.utils.Popen)
     yt_dlp.YoutubeDL = Downloading if sites == EVERY_SITE else _limited(sites)
     # `--batch-file=-` would treat a `#` after a space as the beginning of a comment
-    yt_dlp.main([*rest, "--", sys.stdin.read()])
+    yt_dlp.main([*rest, "--", url_from(sys.stdin.buffer)])
+
+
+def url_from(file: BinaryIO) -> str:
+    """Read the URL that the server process has written into `file`, in UTF-8 whatever the locale of this process is."""
+    return file.read().decode("utf-8", "surrogateescape")
 
 
 def _limited(allowed: str) -> type[Downloading]:

@@ -42,6 +42,14 @@ def test_the_url_of_an_item_is_the_url_alone_if_the_extractor_that_it_names_matc
     assert url_of(url="1", webpage_url=VIMEO, ie_key="Vimeo") == VIMEO
 
 
+@pytest.mark.parametrize("entry", [{"url": VIMEO}, {"url": "1", "webpage_url": VIMEO}])
+def test_an_item_whose_extractor_is_not_the_first_that_accepts_its_url_has_an_address_with_the_extractor(
+    monkeypatch: pytest.MonkeyPatch, entry: dict[str, Any]
+) -> None:
+    monkeypatch.setattr("serverpy.ytdlp.page.entry_url.first_suitable", lambda _: "AnEarlierExtractor")
+    assert own(ie_key="Vimeo", **entry) == OwnAddress("Vimeo", entry["url"] if entry["url"] == VIMEO else "1")
+
+
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from yt_dlp import YoutubeDL
 from yt_dlp.extractor.common import InfoExtractor
 
 from serverpy.ytdlp.session.extractors import _acceptance, first_suitable, known
+from serverpy.ytdlp.session.instance import Instance
 
 A_URL = "https://example.invalid/a"
 B_URL = "https://example.invalid/b"
@@ -63,3 +67,22 @@ def test_the_fast_check_of_an_extractor_accepts_the_same_urls_as_its_method_suit
     accepts = _acceptance(ie)
     for url in (A_URL, B_URL, f"{A_URL}/picky", f"{B_URL}/picky", f"{A_URL}/odd", "https://host.invalid/odd", ""):
         assert bool(accepts(url)) == ie.suitable(url), url
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [({}, "Vimeo"), ({"ie_key": "Generic"}, "Generic"), ({"force_generic_extractor": True}, None),
+     ({"ie_key": "Vimeo", "force_generic_extractor": True}, "Vimeo")],
+)  # fmt: skip
+def test_a_session_leaves_the_choice_of_a_forced_extractor_to_ytdlp(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], key: str | None
+) -> None:
+    """yt-dlp looks at `force_generic_extractor` only if it is given no key of an extractor."""
+
+    def extract_info(self: YoutubeDL, url: str, download: bool, ie_key: str | None, **more: Any) -> Any:
+        return ie_key, more
+
+    monkeypatch.setattr(YoutubeDL, "extract_info", extract_info)
+    session = Instance.__new__(Instance)  # a session without a network suffices
+    more = {name: value for name, value in given.items() if name != "ie_key"}
+    assert session.extract_info("https://vimeo.com/123", **given) == (key, more)

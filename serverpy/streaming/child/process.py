@@ -131,7 +131,7 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     # `Popen` is used instead of asyncio's subprocesses, because it can reap the child in any event loop or thread. The
     # call returns in 1 or 2 ms.
-    with _in_memory(source.url) as url:
+    with in_memory(source.url) as url:
         return subprocess.Popen(
             arguments(options, source, marker, files),
             stdin=url,
@@ -143,11 +143,11 @@ def _start(
         )
 
 
-def _in_memory(text: str) -> BinaryIO:
-    """Return a file in memory that contains `text`, at its beginning. A pipe does not suffice: a write of a long text
-    may block, or fail if the child ends before it reads."""
+def in_memory(text: str) -> BinaryIO:
+    """Return a file in memory that contains `text` in UTF-8, at its beginning. A pipe does not suffice: a write of a
+    long text may block, or fail if the child ends before it reads."""
     file = open(os.memfd_create("serverpy-url", os.MFD_CLOEXEC), "w+b")  # noqa: SIM115  # the caller closes it
-    file.write(text.encode())
+    file.write(text.encode("utf-8", "surrogateescape"))
     file.seek(0)
     return file
 

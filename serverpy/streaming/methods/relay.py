@@ -145,11 +145,13 @@ class Relay:
                 total = beginning.total
             read = await self._open_read(source, track, address, lender, total)
             first = await first_chunks(read.read)
-            if plan.container is None and _is_doubtful(read, b"".join(first), source, beginning):
+            joined = b"".join(first)
+            if plan.container is None and _is_doubtful(read, joined, source, beginning):
                 await read.aclose()
                 read = await self._open_whole(address)
                 first = await first_chunks(read.read)
-            container = await self._container(read, b"".join(first), container, source, address)
+                joined = b"".join(first)
+            container = await self._container(read, joined, container, source, address)
         except BaseException:
             if read is not None:
                 await read.aclose()

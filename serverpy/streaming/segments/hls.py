@@ -74,8 +74,10 @@ class MediaPlaylist:
         self._keys: dict[str, _Key | ServerPYError] = {}
         """The keys that apply to the next segments, by KEYFORMAT. If a key cannot be used, the error is in its
         place."""
-        self._session_keys: set[bool] = set()
-        """For the EXT-X-SESSION-KEY tags, whether their keys are usable without DRM."""
+        self._has_session_key = False
+        """Whether the parser has read an EXT-X-SESSION-KEY tag."""
+        self._has_plain_session_key = False
+        """Whether the parser has read an EXT-X-SESSION-KEY tag whose key is usable without DRM."""
         self._map: Segment | None = None
         """The initialization section that applies to the next segments."""
         self._map_given: tuple[str, int, int | None] | None = None
@@ -122,7 +124,7 @@ class MediaPlaylist:
     @property
     def needs_drm(self) -> bool:
         """Whether the playlist is a master playlist whose keys (EXT-X-SESSION-KEY) are all for DRM."""
-        return self.is_master and self._session_keys == {False}
+        return self.is_master and self._has_session_key and not self._has_plain_session_key
 
     @property
     def duration(self) -> float | None:
@@ -309,7 +311,8 @@ class MediaPlaylist:
         return _Key(with_query(joined(self.url, uri), self._rules.key_query or self._rules.segment_query), None, iv)
 
     def _take_session_key(self, value: str) -> None:
-        self._session_keys.add(_DRM.search(value) is None)
+        self._has_session_key = True
+        self._has_plain_session_key = self._has_plain_session_key or _DRM.search(value) is None
 
     def _take_drm(self, value: str) -> None:
         raise DrmProtected("The media is encrypted with DRM.")

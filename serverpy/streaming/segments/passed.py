@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from serverpy.streaming.segments.segment import Segment
@@ -147,32 +146,29 @@ class Comparison:
         """Return the most credible position of a segment minus its media sequence number. The URLs are compared with
         their queries if `level` is 0, and without them if it is 1. Returns None if no number is credible."""
         remembered = {position: hashes[level] for position, hashes in self._passed.hashes.items()}
-        candidates = {
-            position - number
-            for number, hashes in self._listed
-            for position, each in remembered.items()
-            if each == hashes[level] and (level == 0 or not self._is_ambiguous(each))
-        }
-        fits = {shift: self._fit(shift, level, remembered) for shift in candidates}
+        candidates: set[int] = set()
+        fits = Counter[int]()
+        """For each shift, how many more segments of this version have the URL that is remembered at their position than
+        have another URL."""
+        for number, hashes in self._listed:
+            for position, each in remembered.items():
+                is_same = each == hashes[level]
+                fits[position - number] += 1 if is_same else -1
+                if is_same and (level == 0 or not self._is_ambiguous(each)):
+                    candidates.add(position - number)
+        listed = {number: hashes[level] for number, hashes in reversed(self._listed)}
+        last = remembered.get(self._last)
         # a playlist whose numbers are right may have a new URL for some of its segments
         credible = [
             shift
-            for shift, fit in fits.items()
-            if (fit >= 0 if shift == self._shift else fit > 0 and not self._has_other_last(shift, level))
+            for shift in candidates
+            if (
+                fits[shift] >= 0
+                if shift == self._shift
+                else fits[shift] > 0 and (last is None or listed.get(self._last - shift, last) == last)
+            )
         ]
         return max(credible, key=lambda shift: (self._reaches(shift), fits[shift], shift), default=None)
-
-    def _fit(self, shift: int, level: int, remembered: Mapping[int, int]) -> int:
-        """Return how many more segments of this version have the URL that is remembered at their position than have
-        another URL, if positions are numbers plus `shift`."""
-        there = ((remembered.get(number + shift), hashes[level]) for number, hashes in self._listed)
-        return sum(0 if before is None else 1 if before == now else -1 for before, now in there)
-
-    def _has_other_last(self, shift: int, level: int) -> bool:
-        """Return whether this version lists another segment at the position of the last passed one."""
-        last = self._passed.hashes.get(self._last)
-        there = [hashes for number, hashes in self._listed if number + shift == self._last]
-        return last is not None and bool(there) and there[0][level] != last[level]
 
     def _reaches(self, shift: int) -> bool:
         """Return whether, with `shift`, this version lists the last passed segment or later ones. Only an old copy of

@@ -77,13 +77,13 @@ class Retries:
         if isinstance(error, AbsentSegment) or (isinstance(error, EmptySegment) and self._seconds is None):
             return self.count > 1
         if self._seconds is None:
-            return self.count > len(BACK_OFF_SECONDS) or not _may_pass(error)
+            return self.count > len(BACK_OFF_SECONDS) or not _is_worth_repeating(error)
         return self.count > len(BACK_OFF_SECONDS) and elapsed > self._seconds
 
 
-def _may_pass(error: SourceError) -> bool:
-    """Return whether another request may succeed after `error`. Returns False after failures of the transport and
-    temporary statuses, because `net/range_requests.py` has already repeated the request after these errors."""
+def _is_worth_repeating(error: SourceError) -> bool:
+    """Return whether the segment should be requested again after `error`. Returns False after failures of the transport
+    and temporary statuses, because `net/range_requests.py` has already repeated the request after these errors."""
     if isinstance(error, Refused):
         return not error.may_pass
     return isinstance(error, NotMedia | WrongKind | ShortFile | InvalidKey | Unhealable)

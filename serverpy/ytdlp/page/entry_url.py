@@ -9,7 +9,7 @@ import msgspec
 
 from serverpy.extraction.values import OwnAddress, is_public
 from serverpy.ytdlp.page.info_dict import InfoDict, address, text
-from serverpy.ytdlp.session.extractors import GenericIE, known
+from serverpy.ytdlp.session.extractors import GenericIE, first_suitable, known
 
 MAX_FIELDS_BYTES = 4096
 """Maximum size, in bytes of JSON, of the fields of an item that replace those of its page. The longest fields are left
@@ -63,7 +63,7 @@ def _extractor(entry: InfoDict) -> str:
 
 
 def _leads_to(extractor: str, url: str) -> bool:
-    """Return whether the extractor with the key `extractor` accepts `url`, so that yt-dlp needs no key to choose it.
-    Returns True if no extractor has this key."""
+    """Return whether yt-dlp chooses the extractor with the key `extractor` for `url` without that key: no earlier
+    extractor accepts `url`. Returns True if no extractor has this key."""
     kind = known().classes.get(extractor) if extractor else None
-    return kind is None or bool(kind.suitable(url))
+    return kind is None or (bool(kind.suitable(url)) and first_suitable(url) == extractor)

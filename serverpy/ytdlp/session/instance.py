@@ -215,7 +215,9 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
 
     def extract_info(self, url: str, download: bool = True, ie_key: str | None = None, **more: Any) -> Any:
         """Extract `url` as yt-dlp does, but search for the extractor with `first_suitable`, which is faster."""
-        return super().extract_info(url, download, ie_key or first_suitable(url), **more)
+        if not ie_key and not more.get("force_generic_extractor"):  # yt-dlp forces it only if there is no key
+            ie_key = first_suitable(url)
+        return super().extract_info(url, download, ie_key, **more)
 
     def process_ie_result(self, ie_result: Any, download: bool = True, extra_info: Any = None) -> Any:
         self.ticket.check()
