@@ -37,6 +37,7 @@ class LinkSecrets:
         self._directory = directory
         self._keys: tuple[LinkKey, ...] = ()
         self._lock = threading.Lock()
+        self._deriving = asyncio.Lock()
 
     def secrets(self) -> tuple[str, ...]:
         """Return the secrets, of which the first one signs new links. Without LINK_SECRET, the first call reads or
@@ -49,7 +50,8 @@ class LinkSecrets:
     async def keys(self) -> tuple[LinkKey, ...]:
         """Return the keys that are derived from the secrets. The first call reads or creates the file in a thread."""
         if not self._keys:
-            self._keys = await asyncio.to_thread(self._derived)
+            async with self._deriving:  # without the lock, each of several concurrent first calls would derive the keys
+                self._keys = self._keys or await asyncio.to_thread(self._derived)
         return self._keys
 
     def _derived(self) -> tuple[LinkKey, ...]:

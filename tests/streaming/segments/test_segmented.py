@@ -34,6 +34,8 @@ from tests.aio import run
 from tests.streaming.segments.relaying import Page, client_for, drain_into, drained, hls, opened, stream
 from tests.streaming.segments.shelf import Shelf, Tokens
 
+pytestmark = pytest.mark.usefixtures("short_back_off")
+
 KEY = b"0123456789abcdef"
 PIECES = [b"\x47" + random.Random(seed).randbytes(size) for seed, size in enumerate((70_000, 40_000, 333, 90_000))]
 FILE = b"".join(PIECES)
