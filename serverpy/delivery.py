@@ -96,7 +96,7 @@ class Stream:
 
     async def read(self) -> bytes:
         """Return the next bytes, or `b""` at the end of the stream. Raises the errors of the body, `TooLarge` if the
-        stream exceeds MAX_BYTES, `QuotaExceeded` if the grant allows no more bytes, RuntimeError if the stream is
+        stream exceeds MAX_BYTES, `QuotaExceeded` if the grant allows no more bytes, and RuntimeError if the stream is
         closed."""
         if self._is_closed:
             raise RuntimeError("the stream is closed: open a new stream to read again")
@@ -246,7 +246,8 @@ class Delivery:
 
     async def by_tracks(self, media: Media | None, work: Callable[[], T]) -> T:
         """Return the result of `work`, whose time grows with the number of tracks of `media`. If there are more than
-        FEW_TRACKS, `work` runs in a thread, one at a time, because it holds the interpreter lock."""
+        FEW_TRACKS, runs `work` in a thread, so that the event loop can run other tasks meanwhile. Only one such thread
+        runs at a time, because `work` holds the interpreter lock."""
         if media is None or len(media.tracks) <= FEW_TRACKS:
             return work()
         async with self._many_tracks:

@@ -40,7 +40,7 @@ def test_the_variable_pythonoptimize_changes_neither_the_openapi_document_nor_th
     assert printed("2") == plain
 
 
-def test_a_server_with_pythonoptimize_2_streams_by_relay_and_embedded(
+def test_a_server_that_runs_with_pythonoptimize_2_relays_and_sends_embedded_streams(
     site: SampleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONOPTIMIZE", "2")

@@ -71,7 +71,7 @@ class InfoResponse(Response):
 @contextlib.contextmanager
 def cancelled_if_left(scope: Scope) -> Iterator[None]:
     """Cancel the current task if the client disconnects during the block. Has no effect on an ASGI server without
-    `StreamProtocol`, because such a server does not report that a client has disconnected."""
+    `StreamProtocol`: such a server reports a disconnect only by a message, for which this function does not wait."""
     watch, task = scope.get("extensions", {}).get(LEFT), asyncio.current_task()
     if watch is None or task is None:
         yield

@@ -197,7 +197,7 @@ class WorkerPool:
                 self._count_failure(worker)
             worker.kill()
             await self._close(worker)
-            if isinstance(error, OSError):  # the machine has no process, descriptor or disk space left
+            if isinstance(error, OSError):  # for example, no file descriptor or disk space is left
                 raise shortage(error) or ExtractionFailed(
                     "The extraction process, which runs yt-dlp, cannot be started. Try again later."
                 ) from error

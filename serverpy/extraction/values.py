@@ -124,8 +124,9 @@ class Track:
     """Query parameters to add to each key URL (yt-dlp's field `extra_param_to_key_url`)."""
     aes: AesKey | None = None
     discontinuity: int | None = None
-    """Number of the discontinuity in the HLS playlist to which the track is limited (yt-dlp's field `format_index`).
-    None if the track consists of all segments of the playlist."""
+    """Number of EXT-X-DISCONTINUITY tags in the HLS playlist before the segments of the track, if the track has only
+    the segments between two such tags (yt-dlp's field `format_index`). None if the track consists of all segments of
+    the playlist."""
     no_resume: bool = False
     details: str | None = None
     """The fields of yt-dlp's format that only format selectors need, as a JSON object (`extraction/messages.py`)."""

@@ -167,8 +167,8 @@ UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Setting
 
 @pytest.mark.parametrize("rest", [b"\r\n", UPGRADE, b"Content-Length: 1\r\n\r\nx"])
 async def test_a_completely_received_request_has_no_time_limit(rest: bytes) -> None:
-    """The time limit of a request body does not apply to a request with an Upgrade header, as curl sends with --http2:
-    such a request has no body."""
+    """The time limit of a request body does not apply to a GET request with an Upgrade header and without a body, as
+    curl sends with --http2."""
     async with connected(stream) as (reader, writer, made):
         writer.write(HEAD % b"" + rest)
         await reader.readuntil(b"x\r\n")

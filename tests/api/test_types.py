@@ -116,5 +116,5 @@ def test_every_sample_can_be_opened_as_apple_players_open_it(server: Server, pag
         assert rest.body == server.site.path(page.removeprefix("/media/")).read_bytes()
 
 
-def test_the_constant_files_names_every_non_empty_file_of_the_sample_site(media: Path) -> None:
+def test_the_constant_named_files_lists_every_non_empty_file_of_the_sample_site(media: Path) -> None:
     assert sorted(path.name for path in media.iterdir() if path.is_file() and path.stat().st_size) == FILES

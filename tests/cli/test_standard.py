@@ -64,7 +64,7 @@ def test_get_to_stdout_exits_with_an_error_status_if_stdout_is_closed(site: Samp
 
 @contextlib.contextmanager
 def failing(fault: str) -> Iterator[int]:
-    """Yield the descriptor of a file that cannot be written to: of a full disk, or of a pipe whose reader has left."""
+    """Yield a file descriptor that cannot be written to: of /dev/full, or of a pipe whose reading end is closed."""
     if fault == "full":
         descriptor = os.open("/dev/full", os.O_WRONLY)
     else:

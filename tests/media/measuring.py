@@ -168,7 +168,8 @@ def _unwoven_facts(server: Server, sample: Sample, method: str) -> Facts:
 
 
 def _live_facts(server: Server, sample: Sample, method: str) -> Facts:
-    """Measure a live stream. Checks that the stream has each segment once, from near the live edge to the end."""
+    """Measure a live stream. Checks that the stream consists of all segments from one of them to the last, each
+    once."""
     answer = server.get(_own_broadcast(sample, method), method=method)
     if answer.status != 200:
         return Facts(_refusal(answer))

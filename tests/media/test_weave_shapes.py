@@ -167,7 +167,7 @@ def test_a_read_that_searches_for_fragments_has_at_most_a_mebibyte_or_one_moof(f
     assert max(span.end - span.first for span in asked if span.kept is not None) == largest
 
 
-async def test_after_the_search_only_the_fragments_that_it_found_are_charged(shelf: Shelf, film: Path) -> None:
+async def test_after_the_search_only_the_moof_boxes_that_it_found_are_charged(shelf: Shelf, film: Path) -> None:
     """The conversion takes three times their size in addition, and the read of the first one three times its size."""
     video = with_padded_moofs(in_fragments(film, "video", 12), 3 << 20)
     shelf.files["/video"], shelf.files["/audio"] = video, in_fragments(film, "audio", 12)

@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
 def player() -> Iterator[str]:
     """Serve the web page from a separate server, so that the page and the media have different origins. Yields the
     page's address."""
-    # Chromium opens connections on which it sends no request
+    # several threads, because Chromium opens connections on which it sends no request
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
         thread = threading.Thread(target=httpd.serve_forever, name="player")
         thread.start()

@@ -76,7 +76,8 @@ PHOTO_SUFFIX, PHOTO_TYPE = ".jpg", "image/jpeg"
 
 
 class Files:
-    """Index of the sample site's files, which finds a file by its bytes or validators."""
+    """Index of the sample site's files. It finds the name of a file by its bytes, and tells whether a validator is that
+    of any of the files."""
 
     def __init__(self, directory: Path) -> None:
         self._names: dict[str, str] = {}

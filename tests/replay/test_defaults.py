@@ -1,5 +1,6 @@
-"""Tests of the default choice on replayed sites. A request without `format` gets what `yt-dlp -S res:1080` chooses, or,
-if that has no ranges, a format of the same height that has."""
+"""Tests of the default choice on replayed sites. A request without `format` gets the format that `yt-dlp -S res:1080`
+chooses. If that format does not support range requests, or cannot be merged, the server chooses another one: one of the
+same height that supports them, or the best single format."""
 
 from __future__ import annotations
 

@@ -216,9 +216,7 @@ def test_yt_dlp_extracts_a_sampletube_broadcast_as_live(site: SampleSite, ytdlp:
     assert ("token=" in found["url"]) == ("expire" in spec)
 
 
-def test_yt_dlp_downloads_a_broadcast_that_has_ended_from_its_beginning(
-    site: SampleSite, ytdlp: YtDlp, tmp_path: Path
-) -> None:
+def test_yt_dlp_downloads_an_ended_broadcast_from_its_beginning(site: SampleSite, ytdlp: YtDlp, tmp_path: Path) -> None:
     spec = "clock=step,ends=3,quality=low,id=over"
     expected = b"".join(site.path(f"hls/ts/low-{number}.ts").read_bytes() for number in range(3))
     assert ytdlp.get(f"{site.http}/page/live/{spec}", "b", tmp_path) == expected

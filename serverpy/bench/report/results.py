@@ -124,7 +124,8 @@ class Results:
         return unsound(rows[0]) or rows[0]
 
     def nothing(self, scenario: str, target: str = "") -> NotMeasured:
-        """Return why there is no row: the scenario failed (for `target`, if given), was skipped, or never ran."""
+        """Return why there is no row: `target` is not installed, or the scenario failed (for `target`, if given), was
+        skipped, or never ran."""
         found = self.scenarios.get(scenario)
         absent = (self.meta.get("missing") or {}).get(target)
         if absent:

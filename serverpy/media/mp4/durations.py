@@ -30,9 +30,9 @@ def write_mehd(seconds: float, scale: int) -> bytes:
 
 def with_duration(section: bytes, seconds: float, *, may_grow: bool) -> bytes:
     """Return the initialization section with the duration `seconds` in each mvhd, tkhd, mdhd and mehd box whose
-    duration field is 0 or all ones. Does not write a duration that is too large for its field. If `section` has no mehd
-    and `may_grow` is true, inserts a mehd. Returns `section` unchanged if it is damaged, announces no fragments (mvex),
-    or does not contain its whole moov."""
+    duration field is 0 or all ones. Does not write a duration that is too large for its field. If `section` has
+    neither a mehd nor samples, and `may_grow` is true, inserts a mehd. Returns `section` unchanged if it is
+    damaged, announces no fragments (mvex), or does not contain its whole moov."""
     try:
         movie = _find_moov(memoryview(section))
         return section if movie is None else _with_duration(section, movie, seconds, may_grow=may_grow)

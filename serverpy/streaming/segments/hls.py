@@ -379,7 +379,7 @@ def _unusable(value: str, method: str) -> ServerPYError:
 
 
 _WITH_VARIABLES = ("#EXT-X-KEY", "#EXT-X-MAP")
-"""The tags, among those that this parser reads, whose values may contain variables (RFC 8216bis §4.3)."""
+"""The tags in whose values this parser replaces variables (RFC 8216bis §4.3)."""
 _Take = Callable[[MediaPlaylist, str], None]
 
 _TAGS: dict[str, _Take] = {

@@ -243,7 +243,7 @@ def test_an_empty_period_that_refers_to_another_document_is_not_skipped() -> Non
     assert listed(text) == {"v": f"refused: {REMOTE}"}
 
 
-def test_the_server_requests_no_other_documents_to_which_elements_of_a_manifest_refer() -> None:
+def test_elements_of_a_manifest_that_refer_to_other_documents_are_refused_or_ignored() -> None:
     ours, href = video(NUMBERED), 'xlink:href="https://x.example/p.xml"'
     to_zero = 'xlink:href="urn:mpeg:dash:resolve-to-zero:2013"'
     assert listed(mpd(f"<Period>{ours}</Period><Period {href}/>")) == {"v": f"refused: {REMOTE}"}

@@ -82,8 +82,8 @@ async def _measure(target: Target, clients: int, scheme: Scheme, bench: Bench, r
         "settled": held.flat.settled,
         "settling": held.flat.settling,
     }
-    # A competitor may lose some of its clients: the row says how many. ServerPY may lose none, and no server may lose
-    # all.
+    # Some streams of a competitor may fail: the row says how many. No stream of ServerPY may fail, and not all streams
+    # of any server.
     return Findings((row,), problems=lost(held) if target.name in OURS or not complete else ())
 
 

@@ -13,7 +13,7 @@ from serverpy.bench.measure.targets.base import Kind, Launch, Target
 from serverpy.bench.measure.targets.rivals import HINT, find_rival, trusting
 
 MEDIA = "hls/ts"
-"""The only media that a started streamlink process can stream."""
+"""The media with which the bench starts streamlink. A streamlink process streams only the URL on its command line."""
 
 
 @dataclass(frozen=True, repr=False)
