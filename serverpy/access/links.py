@@ -244,7 +244,7 @@ def _tag(key: LinkKey, plain: bytes) -> bytes:
 
 
 def _crypt(key: LinkKey, tag: bytes, data: bytes) -> bytes:
-    """Encrypt or decrypt `data` by AES-CTR with the initial counter `tag`."""
+    """Encrypt or decrypt `data` with AES-CTR and the initial counter `tag`."""
     from Cryptodome.Cipher import AES  # a late import, because it takes 5 MB of memory, and few servers issue links
 
     return bytes(AES.new(key.cipher, AES.MODE_CTR, nonce=b"", initial_value=tag).encrypt(data))

@@ -55,7 +55,7 @@ def by_brand(first: bytes) -> tuple[Container, bool] | None:
 def _without_brand(first: bytes, kind: bytes) -> tuple[Container, bool] | None:
     size = int.from_bytes(first[:4], "big")
     # Text may contain a word such as "free" where a box has its type. The first four characters of such a text, read as
-    # a box size, mean hundreds of megabytes.
+    # a box size, state at least 512 MiB.
     if size not in (0, 1) and not 8 <= size < (1 << 40 if kind == b"mdat" else 1 << 29):
         return None
     if kind in _QUICKTIME_BOXES:

@@ -131,8 +131,8 @@ class Track:
     details: str | None = None
     """The fields of yt-dlp's format that only format selectors need, as a JSON object (`extraction/messages.py`)."""
     needs_ytdlp: bool = False
-    """Whether only yt-dlp's own downloader can download the track, for example because it needs pings, web sockets or
-    refreshed cookies."""
+    """Whether only yt-dlp's own downloader can download the track, for example because it needs WebSockets,
+    keep-alive requests or refreshed cookies."""
 
     @property
     def has_video(self) -> bool:

@@ -1,6 +1,6 @@
 """The server's side of a yt-dlp process: one process from its start to its end, and the calls to it. Any number of
-calls may be in progress at the same time, distinguished by their ids. Each call gets exactly one reply: a reply of the
-worker, or an error from `_lose` after the process has ended. A download has two futures: `started` is done when the
+calls may be in progress at the same time, distinguished by their ids. Each call gets exactly one final reply: that of
+the worker, or an error from `_lose` if the process can no longer reply. A download has two futures: `started` is done when the
 worker has received the descriptor of the pipe, `reply` when the worker's thread has closed that descriptor.
 
 Two tasks share the socket: `_send` writes what `_post` has queued, `_receive` reads replies. If reading or writing

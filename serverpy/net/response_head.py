@@ -138,8 +138,9 @@ def _is_plain(codings: list[str], lengths: list[str], length: int | None) -> boo
 
 
 def _with_one_framing(fields: Iterable[Field], chunked: bool, length: int | None) -> list[Field]:
-    """Return `fields` without all but one of the fields that state the length of the body: only the first field that
-    decides remains, with the value that was parsed."""
+    """Return `fields` with at most one field that states the length of the body: if `chunked` is true, the first
+    Transfer-Encoding field, with the value `chunked`; otherwise the first Content-Length field, with the value
+    `length`. No such field remains if the length is unknown."""
     counts, value = (_CODING, "chunked") if chunked else (_LENGTH, str(length))
     missing = chunked or length is not None
     kept: list[Field] = []

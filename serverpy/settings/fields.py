@@ -133,8 +133,8 @@ class Settings(SourcedSettings):
         unit="bytes",
     )
     max_streams: Count = setting(
-        "Maximum number of streams that run at the same time. Requests that exceed the limit wait up to WAIT_SECONDS, "
-        "and then get a 503 response with `Retry-After`.",
+        "Maximum number of streams that run at the same time. Requests that exceed the limit wait up to "
+        "WAIT_SECONDS. A request that is not admitted in that time gets a 503 response with `Retry-After`.",
         default_factory=_by_profile("max_streams"),
         unit="streams",
         shown="by profile",

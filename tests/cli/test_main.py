@@ -90,7 +90,7 @@ def test_every_setting_is_an_option_of_the_command_serve() -> None:
         ["sample", "--port", "x"],
     ],
 )
-def test_invalid_arguments_of_serve_exit_with_status_2(arguments: list[str]) -> None:
+def test_a_command_with_invalid_arguments_exits_with_status_2(arguments: list[str]) -> None:
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 2
     assert "Usage:" in done.output

@@ -343,7 +343,7 @@ def test_an_ordinary_url_is_accepted_unchanged(url: str) -> None:
     assert check_url(url) == url
 
 
-def test_an_international_host_is_converted_to_its_ascii_form() -> None:
+def test_an_internationalized_host_name_is_converted_to_ascii() -> None:
     assert check_url("https://Bücher.example:81/ä?ö#ü") == "https://xn--bcher-kva.example:81/ä?ö#ü"
 
 

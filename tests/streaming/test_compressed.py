@@ -45,7 +45,7 @@ def compressing(coding: str) -> Callable[[socket.socket, bytes], None]:
 
 def track(origin: Origin, path: str, **fields: str) -> Track:
     kinds = {"protocol": "http", "ext": "webm", "vcodec": "vp9", "acodec": "opus", **fields}
-    # mypy cannot check keywords that are passed on
+    # mypy cannot check an unpacked dict
     return Track(id="1", url=f"http://127.0.0.1:{origin.port}{path}", **kinds)  # type: ignore[arg-type]
 
 

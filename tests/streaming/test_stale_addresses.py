@@ -45,7 +45,7 @@ STALE: dict[str, Answer] = {
 
 def film(url: str, **fields: object) -> Track:
     track = Track(id="v", url=url, protocol="http", ext="mp4", vcodec="avc1", acodec="mp4a")
-    return replace(track, **fields)  # type: ignore[arg-type]  # mypy cannot check keywords that are passed on
+    return replace(track, **fields)  # type: ignore[arg-type]  # mypy cannot check an unpacked dict
 
 
 async def stream(addresses: Callable[[int], Track], asked: ByteRange | None = None) -> tuple[bytes, int]:

@@ -151,7 +151,7 @@ async def test_subprocess_downloads_hls_natively_and_declares_it_as_mpeg_ts(
     ],
     ids=["format", "selector", "item", "merge", "404", "html"],
 )
-async def test_open_raises_an_error_if_the_child_fails_before_its_first_byte_and_leaves_no_child_or_directory(
+async def test_open_raises_an_error_and_leaves_no_child_or_directory_if_the_child_fails_before_its_first_byte(
     site: SampleSite, private_tmp: Path, path: str, fields: dict[str, Any], kind: type[ServerPYError]
 ) -> None:
     async with running() as method:

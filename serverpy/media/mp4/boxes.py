@@ -42,9 +42,10 @@ def damaged(what: str) -> NotMedia:
 
 
 def box_at(data: memoryview, at: int, limit: int, *, may_be_open: bool = False) -> Box | None:
-    """Return the box that begins at offset `at` of `data`. Returns None if `data` ends within the header of the box.
-    Raises `NotMedia` if the box ends after the offset `limit`, which may be larger than the length of `data`. A size
-    field of 0 ("up to the end of the file") is valid only if `may_be_open` is true, as for a top-level box."""
+    """Return the box that begins at offset `at` of `data`. Returns None if `data` ends within the header of the
+    box. Raises `NotMedia` if the box is shorter than its header, or ends after the offset `limit`, which may be
+    larger than the length of `data`. A size field of 0 ("up to the end of the file") is valid only if `may_be_open`
+    is true, as for a top-level box."""
     if at + 8 > len(data):
         return None
     size, kind = struct.unpack_from(">I4s", data, at)

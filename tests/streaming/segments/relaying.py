@@ -60,7 +60,7 @@ def hls(
     track = Track(
         id="high", url=shelf.url + path + query, protocol="m3u8_native", ext="mp4", vcodec="avc1", acodec="mp4a"
     )
-    return replace(track, **fields)  # type: ignore[arg-type]  # mypy cannot check keywords that are passed on
+    return replace(track, **fields)  # type: ignore[arg-type]  # mypy cannot check an unpacked dict
 
 
 def relay_of(client: Client, page: Page, budget: Budget | None = None) -> Relay:

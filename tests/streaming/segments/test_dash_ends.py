@@ -20,7 +20,8 @@ from tests.written import as_relayed
 
 SEGMENTS = 5
 LONGER = "PT10.5S"
-"""Media of five segments of 2 s each. With this stated duration, the media would have a sixth segment."""
+"""A duration that a manifest states although its media consists of only five segments of 2 s each. According to this
+duration, there would be a sixth segment."""
 METHODS = ["relay", "embedded"]
 
 

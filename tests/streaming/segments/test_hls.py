@@ -19,7 +19,7 @@ BASE = "https://media.example/film/high.m3u8?token=1"
 
 
 def read(text: str, **rules: object) -> list[Segment]:
-    # mypy cannot check keywords that are passed on
+    # mypy cannot check an unpacked dict
     return read_with(MediaPlaylist(BASE, Rules(**rules)), text)  # type: ignore[arg-type]
 
 
