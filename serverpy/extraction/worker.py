@@ -1,7 +1,7 @@
 """The server's side of a yt-dlp process: one process from its start to its end, and the calls to it. Any number of
 calls may be in progress at the same time, distinguished by their ids. Each call gets exactly one final reply: that of
-the worker, or an error from `_lose` if the process can no longer reply. A download has two futures: `started` is done when the
-worker has received the descriptor of the pipe, `reply` when the worker's thread has closed that descriptor.
+the worker, or an error from `_lose` if the process can no longer reply. A download has two futures: `started` is done
+when the worker has received the descriptor of the pipe, `reply` when the worker's thread has closed that descriptor.
 
 Two tasks share the socket: `_send` writes what `_post` has queued, `_receive` reads replies. If reading or writing
 fails, `_receive` kills the process and ends all calls with an error. `pool.py` decides which worker gets a request, and

@@ -4,9 +4,9 @@ their media servers. The weaver needs neither a muxer nor a disk.
     headers of both files (range requests) → layout (`mp4/`, in a thread, cached) → ranges, in the layout's order
 
 The weaver reads each source file at rising offsets, over at most one connection at a time; while it reads one file, the
-connection of the other file is idle. The method `relay` opens the files, and therefore provides cookies, range windows and
-resumption. The weaver compares the validators of the files with the validators for which the layout was made. If a file
-has changed, the stream fails or, if nothing was sent yet, gets a new layout.
+connection of the other file is idle. The method `relay` opens the files, and therefore provides cookies, range windows
+and resumption. The weaver compares the validators of the files with the validators for which the layout was made. If a
+file has changed, the stream fails or, if nothing was sent yet, gets a new layout.
 """
 
 from __future__ import annotations
