@@ -107,6 +107,7 @@ def test_a_server_that_is_process_1_reaps_orphans_and_finishes_its_stream_after_
             server = Running(process, match[1], [])
             (init,) = psutil.Process(process.pid).children()
             orphan = _make_orphan(init)
+            orphan.kill()
             wait_for(lambda: not orphan.is_running())
             with streaming(server, site) as exchange:
                 init.send_signal(signal.SIGTERM)
@@ -122,5 +123,11 @@ def _make_orphan(init: psutil.Process) -> psutil.Process:
     """Start a process in the PID namespace of the process `init`. The parent of the new process ends at once, so the
     new process is an orphan. Returns the new process."""
     enter = ["nsenter", "--target", str(init.pid), "--pid", "--mount"]
-    subprocess.run([*enter, "sh", "-c", "sleep 3 & exit 0"], check=True, timeout=60)
-    return next(each for each in init.children() if each.name() == "sleep")
+    subprocess.run([*enter, "sh", "-c", "sleep 600 & exit 0"], check=True, timeout=60)
+
+    def orphans() -> list[psutil.Process]:
+        return [each for each in init.children() if each.name() == "sleep"]
+
+    # The shell ends when it has forked: its child may not have executed `sleep` yet.
+    wait_for(lambda: bool(orphans()))
+    return orphans()[0]
