@@ -70,8 +70,7 @@ class ResponseHead:
 
 def parse_response(head: bytes) -> ResponseHead:
     """Parse a head, with or without the empty line at its end. Raises BadResponse if the head is malformed."""
-    if head.rstrip(b"\r\n").count(b"\n") > MAX_FIELDS:
-        raise BadResponse("The media server sent too many header fields.", "fields")
+    _limit_fields(head.rstrip(b"\r\n").count(b"\n"))
     if b"\n " in head or b"\n\t" in head:
         head = _FOLD.sub(b" ", head)
     line, _, lines = head.translate(_BLANKED).decode("latin-1").partition("\n")
@@ -97,6 +96,16 @@ def parse_response(head: bytes) -> ResponseHead:
         length=length,
         reusable=plain and (chunked or length is not None) and _stays_open(version, special[_CONNECTION]),
     )
+
+
+def check_incomplete(head: bytes) -> None:
+    """Raise BadResponse if a head whose end has not arrived has too many header fields already."""
+    _limit_fields(head.count(b"\n") - 1)  # the first line has no field
+
+
+def _limit_fields(number: int) -> None:
+    if number > MAX_FIELDS:
+        raise BadResponse("The media server sent too many header fields.", "fields")
 
 
 def tokens(values: Iterable[str]) -> list[str]:
