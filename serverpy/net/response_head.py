@@ -24,7 +24,9 @@ parse an interim response than the media server needs to send it."""
 LONGEST_BODY = 10**15
 """Maximum valid length of a body in bytes. Internet radio servers state a length of 2^63-1 or 2^64-1 bytes if they do
 not know the length."""
-END = re.compile(rb"\r?\n\r?\n")
+END = re.compile(rb"\n\r?\n")
+"""The end of a head. The pattern begins with a literal, because a search for an optional character takes seven times as
+long."""
 REAL_CODINGS = frozenset(
     {"aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"}
 )
