@@ -237,17 +237,12 @@ def add_routes(app: FastAPI) -> None:
 
 
 def _schema_route(app: FastAPI) -> Callable[[Request], Awaitable[Response]]:
-    """Return the handler of the OpenAPI schema. The first request builds the schema in a thread, because that takes 60
-    ms; requests that arrive meanwhile wait for it."""
-    building = asyncio.Lock()
+    """Return the handler of the OpenAPI schema."""
+    document = openapi.Document(app)
 
     async def schema(request: Request) -> Response:
-        async with building:
-            if app.openapi_schema is None:
-                await asyncio.to_thread(app.openapi)
-        content = app.openapi_schema or {}
-        root_path = request.scope.get("root_path", "").rstrip("/")
-        return JSONResponse({**content, "servers": [{"url": root_path}]} if root_path else content)
+        content = await document.json(request.scope.get("root_path", "").rstrip("/"))
+        return Response(content, media_type="application/json")
 
     return schema
 

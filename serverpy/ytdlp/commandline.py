@@ -3,12 +3,13 @@ serverpy.ytdlp.commandline PARENT SITES …`, where PARENT is the process ID of 
 `extraction.sites.Sites` as JSON, and the other arguments are those of yt-dlp. The URL of the page is on stdin, because
 other users of the machine can read the arguments of a process. This process ends when the server process ends.
 
-This module runs yt-dlp's own command line with three changes. First, the HTTP client accepts malformed response heads,
+This module runs yt-dlp's own command line with four changes. First, the HTTP client accepts malformed response heads,
 and treats a truncated TLS connection as an error once the download has begun (`http_client.py`). Second, extractors
 that the settings ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR exclude refuse all pages. yt-dlp's own option
 `--use-extractors` does not suffice: without the extractor of a denied site, yt-dlp would pass the pages of the site to
 the next extractor that accepts them, and finally to the generic extractor. Third, the filters of a format selector have
-the same limits as in the extraction process (`page/selector_filters.py`).
+the same limits as in the extraction process (`page/selector_filters.py`). Fourth, curl_cffi has the same bounds on the
+framing of a body as the HTTP client (`session/impersonation.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from serverpy.parent import end_with_parent
 from serverpy.ytdlp import http_client
 from serverpy.ytdlp.children import end_children_with_us
 from serverpy.ytdlp.page.selector_filters import LimitedFilters
+from serverpy.ytdlp.session import impersonation
 
 EVERY_SITE = "all"
 
@@ -42,6 +44,8 @@ def main(arguments: list[str]) -> None:
     parent, sites, *rest = arguments
     end_with_parent(int(parent))
     http_client.install()
+    if "curl_cffi" in sys.modules:  # yt-dlp has imported curl_cffi, if it is installed
+        impersonation.bound_transfers()
     end_children_with_us(yt_dlp.utils.Popen)
     yt_dlp.YoutubeDL = Downloading if sites == EVERY_SITE else _limited(sites)
     # `--batch-file=-` would treat a `#` after a space as the beginning of a comment

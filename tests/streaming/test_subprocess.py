@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -296,6 +297,19 @@ async def test_media_that_requires_impersonation_is_streamed_by_requests_with_bo
         body = await opened(method, Source(url=f"{site.http}/media/prog.mp4"))
         assert await rest_of(body) == site.path("prog.mp4").read_bytes()
         await body.aclose()
+
+
+async def test_a_child_that_impersonates_a_browser_refuses_a_body_with_too_many_bytes_of_framing() -> None:
+    def handle(connection: socket.socket, _head: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(b"x" * 65536)
+
+    with Origin(handle) as origin:
+        async with running(allow=f"127.0.0.1:{origin.port}", identity=Identity(impersonate="chrome")) as method:
+            with pytest.raises(ServerPYError):
+                await opened(method, Source(url=f"http://127.0.0.1:{origin.port}/film.mp4"))
 
 
 async def test_a_stream_beyond_the_limit_of_children_waits_and_is_then_refused_as_busy(site: SampleSite) -> None:
