@@ -162,9 +162,18 @@ async def test_open_raises_an_error_and_leaves_no_child_or_directory_if_the_chil
         assert ": 0/" in repr(method.slots)
 
 
-async def test_a_truncated_body_raises_upstream_failed_and_never_ends_in_a_clean_eof(site: SampleSite) -> None:
+async def test_a_truncated_body_is_resumed_by_a_range_request(site: SampleSite) -> None:
     async with running() as method:
         body = await opened(method, Source(url=f"{site.http}/fault/cut=2000000/media/prog.mp4"))
+        assert await rest_of(body) == site.path("prog.mp4").read_bytes()
+        await body.aclose()
+
+
+async def test_a_truncated_body_that_cannot_be_resumed_raises_upstream_failed_and_never_ends_in_a_clean_eof(
+    site: SampleSite,
+) -> None:
+    async with running() as method:
+        body = await opened(method, Source(url=f"{site.http}/fault/cut=2000000,norange/media/prog.mp4"))
         received: list[bytes] = []
         with pytest.raises(UpstreamFailed):
             await read_for_ever(body, received)
