@@ -43,12 +43,12 @@ def shelf(site: SampleSite) -> Iterator[Shelf]:
         yield shelf
 
 
-async def streamed(shelf: Shelf, path: str, **fields: str) -> tuple[bytes, ServerPYError | None]:
-    """Stream the page `path` by a child. Returns the bytes of the stream, and the error that ended it, if any."""
+async def streamed(shelf: Shelf, path: str, selector: str | None = None) -> tuple[bytes, ServerPYError | None]:
+    """Stream a format of the page `path` by a child. Returns the bytes, and the error that ended the stream, if any."""
     received = b""
     async with running() as method:
         try:
-            body = await opened(method, Source(url=shelf.url + path, **fields))
+            body = await opened(method, Source(url=shelf.url + path, format=selector))
             try:
                 while piece := await body.read():
                     received += piece
@@ -156,7 +156,7 @@ async def test_a_child_prefers_the_audio_that_is_the_default_of_its_group(shelf:
         segment = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nts/low-{number}.ts\n{END}\n"
         shelf.files[f"/{name}.m3u8"] = segment.encode()
     shelf.headers["/master.m3u8"] = HLS
-    received, error = await streamed(shelf, "/master.m3u8", format="ba")
+    received, error = await streamed(shelf, "/master.m3u8", "ba")
     assert error is None
     assert received == shelf_bytes(shelf, "ts/low-0.ts")
 

@@ -33,6 +33,7 @@ from serverpy.errors import (
     LoginRequired,
     MediaNotFound,
     NotInstalled,
+    NotMedia,
     ServerPYError,
     SiteForbidden,
     TargetForbidden,
@@ -381,6 +382,13 @@ def test_an_error_message_of_the_yt_dlp_child_is_translated_to_an_error_of_serve
     error = translate(f"noise\n{line}\n", ExtractionFailed("It failed."))
     assert type(error) is kind
     assert "secret" not in str(error)
+
+
+def test_an_error_of_serverpy_in_the_child_keeps_its_message_if_it_is_the_last_line() -> None:
+    error = translate("noise\nserverpy: not_media: A page came.\n", ExtractionFailed("It failed."))
+    assert (type(error), str(error)) == (NotMedia, "A page came.")
+    for text in ("serverpy: not_media: A page came.\nERROR: something new", "serverpy: busy: no", "serverpy: x: no"):
+        assert type(translate(text, ExtractionFailed("It failed."))) is ExtractionFailed
 
 
 NO_TARGET = (

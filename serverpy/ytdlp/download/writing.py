@@ -13,7 +13,7 @@ from yt_dlp.utils import determine_protocol
 
 from serverpy.errors import DrmProtected, ServerPYError, UnsupportedConversion, UpstreamFailed
 from serverpy.ytdlp.children import Stopped
-from serverpy.ytdlp.download import downloaders, fragments
+from serverpy.ytdlp.download import downloaders
 from serverpy.ytdlp.download.sink import OneFile, PipeWriter
 from serverpy.ytdlp.download.upstream import MediaRequests, translate
 from serverpy.ytdlp.mpd.formats import REFUSAL
@@ -75,7 +75,11 @@ def _download(requests: MediaRequests, info: dict[str, Any], out: PipeWriter) ->
     protocol = info["protocol"]
     if protocol in HTTP:
         downloaders.FileDownloader(requests, options, OneFile(out.write), info).run()
-    elif make := fragments.BY_PROTOCOL.get(protocol):
+        return
+    # a late import, because these modules take 1 MB, which a child process that downloads a file does not need
+    from serverpy.ytdlp.download import fragments
+
+    if make := fragments.BY_PROTOCOL.get(protocol):
         make(requests, options, out).run(info)
     else:
         raise UnsupportedConversion("Yt-dlp needs other programs to download this format. Choose another format.")
