@@ -21,11 +21,11 @@ from serverpy.net.http1 import Headers
 from serverpy.net.resume import Extent
 from serverpy.plan import UNCUT
 from serverpy.ranges import ByteRange, resolve_range
+from serverpy.segment_kinds import Judge
 from serverpy.streaming.first_bytes import first_chunks
 from serverpy.streaming.segments.completion import Completion
 from serverpy.streaming.segments.cursor import Cursor, FinishedCursor, Load, PlaylistChanged
 from serverpy.streaming.segments.keys import Keys
-from serverpy.streaming.segments.kinds import Judge
 from serverpy.streaming.segments.live import LiveCursor
 from serverpy.streaming.segments.manifest import HlsManifest, Manifest, load, playlist_room
 from serverpy.streaming.segments.prefetch import AFTER_BYTES, Prefetch, Waits

@@ -16,7 +16,7 @@ from serverpy.media.mp4.moof import Moof, read_moof
 from serverpy.media.mp4.own_trafs import with_own_trafs
 from serverpy.media.mp4.sections import Section, read_section
 from serverpy.net.connection import SMALL_STEP
-from serverpy.streaming.segments.kinds import CodecChange, Kind, kind_of
+from serverpy.segment_kinds import CodecChange, Kind, kind_of
 from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.segments.segmented import SegmentedRead
 
