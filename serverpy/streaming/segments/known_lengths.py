@@ -35,6 +35,7 @@ async def blocks_of(side: Side, room: Room) -> Blocks | None:
     async for segment in side.listed():
         first = first or segment
         if segment.gap:
+            time += segment.duration or 0.0
             continue
         if segment.length is None or segment.discontinuity != first.discontinuity or segment.initial != (at == 0):
             return None

@@ -177,11 +177,12 @@ class Side:
         section = read_section(moov, self._handler)
         if self._section is not None and not section.fits(self._section):
             raise CodecChange("The media changes its codecs or their parameters, which one file cannot express.")
-        self._section = self._section or section
+        self._section = section  # its track may have another number
         self.is_at_break = True
 
     def _take_moof(self, data: bytes) -> bool:
-        """Store the moof box `data` as the next moof. Returns False if the box has no samples of the track."""
+        """Store the moof box `data` as the next moof. Returns False if the box has no samples of the track. Raises
+        `NotMedia` if the box has samples of a track that the initialization section does not describe."""
         if self._section is None:
             raise damaged("a moof box comes before the moov box")
         in_all = self._at - len(data)
@@ -192,6 +193,8 @@ class Side:
             data = with_own_trafs(data, position.in_file, section.number, section.others)
         moof = read_moof(data, section.number, section.default_duration)
         if not moof.has_track:
+            if moof.foreign and section.others is None:
+                raise damaged("a fragment belongs to a track that the initialization section does not describe")
             return False
         self.moof, self.position = moof, position
         self._judge_time(moof)
