@@ -10,7 +10,7 @@ import pytest
 from tests.server import Server
 
 FULL = "/tube/watch/full"
-PAGES = ("/page/prog", FULL, "/page/hls-ts", "/page/dash", "/media/prog.mp4")
+PAGES = ("/page/prog", FULL, "/page/hls-ts", "/page/dash", "/media/prog.mp4", "/page/hls-apart", "/page/hls-group")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -32,6 +32,24 @@ def test_the_format_chosen_for_the_lowest_height_is_smaller_than_the_format_chos
         int(server.get(FULL, verb="HEAD", height=height).headers["content-length"]) for height in (str(low), "max")
     ]
     assert lengths[0] < lengths[1]
+
+
+@pytest.mark.parametrize(("parameters", "best"), [({}, True), ({"height": "low"}, False), ({"max_size": "low"}, False)])
+def test_a_child_process_follows_the_limits_on_the_default_choice(
+    server: Server, parameters: dict[str, str], best: bool
+) -> None:
+    formats = server.get(FULL, path="/info").json()["formats"]
+    films = sorted((each for each in formats if each["vcodec"] and each["acodec"]), key=lambda each: each["height"])
+    low = {"height": str(films[0]["height"]), "max_size": str(films[0]["size"])}
+    answer = server.get(FULL, method="subprocess", **{name: low[name] for name in parameters})
+    expected = server.get(FULL, format=films[-1 if best else 0]["id"])
+    assert (answer.status, answer.body == expected.body) == (200, True)
+    assert films[0]["height"] < films[-1]["height"]
+
+
+def test_a_child_process_finds_no_format_within_a_very_small_size(server: Server) -> None:
+    answer = server.get(FULL, method="subprocess", max_size="1")
+    assert (answer.status, answer.code) == (413, "too_large")
 
 
 @pytest.mark.parametrize(
