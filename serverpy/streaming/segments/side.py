@@ -92,6 +92,12 @@ class Side:
         return self._read.duration
 
     @property
+    def stated_end(self) -> float | None:
+        """The time in the merged file, in seconds, at which the track ends according to the playlist; None if its
+        duration is unknown. The caller must not have sent a fragment yet."""
+        return None if self.duration is None else self.begin_time + self.shift + self.duration
+
+    @property
     def total(self) -> int | None:
         """The length of all segments together in bytes; None if the playlist does not state it."""
         return self._read.extent.total

@@ -360,3 +360,17 @@ def put_ranges(shelf: Shelf, name: str, parts: list[bytes], missing: tuple[int, 
         at += len(part)
     shelf.files[f"/{name}.m3u8"] = "\n".join([*lines, "#EXT-X-ENDLIST", ""]).encode()
     shelf.files[f"/{name}.mp4"] = b"".join(parts)
+
+
+@pytest.mark.parametrize("puts", [put, lambda shelf, name, parts: put_ranges(shelf, name, parts, missing=())])
+def test_the_duration_of_a_merged_file_includes_the_time_before_a_track_that_begins_late(
+    shelf: Shelf, media: Path, puts: Callable[[Shelf, str, list[bytes]], None]
+) -> None:
+    """The video has 6 s from 4 s on, and the audio 4 s from the beginning."""
+    video, audio = segments(media, "high"), segments(media, "en")
+    puts(shelf, "v", video[:1] + video[3:])
+    puts(shelf, "a", audio[:3])
+    found = merge(shelf)
+    movie = memoryview(found)[found.index(b"mvhd") + 4 :]
+    scale, duration = struct.unpack_from(">IQ" if movie[0] else ">II", movie, 20 if movie[0] else 12)
+    assert duration / scale == pytest.approx(10.0, abs=0.05)
