@@ -7,8 +7,8 @@ A media server that refuses the relay's HTTP client may accept yt-dlp's client, 
 method `embedded`. If that works, `Hosts` remembers the media server, and for some minutes requests for a whole file
 begin with `embedded`: a *detour*.
 
-Only the bytes of two tracks show whether they can be merged. `Pairs` remembers that, so that later requests begin with
-a plan that can be opened.
+Only the segments of a pair in HLS show whether it can be merged: they are fragmented MP4 or MPEG-TS. `Pairs` remembers
+that, so that later requests begin with a plan that can be opened.
 """
 
 from __future__ import annotations
@@ -83,8 +83,10 @@ def plans_around(plans: tuple[Plan, ...], request: StreamRequest, hosts: Hosts) 
 
 
 class Pairs:
-    """Whether the pairs of tracks that were opened last could be merged. `Pairs` remembers at most MAX_PAIRS pairs,
-    each for HOST_SECONDS; a new pair replaces the oldest. A pair is the ids and URLs of its tracks."""
+    """Whether the pairs in HLS that were opened last could be merged. `Pairs` remembers at most MAX_PAIRS pairs, each
+    for HOST_SECONDS; a new pair replaces the oldest. A pair is the ids and URLs of its tracks. Other pairs are not
+    remembered: whether files can be merged also depends on the ranges that their media server supports at the
+    moment."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -95,8 +97,8 @@ class Pairs:
 
     def add(self, plan: Plan, error: ServerPYError | None = None) -> None:
         """Remember that the pair of `plan` was opened or, if `error` is not None, that `error` was raised. Has no
-        effect if `plan` has a single track, or if `error` does not show that the pair cannot be merged."""
-        if len(plan.tracks) != 2 or not (error is None or type(error) in _PERMANENT):
+        effect if `plan` has no pair in HLS, or if `error` does not show that the pair cannot be merged."""
+        if not _is_in_hls(plan) or not (error is None or type(error) in _PERMANENT):
             return
         key = _key_of(plan)
         self._found.pop(key, None)
@@ -114,19 +116,22 @@ class Pairs:
 
     def are_uncertain(self, plans: tuple[Plan, ...]) -> bool:
         """Return whether only an attempt to open `plans` shows which of them is the first that can be opened: the first
-        is for a pair in HLS that `Pairs` does not remember, and a later one would be tried if it cannot be merged.
-        (HLS may be fragmented MP4 or MPEG-TS. The extensions of other tracks state their container.)"""
+        is for a pair in HLS that `Pairs` does not remember, and a later one would be tried if it cannot be merged."""
         first, *rest = plans
-        is_pair = len(first.tracks) == 2 and any(track.protocol in HLS_PROTOCOLS for track in first.tracks)
-        return is_pair and self._known(first) is None and bool(plans_after(UnsupportedConversion(), tuple(rest)))
+        is_unknown = _is_in_hls(first) and self._known(first) is None
+        return is_unknown and bool(plans_after(UnsupportedConversion(), tuple(rest)))
 
     def _error_of(self, plan: Plan) -> ServerPYError | None:
         known = self._known(plan)
         return None if known is None or known[1] is None else known[1]()
 
     def _known(self, plan: Plan) -> tuple[float, type[ServerPYError] | None] | None:
-        known = self._found.get(_key_of(plan)) if len(plan.tracks) == 2 else None
+        known = self._found.get(_key_of(plan)) if _is_in_hls(plan) else None
         return known if known is not None and known[0] > self._clock() else None
+
+
+def _is_in_hls(plan: Plan) -> bool:
+    return len(plan.tracks) == 2 and any(track.protocol in HLS_PROTOCOLS for track in plan.tracks)
 
 
 def _key_of(plan: Plan) -> bytes:

@@ -311,6 +311,14 @@ def test_only_a_pair_in_hls_with_an_alternative_must_be_opened_to_know_the_forma
     assert not pairs.are_uncertain(plans)
 
 
+def test_a_pair_of_files_is_tried_again_each_time() -> None:
+    plans = planned(media(*PAIR_OR_FILM), StreamRequest(url="https://example.com"))
+    pairs = Pairs()
+    pairs.add(plans[0], UnsupportedConversion("The media server does not support ranges."))
+    assert pairs.openable(plans) == plans
+    assert not len(pairs)
+
+
 def test_a_pair_is_remembered_for_ten_minutes_by_the_ids_and_urls_of_its_tracks() -> None:
     clock = Clock()
     pairs = Pairs(clock)
@@ -326,7 +334,10 @@ def test_a_pair_is_remembered_for_ten_minutes_by_the_ids_and_urls_of_its_tracks(
 
 def test_the_number_of_remembered_pairs_is_bounded_and_the_oldest_is_forgotten_first() -> None:
     pairs, failure = Pairs(), UnsupportedConversion("x")
-    plans = [plan_of(f"https://{n}.example/v", f"https://{n}.example/a") for n in range(MAX_PAIRS + 1)]
+    plans = [
+        replace(APART[0], tracks=tuple(replace(each, url=f"{each.url}?{number}") for each in APART[0].tracks))
+        for number in range(MAX_PAIRS + 1)
+    ]
     for plan in (*plans[:MAX_PAIRS], plans[0], plans[MAX_PAIRS]):
         pairs.add(plan, failure)
     assert len(pairs) == MAX_PAIRS
