@@ -292,7 +292,7 @@ def test_the_track_may_have_another_number_from_a_later_initialization_section_o
 
 @pytest.mark.parametrize(("name", "source"), [("v", "high"), ("a", "en")])
 @pytest.mark.parametrize("number", [2, 5])
-def test_a_fragment_of_a_track_that_the_initialization_section_lacks_cuts_the_merged_stream(
+def test_a_segment_of_a_track_that_the_initialization_section_lacks_cuts_the_merged_stream(
     shelf: Shelf, media: Path, whole: bytes, name: str, source: str, number: int
 ) -> None:
     shelf.files[f"/{name}-{number}"] = with_track_number(segments(media, source)[number], 7)
@@ -300,6 +300,16 @@ def test_a_fragment_of_a_track_that_the_initialization_section_lacks_cuts_the_me
     with pytest.raises(NotMedia):
         merge_into(given, shelf)
     assert whole.startswith(given)
+
+
+@pytest.mark.parametrize(("name", "source"), [("v", "high"), ("a", "en")])
+def test_fragments_of_unknown_tracks_beside_those_of_the_track_are_ignored(
+    shelf: Shelf, media: Path, whole: bytes, name: str, source: str
+) -> None:
+    for number in (2, 5):
+        own = segments(media, source)[number]
+        shelf.files[f"/{name}-{number}"] = with_track_number(own, 7) + own + with_track_number(own, 8)
+    assert merge(shelf) == whole
 
 
 def with_track_number(part: bytes, number: int) -> bytes:
