@@ -3,12 +3,13 @@ serverpy.ytdlp.commandline PARENT SITES …`, where PARENT is the process ID of 
 `extraction.sites.Sites` as JSON, and the other arguments are those of yt-dlp. The URL of the page is on stdin, because
 other users of the machine can read the arguments of a process. This process ends when the server process ends.
 
-This module runs yt-dlp's own command line with three changes. First, the HTTP client accepts malformed response heads,
+This module runs yt-dlp's own command line with four changes. First, the HTTP client accepts malformed response heads,
 and treats a truncated TLS connection as an error once the download has begun (`http_client.py`). Second, extractors
 that the settings ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR exclude refuse all pages. yt-dlp's own option
 `--use-extractors` does not suffice: without the extractor of a denied site, yt-dlp would pass the pages of the site to
 the next extractor that accepts them, and finally to the generic extractor. Third, the filters of a format selector have
-the same limits as in the extraction process (`page/selector_filters.py`).
+the same limits as in the extraction process (`page/selector_filters.py`). Fourth, a selector such as `bv*+ba/b` means
+its next alternative if yt-dlp would choose a merge, because yt-dlp cannot merge formats here.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ import yt_dlp
 from serverpy.parent import end_with_parent
 from serverpy.ytdlp import http_client
 from serverpy.ytdlp.children import end_children_with_us
+from serverpy.ytdlp.page.candidates import Candidates, parts_of
 from serverpy.ytdlp.page.selector_filters import LimitedFilters
+from serverpy.ytdlp.page.selector_tree import parse
 
 EVERY_SITE = "all"
 
@@ -33,6 +36,18 @@ class Downloading(LimitedFilters):
     def dl(self, *args: Any, **kwargs: Any) -> Any:
         http_client.TolerantResponse.cut_is_an_error = True
         return super().dl(*args, **kwargs)
+
+    def _select_formats(self, formats: Any, selector: Any) -> Any:
+        """Return yt-dlp's choice. If that is a merge of several formats, returns the next choice that is a single
+        format instead, if there is one."""
+        picked = super()._select_formats(formats, selector)
+        is_merge = bool(picked) and len(parts_of(picked[0])) > 1
+        return (self._single(formats) or picked) if is_merge else picked
+
+    def _single(self, formats: Any) -> list[Any]:
+        node = parse(self.params.get("format") or "")
+        found = () if node is None else Candidates(self, formats).of(node, formats)
+        return [each for each in found if len(parts_of(each)) == 1][:1]
 
 
 def main(arguments: list[str]) -> None:

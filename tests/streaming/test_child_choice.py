@@ -9,6 +9,7 @@ from yt_dlp import YoutubeDL
 
 from serverpy.default_choice import Wish
 from serverpy.streaming.child.choice import order_of, selector_of
+from serverpy.ytdlp.commandline import Downloading
 
 Format = dict[str, Any]
 
@@ -72,3 +73,33 @@ def test_yt_dlp_chooses_by_the_options_of_a_child_as_the_server_chooses_itself(
     formats: list[Format], wish: Wish, expected: str | None
 ) -> None:
     assert chosen(formats, wish) == expected
+
+
+PAIRS = [sound("a"), film("mute", 1080, acodec="none"), film("low", 360), film("high", 720)]
+
+
+@pytest.mark.parametrize(
+    ("formats", "selector", "expected"),
+    [
+        (PAIRS, "bv*+ba/b", ["high"]),
+        (PAIRS, "bv+ba/b[height<700]", ["low"]),
+        (PAIRS, "(bv*[height<=720]+ba)/b", ["high"]),
+        (PAIRS, "(bv+ba/b)[height<700]", ["low"]),
+        (PAIRS, "bv+ba/ba", ["a"]),
+        (PAIRS, "wv*+wa", ["low"]),
+        (PAIRS, "bv+ba", ["mute", "a"]),
+        (PAIRS, "b,bv+ba", ["high"]),
+        (PAIRS, "b", ["high"]),
+        (PAIRS[:2], "bv*+ba/b", ["mute", "a"]),
+        (PAIRS, "b[height>9000]", []),
+    ],
+)
+def test_a_child_streams_the_first_alternative_of_a_selector_that_needs_no_merge(
+    formats: list[Format], selector: str, expected: list[str]
+) -> None:
+    with Downloading({"quiet": True, "format": selector}, auto_init=False) as ydl:  # type: ignore[arg-type]
+        info: Any = {"formats": [dict(each) for each in formats]}
+        ydl.sort_formats(info)
+        picked = ydl._select_formats(info["formats"], ydl.build_format_selector(selector))
+    found = [part["format_id"] for part in picked[0].get("requested_formats") or picked[:1]] if picked else []
+    assert sorted(found) == sorted(expected)
