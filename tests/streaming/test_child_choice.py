@@ -58,6 +58,7 @@ SPOKEN = [film(str(tag), 720, language=tag) for tag in ("fr", "de-AT", "ger", "p
         (SPOKEN[2:], Wish(language="de-CH"), "ger"),
         (SPOKEN, Wish(language="pt-BR"), "pt_BR"),
         (SPOKEN[:1], Wish(language="d"), "fr"),
+        (SPOKEN, Wish(language="fr']/w[x='"), "pt_BR"),
         ([film("dub", 1080, language_preference=-1), film("own", 720, language_preference=10)], Wish(), "own"),
         ([film("large", 720, filesize=30), film("small", 360, filesize=10)], Wish(max_size=20), "small"),
         ([film("large", 720, filesize_approx=30), film("small", 360, filesize_approx=10)], Wish(max_size=20), "small"),

@@ -3,6 +3,7 @@ it. The options follow the rules of `default_choice.py` as far as yt-dlp can exp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from serverpy.default_choice import Wish
@@ -23,12 +24,14 @@ def selector_of(wish: Wish) -> str:
 
 
 _SIZES = ("filesize", "filesize_approx")
+_OTHER = re.compile("[^a-z0-9-]")
+"""Pattern of characters that no language tag has, and that could end the filter."""
 
 
 def _languages(wish: Wish) -> Iterator[str]:
     """Yield the filters by language, best first. The last one is empty, so it accepts each language."""
     if wish.language is not None:
-        language, _, rest = normalized(wish.language).partition("-")
+        language, _, rest = _OTHER.sub("", normalized(wish.language)).partition("-")
         codes = "|".join(codes_of(language))
         if rest:
             yield f"[language~='(?i)^({codes})[-_]{rest.replace('-', '[-_]')}([-_]|$)']"
