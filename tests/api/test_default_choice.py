@@ -34,17 +34,21 @@ def test_the_format_chosen_for_the_lowest_height_is_smaller_than_the_format_chos
     assert lengths[0] < lengths[1]
 
 
-@pytest.mark.parametrize(("parameters", "best"), [({}, True), ({"height": "low"}, False), ({"max_size": "low"}, False)])
+@pytest.mark.parametrize(("parameter", "place"), [(None, -1), ("height", 0), ("size", 0)])
 def test_a_child_process_follows_the_limits_on_the_default_choice(
-    server: Server, parameters: dict[str, str], best: bool
+    server: Server, parameter: str | None, place: int
 ) -> None:
+    """The child chooses a film of the same height as the highest or the lowest film, or as the smallest one."""
     formats = server.get(FULL, path="/info").json()["formats"]
     films = sorted((each for each in formats if each["vcodec"] and each["acodec"]), key=lambda each: each["height"])
-    low = {"height": str(films[0]["height"]), "max_size": str(films[0]["size"])}
-    answer = server.get(FULL, method="subprocess", **{name: low[name] for name in parameters})
-    expected = server.get(FULL, format=films[-1 if best else 0]["id"])
-    assert (answer.status, answer.body == expected.body) == (200, True)
+    low, wanted = films[0], films[place]
     assert films[0]["height"] < films[-1]["height"]
+    limits = {} if parameter is None else {{"size": "max_size"}.get(parameter, parameter): str(low[parameter])}
+    target = server.target(FULL, method="subprocess", **limits)
+    expected = [each["id"] for each in films if each["height"] == wanted["height"]]
+    bodies = [server.get(FULL, format=each).body for each in expected]
+    answer = server.ask(target)
+    assert (answer.status, answer.body in bodies) == (200, True)
 
 
 def test_a_child_process_finds_no_format_within_a_very_small_size(server: Server) -> None:

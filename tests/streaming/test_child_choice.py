@@ -28,7 +28,7 @@ def sound(id: str, **fields: Any) -> Format:
 def chosen(formats: list[Format], wish: Wish) -> str | None:
     """Return the id of the format that yt-dlp chooses by the options for `wish`."""
     options = {"format_sort": order_of(wish).split(","), "quiet": True}
-    with YoutubeDL(options, auto_init=False) as ydl:  # type: ignore[arg-type]  # the stub knows only some options
+    with YoutubeDL(options, auto_init=False) as ydl:
         info: Any = {"formats": [dict(each) for each in formats]}
         ydl.sort_formats(info)
         picked = ydl._select_formats(info["formats"], ydl.build_format_selector(selector_of(wish)))
@@ -98,7 +98,7 @@ PAIRS = [sound("a"), film("mute", 1080, acodec="none"), film("low", 360), film("
 def test_a_child_streams_the_first_alternative_of_a_selector_that_needs_no_merge(
     formats: list[Format], selector: str, expected: list[str]
 ) -> None:
-    with Downloading({"quiet": True, "format": selector}, auto_init=False) as ydl:  # type: ignore[arg-type]
+    with Downloading({"quiet": True, "format": selector}, auto_init=False) as ydl:
         info: Any = {"formats": [dict(each) for each in formats]}
         ydl.sort_formats(info)
         picked = ydl._select_formats(info["formats"], ydl.build_format_selector(selector))

@@ -349,7 +349,7 @@ def test_a_segment_that_is_missing_does_not_move_the_later_segments_of_known_len
     sources = {"v": segments(media, "high"), "a": segments(media, "en")}
     for each, parts in sources.items():
         put_ranges(shelf, each, parts, missing=(2, 3) if each == name else ())
-    with av.open(io.BytesIO(merge(shelf))) as film:
+    with av.open(io.BytesIO(merge(shelf)), "r") as film:
         found = sorted((packet.pos, float(packet.dts * packet.time_base)) for packet in film.demux() if packet.dts)
     times = [time for _, time in found]
     assert len(times) > 400
