@@ -64,7 +64,7 @@ MAY_IMPORT: dict[str, str] = {
     "slow_clients": "running",
     "fallback": "plan",
     "info": "default_choice plan",
-    "body": "access.grant plan memory",
+    "body": "access.grant default_choice plan memory",
     "ytdlp": "aes segment_kinds logs parent net memory.heap extraction.messages extraction.sites extraction.selectors "
     "extraction.error_text",
     "media": CONTRACTS,

@@ -90,6 +90,12 @@ class Track:
     size: int | None = None
     size_exact: bool = False
     language: str | None = None
+    language_preference: int | None = None
+    """yt-dlp's preference for the language of the audio, the greatest for the original language. None if the extractor
+    states no preference."""
+    is_alternate: bool = False
+    """Whether the playlist or manifest states that this is not the main audio (HLS: `DEFAULT=NO`; DASH: another role
+    than `main`)."""
     note: str | None = None
     has_drm: bool = False
     is_live: bool = False

@@ -11,7 +11,8 @@ that the settings ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR exclude refuse al
 `--use-extractors` does not suffice: without the extractor of a denied site, yt-dlp would pass the pages of the site to
 the next extractor that accepts them, and finally to the generic extractor. The filters of a format selector have the
 same limits as in the extraction process (`page/selector_filters.py`). curl_cffi has the same bounds on the
-framing of a body as the HTTP client (`session/impersonation.py`).
+framing of a body as the HTTP client (`session/impersonation.py`). A selector such as `bv*+ba/b` means its next
+alternative if yt-dlp would choose a merge, because yt-dlp cannot merge formats here.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from serverpy.ytdlp.children import end_children_with_us
 from serverpy.ytdlp.download.downloaders import STDOUT
 from serverpy.ytdlp.download.writing import write_format
 from serverpy.ytdlp.mpd import formats
+from serverpy.ytdlp.page.candidates import Candidates, parts_of
 from serverpy.ytdlp.page.selector_filters import LimitedFilters
+from serverpy.ytdlp.page.selector_tree import parse
 from serverpy.ytdlp.session import impersonation
 from serverpy.ytdlp.stop import Stop
 
@@ -48,6 +51,18 @@ class Downloading(LimitedFilters):
         with Stop(threading.Event(), sys.stdout.fileno()) as stop:
             write_format(lambda: nullcontext(self), info, stop)
         return True, True
+
+    def _select_formats(self, formats: Any, selector: Any) -> Any:
+        """Return yt-dlp's choice. If that is a merge of several formats, returns the next choice that is a single
+        format instead, if there is one."""
+        picked = super()._select_formats(formats, selector)
+        is_merge = bool(picked) and len(parts_of(picked[0])) > 1
+        return (self._single(formats) or picked) if is_merge else picked
+
+    def _single(self, formats: Any) -> list[Any]:
+        node = parse(self.params.get("format") or "")
+        found = () if node is None else Candidates(self, formats).of(node, formats)
+        return [each for each in found if len(parts_of(each)) == 1][:1]
 
 
 def main(arguments: list[str]) -> None:

@@ -18,13 +18,10 @@ import msgspec
 import serverpy
 from serverpy.body import Source
 from serverpy.environment import passed_on
+from serverpy.streaming.child.choice import order_of, selector_of
 from serverpy.streaming.child.files import ChildFiles
 from serverpy.streaming.child.options import ChildOptions
 
-DEFAULT_FORMAT = "b/ba/bv*/all"
-"""The default format selector. If the page has only separate video and audio, the selector chooses the audio, because
-this method cannot merge them, and a client can use audio without video rather than video without audio. `all` selects
-images, which have neither a video nor an audio codec."""
 PROGRAM = "serverpy.ytdlp.commandline"
 """Name of the module that the child process runs: yt-dlp's command line, with the downloaders of the method `embedded`
 and the site restrictions of the settings."""
@@ -68,9 +65,15 @@ def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFi
         *(["--compat-options=no-certifi"] if options.network.ca_file else []),
         "--output-na-placeholder=null",
         f"--print=before_dl:{marker}{FOUND}",
-        f"--format={source.format or DEFAULT_FORMAT}",
+        *_format(source),
         "--output=-",
     ]
+
+
+def _format(source: Source) -> list[str]:
+    if source.format is not None:
+        return [f"--format={source.format}"]
+    return [f"--format={selector_of(source.wish)}", f"--format-sort={order_of(source.wish)}"]
 
 
 def environment(options: ChildOptions, files: ChildFiles) -> dict[str, str]:

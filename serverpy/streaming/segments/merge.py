@@ -26,7 +26,6 @@ from serverpy.extraction.choice import as_one_segment, by_id, in_the_form_of, it
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import DASH_PROTOCOL, HLS_PROTOCOLS, Track
 from serverpy.media.mp4.locate import MAX_MOOF_BYTES
-from serverpy.media.mp4.sections import write_head
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER
 from serverpy.media.weave.cache import Key, Layouts, Lease
 from serverpy.media.weave.source import Changed, Ranged
@@ -39,7 +38,7 @@ from serverpy.plan import Capability, Plan
 from serverpy.streaming.deadline import FirstByteWithin
 from serverpy.streaming.first_bytes import NoMedia
 from serverpy.streaming.pace import Pace
-from serverpy.streaming.segments.known_lengths import blocks_of, woven
+from serverpy.streaming.segments.known_lengths import blocks_of, head_of, woven
 from serverpy.streaming.segments.manifest import PLAYLIST_BYTES
 from serverpy.streaming.segments.segmented import SegmentedRead
 from serverpy.streaming.segments.side import Side
@@ -232,8 +231,8 @@ class Merger:
 async def _stream(sides: list[Side], tracks: tuple[Track, ...], source: Source, lender: Lender, begun: float) -> Body:
     """Return the body of the file that is merged from `sides`, whose length is unknown."""
     try:
-        seconds = [side.duration for side in sides]
-        merged = _Merged(sides, write_head([side.section for side in sides], seconds), Pace(lender))
+        head_bytes, duration = head_of(sides)
+        merged = _Merged(sides, head_bytes, Pace(lender))
         connected = time.monotonic() - begun
         first = await merged.gather()
     except BaseException:
@@ -242,7 +241,7 @@ async def _stream(sides: list[Side], tracks: tuple[Track, ...], source: Source, 
     head = Head(
         content_type=MP4.content_type,
         ext=MP4.ext,
-        duration=None if None in seconds else max(each for each in seconds if each is not None),
+        duration=duration,
         estimate=_estimate(tracks),
         title=None if source.media is None else source.media.title,
         timings={"connect": connected, "first-byte": time.monotonic() - begun},

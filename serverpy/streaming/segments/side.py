@@ -65,6 +65,9 @@ class Side:
         self._short_seconds = 0.0
         """Number of seconds by which the segments that have ended since the last fragment are shorter than the playlist
         states."""
+        self._has_own = self._has_unknown = False
+        """Whether the current segment has fragments of the track, and of a track that no initialization section
+        describes."""
         self._in_box = False
         self._left = 0
         self._is_over = False
@@ -90,6 +93,12 @@ class Side:
     def duration(self) -> float | None:
         """Duration of the track in seconds; None if it is unknown."""
         return self._read.duration
+
+    @property
+    def stated_end(self) -> float | None:
+        """The time in the merged file, in seconds, at which the track ends according to the playlist; None if its
+        duration is unknown. The caller must not have sent a fragment yet."""
+        return None if self.duration is None else self.begin_time + self.shift + self.duration
 
     @property
     def total(self) -> int | None:
@@ -132,7 +141,7 @@ class Side:
     async def advance(self) -> bool:
         """Read up to the next fragment that has samples of the track, and store its moof in `moof`. Returns False at
         the end. Raises `UpstreamFailed` if bytes are missing, `CodecChange` if a new initialization section changes the
-        codec parameters, and the errors of `read_moof` and `SegmentedRead.read`."""
+        codec parameters, and the errors of `_check_tracks`, `read_moof` and `SegmentedRead.read`."""
         assert not self._left
         self.moof = None
         while (box := await self._next_box()) is not None:
@@ -146,6 +155,7 @@ class Side:
                 raise damaged("a segment has an mdat box without a moof box before it")
             else:
                 await self._skip(box)
+        self._check_tracks()
         self._check_last()
         self._is_over = True
         return False
@@ -177,7 +187,7 @@ class Side:
         section = read_section(moov, self._handler)
         if self._section is not None and not section.fits(self._section):
             raise CodecChange("The media changes its codecs or their parameters, which one file cannot express.")
-        self._section = self._section or section
+        self._section = section  # its track may have another number
         self.is_at_break = True
 
     def _take_moof(self, data: bytes) -> bool:
@@ -192,7 +202,9 @@ class Side:
             data = with_own_trafs(data, position.in_file, section.number, section.others)
         moof = read_moof(data, section.number, section.default_duration)
         if not moof.has_track:
+            self._has_unknown |= bool(moof.foreign) and section.others is None
             return False
+        self._has_own = True
         self.moof, self.position = moof, position
         self._judge_time(moof)
         self._segment_ticks += moof.duration
@@ -207,6 +219,12 @@ class Side:
             self.is_at_break = True
         elif hole > HOLE_SECONDS and self._short_seconds > hole / 2:
             raise _cut()
+
+    def _check_tracks(self) -> None:
+        """Raise `NotMedia` if the current segment has fragments of an unknown track instead of fragments of the track.
+        Otherwise fragments of unknown tracks are ignored, as players do."""
+        if self._has_unknown and not self._has_own:
+            raise damaged("the fragments belong to a track that the initialization section does not describe")
 
     def _check_last(self) -> None:
         """Raise `UpstreamFailed` if the last segment is much shorter than the playlist states, and the media server did
@@ -319,6 +337,8 @@ class Side:
         return bool(self._chunk)
 
     def _turn_to(self, segment: Segment | None, at: int) -> None:
+        self._check_tracks()
+        self._has_own = self._has_unknown = False
         before, self._segment = self._segment, segment
         if before is not None:
             if self._in_box and before.length is None:
