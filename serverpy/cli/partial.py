@@ -18,7 +18,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
 
@@ -42,6 +42,10 @@ class Asked(msgspec.Struct, frozen=True):
     format: str | None = None
     to: str = "source"
     item: int | None = None
+    height: int | Literal["max"] | None = None
+    codec: str | None = None
+    lang: str | None = None
+    max_size: int | None = None
 
 
 class Version(msgspec.Struct, frozen=True):
