@@ -67,6 +67,7 @@ def in_one_fragment(film: Path, kind: str, count: int) -> bytes:
     options = {"movflags": EMPTY + NO_INDEX, "frag_duration": str(2 * 10**9)}
     with av.open(film) as source, av.open(out, "w", format="mp4", options=options) as target:
         template = next(stream for stream in source.streams if stream.type == kind)
+        assert template.time_base is not None
         stream = target.add_stream_from_template(template)
         samples = [
             bytes(packet)[: 20 + n % 3] for n, packet in enumerate(source.demux(template)) if packet.dts is not None
@@ -83,7 +84,7 @@ def in_one_fragment(film: Path, kind: str, count: int) -> bytes:
 
 
 def seconds_of(film: bytes) -> float:
-    with av.open(io.BytesIO(film)) as opened:
+    with av.open(io.BytesIO(film), "r") as opened:
         (stream,) = opened.streams
         assert stream.time_base is not None
         return float(max(packet.dts or 0 for packet in opened.demux()) * stream.time_base)
