@@ -43,7 +43,8 @@ class Wish:
         return StreamRequest(url=job.url, item=job.item, **asdict(self))
 
     def asked(self, job: Job) -> Asked:
-        return Asked(url=job.url, item=job.item, **asdict(self))
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return Asked(url=job.url, item=job.item, **given)
 
 
 class Fetcher:
