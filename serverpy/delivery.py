@@ -344,7 +344,7 @@ class Delivery:
         # an address that comes from an extraction may contain data that yt-dlp smuggled into it, or be an `OwnAddress`
         media = await self._extractor.extract(entry.url, grant=grant)
         grant.check_site(media.extractor)
-        if media.entries:
+        if media.entries and not media.tracks:
             raise UnsupportedConversion("This item is a playlist itself: request its own URL.")
         if not media.tracks:
             raise MediaNotFound("This item of the page has no media: choose another `item`.")

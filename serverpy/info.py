@@ -106,8 +106,8 @@ class ImageInfo(BaseModel):
 class EntryInfo(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
-            "description": "An item of a playlist. `item` is its number, for the parameter `item` of `/stream`; `url` "
-            "is its own page, if it has one."
+            "description": "An item of a playlist, or a part of a video. `item` is its number, for the parameter "
+            "`item` of `/stream`; `url` is its own page, if it has one."
         }
     )
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -84,7 +84,7 @@ class Merger:
         2 * (SESSION_BYTES + OVERLAP_BYTES + PLAYLIST_BYTES + 2 * SMALL_STEP) + ENOUGH_BYTES + 2 * MAX_MOOF_BYTES
     )
     """Maximum memory of one stream, in bytes: a read of segments, a playlist, two chunks and a moof, for each of the
-    two tracks; and the joined parts, once."""
+    two tracks; and the joined parts, once. A stream borrows the memory for longer moofs."""
 
     def __init__(self, segments: Segments, extractor: Extractor, layouts: Layouts) -> None:
         self._segments = segments
@@ -205,17 +205,18 @@ class Merger:
         return lease
 
     async def _begin_both(self, tracks: tuple[Track, ...], source: Source, lender: Lender) -> list[Side]:
+        long_moofs = Room(lender)  # one room, because a reservation can only wait for the bytes of one side at a time
         return await _together(
             *(
-                self._begin(source, track, handler, lender)
+                self._begin(source, track, handler, lender, Room(long_moofs))
                 for track, handler in zip(tracks, (VIDEO_HANDLER, AUDIO_HANDLER), strict=True)
             )
         )
 
-    async def _begin(self, source: Source, track: Track, handler: bytes, lender: Lender) -> Side:
+    async def _begin(self, source: Source, track: Track, handler: bytes, lender: Lender, room: Room) -> Side:
         """Open the segments of `track`, and read up to the first fragment. Returns the open side."""
         read = await self._segments.open_segments(source, track, lender)
-        side = Side(read, handler, states_durations=track.protocol in HLS_PROTOCOLS)
+        side = Side(read, handler, room, states_durations=track.protocol in HLS_PROTOCOLS)
         try:
             if read.is_live:
                 raise UnsupportedConversion(
@@ -327,7 +328,8 @@ class _Merged:
                 continue  # the next fragment of the other track may have an earlier time, so compare again
             if side.is_at_break:
                 _align([each for each in self._open if each.moof is not None and each.is_at_break])
-            yield self._count(self._patched(side))
+            for part in _pieces(self._patched(side)):
+                yield self._count(part)
             while part := await side.payload(self._most):
                 yield self._count(part)
 
@@ -355,6 +357,12 @@ class _Merged:
     def _count(self, part: bytes) -> bytes:
         self._sent += len(part)
         return part
+
+
+def _pieces(moof: bytes) -> Iterator[bytes]:
+    """Yield the bytes of `moof` in pieces of at most MAX_MOOF_BYTES: a stream reserves the memory for one piece."""
+    for at in range(0, len(moof), MAX_MOOF_BYTES):
+        yield moof[at : at + MAX_MOOF_BYTES]
 
 
 def _align(sides: list[Side]) -> None:

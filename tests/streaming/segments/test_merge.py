@@ -179,12 +179,6 @@ def test_a_later_initialization_section_with_a_different_sample_description_cuts
     assert is_cut(shelf, whole)
 
 
-def test_a_merge_refuses_a_moof_that_exceeds_the_size_limit_as_too_large(shelf: Shelf) -> None:
-    shelf.files["/v-1"] = struct.pack(">I4s", 1 << 20, b"moof") + bytes(1 << 20)
-    with pytest.raises(TooLarge):
-        merge(shelf)
-
-
 def test_a_merged_file_does_not_contain_the_boxes_between_the_fragments_of_its_sources(
     shelf: Shelf, whole: bytes
 ) -> None:
