@@ -55,8 +55,8 @@ class Side:
     first call `begin`. For each fragment, the caller must then call `sent` once, `payload` until it returns `b""`, and
     `advance`, which goes to the next fragment. `states_durations` states whether the manifest has a duration for each
     single segment, as in HLS. A DASH manifest may state only one duration for all segments. The side borrows the memory
-    for a moof or moov of more than MAX_MOOF_BYTES from `room`: for a moof until it is sent, for a moov until the next one
-    or until the side is closed."""
+    for a moof or moov of more than MAX_MOOF_BYTES from `room`: for a moof until it is sent, for a moov until the next
+    one or until the side is closed."""
 
     def __init__(self, read: SegmentedRead, handler: bytes, room: Room, *, states_durations: bool) -> None:
         self._read = read
