@@ -270,6 +270,8 @@ CASES = [
     Case("mp4 of a film", (film("360", 360),), ["relay:360"], {"to": "mp4"}),
     Case("webm of an mp4", (film("360", 360),), UnsupportedConversion, {"to": "webm"}),
     Case("m4a", (audio(),), ["relay:audio"], {"to": "m4a"}),
+    Case("ogg", (audio("vorbis", ext="ogg"),), ["relay:vorbis"], {"to": "ogg"}),
+    Case("ogg of an m4a", (audio(),), UnsupportedConversion, {"to": "ogg"}),
     Case("mp4 of segments", (film("hls", 360, **HLS),), UnsupportedConversion, {"to": "mp4"}),
     Case("only the plan with the container that the request names",
          (audio(), track("720", 720), film("webm", 360, ext="webm")),
