@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import psutil
 
+from tests.aio import wait_for
 from tests.players.tools import NODE, direct, node_path, tool
 
 SECONDS = 150.0
@@ -85,13 +86,14 @@ def firefox() -> Iterator[Browser]:
                 ours.shutdown(socket.SHUT_WR)
                 process.wait(END_SECONDS)
             finally:
-                _kill(home)
+                wait_for(lambda: _killed(home), seconds=END_SECONDS)
 
 
-def _kill(home: str) -> None:
-    """Kill the processes whose HOME is `home`: those of Firefox are not in the process group of the script."""
+def _killed(home: str) -> bool:
+    """Kill the processes whose HOME is `home`: those of Firefox are not in the process group of the script. Returns
+    whether there were none."""
     left = [each for each in psutil.process_iter(["environ"]) if (each.info["environ"] or {}).get("HOME") == home]
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(left, END_SECONDS)
+    return not left

@@ -1,8 +1,8 @@
-"""yt-dlp's own downloaders, changed to write into a stream. The downloaders use no file, no child process and no
-standard output, hold a limited number of bytes in memory, and raise an error if bytes are missing.
+"""yt-dlp's own downloaders, changed to write into a stream. The downloaders use no file and no child process, hold a
+limited number of bytes in memory, and raise an error if bytes are missing.
 
 Each downloader here is a subclass of one of yt-dlp's downloaders, with its input and output replaced. yt-dlp's code
-still handles the protocols. The downloaders raise a `ServerPYError`, or an exception of yt-dlp that `track.py`
+still handles the protocols. The downloaders raise a `ServerPYError`, or an exception of yt-dlp that `writing.py`
 translates.
 """
 
