@@ -270,7 +270,8 @@ def _add_fields(answers: dict[str, Any], *, is_counted: bool) -> None:
     """Add the header fields of error responses to the responses of an operation. `is_counted` states whether the
     operation counts toward the rate limit."""
     for status, entry in answers.items():
-        fields = {**_ERROR_FIELDS.get(status, {}), **(RATE_FIELDS if is_counted and status == "429" else {})}
+        is_rated = is_counted and status in ("200", "429")
+        fields = {**_ERROR_FIELDS.get(status, {}), **(RATE_FIELDS if is_rated else {})}
         if fields:
             entry["headers"] = entry.get("headers", {}) | {
                 name: {"description": text, "schema": {"type": "string"}} for name, text in fields.items()

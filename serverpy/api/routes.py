@@ -178,11 +178,12 @@ async def _check_encoding(request: Request) -> None:
     dependencies=[Depends(_check_encoding)],
 )
 async def info(request: Request, url: UrlParameter) -> Response:
-    server = _server(request)
-    with cancelled_if_left(request.scope):
-        media = await server.delivery.info(url, grant_of(request))
+    server, grant = _server(request), grant_of(request)
     delivery = server.delivery
-    return await delivery.by_tracks(media, partial(InfoResponse, media, delivery.capabilities, server.budget))
+    with cancelled_if_left(request.scope):
+        media = await delivery.info(url, grant)
+        default = await delivery.default(url, media, grant)
+    return await delivery.by_tracks(media, partial(InfoResponse, media, delivery.capabilities, default, server.budget))
 
 
 @router.get("/health", summary="The state of the server process that sends the response")

@@ -34,6 +34,7 @@ from serverpy.errors import (
     LoginRequired,
     MediaNotFound,
     NotInstalled,
+    NotMedia,
     ServerPYError,
     SiteForbidden,
     TargetForbidden,
@@ -163,9 +164,18 @@ async def test_open_raises_an_error_and_leaves_no_child_or_directory_if_the_chil
         assert ": 0/" in repr(method.slots)
 
 
-async def test_a_truncated_body_raises_upstream_failed_and_never_ends_in_a_clean_eof(site: SampleSite) -> None:
+async def test_a_truncated_body_is_resumed_by_a_range_request(site: SampleSite) -> None:
     async with running() as method:
         body = await opened(method, Source(url=f"{site.http}/fault/cut=2000000/media/prog.mp4"))
+        assert await rest_of(body) == site.path("prog.mp4").read_bytes()
+        await body.aclose()
+
+
+async def test_a_truncated_body_that_cannot_be_resumed_raises_upstream_failed_and_never_ends_in_a_clean_eof(
+    site: SampleSite,
+) -> None:
+    async with running() as method:
+        body = await opened(method, Source(url=f"{site.http}/fault/cut=2000000,norange/media/prog.mp4"))
         received: list[bytes] = []
         with pytest.raises(UpstreamFailed):
             await read_for_ever(body, received)
@@ -386,6 +396,13 @@ def test_an_error_message_of_the_yt_dlp_child_is_translated_to_an_error_of_serve
     error = translate(f"noise\n{line}\n", ExtractionFailed("It failed."))
     assert type(error) is kind
     assert "secret" not in str(error)
+
+
+def test_an_error_of_serverpy_in_the_child_keeps_its_message_if_it_is_the_last_line() -> None:
+    error = translate("noise\nserverpy: not_media: A page came.\n", ExtractionFailed("It failed."))
+    assert (type(error), str(error)) == (NotMedia, "A page came.")
+    for text in ("serverpy: not_media: A page came.\nERROR: something new", "serverpy: busy: no", "serverpy: x: no"):
+        assert type(translate(text, ExtractionFailed("It failed."))) is ExtractionFailed
 
 
 NO_TARGET = (
