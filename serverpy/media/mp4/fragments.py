@@ -6,8 +6,8 @@ Merging changes numbers in a fragment, but not the length of the fragment, so th
 file gives all sizes in advance. While ServerPY sends a fragment, it patches the sequence number, the track number, and
 the offsets that count from the beginning of the file (`patch_moof`).
 
-Each track has its own sidx, and each reference begins at a fragment of that track. For libav, which Chromium uses,
-reads one fragment at the offset of a reference, and expects samples of the track there. If it finds none, it goes on at
+Each track has its own sidx, and each reference begins at a fragment of that track: libav, which Chromium uses, reads
+one fragment at the offset of a reference, and expects samples of the track there. If it finds none, it goes on at
 samples that it has read before, usually at the beginning of the file. The last sidx belongs to the track whose fragment
 comes first in the file, directly behind that sidx. Otherwise libav reads the header of each fragment when it opens the
 file, and Chromium sends 96 requests for five minutes instead of a few.
