@@ -63,9 +63,9 @@ class Head:
     `length` is the exact number of bytes that `read` will return; None if unknown. `start` is the offset, in the whole
     file, of the first byte of the body. `total` is the length of the whole file in bytes, if known; `estimate` is an
     approximate length. `partial` means that a range was requested and is honoured, `seekable` that ranges of these
-    bytes can be requested, `is_live` that the media is a live stream. `duration` is the number of seconds that the
-    whole file plays; None if it is unknown, or if the media is live. `location` is the URL that the client is
-    redirected to; such a body has no bytes.
+    bytes can be requested, `unstored_ranges` that caches must not store such ranges, `is_live` that the media is a live
+    stream. `duration` is the number of seconds that the whole file plays; None if it is unknown, or if the media is
+    live. `location` is the URL that the client is redirected to; such a body has no bytes.
     """
 
     content_type: str
@@ -75,6 +75,7 @@ class Head:
     total: int | None = None
     partial: bool = False
     seekable: bool = False
+    unstored_ranges: bool = False
     is_live: bool = False
     duration: float | None = None
     estimate: int | None = None

@@ -144,6 +144,8 @@ def stream_head(stream: Stream, conditional: Conditional, *, filename: str | Non
         return 304, {name: value for name, value in headers.items() if name not in _OF_BYTES}
     if head.partial and head.length is not None:
         headers["Content-Range"] = str(ContentRange(head.start, head.start + head.length - 1, head.total))
+        # Chromium divides each of its requests at the ranges that it has stored, so each seek would take more requests
+        headers |= {"Cache-Control": "no-store"} if head.unstored_ranges else {}
     return 206 if head.partial else 200, headers
 
 

@@ -38,6 +38,24 @@ def test_responses_with_media_require_caches_to_revalidate_them(
         assert (again.status, again.headers["cache-control"]) == (304, "private, no-cache")
 
 
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        *((page, "no-store") for page in ("pair-sidx", "pair-fragments", "pair-mixed", "dash-on-demand")),
+        *((page, "private, no-cache") for page in ("pair", "full", "hls-apart-byterange")),
+    ],
+)
+def test_only_the_ranges_of_a_woven_film_in_fragments_are_not_stored(server: Server, page: str, expected: str) -> None:
+    """Chromium divides its requests at the ranges that it has stored."""
+    whole = server.get(f"/tube/watch/{page}")
+    assert (whole.status, whole.headers["cache-control"]) == (200, "private, no-cache")
+    for span in ("bytes=0-", "bytes=1000-4999", "bytes=-1000"):
+        part = server.get(f"/tube/watch/{page}", headers={"Range": span})
+        assert (part.status, part.headers["cache-control"]) == (206, expected)
+        same = server.get(f"/tube/watch/{page}", headers={"Range": span, "If-None-Match": whole.headers["etag"]})
+        assert (same.status, same.headers["cache-control"]) == (304, "private, no-cache")
+
+
 @pytest.mark.parametrize("start", [{}, {"start": 0}, {"start": -5}])
 @pytest.mark.parametrize("page", ["page", "tube"])
 def test_live_streams_are_sent_with_cache_control_no_store(

@@ -6,9 +6,14 @@ Merging changes numbers in a fragment, but not the length of the fragment, so th
 file gives all sizes in advance. While ServerPY sends a fragment, it patches the sequence number, the track number, and
 the offsets that count from the beginning of the file (`patch_moof`).
 
-Each track has its own sidx, because a single sidx for both tracks makes Chromium's seeks slow and libav lose audio. The
-last sidx belongs to the track whose fragment comes first in the file: according to measurements, Chromium then opens a
-file of five minutes with 7 requests instead of 96.
+Each track has its own sidx, and each reference begins at a fragment of that track: libav, which Chromium uses, reads
+one fragment at the offset of a reference, and expects samples of the track there. If it finds none, it goes on at
+samples that it has read before, usually at the beginning of the file. The last sidx belongs to the track whose fragment
+comes first in the file, directly behind that sidx. Otherwise libav reads the header of each fragment when it opens the
+file, and Chromium sends 96 requests for five minutes instead of a few.
+
+A seek in libav reads the video fragment, then the audio fragment, which usually lies before it, and then goes on at the
+video fragment. Chromium sends a request for each of these three steps.
 """
 
 from __future__ import annotations
@@ -92,6 +97,7 @@ def lay_out_fragments(video: Located, audio: Located) -> Layout:
         seconds,
         made=b"".join(part.made.heads for part in parts if part.made is not None),
         others=(parts[VIDEO].others, parts[AUDIO].others),
+        is_indexed=True,
     )
 
 

@@ -45,8 +45,8 @@ class Layout:
     block of fragments with `most_moofs` sequence numbers, and the moofs are patched while they are sent to the client
     (`fragments.py`). If such a source has several tracks, `others` has the defaults (trex) of all its tracks, and the
     fragments of the other tracks are left out. `made` has the beginnings of the fragments that are made for a source
-    that is not fragmented (`made_fragments.py`). `seconds` is the duration of the merged file in seconds, or None if it
-    is unknown."""
+    that is not fragmented (`made_fragments.py`). `is_indexed` states whether the header has an index (sidx) of the
+    fragments. `seconds` is the duration of the merged file in seconds, or None if it is unknown."""
 
     header: bytes
     starts: array[int]
@@ -58,6 +58,7 @@ class Layout:
     most_moofs: int = MAX_MOOFS
     made: bytes = b""
     others: tuple[Mapping[int, Defaults] | None, Mapping[int, Defaults] | None] = None, None
+    is_indexed: bool = False
 
     @property
     def total(self) -> int:

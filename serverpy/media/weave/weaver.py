@@ -270,6 +270,7 @@ async def begin(lease: Lease, source: Source, ranged: tuple[Ranged, Ranged], beg
         total=layout.total,
         partial=asked is not None,
         seekable=True,
+        unstored_ranges=layout.is_indexed,
         duration=believed_duration(layout.seconds, None if source.media is None else source.media.duration),
         etag=woven.etag,
         title=None if source.media is None else source.media.title,
