@@ -1,8 +1,9 @@
-"""Helpers for asyncio tasks: to start, cancel, limit and interrupt them."""
+"""Helpers for asyncio tasks: to start, cancel, limit and interrupt them; and for threads."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -12,6 +13,9 @@ T = TypeVar("T")
 
 LOOKS = 4
 """Number of times that a `Stall` with `progress` checks the progress of a step within its time limit."""
+
+START_SECONDS = 5.0
+"""Maximum number of seconds that a thread may take to start."""
 
 
 async def cancel(task: asyncio.Task[Any]) -> None:
@@ -171,3 +175,33 @@ async def in_thread(work: Callable[[], T], *, name: str) -> T:
     except asyncio.CancelledError as cancelled:
         await asyncio.wait([task])
         raise cancelled from (None if task.cancelled() else task.exception())
+
+
+def limit_thread_starts() -> None:
+    """Make `threading.Thread.start` raise RuntimeError, as if the system had refused the thread, if the new thread does
+    not begin within START_SECONDS. Python itself waits without a limit, and a thread that finds no memory to begin ends
+    without a sign: the event loop, which starts the threads of `asyncio.to_thread`, would stand still for ever.
+    Idempotent."""
+    if getattr(threading.Thread.start, "is_limited", False):
+        return
+    start = threading.Thread.start
+
+    def limited(self: threading.Thread) -> None:
+        self._started.__class__ = _Started  # type: ignore[attr-defined]  # an attribute of all supported versions
+        try:
+            start(self)
+        except RuntimeError:
+            threading._limbo.pop(self, None)  # type: ignore[attr-defined]  # so that it no longer counts as a thread
+            raise
+
+    limited.is_limited = True  # type: ignore[attr-defined]
+    threading.Thread.start = limited  # type: ignore[method-assign]
+
+
+class _Started(threading.Event):
+    """The event that a new thread sets when it begins."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if not super().wait(START_SECONDS if timeout is None else timeout):
+            raise RuntimeError("can't start new thread")
+        return True

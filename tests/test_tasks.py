@@ -9,8 +9,9 @@ import threading
 
 import pytest
 
-from serverpy.errors import UpstreamFailed
-from serverpy.tasks import Interruptible, Stall, cancel, in_thread, spawn
+from serverpy import tasks
+from serverpy.errors import Busy, UpstreamFailed, shortage
+from serverpy.tasks import Interruptible, Stall, cancel, in_thread, limit_thread_starts, spawn
 
 SHORT = 0.02
 
@@ -149,3 +150,21 @@ async def test_a_cancelled_caller_waits_for_the_end_of_its_thread_and_chains_the
         await caller
     assert ended.is_set()
     assert isinstance(caught.value.__cause__, OSError)
+
+
+async def test_a_thread_that_ends_before_it_has_begun_does_not_block_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A new thread that finds no memory ends in its first lines of Python."""
+    monkeypatch.setattr(threading.Thread, "start", threading.Thread.start)  # so that the change ends with the test
+    monkeypatch.setattr(tasks, "START_SECONDS", SHORT)
+    limit_thread_starts()
+    limit_thread_starts()
+    with monkeypatch.context() as broken:
+        broken.setattr(threading.Thread, "_bootstrap", lambda _thread: None)
+        before = threading.active_count()
+        with pytest.raises(RuntimeError) as caught:
+            await in_thread(lambda: None, name="x")
+        assert isinstance(shortage(caught.value), Busy)
+        assert threading.active_count() == before
+    assert await in_thread(lambda: 5, name="x") == 5

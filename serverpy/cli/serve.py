@@ -151,8 +151,9 @@ def _create_app(
     from serverpy.cli.drain import Drain
     from serverpy.cli.reaper import INIT_PID, reap_forever
     from serverpy.memory.heap import settle
-    from serverpy.tasks import spawn
+    from serverpy.tasks import limit_thread_starts, spawn
 
+    limit_thread_starts()
     app = create_app(settings, on_refusal=on_refusal, checks_host=True)
     Drain(app.state.server, settings.drain_seconds, is_supervised=is_supervised)
     if os.getpid() == INIT_PID:
