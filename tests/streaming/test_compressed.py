@@ -57,6 +57,17 @@ async def test_compressed_playlists_and_segments_are_decoded(coding: str) -> Non
             assert await drained(await opened(made, page)) == b"".join(SEGMENTS)
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
+async def test_a_compressed_vod_playlist_without_an_end_tag_is_complete(
+    coding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FILES, "/list.m3u8", PLAYLIST.replace(b"\n", b"\n#EXT-X-PLAYLIST-TYPE:VOD\n", 1))
+    with Origin(compressing(coding)) as origin:
+        async with client() as made:
+            page = Page(lambda _visit: track(origin, "/list.m3u8", protocol="m3u8_native", ext="mp4"))
+            assert await drained(await opened(made, page)) == b"".join(SEGMENTS)
+
+
 @pytest.mark.parametrize("asked", [None, ByteRange(5, 10), ByteRange(None, 10)])
 @pytest.mark.parametrize("coding", ["gzip", "br"])
 async def test_a_compressed_file_is_decoded_and_has_no_length_and_no_range_support(

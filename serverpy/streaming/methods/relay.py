@@ -143,6 +143,8 @@ class Relay:
             if container is None and _needs_beginning(source, track):
                 container, beginning = await self._sniff(source, address)
                 total = beginning.total
+            if beginning is not None and beginning.by_range:
+                source = replace(source, needs_range=True)
             read = await self._open_read(source, track, address, lender, total)
             first = await first_chunks(read.read)
             joined = b"".join(first)
@@ -195,7 +197,8 @@ class Relay:
         """Identify the container of a file by its first bytes, which a separate request fetches. Returns the container
         and the beginning of the file."""
         read, first = await read_beginning(partial(self._open_file, address))
-        return self._identify(source, address.track, first, read), Beginning.of(first, read.extent.total)
+        container = self._identify(source, address.track, first, read)
+        return container, Beginning.of(first, read.extent.total, by_range=read.partial)
 
     async def _container(
         self, read: Read, first: bytes, known: Container | None, source: Source, address: TrackSource
@@ -218,7 +221,7 @@ class Relay:
         the file in the cache together with the extraction. Raises `NotMedia` if the file is not media."""
         declared_type = read.headers.get("content-type")
         container = containers.identify(first, declared_type, track.file_ext, is_audio=track.is_audio)
-        beginning = Beginning.of(first, read.extent.total) if _is_plain(track) else None
+        beginning = Beginning.of(first, read.extent.total, by_range=read.partial) if _is_plain(track) else None
         self._extractor.keep_container(source.url, _media(source), track, container, beginning)
         return container
 
@@ -279,7 +282,14 @@ class Relay:
             # file.
             asked = source.range if source.if_range is None else None
             return await self._open_segments(source, address, lender, asked)
-        return await self._open_file(address, source.range, source.if_range, total, continues=source.continues)
+        return await self._open_file(
+            address,
+            source.range,
+            source.if_range,
+            total,
+            continues=source.continues,
+            expects_range=source.needs_range,
+        )
 
     async def open_segments(
         self, source: Source, track: Track, lender: Lender, asked: ByteRange | None = None
@@ -311,6 +321,7 @@ class Relay:
         total: int | None = None,
         *,
         continues: bool = False,
+        expects_range: bool = False,
     ) -> ResumingRead:
         track = address.track
         return await open_resuming(
@@ -323,6 +334,7 @@ class Relay:
             renewals=1,
             total=total,
             continues=continues,
+            expects_range=expects_range,
         )
 
     async def _open_whole(self, address: TrackSource) -> ResumingRead:

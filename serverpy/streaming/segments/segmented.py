@@ -85,7 +85,7 @@ async def _open(
         seconds = None if is_live or source.track.is_live else believed_duration(manifest.duration, duration)
         completion = None if seconds is None else Completion(seconds, keeps_places=total is not None)
         follows_edge = start is None and _is_growing(manifest) and manifest.begins_at_edge
-        last = manifest.last if isinstance(manifest, HlsManifest) and total is not None and not excess else None
+        last = manifest.last if total is not None and not excess else None
         del manifest  # the cursor holds the manifest, and memory must never hold two manifests
         segments = _Segments(
             source, cursor, Prefetch(room), skip=first, wait_seconds=wait_seconds, completion=completion

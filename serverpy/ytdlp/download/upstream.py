@@ -25,6 +25,7 @@ from yt_dlp.utils import ContentTooShortError
 
 from serverpy.errors import ServerPYError, TargetForbidden, TooLarge, UpstreamFailed, UpstreamTimeout
 from serverpy.extraction.error_text import OF_MEDIA, refusal, refused_tunnel
+from serverpy.extraction.values import ABSENT
 from serverpy.net.heads import REFUSED_HEADER
 from serverpy.net.http1 import Headers
 from serverpy.net.representation import Mismatch, Part, Representation, Unusable, may_be_range
@@ -106,6 +107,8 @@ class MediaRequests:
         self.stop = stop
         self.always_impersonates = bool(ydl.params.get("impersonate"))
         self._file = "", Representation()
+        self.has_begun = False
+        """Whether a file of the download is complete, so that a later refusal may be temporary."""
         self.small_was_framed = False
         """Whether the latest response to `urlopen` stated where its body ends (by its length or by chunks). If it did
         not, the body may have been truncated."""
@@ -151,11 +154,13 @@ class MediaRequests:
             try:
                 return self._small(request.copy())
             except (TransportError, HTTPError) as error:
-                transient = not isinstance(error, HTTPError) or error.status == 429 or error.status >= 500
-                if delay is None or not transient:
+                if delay is None or not self._is_transient(error):
                     raise translate(error) from error
                 self.stop.pause(delay)
         raise AssertionError("unreachable: the last try returns or raises")
+
+    def _is_transient(self, error: TransportError | HTTPError) -> bool:
+        return self.has_begun or not isinstance(error, HTTPError) or error.status == 429 or error.status >= 500
 
     def _small(self, request: Request) -> Response:
         response = self.stream(request)
@@ -177,17 +182,20 @@ class FileRequests:
     """The requests for one file, which yt-dlp's HttpFD fetches by one or more requests into `file`. This class closes
     the responses that `urlopen` has returned, because HttpFD does not.
 
-    If `window` is True, the file is itself a range of a larger file, and the media server must honour Range. After
-    `resume`, the next request begins up to TAIL_BYTES before the position where the last response broke off, and the
-    bytes that arrive twice are compared. Each response must belong to the file that is read, by the rules of
-    `net/representation.py`. If a response does not, `urlopen` raises `OddResponse`, because HttpFD would join the
-    response with the others. It raises `UpstreamFailed` if no other response would help.
+    If `window` is True, the file is itself a range of a larger file, and the media server must honour Range. If
+    `may_be_absent` is True, the media server need not have the file. After `resume`, the next request begins up to
+    TAIL_BYTES before the position where the last response broke off, and the bytes that arrive twice are compared. Each
+    response must belong to the file that is read, by the rules of `net/representation.py`. If a response does not,
+    `urlopen` raises `OddResponse`, because HttpFD would join the response with the others. It does the same for a
+    status of 400 to 499 once the download has begun, because yt-dlp's code would not retry. It raises `UpstreamFailed`
+    if no other response would help.
     """
 
-    def __init__(self, requests: MediaRequests, file: OneFile, *, window: bool) -> None:
+    def __init__(self, requests: MediaRequests, file: OneFile, *, window: bool, may_be_absent: bool = False) -> None:
         self._requests = requests
         self._file = file
         self._window = window
+        self._may_be_absent = may_be_absent
         self._window_first: int | None = None
         self._window_bytes: int | None = None
         self._known: Representation | None = None
@@ -223,7 +231,7 @@ class FileRequests:
         if asked and self._resuming:
             overlap = self._file.tail
             request.headers["Range"] = moved(request.headers["Range"], asked - len(overlap))
-        response = self._response = prompt(self._requests.stream(request))
+        response = self._response = prompt(self._stream(request))
         part = self._check(request, response, (asked or 0) - len(overlap))
         end = end_with(response, part, last_of(request.headers.get("Range")))
         if self._window and part.is_range and end is not None:
@@ -234,6 +242,22 @@ class FileRequests:
             hide(response, len(overlap))
         self._resuming = False
         return response
+
+    def _stream(self, request: Request) -> Response:
+        try:
+            return self._requests.stream(request)
+        except HTTPError as error:
+            if not self._may_pass(error):
+                raise
+            raise OddResponse(UpstreamFailed(str(translate(error)))) from error
+
+    def _may_pass(self, error: HTTPError) -> bool:
+        """Return whether the next response to the same request may have another status than `error`, although yt-dlp's
+        code would give up. yt-dlp itself retries after a status of 500 or more, and after a 416 without Range."""
+        has_begun = self._requests.has_begun or self._file.given > 0
+        is_absent = self._may_be_absent and not self._file.given and error.status in ABSENT
+        is_of_server = error.response.headers.get(REFUSED_HEADER) is None  # and not of the filtering proxy
+        return has_begun and not is_absent and is_of_server and error.status < 500 and error.status != 416
 
     def _compare(self, response: Response, overlap: bytes) -> None:
         seen = b""

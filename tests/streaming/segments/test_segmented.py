@@ -716,15 +716,26 @@ def test_a_vod_playlist_that_was_truncated_is_loaded_again_and_read_to_its_end(s
     assert stream(shelf, track)[1] == FILE
 
 
+def spans(shelf: Shelf) -> Track:
+    """Return a DASH track whose segments are byte ranges of one file."""
+    ends = [*itertools.accumulate(map(len, PIECES))]
+    fragments = tuple(
+        Fragment(url=f"{shelf.url}/all.mp4", first=end - len(piece), end=end)
+        for piece, end in zip(PIECES, ends, strict=True)
+    )
+    return Track(id="v", url=shelf.url, protocol="http_dash_segments", ext="mp4", fragments=fragments)
+
+
+@pytest.mark.parametrize("is_dash", [False, True])
 @pytest.mark.parametrize("beyond", [1, 500])
 @pytest.mark.parametrize("asked", [None, ByteRange(0, None), ByteRange(100_005, None), ByteRange(None, 700)])
 def test_if_the_last_byte_range_goes_beyond_the_end_of_the_file_it_is_read_up_to_the_end_of_the_file(
-    shelf: Shelf, ranged: Track, beyond: int, asked: ByteRange | None
+    shelf: Shelf, ranged: Track, beyond: int, asked: ByteRange | None, *, is_dash: bool
 ) -> None:
     file = FILE[:-beyond]
     shelf.files["/all.mp4"] = file
     lines = [line for piece in PIECES for line in (f"#EXT-X-BYTERANGE:{len(piece)}", "all.mp4")]
-    head, data = stream(shelf, hls(shelf, "\n".join(lines)), asked)
+    head, data = stream(shelf, spans(shelf) if is_dash else hls(shelf, "\n".join(lines)), asked)
     first = 0 if asked is None else asked.first if asked.first is not None else len(file) - 700
     assert data == file[first:]
     assert (head.length, head.total) == (len(data), len(file))
