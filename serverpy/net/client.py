@@ -20,12 +20,12 @@ import certifi
 from serverpy.errors import UpstreamFailed, UpstreamTimeout
 from serverpy.memory.room import Lender, Room
 from serverpy.net.connection import SMALL_STEP, Buffers, Connection, TlsConnection
-from serverpy.net.content_coding import Decoding, codings_of
+from serverpy.net.content_coding import Decoding
 from serverpy.net.guard import Guard, Lookup
 from serverpy.net.happy_eyeballs import ATTEMPT_DELAY_SECONDS, PROXIED_DELAY_SECONDS, Routes, first_to_connect
 from serverpy.net.http1 import Exchange, Headers, Request
 from serverpy.net.resolver import Resolver
-from serverpy.net.response_head import is_endless
+from serverpy.net.response_head import codings_of, is_endless
 from serverpy.net.urls import Origin
 from serverpy.options import Network, Timeouts
 from serverpy.ranges import total_of

@@ -110,6 +110,12 @@ def tokens(values: Iterable[str]) -> list[str]:
     return [member for member in members if member]
 
 
+def codings_of(values: Iterable[str]) -> tuple[str, ...]:
+    """Return the content codings of a body, in the order in which the media server applied them (RFC 9110 §8.4).
+    Ignores words that are not codings (`none`, `UTF-8`, `aws-chunked`), as browsers do."""
+    return tuple(name for name in (token.removeprefix("x-") for token in tokens(values)) if name in REAL_CODINGS)
+
+
 def is_endless(content_range: str | None, content_length: str | None) -> bool:
     """Return whether a 206 without a Content-Length claims more bytes than any body has (`bytes
     0-18446744073709551614/*`). The body of such a response is a whole internet radio stream."""

@@ -153,6 +153,8 @@ class Relay:
                 read = await self._open_whole(address)
                 first = await first_chunks(read.read)
                 joined = b"".join(first)
+            if plan.container is None and _has_other_length(read, beginning):
+                container = None  # the file has changed, or the URL has expired and leads to a page
             container = await self._container(read, joined, container, source, address)
         except BaseException:
             if read is not None:
@@ -420,6 +422,12 @@ def _is_doubtful(read: Read, first: bytes, source: Source, beginning: Beginning 
     if source.range is None or source.if_range is not None or read.honoured or beginning is None:
         return False
     return not beginning.agrees(Beginning.of(first, read.extent.total))
+
+
+def _has_other_length(read: Read, beginning: Beginning | None) -> bool:
+    """Return whether the file of `read` is not as long as the file whose `beginning` is known."""
+    totals = {read.extent.total, None if beginning is None else beginning.total}
+    return None not in totals and len(totals) > 1
 
 
 def _is_segmented(track: Track) -> bool:

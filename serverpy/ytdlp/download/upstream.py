@@ -29,6 +29,7 @@ from serverpy.extraction.values import ABSENT
 from serverpy.net.heads import REFUSED_HEADER
 from serverpy.net.http1 import Headers
 from serverpy.net.representation import Mismatch, Part, Representation, Unusable, may_be_range
+from serverpy.net.response_head import codings_of
 from serverpy.net.urls import split
 from serverpy.ranges import ByteRange
 from serverpy.ytdlp.download.parts import end_with, first_of, hide, is_just_the_window, last_of, moved, part_in, prompt
@@ -47,6 +48,8 @@ if the reader is slow."""
 IMPERSONATED_WHOLE_BYTES = 4 * IMPERSONATED_BYTES
 """Maximum size, in bytes, of a file that curl_cffi fetches if the media server ignores Range."""
 PIECE_BYTES = 65536
+DECODED = frozenset({"gzip", "deflate", "br"})
+"""The content codings that the HTTP clients of yt-dlp decode."""
 BACK_OFF = (0.2, 0.5, 1.0)
 MAX_STANDSTILLS = 8
 
@@ -128,8 +131,8 @@ class MediaRequests:
 
     def stream(self, request: Request) -> Response:
         """Send `request`, and return the open response, which the caller must close. Raises `TargetForbidden` if the
-        filtering proxy refuses the address, because no retry can change that, and yt-dlp's own error if the request
-        fails for another reason."""
+        filtering proxy refuses the address, because no retry can change that, `UpstreamFailed` if the body has an
+        unsupported content coding, and yt-dlp's own error if the request fails for another reason."""
         self.stop.check()
         try:
             response = self._ydl.urlopen(request)
@@ -141,6 +144,8 @@ class MediaRequests:
                 raise translated from error
             raise
         refuse_cut(getattr(response.fp, "_fp", None))
+        if not self.impersonates(request):
+            _refuse_coding(response)
         if self.stop.is_set:
             response.close()
         self.stop.check()
@@ -176,6 +181,17 @@ class MediaRequests:
         coding = response.headers.get("Transfer-Encoding") or ""
         self.small_was_framed = "chunked" in coding.lower() or response.headers.get("Content-Length") is not None
         return Response(io.BytesIO(bytes(body)), response.url, response.headers, response.status)
+
+
+def _refuse_coding(response: Response) -> None:
+    """Close `response` and raise `UpstreamFailed` if its body has a content coding that yt-dlp's HTTP client does not
+    decode but passes on."""
+    unsupported = set(codings_of(response.headers.get_all("Content-Encoding") or ())) - DECODED
+    if unsupported:
+        response.close()
+        raise UpstreamFailed(
+            f"The media server compressed the media with {min(unsupported)}, which this server does not support."
+        )
 
 
 class FileRequests:
