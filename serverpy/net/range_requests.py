@@ -170,7 +170,7 @@ class RangeRequests:
         file."""
         self.known.learn(part.total, response.headers, split(response.url)[0])
         self._has_begun = True
-        self._is_trial = False
+        self._is_trial = self._doubts = False
         self.range_works = self.range_works or part.is_range
 
     def progress(self) -> None:
