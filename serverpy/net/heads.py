@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serverpy.net.response_head import END, BadResponse, ResponseHead, codings_of, parse_response
 
@@ -185,6 +185,9 @@ def _parsed(head: bytes) -> ResponseHead:
         raise BadHead(str(error)) from error
     if parsed.status == 101:  # a 101 is invalid, because the client requested no upgrade
         raise BadHead("The media server sent a malformed HTTP response.")
+    if parsed.status == 300 and any(name.lower() == "location" for name, _ in parsed.fields):
+        # curl and ServerPY's own client follow a 300 with a preferred choice (RFC 9110 §15.4.1), but urllib does not
+        return replace(parsed, status=302, line=parsed.line.replace(" 300", " 302", 1))
     return parsed
 
 

@@ -176,3 +176,10 @@ def test_a_response_head_names_only_content_codings_in_content_encoding(values: 
     _, head = rewrite_response(f'HTTP/1.1 200 OK\r\nETag: "1"\r\n{fields}\r\n'.encode())
     assert re.findall(rb"Content-Encoding: (.*)\r\n", head) == left
     assert b'ETag: "1"' in head
+
+
+def test_a_300_with_a_location_becomes_a_redirect_that_every_client_follows() -> None:
+    status, head = rewrite_response(b"HTTP/1.1 300 Multiple Choices\r\nLocation: /a\r\nContent-Length: 9\r\n\r\n")
+    assert status == 302
+    assert head.startswith(b"HTTP/1.1 302 Multiple Choices\r\nLocation: /a\r\nContent-Length: 0\r\n")
+    assert rewrite_response(b"HTTP/1.1 300 Multiple Choices\r\n\r\n")[0] == 300
