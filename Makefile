@@ -30,7 +30,7 @@ install-dev: $(VENV)/.installed-dev ## also install what tests and checks need
 system: ## install the system packages that tests need
 	@PATH="$$PATH:/usr/sbin:/sbin" .ci/system $(SYSTEM)
 
-node: system $(VENV)/.installed-node ## install the npm packages that tests compare with
+node: system $(VENV)/.installed-node ## install the npm packages that tests use
 
 run: install ## start the server and the sample site (HOST=, PORT=)
 	$(BIN)/serverpy serve --demo --host $(HOST) --port $(PORT)

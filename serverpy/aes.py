@@ -10,12 +10,22 @@ from serverpy.errors import UpstreamFailed
 BLOCK = 16
 
 
+class InvalidKey(UpstreamFailed):
+    """Error: the length of a response to a request for a decryption key is not that of an AES key."""
+
+    def __init__(self) -> None:
+        super().__init__("The media has an invalid decryption key.")
+
+
 class Decryption:
-    """The decryption of one segment. Raises `UpstreamFailed` if the key or the IV has an invalid length."""
+    """The decryption of one segment. Raises `InvalidKey` if the key has an invalid length, and `UpstreamFailed` if the
+    IV has one."""
 
     def __init__(self, key: bytes, iv: bytes) -> None:
-        if len(key) not in (16, 24, 32) or len(iv) != BLOCK:
-            raise UpstreamFailed("The media has an invalid decryption key.")
+        if len(key) not in (16, 24, 32):
+            raise InvalidKey
+        if len(iv) != BLOCK:
+            raise UpstreamFailed("The media has an invalid IV for its decryption key.")
         self._cipher = _cbc(key, iv)
         self._held = b""
 

@@ -109,6 +109,7 @@ def create_app(
             allow_credentials="*" not in settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "DELETE"],
             allow_headers=["*"],
+            allow_private_network=True,  # otherwise a page from the internet could not use a server in a home network
             expose_headers=EXPOSED_HEADERS,
         )
     app.add_middleware(Frame, embeddable=bool(settings.cors_origins))
@@ -138,6 +139,7 @@ def make_gate(settings: Settings, secrets: LinkSecrets) -> Gate:
         trusted=parse_networks(settings.trusted_proxies),
         session_secrets=session_secrets,
         own_hosts=settings.own_hosts,
+        origins=frozenset(settings.cors_origins) - {"*"},  # with `*`, requests have no credentials
     )
 
 

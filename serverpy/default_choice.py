@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from serverpy.extraction.values import Track
 from serverpy.languages import normalized
 
+NONE_FITS = "No format of this page is known to be within `max_size`: choose a format, or a greater size."
 CODECS = ("h264", "vp9", "av1", "hevc")
 _FAMILIES = {
     "h264": ("avc1", "avc3", "h264", "avc"),
@@ -58,20 +59,37 @@ class Candidate:
 
 def ranked(candidates: Sequence[Candidate], wish: Wish, duration: float | None) -> list[Candidate]:
     """Return the candidates that fit `wish`, best first. `duration` is the duration of the media in seconds. Candidates
-    with audio in another language come after those in the wished language. Candidates higher than `wish.height` come
-    after lower ones, the lowest of them first. If `wish` has a `max_size`, candidates that exceed it or have an unknown
-    size are left out."""
+    with audio in another language come after those in the wished language or, without a wish, after those in the
+    original language. Candidates higher than `wish.height` come after lower ones, the lowest of them first. If `wish`
+    has a `max_size`, candidates that exceed it or have an unknown size are left out."""
     fitting = [each for each in candidates if _fits_size(each, wish, duration)]
-    return sorted(fitting, key=lambda each: _key(each, wish), reverse=True)
+    best = _best_preference(each.audio for each in fitting)
+    return sorted(fitting, key=lambda each: _key(each, wish, best), reverse=True)
 
 
 def best_audio_first(audios: Sequence[Track], wish: Wish) -> list[Track]:
-    """Return `audios`, which are in yt-dlp's order (worst first), sorted by how well their language fits `wish`, and
-    for equal languages best first."""
-    found = sorted(
-        enumerate(audios), key=lambda each: (_nearness(each[1].language, wish.language), each[0]), reverse=True
-    )
-    return [audio for _, audio in found]
+    """Return `audios`, which are in yt-dlp's order (worst first), sorted by how well their language fits `wish`, for
+    equal languages by whether they are the original audio, and then best first."""
+    best = _best_preference(audios)
+
+    def key(each: tuple[int, Track]) -> tuple[Any, ...]:
+        number, audio = each
+        return _nearness(audio.language, wish.language), _originality(audio, best), number
+
+    return [audio for _, audio in sorted(enumerate(audios), key=key, reverse=True)]
+
+
+def _best_preference(audios: Iterable[Track]) -> int:
+    return max((each.language_preference for each in audios if each.language_preference is not None), default=0)
+
+
+def _originality(audio: Track, best: int) -> tuple[int, bool]:
+    """Return a key that is greater the more likely `audio` is the original audio. `best` is the greatest preference for
+    a language on the page. Audio without a preference is not said to be a translation, so it counts as the original.
+    yt-dlp's order is not enough: it prefers a translation of more channels or a higher bit rate to the main audio of a
+    playlist or manifest."""
+    preference = best if audio.language_preference is None else audio.language_preference
+    return preference, not audio.is_alternate
 
 
 def _nearness(language: str | None, wanted: str | None) -> int:
@@ -120,13 +138,14 @@ def _fits_size(candidate: Candidate, wish: Wish, duration: float | None) -> bool
     return size is not None and size <= wish.max_size
 
 
-def _key(candidate: Candidate, wish: Wish) -> tuple[Any, ...]:
-    """Return a sort key that is greater for a better candidate. At equal height, codec and seekability, a single track
-    is better than a pair, because it costs the server less."""
+def _key(candidate: Candidate, wish: Wish, best: int) -> tuple[Any, ...]:
+    """Return a sort key that is greater for a better candidate. `best` is the greatest preference for a language. At
+    equal height, codec and seekability, a single track is better than a pair, because it costs the server less."""
     height = resolution(candidate.video)
     is_within = wish.height is None or height <= wish.height
     return (
         _nearness(candidate.audio.language, wish.language),
+        _originality(candidate.audio, best),
         is_within,
         height if is_within else -height,
         candidate.is_seekable,

@@ -40,7 +40,7 @@ from serverpy.extraction.choice import item_of, pick_entry, playable_first
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import Entry, Media
 from serverpy.extraction.workers import Workers
-from serverpy.fallback import Hosts, plans_after, plans_around
+from serverpy.fallback import Hosts, Pairs, plans_after, plans_around
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.guard import check_url
 from serverpy.net.lookups import asking_client
@@ -56,6 +56,8 @@ FEW_TRACKS = 100
 millisecond."""
 MAX_TRIES = 5
 """Maximum number of items that are extracted to find the first that has media."""
+PROBE_SECONDS = 5.0
+"""Maximum number of seconds for which `Delivery.default` waits for a media server."""
 _WITHOUT_MEDIA = (
     MediaNotFound,
     LoginRequired,
@@ -187,6 +189,7 @@ class Delivery:
         self._max_bytes = max_bytes
         self._collect = collect
         self._hosts = Hosts()
+        self._pairs = Pairs()
         self._many_tracks = asyncio.Semaphore(1)
         self.fallbacks = 0
         """Number of times that `auto` tried `embedded` because the HTTP client of `relay` failed."""
@@ -212,7 +215,7 @@ class Delivery:
             source = await self._locate(request, allowed, grant)
             request = await self._select(source.media, request, allowed)
             found = await self.by_tracks(source.media, partial(plans, source.media, request, allowed))
-            planned = plans_around(found, request, self._hosts)
+            planned = plans_around(self._pairs.openable(found), request, self._hosts)
             record.site = None if source.media is None else source.media.extractor
             clock.lap("extract")
             body = await self._open_first(planned, source, reservation, record)
@@ -244,6 +247,47 @@ class Delivery:
         grant.check_site(media.extractor)
         return media
 
+    async def default(self, url: str, media: Media, grant: Grant = UNLIMITED) -> Plan | None:
+        """Return the plan by which a request for `media`, the page at `url`, is served if it names no format. Returns
+        None if such a request would be refused, or if `media` is a playlist. If only the segments of the best tracks
+        show whether these can be merged, requests the first of the segments; then the call may take PROBE_SECONDS."""
+        request = StreamRequest(url=url, head_only=True)
+        try:
+            allowed = self.capabilities.allowed_for(request).restricted_to(grant.methods)
+            found = await self.by_tracks(media, partial(plans, media, request, allowed))
+        except ServerPYError:
+            return None
+        if not self._pairs.are_uncertain(found):
+            return self._pairs.openable(found)[0]
+        error = await self._probe(found[0], _source(request, media, None, grant))
+        left = () if error is None else plans_after(error, found[1:])
+        return left[0] if left else found[0]
+
+    async def _probe(self, plan: Plan, source: Source) -> ServerPYError | None:
+        """Return the error with which a stream of `plan` could not be opened, or None if it could, or if that cannot be
+        found out within PROBE_SECONDS."""
+        asking_client.set(None if source.grant.is_local else source.grant.account)
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                await source.grant.enter(head_only=True)
+                try:
+                    await self._open_and_close(plan, source)
+                finally:
+                    source.grant.leave()
+        except ServerPYError as error:
+            return error
+        except (OSError, TimeoutError):
+            return None
+        return None
+
+    async def _open_and_close(self, plan: Plan, source: Source) -> None:
+        reservation = await self._budget.reserve(plan.nbytes)
+        try:
+            body = await self._open(plan, source, reservation, unlisted())
+            await body.aclose()
+        finally:
+            reservation.release()
+
     async def by_tracks(self, media: Media | None, work: Callable[[], T]) -> T:
         """Return the result of `work`, whose time grows with the number of tracks of `media`. If there are more than
         FEW_TRACKS, runs `work` in a thread, so that the event loop can run other tasks meanwhile. Only one such thread
@@ -263,7 +307,8 @@ class Delivery:
                     "site: choose another method."
                 )
             await grant.pay_extraction()
-            return _source(request, None, request.item, grant)
+            source = _source(request, None, request.item, grant)
+            return replace(source, wish=allowed.wish_of(request))
         media = await self._extractor.extract(request.url, grant=grant)
         grant.check_site(media.extractor)
         entry = pick_entry(media, request.item)
@@ -299,7 +344,7 @@ class Delivery:
         # an address that comes from an extraction may contain data that yt-dlp smuggled into it, or be an `OwnAddress`
         media = await self._extractor.extract(entry.url, grant=grant)
         grant.check_site(media.extractor)
-        if media.entries:
+        if media.entries and not media.tracks:
             raise UnsupportedConversion("This item is a playlist itself: request its own URL.")
         if not media.tracks:
             raise MediaNotFound("This item of the page has no media: choose another `item`.")
@@ -361,7 +406,13 @@ class Delivery:
     async def _open(self, plan: Plan, source: Source, reservation: Reservation, record: Record) -> Body:
         record.plan = plan.without_lists()
         await _hold(reservation, plan.nbytes)
-        return await self._openers[plan.opener].open(plan, source, reservation)
+        try:
+            body = await self._openers[plan.opener].open(plan, source, reservation)
+        except ServerPYError as error:
+            self._pairs.add(plan, error)
+            raise
+        self._pairs.add(plan)
+        return body
 
 
 def _source(request: StreamRequest, media: Media | None, item: int | None, grant: Grant) -> Source:

@@ -149,7 +149,8 @@ class Engine:
         if the extraction fails."""
         delivery = self._started()
         media = await delivery.info(url)
-        return await delivery.by_tracks(media, partial(info_of, media, delivery.capabilities))
+        default = await delivery.default(url, media)
+        return await delivery.by_tracks(media, partial(info_of, media, delivery.capabilities, default))
 
     def _started(self) -> Delivery:
         if self._is_closed:

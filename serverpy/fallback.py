@@ -6,6 +6,9 @@ which plan to try first for later requests. The functions are pure; only `Hosts`
 A media server that refuses the relay's HTTP client may accept yt-dlp's client, so `auto` tries the same track by the
 method `embedded`. If that works, `Hosts` remembers the media server, and for some minutes requests for a whole file
 begin with `embedded`: a *detour*.
+
+Only the segments of a pair in HLS show whether it can be merged: they are fragmented MP4 or MPEG-TS. `Pairs` remembers
+that, so that later requests begin with a plan that can be opened.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import blake2b
 from itertools import dropwhile
 from urllib.parse import urlsplit
 
@@ -27,6 +31,7 @@ from serverpy.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
+from serverpy.extraction.values import HLS_PROTOCOLS
 from serverpy.plan import After, Plan, StreamRequest
 
 HOST_SECONDS = 600.0
@@ -37,9 +42,14 @@ MAX_HOST_CHARACTERS = 253
 """Maximum length of a host name, in characters (RFC 1035 §2.3.4)."""
 _PORTS = {"http": 80, "https": 443}
 
+_PERMANENT = (UnsupportedConversion, DrmProtected, TooLarge)
+"""Errors that a repeated attempt to open the same tracks raises, too."""
 _UNOPENABLE = (UnsupportedConversion, DrmProtected, NotMedia, TooLarge)
 """Errors that show that a video and an audio file are not two MP4s that can be merged without a muxer."""
 _MISSED = (Busy, UpstreamFailed, UpstreamTimeout)
+MAX_PAIRS = 256
+"""Maximum number of pairs of tracks that `Pairs` remembers."""
+_DIGEST_BYTES = 16
 
 
 def plans_after(error: ServerPYError, rest: tuple[Plan, ...]) -> tuple[Plan, ...]:
@@ -70,6 +80,65 @@ def plans_around(plans: tuple[Plan, ...], request: StreamRequest, hosts: Hosts) 
     if not hosts.has(usual):
         return plans
     return replace(fallback, after=After.UNOPENABLE), replace(usual, after=After.DETOUR)
+
+
+class Pairs:
+    """Whether the pairs in HLS that were opened last could be merged. `Pairs` remembers at most MAX_PAIRS pairs, each
+    for HOST_SECONDS; a new pair replaces the oldest. A pair is the ids and URLs of its tracks. Other pairs are not
+    remembered: whether files can be merged also depends on the ranges that their media server supports at the
+    moment."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._found: dict[bytes, tuple[float, type[ServerPYError] | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def add(self, plan: Plan, error: ServerPYError | None = None) -> None:
+        """Remember that the pair of `plan` was opened or, if `error` is not None, that `error` was raised. Has no
+        effect if `plan` has no pair in HLS, or if `error` does not show that the pair cannot be merged."""
+        if not _is_in_hls(plan) or not (error is None or type(error) in _PERMANENT):
+            return
+        key = _key_of(plan)
+        self._found.pop(key, None)
+        self._found[key] = self._clock() + HOST_SECONDS, None if error is None else type(error)
+        if len(self._found) > MAX_PAIRS:
+            del self._found[next(iter(self._found))]
+
+    def openable(self, plans: tuple[Plan, ...]) -> tuple[Plan, ...]:
+        """Return `plans` without the first ones whose pair is known to be impossible to merge, and without those that
+        `plans_after` would skip after them. Returns `plans` unchanged if no plan would be left."""
+        left = plans
+        while left and (error := self._error_of(left[0])) is not None:
+            left = plans_after(error, left[1:])
+        return left or plans
+
+    def are_uncertain(self, plans: tuple[Plan, ...]) -> bool:
+        """Return whether only an attempt to open `plans` shows which of them is the first that can be opened: the first
+        is for a pair in HLS that `Pairs` does not remember, and a later one would be tried if it cannot be merged."""
+        first, *rest = plans
+        is_unknown = _is_in_hls(first) and self._known(first) is None
+        return is_unknown and bool(plans_after(UnsupportedConversion(), tuple(rest)))
+
+    def _error_of(self, plan: Plan) -> ServerPYError | None:
+        known = self._known(plan)
+        return None if known is None or known[1] is None else known[1]()
+
+    def _known(self, plan: Plan) -> tuple[float, type[ServerPYError] | None] | None:
+        known = self._found.get(_key_of(plan)) if _is_in_hls(plan) else None
+        return known if known is not None and known[0] > self._clock() else None
+
+
+def _is_in_hls(plan: Plan) -> bool:
+    return len(plan.tracks) == 2 and any(track.protocol in HLS_PROTOCOLS for track in plan.tracks)
+
+
+def _key_of(plan: Plan) -> bytes:
+    key = blake2b(plan.opener.encode(), digest_size=_DIGEST_BYTES)
+    for track in plan.tracks:
+        key.update(f"\n{track.id}\n{track.url}".encode(errors="surrogatepass"))
+    return key.digest()
 
 
 class Hosts:

@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic_core import to_json
 
 from serverpy.default_choice import size_of
-from serverpy.errors import ServerPYError
 from serverpy.extraction.values import Entry, Media, Subtitle, Track
-from serverpy.plan import Capabilities, StreamRequest, plans
+from serverpy.plan import Capabilities, Plan
 
 INFO_EXAMPLE: dict[str, JsonValue] = {
     "id": "1",
@@ -107,8 +106,8 @@ class ImageInfo(BaseModel):
 class EntryInfo(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
-            "description": "An item of a playlist. `item` is its number, for the parameter `item` of `/stream`; `url` "
-            "is its own page, if it has one."
+            "description": "An item of a playlist, or a part of a video. `item` is its number, for the parameter "
+            "`item` of `/stream`; `url` is its own page, if it has one."
         }
     )
 
@@ -138,16 +137,17 @@ class Info(BaseModel):
     entries: list[EntryInfo]
 
 
-def info_of(media: Media, capabilities: Capabilities) -> Info:
+def info_of(media: Media, capabilities: Capabilities, default: Plan | None) -> Info:
+    """Return what `media` holds. `default` is the plan for a request without `format` (`Delivery.default`)."""
     lists = {name: list(items) for name, items in _lists(media, capabilities).items()}
-    return Info.model_validate(_values(media, capabilities) | lists)
+    return Info.model_validate(_values(media, default) | lists)
 
 
-def info_json(media: Media, capabilities: Capabilities, piece_bytes: int) -> Iterator[bytes]:
-    """Yield `info_of(media, capabilities)` as JSON, in pieces of about `piece_bytes` bytes. Making one piece takes
-    little time and memory."""
+def info_json(media: Media, capabilities: Capabilities, default: Plan | None, piece_bytes: int) -> Iterator[bytes]:
+    """Yield `info_of(media, capabilities, default)` as JSON, in pieces of about `piece_bytes` bytes. Making one piece
+    takes little time and memory."""
     piece = bytearray()
-    for part in _json_parts(media, capabilities, piece_bytes):
+    for part in _json_parts(media, capabilities, default, piece_bytes):
         piece += part
         if len(piece) >= piece_bytes:
             yield bytes(piece)
@@ -155,9 +155,9 @@ def info_json(media: Media, capabilities: Capabilities, piece_bytes: int) -> Ite
     yield bytes(piece)
 
 
-def _json_parts(media: Media, capabilities: Capabilities, piece_bytes: int) -> Iterator[bytes]:
+def _json_parts(media: Media, capabilities: Capabilities, default: Plan | None, piece_bytes: int) -> Iterator[bytes]:
     yield b"{"
-    for name, value in _values(media, capabilities).items():
+    for name, value in _values(media, default).items():
         yield b'"%s":' % name.encode()
         yield from _value_parts(value, piece_bytes)
         yield b","
@@ -179,7 +179,7 @@ def _value_parts(value: object, piece_bytes: int) -> Iterator[bytes]:
     yield b'"'
 
 
-def _values(media: Media, capabilities: Capabilities) -> dict[str, Any]:
+def _values(media: Media, default: Plan | None) -> dict[str, Any]:
     """Return the fields of `Info` that are not lists."""
     return {
         "id": media.id,
@@ -190,7 +190,7 @@ def _values(media: Media, capabilities: Capabilities) -> dict[str, Any]:
         "thumbnail": media.thumbnail,
         "webpage_url": media.webpage_url,
         "extractor": media.extractor,
-        "default": _default(media, capabilities),
+        "default": _default(media, default),
     }
 
 
@@ -224,13 +224,8 @@ def _format(track: Track, capabilities: Capabilities) -> FormatInfo:
     )
 
 
-def _default(media: Media, capabilities: Capabilities) -> DefaultInfo | None:
-    request = StreamRequest(url=media.webpage_url)
-    try:
-        plan = plans(media, request, capabilities.allowed_for(request))[0]
-    except ServerPYError:  # there is no default format, but `formats` still lists what the client can request
-        return None
-    if not plan.tracks:
+def _default(media: Media, plan: Plan | None) -> DefaultInfo | None:
+    if plan is None or not plan.tracks:
         return None
     ids = "+".join(track.id for track in plan.tracks)
     return DefaultInfo(format=ids, to="source", size=size_of(plan.tracks, media.duration))

@@ -31,3 +31,8 @@ def normalized(tag: str) -> str:
     of the same meaning become equal."""
     language, hyphen, rest = tag.strip().lower().replace("_", "-").partition("-")
     return _SHORTEST.get(language, language) + hyphen + rest
+
+
+def codes_of(language: str) -> tuple[str, ...]:
+    """Return all codes of a language that is given by its shortest code: `de`, `deu` and `ger` for `de`."""
+    return language, *(code for code, shortest in _SHORTEST.items() if shortest == language)

@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Literal
 
 from serverpy.containers import MP4, TARGETS, UNAVAILABLE, Container
-from serverpy.default_choice import DEFAULT, Candidate, Wish, best_audio_first, ranked, size_of
+from serverpy.default_choice import DEFAULT, NONE_FITS, Candidate, Wish, best_audio_first, ranked, size_of
 from serverpy.errors import (
     DrmProtected,
     FormatNotFound,
@@ -365,7 +365,7 @@ def _default(media: Media, request: StreamRequest, allowed: Capabilities) -> lis
         raise UnsupportedConversion(NO_REDIRECT)
     found = ranked(candidates, wish, media.duration)
     if not found:
-        raise TooLarge("No format of this page is known to be within `max_size`: choose a format, or a greater size.")
+        raise TooLarge(NONE_FITS)
     best = found[0].tracks
     return [best] if len(best) == 1 else _with_others(best, found, allowed)
 

@@ -24,12 +24,12 @@ from serverpy.errors import (
     UpstreamTimeout,
 )
 from serverpy.extraction.values import Track
-from serverpy.fallback import HOST_SECONDS, MAX_HOSTS, Hosts, plans_after, plans_around
+from serverpy.fallback import HOST_SECONDS, MAX_HOSTS, MAX_PAIRS, Hosts, Pairs, plans_after, plans_around
 from serverpy.net.client import Response
 from serverpy.net.range_requests import BACK_OFF_SECONDS, RangeRequests, Refused, Unhealable
 from serverpy.plan import After, Plan, StreamRequest
 from serverpy.ranges import ByteRange, parse_range
-from tests.test_plan import CASES, FILMS, HLS, MUTE, Case, audio, film, media, planned, track
+from tests.test_plan import CASES, DASH, FILMS, HLS, MUTE, Case, audio, film, media, planned, track
 
 PAIR_OR_FILM = audio(), film("360", 360), track("1080", 1080)
 
@@ -253,3 +253,93 @@ def test_relay_is_tried_after_a_fallback_that_was_tried_first_and_failed(
     hosts.add(FILM)
     _, *rest = plans_around((FILM, FALLBACK), StreamRequest(url="https://example.com"), hosts)
     assert plans_after(error, tuple(rest)) == ((replace(FILM, after=After.DETOUR),) if leads_back else ())
+
+
+# Remembered pairs of tracks
+
+HLS_PAIR = audio("sound", **HLS), track("1080", 1080, **HLS)
+APART = planned(media(*HLS_PAIR, film("360", 360)), StreamRequest(url="https://example.com"))
+APART_ALONE = planned(media(*HLS_PAIR), StreamRequest(url="https://example.com"))
+
+
+def opened(plans: tuple[Plan, ...]) -> list[str]:
+    return [f"{plan.opener}:{'+'.join(track.id for track in plan.tracks)}" for plan in plans]
+
+
+@pytest.mark.parametrize(
+    ("plans", "error", "expected"),
+    [
+        (APART, None, ["merge:1080+sound", "relay:360", "embedded:360"]),
+        (APART, UnsupportedConversion("MPEG-TS"), ["relay:360", "embedded:360"]),
+        (APART, DrmProtected("x"), ["relay:360", "embedded:360"]),
+        (APART, TooLarge("x"), ["relay:360", "embedded:360"]),
+        (APART, UpstreamFailed("x"), ["merge:1080+sound", "relay:360", "embedded:360"]),
+        (APART, NotMedia("x"), ["merge:1080+sound", "relay:360", "embedded:360"]),
+        (APART_ALONE, UnsupportedConversion("MPEG-TS"), ["relay:sound"]),
+        (APART_ALONE, DrmProtected("x"), ["merge:1080+sound", "relay:sound"]),
+        (APART[:1], UnsupportedConversion("MPEG-TS"), ["merge:1080+sound"]),
+    ],
+)
+def test_plans_whose_pair_could_not_be_merged_before_are_left_out_if_another_plan_is_left(
+    plans: tuple[Plan, ...], error: ServerPYError | None, expected: list[str]
+) -> None:
+    pairs = Pairs()
+    assert pairs.openable(plans) == plans
+    pairs.add(plans[0], error)
+    assert opened(pairs.openable(plans)) == expected
+
+
+@pytest.mark.parametrize(
+    ("plans", "expected"),
+    [
+        (APART, True),
+        (APART_ALONE, True),
+        (APART[:1], False),
+        ((FILM, FALLBACK), False),
+        (planned(media(*PAIR_OR_FILM), StreamRequest(url="https://example.com")), False),
+        (planned(media(audio(**DASH), track("720", 720, **DASH)), StreamRequest(url="https://example.com")), False),
+    ],
+)
+def test_only_a_pair_in_hls_with_an_alternative_must_be_opened_to_know_the_format_that_is_sent(
+    plans: tuple[Plan, ...], expected: bool
+) -> None:
+    pairs = Pairs()
+    assert pairs.are_uncertain(plans) is expected
+    pairs.add(plans[0], UpstreamFailed("x"))
+    assert pairs.are_uncertain(plans) is expected
+    pairs.add(plans[0])
+    assert not pairs.are_uncertain(plans)
+
+
+def test_a_pair_of_files_is_tried_again_each_time() -> None:
+    plans = planned(media(*PAIR_OR_FILM), StreamRequest(url="https://example.com"))
+    pairs = Pairs()
+    pairs.add(plans[0], UnsupportedConversion("The media server does not support ranges."))
+    assert pairs.openable(plans) == plans
+    assert not len(pairs)
+
+
+def test_a_pair_is_remembered_for_ten_minutes_by_the_ids_and_urls_of_its_tracks() -> None:
+    clock = Clock()
+    pairs = Pairs(clock)
+    pairs.add(APART[0], UnsupportedConversion("x"))
+    renewed = replace(APART[0], tracks=tuple(replace(each, url=f"{each.url}?new") for each in APART[0].tracks))
+    assert pairs.openable((renewed, *APART[1:])) == (renewed, *APART[1:])
+    clock.now = HOST_SECONDS - 1
+    assert pairs.openable(APART) == APART[1:]
+    clock.now = HOST_SECONDS
+    assert pairs.openable(APART) == APART
+    assert pairs.are_uncertain(APART)
+
+
+def test_the_number_of_remembered_pairs_is_bounded_and_the_oldest_is_forgotten_first() -> None:
+    pairs, failure = Pairs(), UnsupportedConversion("x")
+    plans = [
+        replace(APART[0], tracks=tuple(replace(each, url=f"{each.url}?{number}") for each in APART[0].tracks))
+        for number in range(MAX_PAIRS + 1)
+    ]
+    for plan in (*plans[:MAX_PAIRS], plans[0], plans[MAX_PAIRS]):
+        pairs.add(plan, failure)
+    assert len(pairs) == MAX_PAIRS
+    left = [pairs.openable((plan, FILM))[0] is FILM for plan in (plans[0], plans[1], plans[2], plans[MAX_PAIRS])]
+    assert left == [True, False, True, True]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from yt_dlp.utils import ISO639Utils
 
-from serverpy.languages import normalized
+from serverpy.languages import codes_of, normalized
 
 REPLACED = {"iw", "in", "ji", "pe"}
 """Codes in yt-dlp's table that ISO 639-1 does not contain or no longer contains."""
@@ -28,3 +28,11 @@ def test_every_language_with_a_short_code_is_known() -> None:
     known = {short: long for short, long in ISO639Utils._lang_map.items() if short not in REPLACED}
     assert len(known) == 184
     assert [short for short, long in known.items() if normalized(long) != short or normalized(short) != short] == []
+
+
+@pytest.mark.parametrize(
+    ("language", "codes"), [("de", {"de", "deu", "ger"}), ("he", {"he", "heb", "iw"}), ("gsw", {"gsw"})]
+)
+def test_the_codes_of_a_language_are_those_that_have_its_normal_form(language: str, codes: set[str]) -> None:
+    assert set(codes_of(language)) == codes
+    assert {normalized(code) for code in codes} == {language}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -38,6 +39,12 @@ def test_each_requirement_of_a_lock_file_has_a_fixed_version_and_hashes(name: st
     assert len(lines) > 10
     faults = [line[0] for line in lines if "==" not in line[0] or "--hash=sha256:" not in " ".join(line)]
     assert faults == []
+
+
+def test_each_npm_package_of_the_lock_file_has_a_hash_and_no_address_of_a_registry() -> None:
+    packages = json.loads((ROOT / "tests" / "node" / "package-lock.json").read_text())["packages"]
+    assert packages.pop("")["dependencies"].keys() == {"mpd-parser", "puppeteer-core"}
+    assert [name for name, each in packages.items() if "sha512-" not in each["integrity"] or "resolved" in each] == []
 
 
 def test_no_file_contains_a_private_key_or_an_access_token_of_a_common_service() -> None:

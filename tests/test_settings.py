@@ -250,6 +250,9 @@ def test_each_invalid_setting_is_reported_on_one_line_that_names_the_source_of_i
         ("trusted_proxies", "10.0.0.0/99"),
         ("cors_origins", "example.org"),
         ("cors_origins", "https://example.org/path"),
+        *(("cors_origins", f"https://{text}") for text in ("u@a.example", "*.a.example", "a.example:x", "[::g]", "")),
+        ("cors_origins", ["https://a\t.example"]),
+        ("cors_origins", "ftp://example.org"),
         ("proxy", "ftp://host"),
         ("proxy", "http://"),
         ("proxy", "http://host"),
@@ -311,6 +314,23 @@ def test_require_key_is_refused_unless_api_keys_file_is_set(nothing_set: Path) -
         require_key=True, api_keys_file="keys.toml"
     )  # the file may be missing: `--create-key` creates it
     assert settings.api_keys_file == nothing_set / "keys.toml"
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("https://example.org", "https://example.org"),
+        ("HTTPS://Example.org.:443", "https://example.org"),
+        ("http://example.org:80", "http://example.org"),
+        ("https://example.org:80", "https://example.org:80"),
+        ("https://b\u00fccher.example", "https://xn--bcher-kva.example"),
+        ("http://[2001:DB8:0::1]:8000", "http://[2001:db8::1]:8000"),
+        ("http://192.0.2.1", "http://192.0.2.1"),
+        ("*", "*"),
+    ],
+)
+def test_an_origin_in_cors_origins_is_stored_in_the_form_in_which_browsers_send_it(written: str, sent: str) -> None:
+    assert load_settings(cors_origins=written).cors_origins == (sent,)
 
 
 def test_the_admin_networks_are_loopback_unless_they_are_set() -> None:

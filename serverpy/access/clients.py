@@ -46,8 +46,15 @@ class Client:
 
 
 def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Parse IP addresses, and networks in CIDR notation. Raises ValueError if a text is neither."""
-    return tuple(ip_network(text, strict=False) for text in texts)
+    """Parse IP addresses, and networks in CIDR notation. Returns a network of IPv4-mapped IPv6 addresses
+    (`::ffff:192.0.2.0/120`) as an IPv4 network, as `parse_address` does with addresses. Raises ValueError if a text is
+    neither."""
+    return tuple(_unmapped(ip_network(text, strict=False)) for text in texts)
+
+
+def _unmapped(network: Network) -> Network:
+    mapped = getattr(network.network_address, "ipv4_mapped", None)
+    return network if mapped is None else IPv4Network((mapped, network.prefixlen - 96))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -133,8 +140,9 @@ def _forwarded(peer: str, fields: Fields, trusted: Sequence[Network]) -> Client:
     """Return the client that a trusted proxy names. Each proxy appends the address of its peer to X-Forwarded-For, so
     the client is the last address that does not belong to a trusted proxy."""
     chain = b",".join(value for name, value in fields if name == b"x-forwarded-for").decode("latin-1")
-    schemes = [value for name, value in fields if name == b"x-forwarded-proto"]
-    scheme = {b"http": "http", b"https": "https"}.get(schemes[-1].strip().lower()) if schemes else None
+    schemes = next((value for name, value in fields if name == b"x-forwarded-proto"), b"")
+    # in a list of schemes, the first one describes the request of the client
+    scheme = {b"http": "http", b"https": "https"}.get(schemes.partition(b",")[0].strip().lower())
     client = Client(address=peer, is_known=False, is_proxied=True, scheme=scheme)
     for hop in reversed(chain.split(",")):
         address = _hop(hop.strip())

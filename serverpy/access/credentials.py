@@ -19,33 +19,36 @@ from serverpy.errors import KeyInvalid
 COOKIE = "serverpy_session"
 _COOKIE_START = f"{COOKIE}=".encode()
 _SECRET = re.compile(rb"[\x21-\x7e]{1,256}")
+MAX_SESSIONS = 4
+"""Maximum number of session cookies of one request that the server checks, because each check takes CPU time."""
 MALFORMED = "Malformed Authorization header: send `Bearer KEY`, `Api-Key KEY`, or Basic with the key as the password."
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The credentials of a request: the secret of an API key, or the value of a session cookie. `are_ambient` states
-    whether a browser may have added them by itself, as it does with cookies and remembered Basic passwords."""
+    """The credentials of a request: the secret of an API key, or the values of session cookies, of which one must be
+    valid. `are_ambient` states whether a browser may have added them by itself, as it does with cookies and remembered
+    Basic passwords."""
 
     secret: bytes | None = None
-    session: bytes | None = None
+    sessions: tuple[bytes, ...] = ()
     are_ambient: bool = False
 
 
 def credentials_of(fields: Fields) -> Credentials | None:
-    """Return the credentials in the header fields of a request. `Authorization` takes precedence over the session
-    cookie. Returns None if the request has neither. Raises `KeyInvalid` if `Authorization` occurs more than once, is
+    """Return the credentials in the header fields of a request. `Authorization` takes precedence over session cookies.
+    Returns None if the request has neither. Raises `KeyInvalid` if `Authorization` occurs more than once, is
     malformed, or has a scheme other than Bearer, Api-Key and Basic."""
     authorization: list[bytes] = []
-    session = None
+    sessions: list[bytes] = []
     for name, value in fields:
         if name == b"authorization":
             authorization.append(value)
-        elif name == b"cookie" and session is None:
-            session = _session(value)
+        elif name == b"cookie":
+            sessions += _sessions(value)
     if authorization:
         return _shown(authorization)
-    return None if session is None else Credentials(session=session, are_ambient=True)
+    return Credentials(sessions=tuple(sessions[:MAX_SESSIONS]), are_ambient=True) if sessions else None
 
 
 def is_secret(secret: bytes) -> bool:
@@ -75,10 +78,10 @@ def _password(encoded: bytes) -> bytes:
         raise KeyInvalid(MALFORMED) from None
 
 
-def _session(cookies: bytes) -> bytes | None:
-    """Return the value of the session cookie in a Cookie field (RFC 6265 §4.2). Returns None if the field does not
-    contain it."""
+def _sessions(cookies: bytes) -> list[bytes]:
+    """Return the values of the session cookies in a Cookie field (RFC 6265 §4.2). A browser sends several cookies of
+    one name if they were set for different paths or domains, for example before ROOT_PATH was changed."""
     if _COOKIE_START not in cookies:
-        return None
+        return []
     pairs = (pair.strip() for pair in cookies.split(b";"))
-    return next((pair[len(_COOKIE_START) :] for pair in pairs if pair.startswith(_COOKIE_START)), None)
+    return [pair[len(_COOKIE_START) :] for pair in pairs if pair.startswith(_COOKIE_START)]

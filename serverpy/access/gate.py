@@ -38,10 +38,11 @@ class SessionOver(KeyInvalid):
 
 
 class Gate:
-    """The access check of one application. `trusted` are the networks of TRUSTED_PROXIES, and `own_hosts` the host
-    names of this server. `session_secrets` returns the secrets of session cookies: the first one signs new cookies, and
-    a signature by any of them is valid. Without `keys`, no API key is valid, and the credentials in a request have no
-    effect: they may be meant for a proxy in front of the server."""
+    """The access check of one application. `trusted` are the networks of TRUSTED_PROXIES, `own_hosts` the host names of
+    this server, and `origins` the other web origins whose pages may use the credentials of a browser.
+    `session_secrets` returns the secrets of session cookies: the first one signs new cookies, and a signature by any of
+    them is valid. Without `keys`, no API key is valid, and the credentials in a request have no effect: they may be
+    meant for a proxy in front of the server."""
 
     def __init__(
         self,
@@ -51,12 +52,14 @@ class Gate:
         trusted: Sequence[Network] = (),
         session_secrets: SessionSecrets = _no_secrets,
         own_hosts: Collection[str] = (),
+        origins: Collection[str] = (),
     ) -> None:
         self.policy = policy
         self.keys = keys
         self._trusted = trusted
         self._session_secrets = session_secrets
         self._own_hosts = own_hosts
+        self._origins = origins
         self._tries = Tries()
 
     def client_of(self, peer: str, fields: Fields) -> Client:
@@ -80,7 +83,7 @@ class Gate:
                 over = error  # raise it only if the route needs a key, because browsers send the cookie to all routes
         # without this check, a page of another site could use the rights of the browser's address
         if key is None and need in _AMBIENT:
-            self.check_origin(client, fields)
+            self.check_origin(client, fields, by_address=True)
         caller = Caller(client, key)
         refused = refusal(need, caller, self.policy)
         if refused is not None:
@@ -112,9 +115,12 @@ class Gate:
         expires = expiry_of(key, now)
         return sign((await self._session_secrets())[0], key, expires), max(1, expires - int(now))
 
-    def check_origin(self, client: Client, fields: Fields) -> None:
-        """Check that no page of another origin sent the request. Raises `KeyForbids` if one did."""
-        if is_of_other_origin(fields, self._own_hosts, by_trusted_proxy=client.is_trusted):
+    def check_origin(self, client: Client, fields: Fields, *, by_address: bool = False) -> None:
+        """Check that no page of another origin sent the request, unless the operator has allowed the origin. With
+        `by_address`, for a right that the browser has because of its address, no other origin is allowed. Raises
+        `KeyForbids` if the check fails."""
+        allowed = () if by_address else self._origins
+        if is_of_other_origin(fields, self._own_hosts, allowed, by_trusted_proxy=client.is_trusted):
             raise KeyForbids("Cross-origin request refused: send this request from this server's own page.")
 
     async def living(self, name: str, digest: bytes) -> Key | None:
@@ -151,18 +157,21 @@ class Gate:
         if credentials.secret is not None:
             key = self._accept(keys.find(credentials.secret), client)
         else:
-            key = await self._key_of_session(keys, credentials.session or b"")
+            key = await self._key_of_sessions(keys, credentials.sessions)
             _check_address(key, client)
         if credentials.are_ambient and method not in _SAFE:
             self.check_origin(client, fields)
         return key
 
-    async def _key_of_session(self, keys: Keys, cookie: bytes) -> Key:
-        session = read(await self._session_secrets(), cookie, time.time())
-        key = None if session is None else keys.living(session.name, session.digest, datetime.now(UTC))
-        if key is None:
-            raise SessionOver("The session has ended: log in again.")
-        return key
+    async def _key_of_sessions(self, keys: Keys, cookies: Sequence[bytes]) -> Key:
+        """Return the API key of the first valid session in `cookies`. Raises `SessionOver` if none is valid."""
+        secrets = await self._session_secrets()
+        for cookie in cookies:
+            session = read(secrets, cookie, time.time())
+            key = None if session is None else keys.living(session.name, session.digest, datetime.now(UTC))
+            if key is not None:
+                return key
+        raise SessionOver("The session has ended: log in again.")
 
     def _accept(self, key: Key | None, client: Client) -> Key:
         """Return `key` if the client may use it. `key` is None if the client has sent an unknown secret. Raises

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from starlette.types import Scope
 
 from serverpy.api.hosts import host_of
 
 
 def base_of(scope: Scope, public_url: str | None, *, is_trusted: bool) -> str:
-    """Return the URL with which absolute links begin: PUBLIC_URL or, without this setting, the scheme, host and root
-    path of the request. X-Forwarded-Proto and X-Forwarded-Host are evaluated only if `is_trusted`, which states that a
-    trusted proxy sent the request."""
+    """Return the URL with which absolute links begin: that of PUBLIC_URL or, without this setting, the scheme, host and
+    root path of the request. X-Forwarded-Proto and X-Forwarded-Host are evaluated only if `is_trusted`, which states
+    that a trusted proxy sent the request."""
+    root_path = scope.get("root_path", "").rstrip("/")
     if public_url is not None:
-        return public_url.rstrip("/")
+        return public_base(public_url, root_path)
     scheme, host = str(scope.get("scheme", "http")), _valid(_field(scope, b"host")) or _own(scope)
     if is_trusted:
         forwarded = _field(scope, b"x-forwarded-proto").lower()
         scheme = forwarded if forwarded in ("http", "https") else scheme
         host = _valid(_field(scope, b"x-forwarded-host")) or host
-    return f"{scheme}://{host}{scope.get('root_path', '').rstrip('/')}"
+    return f"{scheme}://{host}{root_path}"
+
+
+def public_base(public_url: str, root_path: str) -> str:
+    """Return PUBLIC_URL without a slash at its end. If it has no path, `root_path` is appended; a path in PUBLIC_URL is
+    the whole path below which clients reach the server."""
+    url = public_url.rstrip("/")
+    return url if urlsplit(url).path else url + root_path
 
 
 def _field(scope: Scope, name: bytes) -> str:

@@ -70,19 +70,20 @@ class HeadFirst:
         self.is_closing = transport.is_closing
 
     def close(self) -> None:
-        self._flush()
+        self.flush()
         self._end()
 
     def _hold(self, data: bytes) -> None:
         if self._head is None:
             self._head = data
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         else:
             head, self._head = self._head, None
             self.write = self._transport.write
             self._transport.writelines((head, data))
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send the head now, if it is still waiting for the first bytes of the body."""
         if self._head is not None:
             head, self._head = self._head, None
             self.write = self._transport.write

@@ -17,7 +17,7 @@ from serverpy.errors import Busy
 from serverpy.extraction.values import Media
 from serverpy.info import info_json
 from serverpy.memory.budget import Budget
-from serverpy.plan import Capabilities
+from serverpy.plan import Capabilities, Plan
 
 PIECE_BYTES = 16 * 1024
 ITEM_BYTES = 2048
@@ -28,15 +28,15 @@ FEW_ITEMS = 64
 
 
 class InfoResponse(Response):
-    """A response with the JSON document of `media`. Raises `Busy` when it is sent, if the budget has no room for
-    `media`."""
+    """A response with the JSON document of `media`, whose default choice is `default`. Raises `Busy` when it is sent,
+    if the budget has no room for `media`."""
 
     media_type = "application/json"
 
-    def __init__(self, media: Media, capabilities: Capabilities, budget: Budget) -> None:
+    def __init__(self, media: Media, capabilities: Capabilities, default: Plan | None, budget: Budget) -> None:
         self._media = media
         self._budget = budget
-        pieces = info_json(media, capabilities, PIECE_BYTES)
+        pieces = info_json(media, capabilities, default, PIECE_BYTES)
         first, second = next(pieces), next(pieces, None)
         super().__init__(first if second is None else b"")
         self._pieces = None if second is None else itertools.chain((first, second), pieces)

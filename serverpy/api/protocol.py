@@ -49,9 +49,9 @@ class StreamProtocol(RequestReader):
         self._lost = True
         self._call_all_on_left()
 
-    def _abandon(self) -> None:
-        super()._abandon()
-        self._call_all_on_left()
+    def _abandon(self, cycle: RequestResponseCycle) -> None:
+        super()._abandon(cycle)
+        self._call_on_left(cycle)
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()

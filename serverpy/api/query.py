@@ -66,7 +66,12 @@ class StreamQuery(BaseModel):
         description="Without `format`: maximum size in bytes, or a size such as `50MB`. The best format that is known "
         "to fit is chosen.",
     )
-    item: int | None = Field(None, ge=1, le=2**53, description="Number of an item in a playlist or image post, from 1.")
+    item: int | None = Field(
+        None,
+        ge=1,
+        le=2**53,
+        description="Number of an item in a playlist or image post, or of a part of a video, from 1.",
+    )
     start: float | None = Field(
         None,
         description="Only for live streams: the position at which to begin, in seconds from the oldest available "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -89,6 +89,8 @@ class RequestReader(HttpToolsProtocol):
     """The last three received bytes, which may be the beginning of the end of a head (CRLF CRLF)."""
     _in_first_line = True
     _in_head = False
+    _in_body = False
+    """Whether the server has accepted the head of the current request, and has not read its body to the end."""
     _wants_body = False
     _is_last = False
     """Whether the server reads no further request of this connection."""
@@ -96,6 +98,8 @@ class RequestReader(HttpToolsProtocol):
     """Whether the server discards what the client still sends."""
     _fault = "Malformed HTTP request."
     _refusal: ServerPYError | None = None
+    _postponed: bytes | None = None
+    """The response to a refused request, until the responses to the requests before it have ended."""
     _running: RequestResponseCycle | None = None
     """The request that is being answered, or was answered last."""
     unread_looks = 0
@@ -157,15 +161,14 @@ class RequestReader(HttpToolsProtocol):
         if self._in_first_line and not self._line_bytes and (empty := _EMPTY_LINES.match(text, start)):
             self._count_empty(empty.end() - start)
             return empty.end()
-        is_body = not (self._in_first_line or self._in_head)
-        if is_body and self._is_last:
+        if self._in_body and self._is_last:
             return len(text)
-        if is_body and self._body_bytes < self._body_length:
+        if self._in_body and self._body_bytes < self._body_length:
             return min(len(text), start + self._body_length - self._body_bytes)
         found = text.find(_HEAD_END, max(0, start - len(_HEAD_END) + 1))
         if found < 0:
             return len(text)
-        if is_body:  # only the parser knows whether the chunked body ends here
+        if self._in_body:  # only the parser knows whether the chunked body ends here
             self._unseen_bytes += _CUT_BYTES
         return found + len(_HEAD_END)
 
@@ -248,18 +251,46 @@ class RequestReader(HttpToolsProtocol):
             self._reject()
 
     def _reject(self) -> None:
-        """Send a problem document, and read no further. Aborts the connection instead if the response to an earlier
-        request is incomplete."""
-        if self.pipeline or (self.cycle and self.cycle.response_started and not self.cycle.response_complete):
-            self.transport.abort()
+        """Respond to the current request with a problem document, after the responses to the requests before it
+        (RFC 9112 §9.3.2), and read no further. Aborts the connection instead if the response to the current request has
+        begun."""
+        if self.transport.is_closing():
             return
-        has_body = self.parser.get_method() != b"HEAD"
-        if self._refusal is not None:
-            answer = raw_problem(self._refusal, self._common(), has_body=has_body)
+        answer = self._rejection()
+        if self._in_body and not self.pipeline:
+            if self.cycle.response_started and not self.cycle.response_complete:
+                self.transport.abort()
+            else:
+                self._refuse(answer)
+        elif self._is_idle():
+            self._refuse(answer)
         else:
-            content = document(400, "Bad request", "bad_request", self._fault)
-            answer = raw_answer(content, self._common(), has_body=has_body)
-        self._refuse(answer)
+            self._postpone(answer)
+
+    def _rejection(self) -> bytes:
+        """Return the response to the current request, which the server refuses."""
+        if self._in_body:
+            has_body = self.cycle.scope["method"] != "HEAD"
+        else:  # before the target, the parser still has the method of the previous request
+            has_body = not self.url or self.parser.get_method() != b"HEAD"
+        if self._refusal is not None:
+            return raw_problem(self._refusal, self._common(), has_body=has_body)
+        content = document(400, "Bad request", "bad_request", self._fault)
+        return raw_answer(content, self._common(), has_body=has_body)
+
+    def _postpone(self, answer: bytes) -> None:
+        """Keep the response `answer` until the responses to earlier requests have ended, and read no further. If the
+        body of a waiting request is invalid, the application does not get this request."""
+        assert self._running is not None
+        if self._in_body:
+            waiting, _ = self.pipeline.popleft()
+            self._unanswered.remove(waiting)
+            self.cycle = self._running if not self.pipeline else self.pipeline[0][0]
+        self._request_done()
+        self._postponed, self._is_over = answer, True
+        self.headers, self.url = [], b""
+        if not self._unanswered.is_empty:
+            self._unanswered.weigh(0)
 
     def _common(self) -> list[tuple[bytes, bytes]]:
         """Return the header fields that uvicorn adds to all responses, such as Date."""
@@ -269,16 +300,18 @@ class RequestReader(HttpToolsProtocol):
         """Send the response `answer`, and end the connection."""
         self._request_done()
         self._unset_keepalive_if_required()
-        self._abandon()
+        if self._running is not None:
+            if not self._running.response_complete:
+                self._abandon(self._running)
+            cast(HeadFirst, self._running.transport).flush()
         self.transport.write(answer)
         self._end()
 
-    def _abandon(self) -> None:
-        """Tell the application that the client of the running request has disconnected. The caller has accepted the
+    def _abandon(self, cycle: RequestResponseCycle) -> None:
+        """Tell the application that the client of the request `cycle` has disconnected. The caller has accepted the
         head of this request, but has found its body to be invalid."""
-        if self._running is not None and not self._running.response_complete:
-            self._running.disconnected = True
-            self._running.message_event.set()
+        cycle.disconnected = True
+        cycle.message_event.set()
 
     def _end(self) -> None:
         """Close the server's side of the connection after the bytes that were written. Until the client also closes its
@@ -335,7 +368,7 @@ class RequestReader(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         if len(self.pipeline) >= PIPELINED:
-            self._limits.closed["pipelined"] += 1
+            self._limits.drop(self, "pipelined")
             raise BadRequest
         self._check_head()
         if self.parser.get_http_version() in ("0.9", "1.0"):
@@ -350,6 +383,7 @@ class RequestReader(HttpToolsProtocol):
                 self._refusal = error
                 raise BadRequest from error
         super().on_headers_complete()
+        self._in_body = True
         cycle, self.url = self.cycle, b""
         client = self._client()
         self._is_last = TOO_LONG in self._extensions
@@ -412,7 +446,7 @@ class RequestReader(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_first_line, self._line_bytes = True, 0
+        self._in_first_line, self._in_body, self._line_bytes = True, False, 0
         self._line_end, self._has_two_spaces = b"", False
         self._request_done()
         self._is_over = self._is_last
@@ -438,7 +472,11 @@ class RequestReader(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if not self.pipeline and not self.transport.is_closing():
+        if self.transport.is_closing() or not self._is_idle():
+            return
+        if self._postponed is not None:
+            self._refuse(self._postponed)
+        else:
             self._limits.wait(self)
             if not self._unanswered.is_empty:
                 self._unanswered.weigh(0)

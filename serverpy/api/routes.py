@@ -178,11 +178,12 @@ async def _check_encoding(request: Request) -> None:
     dependencies=[Depends(_check_encoding)],
 )
 async def info(request: Request, url: UrlParameter) -> Response:
-    server = _server(request)
-    with cancelled_if_left(request.scope):
-        media = await server.delivery.info(url, grant_of(request))
+    server, grant = _server(request), grant_of(request)
     delivery = server.delivery
-    return await delivery.by_tracks(media, partial(InfoResponse, media, delivery.capabilities, server.budget))
+    with cancelled_if_left(request.scope):
+        media = await delivery.info(url, grant)
+        default = await delivery.default(url, media, grant)
+    return await delivery.by_tracks(media, partial(InfoResponse, media, delivery.capabilities, default, server.budget))
 
 
 @router.get("/health", summary="The state of the server process that sends the response")
@@ -237,17 +238,12 @@ def add_routes(app: FastAPI) -> None:
 
 
 def _schema_route(app: FastAPI) -> Callable[[Request], Awaitable[Response]]:
-    """Return the handler of the OpenAPI schema. The first request builds the schema in a thread, because that takes 60
-    ms; requests that arrive meanwhile wait for it."""
-    building = asyncio.Lock()
+    """Return the handler of the OpenAPI schema."""
+    document = openapi.Document(app)
 
     async def schema(request: Request) -> Response:
-        async with building:
-            if app.openapi_schema is None:
-                await asyncio.to_thread(app.openapi)
-        content = app.openapi_schema or {}
-        root_path = request.scope.get("root_path", "").rstrip("/")
-        return JSONResponse({**content, "servers": [{"url": root_path}]} if root_path else content)
+        content = await document.json(request.scope.get("root_path", "").rstrip("/"))
+        return Response(content, media_type="application/json")
 
     return schema
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import aclosing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 from serverpy.api.filenames import file_name
 from serverpy.body import Head
@@ -33,12 +34,17 @@ class Wish:
 
     format: str | None = None
     to: str = "source"
+    height: int | Literal["max"] | None = None
+    codec: str | None = None
+    lang: str | None = None
+    max_size: int | None = None
 
     def request(self, job: Job) -> StreamRequest:
-        return StreamRequest(url=job.url, format=self.format, to=self.to, item=job.item)
+        return StreamRequest(url=job.url, item=job.item, **asdict(self))
 
     def asked(self, job: Job) -> Asked:
-        return Asked(job.url, self.format, self.to, job.item)
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return Asked(url=job.url, item=job.item, **given)
 
 
 class Fetcher:
@@ -75,8 +81,8 @@ class Fetcher:
         return ()
 
     async def _parts(self, job: Job) -> Sequence[Job]:
-        """Return one job for each item of a playlist or image post. Returns no jobs if the page has no items, if the
-        user asked for a single item, or if playlists are nested too deeply."""
+        """Return one job for each item of a playlist or image post, or part of a video. Returns no jobs if the page has
+        no items, if the user asked for a single item, or if playlists are nested too deeply."""
         if job.item is not None or len(job.order) > MAX_NESTING:
             return ()
         media = await self._delivery.info(job.url)

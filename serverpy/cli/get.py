@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import ValidationError
 
+from serverpy.api.query import PAGE, StreamQuery, invalid_parameter
 from serverpy.cli.isolate import Isolated, end_with_parent, url_from_parent
 from serverpy.cli.jobs import Announced, Job, Reading, Watcher, run_all
 from serverpy.cli.options import EngineCommand, engine_options
@@ -27,18 +29,21 @@ from serverpy.errors import ConfigurationError
 from serverpy.settings import Settings, load_settings
 
 MAX_JOBS = 64
+LIMITS = ("height", "codec", "lang", "max_size")
+"""The parameters of `/stream` that limit the default choice, which are options of `get`, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """The parsed command line. `folder` is None for stdout. In a child process of `get --isolate`, `report` is the
-    descriptor to which the child writes its reports, and `since` is the time at which the parent began, in seconds
-    since the epoch."""
+    """The parsed command line. `folder` is None for stdout. `limits` are those of `LIMITS` that are given. In a child
+    process of `get --isolate`, `report` is the descriptor to which the child writes its reports, and `since` is the
+    time at which the parent began, in seconds since the epoch."""
 
     urls: tuple[str, ...]
     folder: Path | None
     format: str | None
     to: str
+    limits: dict[str, Any]
     item: int | None
     jobs: int
     force: bool
@@ -60,6 +65,18 @@ def _folder(_context: click.Context, _option: click.Parameter, value: str) -> Pa
     if path.exists() and not path.is_dir():
         raise click.BadParameter(f"{value!r} is not a directory.")
     return path
+
+
+def _checked(limits: dict[str, Any]) -> dict[str, Any]:
+    """Return those of `limits` that are not None, as `/stream` parses them. Raises `click.BadParameter` if a value is
+    invalid."""
+    given = {name: value for name, value in limits.items() if value is not None}
+    try:
+        query = StreamQuery.model_validate({"url": PAGE, **given})
+    except ValidationError as error:
+        name, _, reason = str(invalid_parameter(error)).partition(": ")
+        raise click.BadParameter(reason, param_hint=f"--{name.strip('`').replace('_', '-')}") from None
+    return {name: getattr(query, name) for name in given}
 
 
 HELP = """Download the media of each page URL. @FILE reads URLs from a file, - from stdin, one per line; empty lines and
@@ -84,7 +101,22 @@ anything failed, 2 for wrong usage, 130 after Ctrl+C, 141 if stdout was closed.
 @click.option(
     "--to", callback=_known_target, default="source", help="Format to convert the media to.  [default: source]"
 )
-@click.option("--item", type=click.IntRange(1), help="Only this item of a playlist or image post.  [default: all]")
+@click.option(
+    "--height", help="Without -f: maximum height in pixels (of the shorter side), or max.  [default: DEFAULT_HEIGHT]"
+)
+@click.option(
+    "--codec",
+    help="Without -f: preferred video codec at equal height: h264, vp9, av1, hevc or any.  [default: DEFAULT_CODEC]",
+)
+@click.option("--lang", help="Without -f: language of the audio, as a BCP 47 tag.  [default: the original language]")
+@click.option(
+    "--max-size", help="Without -f: maximum size, such as 50MB; the best format that is known to fit is chosen."
+)
+@click.option(
+    "--item",
+    type=click.IntRange(1),
+    help="Only this item of a playlist or image post, or part of a video.  [default: all]",
+)
 @click.option(
     "-j",
     "--jobs",
@@ -100,6 +132,7 @@ anything failed, 2 for wrong usage, 130 after Ctrl+C, 141 if stdout was closed.
 @engine_options
 def command(urls: tuple[str, ...], output: Path | None, **options: Any) -> None:
     own = {name: options.pop(name) for name in ("format", "to", "item", "jobs", "isolate", "force", "report", "since")}
+    own["limits"] = _checked({name: options.pop(name) for name in LIMITS})
     is_child = own["report"] is not None
     own["since"] = time.time() if own["since"] is None else own["since"]
     own["jobs"] = own["jobs"] if output is not None else 1  # only one download at a time can be written to stdout
@@ -163,6 +196,7 @@ async def get(order: Order, settings: Settings) -> int:
 async def _get_isolated(jobs: Sequence[Job], order: Order, settings: Settings, watcher: Watcher) -> None:
     options = ["--to", order.to, "--since", repr(order.since)]
     options += [] if order.format is None else ["--format", order.format]
+    options += [f"--{name.replace('_', '-')}={value}" for name, value in order.limits.items()]
     options += ["--force"] if order.force else []
     isolated = Isolated(options, settings, order.folder, watcher)
     await run_all(jobs, Announced(isolated, watcher), order.jobs, watcher)
@@ -176,7 +210,7 @@ async def _get_here(jobs: Sequence[Job], order: Order, settings: Settings, watch
         end_with_parent()
     with closing(_output(order)) as output:
         async with Engine(settings) as engine:
-            fetcher = Fetcher(engine.delivery, Wish(order.format, order.to), output, watcher)
+            fetcher = Fetcher(engine.delivery, Wish(order.format, order.to, **order.limits), output, watcher)
             await run_all(jobs, Announced(fetcher, watcher), order.jobs, watcher)
 
 

@@ -127,8 +127,10 @@ def _keys(settings: Settings, kept: Callable[[Path], tuple[str, ...]]) -> tuple[
 def _base(settings: Settings) -> str:
     """Return the URL with which signed links begin. Raises `ConfigurationError` if the settings do not say at which
     address and port clients reach the server."""
+    from serverpy.api.addresses import public_base
+
     if settings.public_url is not None:
-        return settings.public_url.rstrip("/")
+        return public_base(settings.public_url, settings.root_path)
     if settings.port == 0 or _is_wildcard(settings.host):
         raise ConfigurationError(
             f"HOST {settings.host} and PORT {settings.port} are not an address that clients can reach: set PUBLIC_URL"

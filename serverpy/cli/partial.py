@@ -18,9 +18,10 @@ import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from serverpy.locks import Lock, try_lock
 from serverpy.validators import strong_validator
@@ -36,12 +37,17 @@ _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """The request that a file is made from. Equal requests get equal bytes, unless the media changes at its server."""
+    """The request that a file is made from. Equal requests get equal bytes, unless the media changes at its server. The
+    state of a partial file states the limits only if there are any."""
 
     url: str
     format: str | None = None
     to: str = "source"
     item: int | None = None
+    height: int | Literal["max"] | UnsetType = UNSET
+    codec: str | UnsetType = UNSET
+    lang: str | UnsetType = UNSET
+    max_size: int | UnsetType = UNSET
 
 
 class Version(msgspec.Struct, frozen=True):

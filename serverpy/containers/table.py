@@ -100,7 +100,9 @@ BY_EXTENSION = {container.ext: container for container in ALL} | {
     "midi": MIDI,
 }  # fmt: skip
 
-Target = Literal["source", "mp4", "webm", "mkv", "ts", "m4a", "mp3", "opus", "flac", "wav", "slideshow", "images"]
+Target = Literal[
+    "source", "mp4", "webm", "mkv", "ts", "m4a", "mp3", "ogg", "opus", "flac", "wav", "slideshow", "images",
+]  # fmt: skip
 """The values of the request parameter `to`."""
 TARGETS: tuple[str, ...] = get_args(Target)
 UNAVAILABLE = frozenset({"mkv", "ts", "slideshow", "images"})

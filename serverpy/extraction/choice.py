@@ -14,12 +14,12 @@ MAX_DURATION_SECONDS = 366 * 86400.0
 
 def pick_entry(media: Media, item: int | None) -> Entry | None:
     """Return the entry number `item` (1-based), or the first entry if `item` is None. Returns None if the page itself
-    has the tracks.
+    has the tracks. A video of several parts has the tracks of the first part, and all parts as entries.
 
     Raises `ItemNotFound` if the page has no such entry, `MediaNotFound` if the page has neither entries nor tracks."""
+    if media.tracks and (item is None or (item == 1 and not media.entries)):
+        return None
     if not media.entries:
-        if media.tracks and item in (None, 1):
-            return None
         if not media.tracks:
             raise MediaNotFound("The page has no media: send the URL of a page with video or audio.")
         raise ItemNotFound("The page has only one item: leave out `item`.")

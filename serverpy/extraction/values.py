@@ -90,6 +90,12 @@ class Track:
     size: int | None = None
     size_exact: bool = False
     language: str | None = None
+    language_preference: int | None = None
+    """yt-dlp's preference for the language of the audio, the greatest for the original language. None if the extractor
+    states no preference."""
+    is_alternate: bool = False
+    """Whether the playlist or manifest states that this is not the main audio (HLS: `DEFAULT=NO`; DASH: another role
+    than `main`)."""
     note: str | None = None
     has_drm: bool = False
     is_live: bool = False
@@ -209,8 +215,9 @@ def is_public(url: str | None) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An item of a playlist or image post: either the URL of a page that has not been extracted yet (`url`), or the
-    media of a page that has been extracted (`media`). `url` may be the text form of an `OwnAddress`."""
+    """An item of a playlist or image post, or a part of a video: either the URL of a page that has not been extracted
+    yet (`url`), or the media of a page that has been extracted (`media`). `url` may be the text form of an
+    `OwnAddress`."""
 
     title: str | None = None
     url: str | None = None
@@ -237,7 +244,8 @@ class Media:
 
     `raw_id` identifies the extraction in the worker, which keeps yt-dlp's own dictionary for a later download. `tracks`
     are in yt-dlp's order, worst first. `expires` is the time (seconds since the epoch) after which the URLs of the
-    tracks may stop working, or None if the URLs do not state it.
+    tracks may stop working, or None if the URLs do not state it. A playlist or image post has `entries` and no tracks.
+    A video of several parts has the tracks of the first part, and all parts as `entries`.
     """
 
     raw_id: str

@@ -19,7 +19,7 @@ import httptools
 from serverpy.errors import SourceError, UpstreamFailed, UpstreamTimeout
 from serverpy.net.bounds import FRAMING_GRACE_BYTES, BoundExceeded, excess
 from serverpy.net.connection import Connection
-from serverpy.net.response_head import END, MAX_INTERIM, BadResponse, ResponseHead, parse_response
+from serverpy.net.response_head import END, MAX_INTERIM, BadResponse, ResponseHead, check_incomplete, parse_response
 from serverpy.net.urls import Origin, split
 
 HEAD_BYTES = 64 * 1024
@@ -272,6 +272,7 @@ class Exchange:
             self._interim += 1
             if self._interim > MAX_INTERIM:
                 raise BadResponse("The media server sent too many interim responses.", "interim_responses")
+        check_incomplete(self._head)
         return None
 
     def _begin(self, head: ResponseHead) -> None:

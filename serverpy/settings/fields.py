@@ -271,7 +271,8 @@ class Settings(SourcedSettings):
         unit="list",
     )
     cors_origins: Origins = setting(
-        "Web origins whose pages may send requests to the server (CORS); `*` allows all origins, without credentials.",
+        "Web origins whose pages may send requests to the server (CORS), also with a session cookie or a Basic "
+        "password; `*` allows all origins, without credentials.",
         default=(),
         unit="list",
     )
@@ -285,8 +286,8 @@ class Settings(SourcedSettings):
         unit="list",
     )
     public_url: OptionalUrl = setting(
-        "URL at which clients reach this server if it differs from HOST and PORT, for example `https://media.example`, "
-        "including the path below which a reverse proxy publishes the server, because ROOT_PATH is not appended.",
+        "URL at which clients reach this server if it differs from HOST and PORT, for example `https://media.example`. "
+        "If the URL has no path, ROOT_PATH is appended.",
         default=None,
     )
     root_path: RootPath = setting(

@@ -27,6 +27,7 @@ _WINDOWS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "month": 30 *
 _MAX_WINDOW = 366 * 86400
 _RATE_SEPARATOR = re.compile(r"\s*[,;|]\s*")
 _HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _PROXY_SCHEMES = ("http", "socks4", "socks4a", "socks5", "socks5h")
 
 
@@ -153,11 +154,21 @@ def _network(value: str) -> str:
 
 
 def _origin(value: str) -> str:
+    try:
+        return value if value == "*" else _serialized_origin(_no_controls(value))
+    except ValueError:
+        raise ValueError("each item must be * or an origin such as https://example.org") from None
+
+
+def _serialized_origin(value: str) -> str:
+    """Return the origin `value` as browsers send it in Origin: in lower case, in ASCII (IDNA), without the default
+    port. Raises ValueError if `value` is not an origin with the scheme http or https."""
     parts = urlsplit(value)
-    is_origin = parts.scheme in ("http", "https") and parts.hostname and value == f"{parts.scheme}://{parts.netloc}"
-    if value != "*" and not is_origin:
-        raise ValueError("each item must be * or an origin such as https://example.org")
-    return value
+    host, port = parts.hostname or "", parts.port
+    if parts.scheme not in _DEFAULT_PORTS or "@" in parts.netloc or parts.path or parts.query or parts.fragment:
+        raise ValueError("the text is not an origin")
+    name = f"[{ipaddress.IPv6Address(host)}]" if ":" in host else host_name(host)
+    return f"{parts.scheme}://{name}" + ("" if port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{port}")
 
 
 def _host_name(value: str) -> str:

@@ -26,7 +26,7 @@ from serverpy.extras import IMPERSONATE
 from serverpy.ytdlp import http_client, m3u8, places
 from serverpy.ytdlp.children import Gate, install
 from serverpy.ytdlp.mpd import formats
-from serverpy.ytdlp.session import instance
+from serverpy.ytdlp.session import instance, parts
 from serverpy.ytdlp.session.cookies import cookies_of_file
 from serverpy.ytdlp.session.extractors import warm_up
 from serverpy.ytdlp.session.proxies import SessionProxies
@@ -46,6 +46,7 @@ def prepare(role: Role, options: WorkerOptions, proxies: SessionProxies, directo
     _close_environment(directory)
     m3u8.install()
     formats.install()
+    parts.install()
     for path in options.plugin_paths:
         yt_dlp.plugins.sys.path.append(path)
     _restrict_plugins(directory)

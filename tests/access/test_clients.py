@@ -107,12 +107,36 @@ def test_the_x_forwarded_fields_of_an_untrusted_proxy_are_ignored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("proto", "scheme"), [("https", "https"), (" HTTP ", "http"), ("ws", None), ("https, http", None), ("", None)]
+    ("proto", "scheme"),
+    [
+        ("https", "https"),
+        (" HTTP ", "http"),
+        ("https, http", "https"),
+        ("http,https", "http"),
+        *((proto, None) for proto in ("ws", "", ", https", "ws, https", "https http")),
+    ],
 )
 def test_x_forwarded_proto_of_a_trusted_proxy_determines_the_scheme_if_its_value_is_http_or_https(
     proto: str, scheme: str | None
 ) -> None:
     assert forwarded("192.0.2.1", proto=proto).scheme == scheme
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("192.0.2.7/24", "192.0.2.0/24"),
+        ("2001:db8::7/32", "2001:db8::/32"),
+        ("::ffff:192.0.2.7", "192.0.2.7/32"),
+        ("::ffff:192.0.2.7/120", "192.0.2.0/24"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("::/0", "::/0"),
+        ("::ffff:192.0.2.7/64", "::/64"),
+    ],
+)
+def test_a_network_of_ipv4_mapped_ipv6_addresses_is_the_ipv4_network(text: str, network: str) -> None:
+    """An address of a client is compared as an IPv4 address, even if the socket has an IPv4-mapped one."""
+    assert [str(each) for each in parse_networks([text])] == [network]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from serverpy.access.credentials import Credentials, credentials_of, is_secret
+from serverpy.access.credentials import MAX_SESSIONS, Credentials, credentials_of, is_secret
 from serverpy.errors import KeyInvalid
 
 KEY = b"wekibC8900KKKeQD2yJbTK3Fhh8Ji-9N3oPfSFd9vAQ"
@@ -78,7 +78,26 @@ def test_two_authorization_fields_raise_key_invalid() -> None:
 )
 def test_the_session_is_the_value_of_the_cookie_named_serverpy_session(cookie: bytes, session: bytes | None) -> None:
     found = credentials_of([(b"cookie", cookie)])
-    assert found == (None if session is None else Credentials(session=session, are_ambient=True))
+    assert found == (None if session is None else Credentials(sessions=(session,), are_ambient=True))
+
+
+@pytest.mark.parametrize(
+    "cookies",
+    [
+        [b"serverpy_session=a; serverpy_session=b"],
+        [b"serverpy_session=a;x=y;serverpy_session=b"],
+        [b"serverpy_session=a", b"serverpy_session=b"],
+    ],
+)
+def test_several_session_cookies_are_returned_in_the_order_of_the_request(cookies: list[bytes]) -> None:
+    found = credentials_of([(b"cookie", value) for value in cookies])
+    assert found == Credentials(sessions=(b"a", b"b"), are_ambient=True)
+
+
+def test_the_number_of_session_cookies_that_are_returned_is_limited() -> None:
+    found = credentials_of([(b"cookie", b";".join([b"serverpy_session=a"] * 1000))])
+    assert found is not None
+    assert len(found.sessions) == MAX_SESSIONS
 
 
 def test_an_api_key_takes_precedence_over_a_session_cookie() -> None:

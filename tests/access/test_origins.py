@@ -37,6 +37,23 @@ def test_a_request_from_a_page_of_another_origin_is_detected_by_sec_fetch_site_o
 
 
 @pytest.mark.parametrize(
+    ("fields", "other"),
+    [
+        ({"origin": "https://app.example"}, False),
+        ({"origin": "https://app.example", "sec-fetch-site": "cross-site"}, False),
+        ({"origin": "https://app.example", "sec-fetch-site": "same-site"}, False),
+        ({"origin": "https://app.example.evil.example", "sec-fetch-site": "cross-site"}, True),
+        ({"origin": "http://app.example"}, True),
+        ({"origin": "https://app.example:8443"}, True),
+        ({"sec-fetch-site": "cross-site"}, True),
+    ],
+)
+def test_an_allowed_origin_counts_as_the_own_origin_of_the_server(fields: dict[str, str], other: bool) -> None:
+    sent = [(b"host", HOST.encode()), *((name.encode(), value.encode()) for name, value in fields.items())]
+    assert is_of_other_origin(sent, (), {"https://app.example"}) is other
+
+
+@pytest.mark.parametrize(
     ("forwarded", "by_trusted_proxy", "other"),
     [
         ("shown.example", True, False),

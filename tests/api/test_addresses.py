@@ -49,6 +49,20 @@ def test_public_url_takes_precedence_over_the_host_of_the_request_and_of_a_trust
     assert base_of(asked, "https://public.example/x/", is_trusted=True) == "https://public.example/x"
 
 
+@pytest.mark.parametrize(
+    ("public_url", "base"),
+    [
+        ("https://public.example", "https://public.example/films"),
+        ("https://public.example:8443/", "https://public.example:8443/films"),
+        ("https://public.example/films", "https://public.example/films"),
+        ("https://public.example/films/", "https://public.example/films"),
+        ("https://public.example/x", "https://public.example/x"),
+    ],
+)
+def test_the_root_path_is_appended_to_a_public_url_without_a_path(public_url: str, base: str) -> None:
+    assert base_of(scope(Host="box", root_path="/films"), public_url, is_trusted=False) == base
+
+
 def test_an_absolute_link_contains_the_root_path() -> None:
     assert base_of(scope(Host="box", root_path="/films/"), None, is_trusted=False) == "http://box/films"
     assert base_of(scope(Host="box", scheme="https"), None, is_trusted=False) == "https://box"

@@ -10,7 +10,7 @@ import pytest
 from tests.server import Server
 
 FULL = "/tube/watch/full"
-PAGES = ("/page/prog", FULL, "/page/hls-ts", "/page/dash", "/media/prog.mp4")
+PAGES = ("/page/prog", FULL, "/page/hls-ts", "/page/dash", "/media/prog.mp4", "/page/hls-apart", "/page/hls-group")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -32,6 +32,28 @@ def test_the_format_chosen_for_the_lowest_height_is_smaller_than_the_format_chos
         int(server.get(FULL, verb="HEAD", height=height).headers["content-length"]) for height in (str(low), "max")
     ]
     assert lengths[0] < lengths[1]
+
+
+@pytest.mark.parametrize(("parameter", "place"), [(None, -1), ("height", 0), ("size", 0)])
+def test_a_child_process_follows_the_limits_on_the_default_choice(
+    server: Server, parameter: str | None, place: int
+) -> None:
+    """The child chooses a film of the same height as the highest or the lowest film, or as the smallest one."""
+    formats = server.get(FULL, path="/info").json()["formats"]
+    films = sorted((each for each in formats if each["vcodec"] and each["acodec"]), key=lambda each: each["height"])
+    low, wanted = films[0], films[place]
+    assert films[0]["height"] < films[-1]["height"]
+    limits = {} if parameter is None else {{"size": "max_size"}.get(parameter, parameter): str(low[parameter])}
+    target = server.target(FULL, method="subprocess", **limits)
+    expected = [each["id"] for each in films if each["height"] == wanted["height"]]
+    bodies = [server.get(FULL, format=each).body for each in expected]
+    answer = server.ask(target)
+    assert (answer.status, answer.body in bodies) == (200, True)
+
+
+def test_a_child_process_finds_no_format_within_a_very_small_size(server: Server) -> None:
+    answer = server.get(FULL, method="subprocess", max_size="1")
+    assert (answer.status, answer.code) == (413, "too_large")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -172,6 +173,32 @@ async def test_a_page_of_an_allowed_origin_can_read_every_response(
         assert answer.headers["cache-control"] == "no-store"
         other = await client.request(verb, target, headers={"Origin": "https://other.example", **headers})
         assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize("verb", ["GET", "HEAD", "POST", "DELETE"])
+@pytest.mark.parametrize("path", ["/stream", "/info", "/login", "/links", "/s/token/media.mp4", "/streams/1", "/ready"])
+async def test_a_preflight_request_of_a_page_of_an_allowed_origin_needs_no_key(
+    verb: str, path: str, tmp_path: Path
+) -> None:
+    """A browser sends a preflight request without credentials. From a page of the public internet to an address in a
+    private network, it also asks for permission to reach a private network."""
+    keys = tmp_path / "keys.toml"
+    keys.touch()
+    asked = {
+        "Origin": ORIGIN,
+        "Access-Control-Request-Method": verb,
+        "Access-Control-Request-Headers": "authorization,content-type,range",
+        "Access-Control-Request-Private-Network": "true",
+    }
+    async with calling(cors_origins=ORIGIN, require_key=True, api_keys_file=keys) as client:
+        answer = await client.options(path, headers=asked)
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, ORIGIN)
+        assert answer.headers["access-control-allow-headers"] == "authorization,content-type,range"
+        assert answer.headers["access-control-allow-credentials"] == "true"
+        assert answer.headers["access-control-allow-private-network"] == "true"
+        refused = await client.options(path, headers={**asked, "Origin": "https://other.example"})
+        assert refused.status_code == 400
+        assert "access-control-allow-origin" not in refused.headers
 
 
 @pytest.mark.parametrize(("verb", "target", "headers", "status"), EVERY[:-1])

@@ -61,8 +61,8 @@ async def sent(response: InfoResponse, method: str = "GET") -> tuple[dict[str, A
 async def test_the_streamed_json_of_info_equals_the_json_of_the_whole_info_model(
     capabilities: Capabilities, items: int
 ) -> None:
-    start, pieces = await sent(InfoResponse(page(items), capabilities, Budget(1 << 26, 1, 0)))
-    expected = json.loads(info_of(page(items), capabilities).model_dump_json())
+    start, pieces = await sent(InfoResponse(page(items), capabilities, None, Budget(1 << 26, 1, 0)))
+    expected = json.loads(info_of(page(items), capabilities, None).model_dump_json())
     assert json.loads(b"".join(pieces)) == expected
     assert (b"content-length" in dict(start["headers"])) == (items < ITEMS)
     assert max(map(len, pieces)) < 3 * PIECE_BYTES
@@ -74,12 +74,12 @@ async def test_the_memory_of_a_large_info_response_is_charged_to_the_budget_whil
     budget = Budget(2 * ITEMS * ITEM_BYTES, 1, 0)
     assert budget.try_keep(ITEMS * ITEM_BYTES)
     with pytest.raises(Busy):
-        await sent(InfoResponse(page(ITEMS), capabilities, budget))
+        await sent(InfoResponse(page(ITEMS), capabilities, None, budget))
     budget.shrink(ITEMS * ITEM_BYTES)
-    await sent(InfoResponse(page(ITEMS), capabilities, budget))
+    await sent(InfoResponse(page(ITEMS), capabilities, None, budget))
     assert budget.used_bytes == 0
 
 
 async def test_the_response_of_info_to_head_has_no_body(capabilities: Capabilities) -> None:
-    _, pieces = await sent(InfoResponse(page(ITEMS), capabilities, Budget(1 << 26, 1, 0)), "HEAD")
+    _, pieces = await sent(InfoResponse(page(ITEMS), capabilities, None, Budget(1 << 26, 1, 0)), "HEAD")
     assert pieces == [b""]

@@ -10,9 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from serverpy.access.credentials import COOKIE
+from serverpy.access.key import Key
 from serverpy.access.keys import parse_keys
 from serverpy.access.tries import LIMIT
-from tests.api.test_access import ELSEWHERE, KEYS, SECRETS, application, calling, keys_file
+from tests.api.test_access import ELSEWHERE, KEYS, SECRETS, application, basic, calling, key, keys_file, session
 
 __all__ = ["keys_file"]
 
@@ -68,6 +70,22 @@ async def test_a_session_is_refused_after_its_key_was_replaced(
         assert plain is not None
         keys_file.write_text(KEYS.replace(plain.digest.hex(), "0" * 64))
         answer = await client.get("/stream")
+        assert (answer.status_code, answer.json()["code"]) == (401, "key_invalid")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("other", ["", "nonsense", "stale"])
+async def test_a_valid_session_cookie_is_accepted_beside_an_invalid_one(
+    keys_file: Path, order: int, other: str
+) -> None:
+    """A browser sends two cookies of one name if they were set for different paths, for example before and after a
+    change of ROOT_PATH."""
+    valid = session(key("plain"))["Cookie"]
+    invalid = session(Key(name="plain", digest=bytes(32)))["Cookie"] if other == "stale" else f"{COOKIE}={other}"
+    async with calling(application(keys_file, require_key=True)) as client:
+        both = "; ".join([valid, invalid][::order])
+        assert (await client.get("/stream", headers={"Cookie": both})).status_code == 400
+        answer = await client.get("/stream", headers={"Cookie": f"{invalid}; {invalid}"})
         assert (answer.status_code, answer.json()["code"]) == (401, "key_invalid")
 
 
@@ -185,6 +203,28 @@ async def test_a_login_or_logout_by_a_page_of_another_origin_is_refused(
         answer = await client.post(path, data={"key": SECRETS["admin"]}, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (403, "key_forbids")
         assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "status"),
+    [
+        ("https://app.example", "https://app.example", 204),
+        ("https://App.example:443", "https://app.example", 204),
+        ("https://app.example", "https://app.example:8443", 403),
+        ("https://app.example", "http://app.example", 403),
+        ("https://app.example", "null", 403),
+        ("*", "https://app.example", 403),
+    ],
+)
+async def test_pages_of_the_origins_in_cors_origins_may_log_in_and_send_the_cookie_or_password_of_the_browser(
+    keys_file: Path, origins: str, origin: str, status: int
+) -> None:
+    page = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
+    async with calling(application(keys_file, require_key=True, cors_origins=origins)) as client:
+        assert (await log_in(client, SECRETS["plain"], **page)).status_code == status
+        for own in (session(key("plain")), {"Authorization": basic(SECRETS["plain"])}):
+            answer = await client.delete("/streams/1", headers={**own, **page})
+            assert answer.status_code == (404 if status == 204 else 403)
 
 
 async def test_failed_logins_count_toward_the_limit_on_invalid_keys(keys_file: Path) -> None:

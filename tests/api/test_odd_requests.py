@@ -149,9 +149,8 @@ def test_the_request_line_of_a_further_request_is_checked(server: Server, cut: i
         received = b""
         while chunk := sock.recv(65536):
             received += chunk
-    assert received.count(b"HTTP/1.1 200 OK") <= 1
+    assert received.count(b"HTTP/1.1 200 OK") == 1
     assert received.count(b"HTTP/1.1 400 ") == 1
-    assert received.count(b"HTTP/1.1 ") == received.count(b"HTTP/1.1 200 OK") + 1
 
 
 CHUNKS = "2\r\n{}\r\n0\r\n\r\n"

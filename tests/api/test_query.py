@@ -57,3 +57,11 @@ def test_an_invalid_url_is_refused_each_time(url: str) -> None:
     for _ in range(2):
         with pytest.raises(InvalidUrl):
             check_url(url)
+
+
+@pytest.mark.parametrize(
+    "target", ["source", "mp4", "webm", "mkv", "ts", "m4a", "mp3", "ogg", "opus", "flac", "wav", "slideshow", "images"]
+)
+def test_each_conversion_target_is_a_valid_parameter(target: str) -> None:
+    """A target that this version cannot make is answered with 422 `unsupported_conversion`, not with 400."""
+    assert parse_query(f"url={quote(PAGE, safe='')}&to={target}".encode()).to == target

@@ -13,7 +13,9 @@ from serverpy.access.key_file import add, revoke
 from serverpy.access.keys import digest_of
 from serverpy.sample.site import SampleSite
 from tests.aio import wait_for
+from tests.links import path_in, post
 from tests.server import Server, serving
+from tests.wire import request
 
 FILM = "/media/large-64.mp4"
 
@@ -41,21 +43,25 @@ def keyed(site: SampleSite, path: Path) -> Iterator[Server]:
 def test_the_streams_of_a_revoked_key_are_cut_but_the_streams_of_other_keys_continue(keyed: Server, path: Path) -> None:
     bob, al = give(path, "bob"), give(path, "al")
     wait_for(lambda: keyed.ask("/stream", headers=al).status == 400)
+    link = path_in(post(keyed, {"url": f"{keyed.site.http}{FILM}"}, headers=bob).json())
     with (
         keyed.open(FILM, headers=bob, receive_bytes=4096) as cut,
+        keyed.send(request(link, "127.0.0.1"), receive_bytes=4096) as linked,
         keyed.open(FILM, headers=al, receive_bytes=4096) as kept,
     ):
         assert (cut.status, kept.status) == (200, 200)
-        assert (len(cut.read(1)) > 0, len(kept.read(1)) > 0) == (True, True)
+        assert all(len(stream.read(1)) > 0 for stream in (cut, linked, kept))
         revoke(path, "bob")
         wait_for(lambda: keyed.health()["streams"] == 1, seconds=10)
         answer = cut.rest()
         assert (answer.complete, len(answer.body) < 64 << 20) == (False, True)
+        assert not linked.rest().complete
+        assert keyed.ask(link).code == "link_invalid"
         assert keyed.ask("/stream", headers=bob).status in (401, 429), (
             "429 if too many requests had a new key that the server had not read yet"
         )
     wait_for(lambda: keyed.health()["streams"] == 0)
     assert "relay: revoked, " in keyed.log
     metrics = keyed.ask("/metrics").body.decode()
-    assert 'serverpy_streams_ended_total{end="revoked"} 1.0' in metrics
+    assert 'serverpy_streams_ended_total{end="revoked"} 2.0' in metrics
     assert 'serverpy_refused_total{code="key_invalid"}' in metrics

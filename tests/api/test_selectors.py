@@ -68,6 +68,8 @@ def test_a_format_selector_chooses_a_single_format_if_the_method_never_merges(se
         answer = server.get("/page/prog", verb="HEAD", format="bv+ba/b", method=method)
         assert answer.status in (200, 302)
     assert server.get(PAIRS, verb="HEAD", format="bv+ba/b", method="embedded").status == 200
+    child = server.get(PAIRS, format="bv*[height<=720]+ba/b", method="subprocess")
+    assert (child.status, child.body == server.get(PAIRS, format="180").body) == (200, True)
 
 
 FULL = "/tube/watch/full"

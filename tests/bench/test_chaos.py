@@ -3,23 +3,27 @@ runs of both scenarios."""
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from serverpy.bench.measure.exchange import Outcome
 from serverpy.bench.measure.sampler import Reading
-from serverpy.bench.measure.scenarios import Bench, new_bench
-from serverpy.bench.measure.scenarios.chaos import Chaos, left_behind
+from serverpy.bench.measure.scenarios import Bench, Plan, chaos, new_bench
+from serverpy.bench.measure.scenarios.chaos import Chaos, cells, left_behind, run_clients
 from serverpy.bench.measure.scenarios.chaos import measure as measure_chaos
 from serverpy.bench.measure.scenarios.chaos import problems as chaos_problems
 from serverpy.bench.measure.scenarios.hostile import CROWDS, Crowd
 from serverpy.bench.measure.scenarios.hostile import measure as measure_hostile
 from serverpy.bench.measure.scenarios.hostile import problems as hostile_problems
-from serverpy.bench.measure.scenarios.trouble import LEFT, Ledger, code_of, documented_codes, some_fault
-from serverpy.bench.measure.targets import sample_origin
+from serverpy.bench.measure.scenarios.trouble import LEFT, Ledger, World, code_of, documented_codes, some_fault
+from serverpy.bench.measure.targets import TARGETS, Running, sample_origin
 from serverpy.sample.faults import parse_faults
 
 REFUSED = Outcome("refused", 503, 0, None, 1.0, reason='503 {"type": "about:blank", "code": "busy"}')
@@ -105,6 +109,35 @@ def test_each_effect_of_an_attack_on_the_memory_limit_or_on_honest_users_is_repo
     ):
         assert len(list(hostile_problems({**row, **times, **change}, []))) == 1
     assert list(hostile_problems({**row, **times}, ["cut"]))
+
+
+@pytest.mark.parametrize("minutes", [0.5, 6, 60])
+def test_the_announced_duration_of_a_chaos_run_includes_the_warm_up_and_everything_after_the_run(
+    minutes: float,
+) -> None:
+    (cell,) = cells(Plan("default", {"relay": TARGETS["relay"]}, minutes=minutes, seed=1))
+    seconds = 60 * minutes
+    warm_up = min(chaos.WARM_SECONDS, chaos.WARM_SHARE * seconds) + chaos.KEPT_SECONDS
+    assert cell.seconds >= warm_up + seconds + chaos.FINISH_SECONDS + chaos.REST_SECONDS
+
+
+@pytest.mark.parametrize("hung", ["client", "honest"])
+async def test_a_chaos_run_ends_and_reports_the_clients_whose_requests_do_not_end(
+    monkeypatch: pytest.MonkeyPatch, hung: str
+) -> None:
+    async def ends(*_: object) -> None: ...
+
+    async def hangs(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    for name in ("client", "honest", "vandal"):
+        monkeypatch.setattr(chaos, name, hangs if name == hung else ends)
+    running = cast(Running, SimpleNamespace(pid=0))  # the functions above use neither the server nor the addresses
+    ledger, _ = await run_clients(
+        Chaos(0.01, 1, clients=20), cast(World, None), Counter(), running, finish_seconds=0.01
+    )
+    honest_clients = sum(chaos.HONEST.values())
+    assert ledger.bad == {"unfinished": honest_clients if hung == "honest" else 20 - honest_clients}
 
 
 @pytest.fixture(scope="module")

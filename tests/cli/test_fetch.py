@@ -112,6 +112,16 @@ def leave_partial(path: Path, url: str, version: Version, data: bytes) -> None:
     partial.close()
 
 
+async def test_the_limits_of_get_apply_to_the_default_choice(site: SampleSite, tmp_path: Path) -> None:
+    page = f"{site.http}/page/dash"
+    ends = [await fetch(site, tmp_path, page, wish=wish) for wish in (Wish(height="max"), Wish(height=180))]
+    (best,), (lowest,) = ends
+    assert isinstance(best, Done)
+    assert isinstance(lowest, Done)
+    assert lowest.size < best.size
+    assert lowest.name != best.name
+
+
 @pytest.mark.parametrize("kept", [OVERLAP_BYTES + 1, 3 * MIB, 6 * MIB])
 async def test_get_resumes_a_partial_file_from_a_little_before_its_end(
     faulty: Faulty, film: bytes, tmp_path: Path, kept: int
@@ -188,11 +198,14 @@ async def test_get_refuses_a_file_that_another_process_is_fetching_with_the_erro
         ]
 
 
+@pytest.mark.parametrize(
+    "wish", [Wish(format="b"), Wish(height=360), Wish(height="max"), Wish(codec="av1"), Wish(lang="de")]
+)
 async def test_get_leaves_a_partial_file_of_another_format_unchanged(
-    faulty: Faulty, film: bytes, tmp_path: Path
+    faulty: Faulty, film: bytes, tmp_path: Path, wish: Wish
 ) -> None:
     leave_partial(tmp_path, faulty.page, faulty.version(), film[:MIB])
-    (end,) = await fetch(faulty.site, tmp_path, faulty.page, wish=Wish(format="b"))
+    (end,) = await fetch(faulty.site, tmp_path, faulty.page, wish=wish)
     assert isinstance(end, Done)
     assert (tmp_path / "film.mp4.part").read_bytes() == film[:MIB]
     assert (tmp_path / end.name).read_bytes() == film

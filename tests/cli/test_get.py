@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import psutil
 import pytest
 from click.testing import CliRunner
@@ -210,6 +211,18 @@ def test_get_with_the_option_isolate_fetches_each_page_in_a_child_process(site: 
     assert (tmp_path / "SampleTube film_ item-2.mp4").read_bytes() == site.path("prog.mp4").read_bytes()
 
 
+@pytest.mark.parametrize("how", [(), ("--isolate",)], ids=["here", "isolated"])
+def test_the_options_of_get_limit_the_height_and_the_size(
+    site: SampleSite, tmp_path: Path, how: tuple[str, ...]
+) -> None:
+    limits = ("--height", "180", "--codec", "h264", "--lang", "en", "--max-size", "50MB")
+    done = run(site, "get", *how, *limits, f"{site.http}/tube/watch/full", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (name,) = names(tmp_path)
+    with av.open(tmp_path / name) as film:
+        assert film.streams.video[0].height == 180
+
+
 def test_get_names_a_playlist_item_by_the_title_in_the_playlist_if_that_replaces_the_title_of_its_page(
     site: SampleSite, tmp_path: Path
 ) -> None:
@@ -258,6 +271,11 @@ def test_the_item_option_selects_an_image_of_a_post(site: SampleSite, tmp_path: 
     [
         ["--nonsense", "http://127.0.0.1/"],
         ["--to", "nonsense", "http://127.0.0.1/"],
+        ["--height", "tall", "http://127.0.0.1/"],
+        ["--height", "0", "http://127.0.0.1/"],
+        ["--codec", "divx", "http://127.0.0.1/"],
+        ["--lang", "e n", "http://127.0.0.1/"],
+        ["--max-size", "-1", "http://127.0.0.1/"],
         ["--jobs", "0", "http://127.0.0.1/"],
         ["-o", __file__, "http://127.0.0.1/"],
         ["@nowhere.txt"],

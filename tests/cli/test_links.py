@@ -104,6 +104,7 @@ def test_the_command_links_sign_prints_json_with_the_fields_url_and_expires() ->
         ((), "http://127.0.0.1:8000/s/"),
         (("--host", "::1", "--port", "80", "--root-path", "/films"), "http://[::1]:80/films/s/"),
         (("--public-url", "https://media.example/x/", "--root-path", "/films"), "https://media.example/x/s/"),
+        (("--public-url", "https://media.example", "--root-path", "/films/"), "https://media.example/films/s/"),
     ],
 )
 def test_a_signed_link_begins_with_public_url_or_else_with_host_and_port_and_root_path(

@@ -49,9 +49,6 @@ LIVE = (Sample("live", "/tube/live/speed=4,target=1,window=12,begin=4,ends=12"),
 """Live broadcasts whose segments all stay in the playlist, so that a slow machine misses none."""
 PAIRS = tuple(map(_film, FILMS))
 
-CUTS = {"hls-gap": "cut at the gap, where yt-dlp leaves a hole"}
-"""The samples whose stream ends early on purpose, with the reason for each."""
-
 REFUSED = {"hls-discontinuity-fmp4": "discontinuity-fmp4"}
 """The HLS samples that yt-dlp refuses to download, with the name that each has on the sample site."""
 

@@ -4,8 +4,10 @@ exceeds no limit."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
+import threading
 
 import pytest
 
@@ -13,8 +15,10 @@ from serverpy.errors import UpstreamFailed
 from serverpy.net.bounds import BoundExceeded, exceeded
 from serverpy.net.http1 import Exchange
 from serverpy.net.session import Session
+from serverpy.tasks import spawn
+from tests.aio import eventually
 from tests.net.opening import OK, client, fetched, saying
-from tests.net.origin import Origin
+from tests.net.origin import DEADLINE, Origin
 from tests.net.reading import At, reading
 from tests.opening import rest_of
 
@@ -55,6 +59,31 @@ async def test_the_memory_of_a_refused_response_is_freed_without_the_garbage_col
         assert not [each for each in gc.get_objects() if isinstance(each, Exchange)]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 103 Early Hints\r\nX: x\r\n\r\n"], ids=["", "103"])
+@pytest.mark.parametrize(("fields", "is_refused"), [(101, True), (100, False), (4000, True)])
+async def test_a_head_with_too_many_fields_is_refused_before_it_is_complete(
+    before: bytes, fields: int, is_refused: bool
+) -> None:
+    may_end, counted = threading.Event(), exceeded["fields"]
+
+    def handle(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(before + OK + b"X: x\r\n" * fields)
+        may_end.wait(DEADLINE)
+        connection.sendall(b"\r\n")
+
+    with Origin(handle) as origin:
+        async with client() as made:
+            asked = spawn(fetched(made, origin.url), name="request")
+            try:
+                if is_refused:
+                    await eventually(asked.done)
+            finally:
+                may_end.set()
+            await asyncio.wait([asked])
+    assert isinstance(asked.exception(), BoundExceeded) == is_refused
+    assert exceeded["fields"] - counted == is_refused
 
 
 async def test_the_metrics_count_responses_with_too_many_redirects_or_cookies() -> None:

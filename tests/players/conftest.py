@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -52,31 +53,38 @@ const play = async (seconds) => {
 """
 
 
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.send_header("Content-Length", str(len(PAGE)))
-        self.end_headers()
-        self.wfile.write(PAGE)
+@contextlib.contextmanager
+def origin(status: int, fields: Mapping[str, str], body: bytes = b"") -> Iterator[str]:
+    """Run a web server that sends the same response to every GET request. Yields the server's address."""
 
-    def log_message(self, format: str, *args: object) -> None:
-        """Log no requests, because pytest would show the log as output of a test."""
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            for name, value in {**fields, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
 
+        def log_message(self, format: str, *args: object) -> None:
+            """Log no requests, because pytest would show the log as output of a test."""
 
-@pytest.fixture(scope="module")
-def player() -> Iterator[str]:
-    """Serve the web page from a separate server, so that the page and the media have different origins. Yields the
-    page's address."""
     # several threads, because Chromium opens connections on which it sends no request
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever, name="player")
+        thread = threading.Thread(target=httpd.serve_forever, name="origin")
         thread.start()
         try:
             yield f"http://127.0.0.1:{httpd.server_port}/"
         finally:
             httpd.shutdown()
             thread.join()
+
+
+@pytest.fixture(scope="module")
+def player() -> Iterator[str]:
+    """Serve the web page from a separate server, so that the page and the media have different origins. Yields the
+    page's address."""
+    with origin(200, {"Content-Type": "text/html"}, PAGE) as address:
+        yield address
 
 
 @pytest.fixture(scope="package", params=["chromium", "firefox"])

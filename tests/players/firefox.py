@@ -1,141 +1,97 @@
-"""Driver of a headless Firefox by the WebDriver BiDi protocol: JSON messages over a WebSocket.
-
-https://w3c.github.io/webdriver-bidi/"""
+"""Driver of a headless Firefox: a script for Node.js runs it by the npm package puppeteer-core (WebDriver BiDi)."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import re
-import signal
+import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from websockets.sync.client import ClientConnection, connect
+import psutil
 
-from tests.aio import wait_for
-from tests.players.tools import direct, tool
+from tests.players.tools import NODE, direct, node_path, tool
 
-SECONDS = 120.0
-"""Timeout in seconds of one call of a WebDriver BiDi method."""
+SECONDS = 150.0
+"""Timeout in seconds of one answer of the script, longer than the timeout of each step in the script."""
 END_SECONDS = 60.0
-
-PREFERENCES = {
-    "app.update.enabled": False,
-    "browser.shell.checkDefaultBrowser": False,
-    "datareporting.policy.dataSubmissionEnabled": False,
-    "media.autoplay.blocking_policy": 0,
-    "media.autoplay.default": 0,
-    "media.volume_scale": "0.0",
-    "network.captive-portal-service.enabled": False,
-    "network.connectivity-service.enabled": False,
-    "network.proxy.type": 0,
-    "services.settings.server": "http://127.0.0.1:1",
-    "toolkit.telemetry.enabled": False,
-}
 
 
 class Page:
     """A tab of the browser."""
 
-    def __init__(self, browser: Browser, context: str) -> None:
+    def __init__(self, browser: Browser) -> None:
         self._browser = browser
-        self._context = context
 
     def go(self, url: str) -> None:
-        self._browser.call("browsingContext.navigate", {"context": self._context, "url": url, "wait": "interactive"})
+        self._browser.call("go", url)
 
     def run(self, script: str) -> Any:
         """Return the value of a JavaScript expression, or the value to which its promise resolves. Raises
         AssertionError if the expression throws."""
-        answer = self._browser.call(
-            "script.evaluate",
-            {
-                "expression": f"Promise.resolve({script}).then(value => JSON.stringify([value]))",
-                "target": {"context": self._context},
-                "awaitPromise": True,
-            },
-        )
-        assert answer["type"] == "success", answer
-        (value,) = json.loads(answer["result"]["value"])
-        return value
+        return self._browser.call("run", script)
 
 
 class Browser:
-    """A running Firefox, controlled through its WebSocket."""
+    """A running Firefox, controlled by the lines that the script reads and prints."""
 
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-        self._last_id = 0
+    def __init__(self, lines: IO[str]) -> None:
+        self._lines = lines
+        self._answer()
 
     @contextlib.contextmanager
     def page(self) -> Iterator[Page]:
         """Open a new tab. Yields the tab, and closes it at the end of the block."""
-        context = self.call("browsingContext.create", {"type": "tab"})["context"]
+        self.call("open")
         try:
-            yield Page(self, context)
+            yield Page(self)
         finally:
-            self.call("browsingContext.close", {"context": context})
+            self.call("close")
 
-    def call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Call a method of the WebDriver BiDi protocol and return its result. Ignores events that arrive before the
-        result."""
-        self._last_id += 1
-        self._connection.send(json.dumps({"id": self._last_id, "method": method, "params": params}))
-        deadline = time.monotonic() + SECONDS
-        while True:
-            answer = json.loads(self._connection.recv(timeout=max(0.0, deadline - time.monotonic())))
-            if answer.get("id") == self._last_id:
-                break
-        assert answer["type"] == "success", f"{method}: {answer}"
-        result: dict[str, Any] = answer["result"]
-        return result
+    def call(self, command: str, argument: str | None = None) -> Any:
+        """Return the result of a command of the script. Raises AssertionError if the command fails, and OSError if the
+        script does not answer."""
+        self._lines.write(f"{json.dumps([command, argument])}\n")
+        self._lines.flush()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        answer = json.loads(self._lines.readline() or '{"error": "The script has ended: see its output."}')
+        assert "error" not in answer, answer["error"]
+        return answer.get("value")
 
 
 @contextlib.contextmanager
 def firefox() -> Iterator[Browser]:
     """Run a Firefox with a new profile during the block. Closes the browser at the end of the block, and kills the
     processes that remain."""
+    command = [tool("node"), str(NODE / "firefox.cjs"), tool("firefox-esr")]
+    packages = node_path("puppeteer-core")
     with tempfile.TemporaryDirectory(prefix="serverpy-firefox-", ignore_cleanup_errors=True) as home:
-        log_file, profile = Path(home, "log"), Path(home, "profile")
-        profile.mkdir()
-        lines = (f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in PREFERENCES.items())
-        (profile / "user.js").write_text("\n".join(lines))
-        with log_file.open("wb") as log:
-            process = subprocess.Popen(
-                [tool("firefox-esr"), "--headless", "--no-remote", "--remote-debugging-port=0", "--profile", profile],
-                env={**direct(), "HOME": home, "MOZ_HEADLESS": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        with process:
+        env = {**direct(), "HOME": home, "TMPDIR": home, "NODE_PATH": packages}
+        ours, theirs = socket.socketpair()
+        ours.settimeout(SECONDS)
+        with (
+            ours,
+            ours.makefile("rw") as lines,
+            theirs,
+            subprocess.Popen(command, env=env, stdin=theirs.fileno(), stdout=theirs.fileno()) as process,
+        ):
+            theirs.close()
             try:
-                with connect(f"{_address(log_file)}/session", max_size=None, proxy=None) as connection:
-                    browser = Browser(connection)
-                    browser.call("session.new", {"capabilities": {}})
-                    yield browser
-                    browser.call("browser.close", {})
+                yield Browser(lines)
+                ours.shutdown(socket.SHUT_WR)
                 process.wait(END_SECONDS)
             finally:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                _kill(home)
 
 
-def _address(log_file: Path) -> str:
-    """Wait until Firefox prints the address of its WebSocket, and return the address."""
-    pattern = re.compile(r"WebDriver BiDi listening on (ws://\S+)")
-
-    def found() -> re.Match[str] | None:
-        return pattern.search(log_file.read_text(errors="replace"))
-
-    wait_for(found, lambda: log_file.read_text(errors="replace"), seconds=SECONDS)
-    match = found()
-    assert match is not None
-    return match[1]
+def _kill(home: str) -> None:
+    """Kill the processes whose HOME is `home`: those of Firefox are not in the process group of the script."""
+    left = [each for each in psutil.process_iter(["environ"]) if (each.info["environ"] or {}).get("HOME") == home]
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, END_SECONDS)

@@ -1,5 +1,5 @@
 """Tests of players with a server that requires a key: the key is sent as the password in the URL, or the player has the
-cookie of a session or a signed link. VLC has no option for cookies."""
+cookie of a session or a signed link. VLC has no option for cookies, but keeps those that a response sets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serverpy.access.key_file import add
 from serverpy.access.keys import digest_of, new_secret
 from serverpy.sample.site import SampleSite
 from tests.links import post
-from tests.players.conftest import Browser
+from tests.players.conftest import Browser, origin
 from tests.players.test_browsers import IN_A_TAB
 from tests.players.tools import codecs_of, play_by_mpv, remux_by_vlc, said
 from tests.server import Server, serving
@@ -72,10 +72,15 @@ def test_mpv_plays_a_stream_with_the_key_in_the_url(keyed: Server) -> None:
     play_by_mpv(address(keyed))
 
 
-def test_mpv_plays_a_stream_with_the_cookie_of_a_session(keyed: Server) -> None:
-    answer = post(keyed, {"key": SECRET}, path="/login")
-    cookie = answer.headers["set-cookie"].partition(";")[0]
-    play_by_mpv(f"{keyed.url}{keyed.target(FILM)}", f"--http-header-fields=Cookie: {cookie}")
+@pytest.fixture
+def cookie(keyed: Server) -> str:
+    """The Set-Cookie field with which the server answers a login."""
+    return post(keyed, {"key": SECRET}, path="/login").headers["set-cookie"]
+
+
+def test_mpv_plays_a_stream_with_the_cookie_of_a_session(keyed: Server, cookie: str) -> None:
+    field = f"Cookie: {cookie.partition(';')[0]}"
+    play_by_mpv(f"{keyed.url}{keyed.target(FILM)}", f"--http-header-fields={field}")
 
 
 def test_mpv_plays_a_signed_link(link: str) -> None:
@@ -89,6 +94,17 @@ def test_mpv_plays_nothing_without_a_key(keyed: Server) -> None:
 
 def test_vlc_plays_a_stream_with_the_key_in_the_url(keyed: Server) -> None:
     assert codecs_of(remux_by_vlc(address(keyed))) == ["aac", "h264"]
+
+
+def test_vlc_plays_a_stream_with_the_cookie_of_a_session(keyed: Server, cookie: str) -> None:
+    """VLC gets the cookie from the server that redirects it. Cookies are not separated by port (RFC 6265 §8.5)."""
+    with origin(302, {"Location": f"{keyed.url}{keyed.target(FILM)}", "Set-Cookie": cookie}) as login:
+        assert codecs_of(remux_by_vlc(login)) == ["aac", "h264"]
+
+
+def test_vlc_plays_nothing_without_a_key(keyed: Server) -> None:
+    with origin(302, {"Location": f"{keyed.url}{keyed.target(FILM)}"}) as elsewhere:
+        assert remux_by_vlc(elsewhere) == b""
 
 
 def test_vlc_plays_a_signed_link(link: str) -> None:

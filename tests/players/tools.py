@@ -6,15 +6,32 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 SECONDS = 240.0
+NODE = Path(__file__).parents[1] / "node"
+"""Folder of the scripts for Node.js."""
+
+
+def missing(name: str, remedy: str) -> NoReturn:
+    """Skip the test, or fail it if the environment variable CI is true."""
+    end = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+    end(f"{name} is missing: {remedy}")
 
 
 def tool(name: str) -> str:
-    """Return the path of a system command. Raises AssertionError if the command is not installed."""
-    path = shutil.which(name)
-    assert path is not None, f"{name} is missing on this machine: `make system` installs it, or says how"
-    return path
+    """Return the path of a system command. Skips the test as `missing` does if the command is not installed."""
+    return shutil.which(name) or missing(name, "`make system` installs it, or says how")
+
+
+def node_path(package: str) -> str:
+    """Return the NODE_PATH with which Node.js finds an npm package. Skips the test as `missing` does if the package is
+    not installed."""
+    packages = NODE.parents[1] / ".venv" / "node" / "node_modules"
+    return str(packages) if (packages / package).is_dir() else missing(package, "`make node` installs it")
 
 
 def direct() -> dict[str, str]:
@@ -43,11 +60,16 @@ def play_by_mpv(url: str, *options: str) -> None:
 
 
 def remux_by_vlc(url: str) -> bytes:
-    """Return what VLC plays, as an MPEG transport stream. VLC refuses to run as root."""
-    stream = ("-I", "dummy", "--no-media-library", "--play-and-exit", "--sout", "#std{access=file,mux=ts,dst=-}")
-    user = ("runuser", "-u", "nobody", "--") if os.getuid() == 0 else ()
-    command = [*user, tool("cvlc"), *stream, "-q", url]
-    done = subprocess.run(command, env=direct(), stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS)
+    """Return what VLC plays, as an MPEG transport stream, or b"" if it plays nothing. VLC refuses to run as root."""
+    options = ("-I", "dummy", "--no-media-library", "--keystore=memory", "--play-and-exit", "-q")
+    done = subprocess.run(
+        [tool("cvlc"), *options, "--sout", "#std{access=file,mux=ts,dst=-}", url],
+        env=direct(),
+        user="nobody" if os.getuid() == 0 else None,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=SECONDS,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -33,6 +34,7 @@ from serverpy.errors import (
     LoginRequired,
     MediaNotFound,
     NotInstalled,
+    NotMedia,
     ServerPYError,
     SiteForbidden,
     TargetForbidden,
@@ -162,9 +164,18 @@ async def test_open_raises_an_error_and_leaves_no_child_or_directory_if_the_chil
         assert ": 0/" in repr(method.slots)
 
 
-async def test_a_truncated_body_raises_upstream_failed_and_never_ends_in_a_clean_eof(site: SampleSite) -> None:
+async def test_a_truncated_body_is_resumed_by_a_range_request(site: SampleSite) -> None:
     async with running() as method:
         body = await opened(method, Source(url=f"{site.http}/fault/cut=2000000/media/prog.mp4"))
+        assert await rest_of(body) == site.path("prog.mp4").read_bytes()
+        await body.aclose()
+
+
+async def test_a_truncated_body_that_cannot_be_resumed_raises_upstream_failed_and_never_ends_in_a_clean_eof(
+    site: SampleSite,
+) -> None:
+    async with running() as method:
+        body = await opened(method, Source(url=f"{site.http}/fault/cut=2000000,norange/media/prog.mp4"))
         received: list[bytes] = []
         with pytest.raises(UpstreamFailed):
             await read_for_ever(body, received)
@@ -298,6 +309,19 @@ async def test_media_that_requires_impersonation_is_streamed_by_requests_with_bo
         await body.aclose()
 
 
+async def test_a_child_that_impersonates_a_browser_refuses_a_body_with_too_many_bytes_of_framing() -> None:
+    def handle(connection: socket.socket, _head: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(b"x" * 65536)
+
+    with Origin(handle) as origin:
+        async with running(allow=f"127.0.0.1:{origin.port}", identity=Identity(impersonate="chrome")) as method:
+            with pytest.raises(ServerPYError):
+                await opened(method, Source(url=f"http://127.0.0.1:{origin.port}/film.mp4"))
+
+
 async def test_a_stream_beyond_the_limit_of_children_waits_and_is_then_refused_as_busy(site: SampleSite) -> None:
     async with running(children=1) as method:
         body = await opened(method, Source(url=f"{site.http}/media/large-64.mp4"))
@@ -372,6 +396,13 @@ def test_an_error_message_of_the_yt_dlp_child_is_translated_to_an_error_of_serve
     error = translate(f"noise\n{line}\n", ExtractionFailed("It failed."))
     assert type(error) is kind
     assert "secret" not in str(error)
+
+
+def test_an_error_of_serverpy_in_the_child_keeps_its_message_if_it_is_the_last_line() -> None:
+    error = translate("noise\nserverpy: not_media: A page came.\n", ExtractionFailed("It failed."))
+    assert (type(error), str(error)) == (NotMedia, "A page came.")
+    for text in ("serverpy: not_media: A page came.\nERROR: something new", "serverpy: busy: no", "serverpy: x: no"):
+        assert type(translate(text, ExtractionFailed("It failed."))) is ExtractionFailed
 
 
 NO_TARGET = (

@@ -12,6 +12,7 @@ import threading
 import time
 import tracemalloc
 from array import array
+from collections.abc import Iterator
 from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,12 @@ from yt_dlp.networking.impersonate import ImpersonateTarget
 from serverpy.errors import NotMedia, ServerPYError, TargetForbidden, UnsupportedConversion, UpstreamFailed
 from serverpy.sample.cut import aes_128
 from serverpy.sample.site import SampleSite
+from serverpy.segment_kinds import Judge, WrongKind
 from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.download.destinations import Decrypted, Plain
 from serverpy.ytdlp.page.raw_store import RawMedia
 from tests.aio import wait_for
+from tests.streaming.segments.shelf import Shelf
 from tests.ytdlp.streams import Running, progressive, session
 
 
@@ -193,31 +196,101 @@ def test_a_missing_fragment_raises_an_error_and_is_not_skipped(site: SampleSite)
 
 
 KEY_BYTES = b"0123456789abcdef"
-MAP, KEY = '#EXT-X-MAP:URI="../fmp4/low-init.mp4"', '#EXT-X-KEY:METHOD=AES-128,URI="../aes/low.key"'
+MAP, KEY = '#EXT-X-MAP:URI="/init.mp4"', '#EXT-X-KEY:METHOD=AES-128,URI="/key"'
+IMAGE = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(2000)
+PAGE = b"<!DOCTYPE html><title>Not found</title>" + b"<p>nothing</p>" * 200
+
+
+@pytest.fixture
+def shelf(site: SampleSite) -> Iterator[Shelf]:
+    """Run a media server with segments of fragmented MP4 as they are (`/plain-0`) and encrypted (`/secret-0`). The IV
+    of an encrypted segment is its media sequence number. The number of the first segment is 7."""
+    with Shelf({"/key": KEY_BYTES, "/init.mp4": site.path("hls/fmp4/low-init.mp4").read_bytes()}) as shelf:
+        for number in range(3):
+            plain = site.path(f"hls/fmp4/low-{number}.m4s").read_bytes()
+            shelf.files[f"/plain-{number}"] = plain
+            shelf.files[f"/secret-{number}"] = aes_128(plain, KEY_BYTES, (7 + number).to_bytes(16, "big"))
+        yield shelf
+
+
+def playlist_on(shelf: Shelf, *lines: str) -> dict[str, Any]:
+    """Return an HLS format whose segments are on `shelf`. In `lines`, each line that is no tag is the path of a
+    segment."""
+    segments = (line if line.startswith("#") else f"#EXTINF:2,\n{line}" for line in lines)
+    text = "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", "#EXT-X-MEDIA-SEQUENCE:7", *segments, "#EXT-X-ENDLIST", ""])
+    return hls(f"{shelf.url}/list.m3u8", hls_media_playlist_data=text)
+
+
+def on(shelf: Shelf, *names: str) -> bytes:
+    """Return the bytes of the files with these names together."""
+    files = [shelf.files[f"/{name}"] for name in names]
+    return b"".join(file if isinstance(file, bytes) else file() for file in files)
 
 
 @pytest.mark.parametrize(
     ("lines", "given"),
     [
-        ((MAP, KEY, 0, 1, 2), (0, 1, 2)),
-        ((MAP, 0, KEY, 1), (None, 1)),
-        ((KEY, 0, "#ANVATO-SEGMENT-INFO: type=ad", 1, "#ANVATO-SEGMENT-INFO: type=master", 2), (0, 2)),
-        ((KEY, 0, "#EXT-X-GAP", 1, 2), (0, 2)),
+        ((MAP, KEY, "secret-0", "secret-1"), ("init.mp4", "plain-0", "plain-1")),
+        ((MAP, "plain-0", KEY, "secret-1"), ("init.mp4", "plain-0", "plain-1")),
+        (
+            (KEY, "secret-0", "#ANVATO-SEGMENT-INFO: type=ad", "gone", "#ANVATO-SEGMENT-INFO: type=master", "secret-2"),
+            ("plain-0", "plain-2"),
+        ),
+        ((KEY, "secret-0", "#EXT-X-GAP", "gone", "secret-2"), ("plain-0", "plain-2")),
     ],
     ids=["a map before the key", "a map before what is not encrypted", "an advert that is left out", "a gap"],
 )
 def test_segments_are_decrypted_with_their_media_sequence_number_as_iv(
-    site: SampleSite, lines: tuple[str | int, ...], given: tuple[int | None, ...]
+    shelf: Shelf, lines: tuple[str, ...], given: tuple[str, ...]
 ) -> None:
-    """The media sequence numbers of the sample segments begin with 7. In some cases, the first segment is not
-    encrypted."""
-    texts = [each if isinstance(each, str) else f"#EXTINF:2,\n../aes/low-{each}.ts" for each in lines]
-    texts = [text.replace("aes/low-0.ts", "ts/low-0.ts") if None in given else text for text in texts]
-    init = site.path("hls/fmp4/low-init.mp4").read_bytes() if MAP in lines else b""
-    with Running(playlist_with(site, "#EXT-X-MEDIA-SEQUENCE:7", *texts, "#EXT-X-ENDLIST")) as download:
+    with Running(playlist_on(shelf, *lines)) as download:
         received = download.read_all()
     assert download.error is None
-    assert received == init + b"".join(site.path(f"hls/ts/low-{n or 0}.ts").read_bytes() for n in given)
+    assert received == on(shelf, *given)
+
+
+NOT_SEGMENTS: dict[str, tuple[bytes, type[ServerPYError]]] = {
+    "a page": (PAGE, NotMedia),
+    "short JSON": (b'{"error":"expired"}', NotMedia),
+    "an image": (IMAGE, WrongKind),
+    "another format": (bytes([0x47, *bytes(187)]) * 20, WrongKind),
+    "unknown bytes": (b"\xfe\0" * 2500, WrongKind),
+}
+
+
+@pytest.mark.parametrize("name", NOT_SEGMENTS)
+def test_a_response_that_is_not_a_segment_is_requested_again_and_then_raises_an_error(shelf: Shelf, name: str) -> None:
+    shelf.files["/wrong"], kind = NOT_SEGMENTS[name]
+    with Running(playlist_on(shelf, MAP, "plain-0", "wrong", "plain-2")) as download:
+        received = download.read_all()
+    assert isinstance(download.error, kind)
+    assert received == on(shelf, "init.mp4", "plain-0")
+    assert len(shelf.targets("/wrong")) == 3
+
+
+@pytest.mark.parametrize("name", NOT_SEGMENTS)
+def test_what_cannot_be_decrypted_to_a_segment_is_not_written_to_the_pipe(shelf: Shelf, name: str) -> None:
+    shelf.files["/wrong"], _ = NOT_SEGMENTS[name]
+    with Running(playlist_on(shelf, KEY, "secret-0", "wrong", "secret-2")) as download:
+        received = download.read_all()
+    assert isinstance(download.error, NotMedia | UpstreamFailed)
+    assert received == on(shelf, "plain-0")
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [("/secret-1", PAGE), ("/secret-1", IMAGE), ("/key", PAGE), ("/key", b""), ("/key", bytes(16))],
+    ids=["page", "image", "page for a key", "nothing for a key", "another key"],
+)
+def test_a_wrong_response_in_place_of_a_segment_or_its_key_is_not_used_if_the_next_one_is_right(
+    shelf: Shelf, path: str, wrong: bytes
+) -> None:
+    answers = [wrong, on(shelf, path[1:])]
+    shelf.files[path] = lambda: answers.pop(0) if len(answers) > 1 else answers[0]
+    with Running(playlist_on(shelf, KEY, "secret-0", "secret-1")) as download:
+        received = download.read_all()
+    assert download.error is None
+    assert received == on(shelf, "plain-0", "plain-1")
 
 
 def test_a_web_page_in_place_of_a_fragment_raises_an_error_and_is_not_written_to_the_pipe(site: SampleSite) -> None:
@@ -233,7 +306,7 @@ TEXTS = {
     "short JSON": b'{"error":"expired"}',
     "JSON of 63 bytes": b'{"error":"%s"}' % (b"x" * 51),
     "JSON of 64 bytes": b'{"error":"%s"}' % (b"x" * 52),
-    "a page": b"<!DOCTYPE html><title>Not found</title>" + b"<p>nothing</p>" * 200,
+    "a page": PAGE,
 }
 
 
@@ -244,7 +317,7 @@ def test_a_text_in_place_of_a_fragment_is_refused_whatever_its_length_and_howeve
     name: str, step: int, encrypted: bool
 ) -> None:
     given: list[bytes] = []
-    plain = Plain(given.append)
+    plain = Plain(given.append, Judge(strict=True).check)
     into = Decrypted(plain, KEY_BYTES, bytes(16)) if encrypted else plain
     text = aes_128(TEXTS[name], KEY_BYTES, bytes(16)) if encrypted else TEXTS[name]
     with pytest.raises(NotMedia):
@@ -258,7 +331,7 @@ def test_a_text_in_place_of_a_fragment_is_refused_whatever_its_length_and_howeve
 @pytest.mark.parametrize("step", [1, 10, 1000])
 def test_a_short_fragment_that_is_media_is_passed_on_unchanged(media: bytes, step: int) -> None:
     given: list[bytes] = []
-    put(Plain(given.append), media, step)
+    put(Plain(given.append, Judge(strict=True).check), media, step)
     assert b"".join(given) == media
 
 
@@ -294,9 +367,9 @@ def test_a_playlist_with_keys_of_several_key_formats_is_refused_without_a_byte(s
 def test_byte_ranges_of_one_file_are_downloaded_or_raise_an_error_if_the_media_server_ignores_ranges(
     site: SampleSite,
 ) -> None:
-    ranges = ["#EXTINF:2,", "#EXT-X-BYTERANGE:1000@0", "high-0.ts", "#EXTINF:2,", "#EXT-X-BYTERANGE:500", "high-0.ts"]
+    ranges = ["#EXTINF:2,", "#EXT-X-BYTERANGE:1880@0", "high-0.ts", "#EXTINF:2,", "#EXT-X-BYTERANGE:940", "high-0.ts"]
     with Running(playlist_with(site, *ranges, "#EXT-X-ENDLIST")) as download:
-        assert download.read_all() == site.path("hls/ts/high-0.ts").read_bytes()[:1500]
+        assert download.read_all() == site.path("hls/ts/high-0.ts").read_bytes()[:2820]
     info = playlist_with(site, *ranges, "#EXT-X-ENDLIST")
     with Running({**info, "url": f"{site.http}/fault/norange/hls/ts/high.m3u8"}) as download:
         assert download.read_all() == b""

@@ -79,6 +79,8 @@ def test_every_field_of_a_format_that_the_server_needs_is_mapped() -> None:
             "is_from_start": True,
             "container": "mp4_dash",
             "language": "de",
+            "language_preference": -10,
+            "source_preference": -2,
             "format_note": "note",
         },
         is_live=True,
@@ -98,6 +100,7 @@ def test_every_field_of_a_format_that_the_server_needs_is_mapped() -> None:
         size=5,
         size_exact=False,
         language="de",
+        language_preference=-10,
         note="note",
         is_live=True,
         is_from_start=True,
@@ -113,7 +116,21 @@ def test_every_field_of_a_format_that_the_server_needs_is_mapped() -> None:
         aes=AesKey(uri="https://key.example/", iv="0x1"),
         discontinuity=2,
         no_resume=True,
+        details='{"language_preference":-10,"source_preference":-2}',
     )
+
+
+@pytest.mark.parametrize(
+    ("fmt", "expected"),
+    [
+        ({"vcodec": "none", "source_preference": -2}, True),
+        ({"vcodec": "none", "source_preference": -1}, False),
+        ({"vcodec": "none"}, False),
+        ({"vcodec": "avc1", "source_preference": -2}, False),
+    ],
+)
+def test_audio_that_its_playlist_does_not_prefer_is_marked_as_alternate(fmt: dict[str, Any], expected: bool) -> None:
+    assert track(fmt).is_alternate is expected
 
 
 def test_fragments_are_mapped_to_absolute_urls_or_marked_as_dynamic() -> None:

@@ -270,7 +270,10 @@ def _trouble() -> Iterator[Block]:
             "`subprocess` for ten minutes (`--minutes N`; `--quick`: one). Media servers fail in the ways of the "
             "fault matrix; clients read, leave, stop reading or seek; workers and children are killed and stopped. "
             "Twelve of the clients read honest streams. The title of the run has its seed, and `--seed N` repeats its "
-            "choices. It fails if a client gets wrong bytes, a short body that looks complete, silence, no answer or "
+            "choices. A warm-up comes first (15 % of the time, a minute at most); afterwards the clients have 160 "
+            "seconds to finish their last request, and the server has 90 to come to rest. The announced duration "
+            "contains all of that, and most runs end two or three minutes earlier. "
+            "It fails if a client gets wrong bytes, a short body that looks complete, silence, no answer, no end or "
             "an undocumented error, if an honest stream by `relay` or weave is cut, or if streams, bytes of the "
             "budget, processes, zombies, descriptors or memory are left afterwards.",
             "**hostile**: six attacks, one after the other, each beside 20 or 30 honest users for 30 seconds "

@@ -12,7 +12,7 @@ import struct
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, chain, groupby, pairwise, repeat
+from itertools import accumulate, groupby, pairwise, repeat
 from operator import add
 
 from serverpy.errors import DrmProtected, UnsupportedConversion
@@ -29,19 +29,19 @@ from serverpy.media.mp4.boxes import (
     write,
     write_full,
 )
-from serverpy.media.mp4.fragment_runs import Header, Run, read_tfhd, read_trun, track_number
+from serverpy.media.mp4.fragment_runs import Header, Run, read_trafs, track_number
 from serverpy.media.mp4.header import write_moov
 from serverpy.media.mp4.moof import is_encrypted
+from serverpy.media.mp4.run_lengths import Runs
+from serverpy.media.mp4.sample_groups import SampleGroups
 from serverpy.media.mp4.samples import check_count, read_samples, rows_of
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, Edit, Track, find_track
 from serverpy.media.mp4.trex import Defaults, defaults_of
 
 _DEPENDENT = 0x01010000
 """Bits of the sample flags (§8.8.3.1): the sample is not a sync sample, or it depends on others."""
-_MAX_16, _MAX_32 = 2**16 - 1, 2**32 - 1
-_MOST_GROUPS = 64
-"""Maximum number of kinds of sample groups of a track."""
-_SAMPLE_BYTES, _MOOF_FACTOR, _FIXED_BYTES = 96, 3, 64 * 1024
+_MAX_32 = 2**32 - 1
+_SAMPLE_BYTES, _MOOF_FACTOR, _FIXED_BYTES = 96, 3, 768 * 1024
 """Memory that a conversion takes: bytes for each sample, copies of the moov and moof boxes, and other bytes."""
 
 
@@ -87,7 +87,7 @@ def defragmented(moov: bytes, moofs: Moofs, handler: bytes, total: int) -> bytes
     `moofs` list. `total` is the size of the file in bytes. Raises `UnsupportedConversion` if the samples cannot be
     listed in a moov, `DrmProtected` if they are encrypted, and `NotMedia` if a box is damaged."""
     track = find_track(moov, handler)
-    defaults, made = defaults_of(moov), _Samples()
+    defaults, made = defaults_of(moov), _Samples(SampleGroups(track))
     has_samples = _add_listed(made, track, total)
     for start, moof in moofs:
         _add_moof(made, memoryview(moofs.data), moof, start, track.number, defaults)
@@ -108,21 +108,20 @@ def end_of(moofs: Moofs, number: int, defaults: Mapping[int, Defaults]) -> int |
     of the track, or state no decode time. Raises `NotMedia` if a box is damaged, and `UnsupportedConversion` if the
     fragments have more than MAX_SAMPLES samples of the track."""
     data, time, end, count = memoryview(moofs.data), None, None, 0
-    for _, moof in moofs:
-        for traf in children(data, moof):
-            inside = list(children(data, traf)) if traf.kind == b"traf" else []
-            if not inside or track_number(data, inside) != number:
+    for start, moof in moofs:
+        for traf in read_trafs(data, moof, start, defaults):
+            if traf.number != number:
                 continue
-            header, stated = read_tfhd(data, inside, defaults.get(number, Defaults())), decode_time(data, inside)
+            stated = decode_time(data, traf.inside)
             time = time if stated is None else stated
-            for box in inside:
-                if box.kind == b"trun" and time is not None:
-                    run = read_trun(data, box, header)
-                    count += run.count
-                    check_count(count)
-                    for duration, shift in _times_of(run, header):
-                        time += duration
-                        end = max(end or 0, time + shift)
+            if time is None:
+                continue
+            for _, run, _ in traf.runs:
+                count += run.count
+                check_count(count)
+                for duration, shift in _times_of(run, traf.header):
+                    time += duration
+                    end = max(end or 0, time + shift)
     return end
 
 
@@ -132,69 +131,16 @@ def _times_of(run: Run, header: Header) -> Iterator[tuple[int, int]]:
     return zip(durations, repeat(0, run.count) if run.shifts is None else run.shifts, strict=True)
 
 
-class _Runs:
-    """Numbers in the run-length encoding of sample tables: pairs of a count and a number."""
-
-    def __init__(self) -> None:
-        self.counts = array("I")
-        self.values = array("q")
-
-    def add(self, count: int, value: int) -> None:
-        if not count:
-            return
-        if self.values and self.values[-1] == value:
-            self.counts[-1] += count
-        else:
-            self.counts.append(count)
-            self.values.append(value)
-
-    def extend(self, values: array[int]) -> None:
-        for value, same in groupby(values):
-            self.add(sum(1 for _ in same), value)
-
-    def change_last(self, value: int) -> None:
-        """Replace the last number by `value`. Equal numbers before it stay."""
-        self.counts[-1] -= 1
-        if not self.counts[-1]:
-            self.counts.pop()
-            self.values.pop()
-        self.add(1, value)
-
-    def packed(self) -> bytes:
-        """Return the runs as the content of an stts or ctts box: big-endian numbers of 32 bits."""
-        rows = array("I", bytes(8 * len(self.counts)))
-        rows[0::2] = self.counts
-        rows[1::2] = array("I", (value & _MAX_32 for value in self.values))
-        return struct.pack(">I", len(self.counts)) + swapped(rows).tobytes()
-
-
-def _each(runs: _Runs) -> Iterator[int]:
-    return chain.from_iterable(map(repeat, runs.values, runs.counts))
-
-
-@dataclass(slots=True)
-class _Groups:
-    """The sample groups of the first `count` samples, as runs. A number is that of a group description in the moov, or
-    0 for a sample in no group."""
-
-    runs: _Runs = field(default_factory=_Runs)
-    count: int = 0
-
-    def go_to(self, count: int) -> None:
-        """Extend the groups to the first `count` samples. A sample whose group is not known is in no group."""
-        self.runs.add(max(0, count - self.count), 0)
-        self.count = max(self.count, count)
-
-
 @dataclass(slots=True)
 class _Samples:
     """The samples of a track, as the tables of a moov list them. `begin` is the decode time of the first sample, and
     `length` the sum of the durations, both in units of the track's time scale. Each run of adjacent samples is a
     chunk."""
 
+    groups: SampleGroups
     sizes: array[int] = field(default_factory=lambda: array("I"))
-    durations: _Runs = field(default_factory=_Runs)
-    shifts: _Runs = field(default_factory=_Runs)
+    durations: Runs = field(default_factory=Runs)
+    shifts: Runs = field(default_factory=Runs)
     """Differences between presentation times and decode times."""
     sync: array[int] = field(default_factory=lambda: array("I"))
     """Numbers of the sync samples; the first sample has the number 1."""
@@ -202,8 +148,6 @@ class _Samples:
     """The offset of each chunk in the file. `counts` and `descriptions` contain the number of samples of each chunk,
     and the number of its sample description."""
     counts: array[int] = field(default_factory=lambda: array("I"))
-    groups: dict[bytes, _Groups] = field(default_factory=dict)
-    """The sample groups, by the fields that precede the table in their sbgp boxes."""
     descriptions: array[int] = field(default_factory=lambda: array("I"))
     begin: int | None = None
     length: int = 0
@@ -212,8 +156,7 @@ class _Samples:
     def end(self) -> int:
         """The presentation time, in units of the track's time scale, at which the last sample ends, if the decode time
         of the first sample is 0."""
-        durations, shifts = (_each(runs) for runs in (self.durations, self.shifts))
-        return max(map(add, accumulate(durations), shifts), default=0)
+        return max(map(add, accumulate(self.durations), self.shifts), default=0)
 
     def go_to(self, time: int | None) -> None:
         """Set the decode time of the next sample to `time`, or to the end of the last sample if `time` is None. If
@@ -231,21 +174,6 @@ class _Samples:
             )
         self.durations.change_last(duration)
         self.length += gap
-
-    def add_groups(self, data: memoryview, box: Box, before: int) -> None:
-        """Add the groups of an sbgp box (§8.9.2), whose first sample has `before` samples before it. Leaves out the
-        groups whose descriptions are in the fragment itself, which have numbers from 65537 on."""
-        at = 12 if fields("B", data, box)[0] else 8
-        (rows,) = fields("I", data, box, at)
-        assigned = table("I", data, box, at + 4, 2 * rows)
-        groups = self.groups.setdefault(bytes(data[box.body : box.body + at]), _Groups())
-        if len(self.groups) > _MOST_GROUPS:
-            raise damaged("the fragments have too many kinds of sample groups")
-        groups.go_to(before)
-        for count, number in zip(assigned[0::2], assigned[1::2], strict=True):
-            check_count(groups.count + count)
-            groups.runs.add(count, number if number <= _MAX_16 else 0)
-            groups.count += count
 
     def add_chunk(self, offset: int, count: int, description: int) -> None:
         self.chunks.append(offset)
@@ -269,9 +197,7 @@ def _add_listed(made: _Samples, track: Track, total: int) -> bool:
         made.sync.extend(range(1, samples.count + 1))
     else:
         made.sync = table("I", track.data, sync, 8, fields("I", track.data, sync, 4)[0])
-    for box in track.repeated:
-        if box.kind == b"sbgp":
-            made.add_groups(track.data, box, 0)
+    made.groups.add_listed(samples.count)
     descriptions = dict(samples.described)
     description = samples.described[0][1]
     for chunk, offset in enumerate(samples.chunks):
@@ -290,34 +216,20 @@ def _listed(track: Track) -> int:
 def _add_moof(
     made: _Samples, data: memoryview, moof: Box, start: int, number: int, defaults: dict[int, Defaults]
 ) -> None:
-    """Add the samples of the track `number` in a moof, which begins at the offset `start` of the file. Without a base
-    data offset and without default-base-is-moof, the data of a traf begins where that of the traf before it ends, and
-    the data of the first traf at the moof (§8.8.7)."""
-    implicit = start
-    for traf in children(data, moof):
-        if traf.kind != b"traf":
+    """Add the samples of the track `number` in a moof, which begins at the offset `start` of the file."""
+    for traf in read_trafs(data, moof, start, defaults):
+        if traf.number != number:
             continue
-        inside = list(children(data, traf))
-        own = track_number(data, inside)
-        header = read_tfhd(data, inside, defaults.get(own, Defaults()))
-        base = at = header.base_in(start, implicit)
-        if own == number:
-            if any(is_encrypted(data, box) for box in inside):
-                raise DrmProtected("This format is encrypted, so it cannot be merged.")
-            made.go_to(decode_time(data, inside))
-            for box in inside:
-                if box.kind == b"sbgp":
-                    made.add_groups(data, box, len(made.sizes))
-        for box in inside:
-            if box.kind == b"trun":
-                run = read_trun(data, box, header)
-                at = at if run.data_offset is None else base + run.data_offset
-                if own == number and run.count:
-                    if at < 0:
-                        raise damaged("a sample lies before the beginning of the file")
-                    _add_run(made, run, at, header)
-                at += run.nbytes
-        implicit = at
+        if any(is_encrypted(data, box) for box in traf.inside):
+            raise DrmProtected("This format is encrypted, so it cannot be merged.")
+        made.go_to(decode_time(data, traf.inside))
+        before = len(made.sizes)
+        for _, run, at in traf.runs:
+            if run.count and at < 0:
+                raise damaged("a sample lies before the beginning of the file")
+            if run.count:
+                _add_run(made, run, at, traf.header)
+        made.groups.add(data, traf.inside, before, len(made.sizes))
 
 
 def decode_time(data: memoryview, inside: list[Box]) -> int | None:
@@ -392,23 +304,17 @@ def _write_table(track: Track, made: _Samples) -> bytes:
     has_shifts = any(made.shifts.values)
     is_signed = any(value < 0 for value in made.shifts.values)
     boxes = [
-        *track.tables(b"stsd", b"sgpd"),
+        *track.tables(b"stsd"),
+        *made.groups.written_descriptions(),
         write_full(b"stts", 0, 0, made.durations.packed()),
         write_full(b"ctts", int(is_signed), 0, made.shifts.packed()) if has_shifts else b"",
         _write_sync(track, made) if len(made.sync) < count else b"",
         write_full(b"stsz", 0, 0, struct.pack(">II", size, count), sizes),
         _write_chunks(made),
         write_full(b"co64", 0, 0, struct.pack(">I", len(made.chunks)), swapped(made.chunks).tobytes()),
-        *_write_groups(made),
+        *(groups.box(0, count) for groups in made.groups.assigned(count)),
     ]
     return write(b"stbl", *boxes)
-
-
-def _write_groups(made: _Samples) -> Iterator[bytes]:
-    for head, groups in made.groups.items():
-        if any(groups.runs.values):
-            groups.go_to(len(made.sizes))
-            yield write(b"sbgp", head, groups.runs.packed())
 
 
 def _write_sync(track: Track, made: _Samples) -> bytes:

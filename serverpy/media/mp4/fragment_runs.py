@@ -4,10 +4,10 @@ the samples (ISO/IEC 14496-12 §8.8.6 to §8.8.8)."""
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from serverpy.media.mp4.boxes import Box, damaged, fields, table
+from serverpy.media.mp4.boxes import Box, children, damaged, fields, table
 from serverpy.media.mp4.trex import Defaults
 
 _BASE_DATA_OFFSET, BASE_IS_MOOF = 0x000001, 0x020000
@@ -99,10 +99,38 @@ def read_trun(data: memoryview, box: Box, header: Header) -> Run:
     return Run(count, offset, first, columns.get(_DURATIONS), sizes, columns.get(_SAMPLE_FLAGS), shifts, nbytes)
 
 
-def data_end(base: int, runs: Iterable[Run]) -> int:
-    """Return the offset in the file at which the data of a traf ends. Its data offsets count from `base`. A run without
-    a data offset begins where the run before it ends."""
-    at = base
-    for run in runs:
-        at = (at if run.data_offset is None else base + run.data_offset) + run.nbytes
-    return at
+@dataclass(frozen=True, slots=True)
+class Traf:
+    """A traf box, its children `inside`, and the number and the header of its track. The data offsets of its runs count
+    from the offset `base` of the file. `runs` are its trun boxes, each with its fields and the offset in the file of
+    its data."""
+
+    box: Box
+    inside: list[Box]
+    number: int
+    header: Header
+    base: int
+    runs: list[tuple[Box, Run, int]]
+
+
+def read_trafs(data: memoryview, moof: Box, start: int, defaults: Mapping[int, Defaults]) -> Iterator[Traf]:
+    """Yield the traf boxes of `moof`, which begins at the offset `start` of the file. `defaults` are those of all
+    tracks. Without a base data offset and without default-base-is-moof, the data of a traf begins where that of the
+    traf before it ends, and the data of the first traf at the moof (§8.8.7). A run without a data offset begins where
+    the run before it ends (§8.8.8). Raises `NotMedia` if a box is damaged."""
+    implicit = start
+    for box in children(data, moof):
+        if box.kind != b"traf":
+            continue
+        inside = list(children(data, box))
+        number = track_number(data, inside)
+        header = read_tfhd(data, inside, defaults.get(number, Defaults()))
+        base = implicit = header.base_in(start, implicit)
+        runs = list[tuple[Box, Run, int]]()
+        for child in inside:
+            if child.kind == b"trun":
+                run = read_trun(data, child, header)
+                at = implicit if run.data_offset is None else base + run.data_offset
+                runs.append((child, run, at))
+                implicit = at + run.nbytes
+        yield Traf(box, inside, number, header, base, runs)

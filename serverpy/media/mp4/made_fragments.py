@@ -16,6 +16,7 @@ from itertools import accumulate, chain, groupby, repeat
 
 from serverpy.errors import UnsupportedConversion
 from serverpy.media.mp4.boxes import fields, need, swapped, table, write, write_full
+from serverpy.media.mp4.sample_groups import Assigned, SampleGroups
 from serverpy.media.mp4.samples import Cuts, Samples, add_extents, count_samples, rows_of
 from serverpy.media.mp4.sidx import MAX_REFERENCES, Index, Reference, too_many_blocks
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, Track
@@ -25,9 +26,9 @@ FRAGMENT_SECONDS = 2
 MOST_SECONDS = 10
 MOST_BYTES = 8 << 20
 """Maximum duration, in seconds, and maximum number of bytes of samples of a fragment with more than one sample."""
-_SAMPLE_BYTES, _FRAGMENT_BYTES = 64, 768
-"""Bytes of memory for each sample and each fragment while a layout is made, according to measurements and with a
-margin."""
+_SAMPLE_BYTES, _FRAGMENT_BYTES, _GROUP_BYTES = 64, 768, 64
+"""Bytes of memory for each sample, for each fragment, and for each sbgp box of a fragment while a layout is made,
+according to measurements and with a margin."""
 _DESCRIPTION, _BASE_IS_MOOF = 0x000002, 0x020000
 _RUN = 0x000001 | 0x000100 | 0x000200 | 0x000400 | 0x000800
 """Flags of a trun box (§8.8.8) with a data offset, whose entries have all four fields."""
@@ -53,7 +54,10 @@ class Made:
 def made_bytes(track: Track, total: int) -> int:
     """Return the maximum number of bytes of memory that a layout with fragments of `track`, a track in a file of
     `total` bytes, takes in addition to one with its chunks. Raises `NotMedia` if a table of the track is damaged."""
-    return _SAMPLE_BYTES * count_samples(track) + _FRAGMENT_BYTES * _most_fragments(track, total)
+    kinds = sum(box.kind == b"sbgp" for box in track.repeated)
+    return _SAMPLE_BYTES * count_samples(track) + (_FRAGMENT_BYTES + _GROUP_BYTES * kinds) * _most_fragments(
+        track, total
+    )
 
 
 def _most_fragments(track: Track, total: int) -> int:
@@ -101,21 +105,25 @@ def make_fragments(track: Track, samples: Samples, number: int, total: int) -> M
 @dataclass(frozen=True, slots=True)
 class _Tables:
     """The tables of a track with an entry for each sample: the decode times, with that of the end; the differences
-    between presentation and decode times; and the numbers of the sync samples, or None if all are."""
+    between presentation and decode times; the numbers of the sync samples, or None if all are; and the sample
+    groups."""
 
     times: array[int]
     shifts: array[int]
     sync: array[int] | None
+    groups: list[Assigned]
 
     @classmethod
     def of(cls, track: Track, samples: Samples) -> _Tables:
         durations = _each(rows_of(track, b"stts", samples.count))
         times = array("Q", accumulate((duration & _MAX_32 for duration in durations), initial=0))
         shifts = array("i", _each(rows_of(track, b"ctts", samples.count)))
-        box = track.samples.get(b"stss")
+        groups = SampleGroups(track)
+        groups.add_listed(samples.count)
+        assigned, box = groups.assigned(samples.count), track.samples.get(b"stss")
         if box is None or track.handler == AUDIO_HANDLER:
-            return cls(times, shifts, None)
-        return cls(times, shifts, table("I", track.data, box, 8, fields("I", track.data, box, 4)[0]))
+            return cls(times, shifts, None, assigned)
+        return cls(times, shifts, table("I", track.data, box, 8, fields("I", track.data, box, 4)[0]), assigned)
 
     def is_sync(self, sample: int) -> bool:
         if self.sync is None:
@@ -167,7 +175,8 @@ def _moof(
     tfdt = write_full(b"tfdt", 1, 0, struct.pack(">Q", times[begin]))
     mfhd = write_full(b"mfhd", 0, 0, struct.pack(">I", sequence))
     rows = swapped(entries).tobytes()
+    groups = b"".join(each.box(begin, end) for each in tables.groups)
     trun_bytes = 20 + len(rows)
-    size = 8 + len(mfhd) + 8 + len(tfhd) + len(tfdt) + trun_bytes
+    size = 8 + len(mfhd) + 8 + len(tfhd) + len(tfdt) + trun_bytes + len(groups)
     trun = write_full(b"trun", 1, _RUN, struct.pack(">Ii", count, size + 8), rows)
-    return write(b"moof", mfhd, write(b"traf", tfhd, tfdt, trun))
+    return write(b"moof", mfhd, write(b"traf", tfhd, tfdt, trun, groups))

@@ -9,32 +9,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from serverpy.errors import UnsupportedConversion
-from serverpy.media.mp4.boxes import Box, box_at, children, damaged, fields
-from serverpy.media.mp4.fragment_runs import (
-    BASE_IS_MOOF,
-    DATA_OFFSET,
-    Run,
-    data_end,
-    read_tfhd,
-    read_trun,
-    track_number,
-)
+from serverpy.media.mp4.boxes import Box, box_at, damaged, fields
+from serverpy.media.mp4.fragment_runs import BASE_IS_MOOF, DATA_OFFSET, Traf, read_trafs
 from serverpy.media.mp4.trex import Defaults
 
 _FIELD_BYTES = 4
 _LARGEST = (1 << 31) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Traf:
-    """A traf box, its children, and its runs of samples."""
-
-    box: Box
-    inside: list[Box]
-    runs: list[tuple[Box, Run]]
 
 
 def with_own_trafs(moof: bytes, start: int, number: int, defaults: Mapping[int, Defaults]) -> bytes:
@@ -46,34 +28,26 @@ def with_own_trafs(moof: bytes, start: int, number: int, defaults: Mapping[int, 
     box = box_at(data, 0, len(data))
     if box is None:
         raise damaged("a fragment has an invalid moof box")
-    implicit, removed = start, None  # the last removed traf, while the data of the next one would begin elsewhere
-    for child in children(data, box):
-        if child.kind != b"traf":
-            continue
-        inside = list(children(data, child))
-        own = track_number(data, inside)
-        header = read_tfhd(data, inside, defaults.get(own, Defaults()))
-        traf = _Traf(child, inside, [(each, read_trun(data, each, header)) for each in inside if each.kind == b"trun"])
-        base = header.base_in(start, implicit)
-        if own != number:
-            changed[child.start + 4 : child.start + 8] = b"free"
-            removed = child
-        elif not header.is_implicit:
+    removed = None  # the last removed traf, while the data of the next one would begin elsewhere
+    for traf in read_trafs(data, box, start, defaults):
+        if traf.number != number:
+            changed[traf.box.start + 4 : traf.box.start + 8] = b"free"
+            removed = traf.box
+        elif not traf.header.is_implicit:
             removed = None
         elif removed is not None and traf.runs:
-            _count_from_moof(changed, data, traf, base - start, removed)
+            _count_from_moof(changed, data, traf, traf.base - start, removed)
             removed = None
-        implicit = data_end(base, [run for _, run in traf.runs])
     return bytes(changed)
 
 
-def _count_from_moof(changed: bytearray, data: memoryview, traf: _Traf, base: int, removed: Box) -> None:
+def _count_from_moof(changed: bytearray, data: memoryview, traf: Traf, base: int, removed: Box) -> None:
     """Make the data offsets of `traf` count from the moof. They have counted from the position that lies `base` bytes
     after the beginning of the moof. If the first run has no data offset, adds one, and shortens `removed`, the `free`
     box before `traf`, by the size of the field."""
     header = next(box for box in traf.inside if box.kind == b"tfhd")
     struct.pack_into(">I", changed, header.body, fields("I", data, header)[0] | BASE_IS_MOOF)
-    for number, (box, run) in enumerate(traf.runs):
+    for number, (box, run, _) in enumerate(traf.runs):
         if run.data_offset is None and number:
             continue
         offset = base + (run.data_offset or 0)

@@ -99,28 +99,27 @@ def read_section(moov: bytes, handler: bytes) -> Section:
     return Section(track, fields("I", track.data, track.trex, 12)[0], others)
 
 
-def write_head(sections: Sequence[Section], seconds: Sequence[float | None]) -> bytes:
+def write_head(sections: Sequence[Section], seconds: Sequence[float | None], end: float | None) -> bytes:
     """Return the ftyp and the moov of the file that is merged from the tracks of `sections`. The tracks get the numbers
-    1, 2 and so on. `seconds` are the durations of the tracks. If the duration of a track is None, the moov keeps the
-    duration that the section of the track states."""
+    1, 2 and so on. `seconds` are the durations of the tracks, and `end` is the time at which the last track ends. If
+    the duration of a track is None, the moov keeps the duration that the section of the track states."""
     tracks = [section.track for section in sections]
     scale = movie_scale(tracks)
-    longest = None if None in seconds else max(each for each in seconds if each is not None)
-    mehd = [] if longest is None else [write_mehd(longest, scale)]
+    mehd = [] if end is None else [write_mehd(end, scale)]
     trex = [write_trex(number, track) for number, track in enumerate(tracks, 1)]
     moov = bytearray(write_moov(tracks, map(write_empty_table, tracks), write(b"mvex", *mehd, *trex)))
-    _state_durations(moov, scale, longest, seconds)
+    _state_durations(moov, scale, end, seconds)
     return write_ftyp(fragmented=True) + bytes(moov)
 
 
-def _state_durations(moov: bytearray, scale: int, longest: float | None, seconds: Sequence[float | None]) -> None:
-    """Write the duration `longest` into the mvhd box, and the durations `seconds` into the tkhd and mdhd boxes of the
+def _state_durations(moov: bytearray, scale: int, end: float | None, seconds: Sequence[float | None]) -> None:
+    """Write the duration `end` into the mvhd box, and the durations `seconds` into the tkhd and mdhd boxes of the
     tracks. If a duration is None, leaves its fields unchanged."""
     data = memoryview(bytes(moov))
     movie = box_at(data, 0, len(data))
     assert movie is not None
-    if longest is not None:
-        _state(moov, data, need(by_kind(data, movie), b"mvhd"), scale, longest)
+    if end is not None:
+        _state(moov, data, need(by_kind(data, movie), b"mvhd"), scale, end)
     traks = [box for box in children(data, movie) if box.kind == b"trak"]
     for trak, own in zip(traks, seconds, strict=True):
         if own is not None:

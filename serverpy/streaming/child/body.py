@@ -8,8 +8,10 @@ from functools import partial
 
 from serverpy.body import UNBOUNDED, Head, Source
 from serverpy.containers import identify
+from serverpy.default_choice import NONE_FITS
 from serverpy.errors import (
     ExtractionTimeout,
+    FormatNotFound,
     ItemNotFound,
     MediaNotFound,
     ServerPYError,
@@ -84,7 +86,9 @@ async def _found(child: Child, source: Source) -> Found:
 
 def _not_found(exit_code: int, messages: str, source: Source) -> ServerPYError:
     if exit_code != 0:
-        return page_error(messages)
+        error = page_error(messages)
+        is_too_large = isinstance(error, FormatNotFound) and source.format is None and source.wish.max_size is not None
+        return TooLarge(NONE_FITS) if is_too_large else error
     if source.item is not None:
         return ItemNotFound(f"The page has no item {source.item}.")
     return MediaNotFound("No media was found on this page.")

@@ -18,17 +18,13 @@ import msgspec
 import serverpy
 from serverpy.body import Source
 from serverpy.environment import passed_on
-from serverpy.options import Identity
+from serverpy.streaming.child.choice import order_of, selector_of
 from serverpy.streaming.child.files import ChildFiles
 from serverpy.streaming.child.options import ChildOptions
 
-DEFAULT_FORMAT = "b/ba/bv*/all"
-"""The default format selector. If the page has only separate video and audio, the selector chooses the audio, because
-this method cannot merge them, and a client can use audio without video rather than video without audio. `all` selects
-images, which have neither a video nor an audio codec."""
 PROGRAM = "serverpy.ytdlp.commandline"
-"""Name of the module that the child process runs: yt-dlp's command line with two additions. The module detects a
-truncated TLS connection, and refuses sites that the settings do not allow."""
+"""Name of the module that the child process runs: yt-dlp's command line, with the downloaders of the method `embedded`
+and the site restrictions of the settings."""
 
 FOUND = (
     '{"title":%(title.:300)j,"ext":%(ext.:20)j,"duration":%(duration)j,"is_live":%(is_live)j,'
@@ -61,29 +57,23 @@ def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFi
         # only one file
         "--max-downloads=1",
         "--abort-on-error",
-        "--abort-on-unavailable-fragments",
-        # no retries: if the media server does not support ranges, yt-dlp would write the beginning of the file a second
-        # time
-        "--retries=0",
-        "--fragment-retries=0",
         f"--socket-timeout={min(20.0, options.timeouts.stall)}",
         "--fixup=never",
-        "--no-part",
-        "--no-mtime",
         "--downloader=native",
-        *_impersonation(options.identity),
+        *([f"--impersonate={options.identity.impersonate}"] if options.identity.impersonate else []),
         *([f"--cookies={files.cookies}"] if options.identity.cookies_file else []),
         *(["--compat-options=no-certifi"] if options.network.ca_file else []),
         "--output-na-placeholder=null",
         f"--print=before_dl:{marker}{FOUND}",
-        f"--format={source.format or DEFAULT_FORMAT}",
+        *_format(source),
         "--output=-",
     ]
 
 
-def _impersonation(identity: Identity) -> list[str]:
-    # curl_cffi queues the body of a response without a limit; requests for 1 MiB each limit the queue.
-    return [f"--impersonate={identity.impersonate}", "--http-chunk-size=1M"] if identity.impersonate else []
+def _format(source: Source) -> list[str]:
+    if source.format is not None:
+        return [f"--format={source.format}"]
+    return [f"--format={selector_of(source.wish)}", f"--format-sort={order_of(source.wish)}"]
 
 
 def environment(options: ChildOptions, files: ChildFiles) -> dict[str, str]:

@@ -14,6 +14,7 @@ from serverpy.errors import (
     InvalidParameter,
     LoginRequired,
     MediaNotFound,
+    NotMedia,
     ServerPYError,
     SiteForbidden,
     TargetForbidden,
@@ -49,8 +50,22 @@ _LAST: tuple[tuple[str, type[ServerPYError], str], ...] = (
         "The site answered with an error, or the connection failed.",
     ),
 )
-_SITE_FORBIDDEN = re.compile(r"^serverpy\.errors\.SiteForbidden: ", re.MULTILINE)
-_SELECTOR_REFUSED = re.compile(r"^serverpy\.errors\.InvalidParameter: ", re.MULTILINE)
+_OURS = re.compile(r"serverpy: (\w+): (.+)")
+"""Pattern of the line that `ytdlp/commandline.py` writes if ServerPY's own code in the child has raised an error."""
+_BY_CODE: dict[str, type[ServerPYError]] = {
+    kind.code: kind
+    for kind in (
+        DrmProtected,
+        InvalidParameter,
+        NotMedia,
+        SiteForbidden,
+        TargetForbidden,
+        TooLarge,
+        UnsupportedConversion,
+        UpstreamFailed,
+        UpstreamTimeout,
+    )
+}
 _EXTRACTOR = re.compile(r"ERROR: \[[^\]]*\]")
 """Pattern of the name of an extractor at the beginning of an error message. The name is removed before `kind_of`
 applies its patterns, because a name such as `nrkno:subscription` may contain words that say nothing about the error."""
@@ -72,19 +87,18 @@ def media_error(messages: str) -> ServerPYError:
 
 
 def translate(messages: str, otherwise: ServerPYError) -> ServerPYError:
-    """Return the error for the last `ERROR:` line in `messages` or, if no line has `ERROR:`, for the last line. Returns
-    `otherwise` if no pattern matches that line."""
-    if "Invalid format specification" in messages:  # yt-dlp prints this error as a traceback, not as an ERROR line
-        return InvalidParameter("The format selector is invalid.")
-    if _SELECTOR_REFUSED.search(messages):  # yt-dlp prints the errors of ServerPY as tracebacks, too
-        return InvalidParameter("The format selector takes too long. Use a simpler selector.")
-    if "MemoryError" in messages:
-        return TooLarge("The page needs more memory than the server allows.")
-    if _SITE_FORBIDDEN.search(messages):
-        return SiteForbidden("This server does not allow the site that serves the page.")
+    """Return the error that ServerPY's code in the child has raised or, if it has raised none, the error for the last
+    `ERROR:` line in `messages` or, if no line has `ERROR:`, for the last line. Returns `otherwise` if no pattern
+    matches that line."""
     # Only "\n" ends a line. `str.splitlines` would also split at the carriage return that yt-dlp writes into the error
     # line of a failed download.
     lines = [line for line in messages.split("\n") if line.strip()]
+    if ours := _of_serverpy((lines or [""])[-1]):
+        return ours
+    if "Invalid format specification" in messages:  # yt-dlp prints this error as a traceback, not as an ERROR line
+        return InvalidParameter("The format selector is invalid.")
+    if "MemoryError" in messages:
+        return TooLarge("The page needs more memory than the server allows.")
     errors = [line for line in lines if "ERROR:" in line]
     last = (errors or lines or [""])[-1]
     return (
@@ -95,6 +109,12 @@ def translate(messages: str, otherwise: ServerPYError) -> ServerPYError:
         or _by_table(_LAST, last)
         or otherwise
     )
+
+
+def _of_serverpy(line: str) -> ServerPYError | None:
+    found = _OURS.fullmatch(line)
+    kind = found and _BY_CODE.get(found[1])
+    return kind(found[2]) if found and kind else None
 
 
 def _by_table(table: tuple[tuple[str, type[ServerPYError], str], ...], line: str) -> ServerPYError | None:

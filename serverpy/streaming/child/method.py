@@ -2,9 +2,8 @@
 output.
 
 This method isolates a stream from the server process. Benchmarks compare the memory use of the other methods with it: a
-child takes about 55 MB of memory and 2 to 4 seconds of CPU time. The child extracts the page itself, and downloads only
-media that is one file. It does not resume a download, because yt-dlp would write the whole file to its standard output
-again. Therefore the stream ends with an error if the media server cuts the connection.
+child takes about 55 MB of memory and 2 to 4 seconds of CPU time. The child extracts the page itself, downloads only
+media that is one file, and resumes, checks and decrypts it as the method `embedded` does (`ytdlp/download/`).
 """
 
 from __future__ import annotations

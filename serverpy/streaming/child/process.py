@@ -27,7 +27,7 @@ from serverpy.tasks import Closing, cancel, spawn
 log = logging.getLogger(__name__)
 
 FILE_BYTES = 256 * 1024 * 1024
-"""Maximum size, in bytes, of a file (a fragment) that a child may write into its directory."""
+"""Maximum size, in bytes, of a file that a child may write into its directory."""
 DATA_BYTES = 1024 * 1024 * 1024
 """Maximum size, in bytes, of a child's data segment (RLIMIT_DATA). A worker process (`ytdlp/limits.py`) has the same
 limit, increased by the size of the stacks of its threads."""

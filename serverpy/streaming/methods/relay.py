@@ -293,17 +293,15 @@ class Relay:
             expects_range=source.needs_range,
         )
 
-    async def open_segments(
-        self, source: Source, track: Track, lender: Lender, asked: ByteRange | None = None
-    ) -> SegmentedRead:
-        """Open a read of the range `asked` of the segments of `track`, for one client alone. If `asked` is None, the
-        read returns all segments. Raises the errors of `open_segmented`."""
+    async def open_segments(self, source: Source, track: Track, lender: Lender) -> SegmentedRead:
+        """Open a read of all segments of `track`, with unchanged bytes, for one client alone. Raises the errors of
+        `open_segmented`."""
         await self._until_available(track)
         address = TrackSource(self._client, self._extractor, source, _media(source), track)
-        return await self._open_segments(source, address, lender, asked)
+        return await self._open_segments(source, address, lender, None, completes=False)
 
     async def _open_segments(
-        self, source: Source, address: TrackSource, lender: Lender, asked: ByteRange | None
+        self, source: Source, address: TrackSource, lender: Lender, asked: ByteRange | None, *, completes: bool = True
     ) -> SegmentedRead:
         return await open_segmented(
             address,
@@ -313,6 +311,7 @@ class Relay:
             patience=self.stall_timeout,
             start=source.start,
             duration=duration_of(_media(source), address.track),
+            completes=completes,
         )
 
     async def _open_file(

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from serverpy.media.mp4.durations import with_duration, without_index
-from serverpy.streaming.segments.kinds import INITIAL_BYTES
+from serverpy.segment_kinds import INITIAL_BYTES
 from serverpy.streaming.segments.segment import Segment
 
 

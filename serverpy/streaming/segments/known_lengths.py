@@ -35,6 +35,7 @@ async def blocks_of(side: Side, room: Room) -> Blocks | None:
     async for segment in side.listed():
         first = first or segment
         if segment.gap:
+            time += segment.duration or 0.0
             continue
         if segment.length is None or segment.discontinuity != first.discontinuity or segment.initial != (at == 0):
             return None
@@ -48,13 +49,20 @@ async def blocks_of(side: Side, room: Room) -> Blocks | None:
     return blocks if is_within and blocks.times else None
 
 
+def head_of(sides: list[Side]) -> tuple[bytes, float | None]:
+    """Return the head of the file that is merged from `sides`, of which no fragment was sent yet, and the duration of
+    that file in seconds, or None if the duration is unknown."""
+    ends = [side.stated_end for side in sides]
+    end = None if None in ends else max(each for each in ends if each is not None)
+    return write_head([side.section for side in sides], [side.duration for side in sides], end), end
+
+
 async def woven(sides: list[Side], blocks: tuple[Blocks, Blocks], _room: Room) -> Woven:
     """Return the layout of the file that is merged from `blocks`, the segments of `sides`."""
-    seconds = [side.duration for side in sides]
     numbers = sides[0].section.number, sides[1].section.number
-    head = write_head([side.section for side in sides], seconds)
-    longest = max(each for each in seconds if each is not None)
-    layout = await in_thread(partial(lay_out_blocks, head, blocks, numbers, longest), name="lay out")
+    head, seconds = head_of(sides)
+    assert seconds is not None
+    layout = await in_thread(partial(lay_out_blocks, head, blocks, numbers, seconds), name="lay out")
     versions = SourceVersion(blocks[0].total, None, None), SourceVersion(blocks[1].total, None, None)
     digest = hashlib.sha256(head)
     for part in (layout.starts, layout.offsets, layout.sources):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -26,7 +26,6 @@ from serverpy.extraction.choice import as_one_segment, by_id, in_the_form_of, it
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import DASH_PROTOCOL, HLS_PROTOCOLS, Track
 from serverpy.media.mp4.locate import MAX_MOOF_BYTES
-from serverpy.media.mp4.sections import write_head
 from serverpy.media.mp4.tracks import AUDIO_HANDLER, VIDEO_HANDLER
 from serverpy.media.weave.cache import Key, Layouts, Lease
 from serverpy.media.weave.source import Changed, Ranged
@@ -39,7 +38,7 @@ from serverpy.plan import Capability, Plan
 from serverpy.streaming.deadline import FirstByteWithin
 from serverpy.streaming.first_bytes import NoMedia
 from serverpy.streaming.pace import Pace
-from serverpy.streaming.segments.known_lengths import blocks_of, woven
+from serverpy.streaming.segments.known_lengths import blocks_of, head_of, woven
 from serverpy.streaming.segments.manifest import PLAYLIST_BYTES
 from serverpy.streaming.segments.segmented import SegmentedRead
 from serverpy.streaming.segments.side import Side
@@ -85,7 +84,7 @@ class Merger:
         2 * (SESSION_BYTES + OVERLAP_BYTES + PLAYLIST_BYTES + 2 * SMALL_STEP) + ENOUGH_BYTES + 2 * MAX_MOOF_BYTES
     )
     """Maximum memory of one stream, in bytes: a read of segments, a playlist, two chunks and a moof, for each of the
-    two tracks; and the joined parts, once."""
+    two tracks; and the joined parts, once. A stream borrows the memory for longer moofs."""
 
     def __init__(self, segments: Segments, extractor: Extractor, layouts: Layouts) -> None:
         self._segments = segments
@@ -206,17 +205,18 @@ class Merger:
         return lease
 
     async def _begin_both(self, tracks: tuple[Track, ...], source: Source, lender: Lender) -> list[Side]:
+        long_moofs = Room(lender)  # one room, because a reservation can only wait for the bytes of one side at a time
         return await _together(
             *(
-                self._begin(source, track, handler, lender)
+                self._begin(source, track, handler, lender, Room(long_moofs))
                 for track, handler in zip(tracks, (VIDEO_HANDLER, AUDIO_HANDLER), strict=True)
             )
         )
 
-    async def _begin(self, source: Source, track: Track, handler: bytes, lender: Lender) -> Side:
+    async def _begin(self, source: Source, track: Track, handler: bytes, lender: Lender, room: Room) -> Side:
         """Open the segments of `track`, and read up to the first fragment. Returns the open side."""
         read = await self._segments.open_segments(source, track, lender)
-        side = Side(read, handler, states_durations=track.protocol in HLS_PROTOCOLS)
+        side = Side(read, handler, room, states_durations=track.protocol in HLS_PROTOCOLS)
         try:
             if read.is_live:
                 raise UnsupportedConversion(
@@ -232,8 +232,8 @@ class Merger:
 async def _stream(sides: list[Side], tracks: tuple[Track, ...], source: Source, lender: Lender, begun: float) -> Body:
     """Return the body of the file that is merged from `sides`, whose length is unknown."""
     try:
-        seconds = [side.duration for side in sides]
-        merged = _Merged(sides, write_head([side.section for side in sides], seconds), Pace(lender))
+        head_bytes, duration = head_of(sides)
+        merged = _Merged(sides, head_bytes, Pace(lender))
         connected = time.monotonic() - begun
         first = await merged.gather()
     except BaseException:
@@ -242,7 +242,7 @@ async def _stream(sides: list[Side], tracks: tuple[Track, ...], source: Source, 
     head = Head(
         content_type=MP4.content_type,
         ext=MP4.ext,
-        duration=None if None in seconds else max(each for each in seconds if each is not None),
+        duration=duration,
         estimate=_estimate(tracks),
         title=None if source.media is None else source.media.title,
         timings={"connect": connected, "first-byte": time.monotonic() - begun},
@@ -328,7 +328,8 @@ class _Merged:
                 continue  # the next fragment of the other track may have an earlier time, so compare again
             if side.is_at_break:
                 _align([each for each in self._open if each.moof is not None and each.is_at_break])
-            yield self._count(self._patched(side))
+            for part in _pieces(self._patched(side)):
+                yield self._count(part)
             while part := await side.payload(self._most):
                 yield self._count(part)
 
@@ -356,6 +357,12 @@ class _Merged:
     def _count(self, part: bytes) -> bytes:
         self._sent += len(part)
         return part
+
+
+def _pieces(moof: bytes) -> Iterator[bytes]:
+    """Yield the bytes of `moof` in pieces of at most MAX_MOOF_BYTES: a stream reserves the memory for one piece."""
+    for at in range(0, len(moof), MAX_MOOF_BYTES):
+        yield moof[at : at + MAX_MOOF_BYTES]
 
 
 def _align(sides: list[Side]) -> None:

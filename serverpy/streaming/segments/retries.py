@@ -11,11 +11,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from serverpy.aes import Undecryptable
+from serverpy.aes import InvalidKey, Undecryptable
 from serverpy.errors import NotMedia, SourceError, TooLarge, UpstreamFailed
 from serverpy.net.range_requests import BACK_OFF_SECONDS, Refused, Unhealable
+from serverpy.segment_kinds import CodecChange, WrongKind
 from serverpy.streaming.segments.cursor import PlaylistChanged
-from serverpy.streaming.segments.kinds import CodecChange, WrongKind
 
 LIVE_SECONDS = 2.0
 """Minimum number of seconds for which a segment of a live playlist is requested again, even if the target duration is
@@ -42,13 +42,6 @@ class AbsentSegment(Unhealable):
     """Error: according to the response, a segment that may be absent does not exist. If the next response says the
     same, the media ends before this segment. A fresh URL is not tried, because the previous segment has just been read
     at its current URL, and because the page would otherwise be extracted again at the end of each such stream."""
-
-
-class InvalidKey(UpstreamFailed):
-    """Error: the length of a response to a request for a decryption key is not that of an AES key."""
-
-    def __init__(self) -> None:
-        super().__init__("The media has an invalid decryption key.")
 
 
 class Retries:

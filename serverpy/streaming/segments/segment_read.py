@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from serverpy.aes import Decryption
+from serverpy.aes import Decryption, InvalidKey
 from serverpy.errors import RangeNotSatisfiable, SourceError, UpstreamFailed
 from serverpy.extraction.values import ABSENT
 from serverpy.net.client import Response
@@ -16,10 +16,10 @@ from serverpy.net.http1 import Headers
 from serverpy.net.representation import Representation
 from serverpy.net.resume import ResumingRead, open_resuming
 from serverpy.ranges import ByteRange
+from serverpy.segment_kinds import INITIAL_BYTES, JUDGED_BYTES, Judge, refuse_markup
 from serverpy.streaming.segments.completion import Completion
 from serverpy.streaming.segments.keys import KEY_BYTES, Keys
-from serverpy.streaming.segments.kinds import INITIAL_BYTES, JUDGED_BYTES, Judge, refuse_markup
-from serverpy.streaming.segments.retries import AbsentSegment, EmptySegment, InvalidKey, Retries, ShortFile
+from serverpy.streaming.segments.retries import AbsentSegment, EmptySegment, Retries, ShortFile
 from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.track_source import TrackSource
 
@@ -277,7 +277,7 @@ class SegmentRead:
         if not first:
             raise EmptySegment("A segment of the media is empty.")
         if is_judged:
-            judge.check(self.segment, first)
+            judge.check(first, encrypted=self.segment.encryption is not None, initial=self.segment.initial)
         self._first = first
 
     def complete(self, completion: Completion, left_out: int) -> None:

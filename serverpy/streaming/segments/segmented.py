@@ -21,11 +21,11 @@ from serverpy.net.http1 import Headers
 from serverpy.net.resume import Extent
 from serverpy.plan import UNCUT
 from serverpy.ranges import ByteRange, resolve_range
+from serverpy.segment_kinds import Judge
 from serverpy.streaming.first_bytes import first_chunks
 from serverpy.streaming.segments.completion import Completion
 from serverpy.streaming.segments.cursor import Cursor, FinishedCursor, Load, PlaylistChanged
 from serverpy.streaming.segments.keys import Keys
-from serverpy.streaming.segments.kinds import Judge
 from serverpy.streaming.segments.live import LiveCursor
 from serverpy.streaming.segments.manifest import DashManifest, HlsManifest, Manifest, load, playlist_room
 from serverpy.streaming.segments.prefetch import AFTER_BYTES, Prefetch, Waits
@@ -47,17 +47,19 @@ async def open_segmented(
     patience: float,
     start: float | None = None,
     duration: float | None = None,
+    completes: bool = True,
 ) -> SegmentedRead:
     """Open a read of the range `asked`, or of the whole file if `asked` is None or the length of a segment is unknown.
     `start` is the time in a live stream, in seconds, at which to begin (`live.py::LiveCursor`). `patience` is the
     number of seconds for which a live playlist may list no new segment. `duration` is the duration of the media in
-    seconds, for a playlist that does not state it. Raises the errors of `SegmentedRead.read` and of `load`,
-    `RangeNotSatisfiable` if the range contains no byte of the file, and `InvalidParameter` if `start` is not None and
-    the track is not live. If the call raises an error or is cancelled, it leaves no read open.
+    seconds, for a playlist that does not state it. `completes` states whether the duration is written into
+    initialization sections that do not state it (`completion.py`). Raises the errors of `SegmentedRead.read` and of
+    `load`, `RangeNotSatisfiable` if the range contains no byte of the file, and `InvalidParameter` if `start` is not
+    None and the track is not live. If the call raises an error or is cancelled, it leaves no read open.
     """
     room = Room(lender)
     try:
-        return await _open(source, room, asked, wait_seconds, patience, start, duration)
+        return await _open(source, room, asked, wait_seconds, patience, start, duration, completes=completes)
     except BaseException:
         room.release()
         raise
@@ -71,6 +73,8 @@ async def _open(
     patience: float,
     start: float | None,
     duration: float | None,
+    *,
+    completes: bool,
 ) -> SegmentedRead:
     reload = partial(load, source, playlist_room(room), wait_seconds=wait_seconds)
     excess = 0
@@ -84,7 +88,7 @@ async def _open(
         first, end = (0, None) if total is None else resolve_range(asked, total)
         is_live = _is_growing(manifest)
         seconds = None if is_live or source.track.is_live else believed_duration(manifest.duration, duration)
-        completion = None if seconds is None else Completion(seconds, keeps_places=total is not None)
+        completion = None if seconds is None or not completes else Completion(seconds, keeps_places=total is not None)
         follows_edge = start is None and _is_growing(manifest) and manifest.begins_at_edge
         last = manifest.last if total is not None and not excess else None
         kept = manifest if isinstance(manifest, DashManifest) else None  # an extraction brings its list only once

@@ -1,24 +1,27 @@
 """One side of a merge: the segments of one track, read as a sequence of fragments (a moof and the data behind it).
 
-A side holds one chunk of bytes and one moof in memory. It leaves out the boxes between two fragments (styp, sidx and
-emsg), because they describe the source and not the merged file.
+A side holds one chunk of bytes and one moof in memory, and borrows the memory for a long moof. It leaves out the boxes
+between two fragments (styp, sidx and emsg), because they describe the source and not the merged file.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 from serverpy.errors import TooLarge, UnsupportedConversion, UpstreamFailed
 from serverpy.media.mp4.boxes import HEADER_BYTES, Box, box_at, damaged
-from serverpy.media.mp4.locate import MAX_MOOF_BYTES
+from serverpy.media.mp4.locate import MAX_LARGE_MOOF_BYTES, MAX_MOOF_BYTES
 from serverpy.media.mp4.moof import Moof, read_moof
 from serverpy.media.mp4.own_trafs import with_own_trafs
 from serverpy.media.mp4.sections import Section, read_section
+from serverpy.memory.room import Room
 from serverpy.net.connection import SMALL_STEP
-from serverpy.streaming.segments.kinds import CodecChange, Kind, kind_of
+from serverpy.segment_kinds import CodecChange, Kind, kind_of
 from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.segments.segmented import SegmentedRead
+from serverpy.tasks import in_thread
 
 HOLE_SECONDS = 0.5
 """Minimum length, in seconds, of a gap in the decode times of a track that may mean missing bytes. The bytes count as
@@ -30,6 +33,9 @@ BACK_SECONDS = 0.25
 """Maximum number of seconds by which the decode times of a track may go back, because of rounding, without beginning a
 new time line."""
 _LARGEST_BOX = 1 << 62
+_COPIES = 5
+"""Number of copies of a moof that are in memory while it is read, patched and sent, according to measurements and with
+a margin."""
 _BESIDE_BYTES = 4096
 """Number of bytes that are read in addition to a small part, because they probably contain the next moof."""
 
@@ -48,11 +54,18 @@ class Side:
     """The fragments of the track of the type `handler`, in the order in which `read` returns them. The caller must
     first call `begin`. For each fragment, the caller must then call `sent` once, `payload` until it returns `b""`, and
     `advance`, which goes to the next fragment. `states_durations` states whether the manifest has a duration for each
-    single segment, as in HLS. A DASH manifest may state only one duration for all segments."""
+    single segment, as in HLS. A DASH manifest may state only one duration for all segments. The side borrows the memory
+    for a moof or moov of more than MAX_MOOF_BYTES from `room`: for a moof until it is sent, for a moov until the next
+    one or until the side is closed."""
 
-    def __init__(self, read: SegmentedRead, handler: bytes, *, states_durations: bool) -> None:
+    def __init__(self, read: SegmentedRead, handler: bytes, room: Room, *, states_durations: bool) -> None:
         self._read = read
         self._handler = handler
+        self._room = room
+        self._borrowed = 0
+        """Number of bytes that are borrowed for the last box that was read as a whole."""
+        self._section_borrowed = 0
+        """Number of bytes that are borrowed for the present initialization section."""
         self._states_durations = states_durations
         self._chunk = b""
         self._used = 0
@@ -65,7 +78,12 @@ class Side:
         self._short_seconds = 0.0
         """Number of seconds by which the segments that have ended since the last fragment are shorter than the playlist
         states."""
+        self._has_own = self._has_unknown = False
+        """Whether the current segment has fragments of the track, and of a track that no initialization section
+        describes."""
         self._in_box = False
+        self._has_media = False
+        """Whether the current segment has a moof or mdat box."""
         self._left = 0
         self._is_over = False
         self._section: Section | None = None
@@ -90,6 +108,12 @@ class Side:
     def duration(self) -> float | None:
         """Duration of the track in seconds; None if it is unknown."""
         return self._read.duration
+
+    @property
+    def stated_end(self) -> float | None:
+        """The time in the merged file, in seconds, at which the track ends according to the playlist; None if its
+        duration is unknown. The caller must not have sent a fragment yet."""
+        return None if self.duration is None else self.begin_time + self.shift + self.duration
 
     @property
     def total(self) -> int | None:
@@ -132,20 +156,23 @@ class Side:
     async def advance(self) -> bool:
         """Read up to the next fragment that has samples of the track, and store its moof in `moof`. Returns False at
         the end. Raises `UpstreamFailed` if bytes are missing, `CodecChange` if a new initialization section changes the
-        codec parameters, and the errors of `read_moof` and `SegmentedRead.read`."""
+        codec parameters, `TooLarge` if a moof or moov has more than MAX_LARGE_MOOF_BYTES, and the errors of
+        `_check_tracks`, `read_moof`, `Room.grow` and `SegmentedRead.read`."""
         assert not self._left
         self.moof = None
         while (box := await self._next_box()) is not None:
             if box.kind == b"moov":
                 self._take_section(await self._whole(box))
             elif box.kind == b"moof":
-                if self._take_moof(await self._whole(box)):
+                if await self._take_moof(await self._whole(box)):
                     return True
+                self._give_back()
                 await self._skip_data()
             elif box.kind == b"mdat":
                 raise damaged("a segment has an mdat box without a moof box before it")
             else:
                 await self._skip(box)
+        self._check_tracks()
         self._check_last()
         self._is_over = True
         return False
@@ -170,17 +197,20 @@ class Side:
         self.is_at_break = False
 
     async def aclose(self) -> None:
-        self._chunk = b""
+        self._chunk, self.moof = b"", None
+        self._room.release()
         await self._read.aclose()
 
     def _take_section(self, moov: bytes) -> None:
         section = read_section(moov, self._handler)
         if self._section is not None and not section.fits(self._section):
             raise CodecChange("The media changes its codecs or their parameters, which one file cannot express.")
-        self._section = self._section or section
+        self._room.shrink(self._section_borrowed)
+        self._section = section  # its track may have another number
+        self._section_borrowed, self._borrowed = self._borrowed, 0
         self.is_at_break = True
 
-    def _take_moof(self, data: bytes) -> bool:
+    async def _take_moof(self, data: bytes) -> bool:
         """Store the moof box `data` as the next moof. Returns False if the box has no samples of the track."""
         if self._section is None:
             raise damaged("a moof box comes before the moov box")
@@ -188,11 +218,12 @@ class Side:
         in_segment = in_all - self._segment_at
         position = Position(in_all, in_segment, in_segment + (0 if self._segment is None else self._segment.first))
         section = self._section
-        if section.others is not None:
-            data = with_own_trafs(data, position.in_file, section.number, section.others)
-        moof = read_moof(data, section.number, section.default_duration)
+        parse = partial(_parse, section, data, position)
+        moof = parse() if len(data) <= MAX_MOOF_BYTES else await in_thread(parse, name="read a moof")
         if not moof.has_track:
+            self._has_unknown |= bool(moof.foreign) and section.others is None
             return False
+        self._has_own = True
         self.moof, self.position = moof, position
         self._judge_time(moof)
         self._segment_ticks += moof.duration
@@ -207,6 +238,12 @@ class Side:
             self.is_at_break = True
         elif hole > HOLE_SECONDS and self._short_seconds > hole / 2:
             raise _cut()
+
+    def _check_tracks(self) -> None:
+        """Raise `NotMedia` if the current segment has fragments of an unknown track instead of fragments of the track.
+        Otherwise fragments of unknown tracks are ignored, as players do."""
+        if self._has_unknown and not self._has_own:
+            raise damaged("the fragments belong to a track that the initialization section does not describe")
 
     def _check_last(self) -> None:
         """Raise `UpstreamFailed` if the last segment is much shorter than the playlist states, and the media server did
@@ -224,6 +261,7 @@ class Side:
     async def _begin_data(self) -> bytes:
         """Return the boxes between moof and mdat, changed to `free` boxes, and the header of the mdat box."""
         self.moof = None
+        self._give_back()
         head = bytearray()
         while (box := await self._next_box()) is not None:
             if box.kind == b"mdat":
@@ -232,11 +270,11 @@ class Side:
                 return bytes(head) + header_of(box)
             if box.kind in (b"moof", b"moov"):
                 break
+            if len(head) + box.end > MAX_MOOF_BYTES:
+                raise _too_large()
             whole = bytearray(await self._whole(box))
             whole[4:8] = b"free"
             head += whole
-            if len(head) > MAX_MOOF_BYTES:
-                raise _too_large()
         raise _cut()
 
     async def _skip_data(self) -> None:
@@ -257,6 +295,7 @@ class Side:
         self._used += box.body
         self._at += box.body
         self._in_box = box.end > box.body
+        self._has_media = self._has_media or box.kind in (b"moof", b"mdat")
         return box
 
     async def _peek(self, count: int) -> bytes:
@@ -276,9 +315,13 @@ class Side:
         return self._chunk[self._used : self._used + count]
 
     async def _whole(self, box: Box) -> bytes:
-        """Return all bytes of `box`, whose header has been consumed."""
-        if box.end > MAX_MOOF_BYTES:
+        """Return all bytes of `box`, whose header has been consumed. If these are more than MAX_MOOF_BYTES, borrows the
+        memory for them, which `_give_back` gives back."""
+        if box.end > MAX_LARGE_MOOF_BYTES:
             raise _too_large()
+        if box.end > MAX_MOOF_BYTES:
+            await self._room.grow(_COPIES * box.end)
+            self._borrowed = _COPIES * box.end
         parts, left = [header_of(box)], box.end - box.body
         while left:
             part = await self._some(left, SMALL_STEP)
@@ -286,6 +329,10 @@ class Side:
             left -= len(part)
         self._in_box = False
         return b"".join(parts)
+
+    def _give_back(self) -> None:
+        self._room.shrink(self._borrowed)
+        self._borrowed = 0
 
     async def _skip(self, box: Box) -> None:
         left = box.end - box.body
@@ -319,15 +366,25 @@ class Side:
         return bool(self._chunk)
 
     def _turn_to(self, segment: Segment | None, at: int) -> None:
+        self._check_tracks()
+        self._has_own = self._has_unknown = False
         before, self._segment = self._segment, segment
         if before is not None:
-            if self._in_box and before.length is None:
+            is_without_media = bool(before.duration) and not before.initial and not self._has_media
+            if before.length is None and (self._in_box or is_without_media):
                 raise _cut()
             if before.duration and not before.initial:
                 self._short_seconds += before.duration - self._seconds(self._segment_ticks)
             if segment is not None and segment.discontinuity != before.discontinuity:
                 self.is_at_break = True
-        self._segment_at, self._segment_ticks = at, 0
+        self._segment_at, self._segment_ticks, self._has_media = at, 0, False
+
+
+def _parse(section: Section, data: bytes, position: Position) -> Moof:
+    """Read the moof `data` of a fragment of `section`. Removes the traf boxes of other tracks, if there may be any."""
+    if section.others is not None:
+        data = with_own_trafs(data, position.in_file, section.number, section.others)
+    return read_moof(data, section.number, section.default_duration)
 
 
 def header_of(box: Box) -> bytes:
@@ -342,4 +399,4 @@ def _cut() -> UpstreamFailed:
 
 
 def _too_large() -> TooLarge:
-    return TooLarge("The fragments of this MP4 are larger than this server allows.")
+    return TooLarge("A fragment of one of the two formats is larger than this server allows: choose a single format.")

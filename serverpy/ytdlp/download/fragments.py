@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from yt_dlp.downloader.bunnycdn import BunnyCdnFD
@@ -23,8 +24,10 @@ from yt_dlp.downloader.soop import SoopVodFD
 from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils import NO_DEFAULT, parse_m3u8_attributes
 
-from serverpy.errors import DrmProtected, ServerPYError, TooLarge, UnsupportedConversion, UpstreamFailed
+from serverpy.aes import InvalidKey
+from serverpy.errors import DrmProtected, NotMedia, ServerPYError, TooLarge, UnsupportedConversion, UpstreamFailed
 from serverpy.extraction.values import ABSENT
+from serverpy.segment_kinds import Judge, WrongKind
 from serverpy.ytdlp.children import Stopped
 from serverpy.ytdlp.download.destinations import Decrypted, Plain, Whole
 from serverpy.ytdlp.download.downloaders import STDOUT, FileDownloader, Quiet
@@ -45,10 +48,15 @@ class Fragmented(Quiet):
     """Mixin with the methods that all downloaders of fragmented media override. The mixin must precede yt-dlp's class
     in the list of base classes."""
 
+    strict = False
+    """Whether a fragment of unknown format after fragments of a known format is an error."""
+
     def __init__(self, requests: MediaRequests, options: dict[str, Any], out: PipeWriter) -> None:
         self._requests = requests
         self._options = options
         self._out = out
+        self._judge = Judge(strict=self.strict)
+        self._keys: dict[str, bytes] = {}
         super().__init__(requests, options)  # type: ignore[call-arg]  # `super` is yt-dlp's class
 
     def run(self, info: dict[str, Any]) -> None:
@@ -76,14 +84,14 @@ class Fragmented(Quiet):
     def download_and_append_fragments(
         self, ctx: dict[str, Any], fragments: Iterable[dict[str, Any]], info_dict: dict[str, Any], **how: Any
     ) -> Any:
-        """Download the fragments by yt-dlp's method of the same name. Before each fragment, store its destination in
-        `ctx`, because `_download_fragment` does not get the destination as an argument."""
+        """Download the fragments by yt-dlp's method of the same name. Store each fragment in `ctx`, because
+        `_download_fragment` does not get it as an argument, unless yt-dlp's code needs the whole fragment at once."""
         packed = how.get("pack_func") is not None
 
         def noted() -> Iterator[dict[str, Any]]:
             for fragment in fragments:
                 if self._accept(fragment):
-                    ctx["stream_into"] = None if packed else self._destination(fragment, info_dict)
+                    ctx["streamed"] = None if packed else fragment
                     yield fragment
 
         parent: Any = super()
@@ -95,19 +103,21 @@ class Fragmented(Quiet):
 
     def _destination(self, fragment: dict[str, Any], info: dict[str, Any]) -> Plain | Decrypted:
         encryption = fragment.get("decrypt_info") or {}
-        plain = Plain(self._out.write)
-        if encryption.get("METHOD") != "AES-128":
+        encrypted = encryption.get("METHOD") == "AES-128"
+        plain = Plain(self._out.write, partial(self._judge.check, encrypted=encrypted))
+        if not encrypted:
             return plain
         iv = encryption.get("IV") or struct.pack(">8xq", fragment["media_sequence"])
         return Decrypted(plain, self._key(encryption, info), iv)
 
     def _key(self, encryption: dict[str, Any], info: dict[str, Any]) -> bytes:
-        if not encryption.get("KEY"):
-            # All fragments under one EXT-X-KEY share the dictionary `encryption`, so each key is fetched once.
-            address = (info.get("hls_aes") or {}).get("uri") or encryption["URI"]
+        if key := encryption.get("KEY"):
+            return bytes(key)
+        address = (info.get("hls_aes") or {}).get("uri") or encryption["URI"]
+        if address not in self._keys:
             parent: Any = super()
-            encryption["KEY"] = self._requests.urlopen(parent._prepare_url(info, address)).read()
-        return bytes(encryption["KEY"])
+            self._keys[address] = self._requests.urlopen(parent._prepare_url(info, address)).read()
+        return self._keys[address]
 
     def decrypter(self, info_dict: Any) -> Callable[[Any, Any], Any]:
         parent: Any = super()
@@ -117,19 +127,33 @@ class Fragmented(Quiet):
     def _download_fragment(
         self, ctx: dict[str, Any], frag_url: str, info_dict: Any, headers: Any = None, request_data: Any = None
     ) -> bool:
-        stream_into: Plain | Decrypted | None = ctx.pop("stream_into", None)
+        """Download a fragment. If the response is not media, or has another format than the fragments before, request
+        it and its key again, because none of its bytes has been written yet. Raises the error of the third try."""
+        fragment = ctx.pop("streamed", None)
         info = {
             "url": frag_url,
             "http_headers": headers or info_dict.get("http_headers"),
             "request_data": request_data,
         }
-        if stream_into is None or self._requests.always_impersonates:
-            ctx["content"] = self._held(info, stream_into)
-            return True
-        if self._fetch(info, stream_into.add):
-            stream_into.finish()
-        ctx["content"] = _GIVEN
-        return True
+        for delay in (*BACK_OFF[:2], None):
+            try:
+                into = None if fragment is None else self._destination(fragment, info_dict)
+                ctx["content"] = self._given(info, into)
+                return True
+            except (NotMedia, WrongKind, InvalidKey):
+                if delay is None:
+                    raise
+                self._keys.clear()
+                self._requests.stop.pause(delay)
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _given(self, info: dict[str, Any], into: Plain | Decrypted | None) -> bytes:
+        """Pass the bytes of a fragment to `into`, and return _GIVEN. If `into` is None, return the bytes."""
+        if into is None or self._requests.always_impersonates:
+            return self._held(info, into)
+        if self._fetch(info, into.add):
+            into.finish()
+        return _GIVEN
 
     def _held(self, info: dict[str, Any], stream_into: Plain | Decrypted | None) -> bytes:
         """Fetch a whole fragment. If `stream_into` is None, return the fragment for yt-dlp's code. Otherwise pass the
@@ -173,6 +197,7 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
     """Downloader of a finished HLS playlist. The downloader raises an error for a playlist that yt-dlp would pass to
     ffmpeg."""
 
+    strict = True
     _numbered: list[Numbered]
 
     def can_download(self, manifest: str, info_dict: dict[str, Any], allow_unplayable_formats: bool = False) -> bool:

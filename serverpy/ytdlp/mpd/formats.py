@@ -8,20 +8,22 @@ segments of a format cannot be listed, the format remains, with the reason why i
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import Element, ParseError, SubElement
 
-from yt_dlp import compat
-from yt_dlp.extractor import common, generic
+from yt_dlp.extractor import common
 
-from serverpy.ytdlp.mpd.joining import Joined, join
-from serverpy.ytdlp.mpd.listing import Listing, Part
-from serverpy.ytdlp.mpd.representations import Period, Representation, read
-from serverpy.ytdlp.mpd.windows import is_live
+# The functions below import the other modules of this package late, because they take 1 MB, and most child processes of
+# the method `subprocess` read no manifest.
+if TYPE_CHECKING:
+    from serverpy.ytdlp.mpd.joining import Joined
+    from serverpy.ytdlp.mpd.listing import Listing, Part
+    from serverpy.ytdlp.mpd.representations import Period, Representation
 
 REFUSAL = "_serverpy_refusal"
 """The name of the field of a format that states why the format cannot be streamed."""
@@ -34,6 +36,7 @@ _LAST = -100
 """Value of yt-dlp's field `preference` for formats that must never be the default: all other formats take precedence
 over them."""
 _PROTOCOL = "http_dash_segments"
+_PARSER = "compat_etree_fromstring"
 
 Parse = Callable[..., Any]
 
@@ -91,8 +94,10 @@ def install() -> None:
 
     extractor._parse_mpd_periods, extractor._merge_mpd_periods = parse_periods, merge_periods
     extractor._guess_encoding_from_content = staticmethod(_with_utf_16_be(extractor._guess_encoding_from_content))
-    for module in (compat, common, generic):
-        module.compat_etree_fromstring = _tolerant_without_entities(module.compat_etree_fromstring)
+    for name in ("compat", "extractor.common", "extractor.generic"):
+        # a module that is imported later takes the function from `compat`
+        if module := sys.modules.get(f"yt_dlp.{name}"):
+            vars(module)[_PARSER] = _tolerant_without_entities(vars(module)[_PARSER])
 
 
 def _with_utf_16_be(guess: Callable[[str, bytes], str]) -> Callable[[str, bytes], str]:
@@ -129,6 +134,9 @@ def document_url(base: str | None, url: str | None) -> str:
 def entries(mpd: Element, document: str, mpd_url: str | None, parse: Parse) -> list[dict[str, Any]]:
     """Return the periods of the manifest in yt-dlp's form. `parse` is yt-dlp's parser; it returns the only period of a
     manifest with one period."""
+    from serverpy.ytdlp.mpd.representations import read
+    from serverpy.ytdlp.mpd.windows import is_live
+
     now = time.time()
     found = [_entry(mpd, period, mpd_url, parse) for period in read(mpd, document, now)]
     if mpd.get("type") == "dynamic" and not is_live(mpd, now):
@@ -137,6 +145,8 @@ def entries(mpd: Element, document: str, mpd_url: str | None, parse: Parse) -> l
 
 
 def _entry(mpd: Element, period: Period, mpd_url: str | None, parse: Parse) -> dict[str, Any]:
+    from serverpy.ytdlp.mpd.listing import Listing
+
     formats: dict[int, dict[str, Any]] = {}
     subtitles: dict[str, list[dict[str, Any]]] = {}
     has_main = any(each.is_main and each.kind == "audio" and not each.role for each in period.representations)
@@ -172,6 +182,8 @@ def _copy(mpd: Element, representation: Representation) -> Element:
 
 def merged(periods: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Join the formats and subtitles of the periods, and return them in yt-dlp's form."""
+    from serverpy.ytdlp.mpd.joining import join
+
     subtitles: dict[str, Any] = {}
     for period in periods:
         for language, files in period["subtitles"].items():
@@ -204,6 +216,8 @@ def _format(fmt: dict[str, Any], joined: Joined, mpd_url: str | None, *, several
 def _describe(fmt: dict[str, Any], seed: Representation, listing: Listing | Part | None, mpd_url: str | None) -> None:
     """Set the fields of a format that state from which URLs its bytes are requested. As in yt-dlp, the URL of a format
     that consists of segments is that of the manifest."""
+    from serverpy.ytdlp.mpd.listing import Listing
+
     if isinstance(listing, Listing) and (url := listing.file) is not None:
         fmt["url"] = url
         return

@@ -4,12 +4,12 @@ of such a dictionary for the download process."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import msgspec
 
-from serverpy.errors import MediaNotFound, TooLarge, UnsupportedConversion
+from serverpy.errors import MediaNotFound, ServerPYError, TooLarge, UnsupportedConversion
 from serverpy.extraction.messages import MAX_MEDIA_BYTES, Page, WorkerOptions
 from serverpy.extraction.values import Media, OwnAddress, Track
 from serverpy.ytdlp.children import Ticket
@@ -31,6 +31,8 @@ def extract(url: str, options: WorkerOptions, ticket: Ticket, raw_id: str) -> tu
     (`ticket` is set). Any other exception except MemoryError is raised as a ServerPYError."""
     with _translated(ticket), shared().places.held(ticket), instance.open(options, cancelled=ticket) as ydl:
         info = _info(ydl, url)
+        if ydl.has_parts and not is_playlist(info):
+            _add_parts(ydl, url, info)
         _cut(info)
         media = within_bounds(media_of(info, raw_id, ydl.cookiejar, ydl.impersonation_name))
         _check_found(media, ydl)
@@ -90,9 +92,19 @@ def _translated(ticket: Ticket) -> Iterator[None]:
         raise translate(error) from error
 
 
+def _add_parts(ydl: instance.Instance, url: str, info: InfoDict) -> None:
+    """Add all parts of a video as entries to `info`, its first part. Does nothing if they cannot be extracted, because
+    the first part can be streamed without the others."""
+    ydl.lists_parts = True
+    with suppress(ServerPYError), _translated(ydl.ticket):
+        listed = _info(ydl, url)
+        if is_playlist(listed):
+            info["entries"] = listed.get("entries")
+
+
 def _cut(info: InfoDict) -> None:
-    """Drop the playlist entries beyond MAX_ENTRIES, and record in `info` whether entries were dropped."""
-    if is_playlist(info):
+    """Drop the entries beyond MAX_ENTRIES, and record in `info` whether entries were dropped."""
+    if is_playlist(info) or info.get("entries"):
         entries = list(info.get("entries") or ())
         info["_serverpy_cut"] = len(entries) > instance.MAX_ENTRIES
         info["entries"] = entries[: instance.MAX_ENTRIES]

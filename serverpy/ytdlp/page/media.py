@@ -21,8 +21,8 @@ from serverpy.ytdlp.page.tracks import Impersonation, tracks_of
 
 
 def media_of(info: InfoDict, raw_id: str, jar: http.cookiejar.CookieJar, impersonation: Impersonation) -> Media:
-    """Convert `info`, yt-dlp's processed dictionary of a page, to a `Media`. `info` describes a video, or a playlist of
-    videos and URLs."""
+    """Convert `info`, yt-dlp's processed dictionary of a page, to a `Media`. `info` describes a video, perhaps with all
+    its parts as entries, or a playlist of videos and URLs."""
     entries = tuple(_entries(info, raw_id, jar, impersonation))
     tracks = () if is_playlist(info) else tuple(tracks_of(info, impersonation))
     subtitles = tuple(subtitles_of(info))
@@ -67,7 +67,7 @@ def _is_alone_on_its_page(info: InfoDict) -> bool:
 
 
 def _kind(info: InfoDict, tracks: tuple[Track, ...], entries: tuple[Entry, ...]) -> Kind:
-    if entries or is_playlist(info):
+    if is_playlist(info) or (entries and not tracks):
         return "images" if _is_post(entries) else "playlist"
     if info.get("is_live"):
         return "live"

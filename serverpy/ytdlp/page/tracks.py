@@ -11,7 +11,7 @@ from yt_dlp.utils.networking import std_headers
 
 from serverpy.extraction.values import IMAGE_EXTENSIONS, AesKey, Fragment, Track
 from serverpy.ytdlp.m3u8 import AUDIO_APART
-from serverpy.ytdlp.mpd.formats import REFUSAL, Fragments
+from serverpy.ytdlp.mpd.formats import ALTERNATE_PREFERENCE, REFUSAL, Fragments
 from serverpy.ytdlp.page.details import details_of
 from serverpy.ytdlp.page.info_dict import MAX_TEXT, InfoDict, address, extension, formats_of, integer, number, text
 
@@ -85,6 +85,8 @@ def _track(fmt: InfoDict, url: str, info: InfoDict, impersonation: Impersonation
         size=size or integer(fmt.get("filesize_approx")),
         size_exact=bool(size),
         language=text(fmt.get("language"), 100),
+        language_preference=integer(fmt.get("language_preference")),
+        is_alternate=fmt.get("vcodec") == "none" and fmt.get("source_preference") == ALTERNATE_PREFERENCE,
         note=text(fmt.get("format_note"), 200),
         has_drm=fmt.get("has_drm") is True,
         is_live=bool(info.get("is_live")),

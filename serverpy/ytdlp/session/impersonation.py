@@ -6,13 +6,19 @@ curl_cffi takes 3 MB, and most pages do not need it. `hide` keeps yt-dlp from lo
 from __future__ import annotations
 
 import functools
+import queue
 import sys
 import threading
+import types
 from typing import Any
+
+from serverpy.net.bounds import FRAMING_GRACE_BYTES, excess
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 """Maximum size, in bytes, of a response. The limit is necessary because curl_cffi buffers everything that the site
 sends, even if yt-dlp does not read it."""
+PIECE_BYTES = 16 * 1024
+"""Size, in bytes, up to which buffered pieces of a response are joined."""
 _NAME = "curl_cffi"
 _lock = threading.Lock()
 
@@ -42,6 +48,7 @@ def handler() -> Any | None:
 @functools.cache
 def _bounded(handler: Any) -> Any:
     """Return a subclass of `handler` that raises an error if a response has more than MAX_BODY_BYTES."""
+    bound_transfers()
 
     class CurlCFFIRH(handler):  # type: ignore[misc]  # yt-dlp is untyped, and derives the handler's key from this name
         def _get_instance(self, **kwargs: Any) -> Any:
@@ -53,3 +60,80 @@ def _bounded(handler: Any) -> Any:
             return session
 
     return CurlCFFIRH
+
+
+def bound_transfers() -> None:
+    """Make all transfers of curl_cffi in this process raise an error if a body has too many bytes of chunk framing, and
+    keep many small pieces of a body in little memory. libcurl itself bounds the fields of heads, interim responses and
+    trailers, to 5,000 fields and 300 KiB, but not the extensions of chunks. Call this function once."""
+    _bound_framing()
+    _join_pieces()
+
+
+class Framing:
+    """The chunk framing that one transfer has received (`bounds.excess`)."""
+
+    def __init__(self) -> None:
+        self._received = self._payload = self._excess = 0
+
+    @property
+    def is_excessive(self) -> bool:
+        return self._excess > FRAMING_GRACE_BYTES
+
+    def receive(self, received: int, payload: int) -> None:
+        """Count `received` bytes of the body, which are not decoded yet. All bytes before them contained `payload`
+        bytes of payload."""
+        more = max(0, payload - self._payload)
+        self._excess = excess(self._excess, max(0, self._received - more), more)
+        self._received, self._payload = received, payload
+
+
+def _bound_framing() -> None:
+    """Make each transfer of curl_cffi raise an error if the framing of its body is excessive."""
+    from curl_cffi import Curl, CurlError, CurlInfo, CurlOpt
+    from curl_cffi.const import CurlECode
+    from curl_cffi.curl import CURLINFO_DATA_IN
+
+    perform = Curl.perform
+
+    def bounded(self: Any, *args: Any, **kwargs: Any) -> None:
+        framing = Framing()
+
+        def note(kind: int, data: bytes) -> None:
+            if kind == CURLINFO_DATA_IN:
+                framing.receive(len(data), self.getinfo(CurlInfo.SIZE_DOWNLOAD_T))
+                if framing.is_excessive:  # this callback cannot abort the transfer, but the timeout does so at once
+                    self.setopt(CurlOpt.TIMEOUT_MS, 1)
+
+        self.setopt(CurlOpt.DEBUGFUNCTION, note)
+        self.setopt(CurlOpt.VERBOSE, 1)  # otherwise libcurl does not call `note`
+        try:
+            perform(self, *args, **kwargs)
+        except CurlError as error:
+            if framing.is_excessive:
+                text = "The media server sent too many bytes of chunk framing."
+                raise CurlError(text, CurlECode.WEIRD_SERVER_REPLY) from error
+            raise
+
+    Curl.perform = bounded
+
+
+class JoiningQueue(queue.Queue[Any]):
+    """The queue of the pieces of a response. A chunked response may have pieces of one byte, each of which takes far
+    more memory than its bytes, so the queue joins small pieces."""
+
+    def _put(self, item: Any) -> None:
+        last = self.queue[-1] if self.queue else None
+        if not isinstance(item, bytes):
+            super()._put(item)
+        elif isinstance(last, bytearray) and len(last) + len(item) <= PIECE_BYTES:
+            last += item
+        else:
+            super()._put(bytearray(item))
+
+
+def _join_pieces() -> None:
+    """Make curl_cffi keep the pieces of a response in a `JoiningQueue`."""
+    import curl_cffi.requests.session as session
+
+    session.queue = types.SimpleNamespace(**{**vars(queue), "Queue": JoiningQueue})

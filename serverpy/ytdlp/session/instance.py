@@ -69,6 +69,10 @@ class Instance(YoutubeDL):  # type: ignore[misc]  # yt-dlp is untyped
         self.ticket = ticket
         self.failures = 0
         self.first_failure: BaseException | None = None
+        self.has_parts = False
+        """Whether an extractor has returned the first part of a video of several parts (`parts.py`)."""
+        self.lists_parts = False
+        """Whether extractors return a playlist of the parts of such a video."""
         self.__dict__["cookiejar"] = cookies
         self._proxy = proxy
         self._lacks_impersonation = False

@@ -66,6 +66,23 @@ def with_padded_moofs(film: bytes, nbytes: int, only: int | None = None) -> byte
     return b"".join(parts)
 
 
+def with_boxes_in_trafs(film: bytes, inside: bytes) -> bytes:
+    """Return the fragmented MP4, without an index and with one traf in each moof, with the boxes `inside` at the end of
+    each traf. The data offsets of the runs, which must be relative to the moof, increase."""
+    parts = list[bytes]()
+    for box in own_boxes(film):
+        part = bytearray(film[box.start : box.end])
+        if box.kind == b"moof":
+            _move_data(part, len(inside))
+            (traf,) = (each for each in boxes(memoryview(bytes(part)), 8, len(part)) if each.kind == b"traf")
+            assert traf.end == len(part)
+            struct.pack_into(">I", part, traf.start, traf.end - traf.start + len(inside))
+            struct.pack_into(">I", part, 0, len(part) + len(inside))
+            part += inside
+        parts.append(bytes(part))
+    return b"".join(parts)
+
+
 def _move_data(moof: bytearray, distance: int) -> None:
     data = memoryview(bytes(moof))
     for traf in boxes(data, 8, len(data)):

@@ -9,7 +9,7 @@ import pytest
 
 from serverpy.errors import NotMedia, UnsupportedConversion
 from serverpy.media.mp4.boxes import box_at, children, write, write_full
-from serverpy.media.mp4.fragment_runs import data_end, read_tfhd, read_trun, track_number
+from serverpy.media.mp4.fragment_runs import read_tfhd, read_trun, track_number
 from serverpy.media.mp4.own_trafs import with_own_trafs
 from serverpy.media.mp4.trex import Defaults
 
@@ -45,14 +45,13 @@ def places(data: bytes, number: int) -> list[int]:
             inside = list(children(view, each))
             own = track_number(view, inside)
             header = read_tfhd(view, inside, DEFAULTS[own])
-            runs = [read_trun(view, child, header) for child in inside if child.kind == b"trun"]
-            base = header.base_in(START, implicit)
-            if own == number:
-                found += [
-                    data_end(base, runs[:n]) if run.data_offset is None else base + run.data_offset
-                    for n, run in enumerate(runs)
-                ]
-            implicit = data_end(base, runs)
+            base = implicit = header.base_in(START, implicit)
+            for child in inside:
+                if child.kind == b"trun":
+                    run = read_trun(view, child, header)
+                    at = implicit if run.data_offset is None else base + run.data_offset
+                    implicit = at + run.nbytes
+                    found += [at] if own == number else []
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 from serverpy.extraction.values import DASH_PROTOCOL, Fragment, Track
 from serverpy.media.mp4.boxes import write, write_full
 from serverpy.ranges import ByteRange
-from serverpy.streaming.segments.kinds import INITIAL_BYTES
+from serverpy.segment_kinds import INITIAL_BYTES
 from tests.media.mp4.sections import MOVIE_SCALE, SCALE, Section, stated
 from tests.streaming.segments.relaying import Page, hls, stream
 from tests.streaming.segments.shelf import Shelf

@@ -4,6 +4,7 @@ the server cuts the stream."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,8 +115,7 @@ def data(film: bytes) -> list[bytes]:
     return sorted(film[box.start : box.stop] for box in boxes(film) if box.kind == b"mdat")
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("status", [404, 410, 416])
+@pytest.mark.parametrize(("status", "method"), [*itertools.product([404, 410, 416], METHODS), (404, "subprocess")])
 def test_the_last_segment_may_be_missing_if_the_manifest_states_a_longer_duration_than_the_media_has(
     stage: Stage, method: str, status: int
 ) -> None:

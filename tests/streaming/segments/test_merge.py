@@ -3,11 +3,14 @@ where a source is truncated, and refuses media that cannot be merged before the 
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
+import av
 import pytest
 
 from serverpy.errors import DrmProtected, NotMedia, ServerPYError, TooLarge, UnsupportedConversion, UpstreamFailed
@@ -15,7 +18,7 @@ from serverpy.media.mp4.boxes import boxes
 from serverpy.sample.cut import split_fragments
 from tests.media.mp4.films import own_boxes, packets
 from tests.media.mp4.shapes import IMPLICIT, NO_INDEX, in_fragments, without_data_offsets
-from tests.streaming.segments.merging import merge, merge_into, put, segments
+from tests.streaming.segments.merging import SECONDS, merge, merge_into, put, segments
 from tests.streaming.segments.shelf import Shelf
 
 NUMBERS = range(1, 6)
@@ -176,12 +179,6 @@ def test_a_later_initialization_section_with_a_different_sample_description_cuts
     assert is_cut(shelf, whole)
 
 
-def test_a_merge_refuses_a_moof_that_exceeds_the_size_limit_as_too_large(shelf: Shelf) -> None:
-    shelf.files["/v-1"] = struct.pack(">I4s", 1 << 20, b"moof") + bytes(1 << 20)
-    with pytest.raises(TooLarge):
-        merge(shelf)
-
-
 def test_a_merged_file_does_not_contain_the_boxes_between_the_fragments_of_its_sources(
     shelf: Shelf, whole: bytes
 ) -> None:
@@ -268,6 +265,56 @@ def test_a_later_initialization_section_that_differs_only_in_bit_rates_does_not_
     assert merge(shelf) == whole
 
 
+@pytest.mark.parametrize(("name", "source"), [("v", "high"), ("a", "en")])
+@pytest.mark.parametrize("tag", ["", "#EXT-X-DISCONTINUITY\n"])
+def test_the_track_may_have_another_number_from_a_later_initialization_section_on(
+    shelf: Shelf, media: Path, whole: bytes, name: str, source: str, tag: str
+) -> None:
+    playlist = shelf.files[f"/{name}.m3u8"]
+    assert isinstance(playlist, bytes)
+    head, *parts = (with_track_number(part, 7) for part in segments(media, source))
+    line = f"#EXTINF:2.0,\n{name}-3"
+    shelf.files[f"/{name}.m3u8"] = playlist.replace(
+        line.encode(), f'{tag}#EXT-X-MAP:URI="{name}-other"\n{line}'.encode()
+    )
+    shelf.files |= {f"/{name}-{number}": part for number, part in enumerate(parts, 1) if number >= 3}
+    shelf.files[f"/{name}-other"] = head
+    found = merge(shelf)  # a track waits for the other one where its times may begin anew, so the order may differ
+    for kind in ("video", "audio"):
+        assert packets(found, kind) == packets(whole, kind)
+
+
+@pytest.mark.parametrize(("name", "source"), [("v", "high"), ("a", "en")])
+@pytest.mark.parametrize("number", [2, 5])
+def test_a_segment_of_a_track_that_the_initialization_section_lacks_cuts_the_merged_stream(
+    shelf: Shelf, media: Path, whole: bytes, name: str, source: str, number: int
+) -> None:
+    shelf.files[f"/{name}-{number}"] = with_track_number(segments(media, source)[number], 7)
+    given = bytearray()
+    with pytest.raises(NotMedia):
+        merge_into(given, shelf)
+    assert whole.startswith(given)
+
+
+@pytest.mark.parametrize(("name", "source"), [("v", "high"), ("a", "en")])
+def test_fragments_of_unknown_tracks_beside_those_of_the_track_are_ignored(
+    shelf: Shelf, media: Path, whole: bytes, name: str, source: str
+) -> None:
+    for number in (2, 5):
+        own = segments(media, source)[number]
+        shelf.files[f"/{name}-{number}"] = with_track_number(own, 7) + own + with_track_number(own, 8)
+    assert merge(shelf) == whole
+
+
+def with_track_number(part: bytes, number: int) -> bytes:
+    """Return an initialization section or a segment of one track with another number of the track."""
+    out, offsets = bytearray(part), {b"tkhd": 12, b"trex": 4, b"tfhd": 4}
+    for kind, offset in offsets.items():
+        if (at := part.find(kind)) >= 0:
+            struct.pack_into(">I", out, at + 4 + (20 if kind == b"tkhd" and part[at + 4] else offset), number)
+    return bytes(out)
+
+
 @pytest.mark.parametrize("change", [bytes, without_data_offsets], ids=["data offset 0", "no data offset"])
 @pytest.mark.parametrize(("name", "kind"), [("v", "video"), ("a", "audio")])
 def test_muxed_segments_whose_data_offsets_depend_on_the_other_track_are_merged(
@@ -277,3 +324,57 @@ def test_muxed_segments_whose_data_offsets_depend_on_the_other_track_are_merged(
     muxed = change(in_fragments(media / "prog.mp4", "video audio", 2, IMPLICIT + NO_INDEX))
     put(shelf, name, split_fragments(muxed))
     assert packets(merge(shelf), kind) == packets(muxed, kind)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("v", "video"), ("a", "audio")])
+def test_fragments_whose_offsets_count_from_the_beginning_of_the_initialization_section_are_merged(
+    shelf: Shelf, media: Path, name: str, kind: str
+) -> None:
+    """The initialization section states no duration, and would become longer if the server inserted one."""
+    film = in_fragments(media / "prog.mp4", kind, 2, "+empty_moov" + NO_INDEX)
+    put(shelf, name, split_fragments(film))
+    assert packets(merge(shelf), kind) == packets(film, kind)
+
+
+@pytest.mark.parametrize("name", ["v", "a"])
+def test_a_segment_that_is_missing_does_not_move_the_later_segments_of_known_length_beside_other_times(
+    shelf: Shelf, media: Path, name: str
+) -> None:
+    sources = {"v": segments(media, "high"), "a": segments(media, "en")}
+    for each, parts in sources.items():
+        put_ranges(shelf, each, parts, missing=(2, 3) if each == name else ())
+    with av.open(io.BytesIO(merge(shelf)), "r") as film:
+        found = sorted((packet.pos, float(packet.dts * packet.time_base)) for packet in film.demux() if packet.dts)
+    times = [time for _, time in found]
+    assert len(times) > 400
+    assert max(before - after for before, after in pairwise(times)) <= SECONDS + 0.1
+
+
+def put_ranges(shelf: Shelf, name: str, parts: list[bytes], missing: tuple[int, ...]) -> None:
+    """Serve a playlist whose initialization section and segments are byte ranges of one file. `missing` are the numbers
+    of the segments that it marks with EXT-X-GAP."""
+    lines, at = ["#EXTM3U", f'#EXT-X-MAP:URI="{name}.mp4",BYTERANGE="{len(parts[0])}@0"'], len(parts[0])
+    for number, part in enumerate(parts[1:], 1):
+        lines += ["#EXT-X-GAP"] if number in missing else []
+        lines += [
+            f"#EXTINF:{SECONDS if len(part) > 1000 else 0.02},",
+            f"#EXT-X-BYTERANGE:{len(part)}@{at}",
+            f"{name}.mp4",
+        ]
+        at += len(part)
+    shelf.files[f"/{name}.m3u8"] = "\n".join([*lines, "#EXT-X-ENDLIST", ""]).encode()
+    shelf.files[f"/{name}.mp4"] = b"".join(parts)
+
+
+@pytest.mark.parametrize("puts", [put, lambda shelf, name, parts: put_ranges(shelf, name, parts, missing=())])
+def test_the_duration_of_a_merged_file_includes_the_time_before_a_track_that_begins_late(
+    shelf: Shelf, media: Path, puts: Callable[[Shelf, str, list[bytes]], None]
+) -> None:
+    """The video has 6 s from 4 s on, and the audio 4 s from the beginning."""
+    video, audio = segments(media, "high"), segments(media, "en")
+    puts(shelf, "v", video[:1] + video[3:])
+    puts(shelf, "a", audio[:3])
+    found = merge(shelf)
+    movie = memoryview(found)[found.index(b"mvhd") + 4 :]
+    scale, duration = struct.unpack_from(">IQ" if movie[0] else ">II", movie, 20 if movie[0] else 12)
+    assert duration / scale == pytest.approx(10.0, abs=0.05)

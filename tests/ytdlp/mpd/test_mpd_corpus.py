@@ -7,7 +7,6 @@ import json
 import os
 import re
 import subprocess
-from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 from xml.etree import ElementTree
@@ -16,12 +15,9 @@ import pytest
 from yt_dlp import YoutubeDL
 from yt_dlp.extractor.common import InfoExtractor
 
-from tests.players.tools import tool
+from tests.players.tools import NODE, node_path, tool
 from tests.ytdlp.mpd.corpus import CORPUS
 from tests.ytdlp.mpd.listed import BASE, URL, found, listed
-
-ROOT = Path(__file__).parents[3]
-PACKAGES = ROOT / ".venv" / "node" / "node_modules"
 
 Segments = dict[str, list[tuple[str, list[int] | None, float | None, bool]]]
 
@@ -29,15 +25,11 @@ Segments = dict[str, list[tuple[str, list[int] | None, float | None, bool]]]
 @pytest.fixture(scope="module")
 def peer() -> dict[str, Any]:
     """Run mpd-parser, and return the segments that it finds in each manifest."""
-    if not (PACKAGES / "mpd-parser").is_dir():
-        if os.environ.get("CI") == "true":
-            pytest.fail("mpd-parser is missing: `make node` installs it")
-        pytest.skip("mpd-parser is missing: `make node` installs it")
     question = json.dumps({name: {"url": URL, "text": case.text} for name, case in CORPUS.items()})
     done = subprocess.run(
-        [tool("node"), ROOT / "tests" / "node" / "mpd.cjs"],
+        [tool("node"), NODE / "mpd.cjs"],
         input=question,
-        env={"PATH": os.environ["PATH"], "NODE_PATH": str(PACKAGES)},
+        env={"PATH": os.environ["PATH"], "NODE_PATH": node_path("mpd-parser")},
         capture_output=True,
         text=True,
         timeout=120,

@@ -9,6 +9,7 @@ clients read by relay or weave. After the run, ServerPY must hold no more resour
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import time
@@ -22,9 +23,17 @@ import psutil
 from serverpy.bench.measure.reference import Reference, reference
 from serverpy.bench.measure.sampler import Reading, read
 from serverpy.bench.measure.scenarios.base import Bench, Cell, Findings, Plan, Row, Scenario, percentile, require
-from serverpy.bench.measure.scenarios.measuring import CLIP, sampler_of, watched
+from serverpy.bench.measure.scenarios.measuring import CLIP, base_of, sampler_of, watched
 from serverpy.bench.measure.scenarios.mixed_load import at_rest, busy, fill_pool, grown, growth
-from serverpy.bench.measure.scenarios.trouble import METHODS, Ledger, World, client, honest, vandal
+from serverpy.bench.measure.scenarios.trouble import (
+    METHODS,
+    PATIENCE_SECONDS,
+    Ledger,
+    World,
+    client,
+    honest,
+    vandal,
+)
 from serverpy.bench.measure.targets import TARGETS, Running
 from serverpy.bench.measure.targets.base import ask
 from serverpy.bench.measure.targets.tube import WithTube
@@ -46,9 +55,15 @@ SETTINGS = {
 }
 WARM_SHARE = 0.15
 WARM_SECONDS = 60.0
-REST_SECONDS = 90.0
+START_SECONDS = 10.0
+"""Estimate of the seconds that the start and the end of the server take."""
 KEPT_SECONDS = 15.0
 """Seconds after the last request within which ServerPY closes its idle connections to media servers."""
+FINISH_SECONDS = PATIENCE_SECONDS + 10.0
+"""Maximum number of seconds after the run in which clients may finish their last request. A client that gets no byte
+gives up before that."""
+REST_SECONDS = 90.0
+"""Maximum number of seconds after the last request in which ServerPY may release its resources."""
 GROWTH_SHARE, GROWTH_BYTES = 0.15, 16 << 20
 """Maximum increase of the PSS during the run: this share of the PSS before the run, or this number of bytes, whichever
 is larger."""
@@ -77,7 +92,16 @@ def cells(plan: Plan) -> Iterator[Cell]:
     if plan.those("relay"):
         chaos = Chaos(60 * minutes, seed, clients)
         title = f"{minutes:g} minutes, {clients} clients, seed {seed}"
-        yield Cell(title, chaos.seconds * (1 + WARM_SHARE) + REST_SECONDS, partial(measure, chaos))
+        yield Cell(title, longest_seconds(chaos), partial(measure, chaos))
+
+
+def longest_seconds(chaos: Chaos) -> float:
+    """Return the maximum duration of a run in seconds, from the start of the server to its end."""
+    return START_SECONDS + _warm_seconds(chaos) + KEPT_SECONDS + chaos.seconds + FINISH_SECONDS + REST_SECONDS
+
+
+def _warm_seconds(chaos: Chaos) -> float:
+    return min(chaos.seconds * WARM_SHARE, WARM_SECONDS)
 
 
 def measure(chaos: Chaos, bench: Bench) -> Findings:
@@ -87,15 +111,15 @@ def measure(chaos: Chaos, bench: Bench) -> Findings:
 
 async def _measured(chaos: Chaos, bench: Bench, running: Running) -> Findings:
     world = await _world(bench, running)
-    warm = replace(chaos, seconds=min(chaos.seconds * WARM_SHARE, WARM_SECONDS), seed=chaos.seed + 1)
+    warm = replace(chaos, seconds=_warm_seconds(chaos), seed=chaos.seed + 1)
     # the signals of this warm-up make the server log lines, and so start its log thread
-    await _crowd(warm, world, Counter(), running)
+    await run_clients(warm, world, Counter(), running, finish_seconds=0.0)
     await fill_pool(running)
-    before, alone = await at_rest(running, seconds=KEPT_SECONDS), read(running.pid, alone=True)
+    before = await at_rest(running, seconds=KEPT_SECONDS), read(running.pid, alone=True)
     signals: Counter[str] = Counter()
     begun = time.monotonic()
     with sampler_of(running, HZ) as sampler:
-        crowd = spawn(_crowd(chaos, world, signals, running), name="chaos")
+        crowd = spawn(run_clients(chaos, world, signals, running, finish_seconds=FINISH_SECONDS), name="chaos")
         try:
             while not crowd.done():
                 await watched(sampler, 1.0)
@@ -104,8 +128,7 @@ async def _measured(chaos: Chaos, bench: Bench, running: Running) -> Findings:
             await cancel(crowd)
         readings = sampler.readings
     seconds = time.monotonic() - begun
-    after = await at_rest(running, goal=before, seconds=REST_SECONDS)
-    left = left_behind((before, alone), (after, read(running.pid, alone=True)))
+    after = await _rest(running, before)
     row: Row = {
         "seed": chaos.seed,
         "clients": chaos.clients,
@@ -117,6 +140,7 @@ async def _measured(chaos: Chaos, bench: Bench, running: Running) -> Findings:
         "silent": _bad(ledger, honest_ledger, "silent"),
         "unanswered": _bad(ledger, honest_ledger, "unanswered"),
         "undocumented": _bad(ledger, honest_ledger, "undocumented"),
+        "unfinished": _bad(ledger, honest_ledger, "unfinished"),
         "honest_cut": _bad(ledger, honest_ledger, "honest_cut"),
         "killed": signals["SIGKILL"],
         "stopped": signals["SIGSTOP"],
@@ -125,7 +149,7 @@ async def _measured(chaos: Chaos, bench: Bench, running: Running) -> Findings:
         **{f"honest {end}": number for end, number in sorted(honest_ledger.ends.items())},
         "honest_first_byte_p50": percentile(honest_ledger.first_bytes, 0.5),
         "honest_first_byte_p99": percentile(honest_ledger.first_bytes, 0.99),
-        **growth(before, after),
+        **growth(before[0], after[0]),
         "highest_pss": max(reading.pss for reading in readings),
         "orphans": len(orphans(running.pid)),
     }
@@ -134,7 +158,7 @@ async def _measured(chaos: Chaos, bench: Bench, running: Running) -> Findings:
         "t": [round(reading.t - begun, 1) for reading in readings],
         "pss": [reading.pss for reading in readings],
     }
-    found = problems(row, (ledger, honest_ledger), left, busy(running.health() or {}))
+    found = problems(row, (ledger, honest_ledger), left_behind(before, after), busy(running.health() or {}))
     return Findings((row,), (series,), tuple(found))
 
 
@@ -154,27 +178,52 @@ async def _world(bench: Bench, running: Running) -> World:
     return replace(blank, woven=Reference((HeldContent(woven, "video/mp4", 0.0),)))
 
 
-async def _crowd(chaos: Chaos, world: World, signals: Counter[str], running: Running) -> tuple[Ledger, Ledger]:
-    """Run all clients, and send signals to processes of the server, for `chaos.seconds`. Returns the results of the
-    clients with faults, and those of the honest clients."""
+async def run_clients(
+    chaos: Chaos, world: World, signals: Counter[str], running: Running, *, finish_seconds: float
+) -> tuple[Ledger, Ledger]:
+    """Run all clients, and send signals to processes of the server, for `chaos.seconds`. Then let the clients finish
+    their last request, for at most `finish_seconds`, and disconnect the others. Returns the results of the clients with
+    faults, and those of the honest clients."""
     end = time.monotonic() + chaos.seconds
     chance = random.Random(chaos.seed)
     ledger, honest_ledger = Ledger(), Ledger()
+    tasks: list[asyncio.Task[None]] = []
 
     def more() -> bool:
         running.check()
         return time.monotonic() < end
 
-    async with asyncio.TaskGroup() as group:
-        for method, number in HONEST.items():
-            for _ in range(number):
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(chaos.seconds + finish_seconds), asyncio.TaskGroup() as group:
+            for method, number in HONEST.items():
+                for _ in range(number):
+                    own = random.Random(chance.random())
+                    work = honest(world, honest_ledger, method, own, more)
+                    tasks.append(group.create_task(work, name=f"honest {method}"))
+            for number in range(max(0, chaos.clients - sum(HONEST.values()))):
                 own = random.Random(chance.random())
-                group.create_task(honest(world, honest_ledger, method, own, more), name=f"honest-{method}")
-        for number in range(max(0, chaos.clients - sum(HONEST.values()))):
-            own = random.Random(chance.random())
-            group.create_task(client(world, ledger, own, more), name=f"client-{number}")
-        group.create_task(vandal(running.pid, chance, signals, more), name="vandal")
+                tasks.append(group.create_task(client(world, ledger, own, more), name=f"client {number}"))
+            group.create_task(vandal(running.pid, chance, signals, more), name="vandal")
+    for task in tasks:
+        if task.cancelled():
+            ledger.blame("unfinished", f"{task.get_name()} was not done {finish_seconds:g} s after the run")
     return ledger, honest_ledger
+
+
+async def _rest(running: Running, before: tuple[Reading, Reading]) -> tuple[Reading, Reading]:
+    """Wait until ServerPY holds no more resources than in the readings `before`, at most REST_SECONDS. Returns readings
+    of the same kinds."""
+    end = time.monotonic() + REST_SECONDS
+    while True:
+        after = await base_of(running), read(running.pid, alone=True)
+        is_at_rest = not (left_behind(before, after) or busy(running.health() or {}))
+        if (is_at_rest and after[0].pss <= most_pss(before[0].pss)) or time.monotonic() > end:
+            return after
+
+
+def most_pss(before: int) -> float:
+    """Return the maximum PSS after a run, in bytes. `before` is the PSS before the run."""
+    return before + max(GROWTH_BYTES, GROWTH_SHARE * before)
 
 
 def left_behind(before: tuple[Reading, Reading], after: tuple[Reading, Reading]) -> dict[str, int]:
@@ -218,7 +267,7 @@ def problems(
         yield f"still in use after the run: {', '.join(f'{number} {name}' for name, number in held.items())}"
     if row["orphans"]:
         yield f"{row['orphans']} processes of the server's session are no longer descendants of the server"
-    if row["growth_pss"] > max(GROWTH_BYTES, GROWTH_SHARE * row["pss_before"]):
+    if row["growth_pss"] > most_pss(row["pss_before"]) - row["pss_before"]:
         yield f"memory grew from {row['pss_before']} to {row['pss_after']} bytes"
 
 

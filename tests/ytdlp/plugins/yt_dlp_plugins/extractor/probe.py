@@ -221,6 +221,27 @@ class ProbeTwoIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
         return result
 
 
+class ProbeThreeIE(InfoExtractor):  # type: ignore[misc]  # yt-dlp has no types
+    """Extractor of a video of two parts, as Bilibili's (`same`) and RTP's (`label`), and of a video that is also in a
+    playlist (`list`). The list of the parts of `fails` cannot be extracted, and that of `complete` has their media."""
+
+    IE_NAME = "probe:three"
+    _VALID_URL = r"https?://[^/]+/probe3/(?P<id>\w+)(?:\?p=(?P<part>\d))?"
+
+    def _real_extract(self, url: str) -> Info:
+        what, part = self._match_valid_url(url).group("id", "part")
+        labels = {"playlist_label": "multi-part episode"} if what == "label" else {}
+        video_id = "other" if what in ("label", "list") else what
+        media = [{"id": f"{n}", "title": f"Part {n}", "url": f"http://192.0.2.1/{n}.mp4", "ext": "mp4"} for n in (1, 2)]
+        if part or not self._yes_playlist(what, video_id, **labels):
+            return media[int(part or 1) - 1]
+        if what == "fails":
+            raise ExtractorError("No list", expected=True)
+        entries = media if what == "complete" else [self.url_result(f"{url}?p={n}", ProbeThreeIE) for n in (1, 2)]
+        result: Info = self.playlist_result(entries, what, "All")
+        return result
+
+
 def _leave(mebibytes: int) -> None:
     """Limit this process to `mebibytes` MiB more memory than it uses now."""
     status = Path("/proc/self/status").read_text(encoding="ascii")

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from enum import Enum
 
 from serverpy.errors import NotMedia, UpstreamFailed
-from serverpy.streaming.segments.segment import Segment
 
 JUDGED_BYTES = 1024
 """Number of first bytes of a segment that suffice to identify its format: three packets of MPEG-TS, and the bytes that
@@ -50,16 +49,17 @@ class Judge:
         self._kind: Kind | None = None
         self._codecs: frozenset[bytes] = frozenset()
 
-    def check(self, segment: Segment, first: bytes) -> None:
-        """Check a segment that begins with `first`, and remember its format and codecs. Raises `NotMedia` if `first` is
-        text or markup, `WrongKind` if the format differs from that of the earlier segments, and `CodecChange` if the
-        codecs differ."""
+    def check(self, first: bytes, *, encrypted: bool = False, initial: bool = False) -> None:
+        """Check a segment that begins with `first` after decryption, and remember its format and codecs. `encrypted`
+        states whether the segment was encrypted, and `initial` whether it is an initialization section. Raises
+        `NotMedia` if `first` is text or markup, `WrongKind` if the format differs from that of the earlier segments,
+        and `CodecChange` if the codecs differ."""
         found = kind_of(first)
-        if found is Kind.OTHER and segment.encryption is not None:
+        if found is Kind.OTHER and encrypted:
             raise WrongKind("An encrypted segment of the media cannot be decrypted with its key.")
         if self._kind is not None and not self._fits(found, self._kind):
             raise WrongKind(f"A segment of the media is not {self._kind.value}, although the segments before it are.")
-        if segment.initial:
+        if initial:
             codecs = codecs_of(first)
             if self._codecs and codecs and codecs != self._codecs:
                 raise CodecChange(

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serverpy.errors import NotMedia
-from serverpy.streaming.segments.kinds import CodecChange, Judge, Kind, WrongKind, codecs_of, kind_of
-from serverpy.streaming.segments.segment import Encryption, Segment
+from serverpy.segment_kinds import CodecChange, Judge, Kind, WrongKind, codecs_of, kind_of
 from tests.streaming.segments.test_segmented import init_of
 
 NOISE = random.Random(1).randbytes(2000).replace(b"\x47", b"\x48")
@@ -87,9 +86,9 @@ def test_an_image_in_place_of_a_segment_raises_wrong_kind(name: str, strict: boo
     for before in ([], [TS], [BOX], [OTHER]):
         judge = Judge(strict=strict)
         for each in before:
-            judge.check(SEGMENT, each)
+            judge.check(each)
         with pytest.raises(WrongKind):
-            judge.check(SEGMENT, IMAGES[name])
+            judge.check(IMAGES[name])
 
 
 @given(st.binary(max_size=1500))
@@ -102,9 +101,6 @@ def test_detecting_the_format_of_any_first_bytes_returns_a_format_or_raises_an_e
     codecs_of(first)
 
 
-SEGMENT = Segment(url="https://media.example/1.ts", number=1)
-INITIAL = Segment(url="https://media.example/i.mp4", number=1, initial=True)
-SECRET = Segment(url="https://media.example/1.ts", number=1, encryption=Encryption("", bytes(16), bytes(16)))
 TS, BOX, OTHER = packets(188), b"\x00\x00\x00\x18moofxxxx", NOISE[:500]
 
 
@@ -127,27 +123,27 @@ def test_a_segment_must_have_the_format_of_the_segments_before_it(
 ) -> None:
     judge = Judge(strict=strict)
     for each in before:
-        judge.check(SEGMENT, each)
+        judge.check(each)
     if fits:
-        judge.check(SEGMENT, first)
+        judge.check(first)
     else:
         with pytest.raises(WrongKind):
-            judge.check(SEGMENT, first)
+            judge.check(first)
         for each in before:
-            judge.check(SEGMENT, each)
+            judge.check(each)
 
 
 def test_an_encrypted_segment_whose_format_is_unknown_raises_an_error_about_its_decryption() -> None:
     with pytest.raises(WrongKind, match="decrypted"):
-        Judge(strict=True).check(SECRET, OTHER)
+        Judge(strict=True).check(OTHER, encrypted=True)
 
 
 def test_a_new_initialization_section_that_requires_other_decoders_raises_codec_change() -> None:
     judge = Judge(strict=True)
     for section in (init_of(b"avc1", b"mp4a"), init_of(b"mp4a", b"avc1"), init_of()):
-        judge.check(INITIAL, section)
+        judge.check(section, initial=True)
     with pytest.raises(CodecChange):
-        judge.check(INITIAL, init_of(b"hvc1", b"mp4a"))
+        judge.check(init_of(b"hvc1", b"mp4a"), initial=True)
 
 
 def test_the_codecs_of_an_initialization_section_are_those_of_its_sample_entries() -> None:
