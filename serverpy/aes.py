@@ -38,17 +38,22 @@ class Decryption:
         return bytes(self._cipher.decrypt(data[:end])) if end else b""
 
     def finish(self) -> bytes:
-        """Decrypt the last block of the segment, and return its plaintext without the padding. Raises `UpstreamFailed`
+        """Decrypt the last block of the segment, and return its plaintext without the padding. Raises `Undecryptable`
         if the segment is truncated, or was encrypted with another key."""
         if len(self._held) != BLOCK:
-            raise UpstreamFailed(
+            raise Undecryptable(
                 "An encrypted segment of the media is empty, or its length is not a multiple of the AES block size."
             )
         last = bytes(self._cipher.decrypt(self._held))
         padding = last[-1]
         if not 1 <= padding <= BLOCK or last[-padding:] != bytes([padding]) * padding:
-            raise UpstreamFailed("An encrypted segment of the media cannot be decrypted with its key.")
+            raise Undecryptable("An encrypted segment of the media cannot be decrypted with its key.")
         return last[:-padding]
+
+
+class Undecryptable(UpstreamFailed):
+    """Error: the end of an encrypted segment shows that it is truncated, or that it is not a segment encrypted with the
+    key. If the segment is requested again, the media server may send the right segment."""
 
 
 def _cbc(key: bytes, iv: bytes) -> Any:

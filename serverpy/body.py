@@ -40,7 +40,9 @@ class Source:
     in seconds: from the oldest listed segment or, if negative, back from the end of the playlist; None means the live
     edge. `head_only` means that the body will not be read: an opener then requests only the bytes from which it learns
     the head. `continues` means that earlier reads got ranges of the same file, so that a refusal of this range may be
-    temporary. `grant` pays for further extractions of the page, and states whether the client is on this machine.
+    temporary. `needs_range` means that the whole file is of no use in place of the range, or that the media server has
+    honoured a range of the file. `grant` pays for further extractions of the page, and states whether the client is on
+    this machine.
     """
 
     url: str
@@ -53,6 +55,7 @@ class Source:
     start: float | None = None
     head_only: bool = False
     continues: bool = False
+    needs_range: bool = False
     grant: Grant = UNLIMITED
 
 

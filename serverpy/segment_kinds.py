@@ -78,13 +78,18 @@ has only 11 bits, so it may occur by chance."""
 
 
 def kind_of(first: bytes) -> Kind:
-    """Return the format of a segment that begins with `first`. Raises `NotMedia` if `first` is text or markup."""
+    """Return the format of a segment that begins with `first`. Raises `NotMedia` if `first` is text or markup, and
+    `WrongKind` if `first` is an image."""
     for test, kind in _SIGNS:
         if test(first):
             return kind
     if not _NOT_TEXT.search(first):
         raise NotMedia("The media server returned a page or document instead of a segment.")
-    return Kind.TS if _is_ts(first[:JUDGED_BYTES]) else Kind.OTHER
+    if _is_ts(first[:JUDGED_BYTES]):
+        return Kind.TS
+    if _is_image(first):
+        raise WrongKind("The media server returned an image instead of a segment.")
+    return Kind.OTHER
 
 
 def refuse_markup(first: bytes) -> None:
@@ -150,6 +155,10 @@ def _is_synchronous(heads: bytes) -> bool:
     return len(heads) > 2 and heads.count(0x47) == len(heads)
 
 
+def _is_image(first: bytes) -> bool:
+    return first.startswith(_IMAGES) or (first[:4] == b"RIFF" and first[8:12] == b"WEBP")
+
+
 def _is_box(first: bytes) -> bool:
     """Recognise an ISO BMFF box (ISO/IEC 14496-12 §4.2) by a known box type, or by an unknown type of four letters,
     digits or spaces with a size below 16 MiB."""
@@ -188,6 +197,8 @@ like text by chance."""
 _BOXES = frozenset(
     (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"emsg", b"prft", b"free", b"skip", b"uuid")
 )
+_IMAGES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
+"""The signatures of PNG, JPEG and GIF."""
 _FOURCC = re.compile(rb"[A-Za-z0-9 ]{4}")
 _NOT_TEXT = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 _SIGNS: tuple[tuple[Callable[[bytes], bool], Kind], ...] = (

@@ -41,9 +41,6 @@ KINDS: list[tuple[bytes, Kind]] = [
     (b"\xef\xbb\xbfWEBVTT", Kind.VTT),
     (b"\x1a\x45\xdf\xa3\x9f\x42\x86", Kind.WEBM),
     (b"\x1f\x43\xb6\x75\x01", Kind.WEBM),
-    (b"GIF89a\x01\x00\x01\x00", Kind.OTHER),
-    (b"GIF89a\x01\x00\x01\x00\x80\x00" * 90, Kind.OTHER),
-    (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", Kind.OTHER),
     (b"\x1f\x8b\x08\x00\x00\x00\x00\x00", Kind.OTHER),
     (b"\x00\x00\x00\x01\x67\x42\x00\x1e", Kind.OTHER),
     (b"\xff\xff\xff\xff\x00", Kind.OTHER),
@@ -74,11 +71,31 @@ def test_text_in_place_of_a_segment_raises_not_media(first: bytes) -> None:
             kind_of(text)
 
 
+IMAGES = {
+    "GIF": b"GIF89a\x01\x00\x01\x00",
+    "a long GIF": b"GIF89a\x01\x00\x01\x00\x80\x00" * 90,
+    "PNG": b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR",
+    "JPEG": b"\xff\xd8\xff\xe0\x00\x10JFIF\x00",
+    "WebP": b"RIFF\x24\x00\x00\x00WEBPVP8L\x00",
+}
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_in_place_of_a_segment_raises_wrong_kind(name: str, strict: bool) -> None:
+    for before in ([], [TS], [BOX], [OTHER]):
+        judge = Judge(strict=strict)
+        for each in before:
+            judge.check(each)
+        with pytest.raises(WrongKind):
+            judge.check(IMAGES[name])
+
+
 @given(st.binary(max_size=1500))
-def test_detecting_the_format_of_any_first_bytes_returns_a_format_or_raises_not_media(first: bytes) -> None:
+def test_detecting_the_format_of_any_first_bytes_returns_a_format_or_raises_an_error(first: bytes) -> None:
     try:
         kind = kind_of(first)
-    except NotMedia:
+    except (NotMedia, WrongKind):
         return
     assert kind in Kind
     codecs_of(first)

@@ -54,14 +54,15 @@ class PageReader(Protocol):
 @dataclass(frozen=True, slots=True)
 class Beginning:
     """The beginning of a file: its first bytes, START_BYTES at most, and its length in bytes. The length is None if no
-    response has stated it."""
+    response has stated it. `by_range` states whether the media server has sent these bytes as a range."""
 
     start: bytes
     total: int | None
+    by_range: bool = False
 
     @classmethod
-    def of(cls, first: bytes, total: int | None) -> Beginning:
-        return cls(first[:START_BYTES], total)
+    def of(cls, first: bytes, total: int | None, *, by_range: bool = False) -> Beginning:
+        return cls(first[:START_BYTES], total, by_range)
 
     def agrees(self, other: Beginning) -> bool:
         """Return whether both may be beginnings of the same file."""

@@ -20,12 +20,12 @@ import certifi
 from serverpy.errors import UpstreamFailed, UpstreamTimeout
 from serverpy.memory.room import Lender, Room
 from serverpy.net.connection import SMALL_STEP, Buffers, Connection, TlsConnection
-from serverpy.net.content_coding import Decoding, codings_of
+from serverpy.net.content_coding import Decoding
 from serverpy.net.guard import Guard, Lookup
 from serverpy.net.happy_eyeballs import ATTEMPT_DELAY_SECONDS, PROXIED_DELAY_SECONDS, Routes, first_to_connect
 from serverpy.net.http1 import Exchange, Headers, Request
 from serverpy.net.resolver import Resolver
-from serverpy.net.response_head import is_endless
+from serverpy.net.response_head import codings_of, is_endless
 from serverpy.net.urls import Origin
 from serverpy.options import Network, Timeouts
 from serverpy.ranges import total_of
@@ -39,6 +39,10 @@ IDLE_CONNECTIONS = 64
 KEPT_SECONDS = 3.0
 """Seconds that a media server has to send the first byte of a response over a kept connection. Some servers and
 middleboxes forget idle connections without closing them."""
+_LIKE_200 = frozenset(range(201, 300)) - {202, 204, 205, 206}
+"""Statuses that are read as 200, as browsers do: 203 is a 200 that a proxy has transformed (RFC 9110 §15.3.4), and an
+unknown status of success means the same as 200 (§15). A 202 promises a later response, and 204 and 205 have no
+body."""
 _WHOLE_RANGE = re.compile(r"\s*bytes\s+0-([0-9]+)/([0-9]+|\*)\s*", re.IGNORECASE)
 _OF_CODED_BYTES = frozenset({"content-encoding", "content-length", "content-range", "accept-ranges", "etag"})
 
@@ -58,8 +62,7 @@ class Response:
         self._connection = connection
         self._exchange = exchange
         self._closed = False
-        # A 203 is a 200 that a proxy has transformed (RFC 9110 §15.3.4).
-        self.status = 200 if exchange.status == 203 else exchange.status
+        self.status = 200 if exchange.status in _LIKE_200 else exchange.status
         self.headers: Headers = exchange.headers
         self.connect_seconds = 0.0
         self.coding_problem: str | None = None
@@ -69,6 +72,13 @@ class Response:
             self._decode(codings)
         elif self.status == 206 and is_endless(self.headers.get("content-range"), self.headers.get("content-length")):
             self._become_whole()
+
+    @property
+    def is_framed(self) -> bool:
+        """Whether the end of the body is certain: the head states it, or the coding of a compressed body marks it.
+        Otherwise a truncated body looks complete (RFC 9112 §6.3)."""
+        states_end = self._exchange.is_chunked or self._exchange.headers.get("content-length") is not None
+        return states_end or self.is_decoded
 
     @property
     def is_decoded(self) -> bool:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from serverpy.errors import Busy, UpstreamFailed
 from serverpy.memory.room import Room
-from serverpy.net.response_head import REAL_CODINGS, tokens
 
 STEP = 32 * 1024
 """Maximum number of decoded bytes that a decoder returns at once."""
@@ -23,12 +22,6 @@ _INFLATE_BYTES = 128 * 1024
 """Memory of a zlib decoder, in bytes: the window of 32 KiB, the state, the unconsumed input, and the current output."""
 _BROTLI_BYTES = 512 * 1024
 """Memory of a brotli decoder without its window, in bytes: the state, the input, the output, and the code tables."""
-
-
-def codings_of(values: Iterable[str]) -> tuple[str, ...]:
-    """Return the content codings of a body, in the order in which the media server applied them (RFC 9110 §8.4).
-    Ignores words that are not codings (`none`, `UTF-8`, `aws-chunked`), as browsers do."""
-    return tuple(name for name in (token.removeprefix("x-") for token in tokens(values)) if name in REAL_CODINGS)
 
 
 class Decoder(Protocol):

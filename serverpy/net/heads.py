@@ -5,10 +5,10 @@ does not handle bodies."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from serverpy.net.response_head import END, BadResponse, ResponseHead, parse_response
+from serverpy.net.response_head import END, BadResponse, ResponseHead, codings_of, parse_response
 
 MAX_HEAD_BYTES = 65536
 REFUSED_HEADER = "X-ServerPY-Refused"
@@ -160,11 +160,22 @@ def _encoded(head: ResponseHead) -> list[Field]:
     """Return the fields of a head as bytes. The fields of a redirect state that it has no body and is the last response
     on its connection: HTTP clients read the body of a redirect to its end before they follow the redirect, and the body
     of a hostile redirect may be endless."""
-    fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in head.fields]
+    fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in _with_plain_codings(head.fields)]
     if head.status not in _REDIRECTS or not any(name.lower() == b"location" for name, _ in fields):
         return fields
     kept = [field for field in fields if field[0].lower() not in (*_FRAMING, b"connection")]
     return [*kept, (b"Content-Length", b"0"), (b"Connection", b"close")]
+
+
+def _with_plain_codings(fields: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+    """Return `fields` with a single Content-Encoding field that contains only content codings, as HTTP clients expect
+    them: without words that are no codings, quotes, capitals and the prefix `x-`."""
+    given = [value for name, value in fields if name.lower() == "content-encoding"]
+    if not given:
+        return fields
+    codings = codings_of(given)
+    kept = [field for field in fields if field[0].lower() != "content-encoding"]
+    return [*kept, ("Content-Encoding", ", ".join(codings))] if codings else kept
 
 
 def _parsed(head: bytes) -> ResponseHead:
@@ -174,6 +185,9 @@ def _parsed(head: bytes) -> ResponseHead:
         raise BadHead(str(error)) from error
     if parsed.status == 101:  # a 101 is invalid, because the client requested no upgrade
         raise BadHead("The media server sent a malformed HTTP response.")
+    if parsed.status == 300 and any(name.lower() == "location" for name, _ in parsed.fields):
+        # curl and ServerPY's own client follow a 300 with a preferred choice (RFC 9110 §15.4.1), but urllib does not
+        return replace(parsed, status=302, line=parsed.line.replace(" 300", " 302", 1))
     return parsed
 
 

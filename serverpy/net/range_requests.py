@@ -5,6 +5,10 @@ made the media server fail; repeat the request at a fresh URL, if the current UR
 left, the read fails. `RangeRequests` chooses a remedy by the kind of the failure and by the remedies that it has tried
 since the last new byte. Once a read has begun, any failure may be temporary, because one of several servers behind a
 URL may fail, or lack the file for a moment.
+
+If a request without Range succeeds after a refusal, the refusal may also have had another cause that has passed. If the
+media server claims to honour ranges, or the caller expects that, the range is then requested once more, and only
+another refusal counts as caused by Range.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from serverpy.net.urls import RedirectFailed, split
 from serverpy.ranges import ByteRange
 
 BACK_OFF_SECONDS = (0.2, 0.5, 1.0)
-_CARRY_MEDIA = frozenset({200, 203, 206})
+_CARRY_MEDIA = frozenset({200, 206})
 _PASSING = frozenset({202, 408, 425, 429, 500, 502, 503, 504, *range(520, 600)})
 """Statuses of temporary failures: the same request may succeed later. No standard defines those from 520 on; CDNs and
 proxies use them if they cannot reach the origin server. Any other status without media may mean that the URL has
@@ -70,7 +74,8 @@ class Refused(UpstreamFailed):
 class RangeRequests:
     """The requests of one read. `tries` is the number of requests that have failed since the last new byte arrived.
     `renewals` is the maximum number of URL renewals without a new byte. `continues` states that an earlier read got
-    ranges of the same file, so that no failure is final or blamed on Range."""
+    ranges of the same file, so that no failure is final or blamed on Range. `expects_range` states that the media
+    server probably honours ranges, or that the caller has no use for the whole file."""
 
     def __init__(
         self,
@@ -81,13 +86,18 @@ class RangeRequests:
         known: Representation | None = None,
         *,
         continues: bool = False,
+        expects_range: bool = False,
     ) -> None:
         self._source = source
         self._wait_seconds = wait_seconds
         self._renewals = self._renewals_left = renewals
         self._has_begun = continues
+        self._expects_range = expects_range
         self._is_trial = False
         self._tried_without = False
+        self._doubts = False
+        """Whether it is doubtful that Range caused the refusal after which the present request has no Range."""
+        self._has_doubted = False
         self.window_bytes = window_bytes
         self.tries = 0
         self.known = known or Representation()
@@ -117,6 +127,10 @@ class RangeRequests:
         if response.coding_problem is not None:
             response.close()
             raise Unhealable(response.coding_problem)
+        if self._doubts and self._may_honour_range(response):
+            response.close()
+            self._acquit_range()
+            return await self.send(asked, if_range)
         # The response contains only a part of the compressed bytes, and a part cannot be decoded.
         if response.is_decoded and response.status == 206:
             response.close()
@@ -125,6 +139,17 @@ class RangeRequests:
             self.without_range = True
             return await self.send(None)
         return response
+
+    def _may_honour_range(self, response: Response) -> bool:
+        """Return whether the media server may honour ranges although it has refused one. `response` is its response to
+        a request without Range."""
+        claims_ranges = (response.headers.get("accept-ranges") or "").strip().lower() == "bytes"
+        return response.status == 200 and not response.is_decoded and (self._expects_range or claims_ranges)
+
+    def _acquit_range(self) -> None:
+        """Send further requests with Range, as if none had been refused yet."""
+        self._doubts, self._has_doubted = False, True
+        self.without_range = self._is_trial = self._tried_without = False
 
     def _within_window(self, asked: ByteRange) -> ByteRange:
         if asked.first is None:
@@ -145,7 +170,7 @@ class RangeRequests:
         file."""
         self.known.learn(part.total, response.headers, split(response.url)[0])
         self._has_begun = True
-        self._is_trial = False
+        self._is_trial = self._doubts = False
         self.range_works = self.range_works or part.is_range
 
     def progress(self) -> None:
@@ -167,7 +192,10 @@ class RangeRequests:
             self.without_range = self._is_trial = False
         if self.may_blame_range(error):
             self.without_range = self._is_trial = self._tried_without = True
+            is_refusal = isinstance(error, Refused) or self._expects_range
+            self._doubts = is_refusal and not (self._has_begun or self._has_doubted)
             return
+        self._doubts = False
         if self._may_be_stale(error) and await self._renew(error):
             return
         if self._is_final(error):

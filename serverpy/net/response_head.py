@@ -2,8 +2,8 @@
 determines the length of the body strictly by RFC 9112 §6.3. The module does no I/O, and never parses requests.
 
 The parser accepts LF instead of CRLF, folded lines, spaces before a colon, control characters in a value, lines that
-are not fields (which it drops), and `ICY 200 OK`. If a head states the length of its body in several ways, the rules of
-RFC 9112 decide, and the connection is not reused for another request.
+are not fields (which it drops), `ICY 200 OK`, and the versions 2 and 3 in a status line. If a head states the length of
+its body in several ways, the rules of RFC 9112 decide, and the connection is not reused for another request.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ REAL_CODINGS = frozenset(
 """The content and transfer codings of IANA's registry that change the bytes. `x-gzip` and `x-compress` occur in this
 set without the prefix `x-`."""
 
-_STATUS_LINE = re.compile(r"[\t ]*(?:HTTP/(1)(?:\.([0-9]))?|ICY)[\t ]+([1-9][0-9]{2})(?![0-9])(.*)", re.IGNORECASE)
+_STATUS_LINE = re.compile(r"[\t ]*(?:HTTP/([1-3])(?:\.([0-9]))?|ICY)[\t ]+([1-9][0-9]{2})(?![0-9])(.*)", re.IGNORECASE)
 _FIELD = re.compile(r"^[\t ]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[\t ]*:(.*)$", re.MULTILINE)
 _FOLD = re.compile(rb"\r?\n[ \t]+")
 _BLANKED = bytes(byte if byte in b"\t\n" or (byte >= 32 and byte != 127) else 32 for byte in range(256))
@@ -85,7 +85,8 @@ def parse_response(head: bytes) -> ResponseHead:
     for name, value in fields:
         if (values := special.get(name.lower())) is not None:
             values.append(value)
-    version, status = f"{match[1] or 1}.{match[2] or 0}", int(match[3])
+    is_later = match[1] in ("2", "3")  # scripts write such a status line themselves, and the rest is HTTP/1.1
+    version, status = "1.1" if is_later else f"1.{match[2] or 0}", int(match[3])
     chunked, length = _framing(special[_CODING], special[_LENGTH])
     plain = _is_plain(special[_CODING], special[_LENGTH], length)
     if status in (204, 304) or status < 200:
@@ -96,7 +97,10 @@ def parse_response(head: bytes) -> ResponseHead:
         fields=fields if plain else _with_one_framing(fields, chunked, length),
         chunked=chunked,
         length=length,
-        reusable=plain and (chunked or length is not None) and _stays_open(version, special[_CONNECTION]),
+        reusable=plain
+        and (chunked or length is not None)
+        and not is_later
+        and _stays_open(version, special[_CONNECTION]),
     )
 
 
@@ -115,6 +119,12 @@ def tokens(values: Iterable[str]) -> list[str]:
     around a member, because a body with the coding `"gzip"`, in quotes, is compressed, too."""
     members = (member.partition(";")[0].strip(_AROUND).lower() for value in values for member in value.split(","))
     return [member for member in members if member]
+
+
+def codings_of(values: Iterable[str]) -> tuple[str, ...]:
+    """Return the content codings of a body, in the order in which the media server applied them (RFC 9110 §8.4).
+    Ignores words that are not codings (`none`, `UTF-8`, `aws-chunked`), as browsers do."""
+    return tuple(name for name in (token.removeprefix("x-") for token in tokens(values)) if name in REAL_CODINGS)
 
 
 def is_endless(content_range: str | None, content_length: str | None) -> bool:

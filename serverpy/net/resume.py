@@ -45,6 +45,7 @@ async def open_resuming(
     known: Representation | None = None,
     most_skipped: int | None = None,
     continues: bool = False,
+    expects_range: bool = False,
 ) -> ResumingRead:
     """Open a read of the bytes `asked` (None: the whole file). The read returns the whole file if `ranges` is False, if
     the media server does not support ranges, or if the file no longer matches `if_range`. If `most_skipped` is given,
@@ -55,12 +56,16 @@ async def open_resuming(
     caller does not know it. If `total` is known, a suffix range is requested by the offset of its first byte. `total`
     may be wrong, because a length in a response takes precedence. `known` contains the facts about the file that
     earlier reads have found; the responses must not contradict these facts. `continues` states that an earlier read got
-    ranges of the file, so that a refusal may be temporary, and is not blamed on Range.
+    ranges of the file, so that a refusal may be temporary, and is not blamed on Range. `expects_range` states that the
+    media server probably honours ranges, or that the caller has no use for the whole file: if a range is refused but
+    the whole file is not, the range is requested once more.
 
     Raises `RangeNotSatisfiable` if the range contains no byte of the file, `SourceError` if the media server fails, and
     the errors of `source`. If the call raises an error or is cancelled, it leaves no response open.
     """
-    requests = RangeRequests(source, window_bytes, wait_seconds, renewals, known, continues=continues)
+    requests = RangeRequests(
+        source, window_bytes, wait_seconds, renewals, known, continues=continues, expects_range=expects_range
+    )
     opening = Opening(requests, asked, if_range, total, ranges=ranges, most_skipped=most_skipped)
     while True:
         try:
@@ -99,6 +104,8 @@ class ResumingRead(Unlosable):
         """The URL of the first response, after redirects."""
         self.headers = response.headers
         """The headers of the first response."""
+        self.is_framed = response.is_framed
+        """Whether the end of the body of the first response is certain."""
         self.connect_seconds = response.connect_seconds
 
     async def read(self, most: int = SMALL_STEP) -> bytes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Protocol
 
-from serverpy.access.grant import Grant
+from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.body import Source
 from serverpy.errors import ExtractionFailed, ServerPYError
 from serverpy.extraction.choice import by_id, in_the_form_of, item_of
@@ -16,6 +17,19 @@ from serverpy.net.client import Client, Response
 from serverpy.net.session import Session
 
 _HASHED_FRAGMENTS = 256
+
+
+class Extracting(Protocol):
+    """The object that extracts pages (`extraction/extractor.py::Extractor`)."""
+
+    async def extract(
+        self,
+        url: str,
+        *,
+        fresh: bool = False,
+        accepts: Callable[[Media], bool] | None = None,
+        grant: Grant = UNLIMITED,
+    ) -> Media: ...
 
 
 class TrackSource:
@@ -73,7 +87,7 @@ class TrackSource:
 
 
 async def extract_anew(
-    extractor: Extractor,
+    extractor: Extracting,
     page: str,
     item: int | None,
     track: Track,

@@ -183,6 +183,17 @@ async def test_a_status_without_media_does_not_cut_the_stream_of_a_merged_mp4_if
         assert ranges(shelf, "/audio").count("bytes=0-65535") == 1
 
 
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 416, 501])
+async def test_a_status_without_media_does_not_prevent_a_merge_if_it_comes_once(shelf: Shelf, status: int) -> None:
+    async with loom(shelf) as weaving:
+        film = await weaving.read()
+    left = {"/video": [status], "/audio": [status]}
+    shelf.refuse = lambda target: left[target].pop() if left[target] else None
+    async with loom(shelf) as weaving:  # this weaver has not cached the layout
+        assert await weaving.read() == film
+    assert left == {"/video": [], "/audio": []}
+
+
 async def test_a_source_that_changes_between_two_streams_gets_a_new_layout(shelf: Shelf, media: Path) -> None:
     async with loom(shelf) as weaving:
         first = await weaving.open()

@@ -13,7 +13,8 @@ import pytest
 
 from serverpy.errors import Busy, UpstreamFailed
 from serverpy.memory.room import NO_ROOM, Room
-from serverpy.net.content_coding import STEP, Decoding, codings_of, window_of
+from serverpy.net.content_coding import STEP, Decoding, window_of
+from serverpy.net.response_head import codings_of
 from serverpy.tasks import cancel, spawn
 
 TEXT = b"#EXTM3U, and other lines that are alike. " * 5000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,7 +129,7 @@ def test_a_response_head_with_malformed_lines_that_browsers_accept_is_repaired()
     assert head == b"HTTP/1.0 404\r\nX-Long: a b\r\nX-Byte: \xe4\r\nConnection: close\r\n\r\n"
 
 
-@pytest.mark.parametrize("line", [b"ICY OK", b"HTTP/2 200", b"", b"HTTP/1.1 101 Switching Protocols", b"HTTP/1.1 20"])
+@pytest.mark.parametrize("line", [b"ICY OK", b"HTTP/4 200", b"", b"HTTP/1.1 101 Switching Protocols", b"HTTP/1.1 20"])
 def test_an_invalid_or_unsupported_status_line_is_refused(line: bytes) -> None:
     with pytest.raises(BadHead):
         rewrite_response(line + b"\r\n\r\n")
@@ -154,3 +156,30 @@ def test_the_end_of_a_head_is_found_wherever_the_head_is_split_between_two_reads
         collected += whole[searched : searched + step]
         found = find_end(collected, searched)
     assert whole[found:] == b"body"
+
+
+@pytest.mark.parametrize(
+    ("values", "left"),
+    [
+        (["gzip"], [b"gzip"]),
+        (["GZIP"], [b"gzip"]),
+        (['"gzip"'], [b"gzip"]),
+        (["x-gzip", "br"], [b"gzip, br"]),
+        (["gzip, aws-chunked"], [b"gzip"]),
+        (["aws-chunked"], []),
+        (["identity", "utf-8"], []),
+        (["zstd"], [b"zstd"]),
+    ],
+)
+def test_a_response_head_names_only_content_codings_in_content_encoding(values: list[str], left: list[bytes]) -> None:
+    fields = "".join(f"Content-Encoding: {value}\r\n" for value in values)
+    _, head = rewrite_response(f'HTTP/1.1 200 OK\r\nETag: "1"\r\n{fields}\r\n'.encode())
+    assert re.findall(rb"Content-Encoding: (.*)\r\n", head) == left
+    assert b'ETag: "1"' in head
+
+
+def test_a_300_with_a_location_becomes_a_redirect_that_every_client_follows() -> None:
+    status, head = rewrite_response(b"HTTP/1.1 300 Multiple Choices\r\nLocation: /a\r\nContent-Length: 9\r\n\r\n")
+    assert status == 302
+    assert head.startswith(b"HTTP/1.1 302 Multiple Choices\r\nLocation: /a\r\nContent-Length: 0\r\n")
+    assert rewrite_response(b"HTTP/1.1 300 Multiple Choices\r\n\r\n")[0] == 300

@@ -102,6 +102,9 @@ def test_an_ambiguous_or_malformed_response_head_raises_bad_response(lines: tupl
         (b"HTTP/1 200 OK", 200, "HTTP/1.0 200 OK"),
         (b"ICY 200 OK", 200, "HTTP/1.0 200 OK"),
         (b"icy 404 Resource Not Found", 404, "HTTP/1.0 404 Resource Not Found"),
+        (b"HTTP/2.0 206 Partial Content", 206, "HTTP/1.1 206 Partial Content"),
+        (b"HTTP/2 200", 200, "HTTP/1.1 200"),
+        (b"http/3 404 Not Found", 404, "HTTP/1.1 404 Not Found"),
         ("HTTP/1.1 200 Größe".encode(), 200, "HTTP/1.1 200 Größe".encode().decode("latin-1")),
     ],
 )
@@ -110,7 +113,7 @@ def test_a_malformed_status_line_that_browsers_accept_is_repaired(line: bytes, s
     assert (head.status, head.line) == (status, rewritten)
 
 
-@pytest.mark.parametrize("line", [b"", b"ICY OK", b"HTTP/2 200", b"HTTP/1.1 20", b"HTTP/1.1 2000", b"SSH-2.0-x", b"OK"])
+@pytest.mark.parametrize("line", [b"", b"ICY OK", b"HTTP/4 200", b"HTTP/1.1 20", b"HTTP/1.1 2000", b"SSH-2.0-x", b"OK"])
 def test_a_response_of_a_protocol_other_than_http_1_raises_bad_response(line: bytes) -> None:
     with pytest.raises(BadResponse):
         parsed(first=line)

@@ -13,7 +13,7 @@ import pytest
 
 from serverpy.errors import ExtractionFailed, RangeNotSatisfiable, UpstreamFailed
 from serverpy.net.resume import OVERLAP_BYTES, open_resuming
-from serverpy.ranges import ByteRange
+from serverpy.ranges import ByteRange, resolve_range
 from serverpy.tasks import cancel, spawn
 from tests.net.reading import (
     FILE,
@@ -498,6 +498,31 @@ async def test_a_range_request_that_is_refused_is_repeated_without_range(name: s
             assert [ask.has_range for ask in asked] == [True, False]
             assert (read.extent.first, read.extent.end, read.partial, read.honoured) == (0, SIZE, False, False)
             assert await rest_of(read) == FILE
+
+
+CLAIMING = whole(more={"Accept-Ranges": "bytes"})
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 501])
+@pytest.mark.parametrize("asked_for", [None, ByteRange(100, 199), ByteRange(None, 100)])
+async def test_a_refused_range_is_requested_again_if_the_media_server_claims_to_honour_ranges(
+    status: int, asked_for: ByteRange | None
+) -> None:
+    """The refusal had another cause than Range, which has passed."""
+    answer = by_turns(lambda _ask: refusal(status), lambda ask: part(ask) if ask.has_range else CLAIMING)
+    async with upstream(answer) as (source, _), reading(source, asked_for) as read:
+        first, end = resolve_range(asked_for, SIZE)
+        assert (read.partial, read.honoured) == (True, asked_for is not None)
+        assert await rest_of(read) == FILE[first:end]
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 501, 503])
+async def test_a_range_that_is_refused_again_is_not_requested_any_more(status: int) -> None:
+    answer: Answer = lambda ask: refusal(status) if ask.has_range else CLAIMING  # noqa: E731
+    async with upstream(answer) as (source, asked), reading(source) as read:
+        assert await rest_of(read) == FILE
+        first = [True, True] if status == 503 else [True]
+        assert ([ask.has_range for ask in asked], read.partial) == ([*first, False, True, False], False)
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])

@@ -29,6 +29,9 @@ ENCODERS: dict[str, Callable[[bytes], bytes]] = {
     "x-gzip": gzip.compress,
     "deflate": zlib.compress,
     "br": brotli.compress,
+    '"gzip"': gzip.compress,
+    "GZIP": gzip.compress,
+    "gzip, aws-chunked": gzip.compress,
     "aws-chunked": bytes,
     "UTF-8": bytes,
 }
@@ -51,6 +54,17 @@ def track(origin: Origin, path: str, **fields: str) -> Track:
 
 @pytest.mark.parametrize("coding", ENCODERS)
 async def test_compressed_playlists_and_segments_are_decoded(coding: str) -> None:
+    with Origin(compressing(coding)) as origin:
+        async with client() as made:
+            page = Page(lambda _visit: track(origin, "/list.m3u8", protocol="m3u8_native", ext="mp4"))
+            assert await drained(await opened(made, page)) == b"".join(SEGMENTS)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
+async def test_a_compressed_vod_playlist_without_an_end_tag_is_complete(
+    coding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FILES, "/list.m3u8", PLAYLIST.replace(b"\n", b"\n#EXT-X-PLAYLIST-TYPE:VOD\n", 1))
     with Origin(compressing(coding)) as origin:
         async with client() as made:
             page = Page(lambda _visit: track(origin, "/list.m3u8", protocol="m3u8_native", ext="mp4"))
@@ -96,3 +110,17 @@ async def test_a_truncated_compressed_file_raises_upstream_failed() -> None:
 def test_embedded_decodes_compressed_media(coding: str) -> None:
     with Origin(compressing(coding)) as origin, Running(progressive(origin.url)) as download:
         assert (download.read_all(), download.error) == (FILM, None)
+
+
+@pytest.mark.parametrize("coding", ["zstd", "compress", "X-Compress", "gzip, zstd", "dcb"])
+def test_embedded_refuses_media_that_its_http_client_cannot_decode(coding: str) -> None:
+    """The HTTP client would pass on the compressed bytes."""
+    fields = f"Content-Encoding: {coding}\r\nContent-Length: {len(FILM)}\r\n\r\n".encode()
+    answer = OK + fields + FILM
+    with (
+        Origin(lambda connection, _head: connection.sendall(answer)) as origin,
+        Running(progressive(origin.url)) as download,
+    ):
+        assert download.read_all() == b""
+    assert isinstance(download.error, UpstreamFailed)
+    assert "compressed the media with" in str(download.error)

@@ -6,17 +6,20 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.body import Source
-from serverpy.errors import Busy, NotMedia, ServerPYError, UpstreamFailed
+from serverpy.errors import Busy, ExtractionFailed, NotMedia, ServerPYError, UpstreamFailed
 from serverpy.extraction.messages import RawGone
 from serverpy.extraction.values import Media, Track
-from serverpy.memory.room import Room
+from serverpy.memory.room import NO_ROOM, Room
 from serverpy.options import Timeouts
+from serverpy.plan import After
 from serverpy.ranges import ByteRange
 from serverpy.sample.site import SampleSite
 from serverpy.streaming.methods.embedded import Embedded, RunningDownload
@@ -25,6 +28,7 @@ from serverpy.tasks import cancel, spawn
 from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.download.track import transfer
 from tests.aio import eventually
+from tests.net.reading import FILE, by_turns, refusal, serving, whole
 from tests.opening import opened
 from tests.ytdlp.streams import progressive, session
 
@@ -82,7 +86,14 @@ class Pages:
         self.url = url
         self.fresh = 0
 
-    async def extract(self, url: str, *, fresh: bool = False, grant: Grant = UNLIMITED) -> Media:
+    async def extract(
+        self,
+        url: str,
+        *,
+        fresh: bool = False,
+        accepts: Callable[[Media], bool] | None = None,
+        grant: Grant = UNLIMITED,
+    ) -> Media:
         self.fresh += fresh
         return media(self.url)
 
@@ -142,7 +153,7 @@ async def test_open_raises_an_error_if_the_download_fails_before_its_first_byte_
     site: SampleSite, path: str, kind: type[ServerPYError]
 ) -> None:
     await prepare(site)
-    embedded = method()
+    embedded = method(pages=Pages(site.http + path))
     before = open_now()
     with pytest.raises(kind):
         await opened(embedded, source(site.http + path))
@@ -171,6 +182,45 @@ async def test_an_extraction_whose_data_the_worker_has_lost_is_repeated_once(sit
     pages.url = "http://lost.test/"
     with pytest.raises(UpstreamFailed):
         await opened(method(workers, pages), source("http://lost.test/"))
+
+
+@pytest.mark.parametrize(
+    "stale", ["/fault/status=403/media/prog.mp4", "/fault/status=410/media/prog.mp4", "/media/not-media.mp4",
+              "/media/empty.mp4", "/fault/rst=0/media/prog.mp4"],
+)  # fmt: skip
+async def test_an_expired_url_makes_the_server_extract_the_page_once_more(site: SampleSite, stale: str) -> None:
+    pages = Pages(f"{site.http}/media/prog.mp4")
+    body = await opened(method(pages=pages), source(f"{site.http}{stale}"))
+    assert await read_all(body) == site.path("prog.mp4").read_bytes()
+    assert pages.fresh == 1
+    await body.aclose()
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_request_that_is_refused_once_is_repeated_although_the_url_is_still_the_same(status: int) -> None:
+    async with serving(by_turns(lambda _ask: refusal(status), lambda _ask: whole())) as (url, _):
+        body = await opened(method(pages=Pages(url)), source(url))
+        assert await read_all(body) == FILE
+        await body.aclose()
+
+
+async def test_the_error_of_the_media_server_is_raised_if_the_page_cannot_be_extracted_again(site: SampleSite) -> None:
+    class Gone(Pages):
+        async def extract(self, url: str, **_: object) -> Media:
+            raise ExtractionFailed("the page is gone")
+
+    with pytest.raises(UpstreamFailed, match="status 403"):
+        await opened(method(pages=Gone()), source(f"{site.http}/fault/status=403/media/prog.mp4"))
+
+
+async def test_a_fallback_from_relay_does_not_extract_the_page_again(site: SampleSite) -> None:
+    """The method `relay` has already used a fresh URL."""
+    pages, embedded = Pages(f"{site.http}/media/prog.mp4"), method()
+    found = source(f"{site.http}/fault/status=403/media/prog.mp4")
+    plan = replace(embedded.capability.plan(found.media.tracks if found.media else ()), after=After.TRANSPORT)
+    with pytest.raises(UpstreamFailed):
+        await embedded.open(plan, found, NO_ROOM)
+    assert pages.fresh == 0
 
 
 async def test_a_stream_beyond_max_workers_waits_and_is_then_refused_as_busy(site: SampleSite) -> None:

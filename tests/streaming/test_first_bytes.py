@@ -206,6 +206,28 @@ async def test_a_web_page_in_place_of_a_file_whose_container_is_cached_is_refuse
             await it.open()
 
 
+@pytest.mark.parametrize("asked", [ByteRange(100, 199), ByteRange(5, None), ByteRange(None, 50), ByteRange(0, 1)])
+async def test_a_range_of_a_web_page_in_place_of_a_file_whose_container_is_cached_is_refused_as_not_media(
+    shelf: Shelf, asked: ByteRange
+) -> None:
+    """The media server honours ranges of the page, too. Only the length of the page shows that it is another file."""
+    async with rig(shelf, plain(shelf, written("flac", "flac"))) as it:
+        await it.kind()
+        shelf.files["/file"] = b"<!DOCTYPE html>" * 100
+        with pytest.raises(NotMedia):
+            await it.open(asked)
+
+
+async def test_a_range_of_a_file_whose_length_has_changed_has_the_content_type_of_the_new_file(shelf: Shelf) -> None:
+    async with rig(shelf, plain(shelf, written("flac", "flac"))) as it:
+        await it.kind()
+        shelf.files["/file"] = written("adts", "aac")
+        assert await it.kind(ByteRange(500, 599)) == ("audio/aac", "aac")
+        assert it.ranges[-2:] == ["bytes=500-599", "bytes=0-511"]
+        assert await it.kind(ByteRange(600, 699)) == ("audio/aac", "aac")
+        assert it.ranges == ["bytes=600-699"]
+
+
 async def test_a_range_in_the_middle_of_a_file_is_streamed_even_if_its_bytes_look_like_text(shelf: Shelf) -> None:
     data = written("flac", "flac") + b"some words at the end of the file" * 9
     async with rig(shelf, plain(shelf, data, "text/plain")) as it:

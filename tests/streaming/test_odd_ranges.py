@@ -28,6 +28,8 @@ from tests.net.reading import (
     bare,
     by_turns,
     exclusive,
+    part,
+    refusal,
     refuses,
     serving,
     whole,
@@ -141,3 +143,12 @@ async def test_a_range_from_a_media_server_that_leaves_out_its_last_byte_is_comp
     async with rig(exclusive) as (it, _):
         for asked in (ByteRange(5, 9), ByteRange(0, 599), ByteRange(1000, 99_999), ByteRange(102_400, None)):
             assert await checked(it, asked)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 416, 501])
+async def test_a_range_that_is_refused_once_is_honoured_if_another_range_of_the_file_was(status: int) -> None:
+    """The response to the request for the first bytes of the file was a range."""
+    answer = by_turns(part, lambda _ask: refusal(status), lambda ask: part(ask) if ask.has_range else whole())
+    async with rig(answer) as (it, asked):
+        assert await checked(it, ByteRange(102_400, None))
+        assert [ask.has_range for ask in asked] == [True, True, False, True]

@@ -376,9 +376,18 @@ def test_byte_ranges_of_one_file_are_downloaded_or_raise_an_error_if_the_media_s
     assert isinstance(download.error, UpstreamFailed)
 
 
+def test_the_byte_range_of_an_advert_that_is_left_out_does_not_apply_to_the_next_segment(site: SampleSite) -> None:
+    advert = ("#ANVATO-SEGMENT-INFO: type=ad", "#EXT-X-BYTERANGE:1000@100", "high-1.ts")
+    film = ("#ANVATO-SEGMENT-INFO: type=master", "#EXTINF:2,", "high-0.ts", "#EXT-X-ENDLIST")
+    with Running(playlist_with(site, *advert, *film)) as download:
+        assert download.read_all() == site.path("hls/ts/high-0.ts").read_bytes()
+    assert download.error is None
+
+
 @pytest.mark.parametrize(
     ("lines", "code"),
     [
+        (("  #EXT-X-KEY:METHOD=SAMPLE-AES,URI=k", "#EXTINF:2,", "high-0.ts", "#EXT-X-ENDLIST"), "drm_protected"),
         (("#EXTINF:2,", "high-0.ts"), "unsupported_conversion"),
         (('#EXT-X-KEY:URI="k",METHOD=SAMPLE-AES', "#EXTINF:2,", "high-0.ts", "#EXT-X-ENDLIST"), "drm_protected"),
         (('#EXT-X-KEY:METHOD=AES-256,URI="k"', "high-0.ts", "#EXT-X-ENDLIST"), "unsupported_conversion"),
@@ -387,7 +396,7 @@ def test_byte_ranges_of_one_file_are_downloaded_or_raise_an_error_if_the_media_s
         (("#EXT-X-STREAM-INF:BANDWIDTH=1", "low.m3u8", "#EXT-X-ENDLIST"), "upstream_failed"),
         (("#EXT-X-ENDLIST",), "upstream_failed"),
     ],
-    ids=["live", "sample-aes", "aes-256", "drm", "map", "master", "empty"],
+    ids=["sample-aes behind blanks", "live", "sample-aes", "aes-256", "drm", "map", "master", "empty"],
 )
 def test_a_playlist_that_embedded_cannot_download_raises_the_expected_error(
     site: SampleSite, lines: tuple[str, ...], code: str

@@ -201,6 +201,9 @@ def test_segments_with_an_invalid_duration_add_nothing_to_the_duration_of_a_play
     assert duration_of(f"#EXTM3U\n{text}") is None
 
 
+AD, MAIN = "#UPLYNK-SEGMENT:x,0,ad", "#UPLYNK-SEGMENT:x,0,segment"
+
+
 def test_the_fragments_of_a_playlist_are_numbered_by_its_media_sequence() -> None:
     text = (
         '#EXT-X-MEDIA-SEQUENCE:5\n#EXT-X-MAP:URI="i"\na\n#EXT-X-GAP\nb\n#EXT-X-MAP:URI="j"\n#EXT-X-DISCONTINUITY\nc\n'
@@ -211,3 +214,20 @@ def test_the_fragments_of_a_playlist_are_numbered_by_its_media_sequence() -> Non
     assert numbered(text, 1) == [Numbered(7)]
     adverts = "#UPLYNK-SEGMENT:x,0,ad\na\n#UPLYNK-SEGMENT:x,0,segment\nb"
     assert numbered(adverts, None) == [Numbered(1)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "discontinuity", "ranges"),
+    [
+        (["#EXT-X-BYTERANGE:5@2", "a", "b", "#EXT-X-BYTERANGE:3", "a"], None, [(2, 7), None, (7, 10)]),
+        ([AD, "#EXT-X-BYTERANGE:5@2", "a", MAIN, "b"], None, [None]),
+        ([AD, "#EXT-X-BYTERANGE:5", "a", MAIN, "#EXT-X-BYTERANGE:3", "a"], None, [(5, 8)]),
+        (["#EXT-X-BYTERANGE:5@2", "a", "#EXT-X-DISCONTINUITY", "b"], 1, [None]),
+        (["#EXT-X-GAP", "#EXT-X-BYTERANGE:5@2", "a", "b"], None, [(2, 7), None]),
+    ],
+    ids=["plain", "an advert", "an advert in the same file", "another format", "a gap"],
+)
+def test_a_byte_range_applies_only_to_the_next_url(
+    lines: list[str], discontinuity: int | None, ranges: list[tuple[int, int] | None]
+) -> None:
+    assert [each.byte_range for each in numbered("\n".join(lines), discontinuity)] == ranges

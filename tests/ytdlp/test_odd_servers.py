@@ -155,3 +155,32 @@ async def test_chunks_of_two_versions_of_a_file_are_not_joined() -> None:
     assert isinstance(error, UpstreamFailed)
     assert FILE.startswith(received)
     assert 150_000 <= len(received) < 200_000
+
+
+REFUSALS = [400, 403, 404, 410, 429]
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+async def test_a_refused_continuation_is_requested_again(status: int) -> None:
+    async with serving(by_turns(lambda _: cut_whole(V1), lambda _: refusal(status), part)) as (url, _):
+        assert await downloaded(url) == (FILE, None)
+    async with serving(by_turns(lambda _: cut_whole(V1), lambda _: refusal(status))) as (url, asked):
+        received, error = await downloaded(url)
+    assert (received, str(error)) == (FILE[:STARTED_BYTES], f"The media server responded with HTTP status {status}.")
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize("status", REFUSALS)
+async def test_a_fragment_that_is_refused_once_is_requested_again(status: int) -> None:
+    """The first segment is not requested again: its URL may have expired, so the page is extracted again first."""
+    for refused, expected in ((200_000, FILE), (0, b"")):
+        left = [refused]
+
+        def answer(ask: Ask, left: list[int] = left) -> Reply:
+            if ask.url.endswith(".m3u8"):
+                return whole(PLAYLIST)
+            return refusal(status) if left and ask.first == left[0] and left.pop() >= 0 else part(ask)
+
+        async with serving(answer) as (url, _):
+            received, error = await downloaded(f"{url}.m3u8", protocol="m3u8_native")
+        assert (received, error is None) == (expected, bool(expected))

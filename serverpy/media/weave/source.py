@@ -67,6 +67,7 @@ class Ranged:
             if_range=validator,
             head_only=False,
             continues=version is not None,
+            needs_range=True,
         )
         return await self._method.open(plan, source, self.reservation)
 

@@ -13,20 +13,20 @@ import logging
 import time
 from typing import Protocol
 
-from serverpy.access.grant import UNLIMITED, Grant
 from serverpy.body import SESSION_BYTES, UNBOUNDED, Head, Source
 from serverpy.containers import identify
-from serverpy.errors import UpstreamFailed, UpstreamTimeout
+from serverpy.errors import NotMedia, RateLimited, ServerPYError, UpstreamFailed, UpstreamTimeout
 from serverpy.extraction.choice import duration_of, item_of
 from serverpy.extraction.messages import RawGone
 from serverpy.extraction.values import Media, Track
 from serverpy.memory.room import Lender, Room
 from serverpy.options import Timeouts
-from serverpy.plan import Capability, Plan
+from serverpy.plan import After, Capability, Plan
 from serverpy.streaming.deadline import FirstByteWithin
 from serverpy.streaming.first_bytes import first_chunks
 from serverpy.streaming.os_pipe import SMALLEST_BYTES, HandOver, PipeReader, open_pipe
 from serverpy.streaming.slots import Slot, Slots
+from serverpy.streaming.track_source import Extracting, extract_anew, is_same_address
 from serverpy.tasks import Closing, Unlosable
 
 log = logging.getLogger(__name__)
@@ -75,10 +75,6 @@ class Downloading(Protocol):
         ...
 
 
-class Extracting(Protocol):
-    async def extract(self, url: str, *, fresh: bool = False, grant: Grant = UNLIMITED) -> Media: ...
-
-
 class Embedded:
     """The opener of the method `embedded`, with at most `max_workers` streams at once. `open` waits up to
     `timeouts.wait` seconds for a free slot, and raises `Busy` if none becomes free."""
@@ -125,7 +121,7 @@ class Embedded:
         try:
             await self._workers.start_downloads()
             with FirstByteWithin(self._stall_timeout + max(0.0, _seconds_until(track))):
-                head, first, stream = await self._open_or_extract_again(source, source.media, track, room)
+                head, first, stream = await self._open_or_extract_again(plan, source, source.media, track, room)
         except BaseException:
             room.release()
             slot.release()
@@ -133,11 +129,17 @@ class Embedded:
         stream.reader.stall_seconds = self._stall_timeout
         return EmbeddedBody(head, first, stream, room, slot)
 
-    async def _open_or_extract_again(self, source: Source, media: Media, track: Track, room: Room) -> _Opened:
+    async def _open_or_extract_again(
+        self, plan: Plan, source: Source, media: Media, track: Track, room: Room
+    ) -> _Opened:
         try:
             return await self._open(source, media, track, room)
         except RawGone:
             fresh = await self._extract_again(source)
+        except (UpstreamFailed, NotMedia) as error:
+            if plan.after is After.TRANSPORT:  # the preceding plan has already used a fresh extraction
+                raise
+            fresh, track = await self._extract_anew(source, media, track, error)
         try:
             return await self._open(source, fresh, track, room)
         except RawGone as error:
@@ -148,6 +150,24 @@ class Embedded:
     async def _extract_again(self, source: Source) -> Media:
         media = await self._extractor.extract(source.url, fresh=True, grant=source.grant)
         return item_of(media, source.item)
+
+    async def _extract_anew(
+        self, source: Source, media: Media, track: Track, error: ServerPYError
+    ) -> tuple[Media, Track]:
+        """Extract the page again after `error`, because the URL of `track` may have expired. Returns the media of the
+        page and the track with the same format, whose URL may be the same as before: the failure may also have been
+        temporary. Raises `error` if the extraction fails, and `RateLimited` if the client may not extract more pages
+        now."""
+
+        def differs(fresh: Media, other: Track) -> bool:
+            return not is_same_address(media, track, fresh, other)
+
+        try:
+            return await extract_anew(self._extractor, source.url, source.item, track, source.grant, differs)
+        except RateLimited:
+            raise
+        except ServerPYError as failure:
+            raise error from failure
 
     async def _open(self, source: Source, media: Media, track: Track, room: Room) -> _Opened:
         began = time.monotonic()

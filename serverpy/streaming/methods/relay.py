@@ -143,6 +143,8 @@ class Relay:
             if container is None and _needs_beginning(source, track):
                 container, beginning = await self._sniff(source, address)
                 total = beginning.total
+            if beginning is not None and beginning.by_range:
+                source = replace(source, needs_range=True)
             read = await self._open_read(source, track, address, lender, total)
             first = await first_chunks(read.read)
             joined = b"".join(first)
@@ -151,6 +153,8 @@ class Relay:
                 read = await self._open_whole(address)
                 first = await first_chunks(read.read)
                 joined = b"".join(first)
+            if plan.container is None and _has_other_length(read, beginning):
+                container = None  # the file has changed, or the URL has expired and leads to a page
             container = await self._container(read, joined, container, source, address)
         except BaseException:
             if read is not None:
@@ -195,7 +199,8 @@ class Relay:
         """Identify the container of a file by its first bytes, which a separate request fetches. Returns the container
         and the beginning of the file."""
         read, first = await read_beginning(partial(self._open_file, address))
-        return self._identify(source, address.track, first, read), Beginning.of(first, read.extent.total)
+        container = self._identify(source, address.track, first, read)
+        return container, Beginning.of(first, read.extent.total, by_range=read.partial)
 
     async def _container(
         self, read: Read, first: bytes, known: Container | None, source: Source, address: TrackSource
@@ -218,7 +223,7 @@ class Relay:
         the file in the cache together with the extraction. Raises `NotMedia` if the file is not media."""
         declared_type = read.headers.get("content-type")
         container = containers.identify(first, declared_type, track.file_ext, is_audio=track.is_audio)
-        beginning = Beginning.of(first, read.extent.total) if _is_plain(track) else None
+        beginning = Beginning.of(first, read.extent.total, by_range=read.partial) if _is_plain(track) else None
         self._extractor.keep_container(source.url, _media(source), track, container, beginning)
         return container
 
@@ -279,7 +284,14 @@ class Relay:
             # file.
             asked = source.range if source.if_range is None else None
             return await self._open_segments(source, address, lender, asked)
-        return await self._open_file(address, source.range, source.if_range, total, continues=source.continues)
+        return await self._open_file(
+            address,
+            source.range,
+            source.if_range,
+            total,
+            continues=source.continues,
+            expects_range=source.needs_range,
+        )
 
     async def open_segments(self, source: Source, track: Track, lender: Lender) -> SegmentedRead:
         """Open a read of all segments of `track`, with unchanged bytes, for one client alone. Raises the errors of
@@ -310,6 +322,7 @@ class Relay:
         total: int | None = None,
         *,
         continues: bool = False,
+        expects_range: bool = False,
     ) -> ResumingRead:
         track = address.track
         return await open_resuming(
@@ -322,6 +335,7 @@ class Relay:
             renewals=1,
             total=total,
             continues=continues,
+            expects_range=expects_range,
         )
 
     async def _open_whole(self, address: TrackSource) -> ResumingRead:
@@ -407,6 +421,12 @@ def _is_doubtful(read: Read, first: bytes, source: Source, beginning: Beginning 
     if source.range is None or source.if_range is not None or read.honoured or beginning is None:
         return False
     return not beginning.agrees(Beginning.of(first, read.extent.total))
+
+
+def _has_other_length(read: Read, beginning: Beginning | None) -> bool:
+    """Return whether the file of `read` is not as long as the file whose `beginning` is known."""
+    totals = {read.extent.total, None if beginning is None else beginning.total}
+    return None not in totals and len(totals) > 1
 
 
 def _is_segmented(track: Track) -> bool:

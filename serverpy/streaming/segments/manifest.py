@@ -15,7 +15,6 @@ from serverpy.memory.room import Lender, Room
 from serverpy.net.bounds import note
 from serverpy.net.client import Response
 from serverpy.net.connection import SMALL_STEP
-from serverpy.net.http1 import Headers
 from serverpy.net.resume import open_resuming
 from serverpy.streaming.first_bytes import NoMedia
 from serverpy.streaming.segments import dash, master
@@ -38,7 +37,7 @@ _FRAGMENTS_STEP = 500
 
 class Manifest(Protocol):
     """A sequence of `count` segments. All segments together have `length` bytes and last `duration` seconds; either
-    value is None if it is unknown."""
+    value is None if it is unknown. `last` is the last segment; None if there is none."""
 
     @property
     def count(self) -> int: ...
@@ -48,6 +47,9 @@ class Manifest(Protocol):
 
     @property
     def duration(self) -> float | None: ...
+
+    @property
+    def last(self) -> Segment | None: ...
 
     def segments(self) -> Iterator[Segment | None]:
         """Yield all segments, beginning with the first, and None after each turn (`turns.py`), so that the caller can
@@ -65,6 +67,7 @@ class DashManifest:
     count: int
     length: int | None = None
     duration: float | None = None
+    last: Segment | None = None
 
     def segments(self) -> Iterator[Segment | None]:
         return parsed(self.lines.lines(), dash.Lines(self.url, self.query).feed)
@@ -171,7 +174,16 @@ async def _fragments(track: Track, room: Room) -> DashManifest:
             await asyncio.sleep(0)
     lines.finish()
     _hold(room, lines.held_bytes)
-    return DashManifest(lines, track.url, track.segment_query, len(track.fragments), length, duration)
+    count, last = len(track.fragments), _last_of(track)
+    return DashManifest(lines, track.url, track.segment_query, count, length, duration, last)
+
+
+def _last_of(track: Track) -> Segment | None:
+    """Return the last segment of a DASH track, with the number 0, or None if the track has no segments."""
+    if not track.fragments:
+        return None
+    (last,) = dash.Lines(track.url, track.segment_query).feed(dash.line_of(track.fragments[-1]).decode().rstrip("\n"))
+    return last
 
 
 class _Fetching:
@@ -184,8 +196,8 @@ class _Fetching:
         self._renews = renews
         self.rules = Rules.of(address.track)
         self.is_whole = True
-        """Whether the playlist that was loaded last arrived completely: the response stated where its body ends, so
-        that a truncated body would have been an error."""
+        """Whether the playlist that was loaded last arrived completely: the end of its body was certain, so that a
+        truncated body would have been an error."""
 
     async def first(self) -> tuple[MediaPlaylist, PackedLines]:
         """Return the playlist at the URL of the track. If yt-dlp has already loaded the playlist, takes it from the
@@ -206,7 +218,7 @@ class _Fetching:
         try:
             # set the rules again, because the request may have extracted the page again
             self.rules = Rules.of(self._address.track)
-            self.is_whole = _is_framed(read.headers)
+            self.is_whole = read.is_framed
             reader = _Reader(read.url, self.rules, self._room)
             while chunk := await read.read():
                 await reader.add(chunk)
@@ -228,13 +240,6 @@ class PlaylistSource:
 
     async def renew(self) -> bool:
         return self._renews and await self._address.renew()
-
-
-def _is_framed(headers: Headers) -> bool:
-    """Return whether the head of a response states where the body ends. If it does not, a truncated body looks complete
-    (RFC 9112 §6.3)."""
-    coding = headers.get("transfer-encoding")
-    return "chunked" in coding.lower() if coding is not None else headers.get("content-length") is not None
 
 
 class _Reader:

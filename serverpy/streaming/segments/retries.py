@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 
-from serverpy.aes import InvalidKey
+from serverpy.aes import InvalidKey, Undecryptable
 from serverpy.errors import NotMedia, SourceError, TooLarge, UpstreamFailed
 from serverpy.net.range_requests import BACK_OFF_SECONDS, Refused, Unhealable
 from serverpy.segment_kinds import CodecChange, WrongKind
@@ -52,24 +53,28 @@ class Retries:
         self._seconds = None if seconds is None else max(seconds, LIVE_SECONDS)
         self._clock = clock
         self._begun: float | None = None
+        self._kinds = Counter[type[SourceError]]()
         self.count = 0
         """Number of failed requests so far."""
 
     async def wait(self, error: SourceError) -> None:
         """Count the failure `error`, and wait until the segment may be requested again. Raises `error` if the segment
-        must not be requested again."""
+        must not be requested again. Raises `UpstreamFailed` instead of an `EmptySegment` or `AbsentSegment` that only
+        one response has confirmed, because the reader leaves out a segment after these errors."""
         now = self._clock()
         self._begun = now if self._begun is None else self._begun
         self.count += 1
+        self._kinds[type(error)] += 1
         if self._is_over(error, now - self._begun):
-            raise error
+            is_unconfirmed = isinstance(error, EmptySegment | AbsentSegment) and self._kinds[type(error)] == 1
+            raise UpstreamFailed(str(error)) if is_unconfirmed else error
         await asyncio.sleep(BACK_OFF_SECONDS[min(self.count, len(BACK_OFF_SECONDS)) - 1])
 
     def _is_over(self, error: SourceError, elapsed: float) -> bool:
         if isinstance(error, _FINAL):
             return True
         if isinstance(error, AbsentSegment) or (isinstance(error, EmptySegment) and self._seconds is None):
-            return self.count > 1
+            return self._kinds[type(error)] > 1 or self.count > len(BACK_OFF_SECONDS)
         if self._seconds is None:
             return self.count > len(BACK_OFF_SECONDS) or not _is_worth_repeating(error)
         return self.count > len(BACK_OFF_SECONDS) and elapsed > self._seconds
@@ -80,4 +85,4 @@ def _is_worth_repeating(error: SourceError) -> bool:
     and temporary statuses, because `net/range_requests.py` has already repeated the request after these errors."""
     if isinstance(error, Refused):
         return not error.may_pass
-    return isinstance(error, NotMedia | WrongKind | ShortFile | InvalidKey | Unhealable)
+    return isinstance(error, NotMedia | WrongKind | ShortFile | InvalidKey | Undecryptable | Unhealable)

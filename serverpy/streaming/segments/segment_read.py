@@ -42,10 +42,13 @@ class RangedFile:
         self._grows = grows
         self._url = ""
         self._known = Representation()
+        self.honours_ranges = False
+        """Whether the media server has sent a range of the file."""
 
     def at(self, url: str) -> Representation:
         """Return the known facts about the file at `url`. No facts are known unless the previous segment was a range of
         this file."""
+        self.honours_ranges = self.honours_ranges and url == self._url
         if self._grows or url != self._url:
             self._url, self._known = url, Representation()
         return self._known
@@ -205,9 +208,11 @@ async def _open_range(opening: Opening, place: _Place, first: int, end: int) -> 
             wait_seconds=opening.wait_seconds,
             known=known,
             most_skipped=MOST_SKIPPED_BYTES,
+            expects_range=opening.file.honours_ranges,
         )
     except RangeNotSatisfiable as error:
         raise ShortFile(place.segment.url, error.size) from error
+    opening.file.honours_ranges = read.partial
     given = read.extent
     is_rest = read.honoured and given.end == given.total
     if given.first != first or not (given.end == end or is_rest):

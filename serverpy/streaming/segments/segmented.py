@@ -27,7 +27,7 @@ from serverpy.streaming.segments.completion import Completion
 from serverpy.streaming.segments.cursor import Cursor, FinishedCursor, Load, PlaylistChanged
 from serverpy.streaming.segments.keys import Keys
 from serverpy.streaming.segments.live import LiveCursor
-from serverpy.streaming.segments.manifest import HlsManifest, Manifest, load, playlist_room
+from serverpy.streaming.segments.manifest import DashManifest, HlsManifest, Manifest, load, playlist_room
 from serverpy.streaming.segments.prefetch import AFTER_BYTES, Prefetch, Waits
 from serverpy.streaming.segments.retries import AbsentSegment, ShortFile
 from serverpy.streaming.segments.segment import Segment
@@ -78,8 +78,9 @@ async def _open(
 ) -> SegmentedRead:
     reload = partial(load, source, playlist_room(room), wait_seconds=wait_seconds)
     excess = 0
+    kept: Manifest | None = None
     while True:
-        manifest = await reload()
+        manifest = kept or await reload()
         if not manifest.count and not _is_growing(manifest):
             raise UpstreamFailed("The media's playlist has no segments.")
         cursor = _cursor_along(manifest, reload, patience, start, is_live=source.track.is_live)
@@ -89,7 +90,8 @@ async def _open(
         seconds = None if is_live or source.track.is_live else believed_duration(manifest.duration, duration)
         completion = None if seconds is None or not completes else Completion(seconds, keeps_places=total is not None)
         follows_edge = start is None and _is_growing(manifest) and manifest.begins_at_edge
-        last = manifest.last if isinstance(manifest, HlsManifest) and total is not None and not excess else None
+        last = manifest.last if total is not None and not excess else None
+        kept = manifest if isinstance(manifest, DashManifest) else None  # an extraction brings its list only once
         del manifest  # the cursor holds the manifest, and memory must never hold two manifests
         segments = _Segments(
             source, cursor, Prefetch(room), skip=first, wait_seconds=wait_seconds, completion=completion

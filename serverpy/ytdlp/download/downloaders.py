@@ -94,7 +94,8 @@ class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
         self._given = 0
         headers = info.get("http_headers") or {}
         window = any(name.lower() == "range" for name in headers)
-        self._source = FileRequests(requests, file, window=window)
+        self._requests = requests
+        self._source = FileRequests(requests, file, window=window, may_be_absent=bool(info.get("may_be_absent")))
         if info.get("impersonate") or requests.always_impersonates:
             options = {**options, "http_chunk_size": IMPERSONATED_BYTES}
         super().__init__(self._source, options)
@@ -111,6 +112,7 @@ class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
         total = self._source.total
         if total is not None and self._file.given != total:
             raise UpstreamFailed("The media server ended the body too early.")
+        self._requests.has_begun = True
 
     def sanitize_open(self, filename: str, open_mode: Any) -> tuple[OneFile, str]:
         return self._file.reopen(open_mode), filename

@@ -8,7 +8,6 @@ client cannot wait for a slow reader (impersonation).
 
 from __future__ import annotations
 
-import re
 import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -210,7 +209,8 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
         # of this process
         if manifest.count("\n") + manifest.count("\r") > MAX_LINES:
             raise TooLarge("The media's playlist has too many segments.")
-        keys = [parse_m3u8_attributes(line) for line in re.findall(r"(?m)^#EXT-X-KEY:.*", manifest)]
+        lines = map(str.strip, manifest.splitlines())  # as yt-dlp reads them
+        keys = [parse_m3u8_attributes(line[11:]) for line in lines if line.startswith("#EXT-X-KEY")]
         for key in keys:
             _refuse_method(key.get("METHOD", ""))
         if len({key.get("KEYFORMAT", "identity") for key in keys if key["METHOD"] != "NONE"}) > 1:
@@ -239,7 +239,14 @@ class Hls(Fragmented, HlsFD):  # type: ignore[misc]  # yt-dlp is untyped
     def _accept(self, fragment: dict[str, Any]) -> bool:
         right = self._numbered[fragment["frag_index"] - 1]
         fragment["media_sequence"] = right.number
+        if not right.is_map:
+            fragment["byte_range"] = _named(right.byte_range)
         return not right.is_gap
+
+
+def _named(byte_range: tuple[int, int] | None) -> dict[str, int]:
+    """Return `byte_range` in the form in which yt-dlp's code expects the byte range of a fragment."""
+    return {} if byte_range is None else {"start": byte_range[0], "end": byte_range[1]}
 
 
 def _refuse_method(method: str) -> None:
@@ -286,7 +293,7 @@ class Dash(Fragmented, DashSegmentsFD):  # type: ignore[misc]
             add(data)
 
         try:
-            return super()._fetch(info, counted)
+            return super()._fetch({**info, "may_be_absent": True}, counted)
         except HTTPError as error:
             if count or error.status not in ABSENT:
                 raise

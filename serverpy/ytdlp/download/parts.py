@@ -9,10 +9,9 @@ from dataclasses import replace
 
 from yt_dlp.networking import Request, Response
 
-from serverpy.net.content_coding import codings_of
 from serverpy.net.http1 import Headers
 from serverpy.net.representation import Part, part_of
-from serverpy.net.response_head import is_endless
+from serverpy.net.response_head import codings_of, is_endless
 from serverpy.ranges import ContentRange, parse_length
 
 

@@ -25,9 +25,11 @@ from yt_dlp.utils import ContentTooShortError
 
 from serverpy.errors import ServerPYError, TargetForbidden, TooLarge, UpstreamFailed, UpstreamTimeout
 from serverpy.extraction.error_text import OF_MEDIA, refusal, refused_tunnel
+from serverpy.extraction.values import ABSENT
 from serverpy.net.heads import REFUSED_HEADER
 from serverpy.net.http1 import Headers
 from serverpy.net.representation import Mismatch, Part, Representation, Unusable, may_be_range
+from serverpy.net.response_head import codings_of
 from serverpy.net.urls import split
 from serverpy.ranges import ByteRange
 from serverpy.ytdlp.download.parts import end_with, first_of, hide, is_just_the_window, last_of, moved, part_in, prompt
@@ -46,6 +48,8 @@ if the reader is slow."""
 IMPERSONATED_WHOLE_BYTES = 4 * IMPERSONATED_BYTES
 """Maximum size, in bytes, of a file that curl_cffi fetches if the media server ignores Range."""
 PIECE_BYTES = 65536
+DECODED = frozenset({"gzip", "deflate", "br"})
+"""The content codings that the HTTP clients of yt-dlp decode."""
 BACK_OFF = (0.2, 0.5, 1.0)
 MAX_STANDSTILLS = 8
 
@@ -106,6 +110,8 @@ class MediaRequests:
         self.stop = stop
         self.always_impersonates = bool(ydl.params.get("impersonate"))
         self._file = "", Representation()
+        self.has_begun = False
+        """Whether a file of the download is complete, so that a later refusal may be temporary."""
         self.small_was_framed = False
         """Whether the latest response to `urlopen` stated where its body ends (by its length or by chunks). If it did
         not, the body may have been truncated."""
@@ -125,8 +131,8 @@ class MediaRequests:
 
     def stream(self, request: Request) -> Response:
         """Send `request`, and return the open response, which the caller must close. Raises `TargetForbidden` if the
-        filtering proxy refuses the address, because no retry can change that, and yt-dlp's own error if the request
-        fails for another reason."""
+        filtering proxy refuses the address, because no retry can change that, `UpstreamFailed` if the body has an
+        unsupported content coding, and yt-dlp's own error if the request fails for another reason."""
         self.stop.check()
         try:
             response = self._ydl.urlopen(request)
@@ -138,6 +144,8 @@ class MediaRequests:
                 raise translated from error
             raise
         refuse_cut(getattr(response.fp, "_fp", None))
+        if not self.impersonates(request):
+            _refuse_coding(response)
         if self.stop.is_set:
             response.close()
         self.stop.check()
@@ -151,11 +159,13 @@ class MediaRequests:
             try:
                 return self._small(request.copy())
             except (TransportError, HTTPError) as error:
-                transient = not isinstance(error, HTTPError) or error.status == 429 or error.status >= 500
-                if delay is None or not transient:
+                if delay is None or not self._is_transient(error):
                     raise translate(error) from error
                 self.stop.pause(delay)
         raise AssertionError("unreachable: the last try returns or raises")
+
+    def _is_transient(self, error: TransportError | HTTPError) -> bool:
+        return self.has_begun or not isinstance(error, HTTPError) or error.status == 429 or error.status >= 500
 
     def _small(self, request: Request) -> Response:
         response = self.stream(request)
@@ -173,21 +183,35 @@ class MediaRequests:
         return Response(io.BytesIO(bytes(body)), response.url, response.headers, response.status)
 
 
+def _refuse_coding(response: Response) -> None:
+    """Close `response` and raise `UpstreamFailed` if its body has a content coding that yt-dlp's HTTP client does not
+    decode but passes on."""
+    unsupported = set(codings_of(response.headers.get_all("Content-Encoding") or ())) - DECODED
+    if unsupported:
+        response.close()
+        raise UpstreamFailed(
+            f"The media server compressed the media with {min(unsupported)}, which this server does not support."
+        )
+
+
 class FileRequests:
     """The requests for one file, which yt-dlp's HttpFD fetches by one or more requests into `file`. This class closes
     the responses that `urlopen` has returned, because HttpFD does not.
 
-    If `window` is True, the file is itself a range of a larger file, and the media server must honour Range. After
-    `resume`, the next request begins up to TAIL_BYTES before the position where the last response broke off, and the
-    bytes that arrive twice are compared. Each response must belong to the file that is read, by the rules of
-    `net/representation.py`. If a response does not, `urlopen` raises `OddResponse`, because HttpFD would join the
-    response with the others. It raises `UpstreamFailed` if no other response would help.
+    If `window` is True, the file is itself a range of a larger file, and the media server must honour Range. If
+    `may_be_absent` is True, the media server need not have the file. After `resume`, the next request begins up to
+    TAIL_BYTES before the position where the last response broke off, and the bytes that arrive twice are compared. Each
+    response must belong to the file that is read, by the rules of `net/representation.py`. If a response does not,
+    `urlopen` raises `OddResponse`, because HttpFD would join the response with the others. It does the same for a
+    status of 400 to 499 once the download has begun, because yt-dlp's code would not retry. It raises `UpstreamFailed`
+    if no other response would help.
     """
 
-    def __init__(self, requests: MediaRequests, file: OneFile, *, window: bool) -> None:
+    def __init__(self, requests: MediaRequests, file: OneFile, *, window: bool, may_be_absent: bool = False) -> None:
         self._requests = requests
         self._file = file
         self._window = window
+        self._may_be_absent = may_be_absent
         self._window_first: int | None = None
         self._window_bytes: int | None = None
         self._known: Representation | None = None
@@ -223,7 +247,7 @@ class FileRequests:
         if asked and self._resuming:
             overlap = self._file.tail
             request.headers["Range"] = moved(request.headers["Range"], asked - len(overlap))
-        response = self._response = prompt(self._requests.stream(request))
+        response = self._response = prompt(self._stream(request))
         part = self._check(request, response, (asked or 0) - len(overlap))
         end = end_with(response, part, last_of(request.headers.get("Range")))
         if self._window and part.is_range and end is not None:
@@ -234,6 +258,22 @@ class FileRequests:
             hide(response, len(overlap))
         self._resuming = False
         return response
+
+    def _stream(self, request: Request) -> Response:
+        try:
+            return self._requests.stream(request)
+        except HTTPError as error:
+            if not self._may_pass(error):
+                raise
+            raise OddResponse(UpstreamFailed(str(translate(error)))) from error
+
+    def _may_pass(self, error: HTTPError) -> bool:
+        """Return whether the next response to the same request may have another status than `error`, although yt-dlp's
+        code would give up. yt-dlp itself retries after a status of 500 or more, and after a 416 without Range."""
+        has_begun = self._requests.has_begun or self._file.given > 0
+        is_absent = self._may_be_absent and not self._file.given and error.status in ABSENT
+        is_of_server = error.response.headers.get(REFUSED_HEADER) is None  # and not of the filtering proxy
+        return has_begun and not is_absent and is_of_server and error.status < 500 and error.status != 416
 
     def _compare(self, response: Response, overlap: bytes) -> None:
         seen = b""

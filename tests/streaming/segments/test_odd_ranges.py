@@ -95,6 +95,18 @@ async def test_the_number_of_bytes_that_are_skipped_before_a_segment_is_limited(
     assert given == FILE[:200_000]
 
 
+@pytest.mark.parametrize("track", [hls, dash])
+@pytest.mark.parametrize("status", [403, 404, 416, 501])
+async def test_a_range_that_is_refused_once_is_not_taken_from_the_whole_file(
+    status: int, track: Callable[[str], Track], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The segment is too far from the beginning of the file to be read from the whole file."""
+    monkeypatch.setattr(segment_read, "MOST_SKIPPED_BYTES", 100_000)
+    answer = by_turns(part, part, lambda _ask: refusal(status), lambda ask: part(ask) if ask.has_range else whole())
+    async with serving(answer) as (url, _), at() as source:
+        assert await drained(await opened(source.client, Page(lambda _visit: track(url)))) == FILE
+
+
 async def test_a_segment_in_a_whole_file_that_is_cut_is_read_to_its_end() -> None:
     """The connection is cut within the bytes before the segment, or within the segment."""
     for cut_bytes in (50_000, 150_000):

@@ -616,6 +616,42 @@ def test_a_segment_is_skipped_if_its_response_is_empty_twice(shelf: Shelf, numbe
     assert len(shelf.targets(f"/{number}.ts")) == 2
 
 
+FAULTS: dict[str, bytes | int] = {"page": b"<!DOCTYPE html>" * 99, "empty": b"", "refused": 404, "unavailable": 503}
+
+
+@pytest.mark.parametrize(
+    "faults", [["page", "empty"], ["refused", "empty"], ["empty", "page", "refused"], ["unavailable", "empty", "page"]]
+)
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_segment_is_not_skipped_if_only_one_of_several_wrong_responses_is_empty(
+    shelf: Shelf, number: int, faults: list[str]
+) -> None:
+    left = [FAULTS[name] for name in faults]
+    segment = shelf.files[f"/{number}.ts"]
+
+    def refuse(target: str) -> int | None:
+        is_refused = target == f"/{number}.ts" and left and isinstance(left[0], int)
+        return left.pop(0) if is_refused else None  # type: ignore[return-value]  # mypy does not narrow a list item
+
+    shelf.refuse = refuse
+    shelf.files[f"/{number}.ts"] = lambda: left.pop(0) if left else segment  # type: ignore[assignment,return-value]
+    assert stream(shelf, hls(shelf, PLAYLIST))[1] == FILE
+    assert left == []
+
+
+@pytest.mark.parametrize("wrong", [b"", b"<html>busy</html>", b'{"error":"expired"}', bytes(40)])
+@pytest.mark.parametrize("path", ["/key", "/0.ts", "/2.ts"])
+def test_a_short_wrong_response_in_place_of_an_encrypted_segment_and_its_key_is_not_sent_to_the_client(
+    shelf: Shelf, path: str, wrong: bytes
+) -> None:
+    encrypt(shelf)
+    right: dict[str, bytes] = {name: bytes(shelf.files[name]) for name in ("/key", path)}  # type: ignore[arg-type]
+    for name in right:
+        answers = [wrong, right[name]]
+        shelf.files[name] = lambda answers=answers: answers.pop(0) if len(answers) > 1 else answers[0]  # type: ignore[misc]
+    assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{PLAYLIST}'))[1] == FILE
+
+
 def test_an_encrypted_segment_is_skipped_if_its_response_is_empty_twice(shelf: Shelf) -> None:
     encrypt(shelf)
     shelf.files |= {"/1.ts": b"", "/2.ts": encrypted(b"", 2)}
@@ -716,15 +752,26 @@ def test_a_vod_playlist_that_was_truncated_is_loaded_again_and_read_to_its_end(s
     assert stream(shelf, track)[1] == FILE
 
 
+def spans(shelf: Shelf) -> Track:
+    """Return a DASH track whose segments are byte ranges of one file."""
+    ends = [*itertools.accumulate(map(len, PIECES))]
+    fragments = tuple(
+        Fragment(url=f"{shelf.url}/all.mp4", first=end - len(piece), end=end)
+        for piece, end in zip(PIECES, ends, strict=True)
+    )
+    return Track(id="v", url=shelf.url, protocol="http_dash_segments", ext="mp4", fragments=fragments)
+
+
+@pytest.mark.parametrize("is_dash", [False, True])
 @pytest.mark.parametrize("beyond", [1, 500])
 @pytest.mark.parametrize("asked", [None, ByteRange(0, None), ByteRange(100_005, None), ByteRange(None, 700)])
 def test_if_the_last_byte_range_goes_beyond_the_end_of_the_file_it_is_read_up_to_the_end_of_the_file(
-    shelf: Shelf, ranged: Track, beyond: int, asked: ByteRange | None
+    shelf: Shelf, ranged: Track, beyond: int, asked: ByteRange | None, *, is_dash: bool
 ) -> None:
     file = FILE[:-beyond]
     shelf.files["/all.mp4"] = file
     lines = [line for piece in PIECES for line in (f"#EXT-X-BYTERANGE:{len(piece)}", "all.mp4")]
-    head, data = stream(shelf, hls(shelf, "\n".join(lines)), asked)
+    head, data = stream(shelf, spans(shelf) if is_dash else hls(shelf, "\n".join(lines)), asked)
     first = 0 if asked is None else asked.first if asked.first is not None else len(file) - 700
     assert data == file[first:]
     assert (head.length, head.total) == (len(data), len(file))
