@@ -18,8 +18,8 @@ class InvalidKey(UpstreamFailed):
 
 
 class Decryption:
-    """The decryption of one segment. Raises `InvalidKey` if the key has an invalid length, and `UpstreamFailed` if the
-    IV has one."""
+    """The decryption of one segment. Raises `InvalidKey` if the length of the key is invalid, and `UpstreamFailed` if
+    the length of the IV is invalid."""
 
     def __init__(self, key: bytes, iv: bytes) -> None:
         if len(key) not in (16, 24, 32):
@@ -52,8 +52,8 @@ class Decryption:
 
 
 class Undecryptable(UpstreamFailed):
-    """Error: the end of an encrypted segment shows that it is truncated, or that it is not a segment encrypted with the
-    key. If the segment is requested again, the media server may send the right segment."""
+    """Error: the length or the padding of an encrypted segment shows that the segment is truncated, or that it was not
+    encrypted with the key. If the segment is requested again, the media server may send the right bytes."""
 
 
 def _cbc(key: bytes, iv: bytes) -> Any:

@@ -35,14 +35,14 @@ class Source:
     """The origin of a plan's tracks, and the bytes of them that the client wants.
 
     `url` is the page as the client gave it; `format` is the selector, if any. `media` is the result of the extraction;
-    it is None only for an opener that extracts by itself: that one makes the default choice by `wish`. `item` is
+    it is None only for an opener that extracts the page itself and makes the default choice by `wish`. `item` is
     1-based. `if_range` is the client's validator, as sent. `start` is the position in a live stream at which to begin,
     in seconds: from the oldest listed segment or, if negative, back from the end of the playlist; None means the live
     edge. `head_only` means that the body will not be read: an opener then requests only the bytes from which it learns
     the head. `continues` means that earlier reads got ranges of the same file, so that a refusal of this range may be
-    temporary. `needs_range` means that the whole file is of no use in place of the range, or that the media server has
-    honoured a range of the file. `grant` pays for further extractions of the page, and states whether the client is on
-    this machine.
+    temporary. `needs_range` means that the opener cannot use the whole file in place of the range, or that the media
+    server has already sent a range of the file. `grant` pays for further extractions of the page, and states whether
+    the client is on this machine.
     """
 
     url: str

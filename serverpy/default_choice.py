@@ -68,8 +68,8 @@ def ranked(candidates: Sequence[Candidate], wish: Wish, duration: float | None) 
 
 
 def best_audio_first(audios: Sequence[Track], wish: Wish) -> list[Track]:
-    """Return `audios`, which are in yt-dlp's order (worst first), sorted by how well their language fits `wish`, for
-    equal languages by whether they are the original audio, and then best first."""
+    """Return `audios`, which are in yt-dlp's order (worst first), best first: sorted by how well their language fits
+    `wish`, then by whether they are the original audio, and then by yt-dlp's order."""
     best = _best_preference(audios)
 
     def key(each: tuple[int, Track]) -> tuple[Any, ...]:
@@ -84,10 +84,10 @@ def _best_preference(audios: Iterable[Track]) -> int:
 
 
 def _originality(audio: Track, best: int) -> tuple[int, bool]:
-    """Return a key that is greater the more likely `audio` is the original audio. `best` is the greatest preference for
-    a language on the page. Audio without a preference is not said to be a translation, so it counts as the original.
-    yt-dlp's order is not enough: it prefers a translation of more channels or a higher bit rate to the main audio of a
-    playlist or manifest."""
+    """Return a sort key that is greater the more likely `audio` is the original audio. `best` is the greatest
+    `language_preference` of the page. Audio without a preference counts as the original audio, because the extractor
+    does not describe it as a translation. yt-dlp's order does not suffice: it prefers a translation with more channels
+    or a higher bit rate to the main audio of a playlist or manifest."""
     preference = best if audio.language_preference is None else audio.language_preference
     return preference, not audio.is_alternate
 
@@ -139,7 +139,7 @@ def _fits_size(candidate: Candidate, wish: Wish, duration: float | None) -> bool
 
 
 def _key(candidate: Candidate, wish: Wish, best: int) -> tuple[Any, ...]:
-    """Return a sort key that is greater for a better candidate. `best` is the greatest preference for a language. At
+    """Return a sort key that is greater for a better candidate. `best` is the greatest `language_preference`. At
     equal height, codec and seekability, a single track is better than a pair, because it costs the server less."""
     height = resolution(candidate.video)
     is_within = wish.height is None or height <= wish.height

@@ -250,8 +250,9 @@ class Delivery:
     async def default(self, url: str, media: Media, grant: Grant = UNLIMITED) -> Plan | None:
         """Return the plan by which a request for `media`, the page at `url`, is served if it names no format. Returns
         None if such a request would be refused, or if `media` is a playlist. If only the segments of the best tracks
-        show whether these can be merged, requests the first of the segments; then the call may take PROBE_SECONDS."""
-        request = StreamRequest(url=url, head_only=True)
+        show whether these tracks can be merged, requests the first segment of each; the call may then take
+        PROBE_SECONDS. `url` must be valid."""
+        request = StreamRequest(url=check_url(url), head_only=True)
         try:
             allowed = self.capabilities.allowed_for(request).restricted_to(grant.methods)
             found = await self.by_tracks(media, partial(plans, media, request, allowed))
@@ -264,8 +265,8 @@ class Delivery:
         return left[0] if left else found[0]
 
     async def _probe(self, plan: Plan, source: Source) -> ServerPYError | None:
-        """Return the error with which a stream of `plan` could not be opened, or None if it could, or if that cannot be
-        found out within PROBE_SECONDS."""
+        """Try to open a stream of `plan`. Returns the error if the stream cannot be opened. Returns None if it can be
+        opened, or if the attempt takes longer than PROBE_SECONDS."""
         asking_client.set(None if source.grant.is_local else source.grant.account)
         try:
             async with asyncio.timeout(PROBE_SECONDS):

@@ -1,5 +1,5 @@
 """The rules for a plan (a way to open the media) that fails before its first byte: whether to try another plan, and
-which plan to try first for later requests. The functions are pure; only `Hosts` reads a clock.
+which plan to try first for later requests. The functions are pure; only `Hosts` and `Pairs` read a clock.
 
     plans ─▶ plans_around() ─▶ plan fails ─▶ plans_after() ─▶ next plan …
 
@@ -7,8 +7,9 @@ A media server that refuses the relay's HTTP client may accept yt-dlp's client, 
 method `embedded`. If that works, `Hosts` remembers the media server, and for some minutes requests for a whole file
 begin with `embedded`: a *detour*.
 
-Only the segments of a pair in HLS show whether it can be merged: they are fragmented MP4 or MPEG-TS. `Pairs` remembers
-that, so that later requests begin with a plan that can be opened.
+Whether a pair in HLS can be merged depends on the format of its segments: fragmented MP4 can be merged, MPEG-TS cannot.
+Only the segments themselves show their format. `Pairs` remembers the result of each attempt, so that later requests
+begin with a plan that can be opened.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from serverpy.extraction.values import HLS_PROTOCOLS
 from serverpy.plan import After, Plan, StreamRequest
 
 HOST_SECONDS = 600.0
-"""Number of seconds for which `Hosts` remembers a media server."""
+"""Number of seconds for which `Hosts` remembers a media server, and `Pairs` a pair of tracks."""
 MAX_HOSTS = 256
 """Maximum number of media servers that `Hosts` remembers."""
 MAX_HOST_CHARACTERS = 253
@@ -43,7 +44,7 @@ MAX_HOST_CHARACTERS = 253
 _PORTS = {"http": 80, "https": 443}
 
 _PERMANENT = (UnsupportedConversion, DrmProtected, TooLarge)
-"""Errors that a repeated attempt to open the same tracks raises, too."""
+"""Errors that another attempt to open the same tracks would also raise."""
 _UNOPENABLE = (UnsupportedConversion, DrmProtected, NotMedia, TooLarge)
 """Errors that show that a video and an audio file are not two MP4s that can be merged without a muxer."""
 _MISSED = (Busy, UpstreamFailed, UpstreamTimeout)
@@ -83,10 +84,10 @@ def plans_around(plans: tuple[Plan, ...], request: StreamRequest, hosts: Hosts) 
 
 
 class Pairs:
-    """Whether the pairs in HLS that were opened last could be merged. `Pairs` remembers at most MAX_PAIRS pairs, each
-    for HOST_SECONDS; a new pair replaces the oldest. A pair is the ids and URLs of its tracks. Other pairs are not
-    remembered: whether files can be merged also depends on the ranges that their media server supports at the
-    moment."""
+    """A record of the pairs in HLS that were opened last, and of whether each of them could be merged. `Pairs`
+    remembers at most MAX_PAIRS pairs, each for HOST_SECONDS; a new pair replaces the oldest. A pair is identified by
+    the ids and URLs of its tracks. Pairs that are not in HLS are not remembered: whether two files can be merged also depends on
+    whether their media servers support ranges at the moment."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -107,16 +108,17 @@ class Pairs:
             del self._found[next(iter(self._found))]
 
     def openable(self, plans: tuple[Plan, ...]) -> tuple[Plan, ...]:
-        """Return `plans` without the first ones whose pair is known to be impossible to merge, and without those that
-        `plans_after` would skip after them. Returns `plans` unchanged if no plan would be left."""
+        """Return `plans` without the plans at the beginning whose pairs are known to be impossible to merge, and
+        without the plans that `plans_after` would skip after these. Returns `plans` unchanged if no plan would be
+        left."""
         left = plans
         while left and (error := self._error_of(left[0])) is not None:
             left = plans_after(error, left[1:])
         return left or plans
 
     def are_uncertain(self, plans: tuple[Plan, ...]) -> bool:
-        """Return whether only an attempt to open `plans` shows which of them is the first that can be opened: the first
-        is for a pair in HLS that `Pairs` does not remember, and a later one would be tried if it cannot be merged."""
+        """Return whether only an attempt to open `plans` shows which of them can be opened. This is so if the first
+        plan is for a pair in HLS that `Pairs` does not remember, and if a later plan would be tried after it."""
         first, *rest = plans
         is_unknown = _is_in_hls(first) and self._known(first) is None
         return is_unknown and bool(plans_after(UnsupportedConversion(), tuple(rest)))

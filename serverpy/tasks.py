@@ -179,9 +179,9 @@ async def in_thread(work: Callable[[], T], *, name: str) -> T:
 
 def limit_thread_starts() -> None:
     """Make `threading.Thread.start` raise RuntimeError, as if the system had refused the thread, if the new thread does
-    not begin within START_SECONDS. Python itself waits without a limit, and a thread that finds no memory to begin ends
-    without a sign: the event loop, which starts the threads of `asyncio.to_thread`, would stand still for ever.
-    Idempotent."""
+    not begin within START_SECONDS. Python itself waits without a time limit, and a thread that lacks the memory to
+    begin ends without setting the event for which Python waits. The event loop, which starts the threads of
+    `asyncio.to_thread`, would then be blocked for ever. Idempotent."""
     if getattr(threading.Thread.start, "is_limited", False):
         return
     start = threading.Thread.start

@@ -46,9 +46,8 @@ class Client:
 
 
 def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
-    """Parse IP addresses, and networks in CIDR notation. Returns a network of IPv4-mapped IPv6 addresses
-    (`::ffff:192.0.2.0/120`) as an IPv4 network, as `parse_address` does with addresses. Raises ValueError if a text is
-    neither."""
+    """Parse IP addresses, and networks in CIDR notation. Like `parse_address`, converts IPv4-mapped IPv6
+    (`::ffff:192.0.2.0/120`) to IPv4. Raises ValueError if a text is neither an address nor a network."""
     return tuple(_unmapped(ip_network(text, strict=False)) for text in texts)
 
 
@@ -141,7 +140,7 @@ def _forwarded(peer: str, fields: Fields, trusted: Sequence[Network]) -> Client:
     the client is the last address that does not belong to a trusted proxy."""
     chain = b",".join(value for name, value in fields if name == b"x-forwarded-for").decode("latin-1")
     schemes = next((value for name, value in fields if name == b"x-forwarded-proto"), b"")
-    # in a list of schemes, the first one describes the request of the client
+    # the first scheme of a list is that of the client's own request
     scheme = {b"http": "http", b"https": "https"}.get(schemes.partition(b",")[0].strip().lower())
     client = Client(address=peer, is_known=False, is_proxied=True, scheme=scheme)
     for hop in reversed(chain.split(",")):

@@ -116,9 +116,9 @@ class Gate:
         return sign((await self._session_secrets())[0], key, expires), max(1, expires - int(now))
 
     def check_origin(self, client: Client, fields: Fields, *, by_address: bool = False) -> None:
-        """Check that no page of another origin sent the request, unless the operator has allowed the origin. With
-        `by_address`, for a right that the browser has because of its address, no other origin is allowed. Raises
-        `KeyForbids` if the check fails."""
+        """Check that no page of another origin sent the request, unless the operator has allowed that origin.
+        `by_address` states that the request uses a right that the browser has because of its address; then no other
+        origin is allowed. Raises `KeyForbids` if the check fails."""
         allowed = () if by_address else self._origins
         if is_of_other_origin(fields, self._own_hosts, allowed, by_trusted_proxy=client.is_trusted):
             raise KeyForbids("Cross-origin request refused: send this request from this server's own page.")

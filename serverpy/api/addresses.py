@@ -10,9 +10,9 @@ from serverpy.api.hosts import host_of
 
 
 def base_of(scope: Scope, public_url: str | None, *, is_trusted: bool) -> str:
-    """Return the URL with which absolute links begin: that of PUBLIC_URL or, without this setting, the scheme, host and
-    root path of the request. X-Forwarded-Proto and X-Forwarded-Host are evaluated only if `is_trusted`, which states
-    that a trusted proxy sent the request."""
+    """Return the URL with which absolute links begin: `public_base` of PUBLIC_URL or, without this setting, the scheme,
+    host and root path of the request. X-Forwarded-Proto and X-Forwarded-Host are evaluated only if `is_trusted`, which
+    states that a trusted proxy sent the request."""
     root_path = scope.get("root_path", "").rstrip("/")
     if public_url is not None:
         return public_base(public_url, root_path)
@@ -25,8 +25,8 @@ def base_of(scope: Scope, public_url: str | None, *, is_trusted: bool) -> str:
 
 
 def public_base(public_url: str, root_path: str) -> str:
-    """Return PUBLIC_URL without a slash at its end. If it has no path, `root_path` is appended; a path in PUBLIC_URL is
-    the whole path below which clients reach the server."""
+    """Return PUBLIC_URL without a slash at its end. If it has no path, appends `root_path`. Otherwise its path is
+    already the whole path below which clients reach the server."""
     url = public_url.rstrip("/")
     return url if urlsplit(url).path else url + root_path
 

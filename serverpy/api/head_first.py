@@ -83,7 +83,7 @@ class HeadFirst:
             self._transport.writelines((head, data))
 
     def flush(self) -> None:
-        """Send the head now, if it is still waiting for the first bytes of the body."""
+        """Send the head now, without the first bytes of the body, if it has not been sent yet."""
         if self._head is not None:
             head, self._head = self._head, None
             self.write = self._transport.write

@@ -18,8 +18,8 @@ from serverpy.containers import BY_EXTENSION, UNKNOWN
 from serverpy.tasks import in_thread
 
 MOST_WAITING = 16
-"""Maximum number of requests that wait at the same time until the OpenAPI schema is built. Each of them keeps one of
-the limited places for client connections."""
+"""Maximum number of requests that wait at the same time until the OpenAPI schema is built. Each of them occupies one
+of the limited number of client connections."""
 
 ACCESS_ERRORS = (errors.KeyRequired, errors.KeyInvalid, errors.KeyForbids, errors.RateLimited)
 """Errors with which the gate (`access/gate.py`) refuses a request that may need a key."""
@@ -218,8 +218,8 @@ def openapi(app: FastAPI) -> dict[str, Any]:
 
 
 class Document:
-    """The OpenAPI schema of `app` as JSON, which is built in a thread when it is first needed, because that takes 50
-    ms. Keeps only the bytes, which take a quarter of the memory of the dictionary."""
+    """The OpenAPI schema of `app` as JSON. The first call of `json` builds it in a thread, because that takes 50 ms.
+    Afterwards, the object keeps only the encoded bytes, which take a quarter of the memory of the dictionary."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
@@ -228,8 +228,8 @@ class Document:
         self._waiting = 0
 
     async def json(self, root_path: str = "") -> bytes:
-        """Return the document. `root_path` is the path at which `app` is mounted. Raises `Busy` if MOST_WAITING callers
-        already wait until the document is built."""
+        """Return the document, with `root_path`, the path at which `app` is mounted, as the URL of the server. Raises
+        `Busy` if MOST_WAITING callers already wait until the document is built."""
         content = self._json or await self._built()
         if not root_path:
             return content
@@ -267,8 +267,8 @@ def _add_errors(answers: dict[str, Any], kinds: Iterable[type[errors.ServerPYErr
 
 
 def _add_fields(answers: dict[str, Any], *, is_counted: bool) -> None:
-    """Add the header fields of error responses to the responses of an operation. `is_counted` states whether the
-    operation counts toward the rate limit."""
+    """Add the header fields of error responses, and those of the rate limit, to the responses of an operation.
+    `is_counted` states whether the operation counts toward the rate limit."""
     for status, entry in answers.items():
         is_rated = is_counted and status in ("200", "429")
         fields = {**_ERROR_FIELDS.get(status, {}), **(RATE_FIELDS if is_rated else {})}

@@ -99,7 +99,7 @@ class RequestReader(HttpToolsProtocol):
     _fault = "Malformed HTTP request."
     _refusal: ServerPYError | None = None
     _postponed: bytes | None = None
-    """The response to a refused request, until the responses to the requests before it have ended."""
+    """The response to a refused request, which waits until the responses to all earlier requests have ended."""
     _running: RequestResponseCycle | None = None
     """The request that is being answered, or was answered last."""
     unread_looks = 0
@@ -252,8 +252,8 @@ class RequestReader(HttpToolsProtocol):
 
     def _reject(self) -> None:
         """Respond to the current request with a problem document, after the responses to the requests before it
-        (RFC 9112 §9.3.2), and read no further. Aborts the connection instead if the response to the current request has
-        begun."""
+        (RFC 9112 §9.3.2), and read no further. Aborts the connection instead if the response to the current request
+        has begun but is incomplete."""
         if self.transport.is_closing():
             return
         answer = self._rejection()

@@ -38,7 +38,7 @@ _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
 
 class Asked(msgspec.Struct, frozen=True):
     """The request that a file is made from. Equal requests get equal bytes, unless the media changes at its server. The
-    state of a partial file states the limits only if there are any."""
+    stored state of a partial file contains only those limits that the request has."""
 
     url: str
     format: str | None = None

@@ -40,7 +40,7 @@ KEPT_SECONDS = 3.0
 """Seconds that a media server has to send the first byte of a response over a kept connection. Some servers and
 middleboxes forget idle connections without closing them."""
 _LIKE_200 = frozenset(range(201, 300)) - {202, 204, 205, 206}
-"""Statuses that are read as 200, as browsers do: 203 is a 200 that a proxy has transformed (RFC 9110 §15.3.4), and an
+"""Statuses that count as 200, as in browsers: 203 is a 200 that a proxy has transformed (RFC 9110 §15.3.4), and an
 unknown status of success means the same as 200 (§15). A 202 promises a later response, and 204 and 205 have no
 body."""
 _WHOLE_RANGE = re.compile(r"\s*bytes\s+0-([0-9]+)/([0-9]+|\*)\s*", re.IGNORECASE)
@@ -75,8 +75,8 @@ class Response:
 
     @property
     def is_framed(self) -> bool:
-        """Whether the end of the body is certain: the head states it, or the coding of a compressed body marks it.
-        Otherwise a truncated body looks complete (RFC 9112 §6.3)."""
+        """Whether the end of the body is certain, because the head states it, or because the coding of a compressed
+        body marks it. Otherwise a truncated body looks complete (RFC 9112 §6.3)."""
         states_end = self._exchange.is_chunked or self._exchange.headers.get("content-length") is not None
         return states_end or self.is_decoded
 

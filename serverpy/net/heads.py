@@ -168,8 +168,8 @@ def _encoded(head: ResponseHead) -> list[Field]:
 
 
 def _with_plain_codings(fields: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
-    """Return `fields` with a single Content-Encoding field that contains only content codings, as HTTP clients expect
-    them: without words that are no codings, quotes, capitals and the prefix `x-`."""
+    """Return `fields` with at most one Content-Encoding field, which contains only the names of content codings in the
+    form that HTTP clients expect: in lower case, without quotes and without the prefix `x-`."""
     given = [value for name, value in fields if name.lower() == "content-encoding"]
     if not given:
         return fields
@@ -186,7 +186,8 @@ def _parsed(head: bytes) -> ResponseHead:
     if parsed.status == 101:  # a 101 is invalid, because the client requested no upgrade
         raise BadHead("The media server sent a malformed HTTP response.")
     if parsed.status == 300 and any(name.lower() == "location" for name, _ in parsed.fields):
-        # curl and ServerPY's own client follow a 300 with a preferred choice (RFC 9110 §15.4.1), but urllib does not
+        # curl and ServerPY's own client follow a 300 whose Location names the preferred choice (RFC 9110 §15.4.1), but
+        # urllib does not
         return replace(parsed, status=302, line=parsed.line.replace(" 300", " 302", 1))
     return parsed
 

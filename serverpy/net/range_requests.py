@@ -6,9 +6,9 @@ left, the read fails. `RangeRequests` chooses a remedy by the kind of the failur
 since the last new byte. Once a read has begun, any failure may be temporary, because one of several servers behind a
 URL may fail, or lack the file for a moment.
 
-If a request without Range succeeds after a refusal, the refusal may also have had another cause that has passed. If the
-media server claims to honour ranges, or the caller expects that, the range is then requested once more, and only
-another refusal counts as caused by Range.
+If a range is refused, and the same request without Range then succeeds, the cause of the refusal may have been Range or
+a temporary failure. If the media server claims to honour ranges, or the caller expects that, the range is then
+requested once more, and only another refusal counts as caused by Range.
 """
 
 from __future__ import annotations
@@ -96,8 +96,9 @@ class RangeRequests:
         self._is_trial = False
         self._tried_without = False
         self._doubts = False
-        """Whether it is doubtful that Range caused the refusal after which the present request has no Range."""
+        """Whether the present request has no Range because of a refusal whose cause may also have been temporary."""
         self._has_doubted = False
+        """Whether the range has already been requested once more after such a refusal."""
         self.window_bytes = window_bytes
         self.tries = 0
         self.known = known or Representation()

@@ -25,8 +25,8 @@ LONGEST_BODY = 10**15
 """Maximum valid length of a body in bytes. Internet radio servers state a length of 2^63-1 or 2^64-1 bytes if they do
 not know the length."""
 END = re.compile(rb"\n\r?\n")
-"""The end of a head. The pattern begins with a literal, because a search for an optional character takes seven times as
-long."""
+"""The end of a head. The pattern begins with a literal, because the search for a pattern that begins with an optional
+character takes seven times as long."""
 REAL_CODINGS = frozenset(
     {"aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"}
 )
@@ -85,7 +85,7 @@ def parse_response(head: bytes) -> ResponseHead:
     for name, value in fields:
         if (values := special.get(name.lower())) is not None:
             values.append(value)
-    is_later = match[1] in ("2", "3")  # scripts write such a status line themselves, and the rest is HTTP/1.1
+    is_later = match[1] in ("2", "3")  # some server scripts write such a status line before a response in HTTP/1.1
     version, status = "1.1" if is_later else f"1.{match[2] or 0}", int(match[3])
     chunked, length = _framing(special[_CODING], special[_LENGTH])
     plain = _is_plain(special[_CODING], special[_LENGTH], length)
@@ -105,8 +105,8 @@ def parse_response(head: bytes) -> ResponseHead:
 
 
 def check_incomplete(head: bytes) -> None:
-    """Raise BadResponse if a head whose end has not arrived has too many header fields already."""
-    _limit_fields(head.count(b"\n") - 1)  # the first line has no field
+    """Raise BadResponse if `head`, whose end has not arrived yet, already has too many header fields."""
+    _limit_fields(head.count(b"\n") - 1)  # the first line is the status line
 
 
 def _limit_fields(number: int) -> None:

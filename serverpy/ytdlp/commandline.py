@@ -3,16 +3,19 @@ serverpy.ytdlp.commandline PARENT SITES …`, where PARENT is the process ID of 
 `extraction.sites.Sites` as JSON, and the other arguments are those of yt-dlp. The URL of the page is on stdin, because
 other users of the machine can read the arguments of a process. This process ends when the server process ends.
 
-This module runs yt-dlp's own command line with these changes. The HTTP client accepts malformed response heads, and
-treats a truncated TLS connection as an error once the download has begun (`http_client.py`). HLS playlists are repaired
-before yt-dlp parses them (`m3u8.py`), and the segments of DASH manifests are listed by ServerPY (`mpd/formats.py`). The
-downloaders check and decrypt what they write to stdout as those of the method `embedded` do (`download/`). Extractors
-that the settings ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR exclude refuse all pages. yt-dlp's own option
-`--use-extractors` does not suffice: without the extractor of a denied site, yt-dlp would pass the pages of the site to
-the next extractor that accepts them, and finally to the generic extractor. The filters of a format selector have the
-same limits as in the extraction process (`page/selector_filters.py`). curl_cffi has the same bounds on the
-framing of a body as the HTTP client (`session/impersonation.py`). A selector such as `bv*+ba/b` means its next
-alternative if yt-dlp would choose a merge, because yt-dlp cannot merge formats here.
+This module changes yt-dlp's own command line in these ways:
+
+- The HTTP client accepts malformed response heads, and treats a truncated TLS connection as an error once the download
+  has begun (`http_client.py`). curl_cffi bounds the framing of a body (`session/impersonation.py`).
+- `m3u8.py` repairs HLS playlists before yt-dlp parses them, and `mpd/formats.py` lists the segments of DASH manifests.
+- The downloaders are those of the method `embedded` (`download/`): they resume, check and decrypt the media, and write
+  it to stdout.
+- Extractors that the settings ALLOW_SITES, DENY_SITES or GENERIC_EXTRACTOR exclude refuse all pages. yt-dlp's own
+  option `--use-extractors` does not suffice: without the extractor of a denied site, yt-dlp would pass the pages of the
+  site to the next extractor that accepts them, and finally to the generic extractor.
+- The filters of a format selector have the same limits as in the extraction process (`page/selector_filters.py`).
+- If a format selector such as `bv*+ba/b` chooses a merge, yt-dlp uses its next choice that is a single format, because
+  yt-dlp cannot merge formats here.
 """
 
 from __future__ import annotations
@@ -41,8 +44,8 @@ EVERY_SITE = "all"
 
 
 class Downloading(LimitedFilters):
-    """A YoutubeDL that downloads to stdout as the method `embedded` downloads to a pipe, that raises an error if a TLS
-    connection ends without close_notify during a download, and that limits format selectors."""
+    """A YoutubeDL that writes the media to stdout with the downloaders of the method `embedded`, that raises an error
+    if a TLS connection ends without close_notify during a download, and that limits format selectors."""
 
     def dl(self, name: str, info: dict[str, Any], subtitle: bool = False, test: bool = False) -> Any:
         http_client.TolerantResponse.cut_is_an_error = True

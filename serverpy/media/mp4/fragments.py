@@ -7,13 +7,13 @@ file gives all sizes in advance. While ServerPY sends a fragment, it patches the
 the offsets that count from the beginning of the file (`patch_moof`).
 
 Each track has its own sidx, and each reference begins at a fragment of that track: libav, which Chromium uses, reads
-one fragment at the offset of a reference, and expects samples of the track there. If it finds none, it goes on at
+one fragment at the offset of a reference, and expects samples of the track there. If it finds none, it continues with
 samples that it has read before, usually at the beginning of the file. The last sidx belongs to the track whose fragment
-comes first in the file, directly behind that sidx. Otherwise libav reads the header of each fragment when it opens the
+comes first in the file, directly after that sidx. Otherwise libav reads the header of each fragment when it opens the
 file, and Chromium sends 96 requests for five minutes instead of a few.
 
-A seek in libav reads the video fragment, then the audio fragment, which usually lies before it, and then goes on at the
-video fragment. Chromium sends a request for each of these three steps.
+After a seek, libav reads the video fragment, then the audio fragment, which usually precedes it, and then continues at
+the video fragment. Chromium sends a request for each of these three steps.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ MOST_SECONDS = 10
 MOST_BYTES = 8 << 20
 """Maximum duration, in seconds, and maximum number of bytes of samples of a fragment with more than one sample."""
 _SAMPLE_BYTES, _FRAGMENT_BYTES, _GROUP_BYTES = 64, 768, 64
-"""Bytes of memory for each sample, for each fragment, and for each sbgp box of a fragment while a layout is made,
-according to measurements and with a margin."""
+"""Bytes of memory that the making of a layout takes for each sample, for each fragment, and for each sbgp box of a
+fragment, according to measurements and with a margin."""
 _DESCRIPTION, _BASE_IS_MOOF = 0x000002, 0x020000
 _RUN = 0x000001 | 0x000100 | 0x000200 | 0x000400 | 0x000800
 """Flags of a trun box (§8.8.8) with a data offset, whose entries have all four fields."""

@@ -25,8 +25,8 @@ _LAST_OF_MOOV = 0x10000
 _MOST_GROUPS = 64
 """Maximum number of kinds of sample groups of a track."""
 _MOST_BYTES, _DESCRIPTION_BYTES = 128 * 1024, 96
-"""Maximum memory of the descriptions in the sgpd boxes that are made of those of a moov and its fragments, in bytes,
-and the memory of each of them beside its own bytes."""
+"""Maximum memory, in bytes, of the descriptions from a moov and its fragments in the new sgpd boxes, and the memory
+that each description takes in addition to its own bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,10 @@ class Descriptions:
 
 
 def read_descriptions(data: memoryview, box: Box) -> Descriptions | None:
-    """Parse an sgpd box. Returns None if the lengths of the descriptions are unknown: a box of version 0 does not state
-    them, so all of them must have the same length. Nor does a box of version 2 according to the edition of 2012, which
-    the length of the box shows. Raises `NotMedia` if the box is empty."""
+    """Parse an sgpd box. A box of version 0 does not state the lengths of the descriptions, so all of them must have
+    the same length. The same applies to a box of version 2 according to the edition of 2012 of the standard; the length
+    of the box shows which edition applies. Returns None if the lengths cannot be determined. Raises `NotMedia` if the
+    box is empty."""
     (version,) = fields("B", data, box)
     found = _read_descriptions(data, box, states_length=version > 0, states_default=version > 1)
     if found is None and version > 1:
@@ -64,8 +65,8 @@ def read_descriptions(data: memoryview, box: Box) -> Descriptions | None:
 
 
 def _read_descriptions(data: memoryview, box: Box, *, states_length: bool, states_default: bool) -> Descriptions | None:
-    """Parse an sgpd box that has, or has not, the two optional fields. Returns None if the descriptions do not fill the
-    box exactly."""
+    """Parse an sgpd box. `states_length` and `states_default` state which of the two optional fields it has. Returns
+    None if the descriptions do not fill the box exactly."""
     layout = "I" * (1 + states_length + states_default)
     first = box.body + 8 + 4 * len(layout)
     if first > box.end:
@@ -87,7 +88,7 @@ def _read_descriptions(data: memoryview, box: Box, *, states_length: bool, state
 def _starts(data: memoryview, at: int, end: int, count: int) -> array[int] | None:
     """Return the offsets of `count` descriptions, each of which follows its length. Returns None if they do not end at
     the offset `end`."""
-    starts = array("Q")
+    starts = array("I")  # the offsets lie in a moov or in moof boxes, which have at most MAX_INDEX_BYTES
     while at + 4 <= end and len(starts) < count:
         starts.append(at + 4)
         at += 4 + int.from_bytes(data[at : at + 4], "big")
@@ -96,9 +97,9 @@ def _starts(data: memoryview, at: int, end: int, count: int) -> array[int] | Non
 
 @dataclass(slots=True)
 class _Kind:
-    """The descriptions of one type: those in the moov, and those in fragments that are `added` to them. `is_open`
-    states whether descriptions can be added, and `numbers` contains the numbers of all of them once one has been
-    added."""
+    """The descriptions of one type: those that the moov lists, and those of fragments that were `added`. `is_open`
+    states whether descriptions can be added. `numbers` maps all descriptions to their numbers; it is empty until a
+    description of a fragment is looked up."""
 
     listed: Descriptions | None = None
     is_open: bool = True
@@ -138,10 +139,10 @@ class _Groups:
 
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """The groups of all samples, as runs: `values` are the numbers of the runs, and `ends` the numbers of the first
-    samples after the runs, of which the first sample of the track has 0. `head` are the fields that precede the table
-    in an sbgp box, and `default` is the number of the description in the moov that applies to samples without an sbgp
-    box."""
+    """The groups of all samples, as runs of samples in the same group. `values` has the number of the group of each
+    run, and `ends` the number of the first sample after each run; the first sample of the track has the number 0.
+    `head` are the fields of the sbgp box that precede its table. `default` is the number of the description in the moov
+    that applies to samples without an sbgp box."""
 
     head: bytes
     default: int
@@ -168,7 +169,7 @@ class SampleGroups:
         self._kinds = dict[bytes, _Kind]()
         self._left_bytes = _MOST_BYTES
         self._groups = dict[bytes, _Groups]()
-        """The groups, by the fields that precede the table in their sbgp boxes."""
+        """The groups, by the fields of their sbgp boxes that precede the table."""
         for box, kind in self._described:
             if kind not in self._kinds:
                 listed = read_descriptions(track.data, box)
@@ -195,8 +196,8 @@ class SampleGroups:
                 self._extend(bytes(4) + kind, first, end, self._default(kind, local))
 
     def _add_rows(self, data: memoryview, box: Box, local: Mapping[bytes, Descriptions], first: int, end: int) -> bytes:
-        """Add the groups of an sbgp box (§8.9.2). Returns their type. If the box assigns more samples than there are,
-        ignores the rest."""
+        """Add the groups of an sbgp box (§8.9.2) for the samples `first` to `end - 1`. Returns the type of the groups.
+        If the box assigns groups to more samples, ignores the rest."""
         at = 12 if fields("B", data, box)[0] else 8
         (rows,) = fields("I", data, box, at)
         assigned = table("I", data, box, at + 4, 2 * rows)
@@ -210,11 +211,11 @@ class SampleGroups:
         return kind
 
     def _extend(self, head: bytes, first: int, end: int, number: int) -> _Groups:
-        """Return the groups with the fields `head`, extended to the samples before `end`. Those from `first` on are in
-        the group `number`."""
+        """Return the groups with the fields `head`, extended to the samples before `end`. The samples from `first` on
+        are in the group `number`; samples before `first` without a group are in the default group."""
         groups = self._groups.setdefault(head, _Groups())
         if len(self._groups) > _MOST_GROUPS:
-            raise damaged("the fragments have too many kinds of sample groups")
+            raise damaged("a track has too many kinds of sample groups")
         groups.go_to(first, self._default(head[4:8], {}))
         groups.go_to(end, number)
         return groups
@@ -229,8 +230,8 @@ class SampleGroups:
         return 0 if known is None else known.default
 
     def _number(self, kind: bytes, local: Descriptions | None, number: int) -> int:
-        """Return the number in the new sample table of the description with this number in a moov or traf. `local` are
-        the descriptions in the traf. Returns 0 if there is no such description."""
+        """Return the number that a description has in the new sample table. `number` is its number in the moov or traf,
+        and `local` are the descriptions in the traf. Returns 0 if there is no such description."""
         if number > _LAST_OF_MOOV:
             return 0 if local is None else self._number_of(kind, local, number - _LAST_OF_MOOV)
         known = self._kinds.get(kind)
@@ -238,8 +239,9 @@ class SampleGroups:
         return number if is_known else 0
 
     def _number_of(self, kind: bytes, local: Descriptions, number: int) -> int:
-        """Return the number in the new sample table of the description `number` of `local`. Adds the description if
-        there is no equal one. Returns 0 if `local` has no such description, or if it cannot be added."""
+        """Return the number that the description `number` of `local` has in the new sample table. Adds the description
+        if the table has no equal description. Returns 0 if `local` has no such description, or if it cannot be
+        added."""
         known = self._kinds.setdefault(kind, _Kind())
         if not 0 < number <= local.count or not known.is_open:
             return 0

@@ -101,8 +101,8 @@ def read_section(moov: bytes, handler: bytes) -> Section:
 
 def write_head(sections: Sequence[Section], seconds: Sequence[float | None], end: float | None) -> bytes:
     """Return the ftyp and the moov of the file that is merged from the tracks of `sections`. The tracks get the numbers
-    1, 2 and so on. `seconds` are the durations of the tracks, and `end` is the time at which the last track ends. If
-    the duration of a track is None, the moov keeps the duration that the section of the track states."""
+    1, 2 and so on. `seconds` are the durations of the tracks, and `end` is the time, in seconds, at which the last
+    track ends. If the duration of a track or the end is None, the moov keeps the durations that the sections state."""
     tracks = [section.track for section in sections]
     scale = movie_scale(tracks)
     mehd = [] if end is None else [write_mehd(end, scale)]

@@ -1,5 +1,6 @@
-"""The default choice of a child, as options of yt-dlp. A child extracts the page itself, so `plan.py` cannot choose for
-it. The options follow the rules of `default_choice.py` as far as yt-dlp can express them. The functions are pure."""
+"""The default choice of the method `subprocess`, as options of yt-dlp. A child extracts the page itself, so `plan.py`
+cannot choose for it. The options follow the rules of `default_choice.py` as far as yt-dlp can express them. The
+functions are pure."""
 
 from __future__ import annotations
 
@@ -10,10 +11,15 @@ from serverpy.default_choice import Wish
 from serverpy.languages import codes_of, normalized
 
 _PARTS = ("b", "ba", "bv*")
-"""What the child may stream, best first. If the page has only separate video and audio, the child streams the audio,
-because it cannot merge them, and a client can use audio without video rather than video without audio."""
+"""The selectors for the formats that the child may stream, best first. If the page has only separate video and audio,
+the child streams the audio, because it cannot merge them, and audio without video is more useful to a client than video
+without audio."""
 _REST = "all"
 """The selector for images, which have neither a video nor an audio codec."""
+_SIZES = ("filesize", "filesize_approx")
+"""The fields of a format with its exact and its approximate size in bytes."""
+_OTHER = re.compile("[^a-z0-9-]")
+"""Pattern of characters that no language tag has, and that could end the filter."""
 
 
 def selector_of(wish: Wish) -> str:
@@ -23,13 +29,8 @@ def selector_of(wish: Wish) -> str:
     return "/".join([*chosen, *(f"{_REST}{size}" for size in sizes)])
 
 
-_SIZES = ("filesize", "filesize_approx")
-_OTHER = re.compile("[^a-z0-9-]")
-"""Pattern of characters that no language tag has, and that could end the filter."""
-
-
 def _languages(wish: Wish) -> Iterator[str]:
-    """Yield the filters by language, best first. The last one is empty, so it accepts each language."""
+    """Yield the filters by language, best first. The last filter is empty, so it accepts any language."""
     if wish.language is not None:
         language, _, rest = _OTHER.sub("", normalized(wish.language)).partition("-")
         codes = "|".join(codes_of(language))
@@ -40,7 +41,7 @@ def _languages(wish: Wish) -> Iterator[str]:
 
 
 def order_of(wish: Wish) -> str:
-    """Return the order of the formats for the default choice by `wish`, as yt-dlp's `--format-sort`: the original
-    language, the height, the codec."""
+    """Return the value of yt-dlp's option `--format-sort` for the default choice by `wish`: formats are sorted by
+    original language, height and codec, in this order of precedence."""
     height = "res" if wish.height is None else f"res:{wish.height}"
     return ",".join(["lang", height, *([] if wish.codec == "any" else [f"vcodec:{wish.codec}"])])

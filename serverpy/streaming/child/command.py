@@ -23,8 +23,8 @@ from serverpy.streaming.child.files import ChildFiles
 from serverpy.streaming.child.options import ChildOptions
 
 PROGRAM = "serverpy.ytdlp.commandline"
-"""Name of the module that the child process runs: yt-dlp's command line, with the downloaders of the method `embedded`
-and the site restrictions of the settings."""
+"""Name of the module that the child process runs: yt-dlp's command line with the downloaders of the method `embedded`
+and with the site restrictions of the settings."""
 
 FOUND = (
     '{"title":%(title.:300)j,"ext":%(ext.:20)j,"duration":%(duration)j,"is_live":%(is_live)j,'

@@ -51,7 +51,8 @@ _LAST: tuple[tuple[str, type[ServerPYError], str], ...] = (
     ),
 )
 _OURS = re.compile(r"serverpy: (\w+): (.+)")
-"""Pattern of the line that `ytdlp/commandline.py` writes if ServerPY's own code in the child has raised an error."""
+"""Pattern of the last line that `ytdlp/commandline.py` writes if ServerPY's own code in the child has raised an error:
+the code and the message of the error."""
 _BY_CODE: dict[str, type[ServerPYError]] = {
     kind.code: kind
     for kind in (
@@ -87,9 +88,9 @@ def media_error(messages: str) -> ServerPYError:
 
 
 def translate(messages: str, otherwise: ServerPYError) -> ServerPYError:
-    """Return the error that ServerPY's code in the child has raised or, if it has raised none, the error for the last
-    `ERROR:` line in `messages` or, if no line has `ERROR:`, for the last line. Returns `otherwise` if no pattern
-    matches that line."""
+    """Return the error for `messages`. If ServerPY's code in the child has raised an error, returns that error.
+    Otherwise returns the error for the last `ERROR:` line or, if no line has `ERROR:`, for the last line. Returns
+    `otherwise` if no pattern matches that line."""
     # Only "\n" ends a line. `str.splitlines` would also split at the carriage return that yt-dlp writes into the error
     # line of a failed download.
     lines = [line for line in messages.split("\n") if line.strip()]

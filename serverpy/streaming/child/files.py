@@ -1,8 +1,8 @@
 """The files in the private directory of a yt-dlp child process.
 
 ServerPY removes the directory when it closes the child. If the user of the server may write to IN_MEMORY, as is usual
-on Linux, the directory is there, in memory. In the directory, yt-dlp writes a file for cookies, and no media but the
-first bytes of a format that it tests.
+on Linux, the directory is there, in memory. In the directory, yt-dlp writes a file for cookies. It writes no media
+there, except the first bytes of a format that it tests.
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ async def blocks_of(side: Side, room: Room) -> Blocks | None:
 
 
 def head_of(sides: list[Side]) -> tuple[bytes, float | None]:
-    """Return the head of the file that is merged from `sides`, of which no fragment was sent yet, and the duration of
-    that file in seconds, or None if the duration is unknown."""
+    """Return two values: the head of the file that is merged from `sides`, and the duration of that file in seconds, or
+    None if it is unknown. No fragment of `sides` may have been sent yet."""
     ends = [side.stated_end for side in sides]
     end = None if None in ends else max(each for each in ends if each is not None)
     return write_head([side.section for side in sides], [side.duration for side in sides], end), end

@@ -205,7 +205,8 @@ class Merger:
         return lease
 
     async def _begin_both(self, tracks: tuple[Track, ...], source: Source, lender: Lender) -> list[Side]:
-        long_moofs = Room(lender)  # one room, because a reservation can only wait for the bytes of one side at a time
+        # a common room: a reservation allows only one call of `grow` at a time, and a room runs its calls one by one
+        long_moofs = Room(lender)
         return await _together(
             *(
                 self._begin(source, track, handler, lender, Room(long_moofs))
@@ -360,7 +361,8 @@ class _Merged:
 
 
 def _pieces(moof: bytes) -> Iterator[bytes]:
-    """Yield the bytes of `moof` in pieces of at most MAX_MOOF_BYTES: a stream reserves the memory for one piece."""
+    """Yield the bytes of `moof` in pieces of at most MAX_MOOF_BYTES, because each part that the merge returns must fit
+    into the memory that every stream reserves."""
     for at in range(0, len(moof), MAX_MOOF_BYTES):
         yield moof[at : at + MAX_MOOF_BYTES]
 

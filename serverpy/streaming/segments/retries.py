@@ -59,8 +59,8 @@ class Retries:
 
     async def wait(self, error: SourceError) -> None:
         """Count the failure `error`, and wait until the segment may be requested again. Raises `error` if the segment
-        must not be requested again. Raises `UpstreamFailed` instead of an `EmptySegment` or `AbsentSegment` that only
-        one response has confirmed, because the reader leaves out a segment after these errors."""
+        must not be requested again. If only one response has been an `EmptySegment` or `AbsentSegment`, raises
+        `UpstreamFailed` instead of this error, because its callers leave out the segment or end the stream."""
         now = self._clock()
         self._begun = now if self._begun is None else self._begun
         self.count += 1

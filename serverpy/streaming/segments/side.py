@@ -79,8 +79,8 @@ class Side:
         """Number of seconds by which the segments that have ended since the last fragment are shorter than the playlist
         states."""
         self._has_own = self._has_unknown = False
-        """Whether the current segment has fragments of the track, and of a track that no initialization section
-        describes."""
+        """Whether the current segment has fragments of the track, and whether it has fragments of a track that the
+        initialization section does not describe."""
         self._in_box = False
         self._has_media = False
         """Whether the current segment has a moof or mdat box."""
@@ -145,7 +145,7 @@ class Side:
 
     async def begin(self) -> None:
         """Read up to the first fragment. Raises `UnsupportedConversion` if the segments are not fragmented MP4, and the
-        errors of `advance`."""
+        errors of `kind_of` and `advance`."""
         first = await self._peek(HEADER_BYTES)
         kind = kind_of(first)
         if kind is not Kind.ISO:

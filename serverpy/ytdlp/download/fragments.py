@@ -84,8 +84,9 @@ class Fragmented(Quiet):
     def download_and_append_fragments(
         self, ctx: dict[str, Any], fragments: Iterable[dict[str, Any]], info_dict: dict[str, Any], **how: Any
     ) -> Any:
-        """Download the fragments by yt-dlp's method of the same name. Store each fragment in `ctx`, because
-        `_download_fragment` does not get it as an argument, unless yt-dlp's code needs the whole fragment at once."""
+        """Download the fragments by yt-dlp's method of the same name. Store each fragment in `ctx` before its download,
+        because `_download_fragment` does not get the fragment as an argument. Store None instead if yt-dlp's code needs
+        the whole fragment at once."""
         packed = how.get("pack_func") is not None
 
         def noted() -> Iterator[dict[str, Any]]:
@@ -127,8 +128,9 @@ class Fragmented(Quiet):
     def _download_fragment(
         self, ctx: dict[str, Any], frag_url: str, info_dict: Any, headers: Any = None, request_data: Any = None
     ) -> bool:
-        """Download a fragment. If the response is not media, or has another format than the fragments before, request
-        it and its key again, because none of its bytes has been written yet. Raises the error of the third try."""
+        """Download a fragment. If the response is not media or has another format than the earlier fragments, or if the
+        key is invalid, request the fragment and its key again: no byte of the fragment has been written yet. After
+        three attempts, raise the error of the last one."""
         fragment = ctx.pop("streamed", None)
         info = {
             "url": frag_url,
@@ -148,7 +150,7 @@ class Fragmented(Quiet):
         raise AssertionError("unreachable: the last try returns or raises")
 
     def _given(self, info: dict[str, Any], into: Plain | Decrypted | None) -> bytes:
-        """Pass the bytes of a fragment to `into`, and return _GIVEN. If `into` is None, return the bytes."""
+        """Fetch a fragment, pass its bytes to `into`, and return _GIVEN. If `into` is None, return the bytes."""
         if into is None or self._requests.always_impersonates:
             return self._held(info, into)
         if self._fetch(info, into.add):

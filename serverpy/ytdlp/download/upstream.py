@@ -49,7 +49,7 @@ IMPERSONATED_WHOLE_BYTES = 4 * IMPERSONATED_BYTES
 """Maximum size, in bytes, of a file that curl_cffi fetches if the media server ignores Range."""
 PIECE_BYTES = 65536
 DECODED = frozenset({"gzip", "deflate", "br"})
-"""The content codings that the HTTP clients of yt-dlp decode."""
+"""The content codings that yt-dlp's HTTP clients decode. They pass on a body with any other coding unchanged."""
 BACK_OFF = (0.2, 0.5, 1.0)
 MAX_STANDSTILLS = 8
 
@@ -111,7 +111,7 @@ class MediaRequests:
         self.always_impersonates = bool(ydl.params.get("impersonate"))
         self._file = "", Representation()
         self.has_begun = False
-        """Whether a file of the download is complete, so that a later refusal may be temporary."""
+        """Whether a file of the download has arrived completely, so that a later refusal may be temporary."""
         self.small_was_framed = False
         """Whether the latest response to `urlopen` stated where its body ends (by its length or by chunks). If it did
         not, the body may have been truncated."""
@@ -185,7 +185,7 @@ class MediaRequests:
 
 def _refuse_coding(response: Response) -> None:
     """Close `response` and raise `UpstreamFailed` if its body has a content coding that yt-dlp's HTTP client does not
-    decode but passes on."""
+    decode."""
     unsupported = set(codings_of(response.headers.get_all("Content-Encoding") or ())) - DECODED
     if unsupported:
         response.close()
@@ -199,7 +199,7 @@ class FileRequests:
     the responses that `urlopen` has returned, because HttpFD does not.
 
     If `window` is True, the file is itself a range of a larger file, and the media server must honour Range. If
-    `may_be_absent` is True, the media server need not have the file. After `resume`, the next request begins up to
+    `may_be_absent` is True, the file possibly does not exist. After `resume`, the next request begins up to
     TAIL_BYTES before the position where the last response broke off, and the bytes that arrive twice are compared. Each
     response must belong to the file that is read, by the rules of `net/representation.py`. If a response does not,
     `urlopen` raises `OddResponse`, because HttpFD would join the response with the others. It does the same for a
@@ -272,7 +272,7 @@ class FileRequests:
         code would give up. yt-dlp itself retries after a status of 500 or more, and after a 416 without Range."""
         has_begun = self._requests.has_begun or self._file.given > 0
         is_absent = self._may_be_absent and not self._file.given and error.status in ABSENT
-        is_of_server = error.response.headers.get(REFUSED_HEADER) is None  # and not of the filtering proxy
+        is_of_server = error.response.headers.get(REFUSED_HEADER) is None  # the filtering proxy sends this field
         return has_begun and not is_absent and is_of_server and error.status < 500 and error.status != 416
 
     def _compare(self, response: Response, overlap: bytes) -> None:

@@ -3,8 +3,9 @@ of such a dictionary for the download process."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 
 import msgspec
@@ -22,6 +23,8 @@ from serverpy.ytdlp.session import instance
 from serverpy.ytdlp.session.cookies import copy_cookies
 from serverpy.ytdlp.session.extractors import GenericIE
 from serverpy.ytdlp.shared import shared
+
+log = logging.getLogger(__name__)
 
 _encoder = msgspec.json.Encoder()
 
@@ -93,13 +96,16 @@ def _translated(ticket: Ticket) -> Iterator[None]:
 
 
 def _add_parts(ydl: instance.Instance, url: str, info: InfoDict) -> None:
-    """Add all parts of a video as entries to `info`, its first part. Does nothing if they cannot be extracted, because
-    the first part can be streamed without the others."""
+    """Add all parts of a video as entries to `info`, the dictionary of its first part. If they cannot be extracted,
+    only log that, because the first part can be streamed without the others."""
     ydl.lists_parts = True
-    with suppress(ServerPYError), _translated(ydl.ticket):
-        listed = _info(ydl, url)
-        if is_playlist(listed):
-            info["entries"] = listed.get("entries")
+    try:
+        with _translated(ydl.ticket):
+            listed = _info(ydl, url)
+            if is_playlist(listed):
+                info["entries"] = listed.get("entries")
+    except ServerPYError as error:
+        log.info("the parts of a video could not be extracted: %s", error.code)
 
 
 def _cut(info: InfoDict) -> None:

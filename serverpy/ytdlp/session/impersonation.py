@@ -18,7 +18,7 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 """Maximum size, in bytes, of a response. The limit is necessary because curl_cffi buffers everything that the site
 sends, even if yt-dlp does not read it."""
 PIECE_BYTES = 16 * 1024
-"""Size, in bytes, up to which buffered pieces of a response are joined."""
+"""Maximum size, in bytes, of a piece of a response that was joined from smaller ones."""
 _NAME = "curl_cffi"
 _lock = threading.Lock()
 
@@ -63,9 +63,10 @@ def _bounded(handler: Any) -> Any:
 
 
 def bound_transfers() -> None:
-    """Make all transfers of curl_cffi in this process raise an error if a body has too many bytes of chunk framing, and
-    keep many small pieces of a body in little memory. libcurl itself bounds the fields of heads, interim responses and
-    trailers, to 5,000 fields and 300 KiB, but not the extensions of chunks. Call this function once."""
+    """Bound all transfers of curl_cffi in this process: they raise an error if a body has too many bytes of chunk
+    framing, and join small pieces of a body, because each piece takes far more memory than its bytes. libcurl itself
+    bounds the fields of heads, interim responses and trailers, to 5,000 fields and 300 KiB, but not the extensions of
+    chunks. Call this function once."""
     _bound_framing()
     _join_pieces()
 

@@ -1,8 +1,9 @@
 """Videos of several parts, each of which has its own formats (Bilibili, RTP).
 
 yt-dlp returns such a page as a playlist of its parts or, because this server sets `noplaylist`, as its first part. But
-`noplaylist` is meant for URLs that name a video and a playlist that contains it, and the URL of such a page names the
-whole video. The extractors ask the same question in both cases, so `install` changes the answer.
+`noplaylist` is meant for URLs that name both a video and a playlist that contains it, whereas the URL of such a page
+names the whole video. The extractors call `InfoExtractor._yes_playlist` in both cases, so `install` patches this
+method.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ _LABEL = "multi-part episode"
 
 
 def install() -> None:
-    """Patch yt-dlp: an extractor that finds a video of several parts returns a playlist of them if the instance has
-    `lists_parts`, and otherwise the first part, and sets `has_parts` of the instance. Call this once per process."""
+    """Patch yt-dlp. An extractor that finds a video of several parts then sets `has_parts` of the instance. It returns
+    a playlist of the parts if `lists_parts` of the instance is true, and otherwise the first part. Call this once per
+    process."""
     ask = InfoExtractor._yes_playlist
 
     def yes_playlist(self: Any, playlist_id: Any, video_id: Any, *args: Any, **more: Any) -> Any:
@@ -30,6 +32,6 @@ def install() -> None:
 
 
 def is_of_parts(playlist_id: Any, video_id: Any, label: str | None) -> bool:
-    """Return whether the playlist consists of the parts of the video: both have the same id, or the extractor calls the
-    playlist so."""
+    """Return whether a playlist consists of the parts of a video. This is so if both have the same id, or if the
+    extractor labels the playlist as a multi-part episode."""
     return bool(playlist_id) and (playlist_id == video_id or label == _LABEL)
