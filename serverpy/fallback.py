@@ -86,8 +86,8 @@ def plans_around(plans: tuple[Plan, ...], request: StreamRequest, hosts: Hosts) 
 class Pairs:
     """A record of the pairs in HLS that were opened last, and of whether each of them could be merged. `Pairs`
     remembers at most MAX_PAIRS pairs, each for HOST_SECONDS; a new pair replaces the oldest. A pair is identified by
-    the ids and URLs of its tracks. Pairs that are not in HLS are not remembered: whether two files can be merged also depends on
-    whether their media servers support ranges at the moment."""
+    the ids and URLs of its tracks. Pairs that are not in HLS are not remembered: whether two files can be
+    merged also depends on whether their media servers support ranges at the moment."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -93,7 +93,7 @@ _ANSWER_FIELDS: dict[str, Any] = {
     name: {"description": description, "schema": {"type": "string"}}
     for name, description in {
         "Accept-Ranges": "`bytes` if ranges can be requested, otherwise `none`.",
-        "Cache-Control": "`private, no-cache`; `no-store` for a live stream or a range of a woven film in fragments.",
+        "Cache-Control": "`private, no-cache`; `no-store` for a live stream or a range of a merged, fragmented MP4.",
         "Content-Disposition": "The name of the file: reduced to ASCII in `filename`, exact in `filename*`.",
         "Content-Length": "Number of bytes of the body, if it is known exactly.",
         "ETag": "Validator of the media, if the media server sends one and honours ranges.",

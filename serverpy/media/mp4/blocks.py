@@ -33,7 +33,9 @@ class Blocks:
         self.sizes.append(size)
 
 
-def lay_out_blocks(head: bytes, tracks: tuple[Blocks, Blocks], numbers: tuple[int, int], seconds: float) -> Layout:
+def lay_out_blocks(
+    head: bytes, tracks: tuple[Blocks, Blocks], numbers: tuple[int, int], seconds: float | None
+) -> Layout:
     """Return the layout of the file that consists of `head` and the segments of `tracks`. `numbers` are the track
     numbers in the sources. If a segment of each track has the same time, the segment of the first track comes first."""
     order = sorted(

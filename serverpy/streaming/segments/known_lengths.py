@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 from functools import partial
 
+from serverpy.extraction.choice import believed_duration
 from serverpy.media.mp4.blocks import Blocks, lay_out_blocks
 from serverpy.media.mp4.locate import MAX_INDEX_BYTES
 from serverpy.media.mp4.sections import write_head
@@ -51,9 +52,10 @@ async def blocks_of(side: Side, room: Room) -> Blocks | None:
 
 def head_of(sides: list[Side]) -> tuple[bytes, float | None]:
     """Return two values: the head of the file that is merged from `sides`, and the duration of that file in seconds, or
-    None if it is unknown. No fragment of `sides` may have been sent yet."""
+    None if it is unknown or invalid. No fragment of `sides` may have been sent yet."""
     ends = [side.stated_end for side in sides]
-    end = None if None in ends else max(each for each in ends if each is not None)
+    # a decode time may have any value, so the end may be too large for its fields
+    end = None if None in ends else believed_duration(max(each for each in ends if each is not None))
     return write_head([side.section for side in sides], [side.duration for side in sides], end), end
 
 
@@ -61,7 +63,6 @@ async def woven(sides: list[Side], blocks: tuple[Blocks, Blocks], _room: Room) -
     """Return the layout of the file that is merged from `blocks`, the segments of `sides`."""
     numbers = sides[0].section.number, sides[1].section.number
     head, seconds = head_of(sides)
-    assert seconds is not None
     layout = await in_thread(partial(lay_out_blocks, head, blocks, numbers, seconds), name="lay out")
     versions = SourceVersion(blocks[0].total, None, None), SourceVersion(blocks[1].total, None, None)
     digest = hashlib.sha256(head)
