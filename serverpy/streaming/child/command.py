@@ -37,7 +37,8 @@ truncates texts, because a page may contain texts of any length, and the line mu
 
 
 def arguments(options: ChildOptions, source: Source, marker: str, files: ChildFiles) -> list[str]:
-    """Return the argument vector of a child process. Only the value of `--format=` contains text from the client."""
+    """Return the argument vector of a child process. Only the values of `--format=` and `--format-sort=` contain text
+    from the client."""
     return [
         sys.executable,
         "-m",

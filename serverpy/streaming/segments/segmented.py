@@ -91,7 +91,8 @@ async def _open(
         completion = None if seconds is None or not completes else Completion(seconds, keeps_places=total is not None)
         follows_edge = start is None and _is_growing(manifest) and manifest.begins_at_edge
         last = manifest.last if total is not None and not excess else None
-        kept = manifest if isinstance(manifest, DashManifest) else None  # an extraction brings its list only once
+        # an extraction brings its list only once; without `last`, `_excess` returns 0, so the list is not needed again
+        kept = manifest if isinstance(manifest, DashManifest) and last is not None else None
         del manifest  # the cursor holds the manifest, and memory must never hold two manifests
         segments = _Segments(
             source, cursor, Prefetch(room), skip=first, wait_seconds=wait_seconds, completion=completion
