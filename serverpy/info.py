@@ -138,7 +138,7 @@ class Info(BaseModel):
 
 
 def info_of(media: Media, capabilities: Capabilities, default: Plan | None) -> Info:
-    """Return what `media` holds. `default` is the plan for a request without `format` (`Delivery.default`)."""
+    """Return the description of `media`. `default` is the plan for a request without `format` (`Delivery.default`)."""
     lists = {name: list(items) for name, items in _lists(media, capabilities).items()}
     return Info.model_validate(_values(media, default) | lists)
 

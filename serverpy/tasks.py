@@ -1,4 +1,4 @@
-"""Helpers for asyncio tasks: to start, cancel, limit and interrupt them; and for threads."""
+"""Helpers for asyncio tasks (to start, cancel, limit and interrupt them) and for threads."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from serverpy.media.mp4.own_trafs import with_own_trafs
 from serverpy.media.mp4.sections import Section, read_section
 from serverpy.memory.room import Room
 from serverpy.net.connection import SMALL_STEP
-from serverpy.segment_kinds import CodecChange, Kind, kind_of
+from serverpy.segment_kinds import JUDGED_BYTES, CodecChange, Kind, kind_of
 from serverpy.streaming.segments.segment import Segment
 from serverpy.streaming.segments.segmented import SegmentedRead
 from serverpy.tasks import in_thread
@@ -146,8 +146,9 @@ class Side:
     async def begin(self) -> None:
         """Read up to the first fragment. Raises `UnsupportedConversion` if the segments are not fragmented MP4, and the
         errors of `kind_of` and `advance`."""
-        first = await self._peek(HEADER_BYTES)
-        kind = kind_of(first)
+        await self._peek(HEADER_BYTES)
+        # judge all bytes that have arrived, because packets of MPEG-TS may follow the signature of an image
+        kind = kind_of(self._chunk[:JUDGED_BYTES])
         if kind is not Kind.ISO:
             raise UnsupportedConversion(f"The segments of one of the two formats are not MP4 but {kind.value}.")
         if not await self.advance() or self._section is None:
