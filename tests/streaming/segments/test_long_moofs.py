@@ -55,8 +55,8 @@ def check(shelf: Shelf, media: Path, merged: bytes) -> None:
 
 def in_one_fragment(film: Path, kind: str, count: int) -> bytes:
     """Return an MP4 that libav has written, with one fragment of `count` samples: the packets of the film, again and
-    again, cut to their first 20 bytes. Every other sample lasts a unit of time longer, so the moof states the duration
-    and the size of each sample."""
+    again, cut to their first 20 to 22 bytes. Every other sample lasts a unit of time longer, so the moof states the
+    duration and the size of each sample."""
     out = io.BytesIO()
     options = {"movflags": EMPTY + NO_INDEX, "frag_duration": str(2 * 10**9)}
     with av.open(film) as source, av.open(out, "w", format="mp4", options=options) as target:
