@@ -1,4 +1,4 @@
-// Runs a headless Firefox by puppeteer-core over WebDriver BiDi. Prints {} when Firefox has started. Then reads commands,
+// Runs a headless Firefox by puppeteer-core (WebDriver BiDi). Prints {} when Firefox has started. Then reads commands,
 // [name, argument], and answers each with {value} or {error}. Each is a line of JSON. Ends Firefox at the end of its
 // input. NODE_PATH names the folder of the package.
 "use strict";
