@@ -16,7 +16,7 @@ from serverpy.sample.site import SampleSite
 from tests.opening import opened
 from tests.streaming.segments.shelf import Shelf, in_turn
 from tests.streaming.test_subprocess import running
-from tests.ytdlp.test_download import IMAGE, PAGE
+from tests.ytdlp.test_download import IMAGE, PAGE, playlist_of
 
 HLS, DASH = {"Content-Type": "application/vnd.apple.mpegurl"}, {"Content-Type": "application/dash+xml"}
 END = "#EXT-X-ENDLIST"
@@ -59,10 +59,8 @@ async def streamed(shelf: Shelf, path: str, selector: str | None = None) -> tupl
 
 
 async def streamed_playlist(shelf: Shelf, *lines: str) -> tuple[bytes, ServerPYError | None]:
-    """Stream a media playlist by a child. In `lines`, each line that is no tag is the URL of a segment."""
-    segments = (line if line.startswith("#") else f"#EXTINF:2,\n{line}" for line in lines)
-    text = "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", "#EXT-X-MEDIA-SEQUENCE:7", *segments, ""])
-    shelf.files["/list.m3u8"] = text.encode()
+    """Stream a media playlist by a child. `lines` are those of `playlist_of`."""
+    shelf.files["/list.m3u8"] = playlist_of(*lines).encode()
     shelf.headers["/list.m3u8"] = HLS
     return await streamed(shelf, "/list.m3u8")
 

@@ -213,12 +213,16 @@ def shelf(site: SampleSite) -> Iterator[Shelf]:
         yield shelf
 
 
-def playlist_on(shelf: Shelf, *lines: str) -> dict[str, Any]:
-    """Return an HLS format whose segments are on `shelf`. In `lines`, each line that is no tag is the path of a
-    segment."""
+def playlist_of(*lines: str) -> str:
+    """Return a media playlist whose first media sequence number is 7. In `lines`, each line that is no tag is the URL of
+    a segment."""
     segments = (line if line.startswith("#") else f"#EXTINF:2,\n{line}" for line in lines)
-    text = "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", "#EXT-X-MEDIA-SEQUENCE:7", *segments, "#EXT-X-ENDLIST", ""])
-    return hls(f"{shelf.url}/list.m3u8", hls_media_playlist_data=text)
+    return "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", "#EXT-X-MEDIA-SEQUENCE:7", *segments, ""])
+
+
+def playlist_on(shelf: Shelf, *lines: str) -> dict[str, Any]:
+    """Return an HLS format whose segments are on `shelf`. `lines` are those of `playlist_of`."""
+    return hls(f"{shelf.url}/list.m3u8", hls_media_playlist_data=playlist_of(*lines, "#EXT-X-ENDLIST"))
 
 
 @pytest.mark.parametrize(
