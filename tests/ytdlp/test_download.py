@@ -214,8 +214,8 @@ def shelf(site: SampleSite) -> Iterator[Shelf]:
 
 
 def playlist_of(*lines: str) -> str:
-    """Return a media playlist whose first media sequence number is 7. In `lines`, each line that is no tag is the URL of
-    a segment."""
+    """Return a media playlist whose first media sequence number is 7. In `lines`, each line that is no tag is the URL
+    of a segment."""
     segments = (line if line.startswith("#") else f"#EXTINF:2,\n{line}" for line in lines)
     return "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", "#EXT-X-MEDIA-SEQUENCE:7", *segments, ""])
 
