@@ -22,7 +22,7 @@ from serverpy.engine import Engine
 from serverpy.extraction.values import Media, Track
 from serverpy.settings import Settings
 from serverpy.tasks import spawn
-from tests.aio import eventually
+from tests.aio import PATIENCE_SECONDS, eventually
 
 
 def page(tracks: int) -> Media:
@@ -107,7 +107,7 @@ async def test_the_openapi_document_is_built_after_the_first_request_for_it_has_
 
     def build() -> dict[str, Any]:
         builds.append(how)
-        may_end.wait()
+        may_end.wait(PATIENCE_SECONDS)
         if how == "fails" and len(builds) == 1:
             raise RuntimeError(how)
         return {"openapi": "3.1.0"}

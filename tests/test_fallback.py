@@ -257,7 +257,7 @@ def test_relay_is_tried_after_a_fallback_that_was_tried_first_and_failed(
 
 # Remembered pairs of tracks
 
-HLS_PAIR = audio("sound", **HLS), track("1080", 1080, **HLS)
+HLS_PAIR = audio("audio", **HLS), track("1080", 1080, **HLS)
 APART = planned(media(*HLS_PAIR, film("360", 360)), StreamRequest(url="https://example.com"))
 APART_ALONE = planned(media(*HLS_PAIR), StreamRequest(url="https://example.com"))
 
@@ -269,15 +269,15 @@ def opened(plans: tuple[Plan, ...]) -> list[str]:
 @pytest.mark.parametrize(
     ("plans", "error", "expected"),
     [
-        (APART, None, ["merge:1080+sound", "relay:360", "embedded:360"]),
+        (APART, None, ["merge:1080+audio", "relay:360", "embedded:360"]),
         (APART, UnsupportedConversion("MPEG-TS"), ["relay:360", "embedded:360"]),
         (APART, DrmProtected("x"), ["relay:360", "embedded:360"]),
         (APART, TooLarge("x"), ["relay:360", "embedded:360"]),
-        (APART, UpstreamFailed("x"), ["merge:1080+sound", "relay:360", "embedded:360"]),
-        (APART, NotMedia("x"), ["merge:1080+sound", "relay:360", "embedded:360"]),
-        (APART_ALONE, UnsupportedConversion("MPEG-TS"), ["relay:sound"]),
-        (APART_ALONE, DrmProtected("x"), ["merge:1080+sound", "relay:sound"]),
-        (APART[:1], UnsupportedConversion("MPEG-TS"), ["merge:1080+sound"]),
+        (APART, UpstreamFailed("x"), ["merge:1080+audio", "relay:360", "embedded:360"]),
+        (APART, NotMedia("x"), ["merge:1080+audio", "relay:360", "embedded:360"]),
+        (APART_ALONE, UnsupportedConversion("MPEG-TS"), ["relay:audio"]),
+        (APART_ALONE, DrmProtected("x"), ["merge:1080+audio", "relay:audio"]),
+        (APART[:1], UnsupportedConversion("MPEG-TS"), ["merge:1080+audio"]),
     ],
 )
 def test_plans_whose_pair_could_not_be_merged_before_are_left_out_if_another_plan_is_left(

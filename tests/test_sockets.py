@@ -55,7 +55,7 @@ MAY_OPEN: dict[str, tuple[frozenset[str], str]] = {
     "ytdlp.download.fragments": (frozenset({"urlopen"}), "yt-dlp's urlopen, behind the filtering proxy"),
     "ytdlp.download.upstream": (frozenset({"urlopen"}), "yt-dlp's urlopen, behind the filtering proxy"),
     "ytdlp.session.impersonation": (
-        frozenset({"curl_cffi"}),
+        frozenset({"curl_cffi", "curl_cffi.const", "curl_cffi.curl", "curl_cffi.requests.session"}),
         "request handler for yt-dlp, which connects through the filtering proxy",
     ),
 }

@@ -166,5 +166,5 @@ async def test_a_thread_that_ends_before_it_has_begun_does_not_block_the_event_l
         with pytest.raises(RuntimeError) as caught:
             await in_thread(lambda: None, name="x")
         assert isinstance(shortage(caught.value), Busy)
-        assert threading.active_count() == before
+        assert threading.active_count() <= before
     assert await in_thread(lambda: 5, name="x") == 5

@@ -252,13 +252,15 @@ class RequestReader(HttpToolsProtocol):
 
     def _reject(self) -> None:
         """Respond to the current request with a problem document, after the responses to the requests before it
-        (RFC 9112 §9.3.2), and read no further. Aborts the connection instead if the response to the current request
-        has begun but is incomplete."""
+        (RFC 9112 §9.3.2), and read no further. If the response to the current request has begun, aborts the connection
+        instead; if that response is complete, only ends the connection."""
         if self.transport.is_closing():
             return
         answer = self._rejection()
         if self._in_body and not self.pipeline:
-            if self.cycle.response_started and not self.cycle.response_complete:
+            if self.cycle.response_complete:
+                self._refuse(b"")
+            elif self.cycle.response_started:
                 self.transport.abort()
             else:
                 self._refuse(answer)

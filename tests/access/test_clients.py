@@ -116,7 +116,7 @@ def test_the_x_forwarded_fields_of_an_untrusted_proxy_are_ignored() -> None:
         *((proto, None) for proto in ("ws", "", ", https", "ws, https", "https http")),
     ],
 )
-def test_x_forwarded_proto_of_a_trusted_proxy_determines_the_scheme_if_its_value_is_http_or_https(
+def test_x_forwarded_proto_of_a_trusted_proxy_determines_the_scheme_if_its_first_value_is_http_or_https(
     proto: str, scheme: str | None
 ) -> None:
     assert forwarded("192.0.2.1", proto=proto).scheme == scheme

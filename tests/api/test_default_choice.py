@@ -34,16 +34,19 @@ def test_the_format_chosen_for_the_lowest_height_is_smaller_than_the_format_chos
     assert lengths[0] < lengths[1]
 
 
-@pytest.mark.parametrize(("parameter", "place"), [(None, -1), ("height", 0), ("size", 0)])
+@pytest.mark.parametrize(
+    ("parameter", "field", "place"), [("", "", -1), ("height", "height", 0), ("max_size", "size", 0)]
+)
 def test_a_child_process_follows_the_limits_on_the_default_choice(
-    server: Server, parameter: str | None, place: int
+    server: Server, parameter: str, field: str, place: int
 ) -> None:
-    """The child chooses a film of the same height as the highest or the lowest film, or as the smallest one."""
+    """Without limits, the child chooses a film of the greatest height. If the limit is the height or the size of the
+    lowest film, it chooses a film of that height."""
     formats = server.get(FULL, path="/info").json()["formats"]
     films = sorted((each for each in formats if each["vcodec"] and each["acodec"]), key=lambda each: each["height"])
     low, wanted = films[0], films[place]
-    assert films[0]["height"] < films[-1]["height"]
-    limits = {} if parameter is None else {{"size": "max_size"}.get(parameter, parameter): str(low[parameter])}
+    assert low["height"] < films[-1]["height"]
+    limits = {parameter: str(low[field])} if parameter else {}
     target = server.target(FULL, method="subprocess", **limits)
     expected = [each["id"] for each in films if each["height"] == wanted["height"]]
     bodies = [server.get(FULL, format=each).body for each in expected]

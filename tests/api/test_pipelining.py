@@ -229,9 +229,11 @@ def test_a_stream_is_complete_if_a_malformed_request_arrives_in_the_middle_of_it
     verbose.settled()
 
 
-def test_the_server_notices_that_a_client_disconnects_after_a_malformed_pipelined_request(verbose: Server) -> None:
-    with verbose.open(BIG, receive_bytes=SMALL_BUFFER) as exchange:
-        exchange.read(1)
-        exchange.send(b"this is not HTTP\r\n\r\n")
-        until_health(verbose, streams=1)
-    verbose.settled()
+async def test_a_request_with_a_malformed_body_gets_no_second_response_if_its_response_is_complete() -> None:
+    gate = Gate()
+    gate.opened.set()
+    async with connected(gate) as (reader, writer, _):
+        writer.write(CHUNKED)
+        await reader.readuntil(b"xx")
+        writer.write(b"no size\r\n")
+        assert await ends(reader) == b""

@@ -109,11 +109,11 @@ def test_a_callback_of_more_than_20_ms_is_a_problem_that_names_the_callback() ->
 
 def test_a_short_run_measures_the_callbacks_of_a_real_server() -> None:
     """The test does not check the figures, because they depend on the machine: a single start may have slow moments."""
-    inputs = [each for each in INPUTS if each.name == "documents"]
+    inputs = [each for each in INPUTS if each.name == "formats"]
     with sample_origin() as origin, new_bench("quick", origin) as bench:
         found = measure(inputs, 1, bench)
     (row,) = found.rows
-    assert (row["input"], row["times"], row["longest_callback"] > 0) == ("documents", 1, True)
+    assert (row["input"], row["times"], row["longest_callback"] > 0) == ("formats", 1, True)
 
 
 @pytest.mark.soak

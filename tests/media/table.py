@@ -57,9 +57,9 @@ TITLES = {
 
 NOTES = {
     "HLS": """
-The rows are for requests with `format`. Without it, pages whose audio is in separate segments (`hls-audio`,
-`hls-group`, `hls-group-muxed`) give the audio alone, because these segments are MPEG-TS, which cannot be merged. For
-the last two, yt-dlp does not know that the video may have no audio: `subprocess` streams them as they are.
+The rows are for requests with `format`. Without it, the response for a page whose audio is in separate segments
+(`hls-audio`, `hls-group`, `hls-group-muxed`) is the audio alone, because these segments are MPEG-TS, which cannot be
+merged. For the last two, yt-dlp does not know that the video may have no audio: `subprocess` streams them as they are.
 """,
     "DASH": """
 The rows are for requests with `format`. Without it, video and audio are woven if each is one file

@@ -114,7 +114,7 @@ def test_a_malformed_status_line_that_browsers_accept_is_repaired(line: bytes, s
 
 
 @pytest.mark.parametrize("line", [b"", b"ICY OK", b"HTTP/4 200", b"HTTP/1.1 20", b"HTTP/1.1 2000", b"SSH-2.0-x", b"OK"])
-def test_a_response_of_a_protocol_other_than_http_1_raises_bad_response(line: bytes) -> None:
+def test_an_invalid_or_unsupported_status_line_raises_bad_response(line: bytes) -> None:
     with pytest.raises(BadResponse):
         parsed(first=line)
 

@@ -1,6 +1,6 @@
-// Runs a headless Firefox by puppeteer-core over WebDriver BiDi. Prints {} once Firefox has started. Then reads commands,
-// [name, argument], and answers each with {value} or {error}: JSON, one a line. Ends Firefox at the end of the input.
-// NODE_PATH names the folder of the package.
+// Runs a headless Firefox by puppeteer-core (WebDriver BiDi). Prints {} when Firefox has started. Then reads commands,
+// [name, argument], and answers each with {value} or {error}. Each is a line of JSON. Ends Firefox at the end of its
+// input. NODE_PATH names the folder of the package.
 "use strict";
 const readline = require("node:readline");
 const puppeteer = require("puppeteer-core");

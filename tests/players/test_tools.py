@@ -1,4 +1,4 @@
-"""Tests of what happens if a program is missing that a test needs."""
+"""Tests that a test is skipped, or fails in CI, if a program that it needs is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Tests of the options with which a yt-dlp child makes the default choice, by yt-dlp's own code."""
+"""Tests of the format that a yt-dlp child chooses, by yt-dlp's own code: by the options for the default choice, or by a
+selector."""
 
 from __future__ import annotations
 
@@ -21,17 +22,23 @@ def film(id: str, height: int | None, **fields: Any) -> Format:
     }  # fmt: skip
 
 
-def sound(id: str, **fields: Any) -> Format:
+def audio(id: str, **fields: Any) -> Format:
     return film(id, None, vcodec="none", **fields)
+
+
+def picked_by(ydl: YoutubeDL, formats: list[Format], selector: str) -> list[Format]:
+    """Return the formats that `ydl` chooses from `formats` by `selector`."""
+    info: Any = {"formats": [dict(each) for each in formats]}
+    ydl.sort_formats(info)
+    picked: list[Format] = ydl._select_formats(info["formats"], ydl.build_format_selector(selector))
+    return picked
 
 
 def chosen(formats: list[Format], wish: Wish) -> str | None:
     """Return the id of the format that yt-dlp chooses by the options for `wish`."""
     options = {"format_sort": order_of(wish).split(","), "quiet": True}
     with YoutubeDL(options, auto_init=False) as ydl:
-        info: Any = {"formats": [dict(each) for each in formats]}
-        ydl.sort_formats(info)
-        picked = ydl._select_formats(info["formats"], ydl.build_format_selector(selector_of(wish)))
+        picked = picked_by(ydl, formats, selector_of(wish))
     return picked[0]["format_id"] if picked else None
 
 
@@ -63,11 +70,11 @@ SPOKEN = [film(str(tag), 720, language=tag) for tag in ("fr", "de-AT", "ger", "p
         ([film("large", 720, filesize=30), film("small", 360, filesize=10)], Wish(max_size=20), "small"),
         ([film("large", 720, filesize_approx=30), film("small", 360, filesize_approx=10)], Wish(max_size=20), "small"),
         ([film("unknown", 720)], Wish(max_size=20), None),
-        ([sound("low", abr=64), sound("high", abr=128), film("mute", 720, acodec="none")], Wish(), "high"),
-        ([sound("en", language="en"), sound("de", language="de"), film("mute", 720, acodec="none")],
+        ([audio("low", abr=64), audio("high", abr=128), film("mute", 720, acodec="none")], Wish(), "high"),
+        ([audio("en", language="en"), audio("de", language="de"), film("mute", 720, acodec="none")],
          Wish(language="en"), "en"),
         ([film("mute", 720, acodec="none")], Wish(), "mute"),
-        ([film("picture", 720, vcodec="none", acodec="none", ext="jpg")], Wish(), "picture"),
+        ([film("image", 720, vcodec="none", acodec="none", ext="jpg")], Wish(), "image"),
     ],
 )  # fmt: skip
 def test_yt_dlp_chooses_by_the_options_of_a_child_as_the_server_chooses_itself(
@@ -76,7 +83,7 @@ def test_yt_dlp_chooses_by_the_options_of_a_child_as_the_server_chooses_itself(
     assert chosen(formats, wish) == expected
 
 
-PAIRS = [sound("a"), film("mute", 1080, acodec="none"), film("low", 360), film("high", 720)]
+PAIRS = [audio("a"), film("mute", 1080, acodec="none"), film("low", 360), film("high", 720)]
 
 
 @pytest.mark.parametrize(
@@ -99,8 +106,6 @@ def test_a_child_streams_the_first_alternative_of_a_selector_that_needs_no_merge
     formats: list[Format], selector: str, expected: list[str]
 ) -> None:
     with Downloading({"quiet": True, "format": selector}, auto_init=False) as ydl:
-        info: Any = {"formats": [dict(each) for each in formats]}
-        ydl.sort_formats(info)
-        picked = ydl._select_formats(info["formats"], ydl.build_format_selector(selector))
+        picked = picked_by(ydl, formats, selector)
     found = [part["format_id"] for part in picked[0].get("requested_formats") or picked[:1]] if picked else []
     assert sorted(found) == sorted(expected)

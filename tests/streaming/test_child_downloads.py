@@ -5,7 +5,7 @@ and media servers. A child uses the same downloaders as the method `embedded`, w
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,13 +14,12 @@ from serverpy.errors import NotMedia, ServerPYError, UnsupportedConversion, Upst
 from serverpy.sample.cut import aes_128
 from serverpy.sample.site import SampleSite
 from tests.opening import opened
-from tests.streaming.segments.shelf import Shelf
+from tests.streaming.segments.shelf import Shelf, in_turn
 from tests.streaming.test_subprocess import running
+from tests.ytdlp.test_download import IMAGE, PAGE, playlist_of
 
 HLS, DASH = {"Content-Type": "application/vnd.apple.mpegurl"}, {"Content-Type": "application/dash+xml"}
 END = "#EXT-X-ENDLIST"
-PAGE = b"<!DOCTYPE html><title>Not found</title>" + b"<p>nothing</p>" * 200
-IMAGE = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(2000)
 KEY, MAP = '#EXT-X-KEY:METHOD=AES-128,URI="aes/low.key"', '#EXT-X-MAP:URI="fmp4/low-init.mp4"'
 MANIFEST = (
     '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT4S"><Period>'
@@ -60,10 +59,8 @@ async def streamed(shelf: Shelf, path: str, selector: str | None = None) -> tupl
 
 
 async def streamed_playlist(shelf: Shelf, *lines: str) -> tuple[bytes, ServerPYError | None]:
-    """Stream a media playlist by a child. In `lines`, each line that is no tag is the URL of a segment."""
-    segments = (line if line.startswith("#") else f"#EXTINF:2,\n{line}" for line in lines)
-    text = "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", "#EXT-X-MEDIA-SEQUENCE:7", *segments, ""])
-    shelf.files["/list.m3u8"] = text.encode()
+    """Stream a media playlist by a child. `lines` are those of `playlist_of`."""
+    shelf.files["/list.m3u8"] = playlist_of(*lines).encode()
     shelf.headers["/list.m3u8"] = HLS
     return await streamed(shelf, "/list.m3u8")
 
@@ -87,27 +84,15 @@ async def test_a_child_cuts_the_stream_before_a_response_that_is_not_a_segment(
 ) -> None:
     received, error = await streamed_playlist(shelf, *lines, END)
     assert isinstance(error, kind)
-    assert received == b"".join(shelf_bytes(shelf, name) for name in given)
-
-
-def shelf_bytes(shelf: Shelf, name: str) -> bytes:
-    data = shelf.files[f"/{name}"]
-    assert isinstance(data, bytes)
-    return data
+    assert received == shelf.data(*(f"/{name}" for name in given))
 
 
 async def test_a_child_requests_a_segment_again_after_a_web_page(shelf: Shelf) -> None:
-    right = shelf_bytes(shelf, "ts/low-1.ts")
+    right = shelf.data("/ts/low-1.ts")
     shelf.files["/flaky.ts"] = in_turn(PAGE, right)
     received, error = await streamed_playlist(shelf, "ts/low-0.ts", "flaky.ts", END)
     assert error is None
-    assert received == shelf_bytes(shelf, "ts/low-0.ts") + right
-
-
-def in_turn(*answers: bytes) -> Callable[[], bytes]:
-    """Return a file for a `Shelf` that has different bytes at each request. The last ones stay."""
-    left = list(answers)
-    return lambda: left.pop(0) if len(left) > 1 else left[0]
+    assert received == shelf.data("/ts/low-0.ts") + right
 
 
 @pytest.mark.parametrize(
@@ -128,7 +113,7 @@ async def test_a_child_streams_only_the_segments_of_a_playlist_each_decrypted_wi
     """The playlist states no IV, so the IV of a segment is its media sequence number."""
     received, error = await streamed_playlist(shelf, *lines, END)
     assert error is None
-    assert received == b"".join(shelf_bytes(shelf, name) for name in given)
+    assert received == shelf.data(*(f"/{name}" for name in given))
 
 
 @pytest.mark.parametrize("lines", [(KEY, OTHER_KEY, "aes/low-0.ts", END), (OTHER_KEY, KEY, "aes/low-0.ts", END)])
@@ -158,11 +143,11 @@ async def test_a_child_prefers_the_audio_that_is_the_default_of_its_group(shelf:
     shelf.headers["/master.m3u8"] = HLS
     received, error = await streamed(shelf, "/master.m3u8", "ba")
     assert error is None
-    assert received == shelf_bytes(shelf, "ts/low-0.ts")
+    assert received == shelf.data("/ts/low-0.ts")
 
 
 async def test_a_child_requests_the_byte_ranges_of_a_dash_manifest(shelf: Shelf) -> None:
-    init, first = shelf_bytes(shelf, "fmp4/low-init.mp4"), shelf_bytes(shelf, "fmp4/low-0.m4s")
+    init, first = shelf.data("/fmp4/low-init.mp4"), shelf.data("/fmp4/low-0.m4s")
     shelf.files["/one.mp4"] = init + b"between" + first
     begin = len(init) + 7
     shelf.files["/film.mpd"] = MANIFEST.format(
@@ -181,7 +166,7 @@ async def test_a_child_cuts_the_stream_before_a_web_page_in_place_of_a_dash_segm
     shelf.headers["/film.mpd"] = DASH
     received, error = await streamed(shelf, "/film.mpd")
     assert isinstance(error, NotMedia)
-    assert received == shelf_bytes(shelf, "fmp4/low-init.mp4") + shelf_bytes(shelf, "fmp4/low-0.m4s")
+    assert received == shelf.data("/fmp4/low-init.mp4") + shelf.data("/fmp4/low-0.m4s")
 
 
 async def test_a_child_never_continues_a_file_with_the_bytes_of_another_one(shelf: Shelf) -> None:

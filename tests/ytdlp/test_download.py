@@ -28,7 +28,7 @@ from serverpy.ytdlp.children import Ticket
 from serverpy.ytdlp.download.destinations import Decrypted, Plain
 from serverpy.ytdlp.page.raw_store import RawMedia
 from tests.aio import wait_for
-from tests.streaming.segments.shelf import Shelf
+from tests.streaming.segments.shelf import Shelf, in_turn
 from tests.ytdlp.streams import Running, progressive, session
 
 
@@ -213,18 +213,16 @@ def shelf(site: SampleSite) -> Iterator[Shelf]:
         yield shelf
 
 
-def playlist_on(shelf: Shelf, *lines: str) -> dict[str, Any]:
-    """Return an HLS format whose segments are on `shelf`. In `lines`, each line that is no tag is the path of a
-    segment."""
+def playlist_of(*lines: str) -> str:
+    """Return a media playlist whose first media sequence number is 7. In `lines`, each line that is no tag is the URL
+    of a segment."""
     segments = (line if line.startswith("#") else f"#EXTINF:2,\n{line}" for line in lines)
-    text = "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", "#EXT-X-MEDIA-SEQUENCE:7", *segments, "#EXT-X-ENDLIST", ""])
-    return hls(f"{shelf.url}/list.m3u8", hls_media_playlist_data=text)
+    return "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", "#EXT-X-MEDIA-SEQUENCE:7", *segments, ""])
 
 
-def on(shelf: Shelf, *names: str) -> bytes:
-    """Return the bytes of the files with these names together."""
-    files = [shelf.files[f"/{name}"] for name in names]
-    return b"".join(file if isinstance(file, bytes) else file() for file in files)
+def playlist_on(shelf: Shelf, *lines: str) -> dict[str, Any]:
+    """Return an HLS format whose segments are on `shelf`. `lines` are those of `playlist_of`."""
+    return hls(f"{shelf.url}/list.m3u8", hls_media_playlist_data=playlist_of(*lines, "#EXT-X-ENDLIST"))
 
 
 @pytest.mark.parametrize(
@@ -246,7 +244,7 @@ def test_segments_are_decrypted_with_their_media_sequence_number_as_iv(
     with Running(playlist_on(shelf, *lines)) as download:
         received = download.read_all()
     assert download.error is None
-    assert received == on(shelf, *given)
+    assert received == shelf.data(*(f"/{name}" for name in given))
 
 
 NOT_SEGMENTS: dict[str, tuple[bytes, type[ServerPYError]]] = {
@@ -264,17 +262,17 @@ def test_a_response_that_is_not_a_segment_is_requested_again_and_then_raises_an_
     with Running(playlist_on(shelf, MAP, "plain-0", "wrong", "plain-2")) as download:
         received = download.read_all()
     assert isinstance(download.error, kind)
-    assert received == on(shelf, "init.mp4", "plain-0")
+    assert received == shelf.data("/init.mp4", "/plain-0")
     assert len(shelf.targets("/wrong")) == 3
 
 
 @pytest.mark.parametrize("name", NOT_SEGMENTS)
-def test_what_cannot_be_decrypted_to_a_segment_is_not_written_to_the_pipe(shelf: Shelf, name: str) -> None:
+def test_a_response_that_cannot_be_decrypted_to_a_segment_is_not_written_to_the_pipe(shelf: Shelf, name: str) -> None:
     shelf.files["/wrong"], _ = NOT_SEGMENTS[name]
     with Running(playlist_on(shelf, KEY, "secret-0", "wrong", "secret-2")) as download:
         received = download.read_all()
     assert isinstance(download.error, NotMedia | UpstreamFailed)
-    assert received == on(shelf, "plain-0")
+    assert received == shelf.data("/plain-0")
 
 
 @pytest.mark.parametrize(
@@ -285,12 +283,11 @@ def test_what_cannot_be_decrypted_to_a_segment_is_not_written_to_the_pipe(shelf:
 def test_a_wrong_response_in_place_of_a_segment_or_its_key_is_not_used_if_the_next_one_is_right(
     shelf: Shelf, path: str, wrong: bytes
 ) -> None:
-    answers = [wrong, on(shelf, path[1:])]
-    shelf.files[path] = lambda: answers.pop(0) if len(answers) > 1 else answers[0]
+    shelf.files[path] = in_turn(wrong, shelf.data(path))
     with Running(playlist_on(shelf, KEY, "secret-0", "secret-1")) as download:
         received = download.read_all()
     assert download.error is None
-    assert received == on(shelf, "plain-0", "plain-1")
+    assert received == shelf.data("/plain-0", "/plain-1")
 
 
 def test_a_web_page_in_place_of_a_fragment_raises_an_error_and_is_not_written_to_the_pipe(site: SampleSite) -> None:

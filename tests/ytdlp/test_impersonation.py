@@ -1,5 +1,5 @@
 """Tests that the worker imports curl_cffi only for the first request that must impersonate a browser, and of the bounds
-on what curl_cffi receives."""
+on the responses that curl_cffi receives."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_a_worker_that_always_impersonates_a_browser_imports_curl_cffi_at_
         assert loaded(await process_of(workers))
 
 
-# Bounds on what curl_cffi receives
+# Bounds on the responses that curl_cffi receives
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_curl_cffi_refuses_a_redirect_whose_stated_length_is_above_the_limit(con
         pass
 
 
-def test_a_response_of_tiny_chunks_that_is_not_read_takes_little_more_memory_than_its_bytes() -> None:
+def test_an_unread_response_of_tiny_chunks_takes_little_more_memory_than_its_bytes() -> None:
     sent, size = [], 100_000
 
     def handle(connection: socket.socket, _: bytes) -> None:

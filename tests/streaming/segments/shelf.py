@@ -61,6 +61,17 @@ class Shelf:
         """Return the requested targets that begin with `path`, in order."""
         return [asked.target for asked in self.asked if asked.target.startswith(path)]
 
+    def data(self, *paths: str) -> bytes:
+        """Return the bytes of the files at `paths`, concatenated."""
+        files = [self.files[path] for path in paths]
+        return b"".join(file if isinstance(file, bytes) else file() for file in files)
+
+
+def in_turn(*answers: bytes) -> Callable[[], bytes]:
+    """Return a file for a `Shelf` that has the next of `answers` at each request. The last one stays."""
+    left = list(answers)
+    return lambda: left.pop(0) if len(left) > 1 else left[0]
+
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = False
@@ -98,8 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path not in shelf.files:
             self._answer(404, b"no such file", {})
         else:
-            file = shelf.files[path]
-            self._send_file(path, file if isinstance(file, bytes) else file())
+            self._send_file(path, shelf.data(path))
 
     do_POST = do_GET
 

@@ -41,16 +41,10 @@ def shelf(media: Path) -> Iterator[Shelf]:
         yield shelf
 
 
-def file_of(shelf: Shelf, path: str) -> bytes:
-    file = shelf.files[path]
-    assert isinstance(file, bytes)
-    return file
-
-
 def pad(shelf: Shelf, *paths: str, nbytes: int = LONG) -> None:
     """Make the moofs of the segments at `paths` longer by `nbytes`."""
     for path in paths:
-        shelf.files[path] = with_padded_moofs(file_of(shelf, path), nbytes)
+        shelf.files[path] = with_padded_moofs(shelf.data(path), nbytes)
 
 
 def check(shelf: Shelf, media: Path, merged: bytes) -> None:
@@ -61,8 +55,8 @@ def check(shelf: Shelf, media: Path, merged: bytes) -> None:
 
 def in_one_fragment(film: Path, kind: str, count: int) -> bytes:
     """Return an MP4 that libav has written, with one fragment of `count` samples: the packets of the film, again and
-    again, cut to their first 20 bytes. Every other sample lasts a unit of time longer, so the moof states the duration
-    and the size of each sample."""
+    again, cut to their first 20 to 22 bytes. Every other sample lasts a unit of time longer, so the moof states the
+    duration and the size of each sample."""
     out = io.BytesIO()
     options = {"movflags": EMPTY + NO_INDEX, "frag_duration": str(2 * 10**9)}
     with av.open(film) as source, av.open(out, "w", format="mp4", options=options) as target:
@@ -114,7 +108,7 @@ def test_long_moofs_of_one_or_both_tracks_are_merged(shelf: Shelf, media: Path, 
 
 def test_the_memory_for_a_long_moof_is_charged_until_the_moof_is_sent(shelf: Shelf, media: Path) -> None:
     pad(shelf, "/v-2")
-    long = len(moofs_of(file_of(shelf, "/v-2"))[0])
+    long = len(moofs_of(shelf.data("/v-2"))[0])
     used, given = list[tuple[int, int]](), bytearray()
 
     async def whole() -> None:
@@ -137,7 +131,7 @@ def test_the_memory_for_a_long_moof_is_charged_until_the_moof_is_sent(shelf: She
 def test_an_initialization_section_of_more_than_64_kib_is_merged(shelf: Shelf, media: Path) -> None:
     for name in TRACKS:
         free = write(b"free", bytes(MAX_MOOF_BYTES))
-        shelf.files[f"/{name}-0"] = grown(file_of(shelf, f"/{name}-0"), free, b"moov")
+        shelf.files[f"/{name}-0"] = grown(shelf.data(f"/{name}-0"), free, b"moov")
     check(shelf, media, merge(shelf))
 
 
@@ -150,8 +144,8 @@ def test_a_segment_that_is_truncated_at_a_border_of_a_long_moof_cuts_the_stream(
     """`at` counts from the beginning of the moof, or back from its end."""
     pad(shelf, path)
     whole = merge(shelf)
-    moof = next(box for box in own_boxes(file_of(shelf, path)) if box.kind == b"moof")
-    shelf.files[path] = file_of(shelf, path)[: moof.end - at if of_end else moof.start + at]
+    moof = next(box for box in own_boxes(shelf.data(path)) if box.kind == b"moof")
+    shelf.files[path] = shelf.data(path)[: moof.end - at if of_end else moof.start + at]
     given = bytearray()
     with pytest.raises(UpstreamFailed):
         merge_into(given, shelf)
@@ -163,7 +157,7 @@ def test_a_segment_that_is_truncated_at_a_border_of_a_long_moof_cuts_the_stream(
 @pytest.mark.parametrize("size", [0, 7, 0x7FFFFFFF])
 def test_a_long_moof_with_a_damaged_box_cuts_the_stream(shelf: Shelf, kind: bytes, size: int) -> None:
     pad(shelf, "/v-2")
-    whole, segment = merge(shelf), file_of(shelf, "/v-2")
+    whole, segment = merge(shelf), shelf.data("/v-2")
     at = segment.index(kind, segment.index(b"moof")) - 4
     shelf.files["/v-2"] = segment[:at] + struct.pack(">I", size) + segment[at + 4 :]
     given = bytearray()

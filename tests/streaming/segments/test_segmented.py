@@ -32,7 +32,7 @@ from serverpy.ranges import ByteRange
 from serverpy.tasks import cancel, spawn
 from tests.aio import run
 from tests.streaming.segments.relaying import Page, client_for, drain_into, drained, hls, opened, stream
-from tests.streaming.segments.shelf import Shelf, Tokens
+from tests.streaming.segments.shelf import Shelf, Tokens, in_turn
 
 pytestmark = pytest.mark.usefixtures("short_back_off")
 
@@ -645,10 +645,8 @@ def test_a_short_wrong_response_in_place_of_an_encrypted_segment_and_its_key_is_
     shelf: Shelf, path: str, wrong: bytes
 ) -> None:
     encrypt(shelf)
-    right: dict[str, bytes] = {name: bytes(shelf.files[name]) for name in ("/key", path)}  # type: ignore[arg-type]
-    for name in right:
-        answers = [wrong, right[name]]
-        shelf.files[name] = lambda answers=answers: answers.pop(0) if len(answers) > 1 else answers[0]  # type: ignore[misc]
+    for name in {"/key", path}:
+        shelf.files[name] = in_turn(wrong, shelf.data(name))
     assert stream(shelf, hls(shelf, f'#EXT-X-KEY:METHOD=AES-128,URI="/key"\n{PLAYLIST}'))[1] == FILE
 
 
