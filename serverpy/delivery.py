@@ -40,12 +40,13 @@ from serverpy.extraction.choice import item_of, pick_entry, playable_first
 from serverpy.extraction.extractor import Extractor
 from serverpy.extraction.values import Entry, Media
 from serverpy.extraction.workers import Workers
-from serverpy.fallback import Hosts, Pairs, plans_after, plans_around
+from serverpy.fallback import Hosts, Pairs, pair_key, plans_after, plans_around
 from serverpy.memory.budget import Budget, Reservation
 from serverpy.net.guard import check_url
 from serverpy.net.lookups import asking_client
 from serverpy.plan import After, Capabilities, Plan, StreamRequest, check, needs_selection, plans, streamable
 from serverpy.running import Record, unlisted
+from serverpy.single_flight import LedFlights
 from serverpy.tasks import in_thread
 
 logger = logging.getLogger(__name__)
@@ -190,6 +191,7 @@ class Delivery:
         self._collect = collect
         self._hosts = Hosts()
         self._pairs = Pairs()
+        self._probes = LedFlights[bytes, ServerPYError | None]()
         self._many_tracks = asyncio.Semaphore(1)
         self.fallbacks = 0
         """Number of times that `auto` tried `embedded` because the HTTP client of `relay` failed."""
@@ -260,13 +262,20 @@ class Delivery:
             return None
         if not self._pairs.are_uncertain(found):
             return self._pairs.openable(found)[0]
-        error = await self._probe(found[0], _source(request, media, None, grant))
+        first, source = found[0], _source(request, media, None, grant)
+        try:
+            error = await self._probes.run(pair_key(first), lambda: self._probe(first, source))
+        except Exception as failure:
+            if (busy := _shortage(failure)) is not None:
+                raise busy from failure
+            raise
         left = () if error is None else plans_after(error, found[1:])
-        return left[0] if left else found[0]
+        return left[0] if left else first
 
     async def _probe(self, plan: Plan, source: Source) -> ServerPYError | None:
         """Try to open a stream of `plan`. Returns the error if the stream cannot be opened. Returns None if it can be
-        opened, or if the attempt takes longer than PROBE_SECONDS."""
+        opened, or if the attempt takes longer than PROBE_SECONDS. If the attempt does not show whether the pair of
+        `plan` can be merged, no further attempt is made for REST_SECONDS."""
         asking_client.set(None if source.grant.is_local else source.grant.account)
         try:
             async with asyncio.timeout(PROBE_SECONDS):
@@ -276,9 +285,10 @@ class Delivery:
                 finally:
                     source.grant.leave()
         except ServerPYError as error:
+            self._pairs.rest(plan)
             return error
-        except (OSError, TimeoutError):
-            return None
+        except TimeoutError:
+            self._pairs.rest(plan)
         return None
 
     async def _open_and_close(self, plan: Plan, source: Source) -> None:

@@ -37,6 +37,8 @@ from serverpy.plan import After, Plan, StreamRequest
 
 HOST_SECONDS = 600.0
 """Number of seconds for which `Hosts` remembers a media server, and `Pairs` a pair of tracks."""
+REST_SECONDS = 60.0
+"""Number of seconds after a failed attempt to open a pair in HLS in which `/info` makes no further attempt."""
 MAX_HOSTS = 256
 """Maximum number of media servers that `Hosts` remembers."""
 MAX_HOST_CHARACTERS = 253
@@ -101,11 +103,12 @@ class Pairs:
         effect if `plan` has no pair in HLS, or if `error` does not show that the pair cannot be merged."""
         if not _is_in_hls(plan) or not (error is None or type(error) in _PERMANENT):
             return
-        key = _key_of(plan)
-        self._found.pop(key, None)
-        self._found[key] = self._clock() + HOST_SECONDS, None if error is None else type(error)
-        if len(self._found) > MAX_PAIRS:
-            del self._found[next(iter(self._found))]
+        self._remember(plan, HOST_SECONDS, None if error is None else type(error))
+
+    def rest(self, plan: Plan) -> None:
+        """If it is not known whether the pair of `plan` can be merged, assume for REST_SECONDS that it can."""
+        if self._known(plan) is None:
+            self._remember(plan, REST_SECONDS, None)
 
     def openable(self, plans: tuple[Plan, ...]) -> tuple[Plan, ...]:
         """Return `plans` without the plans at the beginning whose pairs are known to be impossible to merge, and
@@ -123,12 +126,19 @@ class Pairs:
         is_unknown = _is_in_hls(first) and self._known(first) is None
         return is_unknown and bool(plans_after(UnsupportedConversion(), tuple(rest)))
 
+    def _remember(self, plan: Plan, seconds: float, error: type[ServerPYError] | None) -> None:
+        key = pair_key(plan)
+        self._found.pop(key, None)
+        self._found[key] = self._clock() + seconds, error
+        if len(self._found) > MAX_PAIRS:
+            del self._found[next(iter(self._found))]
+
     def _error_of(self, plan: Plan) -> ServerPYError | None:
         known = self._known(plan)
         return None if known is None or known[1] is None else known[1]()
 
     def _known(self, plan: Plan) -> tuple[float, type[ServerPYError] | None] | None:
-        known = self._found.get(_key_of(plan)) if _is_in_hls(plan) else None
+        known = self._found.get(pair_key(plan)) if _is_in_hls(plan) else None
         return known if known is not None and known[0] > self._clock() else None
 
 
@@ -136,7 +146,8 @@ def _is_in_hls(plan: Plan) -> bool:
     return len(plan.tracks) == 2 and any(track.protocol in HLS_PROTOCOLS for track in plan.tracks)
 
 
-def _key_of(plan: Plan) -> bytes:
+def pair_key(plan: Plan) -> bytes:
+    """Return a digest of the opener of `plan` and of the ids and URLs of its tracks."""
     key = blake2b(plan.opener.encode(), digest_size=_DIGEST_BYTES)
     for track in plan.tracks:
         key.update(f"\n{track.id}\n{track.url}".encode(errors="surrogatepass"))

@@ -188,7 +188,7 @@ def _parsed(head: bytes) -> ResponseHead:
     if parsed.status == 300 and any(name.lower() == "location" for name, _ in parsed.fields):
         # curl and ServerPY's own client follow a 300 whose Location names the preferred choice (RFC 9110 §15.4.1), but
         # urllib does not
-        return replace(parsed, status=302, line=parsed.line.replace(" 300", " 302", 1))
+        return replace(parsed, status=302, line=parsed.line.replace("300", "302", 1))
     return parsed
 
 

@@ -27,6 +27,8 @@ _MOST_GROUPS = 64
 _MOST_BYTES, _DESCRIPTION_BYTES = 128 * 1024, 96
 """Maximum memory, in bytes, of the descriptions from a moov and its fragments in the new sgpd boxes, and the memory
 that each description takes in addition to its own bytes."""
+_REMEMBERED_NUMBERS = 1024
+"""Maximum number of numbers of a sbgp box that are looked up only once. A look-up copies and hashes a description."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +205,14 @@ class SampleGroups:
         assigned = table("I", data, box, at + 4, 2 * rows)
         head = bytes(data[box.body : box.body + at])
         kind = head[4:8]
-        groups = self._extend(head, first, first, 0)
+        groups, found = self._extend(head, first, first, 0), dict[int, int]()
         for count, number in zip(assigned[0::2], assigned[1::2], strict=True):
             if count := min(count, max(0, end - groups.count)):
-                groups.add(count, self._number(kind, local.get(kind), number))
+                if (new := found.get(number)) is None:
+                    new = self._number(kind, local.get(kind), number)
+                    if len(found) < _REMEMBERED_NUMBERS:
+                        found[number] = new
+                groups.add(count, new)
         groups.go_to(end, self._default(kind, local))
         return kind
 
