@@ -24,7 +24,7 @@ from serverpy.errors import (
     UpstreamTimeout,
 )
 from serverpy.extraction.values import Track
-from serverpy.fallback import HOST_SECONDS, MAX_HOSTS, MAX_PAIRS, Hosts, Pairs, plans_after, plans_around
+from serverpy.fallback import HOST_SECONDS, MAX_HOSTS, MAX_PAIRS, REST_SECONDS, Hosts, Pairs, plans_after, plans_around
 from serverpy.net.client import Response
 from serverpy.net.range_requests import BACK_OFF_SECONDS, RangeRequests, Refused, Unhealable
 from serverpy.plan import After, Plan, StreamRequest
@@ -330,6 +330,23 @@ def test_a_pair_is_remembered_for_ten_minutes_by_the_ids_and_urls_of_its_tracks(
     clock.now = HOST_SECONDS
     assert pairs.openable(APART) == APART
     assert pairs.are_uncertain(APART)
+
+
+def test_a_pair_whose_attempt_showed_nothing_is_not_tried_again_for_a_minute() -> None:
+    clock = Clock()
+    pairs = Pairs(clock)
+    pairs.rest(APART[0])
+    assert not pairs.are_uncertain(APART)
+    assert pairs.openable(APART) == APART
+    clock.now = REST_SECONDS
+    assert pairs.are_uncertain(APART)
+
+
+def test_a_pair_that_cannot_be_merged_stays_known_after_a_rest() -> None:
+    pairs = Pairs()
+    pairs.add(APART[0], UnsupportedConversion("x"))
+    pairs.rest(APART[0])
+    assert pairs.openable(APART) == APART[1:]
 
 
 def test_the_number_of_remembered_pairs_is_bounded_and_the_oldest_is_forgotten_first() -> None:

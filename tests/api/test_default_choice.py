@@ -3,10 +3,12 @@ parameters `height`, `codec`, `lang` and `max_size` restrict the choice."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from serverpy.sample.site import SampleSite
 from tests.server import Server
 
 FULL = "/tube/watch/full"
@@ -77,3 +79,18 @@ def test_a_selection_parameter_is_refused_if_its_value_is_invalid_or_if_no_forma
     answer = server.get(FULL, **parameters)
     assert (answer.status, answer.code) == (status, code)
     assert status != 400 or answer.json()["detail"].startswith(f"`{next(iter(parameters))}`: ")
+
+
+def test_simultaneous_requests_for_info_share_the_attempt_to_open_a_pair_in_hls(
+    server: Server, site: SampleSite
+) -> None:
+    """The segments are MPEG-TS, which cannot be merged, so `/info` names the audio."""
+    faults = "/fault/delay=0.2,id=shared"
+    with ThreadPoolExecutor() as pool:
+        answers = list(
+            pool.map(lambda _: server.get(f"/page{faults}/hls/audio/master.m3u8", path="/info").json(), range(4))
+        )
+    assert {each["default"]["format"] for each in answers} == {"hls-sound-English"}
+    segments = {path: count for path, count in site.counts(faults).items() if path.endswith(".ts")}
+    assert len(segments) == 2
+    assert set(segments.values()) == {1}
