@@ -14,6 +14,8 @@ from collections.abc import Callable
 from serverpy.aes import InvalidKey, Undecryptable
 from serverpy.errors import NotMedia, SourceError, TooLarge, UpstreamFailed
 from serverpy.net.range_requests import BACK_OFF_SECONDS, Refused, Unhealable
+from serverpy.net.representation import Unusable
+from serverpy.net.urls import RedirectFailed
 from serverpy.segment_kinds import CodecChange, WrongKind
 from serverpy.streaming.segments.cursor import PlaylistChanged
 
@@ -85,4 +87,6 @@ def _is_worth_repeating(error: SourceError) -> bool:
     and temporary statuses, because `net/range_requests.py` has already repeated the request after these errors."""
     if isinstance(error, Refused):
         return not error.may_pass
-    return isinstance(error, NotMedia | WrongKind | ShortFile | InvalidKey | Undecryptable | Unhealable)
+    return isinstance(
+        error, NotMedia | WrongKind | ShortFile | InvalidKey | Undecryptable | Unhealable | Unusable | RedirectFailed
+    )

@@ -639,6 +639,33 @@ def test_a_segment_is_not_skipped_if_only_one_of_several_wrong_responses_is_empt
     assert left == []
 
 
+@pytest.mark.parametrize("path", ["/0.ts", "/2.ts"])
+def test_a_segment_is_requested_again_if_its_response_is_a_range_that_was_not_requested(
+    shelf: Shelf, path: str
+) -> None:
+    wrong = [206, 206]
+    shelf.refuse = lambda target: wrong.pop() if wrong and target == path else None
+    assert stream(shelf, hls(shelf, PLAYLIST))[1] == FILE
+    assert not wrong
+
+
+class Once(dict[str, str]):
+    """A dictionary whose entries can be read only once."""
+
+    def __getitem__(self, key: str) -> str:
+        return self.pop(key)
+
+
+@pytest.mark.parametrize("path", ["/0.ts", "/2.ts"])
+@pytest.mark.parametrize("to", ["", "ftp://127.0.0.1/0.ts"])
+def test_a_segment_is_requested_again_if_a_redirect_leads_to_itself_or_to_no_http_url(
+    shelf: Shelf, path: str, to: str
+) -> None:
+    shelf.redirects = Once({path: to or path})
+    assert stream(shelf, hls(shelf, PLAYLIST))[1] == FILE
+    assert not shelf.redirects
+
+
 @pytest.mark.parametrize("wrong", [b"", b"<html>busy</html>", b'{"error":"expired"}', bytes(40)])
 @pytest.mark.parametrize("path", ["/key", "/0.ts", "/2.ts"])
 def test_a_short_wrong_response_in_place_of_an_encrypted_segment_and_its_key_is_not_sent_to_the_client(
