@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import brotli
 import pytest
+from yt_dlp.networking.impersonate import ImpersonateTarget
 
 from serverpy.body import Body, Source
 from serverpy.errors import UpstreamFailed
@@ -188,6 +189,42 @@ def test_embedded_cuts_a_file_and_a_segment_that_end_within_their_coding(coding:
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
 def test_embedded_requests_a_segment_that_ended_within_its_coding_again(coding: str, framing: str) -> None:
     with Origin(cutting(coding, framing, 4, times=2)) as origin:
+        url = f"http://127.0.0.1:{origin.port}/list.m3u8"
+        with Running(progressive(url, protocol="m3u8_native")) as download:
+            assert (download.read_all(), download.error) == (b"".join(SEGMENTS), None)
+
+
+@pytest.mark.parametrize("path", ["/film.mkv", "/list.m3u8"])
+@pytest.mark.parametrize("status", [b"200 OK", b"206 Partial Content\r\nContent-Range: bytes 0-99999/*"])
+@pytest.mark.parametrize("coding", ["gzip", "br"])
+def test_embedded_refuses_compressed_media_that_requires_impersonation(coding: str, status: bytes, path: str) -> None:
+    """curl_cffi decodes the body, and does not find that the body ends within its coding."""
+
+    def handle(connection: socket.socket, head: bytes) -> None:
+        asked = head.split(b" ")[1].decode()
+        body = ENCODERS[coding](FILES.get(asked, FILM))
+        if asked == "/list.m3u8":
+            connection.sendall(OK + FRAMINGS["Content-Length"](FILES[asked]))
+        else:
+            fields = b"HTTP/1.1 %s\r\nContent-Encoding: %s\r\n" % (status, coding.encode())
+            connection.sendall(fields + FRAMINGS["Content-Length"](body[: len(body) // 2]))
+
+    protocol = "m3u8_native" if path == "/list.m3u8" else "http"
+    with Origin(handle) as origin:
+        info = progressive(f"http://127.0.0.1:{origin.port}{path}", protocol=protocol)
+        with Running(info, impersonate=ImpersonateTarget("chrome")) as download:
+            assert download.read_all() == b""
+    assert isinstance(download.error, UpstreamFailed)
+    assert "the media server compressed it" in str(download.error)
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
+def test_the_end_of_the_coding_of_a_vod_playlist_is_its_certain_end_for_embedded(
+    coding: str, framing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FILES, "/list.m3u8", PLAYLIST.replace(b"\n", b"\n#EXT-X-PLAYLIST-TYPE:VOD\n", 1))
+    with Origin(cutting(coding, framing, 4, times=0)) as origin:
         url = f"http://127.0.0.1:{origin.port}/list.m3u8"
         with Running(progressive(url, protocol="m3u8_native")) as download:
             assert (download.read_all(), download.error) == (b"".join(SEGMENTS), None)

@@ -52,6 +52,10 @@ def prompt(response: Response) -> Response:
     return response
 
 
+def is_compressed(response: Response) -> bool:
+    return bool(codings_of(response.headers.get_all("Content-Encoding") or ()))
+
+
 class _Decoded:
     """The decoded bytes of the compressed body of a urllib3 response."""
 
@@ -102,7 +106,7 @@ def end_with(response: Response, part: Part, last: int | None) -> int | None:
     if part.is_range and last is not None and (end is None or end > last + 1):
         end = last + 1
         _set_range(response, last=last)
-    if end is None or codings_of(response.headers.get_all("Content-Encoding") or ()):
+    if end is None or is_compressed(response):
         return None
     response.read = _Ending(response.read, end - part.first).read
     return end

@@ -36,6 +36,7 @@ from serverpy.ytdlp.download.parts import (
     end_with,
     first_of,
     hide,
+    is_compressed,
     is_just_the_window,
     last_of,
     moved,
@@ -110,8 +111,8 @@ class MediaRequests:
         self.has_begun = False
         """Whether a file of the download has arrived completely, so that a later refusal may be temporary."""
         self.small_was_framed = False
-        """Whether the latest response to `urlopen` stated where its body ends (by its length or by chunks). If it did
-        not, the body may have been truncated."""
+        """Whether the latest response to `urlopen` stated where its body ends (by its length, by chunks, or by its
+        content coding). If it did not, the body may have been truncated."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ydl, name)
@@ -176,6 +177,8 @@ class MediaRequests:
             response.close()
         coding = response.headers.get("Transfer-Encoding") or ""
         self.small_was_framed = "chunked" in coding.lower() or response.headers.get("Content-Length") is not None
+        if is_compressed(response):  # curl_cffi does not find that a body ends within its content coding
+            self.small_was_framed = not self.impersonates(request)
         return Response(io.BytesIO(bytes(body)), response.url, response.headers, response.status)
 
 
@@ -246,11 +249,15 @@ class FileRequests:
 
     def _stream(self, request: Request) -> Response:
         try:
-            return self._requests.stream(request)
+            response = self._requests.stream(request)
         except HTTPError as error:
             if not self._may_pass(error):
                 raise
             raise OddResponse(UpstreamFailed(str(translate(error)))) from error
+        if self._requests.impersonates(request) and is_compressed(response):
+            response.close()  # curl_cffi does not find that a body ends within its content coding
+            raise UpstreamFailed("The media needs browser impersonation, but the media server compressed it.")
+        return response
 
     def _may_pass(self, error: HTTPError) -> bool:
         """Return whether the next response to the same request may have another status than `error`, although yt-dlp's
