@@ -23,7 +23,7 @@ from serverpy.memory.profile import LARGE, SMALL
 from serverpy.net.ports import BAD_PORTS
 from serverpy.options import Identity, Limits, Network, Targets, Timeouts
 from serverpy.settings import Settings, load_settings
-from serverpy.settings.types import format_size, mask_password, parse_size
+from serverpy.settings.types import format_size, mask_password, parse_size, parse_size_of_media
 
 SECRET, OTHER_SECRET = "correct-horse-battery-staple", "another-secret-of-the-server"
 
@@ -217,6 +217,13 @@ def test_a_size_in_the_settings_may_have_a_unit(text: str, size: int) -> None:
 def test_an_invalid_size_in_the_settings_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be"):
         parse_size(text)
+
+
+def test_the_error_for_an_invalid_size_lists_the_accepted_units() -> None:
+    with pytest.raises(ValueError, match=r"a number with B, KiB, MiB, GiB or TiB$"):
+        parse_size("abc")
+    with pytest.raises(ValueError, match=r"a number with B, KiB, MiB, GiB, TiB, KB, MB, GB or TB$"):
+        parse_size_of_media("abc")
 
 
 @given(st.integers(0, 1 << 50))

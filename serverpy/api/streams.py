@@ -100,7 +100,7 @@ router.add_api_route("/streams", list_streams, methods=["HEAD"], include_in_sche
 async def end_stream(request: Request, id: str) -> Response:
     found = [record for record in _visible(request) if record.id == id]
     if not found:
-        raise HTTPException(404, "No running stream has this id: GET /streams lists the ids.")
+        raise HTTPException(404, "No running stream has this id: GET /streams lists the ids")
     for record in found:  # clients may send several requests with the same X-Request-ID
         record.cancel("cancelled")
     return Response(status_code=204)

@@ -25,12 +25,15 @@ from serverpy.extras import IMPERSONATE
 
 NO_MEDIA = "No media was found on this page."
 NO_ANSWER = "The site did not answer in time."
+FORBIDDEN_PAGE = (
+    "The page or its URL has an address outside the public internet, or a refused port: ALLOW_NETWORKS may allow it."
+)
 IMPERSONATING = "Impersonating a browser"
 
 Sentences = Mapping[type[ServerPYError], str]
 
 OF_A_PAGE: Sentences = {
-    TargetForbidden: "The page leads to an address that may not be reached.",
+    TargetForbidden: FORBIDDEN_PAGE,
     UpstreamFailed: "The site could not be reached.",
     Busy: "The filtering proxy of this server has no free connection. Try again later.",
     UpstreamTimeout: NO_ANSWER,

@@ -8,6 +8,7 @@ gets no more input until the reader has taken those bytes. The memory of a decod
 from __future__ import annotations
 
 import asyncio
+import functools
 import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -38,17 +39,12 @@ class Decoder(Protocol):
 
 class Decoding:
     """The decoded bytes of a body. `source` returns the next encoded bytes. `room` limits the memory of the decoders
-    (None: no limit), and `close` frees that memory. The constructor raises `UpstreamFailed` if a coding is not
-    supported."""
+    (None: no limit), and `close` frees that memory. The constructor raises the errors of `decoder_of`."""
 
     def __init__(self, codings: tuple[str, ...], source: Callable[[], Awaitable[bytes]], room: Room | None) -> None:
-        if len(codings) > MAX_CODINGS:
-            raise UpstreamFailed(
-                f"The media server applied too many content codings to the media (more than {MAX_CODINGS})."
-            )
         self._source = source
         self._room = room
-        self._decoders = [self._make(coding) for coding in reversed(codings)]
+        self._decoder = decoder_of(codings, self._hold)
 
     async def read(self) -> bytes:
         """Return the next decoded bytes, or `b""` at the end of the body. Raises the errors of `source`,
@@ -56,20 +52,9 @@ class Decoding:
         free."""
         # A few bytes may decode to megabytes. If they are buffered and the client is fast, nothing else waits.
         await asyncio.sleep(0)
-        return await self._pull(len(self._decoders))
-
-    def close(self) -> None:
-        if self._room is not None:
-            self._room.release()
-
-    async def _pull(self, level: int) -> bytes:
-        """Return the next output of decoder number `level`, which gets its input from the decoder with the next lower
-        number. Number 0 is the source."""
-        if level == 0:
-            return await self._source()
-        decoder = self._decoders[level - 1]
+        decoder = self._decoder
         while True:
-            data = await self._pull(level - 1) if decoder.wants_input else b""
+            data = await self._source() if decoder.wants_input else b""
             over = decoder.wants_input and not data
             if out := decoder.decode(data):
                 return out
@@ -77,18 +62,56 @@ class Decoding:
                 decoder.finish()
                 return b""
 
-    def _make(self, coding: str) -> Decoder:
-        if coding in ("gzip", "deflate"):
-            return _Inflate(self._hold, is_gzip=coding == "gzip")
-        if coding == "br":
-            return _Brotli(self._hold)
-        raise UpstreamFailed(
-            f"The media server compressed the media with {coding}, which this server does not support."
-        )
+    def close(self) -> None:
+        if self._room is not None:
+            self._room.release()
 
     def _hold(self, nbytes: int) -> None:
         if self._room is not None and not self._room.try_grow(nbytes):
             raise Busy("Decompressing the media needs more memory than is free. Try again later.")
+
+
+def decoder_of(codings: tuple[str, ...], hold: Callable[[int], None]) -> Decoder:
+    """Return the decoder of a body with one or several `codings`, in the order in which the media server applied them.
+    The decoder calls `hold` with the size, in bytes, of the memory that it is going to use. Raises `UpstreamFailed` if
+    a coding is not supported."""
+    if len(codings) > MAX_CODINGS:
+        raise UpstreamFailed(
+            f"The media server applied too many content codings to the media (more than {MAX_CODINGS})."
+        )
+    return functools.reduce(_Chain, [_decoder_of(coding, hold) for coding in reversed(codings)])
+
+
+def _decoder_of(coding: str, hold: Callable[[int], None]) -> Decoder:
+    if coding in ("gzip", "deflate"):
+        return _Inflate(hold, is_gzip=coding == "gzip")
+    if coding == "br":
+        return _Brotli(hold)
+    raise UpstreamFailed(f"The media server compressed the media with {coding}, which this server does not support.")
+
+
+class _Chain:
+    """Decoder of two codings: `first` decodes the input, and `second` the output of `first`."""
+
+    def __init__(self, first: Decoder, second: Decoder) -> None:
+        self._first = first
+        self._second = second
+
+    @property
+    def wants_input(self) -> bool:
+        return self._first.wants_input and self._second.wants_input
+
+    def decode(self, data: bytes) -> bytes:
+        while True:
+            between = self._first.decode(data) if self._second.wants_input else b""
+            out = self._second.decode(between)
+            if out or not between:
+                return out
+            data = b""
+
+    def finish(self) -> None:
+        self._first.finish()
+        self._second.finish()
 
 
 class _Inflate:

@@ -319,7 +319,8 @@ class Settings(SourcedSettings):
     )
     impersonate: OptionalWord = setting(
         "Browser that the server impersonates in requests to sites and media servers, by yt-dlp's name for it, for "
-        "example `chrome` or `chrome-120`.",
+        "example `chrome` or `chrome-120`. If it is set, yt-dlp fetches all media, and the method `relay` is not "
+        "used: no ranges, no merge of separate video and audio, and no live HLS.",
         default=None,
     )
     source_address: OptionalAddress = setting(

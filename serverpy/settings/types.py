@@ -43,7 +43,8 @@ def parse_size(value: object, units: Mapping[str, int] = _UNITS) -> object:
         return value
     match = _SIZE.fullmatch(value.strip())
     if match is None or match[2].lower() not in units:
-        raise ValueError("must be a number of bytes, or a number with KiB, MiB, GiB or TiB")
+        *names, last = [name.upper().replace("IB", "iB") for name in units if name]
+        raise ValueError(f"must be a number of bytes, or a number with {', '.join(names)} or {last}")
     unit = units[match[2].lower()]
     size = float(match[1]) * unit if "." in match[1] else int(match[1]) * unit
     if size != int(size):

@@ -71,6 +71,7 @@ def test_a_delete_request_for_a_stream_that_has_already_ended_is_answered_with_4
     watched.settled()
     answer = watched.ask("/streams/over", verb="DELETE")
     assert (answer.status, answer.code) == (404, "not_found")
+    assert answer.json()["detail"] == "No running stream has this id: GET /streams lists the ids."
 
 
 @pytest.mark.parametrize("method", ["relay", "embedded", "subprocess"])

@@ -90,8 +90,19 @@ async def test_a_gzip_body_with_several_members_and_trailing_bytes_is_decoded(si
         assert await decoded(("gzip",), two + rest, size) == b"onetwo"
 
 
-async def test_several_content_codings_are_decoded_in_reverse_order() -> None:
-    assert await decoded(("gzip", "br"), brotli.compress(gzip.compress(TEXT))) == TEXT
+@pytest.mark.parametrize("size", [1, 4096, 1 << 20])
+async def test_several_content_codings_are_decoded_in_reverse_order(size: int) -> None:
+    for body in (TEXT, NOISE[:9999], bytes(1 << 20), b""):
+        assert await decoded(("gzip", "br"), brotli.compress(gzip.compress(body)), size) == body
+        coded = zlib.compress(brotli.compress(gzip.compress(body)))
+        assert await decoded(("gzip", "br", "deflate"), coded, size) == body
+
+
+async def test_several_content_codings_of_which_one_is_truncated_raise_upstream_failed() -> None:
+    whole = gzip.compress(NOISE)
+    for data in (brotli.compress(whole[:-1]), brotli.compress(whole)[:-1], brotli.compress(b""), b""):
+        with pytest.raises(UpstreamFailed, match="ended the compressed body too early"):
+            await decoded(("gzip", "br"), data)
 
 
 @pytest.mark.parametrize("coding", ENCODERS)

@@ -23,13 +23,20 @@ from serverpy.errors import (
     UpstreamFailed,
     UpstreamTimeout,
 )
-from serverpy.extraction.error_text import NO_ANSWER, NO_MEDIA, kind_of, no_impersonation, refused_tunnel
+from serverpy.extraction.error_text import (
+    FORBIDDEN_PAGE,
+    NO_ANSWER,
+    NO_MEDIA,
+    kind_of,
+    no_impersonation,
+    refused_tunnel,
+)
 from serverpy.net.heads import FORBIDDEN_REASON
 
 # The first pattern that matches decides the error. The patterns are tried in this order: `_FIRST`, the patterns for
 # messages of extractors and sites (`_by_words`), `_LAST`.
 _FIRST: tuple[tuple[str, type[ServerPYError], str], ...] = (
-    (f"HTTP Error 403: {FORBIDDEN_REASON}", TargetForbidden, "The page leads to an address that may not be reached."),
+    (f"HTTP Error 403: {FORBIDDEN_REASON}", TargetForbidden, FORBIDDEN_PAGE),
     (r"timed? ?out", UpstreamTimeout, NO_ANSWER),
     (r"requested format is not available", FormatNotFound, "No format of the page matches the format selector."),
     (r"unsupported url|no video formats found|no media found", MediaNotFound, NO_MEDIA),

@@ -1,30 +1,90 @@
 """Functions for the responses to yt-dlp's downloaders. The functions determine which bytes of a file a response
-contains according to its head, and end the response after these bytes, even if the media server sends more."""
+contains according to its head, and end the response after these bytes, even if the media server sends more. They also
+decode compressed bodies."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from yt_dlp.networking import Request, Response
+from yt_dlp.networking.exceptions import TransportError
 
+from serverpy.errors import UpstreamFailed
+from serverpy.net.content_coding import STEP, Decoder, decoder_of
 from serverpy.net.http1 import Headers
 from serverpy.net.representation import Part, part_of
 from serverpy.net.response_head import codings_of, is_endless
 from serverpy.ranges import ContentRange, parse_length
 
 
+class OddResponse(TransportError):  # type: ignore[misc]  # yt-dlp is untyped
+    """Error: a response does not continue the file, or its body cannot be decoded. yt-dlp's code retries after this
+    error as after a broken connection, because the next response may come from another server. `meaning` is the error
+    to report if no retry succeeds."""
+
+    def __init__(self, meaning: UpstreamFailed) -> None:
+        super().__init__(str(meaning))
+        self.meaning = meaning
+
+
 def prompt(response: Response) -> Response:
-    """Make `response.read` return the bytes that have arrived so far, as `read1` does. By default, `read` waits for a
-    whole block, which delays the bytes of a slow connection. If a connection breaks, the bytes of the unfinished block
-    would also be lost, so that a download from a media server that cuts its connections early would never make
+    """Make `response.read` return the decoded bytes that have arrived so far, as `read1` does. By default, `read` waits
+    for a whole block, which delays the bytes of a slow connection. If a connection breaks, the bytes of the unfinished
+    block would also be lost, so that a download from a media server that cuts its connections early would never make
     progress.
-    """
+
+    `read` raises `OddResponse` if a compressed body is truncated or invalid. urllib3 does not find that a body ends
+    within its content coding. Has no effect on the responses of curl_cffi, which decodes the body itself. Closes
+    `response` and raises `UpstreamFailed` if a coding is not supported."""
     fp = response.fp
-    if hasattr(response, "_real_read") and hasattr(fp, "read1"):
-        response._real_read = lambda amt=None: fp.read1(amt, decode_content=True)
+    if not (hasattr(response, "_real_read") and hasattr(fp, "read1")):
+        return response
+    try:
+        codings = codings_of(response.headers.get_all("Content-Encoding") or ())
+        decoded = _Decoded(fp, decoder_of(codings, lambda _nbytes: None)) if codings else None
+    except UpstreamFailed:
+        response.close()
+        raise
+    response._real_read = decoded.read if decoded else lambda amt=None: fp.read1(amt, decode_content=False)
     return response
+
+
+def is_compressed(response: Response) -> bool:
+    return bool(codings_of(response.headers.get_all("Content-Encoding") or ()))
+
+
+class _Decoded:
+    """The decoded bytes of the compressed body of a urllib3 response."""
+
+    def __init__(self, fp: Any, decoder: Decoder) -> None:
+        self._fp = fp
+        self._decoder = decoder
+        self._left = b""
+        """Decoded bytes that `read` has not returned yet."""
+
+    def read(self, amt: int | None = None) -> bytes:
+        """Return the next bytes, at most `amt`, or `b""` at the end of the body."""
+        self._left = self._left or self._decode()
+        most = len(self._left) if amt is None or amt < 0 else amt
+        data, self._left = self._left[:most], self._left[most:]
+        return data
+
+    def _decode(self) -> bytes:
+        decoder = self._decoder
+        while True:
+            data = self._fp.read1(STEP, decode_content=False) if decoder.wants_input else b""
+            over = decoder.wants_input and not data
+            try:
+                if out := decoder.decode(data):
+                    return out
+                if over:
+                    decoder.finish()
+                    return b""
+            except UpstreamFailed as error:
+                raise OddResponse(error) from error
 
 
 def first_of(value: str | None) -> int | None:
@@ -46,7 +106,7 @@ def end_with(response: Response, part: Part, last: int | None) -> int | None:
     if part.is_range and last is not None and (end is None or end > last + 1):
         end = last + 1
         _set_range(response, last=last)
-    if end is None or codings_of(response.headers.get_all("Content-Encoding") or ()):
+    if end is None or is_compressed(response):
         return None
     response.read = _Ending(response.read, end - part.first).read
     return end

@@ -29,10 +29,20 @@ from serverpy.extraction.values import ABSENT
 from serverpy.net.heads import REFUSED_HEADER
 from serverpy.net.http1 import Headers
 from serverpy.net.representation import Mismatch, Part, Representation, Unusable, may_be_range
-from serverpy.net.response_head import codings_of
 from serverpy.net.urls import split
 from serverpy.ranges import ByteRange
-from serverpy.ytdlp.download.parts import end_with, first_of, hide, is_just_the_window, last_of, moved, part_in, prompt
+from serverpy.ytdlp.download.parts import (
+    OddResponse,
+    end_with,
+    first_of,
+    hide,
+    is_compressed,
+    is_just_the_window,
+    last_of,
+    moved,
+    part_in,
+    prompt,
+)
 from serverpy.ytdlp.download.sink import OneFile
 from serverpy.ytdlp.http_client import refuse_cut
 from serverpy.ytdlp.stop import Stop
@@ -48,8 +58,6 @@ if the reader is slow."""
 IMPERSONATED_WHOLE_BYTES = 4 * IMPERSONATED_BYTES
 """Maximum size, in bytes, of a file that curl_cffi fetches if the media server ignores Range."""
 PIECE_BYTES = 65536
-DECODED = frozenset({"gzip", "deflate", "br"})
-"""The content codings that yt-dlp's HTTP clients decode. They pass on a body with any other coding unchanged."""
 BACK_OFF = (0.2, 0.5, 1.0)
 MAX_STANDSTILLS = 8
 
@@ -75,16 +83,6 @@ def translate(error: BaseException) -> ServerPYError:
     if isinstance(error, RequestError):
         return UpstreamFailed("The connection to the media server failed.")
     return UpstreamFailed(f"Yt-dlp's downloader could not fetch the media ({type(error).__name__}).")
-
-
-class OddResponse(TransportError):  # type: ignore[misc]  # yt-dlp is untyped
-    """Error: a response does not continue the file. yt-dlp's code retries after this error as after a broken
-    connection, because the next response may come from another server. `meaning` is the error to report if no retry
-    succeeds."""
-
-    def __init__(self, meaning: UpstreamFailed) -> None:
-        super().__init__(str(meaning))
-        self.meaning = meaning
 
 
 def _timed_out(error: BaseException) -> bool:
@@ -113,8 +111,8 @@ class MediaRequests:
         self.has_begun = False
         """Whether a file of the download has arrived completely, so that a later refusal may be temporary."""
         self.small_was_framed = False
-        """Whether the latest response to `urlopen` stated where its body ends (by its length or by chunks). If it did
-        not, the body may have been truncated."""
+        """Whether the latest response to `urlopen` stated where its body ends (by its length, by chunks, or by its
+        content coding). If it did not, the body may have been truncated."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ydl, name)
@@ -144,8 +142,7 @@ class MediaRequests:
                 raise translated from error
             raise
         refuse_cut(getattr(response.fp, "_fp", None))
-        if not self.impersonates(request):
-            _refuse_coding(response)
+        prompt(response)
         if self.stop.is_set:
             response.close()
         self.stop.check()
@@ -180,18 +177,9 @@ class MediaRequests:
             response.close()
         coding = response.headers.get("Transfer-Encoding") or ""
         self.small_was_framed = "chunked" in coding.lower() or response.headers.get("Content-Length") is not None
+        if is_compressed(response):  # curl_cffi does not find that a body ends within its content coding
+            self.small_was_framed = not self.impersonates(request)
         return Response(io.BytesIO(bytes(body)), response.url, response.headers, response.status)
-
-
-def _refuse_coding(response: Response) -> None:
-    """Close `response` and raise `UpstreamFailed` if its body has a content coding that yt-dlp's HTTP client does not
-    decode."""
-    unsupported = set(codings_of(response.headers.get_all("Content-Encoding") or ())) - DECODED
-    if unsupported:
-        response.close()
-        raise UpstreamFailed(
-            f"The media server compressed the media with {min(unsupported)}, which this server does not support."
-        )
 
 
 class FileRequests:
@@ -247,7 +235,7 @@ class FileRequests:
         if asked and self._resuming:
             overlap = self._file.tail
             request.headers["Range"] = moved(request.headers["Range"], asked - len(overlap))
-        response = self._response = prompt(self._stream(request))
+        response = self._response = self._stream(request)
         part = self._check(request, response, (asked or 0) - len(overlap))
         end = end_with(response, part, last_of(request.headers.get("Range")))
         if self._window and part.is_range and end is not None:
@@ -261,11 +249,15 @@ class FileRequests:
 
     def _stream(self, request: Request) -> Response:
         try:
-            return self._requests.stream(request)
+            response = self._requests.stream(request)
         except HTTPError as error:
             if not self._may_pass(error):
                 raise
             raise OddResponse(UpstreamFailed(str(translate(error)))) from error
+        if self._requests.impersonates(request) and is_compressed(response):
+            response.close()  # curl_cffi does not find that a body ends within its content coding
+            raise UpstreamFailed("The media needs browser impersonation, but the media server compressed it.")
+        return response
 
     def _may_pass(self, error: HTTPError) -> bool:
         """Return whether the next response to the same request may have another status than `error`, although yt-dlp's
