@@ -187,11 +187,12 @@ def test_embedded_cuts_a_file_and_a_segment_that_end_within_their_coding(coding:
 @pytest.mark.usefixtures("no_pauses")
 @pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
-def test_embedded_requests_a_segment_that_ended_within_its_coding_again(coding: str, framing: str) -> None:
-    with Origin(cutting(coding, framing, 4, times=2)) as origin:
-        url = f"http://127.0.0.1:{origin.port}/list.m3u8"
-        with Running(progressive(url, protocol="m3u8_native")) as download:
-            assert (download.read_all(), download.error) == (b"".join(SEGMENTS), None)
+def test_embedded_requests_a_file_or_segment_that_ended_within_its_coding_again(coding: str, framing: str) -> None:
+    for path, protocol, whole in (("/film.mkv", "http", FILM), ("/list.m3u8", "m3u8_native", b"".join(SEGMENTS))):
+        with Origin(cutting(coding, framing, 4, times=2)) as origin:
+            info = progressive(f"http://127.0.0.1:{origin.port}{path}", protocol=protocol)
+            with Running(info) as download:
+                assert (download.read_all(), download.error) == (whole, None)
 
 
 @pytest.mark.parametrize("path", ["/film.mkv", "/list.m3u8"])
