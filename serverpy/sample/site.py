@@ -38,7 +38,7 @@ from serverpy.sample.tube import Tube
 from serverpy.sample.wire import Connection, Exchange, Request, read_exchange
 
 LOOPBACK = "127.0.0.1"
-REMEMBERED_REQUESTS = 10_000
+REMEMBERED_REQUESTS = 50_000
 STOP_SECONDS = 5.0
 
 Handler = Callable[[Exchange, str], Awaitable[None]]
@@ -224,7 +224,7 @@ class SampleSite:
 
     @property
     def requests(self) -> list[Request]:
-        """A copy of the list of the last 10,000 requests, oldest first. Any thread may call this."""
+        """A copy of the list of the last REMEMBERED_REQUESTS requests, oldest first. Any thread may call this."""
         return list(self._app.requests)
 
     def counts(self, path: str = "/") -> Counter[str]:
