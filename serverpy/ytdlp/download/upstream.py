@@ -289,6 +289,7 @@ class FileRequests:
         self.close()
         self._count_standstills()
         self._stated_end = None
+        request = request.copy()  # HttpFD uses the same header fields for its next request
         asked, last = first_of(request.headers.get("Range")), last_of(request.headers.get("Range"))
         overlap = self._file.tail if asked and self._resuming else b""
         if self._window and self._window_first is None:
