@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from typing import Any
 
 import pytest
 from yt_dlp.networking.impersonate import ImpersonateTarget
@@ -181,7 +182,7 @@ def with_playlist(answer: Answer) -> Answer:
     return lambda ask: whole(PLAYLIST) if ask.url.endswith(".m3u8") else answer(ask)
 
 
-async def downloaded_spans(kind: str, url: str, **options: object) -> tuple[bytes, BaseException | None]:
+async def downloaded_spans(kind: str, url: str, **options: Any) -> tuple[bytes, BaseException | None]:
     """Download three byte ranges of the file at `url`, which a playlist or a manifest lists."""
     info = progressive(f"{url}.m3u8", protocol="m3u8_native") if kind == "hls" else progressive(url, **listed(url))
     with Running(info, **options) as download:
