@@ -32,6 +32,7 @@ from tests.net.reading import (
     refusal,
     serving,
     whole,
+    without_total,
 )
 from tests.ytdlp.streams import Running, progressive
 
@@ -218,9 +219,15 @@ async def test_a_chunk_size_does_not_move_the_requests_beyond_a_byte_range(kind:
 
 @pytest.mark.parametrize("kind", ["hls", "dash"])
 async def test_the_last_byte_range_may_go_beyond_the_end_of_the_file(kind: str) -> None:
-    for most in (None, 30_000):
-        async with serving(with_playlist(functools.partial(part, file=FILE[:250_000], most=most))) as (url, _):
-            assert await downloaded_spans(kind, url) == (FILE[:250_000], None)
+    file = FILE[:250_000]
+    parted, unknown = functools.partial(part, file=file, most=30_000), functools.partial(without_total, file=file)
+    for answer in (
+        functools.partial(part, file=file),
+        parted,
+        lambda ask: part(ask, file) if ask.first == 250_000 else unknown(ask),
+    ):
+        async with serving(with_playlist(answer)) as (url, _):
+            assert await downloaded_spans(kind, url) == (file, None)
 
 
 @pytest.mark.parametrize("most", [1, 100])

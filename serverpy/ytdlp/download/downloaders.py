@@ -19,6 +19,7 @@ from serverpy.ytdlp.download.upstream import (
     BACK_OFF,
     IMPERSONATED_BYTES,
     PIECE_BYTES,
+    EndOfFile,
     FileRequests,
     MediaRequests,
     translate,
@@ -106,6 +107,8 @@ class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
         try:
             if self.real_download(STDOUT, self._info) is False:
                 raise UpstreamFailed("Yt-dlp's downloader could not fetch the media.")
+        except EndOfFile:
+            pass
         finally:
             self._source.close()
         total = self._source.total

@@ -32,7 +32,7 @@ from serverpy.net.http1 import Headers
 from serverpy.net.representation import Mismatch, Part, Representation, Unusable, may_be_range
 from serverpy.net.response_head import codings_of
 from serverpy.net.urls import split
-from serverpy.ranges import ByteRange
+from serverpy.ranges import ByteRange, total_of
 from serverpy.ytdlp.download.parts import (
     end_with,
     first_of,
@@ -98,6 +98,10 @@ class OddResponse(TransportError):  # type: ignore[misc]  # yt-dlp is untyped
     def __init__(self, meaning: UpstreamFailed) -> None:
         super().__init__(str(meaning))
         self.meaning = meaning
+
+
+class EndOfFile(Exception):  # no error
+    """The file ends before the end of the window. HttpFD passes this exception on."""
 
 
 def _timed_out(error: BaseException) -> bool:
@@ -307,7 +311,7 @@ class FileRequests:
         if self._window and target is not None:
             self._window_bytes = target - (self._window_first or 0)
         if end is not None and target is not None:
-            promise(response, target - (asked or 0 if part.is_range else 0))
+            promise(response, target - ((asked or 0) if part.is_range else 0))
         self._resuming = False
         return response
 
@@ -336,9 +340,18 @@ class FileRequests:
         try:
             return self._requests.stream(request)
         except HTTPError as error:
+            if self._is_at_end(error):
+                self._window_bytes = self._file.given
+                raise EndOfFile from error
             if not self._may_pass(error):
                 raise
             raise OddResponse(UpstreamFailed(str(translate(error)))) from error
+
+    def _is_at_end(self, error: HTTPError) -> bool:
+        """Return whether `error` states that the file ends at the last byte read, before the end of the window."""
+        reached = (self._window_first or 0) + self._file.given
+        is_later = self._window and self._file.given > 0 and self._file.position == self._file.given
+        return is_later and error.status == 416 and total_of(error.response.headers.get("Content-Range")) == reached
 
     def _may_pass(self, error: HTTPError) -> bool:
         """Return whether the next response to the same request may have another status than `error`, although yt-dlp's
