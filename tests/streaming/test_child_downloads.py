@@ -11,9 +11,11 @@ import pytest
 
 from serverpy.body import Source
 from serverpy.errors import NotMedia, ServerPYError, UnsupportedConversion, UpstreamFailed
+from serverpy.options import Identity
 from serverpy.sample.cut import aes_128
 from serverpy.sample.site import SampleSite
-from tests.opening import opened
+from tests.net.reading import Ask, Reply, part, serving, whole
+from tests.opening import opened, rest_of
 from tests.streaming.segments.shelf import Shelf, in_turn
 from tests.streaming.test_subprocess import running
 from tests.ytdlp.test_download import IMAGE, PAGE, playlist_of
@@ -183,3 +185,38 @@ async def test_a_child_never_continues_a_file_with_the_bytes_of_another_one(shel
     received, error = await streamed(shelf, "/film.mp4")
     assert isinstance(error, UpstreamFailed)
     assert film.startswith(received)
+
+
+@pytest.mark.parametrize("page", ["hls-byterange", "dash-ranges"])
+async def test_a_child_streams_byte_ranges_with_impersonation(site: SampleSite, page: str) -> None:
+    """Takes some seconds, because it starts two children one after the other."""
+    bodies = []
+    for impersonate in (None, "chrome"):
+        before = len(site.requests)
+        async with running(identity=Identity(impersonate=impersonate)) as method:
+            body = await opened(method, Source(url=f"{site.http}/page/{page}"))
+            bodies.append(await rest_of(body))
+            await body.aclose()
+        assert len(site.requests) - before < 40
+    assert bodies[0]
+    assert bodies[1] == bodies[0]
+
+
+@pytest.mark.parametrize("impersonate", [None, "chrome"])
+async def test_a_child_requests_the_rest_of_a_byte_range_that_is_sent_in_part(
+    site: SampleSite, impersonate: str | None
+) -> None:
+    film = site.path("hls/ts/low-0.ts").read_bytes()
+    half = len(film) // 376 * 188
+    spans = f"#EXT-X-BYTERANGE:{half}@0", "film.ts", f"#EXT-X-BYTERANGE:{len(film) - half}@{half}", "film.ts"
+
+    def answer(ask: Ask) -> Reply:
+        if ask.url.startswith("/media.m3u8"):
+            return whole(playlist_of(*spans, END).encode(), HLS)
+        return part(ask, film, most=half // 2)
+
+    async with serving(answer) as (url, asked), running(identity=Identity(impersonate=impersonate)) as method:
+        body = await opened(method, Source(url=f"{url}.m3u8"))
+        assert await rest_of(body) == film
+        await body.aclose()
+    assert len(asked) < 12

@@ -1,10 +1,12 @@
-"""Tests that the worker imports curl_cffi only for the first request that must impersonate a browser, and of the bounds
-on the responses that curl_cffi receives."""
+"""Tests that the worker imports curl_cffi only for the first request that must impersonate a browser, of byte ranges
+that it downloads, and of the bounds on the responses that it receives."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
+import os
 import queue
 import socket
 import ssl
@@ -19,11 +21,12 @@ from yt_dlp.networking import Request, Response
 from yt_dlp.networking.exceptions import TransportError
 from yt_dlp.networking.impersonate import ImpersonateTarget
 
+from serverpy.extraction.workers import Workers
 from serverpy.sample.site import SampleSite
 from serverpy.ytdlp.session import impersonation
 from serverpy.ytdlp.session.impersonation import MAX_BODY_BYTES, PIECE_BYTES, JoiningQueue
 from tests.aio import wait_for
-from tests.extraction.workers import process_of, running
+from tests.extraction.workers import process_of, reader, running
 from tests.net.opening import saying
 from tests.net.origin import Origin
 from tests.ytdlp.test_http_client import CHUNKED, EXCESSIVE, OK
@@ -48,6 +51,32 @@ async def test_the_worker_imports_curl_cffi_when_a_page_requires_impersonation(s
 async def test_a_worker_that_always_impersonates_a_browser_imports_curl_cffi_at_its_start() -> None:
     async with running(impersonate="chrome") as workers:
         assert loaded(await process_of(workers))
+
+
+PAGES = ("hls-byterange", "hls-byterange-fmp4", "hls-apart-byterange", "dash-ranges")
+"""Pages whose segments are byte ranges of files."""
+
+
+async def test_byte_ranges_are_downloaded_with_impersonation_by_few_requests(site: SampleSite) -> None:
+    """Takes some seconds, because it starts two pools of workers one after the other."""
+    async with running() as workers:
+        expected = [await downloads(workers, f"{site.http}/page/{page}") for page in PAGES]
+    before = len(site.requests)
+    async with running(impersonate="chrome") as workers:
+        assert [await downloads(workers, f"{site.http}/page/{page}") for page in PAGES] == expected
+    assert all(data for each in expected for data in each.values())
+    assert len(site.requests) - before < 150
+
+
+async def downloads(workers: Workers, url: str) -> dict[str, bytes]:
+    """Return the bytes of each format of the page `url`."""
+    media, received = await workers.extract(url), {}
+    for track in media.tracks:
+        reading, writing = os.pipe()
+        download = await workers.download(media.raw_id, track.id, writing)
+        received[track.id] = await asyncio.to_thread(reader(reading))
+        await download.wait()
+    return received
 
 
 # Bounds on the responses that curl_cffi receives

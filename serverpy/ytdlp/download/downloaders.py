@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from yt_dlp.downloader.http import HttpFD
-from yt_dlp.utils import NO_DEFAULT
+from yt_dlp.utils import NO_DEFAULT, ContentTooShortError
 
 from serverpy.errors import UpstreamFailed
 from serverpy.ytdlp.download.sink import OneFile
@@ -19,6 +19,7 @@ from serverpy.ytdlp.download.upstream import (
     BACK_OFF,
     IMPERSONATED_BYTES,
     PIECE_BYTES,
+    EndOfFile,
     FileRequests,
     MediaRequests,
     translate,
@@ -95,11 +96,10 @@ class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
         headers = info.get("http_headers") or {}
         window = any(name.lower() == "range" for name in headers)
         self._requests = requests
-        self._source = FileRequests(requests, file, window=window, may_be_absent=bool(info.get("may_be_absent")))
-        if info.get("impersonate") or requests.always_impersonates:
-            options = {**options, "http_chunk_size": IMPERSONATED_BYTES}
-        super().__init__(self._source, options)
-        self._info = info
+        absent, chunk_bytes = bool(info.get("may_be_absent")), _chunk_bytes(requests, options, info)
+        self._source = FileRequests(requests, file, window=window, may_be_absent=absent, chunk_bytes=chunk_bytes)
+        super().__init__(self._source, {**options, "http_chunk_size": None})
+        self._info = {**info, "downloader_options": {}}
 
     def run(self) -> None:
         """Download the file. Returns when the last byte has been written. Raises `UpstreamFailed` if yt-dlp gives up,
@@ -107,6 +107,8 @@ class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
         try:
             if self.real_download(STDOUT, self._info) is False:
                 raise UpstreamFailed("Yt-dlp's downloader could not fetch the media.")
+        except EndOfFile:
+            pass
         finally:
             self._source.close()
         total = self._source.total
@@ -120,12 +122,23 @@ class FileDownloader(Quiet, HttpFD):  # type: ignore[misc]  # yt-dlp is untyped
     def report_retry(
         self, err: Exception, count: int, retries: float, frag_index: Any = NO_DEFAULT, fatal: bool = True
     ) -> None:
-        """Allow three consecutive retries without a new byte, then raise the error."""
+        """Allow three consecutive retries without a new byte, then raise the error. If the last response only was a
+        part of the file, request the next part at once."""
         self._stop.check()
         if self._file.given > self._given:
             self._given, self._tries = self._file.given, 0
+        if isinstance(err, ContentTooShortError) and self._source.ended_early():
+            return
         if self._tries == len(BACK_OFF):
             raise translate(err) from err
         self._stop.pause(BACK_OFF[self._tries])
         self._tries += 1
         self._source.resume()
+
+
+def _chunk_bytes(requests: MediaRequests, options: dict[str, Any], info: dict[str, Any]) -> int:
+    """Return the maximum number of bytes that a request for the file asks for, or 0 if there is no maximum."""
+    if info.get("impersonate") or requests.always_impersonates:
+        return IMPERSONATED_BYTES
+    its_options = info.get("downloader_options") or {}
+    return int(options.get("http_chunk_size") or its_options.get("http_chunk_size") or 0)

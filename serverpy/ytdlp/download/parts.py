@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from yt_dlp.networking import Request, Response
+from yt_dlp.networking import Response
 from yt_dlp.networking.exceptions import TransportError
 
 from serverpy.errors import UpstreamFailed
@@ -17,7 +17,7 @@ from serverpy.net.content_coding import STEP, Decoder, decoder_of
 from serverpy.net.http1 import Headers
 from serverpy.net.representation import Part, part_of
 from serverpy.net.response_head import codings_of, is_endless
-from serverpy.ranges import ContentRange, parse_length
+from serverpy.ranges import ByteRange, ContentRange, parse_length
 
 
 class OddResponse(TransportError):  # type: ignore[misc]  # yt-dlp is untyped
@@ -126,8 +126,11 @@ class _Ending:
         return data
 
 
-def moved(value: str, first: int) -> str:
-    return f"bytes={first}-{value.partition('-')[2]}"
+def promise(response: Response, length: int) -> None:
+    """Make the head of `response` state `length` as the number of its bytes. yt-dlp's HttpFD tries again if fewer bytes
+    arrive."""
+    del response.headers["Content-Length"]
+    response.headers["Content-Length"] = str(length)
 
 
 def hide(response: Response, count: int) -> None:
@@ -164,8 +167,7 @@ def part_in(response: Response) -> Part:
     return part_of(200 if status == 203 else status, fields)
 
 
-def is_just_the_window(request: Request, total: int | None) -> bool:
+def is_just_the_window(window: ByteRange, total: int | None) -> bool:
     """Return whether the requested range is the whole file (`bytes=0-99` of 100 bytes), so that a response that ignores
     Range is correct."""
-    found = re.fullmatch(r"bytes=0-(\d+)", request.headers.get("Range") or "")
-    return bool(found) and total == int(found[1]) + 1 if found else False
+    return window.first == 0 and window.last is not None and total == window.last + 1

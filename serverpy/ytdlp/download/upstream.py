@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import logging
+import random
 from typing import Any
 
 from yt_dlp.networking import Request, Response
@@ -30,7 +31,7 @@ from serverpy.net.heads import REFUSED_HEADER
 from serverpy.net.http1 import Headers
 from serverpy.net.representation import Mismatch, Part, Representation, Unusable, may_be_range
 from serverpy.net.urls import split
-from serverpy.ranges import ByteRange
+from serverpy.ranges import ByteRange, total_of
 from serverpy.ytdlp.download.parts import (
     OddResponse,
     end_with,
@@ -39,8 +40,8 @@ from serverpy.ytdlp.download.parts import (
     is_compressed,
     is_just_the_window,
     last_of,
-    moved,
     part_in,
+    promise,
     prompt,
 )
 from serverpy.ytdlp.download.sink import OneFile
@@ -60,6 +61,9 @@ IMPERSONATED_WHOLE_BYTES = 4 * IMPERSONATED_BYTES
 PIECE_BYTES = 65536
 BACK_OFF = (0.2, 0.5, 1.0)
 MAX_STANDSTILLS = 8
+MAX_SMALL_PARTS = 64
+"""Maximum number of responses for one file that have less than PIECE_BYTES new bytes, although their heads state no
+more. Every other response has at least PIECE_BYTES, so the length of the file limits the number of requests."""
 
 
 def translate(error: BaseException) -> ServerPYError:
@@ -83,6 +87,10 @@ def translate(error: BaseException) -> ServerPYError:
     if isinstance(error, RequestError):
         return UpstreamFailed("The connection to the media server failed.")
     return UpstreamFailed(f"Yt-dlp's downloader could not fetch the media ({type(error).__name__}).")
+
+
+class EndOfFile(Exception):  # no error
+    """The file ends before the end of the window. HttpFD passes this exception on."""
 
 
 def _timed_out(error: BaseException) -> bool:
@@ -110,6 +118,8 @@ class MediaRequests:
         self._file = "", Representation()
         self.has_begun = False
         """Whether a file of the download has arrived completely, so that a later refusal may be temporary."""
+        self.spare = 0
+        """Number of bytes to request beyond the end of a range: 1 if the media server leaves out the last byte."""
         self.small_was_framed = False
         """Whether the latest response to `urlopen` stated where its body ends (by its length, by chunks, or by its
         content coding). If it did not, the body may have been truncated."""
@@ -187,26 +197,38 @@ class FileRequests:
     the responses that `urlopen` has returned, because HttpFD does not.
 
     If `window` is True, the file is itself a range of a larger file, and the media server must honour Range. If
-    `may_be_absent` is True, the file possibly does not exist. After `resume`, the next request begins up to
-    TAIL_BYTES before the position where the last response broke off, and the bytes that arrive twice are compared. Each
-    response must belong to the file that is read, by the rules of `net/representation.py`. If a response does not,
-    `urlopen` raises `OddResponse`, because HttpFD would join the response with the others. It does the same for a
-    status of 400 to 499 once the download has begun, because yt-dlp's code would not retry. It raises `UpstreamFailed`
-    if no other response would help.
+    `may_be_absent` is True, the file possibly does not exist. A request asks for at most `chunk_bytes` bytes unless
+    `chunk_bytes` is 0. HttpFD's own option for this is of no use, because HttpFD takes a part that is shorter than
+    requested for the whole file, and requests the bytes of a window without end. Instead, each response states the
+    length of the rest of the file, so that HttpFD tries again after a part as after a cut.
+
+    After `resume`, the next request begins up to TAIL_BYTES before the position where the last response broke off, and
+    the bytes that arrive twice are compared. Each response must belong to the file that is read, by the rules of
+    `net/representation.py`. If a response does not, `urlopen` raises `OddResponse`, because HttpFD would join the
+    response with the others. It does the same for a status of 400 to 499 once the download has begun, because yt-dlp's
+    code would not retry. It raises `UpstreamFailed` if no other response would help.
     """
 
-    def __init__(self, requests: MediaRequests, file: OneFile, *, window: bool, may_be_absent: bool = False) -> None:
+    def __init__(
+        self, requests: MediaRequests, file: OneFile, *, window: bool, may_be_absent: bool = False, chunk_bytes: int = 0
+    ) -> None:
         self._requests = requests
         self._file = file
         self._window = window
         self._may_be_absent = may_be_absent
+        self._chunk_bytes = chunk_bytes
         self._window_first: int | None = None
         self._window_bytes: int | None = None
         self._known: Representation | None = None
         self._response: Response | None = None
         self._resuming = False
-        self._last_position = -1
+        self._last_given = -1
         self._standstills = 0
+        self._requested_end: int | None = None
+        """The offset after the last byte that the latest request asked for, or None if it asked for all bytes."""
+        self._stated_end: int | None = None
+        """The offset after the last byte that the latest response was to contain, or None if that is unknown."""
+        self._small_parts = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._requests, name)
@@ -228,29 +250,78 @@ class FileRequests:
             self._response.close()
             self._response = None
 
+    def ended_early(self) -> bool:
+        """Return whether the latest response ended where its head states, or one byte before the requested end, so that
+        the next request asks for the rest of the file, and no failure has to be repaired. Raises `UpstreamFailed` after
+        MAX_SMALL_PARTS small parts."""
+        reached, new_bytes = (self._window_first or 0) + self._file.position, self._file.given - self._last_given
+        if new_bytes <= 0 or self._file.position != self._file.given or self._stated_end is None:
+            return False
+        if reached == self._requested_end:
+            return True
+        if reached + 1 == self._requested_end:  # some media servers take the end of a range as exclusive
+            self._requests.spare = 1
+        elif reached != self._stated_end:
+            return False
+        self._small_parts += new_bytes < PIECE_BYTES
+        if self._small_parts > MAX_SMALL_PARTS:
+            raise UpstreamFailed("The media server repeatedly sends less of the media than requested.")
+        return True
+
     def urlopen(self, request: Request) -> Response:
         self.close()
         self._count_standstills()
-        asked, overlap = first_of(request.headers.get("Range")), b""
-        if asked and self._resuming:
-            overlap = self._file.tail
-            request.headers["Range"] = moved(request.headers["Range"], asked - len(overlap))
+        self._stated_end = None
+        request = request.copy()  # HttpFD uses the same header fields for its next request
+        asked, last = first_of(request.headers.get("Range")), last_of(request.headers.get("Range"))
+        overlap = self._file.tail if asked and self._resuming else b""
+        if self._window and self._window_first is None:
+            self._window_first = asked
+        chunk_last = self._limit(request, asked, last, len(overlap))
         response = self._response = self._stream(request)
-        part = self._check(request, response, (asked or 0) - len(overlap))
-        end = end_with(response, part, last_of(request.headers.get("Range")))
-        if self._window and part.is_range and end is not None:
-            self._window_first = asked if self._window_first is None else self._window_first
-            self._window_bytes = end - (self._window_first or 0)
+        part = self._check(request, response, (asked or 0) - len(overlap), last)
+        end = self._stated_end = end_with(response, part, chunk_last)
         if overlap and part.is_range:
             self._compare(response, overlap)
             hide(response, len(overlap))
+        if part.is_range and end is not None and end <= (asked or 0):
+            raise OddResponse(UpstreamFailed("The media server sent no new byte of the media."))
+        target = self._target(last)
+        if self._window and target is not None:
+            self._window_bytes = target - (self._window_first or 0)
+        if end is not None and target is not None:
+            promise(response, target - ((asked or 0) if part.is_range else 0))
         self._resuming = False
         return response
+
+    def _limit(self, request: Request, asked: int | None, last: int | None, overlap: int) -> int | None:
+        """Change the Range of `request`, which asks for the bytes `asked` to `last`, so that it begins `overlap` bytes
+        earlier and asks for at most `chunk_bytes` bytes. Returns the last byte to read, or None for all bytes."""
+        first = asked or 0
+        if self._chunk_bytes:
+            length = max(1, random.randint(int(self._chunk_bytes * 0.95), self._chunk_bytes))  # as yt-dlp does
+            target = self._target(last)
+            last = first + length - 1 if target is None or target <= first else min(first + length, target) - 1
+        self._requested_end = None if last is None else last + 1
+        if asked is not None or last is not None:
+            sent_last = None if last is None else last + self._requests.spare
+            request.headers["Range"] = str(ByteRange(first - overlap, sent_last))
+        return last
+
+    def _target(self, last: int | None) -> int | None:
+        """Return the offset in the file at which the download ends, or None if that offset is unknown. `last` is the
+        last byte of the window."""
+        total = None if self._known is None else self._known.total
+        ends = [each for each in (None if last is None else last + 1, total) if each is not None]
+        return min(ends, default=None)
 
     def _stream(self, request: Request) -> Response:
         try:
             response = self._requests.stream(request)
         except HTTPError as error:
+            if self._is_at_end(error):
+                self._window_bytes = self._file.given
+                raise EndOfFile from error
             if not self._may_pass(error):
                 raise
             raise OddResponse(UpstreamFailed(str(translate(error)))) from error
@@ -258,6 +329,12 @@ class FileRequests:
             response.close()  # curl_cffi does not find that a body ends within its content coding
             raise UpstreamFailed("The media needs browser impersonation, but the media server compressed it.")
         return response
+
+    def _is_at_end(self, error: HTTPError) -> bool:
+        """Return whether `error` states that the file ends at the last byte read, before the end of the window."""
+        reached = (self._window_first or 0) + self._file.given
+        is_later = self._window and self._file.given > 0 and self._file.position == self._file.given
+        return is_later and error.status == 416 and total_of(error.response.headers.get("Content-Range")) == reached
 
     def _may_pass(self, error: HTTPError) -> bool:
         """Return whether the next response to the same request may have another status than `error`, although yt-dlp's
@@ -275,28 +352,32 @@ class FileRequests:
             raise OddResponse(Mismatch())
 
     def _count_standstills(self) -> None:
-        if self._file.position != self._last_position:
-            self._last_position, self._standstills = self._file.position, 0
+        if self._file.given != self._last_given:
+            self._last_given, self._standstills = self._file.given, 0
         self._standstills += 1
         if self._standstills > MAX_STANDSTILLS:
             raise UpstreamFailed("The media server repeatedly responds without sending any new byte.")
 
-    def _check(self, request: Request, response: Response, asked: int) -> Part:
+    def _check(self, request: Request, response: Response, first: int, last: int | None) -> Part:
+        """Return the part of the file that `response` contains, whose first byte must be `first`. `last` is the last
+        byte of the window."""
         try:
             part = part_in(response)
-            if part.is_range and part.first != asked:
+            if part.is_range and part.first != first:
                 raise Unusable("The media server sent a different range than requested.")
             if not part.is_range:
-                self._check_whole(request, part)
+                self._check_whole(request, part, ByteRange(first, last))
             self._learn(request, response, part)
+            if part.is_range and self._target(last) is None and "Range" in request.headers:
+                raise Unusable("The media server sent a part of the media without stating the length of the media.")
         except (Unusable, Mismatch) as error:
             raise OddResponse(error) from error
         return part
 
-    def _check_whole(self, request: Request, part: Part) -> None:
+    def _check_whole(self, request: Request, part: Part, window: ByteRange) -> None:
         value = request.headers.get("Range")
         sent = None if first_of(value) is None else ByteRange(first_of(value), last_of(value))
-        if self._window and not is_just_the_window(request, part.total):
+        if self._window and not is_just_the_window(window, part.total):
             raise UpstreamFailed("The media is a byte range of a file, but the media server ignores Range requests.")
         if not self._window and may_be_range(part, sent, None if self._known is None else self._known.total):
             raise Unusable("The media server did not state which part of the media it sent.")
