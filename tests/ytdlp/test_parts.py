@@ -11,8 +11,8 @@ from tests.extraction.workers import running
 
 async def test_a_video_of_several_parts_has_the_media_of_the_first_and_all_parts_as_entries(site: SampleSite) -> None:
     async with running() as workers:
-        for what in ("same", "label"):
-            url = f"{site.http}/probe3/{what}"
+        for page in ("same", "label"):
+            url = f"{site.http}/probe3/{page}"
             media = await workers.extract(url)
             assert (media.title, media.kind, [track.url for track in media.tracks]) == (
                 "Part 1", "video", ["http://192.0.2.1/1.mp4"],
@@ -36,5 +36,5 @@ async def test_a_video_whose_parts_cannot_be_listed_or_that_is_in_a_playlist_has
     site: SampleSite, what: str
 ) -> None:
     async with running() as workers:
-        media = await workers.extract(f"{site.http}/probe3/{what}")
+        media = await workers.extract(f"{site.http}/probe3/{page}")
         assert ([track.url for track in media.tracks], media.entries) == (["http://192.0.2.1/1.mp4"], ())
