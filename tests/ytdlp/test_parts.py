@@ -31,9 +31,9 @@ async def test_the_parts_of_a_video_may_be_complete(site: SampleSite) -> None:
         assert media.title == "Part 1"
 
 
-@pytest.mark.parametrize("what", ["fails", "list"])
+@pytest.mark.parametrize("page", ["fails", "list"])
 async def test_a_video_whose_parts_cannot_be_listed_or_that_is_in_a_playlist_has_no_entries(
-    site: SampleSite, what: str
+    site: SampleSite, page: str
 ) -> None:
     async with running() as workers:
         media = await workers.extract(f"{site.http}/probe3/{page}")
